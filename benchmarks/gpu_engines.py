@@ -9,11 +9,13 @@ import torch
 from gpu_cases import FRAME, FRAME_SAMPLES, NAMES, SAMPLES, Case, Comparison, Subject, Truth
 from torch import Tensor
 
-from caflow_export.to_tensorrt import build_engines
-from caflow_export.trt_flavor import NeedsGpu, TensorRTUnavailable
-from caflow_runtime.backends.gpu import used_memory
+from caflow_export.measure import VerificationFailed
+from caflow_export.to_tensorrt import BuildFailed, build_engines
+from caflow_export.trt_flavor import NeedsGpu, TensorRTUnavailable, choose
+from caflow_runtime.backends.gpu import first_gpu, used_memory
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.tensorrt import TensorRT
+from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.selftest import smooth_conditions
@@ -21,18 +23,26 @@ from caflow_runtime.pipeline.pipeline import OVERLAP, Pipeline
 from caflow_runtime.rows.device_run import GraphChain
 
 
-def engines_of(folder: Path) -> TensorRT | None:
-    """Return the backend that runs a bundle's engines, or None if engines cannot be built or run.
+def engines_of(subject: Subject) -> Iterator[tuple[PrecisionName, Path, TensorRT]]:
+    """Yield each precision with its bundle and the backend that runs the bundle's engines.
 
-    Build the engines if the bundle has none.
+    Engines are built if the bundle has none. Print why engines are skipped, if they cannot be built or do not run.
     """
     try:
-        if not (folder / "engines").is_dir():
-            build_engines(folder, max_rows=max(SAMPLES), max_size=FRAME)
-        return TensorRT.on_the_gpu(folder)
-    except (TensorRTUnavailable, NeedsGpu, BackendError) as error:
+        choose(None, (), first_gpu())
+    except (TensorRTUnavailable, NeedsGpu) as error:
         print(f"tensorrt is skipped: {error}")
-        return None
+        return
+    for precision in NAMES:
+        folder = subject.bundle(precision)
+        try:
+            if not (folder / "engines").is_dir():
+                build_engines(folder, max_rows=max(SAMPLES), max_size=FRAME)
+            backend = TensorRT.on_the_gpu(folder)
+        except (BackendError, BuildFailed, VerificationFailed) as error:
+            print(f"tensorrt {precision} is skipped: {error}")
+        else:
+            yield precision, folder, backend
 
 
 def on_host(backend: TensorRT, array: Any) -> Tensor:
@@ -51,11 +61,7 @@ def in_engines(backend: TensorRT, folder: Path, case: Case, levels: int) -> Call
 
 def engine_rows(subject: Subject, case: Case, exact: Truth, compared: Comparison) -> Iterator[dict[str, Any]]:
     """Yield a row for each precision by TensorRT or TensorRT-RTX, if one of them builds for the GPU."""
-    for precision in NAMES:
-        folder = subject.bundle(precision)
-        backend = engines_of(folder)
-        if backend is None:
-            return
+    for precision, folder, backend in engines_of(subject):
         run = in_engines(backend, folder, case, subject.model.config.levels)
         errors = exact.errors(run(), partial(on_host, backend))
         yield compared.row(backend.name, precision, subject.seconds(run)) | errors
@@ -68,11 +74,7 @@ def engine_frames(subject: Subject) -> Iterator[dict[str, Any]]:
     """
     scale = subject.model.config.task.scale
     frame = smooth_conditions(1, *(side // scale for side in FRAME))
-    for precision in NAMES:
-        folder = subject.bundle(precision)
-        backend = engines_of(folder)
-        if backend is None:
-            return
+    for precision, folder, backend in engines_of(subject):
         pipe = Pipeline(Graphs(folder, backend), pixel_budget=FRAME[0] * FRAME[1], overlap=OVERLAP)
         there = backend.to_device(frame)
         ways = {"device": partial(pipe.run, there)} | {"host": partial(pipe.best_of, frame)}
