@@ -14,6 +14,16 @@ def test_its_own_tests_pass(built_cpp: Path) -> None:
     run("ctest", "--output-on-failure", "-LE", "long|fakes", cwd=built_cpp)  # test_cpp_engines.py runs those on fakes
 
 
+@pytest.mark.skipif(not Path("/usr/share/i18n/locales").is_dir(), reason="not installed (.ci/packages): locales")
+def test_they_pass_where_the_decimal_point_is_a_comma(
+    built_cpp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("localedef", "-i", "de_DE", "-f", "UTF-8", tmp_path / "de_DE.UTF-8")
+    monkeypatch.setenv("LOCPATH", str(tmp_path))
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    run("ctest", "--output-on-failure", "-R", "^(bundle|judge|model)$", cwd=built_cpp)
+
+
 C_MAIN = """
 #include <caflow/caflow.h>
 #include <stdio.h>
