@@ -184,7 +184,7 @@ double distance_of(const Reference& reference, const Numbers& measures, const Co
 void check_alpha(double alpha, const Reference& reference) {
     if (reference.smallest() < alpha && alpha < 1) return;
     throw InputError("min_typicality must be above " + std::to_string(reference.smallest()) + " and below 1; got " +
-                     std::to_string(alpha) + ". In the smallest group of the calibration images no "
+                     shown(alpha) + ". In the smallest group of the calibration images no "
                      "typicality can be lower: use a larger min_typicality, or calibrate with more photographs");
 }
 
