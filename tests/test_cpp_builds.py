@@ -6,12 +6,23 @@ from pathlib import Path
 
 import pytest
 from cpp_build import BUILD, MISSING, ROOT, SOURCE, build, library_of_the_wheel, run, with_tensorrt
+from tiny import TINY
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
 
 
 def test_its_own_tests_pass(built_cpp: Path) -> None:
     run("ctest", "--output-on-failure", "-LE", "long|fakes", cwd=built_cpp)  # test_cpp_engines.py runs those on fakes
+
+
+@pytest.mark.skipif(not Path("/usr/share/i18n/locales").is_dir(), reason="not installed (.ci/packages): locales")
+def test_they_pass_where_the_decimal_point_is_a_comma(
+    built_cpp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("localedef", "-i", "de_DE", "-f", "UTF-8", tmp_path / "de_DE.UTF-8")
+    monkeypatch.setenv("LOCPATH", str(tmp_path))
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    run("ctest", "--output-on-failure", "-R", "^(bundle|judge|model)$", cwd=built_cpp)
 
 
 C_MAIN = """
@@ -89,6 +100,50 @@ def test_an_application_finds_the_installed_library(built_cpp: Path, tmp_path: P
     run("cmake", "--install", built_cpp, "--prefix", tmp_path / "installed")
     moved = (tmp_path / "installed").rename(tmp_path / "moved")
     check_application(tmp_path / "application", "find_package(caflow 0.1 REQUIRED)", f"-DCMAKE_PREFIX_PATH={moved}")
+
+
+WITH_OPENCV = """
+#include <caflow/opencv.hpp>
+#include <iostream>
+
+template <class Function>
+void refuse(Function function) {
+    try {
+        function();
+    } catch (const caflow::InputError& error) {
+        std::cout << error.what() << std::endl;
+    }
+}
+
+int main(int, char** arguments) {
+    caflow::OpenOptions open;
+    open.overlap = CAFLOW_NO_OVERLAP;
+    caflow::DrawOptions draw;
+    draw.redraws = CAFLOW_NO_REDRAWS;
+    const caflow::Model model(arguments[1], open);
+    const cv::Mat whole(9, 8, CV_8UC3, cv::Scalar(200, 100, 50)), part = whole(cv::Rect(1, 2, 4, 5));
+    const caflow::Results drawn = model.best_of(caflow::view(part), draw);
+    const cv::Mat large = caflow::mat(drawn[0]);
+    const cv::Scalar mean = cv::mean(large);
+    std::cout << large.cols << "x" << large.rows << (mean[0] > mean[2] ? ", red" : ", blue") << std::endl;
+    refuse([] { caflow::view(cv::Mat()); });
+    refuse([] { caflow::view(cv::Mat(4, 4, CV_32FC1)); });
+    refuse([&] { caflow::mat(model.score(caflow::view(large), caflow::view(part))[0]); });
+}
+"""
+
+
+def test_images_of_opencv(built_cpp: Path, tmp_path: Path) -> None:
+    (tmp_path / "main.cpp").write_text(WITH_OPENCV)
+    strict = ["-std=c++17", "-Wall", "-Wextra", "-Wconversion", "-Wold-style-cast", "-Werror"]
+    headers = [f"-I{SOURCE / 'include'}", "-isystem", "/usr/include/opencv4"]
+    libraries = [f"-L{built_cpp}", f"-Wl,-rpath,{built_cpp}", "-lcaflow", "-lopencv_core"]
+    run("c++", *strict, *headers, "main.cpp", "-o", "program", *libraries, cwd=tmp_path)
+    size, empty, floats, scored = run(tmp_path / "program", TINY).splitlines()
+    assert size == "16x20, red"
+    assert empty == "rgb: the cv::Mat is empty: check that OpenCV could read the image"
+    assert "got 2 dimensions and type CV_32FC1" in floats
+    assert "a scored image has no pixels" in scored
 
 
 @pytest.mark.full

@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-#include <caflow/caflow.hpp>
+#include <caflow/opencv.hpp>
 
 // Open a model. The environment variable CAFLOW_BACKEND chooses the backend: cpu, cuda, tensorrt or tensorrt-provider.
 inline caflow::Model open_model(const char* bundle) {

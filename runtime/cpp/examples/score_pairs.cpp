@@ -8,7 +8,7 @@
 #include <opencv2/imgproc.hpp>
 #include <sstream>
 
-#include "arguments.hpp"  // includes caflow.hpp; after OpenCV's headers, so that it supports cv::Mat
+#include "arguments.hpp"
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 
-#include "arguments.hpp"  // includes caflow.hpp; after OpenCV's headers, so that it supports cv::Mat
+#include "arguments.hpp"
 
 int main(int count, char** arguments) try {
     if (count < 4 || count > 6) {

@@ -56,6 +56,7 @@ std::string why_none(const fs::path& folder) {
     if (fs::status(folder, failed).type() == fs::file_type::not_found) {
         return folder.string() + ": there is no such folder: give the path of a bundle";
     }
+    if (fs::is_regular_file(folder, failed)) return folder.string() + " is a file: give the folder of a bundle";
     return folder.string() + " is not a bundle, because the folder has no " + manifest_name +
            ": export a checkpoint with caflow-export to create a bundle";
 }

@@ -150,7 +150,9 @@ caflow_status caflow_judge(caflow_model* model, const caflow_image* targets, con
     return guarded([&] {
         check_given(results, "results");
         *results = nullptr;
-        if (!(min_typicality > 0)) throw InputError("min_typicality must be above 0 and below 1");
+        if (!(min_typicality > 0)) {
+            throw InputError("min_typicality must be above 0 and below 1; got " + shown(min_typicality));
+        }
         score(model, targets, conditions, count, min_typicality, flags, results);
     });
 }

@@ -71,7 +71,8 @@ Settings read_settings(const caflow_open_options* given) {
     if (options.pixel_budget > largest_budget || options.overlap < CAFLOW_NO_OVERLAP ||
         options.overlap > std::int64_t(largest_side) || options.threads > 1024) {
         throw InputError(
-            "options: pixel_budget must be at most 2^40, overlap at most 2^20, and threads at most 1024; got " +
+            "options: pixel_budget must be at most 2^40, overlap CAFLOW_NO_OVERLAP or from 0 to 2^20, and threads at "
+            "most 1024; got " +
             std::to_string(options.pixel_budget) + ", " + std::to_string(options.overlap) + ", " +
             std::to_string(options.threads));
     }
@@ -139,15 +140,15 @@ FrameNoise read_frame_noise(const caflow_stream_options* given) {
 }
 
 std::vector<Image> read_images(const caflow_image* given, std::size_t count, std::int64_t scale, const char* what) {
-    check_given(given, what);
     if (!count) throw InputError(std::string(what) + ": expected at least one image; got none");
+    check_given(given, what);
     check_count(count, most_images, what);
     const std::size_t largest = largest_side / std::size_t(scale);
     std::vector<Image> images;
     for (std::size_t k = 0; k < count; ++k) {
         const caflow_image& one = given[k];
         const std::string name = what + ("[" + std::to_string(k)) + "]";
-        check_given(one.rgb, name.c_str());
+        check_given(one.rgb, (name + ".rgb").c_str());
         if (!one.height || !one.width || one.height > largest || one.width > largest || one.stride < 3 * one.width ||
             one.stride > largest_stride) {
             throw InputError(name + " must have sides from 1 to " + std::to_string(largest) +

@@ -133,7 +133,7 @@ Result Chooser::chosen() {
         if (otherwise == Reject::Otherwise::error) {
             throw Untypical(name + ": all " + std::to_string(rejected_) + " samples are untypical, with a "
                             "typicality below " +
-                            std::to_string(judgement_.draw.reject.alpha));
+                            shown(judgement_.draw.reject.alpha));
         }
         best_ = std::move(best_rejected_);
     }

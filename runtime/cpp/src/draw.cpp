@@ -13,9 +13,10 @@ namespace {
 
 constexpr std::uint64_t largest_sample = 0xFFFFFFFE;  // the next number is no_sample
 
-std::string listed(const std::vector<std::uint32_t>& numbers) {
+template <class Number>
+std::string listed(const std::vector<Number>& numbers) {
     std::string text = "(";
-    for (const std::uint32_t number : numbers) text += (text.size() > 1 ? ", " : "") + std::to_string(number);
+    for (const Number number : numbers) text += (text.size() > 1 ? ", " : "") + shown(number);
     return text + ")";
 }
 
@@ -46,16 +47,14 @@ void Draw::check(const Model& model) const {
                                        [](double tau) { return std::isfinite(tau) && tau >= 0; });
     if ((temperature.size() != 1 && temperature.size() != levels) || !is_usable) {
         throw InputError("temperature must be one number, or " + std::to_string(levels) +
-                         " numbers, one per level, all finite and at least 0; length of the array: " +
-                         std::to_string(temperature.size()));
+                         " numbers, one per level, all finite and at least 0; got " + listed(temperature));
     }
     if (rank == Rank::consistency) check_has_consistency(model);
     if (consistent && model.task != "super-resolution") {
         throw InputError("consistent results require a model of the task 'super-resolution'; got '" + model.task + "'");
     }
     if (!(reject.alpha >= 0 && reject.alpha < 1)) {
-        throw InputError("min_typicality must be at least 0 and below 1; got " +
-                         std::to_string(reject.alpha));
+        throw InputError("min_typicality must be at least 0 and below 1; got " + shown(reject.alpha));
     }
     if (!keep.empty()) check_keep(*this, levels);
 }

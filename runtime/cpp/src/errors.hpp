@@ -2,11 +2,20 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
 
 namespace caflow::runtime {
+
+// Return a number for a message, with as few digits as identify it.
+template <class Number>
+std::string shown(Number number) {
+    std::array<char, 32> digits{};
+    return {digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr};
+}
 
 // An argument or an option is not valid.
 class InputError : public std::runtime_error {

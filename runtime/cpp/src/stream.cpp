@@ -16,7 +16,7 @@ Stream::Stream(Runner& runner, const Likelihoods& likelihoods, const Draw& draw,
     samples_ = likelihoods.check_calibrated(draw);
     if (kind_ != FrameNoise::Kind::drifting) return;
     if (!(noise.persistence > 0 && noise.persistence < 1)) {
-        throw InputError("persistence must be above 0 and below 1; got " + std::to_string(noise.persistence));
+        throw InputError("persistence must be above 0 and below 1; got " + shown(noise.persistence));
     }
     drifting_.emplace(noise.persistence);
 }

@@ -35,7 +35,8 @@ class Rules : public nlohmann::json_sax<Json> {
 
     // The parser also reports integers that do not fit in 64 bits here.
     bool number_float(number_float_t, const string_t& text) override {
-        if (text.find_first_of(".eE") == std::string::npos) refuse_integer(text);
+        // The decimal point in `text` is that of the locale, such as a comma.
+        if (text.find_first_not_of("-0123456789") == std::string::npos) refuse_integer(text);
         return true;
     }
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <utility>
 
 #include "consistency.hpp"
@@ -110,10 +110,10 @@ Numbers per_level(const ImageKind& kind, const Numbers& residuals) {
     return tails;
 }
 
-std::string one_decimal(double value, const char* format = "%.1f") {
-    std::array<char, 32> text{};
-    std::snprintf(text.data(), text.size(), format, value);
-    return text.data();
+// Return a number with one decimal, after a point in every locale.
+std::string one_decimal(double value) {
+    std::array<char, 320> text{};  // the largest numbers have 309 digits
+    return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed, 1).ptr};
 }
 
 // Return the index of the residual that is farthest from 0.
@@ -184,7 +184,7 @@ double distance_of(const Reference& reference, const Numbers& measures, const Co
 void check_alpha(double alpha, const Reference& reference) {
     if (reference.smallest() < alpha && alpha < 1) return;
     throw InputError("min_typicality must be above " + std::to_string(reference.smallest()) + " and below 1; got " +
-                     std::to_string(alpha) + ". In the smallest group of the calibration images no "
+                     shown(alpha) + ". In the smallest group of the calibration images no "
                      "typicality can be lower: use a larger min_typicality, or calibrate with more photographs");
 }
 
@@ -200,7 +200,9 @@ std::string reason(const Typicality& found) {
     }
     if (std::abs(of_level) < usual) {
         std::string listed;
-        for (const double one : found.residuals) listed += (listed.empty() ? "" : ", ") + one_decimal(one, "%+.1f");
+        for (const double one : found.residuals) {
+            listed += std::string(listed.empty() ? "" : ", ") + (std::signbit(one) ? "" : "+") + one_decimal(one);
+        }
         return "its levels do not fit together: " + listed + " standard deviations";
     }
     return "level " + std::to_string(level) + " is " + (of_level > 0 ? "less likely" : "likelier") +

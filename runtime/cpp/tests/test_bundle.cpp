@@ -48,7 +48,7 @@ TEST_CASE("a bundle is read") {
     CHECK_FALSE(manifest.find_graph("decode_2"));
 }
 
-TEST_CASE("a missing folder and a folder without a manifest have different messages") {
+TEST_CASE("a missing folder, a file and a folder without a manifest have different messages") {
     const fs::path folder = std::getenv("CAFLOW_BUNDLE");
     const auto message = [](const fs::path& none) -> std::string {
         try {
@@ -60,6 +60,7 @@ TEST_CASE("a missing folder and a folder without a manifest have different messa
         return "";
     };
     CHECK(message(folder / "nowhere").find("nowhere: there is no such folder") != std::string::npos);
+    CHECK(message(folder / "manifest.json").find("manifest.json is a file") != std::string::npos);
     CHECK(message(folder.parent_path()).find("is not a bundle, because the folder has no manifest.json") !=
           std::string::npos);
 }

@@ -216,8 +216,12 @@ TEST_CASE("invalid arguments are refused with their own messages") {
     options.temperature = {0.8, 0.8, 0.8};
     CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("temperature must be one number, or 2"),
                          caflow::InputError);
-    options.temperature = {std::numeric_limits<double>::quiet_NaN()};
-    CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
+    options.temperature = {std::numeric_limits<double>::quiet_NaN(), -0.5};
+    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("at least 0; got (nan, -0.5)"),
+                         caflow::InputError);
+    options = samples(4);
+    options.min_typicality = -1e-9;
+    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("got -1e-09"), caflow::InputError);
     options = samples(4);
     options.keep = {4, 5};
     CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("keep must have 2 numbers"),
@@ -233,7 +237,10 @@ TEST_CASE("invalid arguments are refused with their own messages") {
     options = samples(4);
     options.first_sample = 4294967295;
     CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
-    CHECK_THROWS_WITH_AS(model().best_of(caflow::Images()), doctest::Contains("got NULL"), caflow::InputError);
+    CHECK_THROWS_WITH_AS(model().best_of(caflow::Images()), doctest::Contains("at least one image; got none"),
+                         caflow::InputError);
+    CHECK_THROWS_WITH_AS(model().best_of(caflow::view(nullptr, side, side)),
+                         doctest::Contains("conditions[0].rgb must be a pointer; got NULL"), caflow::InputError);
     CHECK_THROWS_WITH_AS(model().best_of(caflow::view(first_rgb.data(), 0, side)), doctest::Contains("height 0"),
                          caflow::InputError);
     CHECK_THROWS_AS(model().best_of(caflow::view(first_rgb.data(), side, side, 3)), caflow::InputError);

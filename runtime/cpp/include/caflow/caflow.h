@@ -88,7 +88,7 @@ typedef struct caflow_stream caflow_stream;
 
 /* Value of caflow_result.sample if the result is the enlarged condition and belongs to no sample. In a stream, only
  * frames without a finite sample have this value: a rejected frame that is replaced keeps the number of its sample. */
-#define CAFLOW_NO_SAMPLE ((uint32_t)0xFFFFFFFF)
+#define CAFLOW_NO_SAMPLE UINT32_MAX
 
 /* An RGB image of the caller, 8 bits per channel: rows from top to bottom, pixels from left to right, each as R, G, B.
  * A target has sides of up to 2^20 pixels; a condition has sides of up to 2^20 / scale pixels. */
@@ -126,7 +126,7 @@ typedef struct caflow_open_options {
 #define CAFLOW_WITHOUT_CALIBRATION 1
 
 /* Value of caflow_open_options.overlap for tiles that do not overlap. */
-#define CAFLOW_NO_OVERLAP ((int64_t)-1)
+#define CAFLOW_NO_OVERLAP (-1)
 
 /* All defaults of caflow_open_options. */
 #define CAFLOW_OPEN_OPTIONS_INIT \
@@ -213,7 +213,7 @@ typedef struct caflow_draw_options {
 } caflow_draw_options;
 
 /* Value of caflow_draw_options.redraws to replace no rejected sample. */
-#define CAFLOW_NO_REDRAWS ((uint32_t)0xFFFFFFFF)
+#define CAFLOW_NO_REDRAWS UINT32_MAX
 
 /* All defaults of caflow_draw_options. */
 #define CAFLOW_DRAW_OPTIONS_INIT \

@@ -6,7 +6,7 @@
 //     std::cout << best[0].width() << " x " << best[0].height() << ", " << best[0].log_likelihood() << " nats\n";
 //
 // caflow.h describes what the functions do and what the options mean. Any number of threads may use one Model at the
-// same time. If OpenCV's core header is included before this header, view() accepts a cv::Mat and mat() returns one.
+// same time. opencv.hpp has functions for images of OpenCV.
 #ifndef CAFLOW_HPP
 #define CAFLOW_HPP
 
@@ -378,24 +378,6 @@ class Model {
 
     std::unique_ptr<caflow_model, decltype(&caflow_close)> model_;
 };
-
-#ifdef CV_VERSION
-
-// Return an Image that points to the pixels of an RGB image of OpenCV, which must outlive it. OpenCV reads files as
-// BGR: convert such images with cv::cvtColor first. Throws InputError if the type is not CV_8UC3.
-inline Image view(const cv::Mat& rgb) {
-    if (rgb.type() != CV_8UC3 || rgb.dims != 2)
-        throw InputError("rgb: expected a two-dimensional cv::Mat of type CV_8UC3; got another type");
-    return view(rgb.data, static_cast<std::size_t>(rgb.rows), static_cast<std::size_t>(rgb.cols), rgb.step);
-}
-
-// Return a copy of a result's image as an RGB image of OpenCV. Not for scored images, which have no image.
-inline cv::Mat mat(const Result& result) {
-    auto* rgb = const_cast<std::uint8_t*>(result.rgb().data());
-    return cv::Mat(static_cast<int>(result.height()), static_cast<int>(result.width()), CV_8UC3, rgb).clone();
-}
-
-#endif
 
 }  // namespace caflow
 
