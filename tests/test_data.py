@@ -140,6 +140,15 @@ def test_names_need_not_be_utf8() -> None:
     assert [os.fsencode(path) for path in split_by_file(found, 0.1)[1].targets] == order[:1]
 
 
+def test_without_flips_crops_are_as_photographed(photographs: Path) -> None:
+    mirrored, upright = (
+        crops(photographs, TrainingConfig(crop=32, flips=flips)).batch(0, range(8)).targets for flips in (True, False)
+    )
+    differ = (mirrored != upright).flatten(1).any(1)
+    assert 0 < differ.sum() < 8
+    assert torch.equal(mirrored[differ], upright[differ].flip(3))
+
+
 def test_pairs_are_cropped_alike(photographs: Path, tmp_path: Path) -> None:
     for folder in ("A", "B"):
         (tmp_path / folder / "sub").mkdir(parents=True)
