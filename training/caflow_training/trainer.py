@@ -239,7 +239,9 @@ class _Run:
             temperatures, seed = self.config.sheet_temperatures, self.config.seed
             write_sheet(sheet, averaged, batch.conditions, batch.targets, temperatures, seed)
         except ExplodingInverse as error:
-            raise TrainingStopped(f"step {self.step}: {error}. {self._kept()} Lower learning_rate.") from None
+            # The first batch sets the initial scales. If the coarsest level has a handful of values, some are near 0.
+            larger = "" if (self.out / LAST_CHECKPOINT).exists() else ", or raise batch or crop"
+            raise TrainingStopped(f"step {self.step}: {error}. {self._kept()} Lower learning_rate{larger}.") from None
         log.validation(self.step, result, sheet)
         progress.validation(self.step, result, self.flow_is_trained)
 
