@@ -140,6 +140,15 @@ def test_names_need_not_be_utf8() -> None:
     assert [os.fsencode(path) for path in split_by_file(found, 0.1)[1].targets] == order[:1]
 
 
+def test_without_flips_crops_are_as_photographed(photographs: Path) -> None:
+    mirrored, upright = (
+        crops(photographs, TrainingConfig(crop=32, flips=flips)).batch(0, range(8)).targets for flips in (True, False)
+    )
+    differ = (mirrored != upright).flatten(1).any(1)
+    assert 0 < differ.sum() < 8
+    assert torch.equal(mirrored[differ], upright[differ].flip(3))
+
+
 def test_pairs_are_cropped_alike(photographs: Path, tmp_path: Path) -> None:
     for folder in ("A", "B"):
         (tmp_path / folder / "sub").mkdir(parents=True)
@@ -147,14 +156,35 @@ def test_pairs_are_cropped_alike(photographs: Path, tmp_path: Path) -> None:
         image = read_rgb(photographs / f"{name}.jpg")
         cv2.imwrite(str(tmp_path / "B" / "sub" / f"{name}.png"), image)
         if name != "ocean-waves":
-            cv2.imwrite(str(tmp_path / "A" / "sub" / f"{name}.png"), 255 - image)
+            suffix = "bmp" if name == "casa-mila" else "png"
+            cv2.imwrite(str(tmp_path / "A" / "sub" / f"{name}.{suffix}"), 255 - image)
     found = find_photographs(tmp_path, ImageToImage(), 32)
     assert len(found.targets) == 2
-    assert "has no condition: " in next(iter(found.skipped.values()))
+    assert list(found.skipped) == [tmp_path / "B" / "sub" / "ocean-waves.png"]
     batch = Crops(found, ImageToImage(), TrainingConfig(crop=32), TRAINING_STREAM).batch(0, range(8))
     assert torch.equal(batch.conditions, 255 - batch.targets)
     with pytest.raises(DataError, match="expected a folder of photographs, with the folder A next to it"):
         find_photographs(photographs, ImageToImage(), 32)
+
+
+def test_a_target_without_its_condition_is_skipped_with_the_reason(photographs: Path, tmp_path: Path) -> None:
+    for folder in ("A", "B"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(photographs / "casa-mila.jpg", tmp_path / "B")
+
+    def reason() -> str:
+        with pytest.raises(DataError) as caught:
+            find_photographs(tmp_path, ImageToImage(), 32)
+        return str(caught.value).split("casa-mila.jpg ", 1)[1]
+
+    assert reason() == "has no condition: the folder A contains no image file of this name"
+    first, second = (tmp_path / "A" / f"casa-mila.{suffix}" for suffix in ("bmp", "png"))
+    first.write_text("no image")
+    assert reason() == f"has no condition: {first} {UNREADABLE}"
+    cv2.imwrite(str(first), np.zeros((40, 50, 3), np.uint8))
+    assert reason() == f"has no condition: {first} is 50×40, but must be 768×512"
+    shutil.copy(first, second)
+    assert reason() == f"has several conditions: {first} and {second}"
 
 
 def test_the_cache_forgets_and_reads_again(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from caflow_runtime.folder_lock import LOCK
 from caflow_training import checkpoint, training_data
 from caflow_training.crops import Crops
 from caflow_training.degradations import MissingPackage
-from caflow_training.photographs import DataError, Photographs, read_rgb
+from caflow_training.photographs import DataError, Photographs, find_photographs, read_rgb, split_by_file
 from caflow_training.progress import LOG, TrainingLog
 from caflow_training.resuming import ResumeError
 from caflow_training.trainer import train
@@ -69,7 +69,7 @@ def test_a_run_is_not_resumed_with_other_conditions(pairs: Path, tmp_path: Path)
     changed = sorted((pairs / "A").iterdir())[0]
     image = read_rgb(changed)
     cv2.imwrite(str(changed), 255 - image)
-    with pytest.raises(ResumeError, match="photographs that differ"):
+    with pytest.raises(ResumeError, match=r"photographs that differ .* --start \S+last\.pt to begin"):
         train(short_recipe(task="image-to-image", steps=2), pairs, tmp_path / "run")
 
 
@@ -138,9 +138,9 @@ def test_a_full_disk_is_named_with_what_to_do(few: Path, tmp_path: Path, monkeyp
         patch.setattr(whole_files, "move_into_place", fill)
         done = caflow_train(recipe, "--data", few, "--out", out)
     assert done.returncode == 1
-    sheet = out / "samples-0000001.png"
+    first = out / "held-out.txt"
     assert done.stderr.splitlines()[-1] == (
-        f"caflow-train: {sheet}: No space left on device: free space, then run the same command again to resume"
+        f"caflow-train: {first}: No space left on device: free space, then run the same command again to resume"
     )
     assert not [path for path in out.iterdir() if path.suffix in (".partial", ".png", ".pt")]
     assert caflow_train(recipe, "--data", few, "--out", out).returncode == 0
@@ -184,6 +184,17 @@ def test_a_recipe_of_another_version_is_named_with_its_file(few: Path, tmp_path:
     torch.save(contents, path)
     with pytest.raises(ResumeError, match=r"last\.pt was written by another version .*'abolished'.* use another --out"):
         train(short_recipe(), few, tmp_path)
+
+
+def test_the_photographs_that_are_held_out_are_named(few: Path, tmp_path: Path) -> None:
+    train(short_recipe(steps=1), few, tmp_path / "run")
+    recipe = short_recipe()
+    _, held_out = split_by_file(find_photographs(few, recipe.model.task, 32), recipe.training.validation_share)
+    assert (tmp_path / "run" / "held-out.txt").read_text().splitlines() == list(map(str, held_out.targets))
+    (few / "other.jpg").write_bytes(held_out.targets[0].read_bytes())
+    with pytest.raises(ResumeError, match="photographs that differ"):  # the list stays that of the run
+        train(short_recipe(steps=2), few, tmp_path / "run")
+    assert (tmp_path / "run" / "held-out.txt").read_text() == f"{held_out.targets[0]}\n"
 
 
 def test_likelihoods_of_untrained_flows_are_not_printed(

@@ -217,7 +217,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_last_bit(photographs: Path, tmp_
 
 def test_another_recipe_does_not_go_on(photographs: Path, tmp_path: Path) -> None:
     train(short_recipe(steps=4), photographs, tmp_path)
-    with pytest.raises(ResumeError, match=r"trained with batch = 4, but the recipe has batch = 8: use the same recipe"):
+    wanted = r"trained with batch = 4, but the recipe has batch = 8: use the same recipe .* --start \S+last.pt to begin"
+    with pytest.raises(ResumeError, match=wanted):
         train(short_recipe(batch=8), photographs, tmp_path)
 
 
@@ -241,6 +242,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
+def test_a_first_batch_of_too_few_values_is_named_as_a_cause(photographs: Path, tmp_path: Path) -> None:
+    """At the coarsest level, it has one value per channel and crop."""
+    recipe = short_recipe(levels=3, crop=16, batch=2, steps=1, learning_rate=1e-9)
+    with pytest.raises(TrainingStopped, match=r"exploding inverse: .* Lower learning_rate, or raise batch or crop\.$"):
+        train(recipe, photographs, tmp_path)
+
+
 def test_an_exploding_inverse_stops_and_keeps_the_last_checkpoint(photographs: Path, tmp_path: Path) -> None:
     still = {"learning_rate": 1e-9}
     train(short_recipe(steps=4, **still), photographs, tmp_path)
@@ -250,7 +258,9 @@ def test_an_exploding_inverse_stops_and_keeps_the_last_checkpoint(photographs: P
         weight[0] = weight[1] + 1e-7 * torch.randn_like(weight[1])
     torch.save(contents, tmp_path / "last.pt")
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(TrainingStopped, match=r"step 6: exploding inverse: .* grey levels.*last good checkpoint"):
+    with pytest.raises(
+        TrainingStopped, match=r"step 6: exploding inverse: .* grey levels.*last good .* learning_rate\.$"
+    ):
         train(short_recipe(**still), photographs, tmp_path)
     assert (tmp_path / "last.pt").read_bytes() == before
 

@@ -57,14 +57,16 @@ class Tally:
         )
 
     def end(self) -> None:
-        """Report how many images are untypical, and end the command if some failed."""
+        """Report how many images are untypical or unjudged, and end the command if some failed."""
         if self.draw.reject:
             dropped = self.outcomes["dropped"]
             became = {"error": "dropped", "bicubic": "bicubic"}.get(self.draw.reject.otherwise, "marked")
             untypical = dropped or self.outcomes["best"] + self.outcomes["bicubic"]
             what = f", {became}" if untypical else ""
             verb = "is" if 1 in (untypical, self.total) else "are"
-            self.saying.warn(f"{untypical} of {counted(self.total, 'image')} {verb} untypical{what}")
+            unjudged = self.outcomes["unjudged"]
+            rest = f"; {unjudged} could not be judged: the calibration knows no such images" if unjudged else ""
+            self.saying.warn(f"{untypical} of {counted(self.total, 'image')} {verb} untypical{what}{rest}")
         self.end_of_failed()
 
     def end_of_failed(self) -> None:

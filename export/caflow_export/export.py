@@ -30,7 +30,7 @@ from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.bundle.reading import describe_file, read_manifest, verify_files, write_manifest
 from caflow_runtime.bundle.run_memory import write_memory
-from caflow_runtime.errors import CaflowError
+from caflow_runtime.errors import CaflowError, UnreadableImage
 from caflow_runtime.health.measured_memory import CannotMeasure, measure_memory
 from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in
 from caflow_runtime.judge import calibration
@@ -123,7 +123,7 @@ def export(
     if (precision == "int8") != (photographs is not None):
         raise ExportError("precision int8 requires photographs, and no other precision uses them: give both or neither")
     numbers = numbers_of(model)
-    pairs = None if photographs is None else _pairs(Path(photographs), numbers)
+    pairs = None if photographs is None else _pairs(Path(photographs), numbers, say or (lambda _: None))
     types = PRECISIONS[precision]
     to_trace = list(graphs_to_trace(model, ModelGraphs.of(model, types), types.state))
     loses_calibration = (output / calibration.NAME).exists()
@@ -207,20 +207,26 @@ def _write_graphs(
     ]
 
 
-def _pairs(folder: Path, model: bundle.Model) -> list[Pair]:
-    """Return one pair of target and condition from each photograph of a folder.
+def _pairs(folder: Path, model: bundle.Model, say: Callable[[str], None]) -> list[Pair]:
+    """Return one pair of target and condition from each readable photograph of a folder.
 
     If there are more than `MOST_PHOTOGRAPHS`, photographs at regular intervals are used, because neighbouring files
     are often similar.
     """
+    pairs: list[Pair] = []
     try:
         found = photographs_in(folder)
-        photographs = found[:: ceil(len(found) / MOST_PHOTOGRAPHS)]
-        pairs = [pair for one in photographs for pair in pairs_of(one, model, [SIDE])[:1]]
+        for one in found[:: ceil(len(found) / MOST_PHOTOGRAPHS)]:
+            try:
+                pairs += pairs_of(one, model, [SIDE])[:1]
+            except UnreadableImage as error:
+                say(f"skipped: {error}")
     except (CaflowError, OSError) as error:
         raise ExportError(str(error)) from None
     if not pairs:
         raise ExportError(f"{folder}: expected photographs of at least {SIDE}×{SIDE} pixels; found none")
+    if len(pairs) < MOST_PHOTOGRAPHS:
+        say(f"photographs for the ranges of the integers: {len(pairs)}; give {MOST_PHOTOGRAPHS} or more")
     return pairs
 
 

@@ -8,7 +8,8 @@ would limit their memory. Supported formats: PNG (W3C), JPEG (ITU-T T.81), WebP 
 import os
 import re
 import struct
-from collections.abc import Callable, Collection, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -66,6 +67,17 @@ def images_below(
     """
     files = [Path(place) / name for place, _, names in os.walk(folder, onerror=on_error) for name in names]
     return sorted(file for file in files if file.suffix.lower() in suffixes and _may_be_file(file))
+
+
+def partners(names: Iterable[str], others: Collection[str]) -> dict[str, list[str]]:
+    """Return which of the image files `others` each of the files `names` forms a pair with.
+
+    This is the file with the same name. Without such a file, it is every file whose name differs in its suffix alone.
+    """
+    by_stem = defaultdict(list)
+    for other in sorted(others):
+        by_stem[Path(other).with_suffix("")].append(other)
+    return {name: [name] if name in others else by_stem.get(Path(name).with_suffix(""), []) for name in names}
 
 
 def _may_be_file(path: Path) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from commands import caflow
@@ -15,7 +16,7 @@ from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, photograph
 from caflow_runtime.errors import NotFinite
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import do
-from caflow_runtime.judge.calibration import NAME
+from caflow_runtime.judge.calibration import NAME, read_calibration, write_calibration
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pictures.maps import names, pictures
@@ -96,6 +97,19 @@ def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypi
         assert report["log_likelihood"] is None
         large = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
         np.testing.assert_array_equal(read_image(output).rgb, large)
+
+
+def test_images_that_the_calibration_does_not_know_are_counted(calibrated: Path, source: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
+    found = read_calibration(bundle)
+    assert found is not None
+    samples = [msgspec.structs.replace(reference, coloured=None) for reference in found.samples]
+    write_calibration(bundle, msgspec.structs.replace(found, samples=samples))
+    done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 2, "--min-typicality", 0.1)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "caflow: 0 of 1 image is untypical; 1 could not be judged: the calibration knows no such images"
+    )
 
 
 def test_a_result_that_cannot_be_removed_is_a_failure_of_its_image(

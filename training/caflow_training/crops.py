@@ -59,7 +59,7 @@ class Batch(NamedTuple):
 
 
 class Crops:
-    """Source of random crops of photographs, flipped at random, with their conditions.
+    """Source of random crops of photographs, with their conditions.
 
     Arguments:
         stream: number of the random stream: TRAINING_STREAM or VALIDATION_STREAM.
@@ -138,7 +138,8 @@ class Crops:
             if places[1:]
             else places[0]
         )
-        return _Window(top, left, taken, side, flipped=bool(rng.integers(2)))
+        flipped = bool(rng.integers(2)) and self.config.flips
+        return _Window(top, left, taken, side, flipped)
 
 
 @dataclass(frozen=True)

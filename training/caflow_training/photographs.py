@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from caflow_runtime.image_formats import MAX_PIXELS, SUFFIXES, claimed_size, is_cut_off
+from caflow_runtime.image_formats import MAX_PIXELS, SUFFIXES, claimed_size, images_below, is_cut_off, partners
 from caflow_runtime.job_file import job_folders_below, originals_below
 from caflow_training.tasks import Image, ImageToImage, Task
 
@@ -43,7 +43,7 @@ def find_photographs(
     """Find all photographs in `folder` and its subfolders. Every file is decoded once as a check.
 
     For image-to-image, a pair consists of two files with the same relative path in the folders `A` (conditions) and `B`
-    (targets).
+    (targets). Without such a pair, a different suffix is accepted.
 
     Arguments:
         smallest_side: smallest width and height of a photograph, in pixels; smaller photographs are skipped.
@@ -60,6 +60,7 @@ def find_photographs(
         )
     try:
         candidates = originals_below(root, SUFFIXES)
+        conditions = _conditions(candidates, folder) if paired else {}
     except OSError as error:
         raise DataError(f"{root} cannot be read: {error}") from None
     skipped: dict[Path, str] = {}
@@ -74,11 +75,12 @@ def find_photographs(
             disable=not shows_progress,
         )
         for path, size in zip(candidates, sizes, strict=True):
-            reason = size if isinstance(size, str) else None
-            if not isinstance(size, str) and min(size) < smallest_side:
+            if isinstance(size, str):
+                reason: str | None = size
+            elif min(size) < smallest_side:
                 reason = f"is {size[1]}×{size[0]}, but both sides must have at least {smallest_side} pixels"
-            if reason is None and paired and _size(_partner(path, folder), max_pixels) != size:
-                reason = f"has no condition: {_partner(path, folder)} is not a readable image of the same size"
+            else:
+                reason = _why_no_pair(conditions[path], size, max_pixels) if paired else None
             if reason is None:
                 targets.append(path)
             else:
@@ -93,7 +95,7 @@ def find_photographs(
     if not targets:
         first = "; the first one: " + "{} {}".format(*next(iter(skipped.items()))) if skipped else ""
         raise DataError(f"{folder}: none of the {len(candidates)} image files in this folder can be used{first}")
-    return Photographs(targets, [_partner(path, folder) for path in targets] if paired else None, skipped)
+    return Photographs(targets, [conditions[path][0] for path in targets] if paired else None, skipped)
 
 
 def searched_folder(folder: Path, task: Task) -> Path:
@@ -167,5 +169,23 @@ def _size(path: Path, max_pixels: int) -> tuple[int, int] | str:
     return height, width
 
 
-def _partner(target: Path, folder: Path) -> Path:
-    return folder / "A" / target.relative_to(folder / "B")
+def _conditions(targets: list[Path], folder: Path) -> dict[Path, list[Path]]:
+    """Return the files in the folder `A` that may be the condition of each target in `B`: one, if all is well."""
+    sources, root = folder / "A", folder / "B"
+    found = {str(path.relative_to(sources)) for path in images_below(sources)} if sources.is_dir() else set()
+    alike = partners((str(path.relative_to(root)) for path in targets), found)
+    return {root / name: [sources / condition for condition in matching] for name, matching in alike.items()}
+
+
+def _why_no_pair(conditions: list[Path], size: tuple[int, int], max_pixels: int) -> str | None:
+    """Return why the files that may be the condition of a target of the given height and width are not, or None."""
+    if not conditions:
+        return "has no condition: the folder A contains no image file of this name"
+    if len(conditions) > 1:
+        return f"has several conditions: {' and '.join(map(str, conditions))}"
+    found = _size(conditions[0], max_pixels)
+    if found == size:
+        return None
+    return f"has no condition: {conditions[0]} " + (
+        found if isinstance(found, str) else f"is {found[1]}×{found[0]}, but must be {size[1]}×{size[0]}"
+    )

@@ -62,6 +62,9 @@ class TrainingConfig:
     crop_candidates: Number = 1
     """Number of random positions that are compared for each crop. The position whose pixel values have the largest
     standard deviation is used, because much of a typical photograph is sky, wall or water."""
+    flips: bool = True
+    """Whether crops are mirrored left to right, each with probability ½. Choose `false` if left and right differ, as in
+    pictures of text."""
     max_pixels: Count = MAX_PIXELS
     """Largest number of pixels of a photograph. Larger photographs are skipped before they are decoded. Decoding takes
     at least 3 bytes of memory per pixel. Above 2³⁰, raise OpenCV's own limit as well, with the environment variable

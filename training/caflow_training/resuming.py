@@ -44,12 +44,12 @@ def read_resumable(path: Path, recipe: Recipe, digest: int) -> dict[str, Any]:
         key = different[0]
         raise ResumeError(
             f"{path} was trained with {key} = {stored.get(key)!r}, but the recipe has {key} = {wanted[key]!r}: "
-            "use the same recipe to resume, or another --out to start a new run"
+            f"use the same recipe to resume, or {_new_run(path)}"
         )
     if training.get("photographs", digest) != digest:
         raise ResumeError(
-            f"{path} was trained on photographs that differ from those in --data: use the same folder to resume, "
-            "or another --out to start a new run"
+            f"{path} was trained on photographs that differ from those in --data: use the same folder to resume, or "
+            + _new_run(path)
         )
     for weights in (contents["weights"], contents["ema"]):
         checkpoint.check_weights(path, recipe.model, weights)
@@ -67,8 +67,12 @@ def _stored_recipe(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     except ConfigError as error:
         raise ResumeError(
             f"{path} was written by another version of caflow-train, and its recipe is not valid in this version: "
-            f"{error}; use another --out to start a new run, and --start {path} to begin it with these weights"
+            f"{error}; use {_new_run(path)}"
         ) from None
+
+
+def _new_run(path: Path) -> str:
+    return f"another --out to start a new run, and --start {path} to begin it with these weights"
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:

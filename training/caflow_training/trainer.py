@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from caflow_runtime.folder_lock import folder_lock
-from caflow_runtime.whole_files import remove_leftovers
+from caflow_runtime.whole_files import remove_leftovers, write_whole
 from caflow_training import checkpoint
 from caflow_training.checkpoint import LAST_CHECKPOINT
 from caflow_training.crops import Batch
@@ -31,6 +31,7 @@ from caflow_training.start import FLOW_IS_TRAINED, start_from
 from caflow_training.training_data import TrainingData, find_training_data
 from caflow_training.validation import ExplodingInverse, validate, write_sheet
 
+HELD_OUT = "held-out.txt"
 MOST_THREADS = 8
 """Largest number of threads that prepare batches for a GPU."""
 
@@ -49,9 +50,9 @@ def train(
 ) -> Path:
     """Train a model, or resume its training, and return the path of the checkpoint.
 
-    The folder `out` receives `last.pt`, `log.jsonl` and one sample sheet per validation. If TensorBoard is installed,
-    it also receives TensorBoard events. Under torchrun, each batch is distributed over the processes; `data` must
-    contain the same files for all processes, and `out` must be the same folder.
+    The folder `out` receives `last.pt`, `log.jsonl`, `held-out.txt` and one sample sheet per validation. If TensorBoard
+    is installed, it also receives TensorBoard events. Under torchrun, each batch is distributed over the processes;
+    `data` must contain the same files for all processes, and `out` must be the same folder.
 
     Arguments:
         say: function that is called with each message for the user.
@@ -152,7 +153,9 @@ class _Run:
                 "resumes from a different step: use an --out on storage that all machines share"
             )
         if self.processes.leads:
-            remove_leftovers([path, self.out / LOG])
+            remove_leftovers([path, self.out / LOG, self.out / HELD_OUT])
+            held_out = self.data.held_out.photographs.targets
+            write_whole(self.out / HELD_OUT, b"".join(os.fsencode(file) + b"\n" for file in held_out))
         if self.is_complete:
             self.say(f"{path} is complete, after {self.step} steps: to train it further, raise steps in the recipe")
         elif self.step:
@@ -236,7 +239,9 @@ class _Run:
             temperatures, seed = self.config.sheet_temperatures, self.config.seed
             write_sheet(sheet, averaged, batch.conditions, batch.targets, temperatures, seed)
         except ExplodingInverse as error:
-            raise TrainingStopped(f"step {self.step}: {error}. {self._kept()} Lower learning_rate.") from None
+            # The first batch sets the initial scales. If the coarsest level has a handful of values, some are near 0.
+            larger = "" if (self.out / LAST_CHECKPOINT).exists() else ", or raise batch or crop"
+            raise TrainingStopped(f"step {self.step}: {error}. {self._kept()} Lower learning_rate{larger}.") from None
         log.validation(self.step, result, sheet)
         progress.validation(self.step, result, self.flow_is_trained)
 

@@ -1,7 +1,6 @@
 """Lists of file pairs, each a target and its condition, read from a CSV table, JSON lines or two folders."""
 
 import csv
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_formats import READABLE, images_below
+from caflow_runtime.image_formats import READABLE, images_below, partners
 from caflow_runtime.path_text import as_path
 from caflow_runtime.strict_json import WrongJson, parse_json, read_lines
 
@@ -128,15 +127,12 @@ def _in_folders(folder: Path) -> Iterator[FilePair]:
     if not holds_pairs(folder):
         raise InputError(f"{folder}: expected a folder with the subfolders A (conditions) and B (targets)")
     names, wanted = ({str(path.relative_to(at)) for path in images_below(at, READABLE)} for at in (conditions, targets))
-    by_stem = defaultdict(list)
-    for name in sorted(names):
-        by_stem[Path(name).with_suffix("")].append(name)
     used: set[str] = set()
-    for name in sorted(wanted):
-        alike = [name] if name in names else by_stem.get(Path(name).with_suffix(""), [name])
+    for name, alike in partners(sorted(wanted), names).items():
         if len(alike) > 1:
             raise InputError(f"{targets / name}: expected one condition in {conditions}; found {' and '.join(alike)}")
-        used.add(alike[0])
-        yield FilePair(str(targets / name), str(conditions / alike[0]))
+        condition = alike[0] if alike else name
+        used.add(condition)
+        yield FilePair(str(targets / name), str(conditions / condition))
     for name in sorted(names - used):
         yield FilePair(str(targets / name), str(conditions / name))

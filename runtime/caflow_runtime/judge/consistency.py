@@ -54,7 +54,10 @@ def degrade(model: Model, target: Image) -> Image:
             cv2.cvtColor(target, cv2.COLOR_RGB2GRAY), settings["low_threshold"], settings["high_threshold"]
         )
         return np.repeat(np.asarray(edges, np.uint8)[..., None], 3, 2)
-    raise InputError(f"the task {model.task!r} does not define how to make a condition from a target")
+    raise InputError(
+        f"the task {model.task!r} does not define how to make a condition from a target: calibrate with pairs, in a "
+        "folder with the subfolders A (conditions) and B (targets)"
+    )
 
 
 def project(model: Model, pixels: Floats, condition: Image) -> Image:
