@@ -89,6 +89,15 @@ def test_the_libraries_of_cuda_that_pip_installed_are_loaded(
     assert capsys.readouterr().out == ""
 
 
+def test_copies_from_the_device_explain_their_errors() -> None:
+    class Lost:
+        def numpy(self) -> None:
+            raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
+
+    with pytest.raises(BackendError, match=r"^onnxruntime cpu: CUDA failure 700"):
+        OnnxRuntimeBound("cpu").to_host(Lost())
+
+
 def test_bound_values_give_the_same(uncalibrated: Path, photographs: Path) -> None:
     """Values stay bound to device memory between graphs, as on a GPU. Here the CPU is the device."""
     pipes = [

@@ -162,7 +162,8 @@ class OnnxRuntimeBound(Backend):
             return cast(Array, import_onnxruntime().OrtValue.ortvalue_from_numpy(array, self.device, 0))
 
     def to_host(self, array: Any) -> NDArray[Any]:
-        return np.asarray(array.numpy())
+        with explaining(self.name):
+            return np.asarray(array.numpy())
 
     def describe(self, array: Any) -> tuple[str, tuple[int, ...]]:
         name = array.data_type()
