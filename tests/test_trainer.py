@@ -304,6 +304,14 @@ def test_bf16_networks_train(photographs: Path, tmp_path: Path) -> None:
     assert all(t.dtype == torch.float32 for t in checkpoint.load(tmp_path / "half" / "last.pt").parameters())
 
 
+def test_float32_is_not_rounded_to_tf32(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, TF32 would make the error of the inverse more than a thousand times as large."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's default
+    train(short_recipe(steps=1), photographs, tmp_path)
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 @pytest.mark.full
 def test_a_compiled_run_trains_as_the_plain_one(photographs: Path, tmp_path: Path) -> None:
     for name, compiled in (("plain", False), ("compiled", True)):

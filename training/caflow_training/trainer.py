@@ -67,6 +67,8 @@ def train(
     recipe.degradations.check_packages()
     perceptual = PerceptualDistance(vgg16) if recipe.training.feature_weight else None
     out.mkdir(parents=True, exist_ok=True)
+    # By default, convolutions of float32 on a GPU use TF32, whose precision is too low for the inverse functions.
+    torch.backends.cudnn.allow_tf32 = False
     with ExitStack() as stack:
         processes = join_processes(recipe.training.batch, stack, say)
         is_free = not processes.leads or stack.enter_context(folder_lock(out))
