@@ -89,6 +89,20 @@ def test_the_libraries_of_cuda_that_pip_installed_are_loaded(
     assert capsys.readouterr().out == ""
 
 
+def test_a_provider_that_fails_is_not_replaced_by_the_cpu(
+    uncalibrated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime would print the error, and try again with the CPU."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA failure 2: out of memory")
+
+    monkeypatch.setattr(import_onnxruntime().InferenceSession, "_create_inference_session", fail)
+    with pytest.raises(MemoryError, match="onnxruntime cpu cannot load this graph: CUDA failure 2: out of memory"):
+        Graphs(uncalibrated, OnnxRuntimeCpu())["encode"]
+    assert capsys.readouterr().out == ""
+
+
 def test_copies_from_the_device_explain_their_errors() -> None:
     class Lost:
         def numpy(self) -> None:

@@ -7,7 +7,7 @@ from threading import Lock
 
 import numpy as np
 
-from caflow_runtime.backends.backend import Backend
+from caflow_runtime.backends.backend import Backend, failure
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import file_state, read_manifest, verify_file, verify_files
 from caflow_runtime.bundle.wrong_bundle import BrokenGraph
@@ -55,7 +55,9 @@ class Graphs(Mapping[str, Graph]):
                 except (BackendError, MemoryError):
                     raise
                 except Exception as error:  # the exceptions of the backends share no base class
-                    raise BrokenGraph(f"{path}: {self.backend.name} cannot load this graph: {error}") from error
+                    text = f"{self.backend.name} cannot load this graph: {error}"
+                    reason = failure(path, text)
+                    raise (reason if isinstance(reason, MemoryError) else BrokenGraph(f"{path}: {text}")) from error
                 finally:
                     self._check_unchanged(graph.file)
                 self._loaded[name] = checked(loaded, graph, path, self.backend.describe)

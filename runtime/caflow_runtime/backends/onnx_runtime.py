@@ -232,7 +232,9 @@ def open_session(path: Path, provider: str, threads: int) -> Any:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # With TF32, the inverse functions of the flow would be inaccurate.
     provider_options: dict[str, str] = {"use_tf32": "0"} if provider == PROVIDERS["cuda"] else {}
-    session = onnxruntime.InferenceSession(path, options, providers=[(provider, provider_options)])
+    providers = [(provider, provider_options)]
+    # By default, it would print errors of a provider and use the CPU, so that their reason would be lost.
+    session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     if session.get_providers()[0] != provider:
         raise _unusable(provider, f"it fell back to {session.get_providers()}")
     return session
