@@ -1,6 +1,7 @@
 """The benchmark for GPUs, on the CPU: everything in it that needs no GPU runs and is right."""
 
 from pathlib import Path
+from typing import Any
 
 import gpu
 import gpu_cases
@@ -10,10 +11,10 @@ import onnx.parser
 import pytest
 import torch
 from gpu_floors import Floor, Rates, Work
-from gpu_onnx import RECORDINGS, arctangent
+from gpu_onnx import RECORDINGS, Recorded, arctangent
 
 from caflow_export.export import ExportReport
-from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_training import checkpoint
 
@@ -47,6 +48,31 @@ def test_each_way_draws_the_samples_of_the_model(
         limits = {"fp32": (1e-5, 1e-5), "bf16": (5e-2, 1e-2), "fp16": (5e-3, 1e-3)}[row["precision"]]
         assert row["pixel error"] < limits[0], row
         assert row["likelihood error"] < limits[1], row
+
+
+def test_results_are_those_of_the_recording(least_exported: Path) -> None:
+    """The graph without a recording only tells the shapes of the results."""
+    backend, path = OnnxRuntimeBound("cpu"), least_exported / read_manifest(least_exported).graph("to_image").file.path
+    pixels = backend.to_device(np.full((1, SIDE, SIDE, 3), 7.5, np.float32))
+    zeros = np.zeros((1, SIDE, SIDE, 3), np.uint8)
+    wrong: Any = backend.to_device(zeros)
+    recorded = Recorded(path, lambda _: {"integers": wrong}, None, {})
+    for _ in range(2):
+        assert (recorded({"pixels": pixels})["integers"].numpy() == 7).all()
+        wrong.update_inplace(zeros)
+
+
+def test_a_way_that_cannot_run_is_skipped(
+    subject: gpu_cases.Subject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the graph cannot be recorded")
+
+    monkeypatch.setattr(Recorded, "__init__", fail)
+    monkeypatch.setattr(gpu, "SIDE", SIDE)
+    monkeypatch.setattr(gpu, "SAMPLES", (1,))
+    assert not {row["way"] for row in gpu.small(subject)} & set(RECORDINGS)
+    assert "onnxruntime, CUDA graphs, fp16, is skipped: the graph cannot be recorded" in capsys.readouterr().out
 
 
 def test_frames_in_both_layouts(subject: gpu_cases.Subject, monkeypatch: pytest.MonkeyPatch) -> None:
