@@ -208,6 +208,14 @@ def test_an_array_that_begins_at_an_odd_place_is_copied_for_engines() -> None:
     np.testing.assert_array_equal(device.download(adopted), values[1])
 
 
+def test_a_library_may_ask_for_an_array_on_its_own_device() -> None:
+    """PyTorch passes the device by DLPack if the caller names it."""
+    array = CudaDevice().upload(np.ones(3, np.float32))
+    assert array.__dlpack__(stream=-1, dl_device=array.__dlpack_device__()) is not None
+    with pytest.raises(BufferError):
+        array.__dlpack__(stream=-1, dl_device=(1, 0))
+
+
 def test_a_graph_of_fixed_shapes_is_built_and_runs(engine: Pipeline, tmp_path: Path) -> None:
     matrices = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [32, 32]) for name in ("a", "b", "product")]
     node = helper.make_node("MatMul", ["a", "b"], ["product"])

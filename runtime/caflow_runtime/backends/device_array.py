@@ -55,6 +55,8 @@ class DeviceArray:
         from cuda.core import Buffer, Stream
         from cuda.core.utils import StridedMemoryView
 
+        if wishes.get("dl_device") == self.__dlpack_device__():
+            del wishes["dl_device"]  # cuda-core refuses this argument, even if it is the device of the array
         self._stream.device.set_current()
         lent: _Lent | DeviceArray = self
         if stream == NO_STREAM:

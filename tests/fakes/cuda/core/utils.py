@@ -58,5 +58,7 @@ class StridedMemoryView:
             raise ValueError(f"{shape} of {dtype} is larger than the buffer of {buffer.size} bytes")
         return made
 
-    def __dlpack__(self, *, stream: int | None = None) -> Capsule:
+    def __dlpack__(self, *, stream: int | None = None, dl_device: tuple[int, int] | None = None) -> Capsule:
+        if dl_device is not None:
+            raise BufferError("Sorry, not supported: dl_device other than None")
         return Capsule(self.ptr, self.shape, self.dtype, self.exporting_obj)
