@@ -12,6 +12,7 @@ import pytest
 import torch
 from gpu_floors import Floor, Rates, Work
 from gpu_onnx import RECORDINGS, Recorded, arctangent
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from caflow_export.export import ExportReport
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
@@ -48,6 +49,23 @@ def test_each_way_draws_the_samples_of_the_model(
         limits = {"fp32": (1e-5, 1e-5), "bf16": (5e-2, 1e-2), "fp16": (5e-3, 1e-3)}[row["precision"]]
         assert row["pixel error"] < limits[0], row
         assert row["likelihood error"] < limits[1], row
+
+
+class OneDevice(TorchDispatchMode):
+    """Fails for an operation on tensors of several devices. The device `meta` alone would accept some of them."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [value for value in args if isinstance(value, torch.Tensor) and value.ndim]
+        assert len({tensor.device for tensor in tensors}) <= 1, func
+        return func(*args, **(kwargs or {}))
+
+
+def test_graphs_make_all_tensors_on_their_device(subject: gpu_cases.Subject) -> None:
+    case = gpu_cases.Case.of(subject.model, SIDE, SIDE, 2, torch.device("meta"))
+    for precision in gpu_cases.NAMES:
+        run = gpu.in_pytorch(subject.model, case, precision)
+        with torch.no_grad(), OneDevice():  # type: ignore[no-untyped-call]
+            assert torch.as_tensor(run().pixels).is_meta
 
 
 def test_results_are_those_of_the_recording(least_exported: Path) -> None:

@@ -135,7 +135,7 @@ def squeeze(x: Tensor) -> Tensor:
     A convolution is one node of a graph. Reshaping with dynamic sizes would take about twelve nodes.
     """
     channels = x.shape[1]
-    kernel = torch.eye(4, dtype=x.dtype).reshape(4, 1, 2, 2).repeat(channels, 1, 1, 1)
+    kernel = torch.eye(4, dtype=x.dtype, device=x.device).reshape(4, 1, 2, 2).repeat(channels, 1, 1, 1)
     return F.conv2d(x, kernel, stride=2, groups=channels)
 
 
