@@ -4,8 +4,22 @@ The structs are those of `caflow.h`.
 """
 
 import ctypes
-from collections.abc import Iterable, Iterator
-from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from collections.abc import Callable, Iterable, Iterator
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    byref,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +37,7 @@ WITHOUT_CALIBRATION = 1
 OUTCOME = ("unjudged", "accepted", "best", "bicubic", "rejected")
 FIXED, FRESH, DRIFTING = 0, 1, 2
 NO_SAMPLE = 2**32 - 1
-STATUS = ("ok", "input", "bundle", "backend", "not finite", "out of memory", "internal", "untypical")
+STATUS = ("ok", "input", "bundle", "backend", "not finite", "out of memory", "internal", "untypical", "stopped")
 
 
 class CError(Exception):
@@ -50,6 +64,9 @@ class _OpenOptions(ctypes.Structure):
     )
 
 
+_PROGRESS = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
+
+
 class _DrawOptions(ctypes.Structure):
     _fields_ = (
         ("struct_size", c_size_t),
@@ -68,6 +85,8 @@ class _DrawOptions(ctypes.Structure):
         ("otherwise", c_uint32),
         ("redraws", c_uint32),
         ("consistent", c_uint32),
+        ("progress", _PROGRESS),
+        ("user", c_void_p),
     )
 
 
@@ -143,7 +162,8 @@ class Result:
 
 
 class CModel:
-    """Handle of a model. Options are fields of the C structs; `temperature` and `keep` become a pointer and a count."""
+    """Handle of a model. Options are fields of the C structs; `temperature` and `keep` become a pointer and a count.
+    `progress` is a function of the finished and of all windows, which returns whether to stop."""
 
     def __init__(self, library: Path, folder: Path, **options: Any) -> None:
         self._library = ctypes.CDLL(str(library))
@@ -240,8 +260,14 @@ def _draw_options(options: dict[str, Any]) -> _DrawOptions:
             values = list(np.atleast_1d(value))
             setattr(known, f"{name}s", len(values))
             value = (kind * len(values))(*values)
+        elif name == "progress":
+            value = _progress(value)
         setattr(known, name, value)
     return known
+
+
+def _progress(show: Callable[[int, int], object]) -> Any:
+    return _PROGRESS(lambda _, done, count: bool(show(done, count)))
 
 
 def _images(images: list[NDArray[np.uint8]]) -> Any:

@@ -91,7 +91,7 @@ def check_application(folder: Path, find: str, *options: str) -> None:
     in_c, in_cpp = (run(folder / "build" / name) for name in ("in_c", "in_cpp"))
     assert in_c.startswith("16 x 16, ")
     assert float(in_cpp.split()[3]) == pytest.approx(float(in_c.split()[3]), rel=1e-4)
-    assert len(programs) == 2
+    assert len(programs) == 3
     for number in range(len(programs)):
         assert run(folder / "build" / f"documented_{number}").startswith("64")
 

@@ -16,6 +16,7 @@ from c_library import (
     NO_SAMPLE,
     WITH_LIKELIHOOD_MAPS,
     WITH_PIXELS,
+    CError,
     CModel,
     Result,
 )
@@ -23,7 +24,7 @@ from cpp_build import BUILD, MISSING, build, check_provider, model
 from numpy.typing import NDArray
 from tiny import TINY, photograph
 
-from caflow_deploy import load
+from caflow_deploy import Reject, load
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 __all__ = ["model"]  # a fixture
@@ -134,6 +135,29 @@ def test_tiles_are_pythons(built_cpp: Path, photographs: Path, budget: int, over
         check_equal(model.best_of([condition], samples=3)[0], best.images[0], best.per_level[0])
         scored = model.score([best.images[0]], [condition])[0]
     assert scored.log_likelihood == pytest.approx(score.log_likelihood[0], rel=LIKELIHOOD)
+
+
+@pytest.mark.parametrize(
+    ("options", "ours"),
+    [
+        ({}, {}),
+        ({"consistent": True}, {"consistent": 1}),
+        ({"reject": Reject(0.5, redraws=2)}, {"min_typicality": 0.5, "redraws": 2}),
+    ],
+)
+def test_progress_is_pythons(built_cpp: Path, photographs: Path, options: dict[str, Any], ours: dict[str, Any]) -> None:
+    conditions = [photograph(photographs, number, height, 30) for number, height in ((4, 40), (2, 16))]
+    expected: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
+    with load(TINY, backend="cpu", pixel_budget=128 * 128, overlap=32) as pipe:
+        pipe.best_of(conditions, n=3, show=lambda *numbers: expected.append(numbers), **options)
+    with CModel(built_cpp / "libcaflow.so", TINY, backend=b"cpu", pixel_budget=128 * 128, overlap=32) as model:
+        model.best_of(conditions, samples=3, progress=lambda *numbers: found.append(numbers), **ours)
+        with pytest.raises(CError, match="stopped the call") as stopped:
+            model.best_of(conditions, samples=3, progress=lambda done, _: done > 1, **ours)
+    assert len(expected) > 3
+    assert found == expected
+    assert stopped.value.status == "stopped"
 
 
 @pytest.mark.parametrize("rank", ["likelihood", "consistency"])

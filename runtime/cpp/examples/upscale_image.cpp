@@ -17,7 +17,7 @@ int main(int count, char** arguments) try {
 
     caflow::DrawOptions options;
     if (count > 4) options.samples = samples_of(arguments[4]);
-    if (count > 5) options.temperature = {number_of(arguments[5], "TEMPERATURE")};
+    if (count > 5) options.temperature.push_back(number_of(arguments[5], "TEMPERATURE"));
     const caflow::Model model = open_model(arguments[1]);
     const caflow::Results best = model.best_of(caflow::view(image), options);
 

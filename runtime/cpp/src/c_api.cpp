@@ -52,6 +52,8 @@ caflow_status guarded(Body body) noexcept {
         return failed(CAFLOW_ERROR_NOT_FINITE, error.what());
     } catch (const Untypical& error) {
         return failed(CAFLOW_ERROR_UNTYPICAL, error.what());
+    } catch (const Stopped& error) {
+        return failed(CAFLOW_ERROR_STOPPED, error.what());
     } catch (const OutOfMemory& error) {
         return failed(CAFLOW_ERROR_OUT_OF_MEMORY, error.what());
     } catch (const std::bad_alloc&) {

@@ -17,7 +17,7 @@ constexpr std::uint32_t largest_samples = 1 << 20;  // of one call, which stores
 // The structs must have no padding at their ends. If a later version added a field in such padding, it would read
 // arbitrary values from structs of older applications.
 static_assert(sizeof(caflow_open_options) == offsetof(caflow_open_options, flags) + sizeof(std::uint32_t));
-static_assert(sizeof(caflow_draw_options) == offsetof(caflow_draw_options, consistent) + sizeof(std::uint32_t));
+static_assert(sizeof(caflow_draw_options) == offsetof(caflow_draw_options, user) + sizeof(void*));
 static_assert(sizeof(caflow_stream_options) == offsetof(caflow_stream_options, flags) + sizeof(std::uint32_t));
 static_assert(CAFLOW_RANK_TYPICAL == int(Rank::typical) && CAFLOW_RANK_CONSISTENCY == int(Rank::consistency));
 static_assert(CAFLOW_JUDGE_IMAGE == int(Reject::Judge::image));
@@ -56,6 +56,13 @@ void check_one_of(std::uint32_t value, std::uint32_t largest, const char* name) 
     if (value <= largest) return;
     throw InputError(std::string(name) + " must be one of the constants of caflow.h, up to " +
                      std::to_string(largest) + "; got " + std::to_string(value));
+}
+
+Progress progress_of(const caflow_draw_options& options) {
+    if (!options.progress) return {};
+    return [call = options.progress, user = options.user](std::uint64_t done, std::uint64_t count) {
+        if (call(user, done, count)) throw Stopped("the function `progress` of the options stopped the call");
+    };
 }
 
 }  // namespace
@@ -120,6 +127,7 @@ Draw draw_of(const caflow_draw_options& options) {
     draw.reject.redraws =
         options.redraws == CAFLOW_NO_REDRAWS ? 0 : or_default(options.redraws, draw.reject.redraws);
     draw.with_pixels = options.flags & CAFLOW_WITH_PIXELS;
+    draw.progress = progress_of(options);
     return draw;
 }
 

@@ -40,6 +40,7 @@ struct Draw {
     bool consistent = false;
     Reject reject;
     bool with_pixels = false;
+    Progress progress;
 
     // Check that the options are valid for a model. Throws an InputError.
     void check(const Model& model) const;

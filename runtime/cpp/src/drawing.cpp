@@ -29,15 +29,17 @@ Judgement judgement_of(const Runner& runner, const Likelihoods& likelihoods, con
     return {runner.model(), draw, likelihoods, likelihoods.check_calibrated(draw)};
 }
 
-std::vector<Row> score_rows(Runner& runner, const std::vector<Image>& targets, const std::vector<Image>& conditions) {
+std::vector<Row> score_rows(Runner& runner, const std::vector<Image>& targets, const std::vector<Image>& conditions,
+                            const Progress& progress = {}) {
     std::vector<Row> rows;
-    runner.score(targets, conditions, [&](Row&& row) {
+    const auto take = [&](Row&& row) {
         if (!row.has_finite_likelihood()) {
             throw NotFinite("target[" + std::to_string(row.image) +
                             "]: its log-likelihood is not finite: the image is too different from the training images");
         }
         rows.push_back(std::move(row));
-    });
+    };
+    runner.score(targets, conditions, {take, progress});
     std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.image < b.image; });
     return rows;
 }
@@ -62,7 +64,7 @@ void score_again(Runner& runner, std::vector<Result>& results, const std::vector
         of_images.push_back(conditions[results[k].row.image]);
     }
     if (changed.empty()) return;
-    for (Row& row : score_rows(runner, images, of_images)) {
+    for (Row& row : score_rows(runner, images, of_images, judgement.draw.progress)) {
         const std::size_t number = row.image;
         const Condition condition(of_images[number], runner.model().scale);
         add_score(results[changed[number]], std::move(row), condition, judgement);
@@ -75,7 +77,7 @@ void redraw(Drawing& drawing, Chooser& chooser, const Image& condition) {
     const Draw& draw = drawing.judgement.draw;
     for (std::uint32_t drawn = draw.samples; chooser.accepted() < draw.samples && drawn < draw.most_samples();) {
         const std::uint32_t count = std::min(draw.most_samples() - drawn, draw.samples - chooser.accepted());
-        drawing.draw_rows({condition}, drawn, count, [&](Row&& row) { chooser.take(std::move(row)); });
+        drawing.draw_rows({condition}, drawn, count, {[&](Row&& row) { chooser.take(std::move(row)); }});
         drawn += count;
     }
 }
@@ -86,14 +88,14 @@ void judge_images(Drawing& drawing, Chooser& chooser, const Image& image) {
     const Draw& draw = drawing.judgement.draw;
     const JudgeImage judge = [&](Result& candidate, const Condition& condition) {
         Row scored;
-        drawing.runner.score({candidate.image}, {condition.image}, [&](Row&& row) { scored = std::move(row); });
+        drawing.runner.score({candidate.image}, {condition.image}, {[&](Row&& row) { scored = std::move(row); }});
         if (!scored.has_finite_likelihood()) return false;
         add_score(candidate, std::move(scored), condition, drawing.judgement);
         return true;
     };
     for (std::uint32_t drawn = draw.samples; !chooser.judge_images(judge) && drawn < draw.most_samples();) {
         const std::uint32_t count = std::min(draw.most_samples() - drawn, draw.samples);
-        drawing.draw_rows({image}, drawn, count, [&](Row&& row) { chooser.take(std::move(row)); });
+        drawing.draw_rows({image}, drawn, count, {[&](Row&& row) { chooser.take(std::move(row)); }});
         drawn += count;
     }
 }
@@ -107,7 +109,8 @@ std::vector<Result> draw_best(Runner& runner, const Likelihoods& likelihoods, co
     Drawing drawing{runner, judgement};
     std::vector<Chooser> choosers;
     for (std::size_t k = 0; k < conditions.size(); ++k) choosers.emplace_back(judgement, conditions[k], k);
-    drawing.draw_rows(conditions, 0, draw.samples, [&](Row&& row) { choosers[row.image].take(std::move(row)); });
+    const auto take = [&](Row&& row) { choosers[row.image].take(std::move(row)); };
+    drawing.draw_rows(conditions, 0, draw.samples, {take, draw.progress});
     std::vector<Result> results;
     for (std::size_t k = 0; k < conditions.size(); ++k) {
         if (draw.reject.judges(Reject::Judge::sample)) redraw(drawing, choosers[k], conditions[k]);
@@ -128,7 +131,7 @@ std::vector<Result> draw_all(Runner& runner, const Likelihoods& likelihoods, con
     std::vector<Condition> given;
     for (const Image& condition : conditions) given.emplace_back(condition, runner.model().scale);
     std::vector<Result> results;
-    Drawing{runner, judgement}.draw_rows(conditions, 0, draw.samples, [&](Row&& row) {
+    const auto take = [&](Row&& row) {
         const Condition& condition = given[row.image];
         const double value = judgement.value_of(row, condition);
         if (value == worst) {
@@ -138,7 +141,8 @@ std::vector<Result> draw_all(Runner& runner, const Likelihoods& likelihoods, con
         Result result = judgement.candidate(std::move(row), value, condition);
         judgement.finish(result, condition);
         results.push_back(std::move(result));
-    });
+    };
+    Drawing{runner, judgement}.draw_rows(conditions, 0, draw.samples, {take, draw.progress});
     std::sort(results.begin(), results.end(), [](const Result& a, const Result& b) {
         if (a.row.image != b.row.image) return a.row.image < b.row.image;
         return a.value != b.value ? a.value > b.value : a.row.sample < b.row.sample;

@@ -37,6 +37,11 @@ class Untypical : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// The application stopped the call.
+class Stopped : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
 // Memory ran out. Unlike std::bad_alloc, this exception has a message.
 class OutOfMemory : public std::runtime_error {
     using std::runtime_error::runtime_error;

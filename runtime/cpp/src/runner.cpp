@@ -139,7 +139,7 @@ void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
         const auto [place, is_new] = given.emplace(row.image, row.sample);
         if (!is_new) return;
         try {
-            sink(std::move(row));
+            sink.take(std::move(row));
         } catch (...) {
             given.erase(place);  // memory may have run out inside `sink`: pass the row again
             throw;
@@ -149,7 +149,7 @@ void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
     for (std::int64_t budget = whole;;) {
         std::string ran_out;
         try {
-            run(budget, give_once);
+            run(budget, {give_once, sink.progress});
             std::int64_t known = pixel_budget_;
             while (budget < known && !pixel_budget_.compare_exchange_weak(known, budget)) {
             }
@@ -174,6 +174,8 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
                      const std::vector<Image>& conditions, bool with_pixels, const RunRows& run,
                      const Sink& sink) const {
     std::map<std::pair<std::size_t, std::uint32_t>, Unfinished> unfinished;
+    std::size_t done = 0, total = 0;  // numbers of windows, over all samples
+    for (const std::vector<Window>& of_image : windows) total += samples.size() * of_image.size();
     for (const Run& units : plan(windows, samples, room(budget), canvas_pixels)) {
         std::vector<std::pair<const Unit*, std::uint32_t>> pairs;
         for (const Unit& unit : units) {
@@ -207,8 +209,10 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
             row.per_level = per_level(row.shares, std::size_t(model_.levels));
             if (statistics) row.statistics = statistics->values();
             unfinished.erase(found);
-            sink(std::move(row));
+            sink.take(std::move(row));
         }
+        done += pairs.size();
+        if (sink.progress) sink.progress(done, total);
     }
 }
 

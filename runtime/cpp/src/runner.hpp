@@ -36,8 +36,15 @@ struct Noise {
     NoiseSource source = {};  // draws it; by default the backend does
 };
 
-// Function that receives finished rows.
-using Sink = std::function<void(Row&& row)>;
+// Function that receives the number of finished windows and the number of all windows, over all samples. An exception
+// stops the call.
+using Progress = std::function<void(std::uint64_t done, std::uint64_t count)>;
+
+// Receives the results and the progress of a call.
+struct Sink {
+    std::function<void(Row&& row)> take;  // receives finished rows
+    Progress progress = {};               // called after each batch, if it is not empty
+};
 
 // Runs rows. Any thread may use it: its only mutable state is the pixel budget, which is halved when memory runs out.
 class Runner {

@@ -72,11 +72,12 @@ std::optional<Result> Stream::best_of(const Condition& frame, std::uint32_t firs
     const Judgement judgement = this->judgement();
     std::optional<Result> best;
     std::uint32_t not_finite = 0;
-    runner_.draw({frame.image}, samples, noise, {}, [&](Row&& row) {
+    const auto take = [&](Row&& row) {
         const double value = judgement.value_of(row, frame);
         if (value == worst) ++not_finite;
         if (value > (best ? best->value : worst)) best = judgement.candidate(std::move(row), value, frame);
-    });
+    };
+    runner_.draw({frame.image}, samples, noise, {}, {take, draw_.progress});
     if (best) best->rejected = not_finite;
     return best;
 }

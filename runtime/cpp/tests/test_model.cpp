@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -149,6 +150,50 @@ TEST_CASE("a stream keeps the sample of a scene, and chooses again when another 
     CHECK_THROWS_AS(model().open_stream(of_scene), caflow::InputError);
     CHECK_THROWS_WITH_AS(stream.draw(caflow::view(first_rgb.data(), 0, side)), doctest::Contains("height 0"),
                          caflow::InputError);
+}
+
+TEST_CASE("progress counts the finished windows, and can stop a call") {
+    const caflow::Model one_by_one(folder(), {"cpu", "", large * large, 0, 1});  // each sample is a batch
+    std::vector<std::uint64_t> finished;
+    caflow::DrawOptions options = samples(4);
+    options.progress = [&](std::uint64_t done, std::uint64_t count) {
+        finished.push_back(done);
+        return count == 4;
+    };
+    const caflow::Results whole = one_by_one.best_of(first, options);
+    CHECK(finished == std::vector<std::uint64_t>{1, 2, 3, 4});
+    options.progress = [&](std::uint64_t done, std::uint64_t) {
+        finished.push_back(done);
+        return done < 2;
+    };
+    CHECK_THROWS_WITH_AS(one_by_one.best_of(first, options), doctest::Contains("progress"), caflow::Stopped);
+    CHECK_THROWS_AS(one_by_one.sample(first, options), caflow::Stopped);
+    CHECK(finished == std::vector<std::uint64_t>{1, 2, 3, 4, 1, 2, 1, 2});
+    options.progress = [](std::uint64_t, std::uint64_t) -> bool { throw std::domain_error("of the application"); };
+    CHECK_THROWS_WITH_AS(one_by_one.best_of(first, options), "of the application", std::domain_error);
+    CHECK(same(one_by_one.best_of(first, samples(4))[0], whole[0]));
+}
+
+TEST_CASE("a stream draws the next frames after a frame was stopped") {
+    using caflow::FrameNoise;
+    for (const FrameNoise noise : {FrameNoise::fixed, FrameNoise::fresh, FrameNoise::drifting}) {
+        bool stops = false;
+        caflow::DrawOptions options = samples(4);
+        options.progress = [&](std::uint64_t, std::uint64_t) { return !stops; };
+        caflow::Stream opened = model().open_stream(options, {noise, 0.9}), stream = std::move(opened);
+        caflow::Stream whole = model().open_stream(samples(4), {noise, 0.9});
+        for (std::size_t k = 0; k < 4; ++k) {
+            const caflow::Results expected = whole.draw(first);
+            stops = k == 1;
+            if (stops) {
+                CHECK_THROWS_AS(stream.draw(first), caflow::Stopped);
+                continue;
+            }
+            const caflow::Results drawn = stream.draw(first);
+            CHECK(drawn[0].image() == k);
+            CHECK(same(drawn[0], expected[0]));
+        }
+    }
 }
 
 TEST_CASE("verdicts") {
@@ -300,6 +345,21 @@ TEST_CASE("structs of older and newer applications are accepted") {
     CHECK(caflow_open(nullptr, nullptr, &handle) == CAFLOW_ERROR_INPUT);
     CHECK(handle == nullptr);
     CHECK(caflow_open(folder().c_str(), nullptr, nullptr) == CAFLOW_ERROR_INPUT);
+}
+
+TEST_CASE("options of an application that is older than `progress` are accepted") {
+    caflow_model* handle = nullptr;
+    REQUIRE(caflow_open(folder().c_str(), nullptr, &handle) == CAFLOW_OK);
+    const caflow_image image = {first_rgb.data(), side, side, 3 * side};
+    caflow_results* results = nullptr;
+    caflow_draw_options options = CAFLOW_DRAW_OPTIONS_INIT;
+    options.progress = [](void*, std::uint64_t, std::uint64_t) { return 1; };
+    CHECK(caflow_best_of(handle, &image, 1, &options, &results) == CAFLOW_ERROR_STOPPED);
+    CHECK(results == nullptr);
+    options.struct_size = offsetof(caflow_draw_options, progress);
+    CHECK(caflow_best_of(handle, &image, 1, &options, &results) == CAFLOW_OK);
+    caflow_free_results(results);
+    caflow_close(handle);
 }
 
 TEST_CASE("invalid sizes and counts are refused") {

@@ -77,7 +77,8 @@ typedef enum caflow_status {
     CAFLOW_ERROR_NOT_FINITE = 4,    /* a sample or a likelihood is infinite or NaN, so there is no result */
     CAFLOW_ERROR_OUT_OF_MEMORY = 5, /* memory ran out, even after the pixel budget was reduced as far as possible */
     CAFLOW_ERROR_INTERNAL = 6,      /* a bug in this library */
-    CAFLOW_ERROR_UNTYPICAL = 7      /* every sample of an image was rejected, with CAFLOW_OTHERWISE_ERROR */
+    CAFLOW_ERROR_UNTYPICAL = 7,     /* every sample of an image was rejected, with CAFLOW_OTHERWISE_ERROR */
+    CAFLOW_ERROR_STOPPED = 8        /* the function caflow_draw_options.progress stopped the call */
 } caflow_status;
 
 /* A model that is ready to run. caflow_open returns it. */
@@ -210,6 +211,14 @@ typedef struct caflow_draw_options {
      * condition's size, as far as values in 0…255 allow; then score the changed image. Samples are ranked before the
      * change. 0, the default: no change. */
     uint32_t consistent;
+    /* Function for a progress bar and a Cancel button. After each batch it is called in the thread of the call: `done`
+     * of `count` windows are finished. A window is one sample of a whole image, or of a tile of a large image. If the
+     * function returns another value than 0, the call stops and fails with CAFLOW_ERROR_STOPPED. `done` starts again
+     * after memory ran out, when `consistent` results are scored, and in each frame of a stream. Redraws and the scores
+     * of CAFLOW_JUDGE_IMAGE are not reported, and cannot be stopped. The function must not throw exceptions. It may use
+     * the library, except for the stream that called it, and must not close the model. NULL, the default: no calls. */
+    int (*progress)(void *user, uint64_t done, uint64_t count);
+    void *user; /* first argument of `progress`; with a stream, it must be valid until the stream is closed */
 } caflow_draw_options;
 
 /* Value of caflow_draw_options.redraws to replace no rejected sample. */
@@ -217,7 +226,7 @@ typedef struct caflow_draw_options {
 
 /* All defaults of caflow_draw_options. */
 #define CAFLOW_DRAW_OPTIONS_INIT \
-    { sizeof(caflow_draw_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(caflow_draw_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL }
 
 /* The noise of a stream's frames. */
 enum {
@@ -366,8 +375,9 @@ CAFLOW_API caflow_status caflow_open_stream(caflow_model *model, const caflow_dr
                                             const caflow_stream_options *options, caflow_stream **stream);
 
 /* Draw the next frame of a stream: one result. If no sample of the frame is finite, the result is the frame, enlarged
- * bicubically, without a likelihood. A valid image counts as a frame even if the call fails. On success the caller owns
- * `*results` and frees them with caflow_free_results. Only one thread at a time may use a stream. */
+ * bicubically, without a likelihood. A valid image counts as a frame even if the call fails or is stopped; the next
+ * frame can be drawn all the same. On success the caller owns `*results` and frees them with caflow_free_results. Only
+ * one thread at a time may use a stream. */
 CAFLOW_API caflow_status caflow_draw_frame(caflow_stream *stream, const caflow_image *frame, caflow_results **results);
 
 /* Close a stream; NULL is ignored. This must be the last call with the stream: no other thread may still use it.

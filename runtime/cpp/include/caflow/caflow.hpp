@@ -14,6 +14,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <initializer_list>
 #include <iterator>
 #include <memory>
@@ -53,6 +55,10 @@ class OutOfMemory : public Error {
 class Untypical : public Error {
     using Error::Error;
 };
+// CAFLOW_ERROR_STOPPED: DrawOptions::progress stopped the call.
+class Stopped : public Error {
+    using Error::Error;
+};
 // CAFLOW_ERROR_INTERNAL: a bug in the library.
 class InternalError : public Error {
     using Error::Error;
@@ -76,6 +82,8 @@ inline void check(caflow_status status) {
             throw OutOfMemory(message);
         case CAFLOW_ERROR_UNTYPICAL:
             throw Untypical(message);
+        case CAFLOW_ERROR_STOPPED:
+            throw Stopped(message);
         case CAFLOW_ERROR_INTERNAL:
             break;
     }
@@ -225,6 +233,9 @@ enum class Otherwise : std::uint32_t {
     error = CAFLOW_OTHERWISE_ERROR
 };
 
+// Function that receives the number of finished windows and the number of all windows, and returns whether to continue.
+using Progress = std::function<bool(std::uint64_t done, std::uint64_t count)>;
+
 // Options of a draw: the fields of caflow_draw_options, where 0 and an empty vector have the default value.
 struct DrawOptions {
     std::uint32_t samples = 0;
@@ -241,6 +252,9 @@ struct DrawOptions {
     bool consistent = false;
     bool with_pixels = false;           // CAFLOW_WITH_PIXELS
     bool with_likelihood_maps = false;  // CAFLOW_WITH_LIKELIHOOD_MAPS
+    // Called after each batch. If it returns false, the call throws Stopped. If it throws an exception, the call stops
+    // and throws the same exception.
+    Progress progress;
 };
 
 // The noise of a stream's frames: CAFLOW_NOISE_….
@@ -256,26 +270,62 @@ struct StreamOptions {
     double persistence = 0;  // for FrameNoise::drifting: above 0 and below 1
 };
 
+// Connects a Progress with caflow_draw_options. An exception must not pass through C, so it is kept until the call ends.
+class ProgressInC {
+  public:
+    ProgressInC() = default;
+    explicit ProgressInC(const Progress& progress) : progress_(progress) {}
+
+    // Let the options call the function. They point to this object.
+    void add_to(caflow_draw_options& options) {
+        if (!progress_) return;
+        options.progress = call;
+        options.user = this;
+    }
+
+    // Throw the exception of the function, or else the exception that belongs to the status of the call.
+    void check(caflow_status status) {
+        if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
+        caflow::check(status);
+    }
+
+  private:
+    static int call(void* user, std::uint64_t done, std::uint64_t count) noexcept {
+        auto* self = static_cast<ProgressInC*>(user);
+        try {
+            return !self->progress_(done, count);
+        } catch (...) {
+            self->thrown_ = std::current_exception();
+            return 1;
+        }
+    }
+
+    Progress progress_;
+    std::exception_ptr thrown_;
+};
+
 // A video that is drawn frame by frame. Model::open_stream creates it, and it may outlive the model. Only one thread at
 // a time may use it.
 class Stream {
   public:
-    // Take ownership of a stream of caflow.h.
-    explicit Stream(caflow_stream* stream) : stream_(stream, caflow_close_stream) {}
+    // Take ownership of a stream of caflow.h, and of the progress that its options point to.
+    explicit Stream(caflow_stream* stream, std::unique_ptr<ProgressInC> progress = std::make_unique<ProgressInC>())
+        : progress_(std::move(progress)), stream_(stream, caflow_close_stream) {}
 
     // Draw the next frame: one result. See caflow_draw_frame.
     Results draw(const Image& frame) {
         caflow_results* results = nullptr;
-        check(caflow_draw_frame(stream_.get(), &frame, &results));
+        progress_->check(caflow_draw_frame(stream_.get(), &frame, &results));
         return Results(results);
     }
 
   private:
+    std::unique_ptr<ProgressInC> progress_;
     std::unique_ptr<caflow_stream, decltype(&caflow_close_stream)> stream_;
 };
 
 // A model that is ready to run. Any number of threads may use it at the same time. All methods throw subclasses of
-// Error.
+// Error, and exceptions of DrawOptions::progress.
 class Model {
   public:
     // Open the bundle in a folder. See caflow_open.
@@ -331,13 +381,14 @@ class Model {
 
     // Open a stream for the frames of one video. The stream may outlive the model. See caflow_open_stream.
     Stream open_stream(const DrawOptions& draw = {}, const StreamOptions& options = {}) const {
-        const caflow_draw_options c_draw = as_c(draw);
+        auto progress = std::make_unique<ProgressInC>(draw.progress);
+        const caflow_draw_options c_draw = as_c(draw, *progress);
         caflow_stream_options c_options = CAFLOW_STREAM_OPTIONS_INIT;
         c_options.noise = static_cast<std::uint32_t>(options.noise);
         c_options.persistence = options.persistence;
         caflow_stream* stream = nullptr;
         check(caflow_open_stream(model_.get(), &c_draw, &c_options, &stream));
-        return Stream(stream);
+        return Stream(stream, std::move(progress));
     }
 
   private:
@@ -347,8 +398,8 @@ class Model {
                          " targets and " + std::to_string(conditions.size()) + " conditions");
     }
 
-    // Return the options as a struct of caflow.h. It points into `options`, so it is valid as long as they are.
-    static caflow_draw_options as_c(const DrawOptions& options) {
+    // Return the options as a struct of caflow.h. It points into the arguments, so it is valid as long as they are.
+    static caflow_draw_options as_c(const DrawOptions& options, ProgressInC& progress) {
         caflow_draw_options c_options = CAFLOW_DRAW_OPTIONS_INIT;
         c_options.samples = options.samples;
         c_options.first_sample = options.first_sample;
@@ -366,13 +417,15 @@ class Model {
         c_options.consistent = options.consistent;
         if (options.with_pixels) c_options.flags |= CAFLOW_WITH_PIXELS;
         if (options.with_likelihood_maps) c_options.flags |= CAFLOW_WITH_LIKELIHOOD_MAPS;
+        progress.add_to(c_options);
         return c_options;
     }
 
     Results draw(decltype(&caflow_best_of) function, Images conditions, const DrawOptions& options) const {
-        const caflow_draw_options c_options = as_c(options);
+        ProgressInC progress(options.progress);
+        const caflow_draw_options c_options = as_c(options, progress);
         caflow_results* results = nullptr;
-        check(function(model_.get(), conditions.data(), conditions.size(), &c_options, &results));
+        progress.check(function(model_.get(), conditions.data(), conditions.size(), &c_options, &results));
         return Results(results);
     }
 
