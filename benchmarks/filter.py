@@ -81,7 +81,7 @@ def judged(pipe: Pipeline, pairs: Iterable[Pair]) -> Judged:
         scored = pipe.score(pair.target, pair.condition)
         typical = scored.image_typicality
         assert typical is not None
-        given = covariates(pair.condition, model.scale)
+        given = covariates(pair.condition, model)
         distances = [
             -distance_of(one, scored.measures[0, : one.main.measures], given) for one in (truth, levels_of(truth))
         ]

@@ -75,7 +75,7 @@ def write_consistencies(folder: Path) -> None:
         condition = _condition(model, photograph(PHOTOGRAPHS, number, scale * 24 + 1, scale * 37)[1:])
         case = {"task": task, "scale": scale, "settings": settings, "image": image, "condition": condition}
         case["consistency"] = consistency(model, image, condition)
-        case["covariates"] = covariates(condition, scale)
+        case["covariates"] = covariates(condition, model)
         if task == "super-resolution":
             noisy = (image + rng.normal(0.5, 20, image.shape)).astype(np.float32)
             case |= {"pixels": noisy, "projected": project(model, noisy, condition)}

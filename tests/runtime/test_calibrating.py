@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, pairs_of_photographs, photograph
@@ -13,6 +14,7 @@ from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.jobs import coverage
 from caflow_runtime.jobs.calibrate import calibrate
 from caflow_runtime.jobs.photographs import CROPS, Pair, pairs_of, photographs_in, with_grey_copies
+from caflow_runtime.judge.consistency import degrade
 from caflow_runtime.judge.typicality import covariates
 from caflow_runtime.pictures.image_files import write_image
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -118,12 +120,19 @@ def test_pairs_in_one_subfolder_are_of_one_photograph(pipe: Pipeline, photograph
     assert [pairs_of(one, pipe.manifest.model, SIDES)[0].photograph for one in found[1:]] == ["clip", "clip", "clip-2"]
 
 
-def test_complexity_and_size_are_those_of_the_condition(photographs: Path) -> None:
+def test_complexity_and_size_are_those_of_the_condition(pipe: Pipeline, photographs: Path) -> None:
+    model = pipe.manifest.model
     sharp = photograph(photographs, 0, 32, 48)
     smooth = cv2.GaussianBlur(sharp, (0, 0), 3).astype(np.uint8)
     flat = np.full_like(sharp, 99)
-    complexity = np.array([covariates(image, 4)[:3] for image in (flat, smooth, sharp)])
+    complexity = np.array([covariates(image, model)[:3] for image in (flat, smooth, sharp)])
     assert (complexity[0] == 0).all()
     assert (np.diff(complexity[:, [0, 2]], axis=0) > 0).all()
-    assert covariates(sharp, 4)[3] == pytest.approx(np.log2(128 * 192))
-    assert np.isfinite(covariates(sharp[:1, :1], 4)).all()
+    assert covariates(sharp, model)[3] == pytest.approx(np.log2(128 * 192))
+    assert np.isfinite(covariates(sharp[:1, :1], model)).all()
+
+
+def test_colorization_sees_no_colour_in_its_conditions(pipe: Pipeline, photographs: Path) -> None:
+    model = msgspec.structs.replace(pipe.manifest.model, task="colorization", scale=1)
+    coloured = photograph(photographs, 0, 32, 48)
+    np.testing.assert_array_equal(covariates(coloured, model), covariates(degrade(model, coloured), model))

@@ -117,7 +117,7 @@ def test_what_calibration_saw_nothing_like_is_not_judged(pipe: Pipeline, photogr
     assert known.is_judged[0]
     truth = msgspec.structs.replace(pipe.calibration.truth, grey=None)
     measures = np.zeros((2, truth.main.measures))
-    found = typicality(truth, measures, np.stack([covariates(one, 4) for one in (condition, grey)]))
+    found = typicality(truth, measures, np.stack([covariates(one, pipe.manifest.model) for one in (condition, grey)]))
     assert found.group.tolist() == ["coloured", "grey"]
     assert found.is_judged.tolist() == [True, False]
     assert not found.accept(0)[1]

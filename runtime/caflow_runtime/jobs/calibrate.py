@@ -46,7 +46,7 @@ def calibrate(
     names, given = [], []
     small: dict[str, Pair] = {}
     measures: list[list[Floats]] = [[] for _ in kinds]
-    with_covariates = ((pair, covariates(pair.condition, model.scale)) for pair in pairs)
+    with_covariates = ((pair, covariates(pair.condition, model)) for pair in pairs)
     for k, (pair, of_pair) in enumerate(_once_enough(with_covariates)):
         names.append(pair.photograph)
         given.append(of_pair)

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.latents import name_of
@@ -82,18 +83,19 @@ class Typicality:
         return Typicality(*(part.reshape(*shape, *part.shape[1:]) for part in parts))
 
 
-def covariates(condition: Image, scale: int) -> Floats:
-    """Return (4,) covariates of a condition: three measures of its complexity, and the size of its target.
+def covariates(condition: Image, model: Model) -> Floats:
+    """Return (4,) covariates of a condition of a model: three measures of its complexity, and the size of its target.
 
     All of them are base-2 logarithms. Let d be the absolute differences of neighbouring pixels. The first covariate is
     log₂(1 + mean d) of the grey image, the second the same of each colour minus grey. The third is the mean of
     log₂(1 + d) of the grey image; it distinguishes a few sharp edges from much fine detail. The fourth is log₂ of the
-    number of target pixels.
+    number of target pixels. For colorization the second is 0, because the model sees the grey image alone.
     """
     grey = cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    steps, colour_steps = _steps(grey), _steps(condition - grey[..., None])
-    complexity = [np.log2(1 + steps.mean()), np.log2(1 + colour_steps.mean()), np.log2(1 + steps).mean()]
-    return np.array([*complexity, math.log2(grey.size * scale**2)], np.float64)
+    steps = _steps(grey)
+    colour = 0.0 if model.task == "colorization" else np.log2(1 + _steps(condition - grey[..., None]).mean())
+    size = math.log2(grey.size * model.scale**2)
+    return np.array([np.log2(1 + steps.mean()), colour, np.log2(1 + steps).mean(), size], np.float64)
 
 
 def typicality(reference: Reference, measures: Floats, given: Floats) -> Typicality:

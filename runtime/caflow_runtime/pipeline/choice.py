@@ -219,7 +219,7 @@ class Chooser:
         if reject is None or reject.judge == "image" or self.reference is None:
             return "unjudged"
         bits = bits_of(row, condition, self.model)[None]
-        found = typicality(self.reference, bits, covariates(condition, self.model.scale)[None])
+        found = typicality(self.reference, bits, covariates(condition, self.model)[None])
         if not found.is_judged[0]:
             return "unjudged"
         return "accepted" if found.accept(reject.alpha)[0] else "best"
@@ -235,7 +235,7 @@ def ranking(model: Model, rank: Rank, reference: Reference | None) -> Value:
             return float(row.per_level.sum())
         if rank == "typical":
             assert reference is not None
-            far = distance_of(reference, bits_of(row, condition, model), covariates(condition, model.scale))
+            far = distance_of(reference, bits_of(row, condition, model), covariates(condition, model))
             return -far if np.isfinite(far) else float(row.per_level.sum())  # no reference for images of this kind
         return consistency(model, finite_pixels(row).integers(), condition)
 

@@ -80,13 +80,14 @@ class Likelihoods:
 
         Return None if the bundle is not calibrated for that.
         """
-        reference, scale = self.reference(temperature), self._model.scale
+        reference = self.reference(temperature)
         if reference is None:
             return None
-        dims = np.array([[condition.size * scale**2] for condition in conditions])
+        dims = np.array([[condition.size * self._model.scale**2] for condition in conditions])
         bits = bits_per_dim([row.per_level for row in rows], dims)
         measures = bits if temperature is not None else np.concatenate([bits, self._statistics(rows)], 1)
-        return typicality(reference, measures, np.stack([covariates(condition, scale) for condition in conditions]))
+        given = np.stack([covariates(condition, self._model) for condition in conditions])
+        return typicality(reference, measures, given)
 
     def parts(self, rows: list[Row], conditions: list[Image], temperature: float | Sequence[float] | None) -> Parts:
         """Return the likelihood fields of rows, one row per condition. `temperature` is None for scored images."""

@@ -279,7 +279,7 @@ class Stream:
         assert row.pixels is not None
         pixels, known = np.ascontiguousarray(row.pixels.floats()), None
         if self.reference is not None:
-            given = covariates(frame, self.runner.model.scale)[None]
+            given = covariates(frame, self.runner.model)[None]
             known = float(typicality(self.reference, bits_per_dim(row.per_level, pixels.size)[None], given).value[0])
         untypical = known is not None and known < self.settings.min_typicality
         if untypical and self.settings.untypical == "bicubic":

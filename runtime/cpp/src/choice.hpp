@@ -78,7 +78,7 @@ class Chooser {
   public:
     // All arguments must outlive the object. `number` is the index of the condition, for results and messages.
     Chooser(const Judgement& judgement, const Image& condition, std::size_t number)
-        : judgement_(judgement), condition_(condition, judgement.model.scale), number_(number) {}
+        : judgement_(judgement), condition_(condition, judgement.model), number_(number) {}
 
     // Add a sample.
     void take(Row&& row);

@@ -66,7 +66,7 @@ void score_again(Runner& runner, std::vector<Result>& results, const std::vector
     if (changed.empty()) return;
     for (Row& row : score_rows(runner, images, of_images, judgement.draw.progress)) {
         const std::size_t number = row.image;
-        const Condition condition(of_images[number], runner.model().scale);
+        const Condition condition(of_images[number], runner.model());
         add_score(results[changed[number]], std::move(row), condition, judgement);
     }
 }
@@ -129,7 +129,7 @@ std::vector<Result> draw_all(Runner& runner, const Likelihoods& likelihoods, con
     }
     const Judgement judgement = judgement_of(runner, likelihoods, draw);
     std::vector<Condition> given;
-    for (const Image& condition : conditions) given.emplace_back(condition, runner.model().scale);
+    for (const Image& condition : conditions) given.emplace_back(condition, runner.model());
     std::vector<Result> results;
     const auto take = [&](Row&& row) {
         const Condition& condition = given[row.image];
@@ -159,7 +159,7 @@ std::vector<Result> score_all(Runner& runner, const Likelihoods& likelihoods, co
         Result result;
         result.image.height = targets[row.image].height;
         result.image.width = targets[row.image].width;
-        result.image_typicality = likelihoods.of_image(row, {conditions[row.image], runner.model().scale});
+        result.image_typicality = likelihoods.of_image(row, {conditions[row.image], runner.model()});
         if (alpha != 0) result.verdict = verdict_of(*result.image_typicality, alpha, Outcome::rejected);
         result.row = std::move(row);
         results.push_back(std::move(result));

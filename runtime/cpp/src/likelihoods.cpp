@@ -18,7 +18,7 @@ Numbers bits_per_level(const Row& row, const Condition& condition) {
 }  // namespace
 
 const Covariates& Condition::covariates() const {
-    if (!covariates_) covariates_ = runtime::covariates(image, scale_);
+    if (!covariates_) covariates_ = runtime::covariates(image, model_);
     return *covariates_;
 }
 

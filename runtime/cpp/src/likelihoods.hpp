@@ -16,17 +16,17 @@ namespace caflow::runtime {
 // A condition with the values that judging its targets requires. They are the same for all of its samples.
 class Condition {
   public:
-    // `image` must outlive the object. `scale` is target side / condition side.
-    Condition(const Image& image, std::int64_t scale) : image(image), scale_(scale) {}
+    // `image` and `model` must outlive the object.
+    Condition(const Image& image, const Model& model) : image(image), model_(model) {}
 
     // Number of values in one target: 3 · width · height.
-    double dims() const { return double(image.rgb.size()) * double(scale_ * scale_); }
+    double dims() const { return double(image.rgb.size()) * double(model_.scale * model_.scale); }
     const Covariates& covariates() const;  // computed at the first call; not thread-safe
 
     const Image& image;
 
   private:
-    std::int64_t scale_;
+    const Model& model_;
     mutable std::optional<Covariates> covariates_;
 };
 

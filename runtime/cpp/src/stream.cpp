@@ -25,7 +25,7 @@ Frame Stream::draw(const Image& image) {
     const bool begins = is_cut(image);
     ++frames_;
     if (begins) start_scene();
-    return {frames_ - 1, begins, draw_result({image, runner_.model().scale})};
+    return {frames_ - 1, begins, draw_result({image, runner_.model()})};
 }
 
 // Whether a frame begins a new scene: it has another size than the last frame, or very different colours.

@@ -137,7 +137,7 @@ std::string statistic_name(std::size_t number, std::size_t values, std::size_t l
 
 bool Typicality::is_judged() const { return !std::isnan(value); }
 
-Covariates covariates(const Image& condition, std::int64_t scale) {
+Covariates covariates(const Image& condition, const Model& model) {
     const std::vector<std::uint8_t> grey = grey_of(condition);
     const auto width = std::size_t(condition.width);
     const auto grey_at = [&](std::int64_t y, std::int64_t x) {
@@ -145,12 +145,13 @@ Covariates covariates(const Image& condition, std::int64_t scale) {
     };
     Steps steps, colour_steps;
     add_steps(steps, condition.height, condition.width, grey_at);
-    for (int c = 0; c < 3; ++c) {
+    const bool sees_colour = model.task != "colorization";
+    for (int c = 0; sees_colour && c < 3; ++c) {
         add_steps(colour_steps, condition.height, condition.width, [&](std::int64_t y, std::int64_t x) {
             return double(condition.row(y)[3 * x + c]) - grey_at(y, x);
         });
     }
-    const auto pixels = double(grey.size() * std::size_t(scale * scale));
+    const auto pixels = double(grey.size() * std::size_t(model.scale * model.scale));
     return {std::log2(1 + steps.mean()), std::log2(1 + colour_steps.mean()), steps.mean_logarithm(),
             std::log2(pixels)};
 }

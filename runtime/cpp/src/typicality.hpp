@@ -27,8 +27,9 @@ struct Typicality {
     bool is_judged() const;  // whether `value` is known
 };
 
-// Return three measures of a condition's complexity and the size of its target in pixels, all as base-2 logarithms.
-Covariates covariates(const Image& condition, std::int64_t scale);
+// Return three measures of the complexity of a model's condition, and the size of its target in pixels, all as base-2
+// logarithms.
+Covariates covariates(const Image& condition, const Model& model);
 
 // Return the typicality of an image with these measures, (K), and the covariates `given` of its condition.
 Typicality typicality(const Reference& reference, const Numbers& measures, const Covariates& given);

@@ -61,7 +61,7 @@ TEST_CASE("the consistency is equal to Python's for every task") {
 
 TEST_CASE("covariates of conditions are equal to Python's") {
     for (const json& one : read("consistencies.json")) {
-        const Covariates ours = covariates(image_of(one["condition"]), one["scale"]);
+        const Covariates ours = covariates(image_of(one["condition"]), model_of(one));
         const auto wanted = one["covariates"]["values"].get<std::vector<double>>();
         REQUIRE(wanted.size() == ours.size());
         for (std::size_t k = 0; k < ours.size(); ++k) CHECK(ours[k] == doctest::Approx(wanted[k]).epsilon(1e-6));
