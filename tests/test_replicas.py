@@ -1,6 +1,7 @@
 """Replicas of Ray Serve and their handle, without Ray Serve itself."""
 
 import asyncio
+import os
 import time
 import warnings
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import RayActorError
 
+from caflow_deploy.cluster import cluster
 from caflow_deploy.serving.failures import Failure
 from caflow_runtime.service.request import Request
 
@@ -60,3 +62,14 @@ def test_each_health_check_repeats_all_gauges_because_ray_drops_old_ones(monkeyp
     monkeypatch.setattr(Replica, "check", lambda _: asyncio.sleep(0))
     asyncio.run(replica.check_health())
     assert sent == [(0.1, {"model": "model"}), (1, {"model": "model", "version": "0.1.0"})]
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "0"), ("5", "5")])
+def test_replicas_have_the_priority_of_the_command(
+    given: str | None, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {} if given is None else {cluster.NICENESS: given})
+    ray = SimpleNamespace(init=lambda *_, **__: None, nodes=list, shutdown=lambda: None)
+    monkeypatch.setattr(cluster, "_import_ray", lambda: ray)
+    with cluster.cluster(None):
+        assert os.environ[cluster.NICENESS] == used
