@@ -119,8 +119,7 @@ def ray_server(bundle: Path, replicas: int = 1, max_pixels: int = MAX_PIXELS) ->
     given = ["--port", str(ports["http"]), "--grpc-port", str(ports["grpc"]), "--metrics", str(scraped)]
     given += ["--max-pixels", str(max_pixels)]
     folder = Path(tempfile.mkdtemp(prefix="caflow-"))  # a short path, since names of sockets may not be long
-    # Ray's workers have a low priority by default. On a busy machine they would wait for minutes.
-    environment = {**os.environ, "RAY_TMPDIR": str(folder), "RAY_worker_niceness": "0"}
+    environment = {**os.environ, "RAY_TMPDIR": str(folder)}
     try:
         with running([*command, *given], environment, ports, scraped, REPLICA) as server:
             yield server

@@ -38,12 +38,12 @@ from caflow_runtime.service.served_models import Sampler
 __all__ = ["computing", "sampler"]  # fixtures
 
 
-def got(server: Addresses, address: str) -> int:
-    """Return the status of a GET request for an address below `v2/models/`."""
+def got(server: Addresses, address: str, method: str = "GET") -> int:
+    """Return the status of a request for an address below `v2/models/`. A reply to HEAD must have no body."""
+    url = f"http://127.0.0.1:{server.port}/v2/models/{address}"
     try:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{server.port}/v2/models/{address}", timeout=PATIENCE_S
-        ) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=PATIENCE_S) as answer:
+            assert bool(answer.read()) == (method == "GET")
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -161,6 +161,12 @@ def test_only_a_version_may_follow_the_name_of_a_model(computing: Computing) -> 
             assert got(server, address) == 404
         assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/versions/1")[0] == 200
         assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/foo/1")[0] == 404
+
+
+def test_health_checks_may_use_head(computing: Computing) -> None:
+    with answering(computing) as server:
+        assert got(server, "model", "HEAD") == got(server, "model/ready", "HEAD") == 200
+        assert got(server, "none", "HEAD") == got(server, "model/infer", "HEAD") == 404
 
 
 @pytest.mark.parametrize("size", [2.5, "2", None, True, [2], 2**70])

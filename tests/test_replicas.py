@@ -1,6 +1,7 @@
 """Replicas of Ray Serve and their handle, without Ray Serve itself."""
 
 import asyncio
+import os
 import time
 import warnings
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import RayActorError
 
+from caflow_deploy.cluster import cluster
 from caflow_deploy.serving.failures import Failure
 from caflow_runtime.service.request import Request
 
@@ -15,7 +17,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray Serve uses what later versions of its packages will not have
     from ray.serve.exceptions import BackPressureError
 
-    from caflow_deploy.serving.ray_serve import Replicas, Waiting, has_left
+    from caflow_deploy.serving.ray_instruments import RayInstruments
+    from caflow_deploy.serving.ray_serve import Replica, Replicas, Waiting, has_left
 
 
 def replicas_that_raise(error: Exception) -> Replicas:
@@ -43,3 +46,30 @@ def test_a_request_whose_deadline_passed_is_not_one_whose_client_left() -> None:
 
     assert has_left(asyncio.run(cancelled(time.monotonic() + 3600)))
     assert not has_left(asyncio.run(cancelled(time.monotonic())))
+
+
+def test_each_health_check_repeats_all_gauges_because_ray_drops_old_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[float, dict[str, str]]] = []
+    monkeypatch.setattr("ray.util.metrics.Gauge.set", lambda _, value, tags: sent.append((value, tags)))
+    instruments = RayInstruments("model")
+    instruments.gauge("psi", "Drift.", []).set(0.1)
+    info = instruments.gauge("info", "Model.", ["version"])
+    for value in (2, 1):
+        info.labels("0.1.0").set(value)
+    sent.clear()
+    replica = object.__new__(Replica)
+    replica.instruments, replica.began = [instruments], None
+    monkeypatch.setattr(Replica, "check", lambda _: asyncio.sleep(0))
+    asyncio.run(replica.check_health())
+    assert sent == [(0.1, {"model": "model"}), (1, {"model": "model", "version": "0.1.0"})]
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "0"), ("5", "5")])
+def test_replicas_have_the_priority_of_the_command(
+    given: str | None, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {} if given is None else {cluster.NICENESS: given})
+    ray = SimpleNamespace(init=lambda *_, **__: None, nodes=list, shutdown=lambda: None)
+    monkeypatch.setattr(cluster, "_import_ray", lambda: ray)
+    with cluster.cluster(None):
+        assert os.environ[cluster.NICENESS] == used

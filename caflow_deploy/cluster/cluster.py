@@ -21,6 +21,8 @@ LOOPBACK = "127.0.0.1"
 ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Environment variable of Ray. With 0, a cluster that is started here listens on the loopback address only, on every
 operating system. The address cannot be an argument: Ray would replace 127.0.0.1 by another address of this machine."""
+NICENESS = "RAY_worker_niceness"
+"""Environment variable of Ray. Its default, 15, would let replicas wait for minutes where other work needs the CPU."""
 TOKEN = "~/.ray/auth_token"
 AUTH_MODE = "RAY_AUTH_MODE"
 HANDLED = r"Task (MapWorker|ServeController)\S* failed|A worker died or was killed while executing a task"
@@ -46,6 +48,7 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", HANDLED)
     if address is None:
         os.environ[ON_LOOPBACK] = "0"
+        os.environ.setdefault(NICENESS, "0")
     elif _has_token():
         os.environ.setdefault(AUTH_MODE, "token")  # Ray itself would set it too late
     ray = _import_ray()

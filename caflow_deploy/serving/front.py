@@ -75,7 +75,8 @@ class Front:
         await response(scope, receive, send)
 
     async def _routed(self, request: HttpRequest) -> tuple[bytes, dict[str, str]]:
-        match (request.method, *request.url.path.strip("/").split("/")):
+        method = "GET" if request.method == "HEAD" else request.method  # Uvicorn sends no body after HEAD
+        match (method, *request.url.path.strip("/").split("/")):
             case ("GET", "v2"):
                 return _json(protocol.server_metadata())
             case ("GET", "v2", "health", "live"):

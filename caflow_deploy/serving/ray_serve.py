@@ -24,6 +24,8 @@ from caflow_runtime.service.request import Answer, Request, Tensors
 from caflow_runtime.service.served_models import SERVICES
 
 SHUTDOWN_STEP_S = 0.1
+HEALTH_CHECKS_S = 5
+"""Time between two health checks, in seconds. It is well below the 20 s after which Ray drops a gauge."""
 LOG = logging.getLogger("ray.serve")
 
 
@@ -68,7 +70,9 @@ class Replica:
         self.settings = settings
         self.pipe = load(settings.bundle, settings.backend, settings.threads)
         name = settings.bundle.stem
-        services = [kind(self.pipe, settings.max_pixels, RayInstruments(name + kind.suffix)) for kind in SERVICES]
+        self.instruments = [RayInstruments(name + kind.suffix) for kind in SERVICES]
+        pairs = zip(SERVICES, self.instruments, strict=True)
+        services = [kind(self.pipe, settings.max_pixels, instruments) for kind, instruments in pairs]
         self.services = {service.name: service for service in services}
         self.waiting: deque[Waiting] = deque()
         self.computing: asyncio.Task[None] | None = None
@@ -77,7 +81,9 @@ class Replica:
         self.pipe_is_used = Lock()
 
     async def check_health(self) -> None:
-        """Fail if the replica is broken or stuck. Ray Serve then replaces it."""
+        """Fail if the replica is broken or stuck. Ray Serve then replaces it. Also keep its gauges alive."""
+        for instruments in self.instruments:
+            instruments.repeat()
         if self.began is None:
             await self.check()
         elif time.monotonic() - self.began > 2 * self.settings.deadline:
@@ -187,6 +193,7 @@ def application(settings: Settings, replicas: int, cpus: float, gpus: float, max
         ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
         max_ongoing_requests=2 * settings.max_batch,  # one batch is being computed while the next one is collected
         max_queued_requests=max_queue,
+        health_check_period_s=HEALTH_CHECKS_S,
         graceful_shutdown_timeout_s=settings.deadline,
         graceful_shutdown_wait_loop_s=SHUTDOWN_STEP_S,
     )

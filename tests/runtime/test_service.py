@@ -90,7 +90,7 @@ def test_a_request_that_is_refused_leaves_the_others(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "inputs of model: expected image; got "),
+        ({}, "inputs of model: expected image; got none"),
         ({"picture": np.zeros((1, 8, 8, 3), np.uint8)}, "inputs of model: expected image; got picture"),
         ({"image": np.zeros((1, 8, 8, 4), np.uint8)}, "image[0]: expected an array (H, W, 3) of uint8 RGB"),
         ({"image": np.zeros((0, 8, 8, 3), np.uint8)}, "at least one image"),

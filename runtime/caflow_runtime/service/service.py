@@ -107,7 +107,7 @@ class Service(ABC):
         names = [spec.name for spec in self.inputs]
         if request.tensors.keys() != set(names):
             got = ", ".join([*islice(request.tensors, MOST_NAMED), "…"][: len(request.tensors)])
-            raise InputError(f"inputs of {self.name}: expected {', '.join(names)}; got {got}")
+            raise InputError(f"inputs of {self.name}: expected {', '.join(names)}; got {got or 'none'}")
         for name, tensor in request.tensors.items():
             if 0 in tensor.shape:  # check this first: the other sizes may be huge
                 shape = tuple(tensor.shape)
