@@ -19,6 +19,7 @@ from caflow_runtime.video.source import (
     CLOCK,
     HD_LINES,
     LIMITED_RANGE,
+    RGB_MATRIX,
     TAGS,
     UNSPECIFIED,
     TimedFrame,
@@ -196,8 +197,8 @@ class FileSource:
         colour = {tag: int(getattr(context, tag)) for tag in TAGS}
         assumed = BT709 if stream.height >= HD_LINES else BT601
         known = {tag: assumed if value in (0, UNSPECIFIED) else value for tag, value in colour.items()}
-        known["color_range"] = colour["color_range"] or LIMITED_RANGE
-        known["colorspace"] = assumed if colour["colorspace"] == UNSPECIFIED else colour["colorspace"]
+        is_rgb = colour["colorspace"] == RGB_MATRIX
+        known["color_range"] = LIMITED_RANGE if is_rgb else colour["color_range"] or LIMITED_RANGE
         has_wide_pixels, is_pq = aspect and aspect != 1, colour["color_trc"] == PQ
         first = self._first_frame() if has_wide_pixels or is_pq else None  # few videos need it
         if first is not None:
