@@ -149,6 +149,7 @@ def test_what_is_lost_with_the_pictures_is_said(uncalibrated: Path, tmp_path: Pa
     ffmpeg(*few, "-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", tmp_path / "clear.webm")
     ffmpeg(*few, "-c:v", "ffv1", "-pix_fmt", "yuva420p", tmp_path / "clear.mkv")  # also has the tag alpha_mode
     ffmpeg(*few, "-c:v", "libx264", "-bsf:v", "filter_units=remove_types=6", tmp_path / "plain.h264")
+    ffmpeg(*few, "-vf", "setfield=tff", "-c:v", "libx264", "-x264-params", "tff=1", tmp_path / "fields.mp4")
     plain = (tmp_path / "plain.h264").read_bytes()
     (tmp_path / "captions.h264").write_bytes(plain.replace(SLICE, CAPTION + SLICE, 1))
     for name, lines in (
@@ -157,6 +158,7 @@ def test_what_is_lost_with_the_pictures_is_said(uncalibrated: Path, tmp_path: Pa
         ("clear.mkv", []),
         ("captions.h264", ["the closed captions in its pictures are omitted"]),
         ("plain.h264", []),
+        ("fields.mp4", ["it is interlaced, so moving edges are combs in the result"]),
     ):
         for output in ("out.mkv", "%d.png"):
             codec = [] if output == "%d.png" else ["--codec", "h264"]

@@ -26,18 +26,23 @@ def unkept_of(source: str, segment: Path) -> list[str]:
     Arguments:
         source: file or address.
     """
-    (found, is_alpha_lost), (kept, _) = _described(source), _described(segment)
+    (found, is_alpha_lost, is_interlaced), (kept, *_) = _described(source), _described(segment)
     lines = [f"{what} omitted" for name, what in UNKEPT.items() if name in found - kept]
     if is_alpha_lost:
         lines.append("transparency is omitted: FFmpeg does not decode it; a copy in FFV1 or ProRes 4444 keeps it")
+    if is_interlaced:
+        lines.append(
+            "it is interlaced, so moving edges are combs in the result: deinterlace it first (ffmpeg -vf bwdif)"
+        )
     return lines
 
 
-def _described(path: Path | str) -> tuple[set[str], bool]:
-    """Return the kinds of side data of the first picture, and whether its decoder ignores its alpha."""
+def _described(path: Path | str) -> tuple[set[str], bool, bool]:
+    """Return the first picture's kinds of side data, whether its alpha is ignored, and whether it is interlaced."""
     with suppress(import_av().FFmpegError), open_to_read(path) as container:
         tags = container.streams.video[0].metadata
         is_marked = tags.get(ALPHA_MODE, tags.get(ALPHA_MODE.upper())) == "1"
         for frame in islice(container.decode(video=0), 1):
-            return set(side_data_of(frame) or {}), is_marked and not has_alpha(frame.format)
-    return set(), False
+            is_lost = is_marked and not has_alpha(frame.format)
+            return set(side_data_of(frame) or {}), is_lost, bool(frame.interlaced_frame)
+    return set(), False, False
