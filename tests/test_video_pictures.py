@@ -155,7 +155,7 @@ def test_what_is_lost_with_the_pictures_is_said(uncalibrated: Path, tmp_path: Pa
     for name, lines in (
         ("hdr.mp4", ["(mastering display) is omitted", "(content light level) is omitted"]),
         ("clear.webm", ["transparency is omitted: FFmpeg does not decode it"]),
-        ("clear.mkv", []),
+        ("clear.mkv", ["transparency is omitted, with white behind it"]),
         ("captions.h264", ["the closed captions in its pictures are omitted"]),
         ("plain.h264", []),
         ("fields.mp4", ["it is interlaced, so moving edges are combs in the result"]),
@@ -165,6 +165,7 @@ def test_what_is_lost_with_the_pictures_is_said(uncalibrated: Path, tmp_path: Pa
             done = video(tmp_path / name, tmp_path / output, uncalibrated, *codec, "--force")
             assert done.returncode == 0, done.stderr
             said = messages(done.stderr)
+            lines = [] if (name, output) == ("clear.mkv", "%d.png") else lines
             assert len(said) == len(lines)
             assert all(line in found for line, found in zip(lines, said, strict=True))
 
