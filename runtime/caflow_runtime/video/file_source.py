@@ -140,15 +140,15 @@ class FileSource:
                 key = self._key(last)
                 yield TimedFrame(self._image(frame), last, time.monotonic(), key if has_pts else None)
         except av.FFmpegError as error:
-            self.ended_early = f"{self.name} is damaged after {(last or 0) * float(CLOCK):.2f} s: {error.strerror}"
+            shown = 0 if last is None else last - self.info.origin
+            self.ended_early = f"{self.name} is damaged after {float(shown * CLOCK):.2f} s: {error.strerror}"
         finally:
             self.container.close()
         if last is None:
             raise UnreadableVideo(f"{self.name}: expected a video; none of its frames can be decoded")
         if self.ended_early is None and should is not None and should - end > max(CUT_OFF_S, longest * CLOCK):
-            self.ended_early = (
-                f"{self.name} is incomplete: the pictures end at {float(end):.2f} s of {float(should):.2f} s"
-            )
+            last_s, length = (float(seconds - self.info.origin * CLOCK) for seconds in (end, should))
+            self.ended_early = f"{self.name} is incomplete: the pictures end at {last_s:.2f} s of {length:.2f} s"
 
     def _decoded(self) -> Iterator[Any]:
         """Yield frames as FFmpeg decodes them, and note key packets, except the first: decoding starts there anyway."""
