@@ -70,6 +70,17 @@ def test_a_cut_off_file_gives_what_it_has(clips: Path, uncalibrated: Path, tmp_p
     assert list(tmp_path.iterdir()) == [tmp_path / "cut.mkv", tmp_path / "out.mkv"]
 
 
+def test_times_in_messages_count_from_the_beginning(tmp_path: Path) -> None:
+    """They are the times of `--start` and of the result, also where the clock of the file starts late."""
+    late = tmp_path / "late.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=10:d=1", "-output_ts_offset", 100, "-c:v", "ffv1", late)
+    late.write_bytes(late.read_bytes()[: late.stat().st_size // 2])
+    source = FileSource(late)
+    count = len(list(source.frames()))
+    assert source.ended_early is not None
+    assert f"the pictures end at {count / 10:.2f} s of 1.00 s" in source.ended_early
+
+
 def test_a_picture_that_changes_its_size_ends_the_video(uncalibrated: Path, tmp_path: Path) -> None:
     for name, size in (("a.ts", "32x16"), ("b.ts", "48x32")):
         ffmpeg("-f", "lavfi", "-i", f"testsrc2=s={size}:r=30:d=0.5", "-c:v", "mpeg2video", tmp_path / name)

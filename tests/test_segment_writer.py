@@ -120,3 +120,18 @@ def test_a_machine_with_fewer_cores_writes_the_same(clips: Path, tmp_path: Path,
         thread.submit(write, "all.mp4", cores).result()
         thread.submit(write, "one.mp4", {min(cores)}).result()
     assert packets(tmp_path / "one.mp4", "video") == packets(tmp_path / "all.mp4", "video") != []
+
+
+def test_the_same_frames_are_encoded_to_the_same_bytes(tmp_path: Path) -> None:
+    """With AVX-512, x264 encodes wide frames in two or more ways, each some of the time."""
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x240:r=30", "-frames:v", 10, tmp_path / "source.mkv")
+    source = FileSource(tmp_path / "source.mkv")
+    frames = [frame.image.astype(np.float32) for frame in source.frames()]
+    encoded = set()
+    for _ in range(8):
+        writer = SegmentWriter(tmp_path / "segment.mp4", 240, 320, source.info, Encoding("h264", 18, 8))
+        for k, pixels in enumerate(frames):
+            writer.write(pixels, 3000 * k)
+        writer.close()
+        encoded.add((tmp_path / "segment.mp4").read_bytes())
+    assert len(encoded) == 1

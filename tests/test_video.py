@@ -9,11 +9,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from clips import FFMPEG, ffmpeg, frames_of, gaps, packets
+from clips import FFMPEG, PICTURE, ffmpeg, frames_of, gaps, packets
 from commands import messages
 from video_runs import caflow_video
 
 from caflow_runtime.video.encoding import Codec, Encoding, has_hardware_encoder
+from caflow_runtime.video.sink import as_encoded
 
 TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
 
@@ -36,6 +37,23 @@ def test_times_colours_sound_and_title_are_kept(clips: Path, uncalibrated: Path,
     with av.open(str(output)) as container:
         assert container.metadata["title"] == "A"
     assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.webm"])
+def test_rgb_gets_tags_of_the_format_that_is_written(uncalibrated: Path, tmp_path: Path, output: str) -> None:
+    """The tag of RGB on YUV pictures would show false colours, and VP9 refuses it."""
+    ffmpeg(*PICTURE, "-frames:v", 2, "-c:v", "ffv1", "-pix_fmt", "gbrp", tmp_path / "rgb.mkv")
+    done = caflow_video(tmp_path / "rgb.mkv", tmp_path / output, uncalibrated)
+    assert done.returncode == 0, done.stderr
+    assert tags(tmp_path / output)[:2] == [1, 6]
+
+
+@pytest.mark.parametrize("matrix", [1, 4, 5, 6, 7, 9])
+def test_colours_are_encoded_with_the_matrix_of_their_tag(matrix: int) -> None:
+    pixels = np.full((16, 16, 3), [200, 60, 30], np.float32)
+    frame = as_encoded(pixels, "yuv444p", {"colorspace": matrix, "color_range": 1})
+    frame.colorspace, frame.color_range = matrix, 1
+    assert np.abs(frame.to_ndarray(format="rgb24") - pixels).max() <= 3
 
 
 def test_ten_bits_stay_ten(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:

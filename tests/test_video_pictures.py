@@ -37,6 +37,37 @@ def test_wide_pixels_are_high_after_a_quarter_turn(
         assert container.streams.video[0].sample_aspect_ratio == aspect
 
 
+@pytest.mark.parametrize(
+    ("output", "options", "is_kept"),
+    [
+        ("out.mkv", [], True),
+        ("out.mp4", ["--codec", "av1"], True),
+        ("out.webm", [], False),
+        ("out.gif", [], False),
+    ],
+)
+def test_wide_pixels_are_kept_or_named(
+    uncalibrated: Path, tmp_path: Path, output: str, options: list[str], is_kept: bool
+) -> None:
+    ffmpeg(*PICTURE, "-vf", "setsar=2", "-frames:v", 2, tmp_path / "wide.mp4")
+    done = video(tmp_path / "wide.mp4", tmp_path / output, uncalibrated, *options)
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / output)) as container:
+        assert (container.streams.video[0].sample_aspect_ratio == 2) == is_kept
+    assert ("the shape of its pixels (2) is omitted" in done.stderr) != is_kept
+
+
+@pytest.mark.parametrize("output", ["out.mkv", "out.mp4", "out.webm"])
+def test_the_frame_rate_and_the_length_are_kept(uncalibrated: Path, tmp_path: Path, output: str) -> None:
+    """The last frame is shown as long as the others."""
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=10:d=1", tmp_path / "clip.mp4")
+    done = video(tmp_path / "clip.mp4", tmp_path / output, uncalibrated)
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / output)) as container:
+        assert container.streams.video[0].average_rate == 10
+        assert container.duration == av.time_base
+
+
 TURNS = ["-display_rotation", 0], ["-display_rotation", 90], ["-display_rotation", 180], ["-display_rotation", -90]
 ORIENTATION = 274
 """Number of the EXIF tag that says how a picture is turned."""
@@ -118,20 +149,23 @@ def test_what_is_lost_with_the_pictures_is_said(uncalibrated: Path, tmp_path: Pa
     ffmpeg(*few, "-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", tmp_path / "clear.webm")
     ffmpeg(*few, "-c:v", "ffv1", "-pix_fmt", "yuva420p", tmp_path / "clear.mkv")  # also has the tag alpha_mode
     ffmpeg(*few, "-c:v", "libx264", "-bsf:v", "filter_units=remove_types=6", tmp_path / "plain.h264")
+    ffmpeg(*few, "-vf", "setfield=tff", "-c:v", "libx264", "-x264-params", "tff=1", tmp_path / "fields.mp4")
     plain = (tmp_path / "plain.h264").read_bytes()
     (tmp_path / "captions.h264").write_bytes(plain.replace(SLICE, CAPTION + SLICE, 1))
     for name, lines in (
         ("hdr.mp4", ["(mastering display) is omitted", "(content light level) is omitted"]),
         ("clear.webm", ["transparency is omitted: FFmpeg does not decode it"]),
-        ("clear.mkv", []),
+        ("clear.mkv", ["transparency is omitted, with white behind it"]),
         ("captions.h264", ["the closed captions in its pictures are omitted"]),
         ("plain.h264", []),
+        ("fields.mp4", ["it is interlaced, so moving edges are combs in the result"]),
     ):
         for output in ("out.mkv", "%d.png"):
             codec = [] if output == "%d.png" else ["--codec", "h264"]
             done = video(tmp_path / name, tmp_path / output, uncalibrated, *codec, "--force")
             assert done.returncode == 0, done.stderr
             said = messages(done.stderr)
+            lines = [] if (name, output) == ("clear.mkv", "%d.png") else lines
             assert len(said) == len(lines)
             assert all(line in found for line, found in zip(lines, said, strict=True))
 

@@ -1,6 +1,7 @@
 """Settings for encoding frames: codecs, encoders and file formats, and the checks that they fit together."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -87,6 +88,8 @@ class Encoding:
         options = {"cq" if self.hardware else "crf": str(self.crf)}
         if self.preset is not None:
             options["preset" if self.hardware else PRESETS[self.codec]] = self.preset
+        if self.encoder == "libx264" and _has_avx512():
+            options["x264-params"] = "asm=avx2"  # with AVX-512, x264 encodes the same frames differently each time
         if self.encoder == "libx265":
             options["x265-params"] = f"log-level=error:pools={ENCODER_THREADS}"
         return options
@@ -113,6 +116,13 @@ class Encoding:
         if self.encoder == LOSSLESS:
             return {"flush_packets": "1", "cluster_time_limit": "0"}
         return {"flush_packets": "1", "movflags": "frag_every_frame+delay_moov+default_base_moof"}
+
+
+@cache
+def _has_avx512() -> bool:
+    """Return whether the processor has AVX-512, on Linux."""
+    cpus = Path("/proc/cpuinfo")
+    return cpus.exists() and "avx512f" in cpus.read_text()
 
 
 def usual_codec(output: Path, bits: int) -> Codec:

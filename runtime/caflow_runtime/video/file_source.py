@@ -19,6 +19,7 @@ from caflow_runtime.video.source import (
     CLOCK,
     HD_LINES,
     LIMITED_RANGE,
+    RGB_MATRIX,
     TAGS,
     UNSPECIFIED,
     TimedFrame,
@@ -139,15 +140,15 @@ class FileSource:
                 key = self._key(last)
                 yield TimedFrame(self._image(frame), last, time.monotonic(), key if has_pts else None)
         except av.FFmpegError as error:
-            self.ended_early = f"{self.name} is damaged after {(last or 0) * float(CLOCK):.2f} s: {error.strerror}"
+            shown = 0 if last is None else last - self.info.origin
+            self.ended_early = f"{self.name} is damaged after {float(shown * CLOCK):.2f} s: {error.strerror}"
         finally:
             self.container.close()
         if last is None:
             raise UnreadableVideo(f"{self.name}: expected a video; none of its frames can be decoded")
         if self.ended_early is None and should is not None and should - end > max(CUT_OFF_S, longest * CLOCK):
-            self.ended_early = (
-                f"{self.name} is incomplete: the pictures end at {float(end):.2f} s of {float(should):.2f} s"
-            )
+            last_s, length = (float(seconds - self.info.origin * CLOCK) for seconds in (end, should))
+            self.ended_early = f"{self.name} is incomplete: the pictures end at {last_s:.2f} s of {length:.2f} s"
 
     def _decoded(self) -> Iterator[Any]:
         """Yield frames as FFmpeg decodes them, and note key packets, except the first: decoding starts there anyway."""
@@ -196,8 +197,8 @@ class FileSource:
         colour = {tag: int(getattr(context, tag)) for tag in TAGS}
         assumed = BT709 if stream.height >= HD_LINES else BT601
         known = {tag: assumed if value in (0, UNSPECIFIED) else value for tag, value in colour.items()}
-        known["color_range"] = colour["color_range"] or LIMITED_RANGE
-        known["colorspace"] = assumed if colour["colorspace"] == UNSPECIFIED else colour["colorspace"]
+        is_rgb = colour["colorspace"] == RGB_MATRIX
+        known["color_range"] = LIMITED_RANGE if is_rgb else colour["color_range"] or LIMITED_RANGE
         has_wide_pixels, is_pq = aspect and aspect != 1, colour["color_trc"] == PQ
         first = self._first_frame() if has_wide_pixels or is_pq else None  # few videos need it
         if first is not None:

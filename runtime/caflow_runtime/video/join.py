@@ -41,6 +41,10 @@ def join(parts: Sequence[VideoPart], output: Path, source: str | None, info: Vid
         with open_to_read(parts[0].path) as first:
             # opaque: without an encoder. Some decoders, such as dav1d for AV1, cannot encode.
             video = container.add_stream_from_template(first.streams.video[0], opaque=True)
+        # The template lacks both where the codec does not store them.
+        video.codec_context.framerate = info.rate
+        if info.sample_aspect_ratio:
+            video.codec_context.sample_aspect_ratio = info.sample_aspect_ratio
         if output.suffix.lower() == ".mov" and video.codec_context.name == "hevc":
             video.codec_context.codec_tag = QUICKTIME_HEVC
         along = Along(container, source, output.suffix, info)

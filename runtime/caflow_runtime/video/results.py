@@ -18,6 +18,8 @@ from caflow_runtime.video.unkept import unkept_of
 from caflow_runtime.video.upright import has_alpha
 
 ANIMATIONS = (".gif", ".apng", ".png", ".webp")
+SQUARE = (None, 1)
+"""Aspect ratios of square pixels; None is an unknown one."""
 
 
 def holds_alpha(output: Path) -> bool:
@@ -38,13 +40,17 @@ def write_result(parts: Sequence[VideoPart], output: Path, source: str | None, i
         UnwritableVideo, FFmpegError, OSError
     """
     unkept = [] if source is None else unkept_of(source, parts[0].path)
-    if is_numbered(output):
+    is_video = not is_numbered(output) and output.suffix.lower() not in ANIMATIONS
+    if is_video:
+        unkept = [*join_into_place(parts, output, source, info), *unkept]
+    elif is_numbered(output):
         write_numbered((_array(frame) for frame in frames_of(parts)), output)
-    elif output.suffix.lower() in ANIMATIONS:
-        unkept += write_animation(parts, output, info)
     else:
-        return [*join_into_place(parts, output, source, info), *unkept]
-    return [*unkept, *_beside_pictures(source)]
+        unkept += write_animation(parts, output, info)
+    aspect = info.sample_aspect_ratio
+    if aspect not in SQUARE and not (is_video and _has_wide_pixels(output)):
+        unkept.append(f"the shape of its pixels ({aspect}) is omitted: use a name that ends in .mp4 to keep it")
+    return unkept if is_video else [*unkept, *_beside_pictures(source)]
 
 
 def cut_to(parts: Sequence[VideoPart], info: VideoInfo) -> VideoInfo:
@@ -68,3 +74,9 @@ def _beside_pictures(source: str | None) -> list[str]:
     with open_to_read(source) as container:
         others = [stream.type for stream in container.streams if stream.type in ("audio", "subtitle")]
     return [f"{kind} is omitted: use a name that ends in .mp4 or .mkv to keep it" for kind in dict.fromkeys(others)]
+
+
+def _has_wide_pixels(video: Path) -> bool:
+    """Return whether a video says that its pixels are not square. FFmpeg does not write this with all codecs."""
+    with open_to_read(video) as container:
+        return container.streams.video[0].sample_aspect_ratio not in SQUARE

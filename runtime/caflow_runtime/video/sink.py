@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from caflow_runtime.rows.pixels import DEEP, deep_integers
 from caflow_runtime.video.encoding import ENCODER_THREADS, Encoding, check_sides, wrong_size
 from caflow_runtime.video.opening import address_of, import_av
-from caflow_runtime.video.source import BT601, BT709, CLOCK, TAGS, VideoInfo
+from caflow_runtime.video.source import BT601, BT709, CLOCK, FULL_RANGE, RGB_MATRIX, TAGS, VideoInfo
 from caflow_runtime.video.thread_scheduling import scheduled_as_before
 
-RGB = {"colorspace": 0, "color_range": 2}
+RGB = {"colorspace": RGB_MATRIX, "color_range": FULL_RANGE}
 """Tags of RGB pixel formats: no matrix, full range."""
-SWSCALE = {BT709: 1, 5: 5, BT601: 5, 9: 9, 10: 9}
+SWSCALE = {BT709: 1, 4: 4, 5: 5, BT601: 5, 7: 7, 9: 9, 10: 9}
 """Colour matrices: from FFmpeg's number in a stream to the number in FFmpeg's converter (swscale)."""
 X265_DELAY = 2
 """Frames that x265 needs before it knows decoding times. For fewer frames, or as many, it returns random ones."""

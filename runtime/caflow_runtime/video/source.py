@@ -15,7 +15,7 @@ CLOCK = Fraction(1, 90_000)
 HD_LINES = 720
 """Height from which players assume BT.709 for a video without a colour tag; below it they assume BT.601."""
 TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
-BT709, BT601 = 1, 6
+RGB_MATRIX, BT709, BT601 = 0, 1, 6
 LIMITED_RANGE, FULL_RANGE, UNSPECIFIED = 1, 2, 2
 
 
