@@ -44,6 +44,7 @@ RUN_ELSEWHERE = {
     "until torchrun": "tests/test_restart.py",
     "caflow calibrate my.caflow": "tests/runtime/test_calibrating.py",
     "apt-get install": ".ci/install-packages",
+    "library=$(python3 -c": CPP,
     "cmake": CPP,
     "ray start": RAY,
     "caflow image /shared": RAY,
