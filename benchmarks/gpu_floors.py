@@ -1,4 +1,4 @@
-"""Floors of the times in `gpu.py`: the time below which a chain of graphs cannot come on this device.
+"""Floors of the times in `gpu.py`: a chain of graphs whose layers run one after the other cannot be faster than that.
 
 * The floor of the operations: the multiplications and additions of all convolutions and matrix products, divided by the
   rate of a large matrix product in the same number format.
@@ -55,7 +55,7 @@ class Rates:
 
 
 class Floor(NamedTuple):
-    """Shortest possible time of a run, and what it is due to."""
+    """Shortest possible time of a run, in seconds, and what it is due to."""
 
     seconds: float
     due_to: str

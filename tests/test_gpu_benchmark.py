@@ -98,7 +98,7 @@ def test_frames_in_both_layouts(subject: gpu_cases.Subject, monkeypatch: pytest.
     monkeypatch.setattr(gpu, "FRAME_SAMPLES", (1,))
     rows = list(gpu.frames(subject))
     assert [row["way"] for row in rows] == ["transformed", "transformed, NHWC"] * 3
-    assert all(row["frames/s"] * row["ms"] == pytest.approx(1e3) for row in rows)
+    assert [row["floor ms"] for row in rows[::2]] == [row["floor ms"] for row in rows[1::2]]  # the work is the same
 
 
 def test_floors_count_the_operations_that_the_manifest_counts(subject: gpu_cases.Subject, least_exported: Path) -> None:

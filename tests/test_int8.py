@@ -124,7 +124,7 @@ def test_photographs_that_cannot_be_read_are_skipped(
     with pytest.raises(Learned):
         export(least, tmp_path / "new.caflow", "int8", say=said.append, photographs=tmp_path)
     assert said[0].startswith(f"skipped: {tmp_path / 'broken.jpg'}: ")
-    assert said[1:] == ["photographs for the ranges of the integers: 1; give 32 or more"]
+    assert said[1:] == ["photographs that set the ranges of the integers: 1; give 32 or more"]
 
 
 @pytest.mark.full

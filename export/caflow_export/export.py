@@ -226,7 +226,7 @@ def _pairs(folder: Path, model: bundle.Model, say: Callable[[str], None]) -> lis
     if not pairs:
         raise ExportError(f"{folder}: expected photographs of at least {SIDE}×{SIDE} pixels; found none")
     if len(pairs) < MOST_PHOTOGRAPHS:
-        say(f"photographs for the ranges of the integers: {len(pairs)}; give {MOST_PHOTOGRAPHS} or more")
+        say(f"photographs that set the ranges of the integers: {len(pairs)}; give {MOST_PHOTOGRAPHS} or more")
     return pairs
 
 

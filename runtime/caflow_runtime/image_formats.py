@@ -70,9 +70,9 @@ def images_below(
 
 
 def partners(names: Iterable[str], others: Collection[str]) -> dict[str, list[str]]:
-    """Return which of the image files `others` each of the files `names` forms a pair with.
+    """Return, for each of the image files `names`, those of the files `others` that can form a pair with it.
 
-    This is the file with the same name. Without such a file, it is every file whose name differs in its suffix alone.
+    This is the file with the same name. If there is none, these are all files whose names differ in the suffix alone.
     """
     by_stem = defaultdict(list)
     for other in sorted(others):

@@ -52,7 +52,8 @@ def train(
 
     The folder `out` receives `last.pt`, `log.jsonl`, `held-out.txt` and one sample sheet per validation. If TensorBoard
     is installed, it also receives TensorBoard events. Under torchrun, each batch is distributed over the processes;
-    `data` must contain the same files for all processes, and `out` must be the same folder.
+    `data` must contain the same files for all processes, and `out` must be the same folder. PyTorch's setting
+    `cudnn.allow_tf32` is turned off for the whole process.
 
     Arguments:
         say: function that is called with each message for the user.

@@ -55,9 +55,8 @@ class Graphs(Mapping[str, Graph]):
                 except (BackendError, MemoryError):
                     raise
                 except Exception as error:  # the exceptions of the backends share no base class
-                    text = f"{self.backend.name} cannot load this graph: {error}"
-                    reason = failure(path, text)
-                    raise (reason if isinstance(reason, MemoryError) else BrokenGraph(f"{path}: {text}")) from error
+                    reason = failure(path, f"{self.backend.name} cannot load this graph: {error}")
+                    raise (reason if isinstance(reason, MemoryError) else BrokenGraph(str(reason))) from error
                 finally:
                     self._check_unchanged(graph.file)
                 self._loaded[name] = checked(loaded, graph, path, self.backend.describe)
