@@ -77,6 +77,9 @@ class CommandConsole:
         usual = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         is_shown = self.shows_messages and self._stderr.is_interactive and _is_terminal(sys.stderr)
         self._bar = Progress(*(columns or usual), console=self._stderr, transient=True, disable=not is_shown)
+        if not is_shown:
+            yield self._bar
+            return
         self._bar.start()
         try:
             yield self._bar

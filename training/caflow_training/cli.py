@@ -26,12 +26,10 @@ class StoppableCommand(click.Command):
             return super().invoke(ctx)
 
 
-class TrainedPath(click.ParamType[Path]):
+class TrainedPath(click.Path):
     """Path of a trained model: a checkpoint, a bundle, or the name of a built-in model."""
 
-    name = "path"
-
-    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path, or fail if there is none."""
         path = find_bundle(value)
         if not path.exists():
