@@ -9,9 +9,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
+from caflow_deploy.console import CommandConsole
 from caflow_runtime.image_formats import MAX_PIXELS, SUFFIXES, claimed_size, images_below, is_cut_off, partners
 from caflow_runtime.job_file import job_folders_below, originals_below
 from caflow_training.tasks import Image, ImageToImage, Task
@@ -65,15 +64,11 @@ def find_photographs(
         raise DataError(f"{root} cannot be read: {error}") from None
     skipped: dict[Path, str] = {}
     targets: list[Path] = []
-    with ThreadPoolExecutor() as pool:
-        sizes = track(
-            pool.map(partial(_size, max_pixels=max_pixels), candidates),
-            "reading photographs",
-            total=len(candidates),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not shows_progress,
-        )
+    console = CommandConsole()
+    console.shows_messages = shows_progress
+    with ThreadPoolExecutor() as pool, console.progress_bar() as bar:
+        read = pool.map(partial(_size, max_pixels=max_pixels), candidates)
+        sizes = bar.track(read, total=len(candidates), description="reading photographs")
         for path, size in zip(candidates, sizes, strict=True):
             if isinstance(size, str):
                 reason: str | None = size
