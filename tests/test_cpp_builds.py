@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,9 @@ def check_application(folder: Path, find: str, *options: str) -> None:
     assert len(programs) == 3
     for number in range(len(programs)):
         assert run(folder / "build" / f"documented_{number}").startswith("64")
+    elsewhere = subprocess.run([folder / "build" / "documented_0"], cwd=folder, capture_output=True, text=True)
+    assert elsewhere.returncode == 1
+    assert elsewhere.stderr.startswith("models/x4-photo.caflow")
 
 
 def test_an_application_finds_the_installed_library(built_cpp: Path, tmp_path: Path) -> None:
