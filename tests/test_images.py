@@ -43,7 +43,7 @@ def test_what_is_written_is_read(tmp_path: Path, picture: NDArray[np.uint8], suf
 
 
 def test_webp_of_quality_100_is_lossless(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
-    alpha = np.arange(1, 30 * 40 + 1, dtype=np.uint32).reshape(30, 40).astype(np.uint8) | 1
+    alpha = np.arange(30 * 40, dtype=np.uint32).reshape(30, 40).astype(np.uint8) | np.uint8(1)
     write_image(tmp_path / "a.webp", picture, alpha, quality=100)
     found = read_image(tmp_path / "a.webp")
     np.testing.assert_array_equal(found.rgb, picture)

@@ -94,19 +94,23 @@ def test_links_and_images_resolve(pages: list[VisitedPage]) -> None:
     for page in pages:
         shown = page.shown[WIDTHS[0]]
         faults += [f"{page.name}: {wrong}" for wrong in (*page.wrong, *shown.missing_images)]
-        for link in set(shown.links):
-            address, _, anchor = link.partition("#")
-            if not link.startswith("https://") and not (
-                unquote(anchor) in {"", *anchors[address]} if address in anchors else is_file(address)
-            ):
-                faults.append(f"{page.name}: {link}")
+        faults += [f"{page.name}: {link}" for link in set(shown.links) if is_dead(link, anchors)]
     assert not faults, "\n".join(faults)
 
 
-def is_file(address: str) -> bool:
-    """Return whether a file can be read at an address. A folder is none, also where a server would list it."""
+def is_dead(link: str, anchors: dict[str, set[str]]) -> bool:
+    """Return whether a link leads to nothing, or to a folder, which only servers open. Other sites are not visited.
+
+    Arguments:
+        anchors: the anchors in each page of the site, by the page's address.
+    """
+    address, _, anchor = link.partition("#")
+    if link.startswith("https://"):
+        return False
+    if address in anchors:
+        return anchor != "" and unquote(anchor) not in anchors[address]
     try:
         with urllib.request.urlopen(address) as answer:
-            return answer.headers.get_content_type() != "text/html"
+            return str(answer.headers.get_content_type()) == "text/html"
     except urllib.error.URLError:
-        return False
+        return True
