@@ -15,6 +15,7 @@ from torch import Tensor
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError
 from caflow_training.crops import Batch
+from caflow_training.degradation import PARAMETERS
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.perceptual import FeatureError, PerceptualDistance
@@ -37,6 +38,8 @@ def batch_of(rows: int = 2, side: int = 16, scale: int = 4) -> Batch:
         torch.randn(rows, 3, side, side),
         torch.rand(rows, 1, 1, 1),
         torch.randint(0, 16, (rows, 2)),
+        torch.rand(rows, len(PARAMETERS)),
+        torch.rand(rows, len(PARAMETERS)) < 0.5,
     )
 
 

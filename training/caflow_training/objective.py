@@ -20,10 +20,11 @@ with periods of 4 and 2 pixels."""
 
 
 class Objective(nn.Module):
-    """Loss of a batch: a weighted sum of up to five terms, each averaged over the batch.
+    """Loss of a batch: a weighted sum of up to six terms, each averaged over the batch.
 
     * `likelihood`: −[log p(W | Y) + λ log p(Y)] / dims, in nats per dimension (eq. 9).
     * `mean`: L1 distance between the mean network's prediction and the target.
+    * `degradation`: error of the estimated degradation, on the scale of `Degradation.vector` (smooth L1).
     * `still`: L1 distance between the sample at temperature 0 and the target.
     * `features`: perceptual distance between a sample and the target. Both are shifted by the same random offset,
       because networks with strides favour patterns that are aligned with their strides.
@@ -51,26 +52,39 @@ class Objective(nn.Module):
 
         With the term `likelihood`, the result also contains `conditional`: −log p(W | Y) / dims.
         """
-        config = self.config
-        encoded = self.model.encode(batch.conditions, batch.condition_u)
         terms: dict[str, Tensor] = {}
-        loss = encoded.log_prob.new_zeros(())
+        loss = batch.noise.new_zeros(())
+        for name, weight, value in self._terms(batch):
+            terms[name] = value
+            loss = loss + weight * value
+        return {"loss": loss, **terms}
+
+    def _terms(self, batch: Batch) -> Iterator[tuple[str, float, Tensor]]:
+        """Yield name, weight and value of each term."""
+        config, model = self.config, self.model
+        degradation = None
+        if model.degradation_estimator is not None:
+            estimated = model.degradation_estimator(batch.conditions.to(batch.degradation.dtype))
+            yield "degradation", config.degradation_weight, F.smooth_l1_loss(estimated, batch.degradation, beta=0.1)
+            degradation = torch.where(batch.is_known, batch.degradation, estimated.detach().clamp(0, 1))
+        targets = batch.targets + MIDPOINT
+        if not config.trains_flow:  # the mean network does not need the latents of the condition
+            mean, _ = model.predict(batch.conditions, model.prepare(batch.conditions), degradation)
+            yield "mean", config.mean_weight, _l1(cast(Tensor, mean), targets)
+            return
+        encoded = model.encode(batch.conditions, batch.condition_u, degradation)
         if config.likelihood_weight:
             noise = config.latent_noise * batch.noise_level * batch.noise if config.latent_noise else None
-            likelihood = self.model.log_prob_given(batch.targets, encoded, batch.target_u, noise)
+            likelihood = model.log_prob_given(batch.targets, encoded, batch.target_u, noise)
             dims = batch.targets[0].numel()
-            terms["conditional"] = -likelihood.total.mean() / dims
-            terms["likelihood"] = terms["conditional"] - config.condition_weight * encoded.log_prob.mean() / dims
-            loss = loss + config.likelihood_weight * terms["likelihood"]
-        targets = batch.targets + MIDPOINT
+            conditional = -likelihood.total.mean() / dims
+            yield "conditional", 0.0, conditional
+            of_condition = encoded.log_prob.mean() / dims
+            yield "likelihood", config.likelihood_weight, conditional - config.condition_weight * of_condition
         if config.mean_weight:
-            terms["mean"] = _l1(cast(Tensor, encoded.mean), targets)
-            loss = loss + config.mean_weight * terms["mean"]
+            yield "mean", config.mean_weight, _l1(cast(Tensor, encoded.mean), targets)
         if config.trains_samples:
-            for name, weight, value in self._of_samples(batch, encoded, targets):
-                terms[name] = value
-                loss = loss + weight * value
-        return {"loss": loss, **terms}
+            yield from self._of_samples(batch, encoded, targets)
 
     def _of_samples(self, batch: Batch, encoded: Encoded, targets: Tensor) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and value of each term that requires samples.

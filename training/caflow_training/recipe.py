@@ -42,9 +42,9 @@ SMALLEST_FEATURE_CROP = 16
 class TrainingConfig:
     """Keys that define the training. In the formulas, W is the target and Y is the condition.
 
-    The loss is a weighted sum of up to five terms. Their weights are `likelihood_weight`, `mean_weight`,
-    `still_weight`, `feature_weight` and `lattice_weight`. A term with weight 0 is not computed. The last three terms
-    require samples, which are drawn in each step.
+    The loss is a weighted sum of up to six terms. Their weights are `likelihood_weight`, `mean_weight`,
+    `degradation_weight`, `still_weight`, `feature_weight` and `lattice_weight`. A term with weight 0 is not computed.
+    The last three terms require samples, which are drawn in each step.
 
     A dimension is one of the 3 · `crop` · `crop` values of a target crop.
     """
@@ -78,6 +78,12 @@ class TrainingConfig:
     mean_weight: Weight = 0.0
     """Weight of the L1 distance between the mean network's prediction and the target, for pixel values scaled to 0…1.
     If the other weights are 0, only the mean network is trained."""
+    degradation_weight: Weight = 0.0
+    """Weight of the error of the estimated degradation, for models with `degradation_aware`."""
+    known_share: Annotated[float, Ge(0), Le(1)] = 0.5
+    """Probability with which the model is told the true blur of a crop instead of the estimated one; likewise its
+    noise, its compression and so on. So a model learns to use what a user or a file knows, and learns the errors of its
+    estimator. Ignored without `degradation_aware`."""
     still_weight: Weight = 0.0
     """Weight of the L1 distance between the sample at temperature 0 and the target, for pixel values scaled to 0…1
     (after HCFlow+, arXiv:2108.05301, and LINF, arXiv:2303.05156)."""
@@ -156,6 +162,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.training.mean_weight and not self.model.mean_blocks:
             raise ValueError("mean_weight above 0 requires a mean network: set mean_blocks to 1 or more.")
+        if self.training.degradation_weight and not self.model.degradation_aware:
+            raise ValueError("degradation_weight above 0 requires degradation_aware = true.")
         if not self.training.trains_flow and not self.training.mean_weight:
             raise ValueError("all weights of the loss are 0: set likelihood_weight or mean_weight above 0.")
         lowest = self.training.lowest_feature_temperature
