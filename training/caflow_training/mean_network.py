@@ -96,7 +96,9 @@ class MeanNetwork(nn.Module):
         x = (condition / CELLS - 0.5).to(self.first.weight.dtype)
         with torch.autocast(x.device.type, self.dtype) if self.dtype else nullcontext():
             trunk = self.first(x)
-            embedded = None if self.embedding is None else F.relu(self.embedding(degradation))
+            embedded = None
+            if self.embedding is not None and degradation is not None:
+                embedded = F.relu(self.embedding(degradation.to(x.dtype)))
             for block in self.blocks:
                 trunk = block(trunk, embedded)
             difference = F.pixel_shuffle(self.last(F.relu(trunk)), self.scale)
