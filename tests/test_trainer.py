@@ -244,8 +244,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
 
 
 def test_a_first_batch_of_too_few_values_is_named_as_a_cause(photographs: Path, tmp_path: Path) -> None:
-    """At the coarsest level, it has one value per channel and crop."""
-    recipe = short_recipe(levels=3, crop=16, batch=2, steps=1, learning_rate=1e-9)
+    """At the coarsest level, it has one value per channel and crop. With this seed, two values are nearly equal."""
+    recipe = short_recipe(levels=3, crop=16, batch=2, steps=1, learning_rate=1e-9, seed=1)
     with pytest.raises(TrainingStopped, match=r"exploding inverse: .* Lower learning_rate, or raise batch or crop\.$"):
         train(recipe, photographs, tmp_path)
 
