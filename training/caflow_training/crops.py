@@ -20,7 +20,7 @@ from torch import Tensor
 from caflow_training.degradation import GROUPS, Degradation
 from caflow_training.degradations import BORDER, CONTEXT, Degradations, checkerboard
 from caflow_training.photographs import DataError, Photographs, Unreadable, read_rgb
-from caflow_training.recipe import TrainingConfig
+from caflow_training.recipe import SHIFTS, TrainingConfig
 from caflow_training.tasks import DegradingTask, Image, ImageToImage, SuperResolution, Task
 
 CACHE_BYTES = 4 * 2**30
@@ -29,9 +29,6 @@ PREFETCHED_BATCHES = 4
 """Number of batches that one thread prepares in advance. Each further thread prepares one more."""
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 """Numbers of the random streams, so that training and validation draw different random numbers."""
-SHIFTS = 16
-"""Number of different shifts in each direction before the perceptual distance. It is the product of the strides of the
-first four pooling layers of VGG16."""
 
 
 class Batch(NamedTuple):

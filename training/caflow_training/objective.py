@@ -26,11 +26,12 @@ class Objective(nn.Module):
     * `mean`: L1 distance between the mean network's prediction and the target.
     * `degradation`: error of the estimated degradation, on the scale of `Degradation.vector` (smooth L1).
     * `still`: L1 distance between the sample at temperature 0 and the target.
-    * `features`: perceptual distance between a sample and the target. Both are shifted by the same random offset,
-      because networks with strides favour patterns that are aligned with their strides.
-    * `lattice`: pattern that repeats every 4 pixels in the difference between that sample and the target.
+    * `features`: perceptual distance between a sample, or the mean network's prediction, and the target. Both are
+      shifted by the same random offset, because networks with strides favour patterns that are aligned with their
+      strides.
+    * `lattice`: pattern that repeats every 4 pixels in the difference between the same two images.
 
-    The last three terms require samples, so their gradient passes through the sampling direction of the flow. The
+    Terms that require samples have a gradient that passes through the sampling direction of the flow. The
     likelihood stays exact, but it is the likelihood of a different flow, whose samples look better. Pixel values are
     scaled to 0…1, except in the perceptual distance.
 
@@ -70,7 +71,7 @@ class Objective(nn.Module):
         targets = batch.targets + MIDPOINT
         if not config.trains_flow:  # the mean network does not need the latents of the condition
             mean, _ = model.predict(batch.conditions, model.prepare(batch.conditions), degradation)
-            yield "mean", config.mean_weight, _l1(cast(Tensor, mean), targets)
+            yield from self._of_mean(cast(Tensor, mean), targets, batch)
             return
         encoded = model.encode(batch.conditions, batch.condition_u, degradation)
         if config.likelihood_weight:
@@ -81,10 +82,17 @@ class Objective(nn.Module):
             yield "conditional", 0.0, conditional
             of_condition = encoded.log_prob.mean() / dims
             yield "likelihood", config.likelihood_weight, conditional - config.condition_weight * of_condition
-        if config.mean_weight:
-            yield "mean", config.mean_weight, _l1(cast(Tensor, encoded.mean), targets)
+        if config.trains_mean:
+            yield from self._of_mean(cast(Tensor, encoded.mean), targets, batch)
         if config.trains_samples:
             yield from self._of_samples(batch, encoded, targets)
+
+    def _of_mean(self, mean: Tensor, targets: Tensor, batch: Batch) -> Iterator[tuple[str, float, Tensor]]:
+        """Yield name, weight and value of each term that is about the mean network's prediction."""
+        if self.config.mean_weight:
+            yield "mean", self.config.mean_weight, _l1(mean, targets)
+        if self.config.compared == "mean":
+            yield from self._compared(mean, targets, batch)
 
     def _of_samples(self, batch: Batch, encoded: Encoded, targets: Tensor) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and value of each term that requires samples.
@@ -92,7 +100,7 @@ class Objective(nn.Module):
         All samples are drawn in one batch: those at temperature 0 first, then those that are compared by features.
         """
         config, rows = self.config, len(targets)
-        draws = config.feature_weight > 0 or config.lattice_weight > 0
+        draws = config.compares and config.compared == "sample"
         highest, lowest = config.feature_temperature, config.lowest_feature_temperature
         drawn_at = highest if lowest is None else lowest + (highest - lowest) * batch.noise_level
         temperatures = [0.0] * (config.still_weight > 0) + [drawn_at] * draws
@@ -101,21 +109,33 @@ class Objective(nn.Module):
         images = self.model.decode(noise, encoded.rows(image)).images
         if config.still_weight:
             yield "still", config.still_weight, _l1(images[:rows], targets)
+        if draws:
+            yield from self._compared(images[-rows:], targets, batch)
+
+    def _compared(self, images: Tensor, targets: Tensor, batch: Batch) -> Iterator[tuple[str, float, Tensor]]:
+        """Yield name, weight and value of the terms that compare images with their targets by features and lattice."""
+        config = self.config
         if config.feature_weight:
             assert self.distance is not None
-            shown, wanted = (_shifted(some, batch.shift) for some in (images[-rows:], targets))
+            shown, wanted = (_shifted(some, batch.shift, config.feature_side) for some in (images, targets))
             yield "features", config.feature_weight, self.distance(shown, wanted).mean()
         if config.lattice_weight:
-            yield "lattice", config.lattice_weight, _lattice(images[-rows:] - targets)
+            yield "lattice", config.lattice_weight, _lattice(images - targets)
 
 
 def _l1(images: Tensor, targets: Tensor) -> Tensor:
     return (images - targets).abs().mean() / CELLS
 
 
-def _shifted(images: Tensor, shift: Tensor) -> Tensor:
-    """Shift each image of (B, 3, H, W) cyclically by its row of `shift`, (B, 2): pixels down and to the right."""
-    pairs = zip(images, shift.tolist(), strict=True)
+def _shifted(images: Tensor, shift: Tensor, side: int) -> Tensor:
+    """Shift each image of (B, 3, H, W) by its row of `shift`, (B, 2): pixels down and to the right.
+
+    Arguments:
+        side: side of the part that is cut out after the shift. With 0, the whole image is shifted cyclically.
+    """
+    pairs = list(zip(images, shift.tolist(), strict=True))
+    if side:
+        return torch.stack([image[:, down : down + side, right : right + side] for image, (down, right) in pairs])
     return torch.stack([image.roll((down, right), (1, 2)) for image, (down, right) in pairs])
 
 
