@@ -1,9 +1,12 @@
-"""`caflow page` as a user starts it, and a visit to it in a browser."""
+"""`caflow page` as a user starts it, and visits to pages in a browser."""
 
 import os
+import shutil
 import signal
 import subprocess
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from commands import command, heeding_ctrl_c
+from playwright.sync_api import sync_playwright
 from ports import free_port
 from tiny import photograph
 
@@ -19,6 +23,19 @@ from caflow_runtime.pictures.image_files import write_image
 TIMEOUT_S = 120
 """Time limit in seconds, so that an event that never happens fails the test instead of blocking it."""
 NOWHERE = "http://127.0.0.1:9/"
+CHROMIUM = shutil.which("chromium")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Open Chromium without a window. Skip the test if it is not installed."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed; run .ci/install-packages")
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

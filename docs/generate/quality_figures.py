@@ -32,7 +32,7 @@ def quality(root: Path) -> str:
         for line in lines:
             line[column] = f"**{value}**" if line[column] == value else line[column]
     heading = [
-        "",
+        "method",
         *(f"{sizes}: {name}" for sizes in ("16→64", "64→256") for name in ("PSNR", "LPIPS", "LR-PSNR")),
         "seconds",
     ]
@@ -110,7 +110,7 @@ def video(root: Path) -> str:
         for row in results(root, "video")["rows"]
         if row["clip"] == "mean" and row["frames"] == 60 and row["method"] in names
     ]
-    return table(["", "PSNR, dB", "LPIPS", "flicker where nothing moves", "flicker where it moves"], rows)
+    return table(["method", "PSNR, dB", "LPIPS", "flicker where nothing moves", "flicker where it moves"], rows)
 
 
 def video_coded(root: Path) -> str:
@@ -138,7 +138,7 @@ def video_coded(root: Path) -> str:
         for row in of_all
         if row["frames"] == fewest
     ]
-    return table(["CRF", "", "PSNR, dB", "LPIPS", "flicker where nothing moves", "where it moves"], rows)
+    return table(["CRF", "method", "PSNR, dB", "LPIPS", "flicker where nothing moves", "where it moves"], rows)
 
 
 VIDEO_COLUMNS = [("psnr", ".2f"), ("lpips", ".3f"), ("flicker static", ".2f"), ("flicker moving", ".2f")]
