@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import urllib.error
 import urllib.request
@@ -13,16 +12,14 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from tiny import photograph
-from visit import Served, Visit, source
+from visit import Served, Visit, browser, source
 
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
-__all__ = ["source"]  # a fixture
+__all__ = ["browser", "source"]  # fixtures
 
 CHELSEA = Path(__file__).parents[1] / "docs" / "images" / "chelsea.png"
-CHROMIUM = shutil.which("chromium")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SCREENSHOT = os.environ.get("CAFLOW_SCREENSHOT")
 """Path of the README's picture of the page, if it is to be written. CONTRIBUTING.md shows the command."""
 
@@ -41,18 +38,6 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     for served in started:
         served.process.kill()
         served.process.communicate()
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed; run .ci/install-packages")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield opened
-        opened.close()
 
 
 @pytest.mark.full

@@ -1,9 +1,11 @@
-"""`caflow page` as a user starts it, and a visit to it in a browser."""
+"""A browser, and `caflow page` as a user starts and visits it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,20 @@ from caflow_runtime.pictures.image_files import write_image
 TIMEOUT_S = 120
 """Time limit in seconds, so that an event that never happens fails the test instead of blocking it."""
 NOWHERE = "http://127.0.0.1:9/"
+CHROMIUM = shutil.which("chromium")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed; run .ci/install-packages")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture
