@@ -66,7 +66,7 @@ def test_each_health_check_repeats_all_gauges_because_ray_drops_old_ones(monkeyp
 
 def test_negative_bits_per_dim_are_counted_as_0_because_ray_drops_them(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[float] = []
-    monkeypatch.setattr("ray.util.metrics.Histogram.observe", lambda _, value, tags: sent.append(value))
+    monkeypatch.setattr("ray.util.metrics.Histogram.observe", lambda _, value, __: sent.append(value))
     bits = RayInstruments("model").histogram("bits", "Bits/dim.", [], [-1.0, 1.0])
     for value in (-0.5, 0.5):
         bits.observe(value)

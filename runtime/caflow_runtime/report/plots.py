@@ -43,7 +43,8 @@ def all_of(summary: Summary, alpha: float | None) -> "dict[str, Markup | list[Ma
             "bits_per_dim": _bits_per_dim(summary.bits_per_dim, truth.bits_per_dim),
             "typicality": _typicality(summary.typicality, alpha),
             "residuals": [
-                _residuals(level, *one) for level, one in enumerate(zip(summary.residuals, truth.residuals, strict=True))
+                _residuals(level, histogram, quantiles)
+                for level, (histogram, quantiles) in enumerate(zip(summary.residuals, truth.residuals, strict=True))
             ],
             "coverage": [_coverage(one) for one in summary.calibration.coverage],
         }
