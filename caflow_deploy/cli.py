@@ -8,9 +8,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from caflow_deploy import __version__
+from caflow_deploy.command_error import ERROR_CODE, WRONG_USE, CommandError
 from caflow_deploy.silence import silence
 from caflow_deploy.stops import ending_when_stopped
-from caflow_runtime.errors import told
+from caflow_runtime.errors import CaflowError
 from caflow_runtime.extras import HOW_TO_INSTALL
 
 COMMANDS = {
@@ -35,15 +36,17 @@ class LazyGroup(click.Group):
     """Group that imports each command when it is used. Its exit code tells Ctrl-C from SIGTERM."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. If it is stopped, or the system refuses a file, and it does not report that, report it."""
+        """Run the command. If it is stopped or fails, and does not report that itself, report it in one line."""
         with ending_when_stopped("caflow"):
             try:
                 return super().invoke(ctx)
             except BrokenPipeError:  # click ends the command without a message
                 raise
-            except OSError as error:  # of looking at the paths; commands report the errors of their work
-                click.echo(f"caflow: {told(error)}", err=True)
-                sys.exit(2)
+            except (CaflowError, CommandError, MemoryError, OSError) as error:
+                code = ctx.meta.get(ERROR_CODE, WRONG_USE)
+                ending = error if isinstance(error, CommandError) else CommandError.of(error, code)
+                click.echo(f"caflow: {ending}", err=True)
+                sys.exit(ending.code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order of `COMMANDS`."""

@@ -50,9 +50,11 @@ def test_a_stop_says_how_far_it_came(uncalibrated: Path, folder: Path, tmp_path:
         _, said = run.communicate()
     assert run.returncode == 130
     last = re.fullmatch(
-        rf"caflow: stopped after (\d+) of {count} images; run the same command again to resume", said.splitlines()[-1]
+        rf"caflow: stopped: (\d+) of {count} images finished; the same command resumes with the other (\d+)",
+        said.splitlines()[-1],
     )
     assert last is not None, said
+    assert int(last[1]) + int(last[2]) == count
     assert len(list(out.glob("*.png"))) - int(last[1]) in (0, 1)  # the signal may arrive between an image and its line
 
 
@@ -105,7 +107,7 @@ def test_a_standard_output_that_cannot_be_written_to_ends_the_command_in_words(
     given = ["image", folder / "colour.png", "-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1, "--json"]
     done = subprocess.run(command(*given), stdout=out, stderr=subprocess.PIPE, text=True, check=False)
     os.close(out)
-    ending = f"caflow: {reason}: 1 of 1 image finished; run the same command again to resume"
+    ending = f"caflow: {reason}: 1 of 1 image finished; the same command completes the job"
     assert (done.returncode, messages(done.stderr)) == (1, [ending])
 
 

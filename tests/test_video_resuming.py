@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 from clips import ffmpeg, frames_of
 from commands import messages
+from video_jobs import video_job
 from video_runs import SCRIPT, begun, caflow_video, finding_helpers, job, segments_of
 
-from caflow_deploy.commands.terminal import counted
+from caflow_deploy.console import counted
 from caflow_runtime.bundle import builtin
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.video.job import where_resumed
+from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
+from caflow_runtime.video.segment_plan import plan_segments
+from caflow_runtime.video.source import TimedFrame
 
 
 def test_a_folder_that_is_no_jobs_is_left_alone(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
@@ -55,7 +62,7 @@ def test_ctrl_c_finishes_the_file(clips: Path, uncalibrated: Path, tmp_path: Pat
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_a_stopped_job_says_how_to_resume(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_a_stopped_job_says_where_the_next_run_begins(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """The missing folder of the output is created. `--resume`, an option of earlier versions, has no effect."""
     output = tmp_path / "new" / "out.mp4"
     with begun(clips / "cut.mp4", output, uncalibrated, "-n", 2) as run:
@@ -64,12 +71,34 @@ def test_a_stopped_job_says_how_to_resume(clips: Path, uncalibrated: Path, tmp_p
     assert run.returncode == 130
     (why,) = messages(said)
     assert why.startswith("caflow: stopped after ")
-    assert why.endswith(
-        f"{output} contains {counted(len(frames_of(output)), 'frame')}; run the same command again to resume"
-    )
+    finished = sum(record["report"]["frames"] for record in segments_of(output.with_name("out.mp4.parts")))
+    kept = counted(len(frames_of(output)), "frame")
+    assert why.endswith(f"{output} contains {kept}; the same command {where_resumed(finished)}")
     done = caflow_video(clips / "cut.mp4", output, uncalibrated, "--resume")
     assert done.returncode == 0, done.stderr
     assert list(output.parent.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("usual", [1, 14, 15, 16, 100, 240])
+def test_the_first_segments_are_short(usual: int) -> None:
+    lengths = [min(usual, 15 * 2**number) for number in range(10)]
+    assert [frames_of_segment(number, usual) for number in range(10)] == lengths
+    assert [first_frame(number, usual) for number in range(10)] == [sum(lengths[:number]) for number in range(10)]
+    assert frames_of_segment(10**20, usual) == usual  # a number that a file's name may claim
+
+
+def test_an_early_stop_keeps_the_first_segments(clips: Path, pipe: Pipeline, tmp_path: Path) -> None:
+    """They are those that workers would draw."""
+
+    def stop(frame: Frame, _: TimedFrame) -> None:
+        if frame.number == 50:
+            raise KeyboardInterrupt
+
+    drawing = video_job(pipe, clips / "cut.mp4", tmp_path / "out.mp4", show=stop).run()
+    kept = [(record["first"], record["report"]["frames"]) for record in segments_of(tmp_path / "out.mp4.parts")]
+    planned = [(one.frames.first, len(one.frames.ticks)) for one in plan_segments(clips / "cut.mp4").segments]
+    assert kept == planned[:2] == [(0, 15), (15, 30)]
+    assert (drawing.frames, drawing.finished) == (51, 45)
 
 
 def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
@@ -150,7 +179,8 @@ def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, uncalibr
     )
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
-    assert "and can be played; run the same command again to resume" in done.stderr
+    finished = sum(record["report"]["frames"] for record in segments_of(tmp_path / "out.mkv.parts"))
+    assert f"and can be played; the same command {where_resumed(finished)}\n" in done.stderr
     assert (tmp_path / "out.mkv.parts" / "job.json").is_file()
     assert sum(len(frames_of(path)) for path in (tmp_path / "out.mkv.parts").glob("*.mkv")) > 0
 

@@ -131,6 +131,13 @@ def test_a_recording_that_starts_late_begins_at_once(
         (KeyboardInterrupt(), 130, "stopped after 12 frames; "),
     ],
 )
+@pytest.mark.parametrize(
+    ("size", "way"),
+    [
+        (5, "resumes after frame 10, the end of the last finished segment"),
+        (240, "starts at the beginning, because no segment is finished"),
+    ],
+)
 def test_sound_ends_with_the_picture_of_a_stopped_video(
     recording: Path,
     uncalibrated: Path,
@@ -139,8 +146,10 @@ def test_sound_ends_with_the_picture_of_a_stopped_video(
     stop: BaseException,
     code: int,
     message: str,
+    size: int,
+    way: str,
 ) -> None:
-    """The command fails, also with an error that has no message, and says how to resume. Then the result is whole."""
+    """The command fails, also with an error without a message, and says where it resumes. Then the result is whole."""
 
     def stop_after_12(_: FrameProgress, done: int) -> None:
         if done == 12:
@@ -148,16 +157,16 @@ def test_sound_ends_with_the_picture_of_a_stopped_video(
 
     output = tmp_path / "out.mp4"
     arguments = ["video", recording, "-o", output, "--bundle", uncalibrated, "-n", 1, "--threads", 1]
-    arguments += ["--segment-frames", 5]
+    arguments += ["--segment-frames", size]
     with monkeypatch.context() as changed:
         changed.setattr(FrameProgress, "done", stop_after_12)
         done = caflow(*arguments)
     assert done.returncode == code
-    assert f"{message}{output} contains 12 frames; run the same command again to resume" in done.stderr
+    assert f"{message}{output} contains 12 frames; the same command {way}\n" in done.stderr
     pictures = times_of(output, "video")
     assert len(pictures) == 12
     assert times_of(output, "audio")[-1] == pytest.approx(pictures[-1] + 1 / RATE, abs=2 * AAC_FRAME_S)
-    assert enlarge(recording, output, uncalibrated, "--segment-frames", 5) == []
+    assert enlarge(recording, output, uncalibrated, "--segment-frames", size) == []
     assert len(times_of(output, "video")) == FRAMES
     assert len(times_of(output, "audio")) == len(times_of(recording, "audio"))
 

@@ -19,6 +19,7 @@ from caflow_deploy.cluster import local
 from caflow_deploy.cluster.fleet import Place, Work, open_pipeline, versions_here
 from caflow_deploy.cluster.local import open_local_fleet
 from caflow_deploy.commands.batch import command_for
+from caflow_deploy.console import resuming
 from caflow_runtime.bundle.wrong_bundle import NoBundle
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
@@ -151,10 +152,9 @@ def test_a_stop_ends_all_workers(calibrated: Path, images: Path, tmp_path: Path,
         process.wait(300)
     assert process.returncode == 128 + how
     there = len(json_lines_of(out / RESULTS))
-    again = "run the same command again to resume"
     (said,) = messages((tmp_path / "stderr").read_text())
     # The signal may arrive when the last line is written, but not counted yet.
-    assert said in [f"caflow: stopped after {count} of {IMAGES} images; {again}" for count in (there - 1, there)]
+    assert said in [f"caflow: stopped: {resuming(count, IMAGES, 'image')}" for count in (there - 1, there)]
     assert len(own) == 2
     assert not any(map(is_there, own))
     assert not list(out.glob(".*"))

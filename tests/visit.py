@@ -1,4 +1,4 @@
-"""`caflow page` as a user starts it, and visits to pages in a browser."""
+"""A browser, and `caflow page` as a user starts and visits it."""
 
 import os
 import shutil
@@ -39,6 +39,13 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
+def browser() -> Iterator[Any]:
+    """A browser without a window."""
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
 def source(tmp_path: Path, photographs: Path) -> Path:
     """A small photograph in a file."""
     path = tmp_path / "wren.png"
@@ -72,11 +79,11 @@ class Served:
 class Visit:
     """A page in the browser, the addresses that it requested, and its errors."""
 
-    def __init__(self, browser: Any, address: str) -> None:
+    def __init__(self, browser: Any, address: str, width: int = 1300, scheme: str = "light") -> None:
         self.address = address
         self.requested: list[str] = []
         self.wrong: list[str] = []
-        self.page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        self.page = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
         self.page.set_default_timeout(1000 * TIMEOUT_S)
         self.page.on("request", lambda request: self.requested.append(request.url))
         self.page.on("requestfailed", self._failed)

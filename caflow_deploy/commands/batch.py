@@ -9,7 +9,7 @@ import click
 from caflow_deploy.commands import filter as filtering
 from caflow_deploy.commands import image, video
 from caflow_deploy.commands.jobs import names_a_video
-from caflow_deploy.commands.terminal import ending_on_errors
+from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.backends.select import GPU_BACKENDS
 from caflow_runtime.errors import InputError
@@ -32,18 +32,18 @@ ANY_OPTION = click.Command(
 
 @click.command("batch", context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="IN...")
-def command(arguments: tuple[str, ...]) -> None:
+@pass_console
+def command(console: CommandConsole, arguments: tuple[str, ...]) -> None:
     """Deprecated: call caflow image, caflow filter or caflow video with workers.
 
     Use one of these commands with --workers or --ray instead. IN are images, or one list of pairs, or one video. The
     options are those of the command that is called.
     """
     given = ANY_OPTION.make_context("caflow batch", list(arguments)).params
-    with ending_on_errors():
-        replaced = command_for(given["inputs"])
+    replaced = command_for(given["inputs"])
     name = f"caflow {replaced.name}"
     workers = [] if given["workers"] or given["ray"] else ["--workers", str(workers_here(given["backend"]))]
-    click.echo(f"caflow: caflow batch is deprecated; use {name} with --workers or --ray", err=True)
+    console.warning(f"caflow batch is deprecated; use {name} with --workers or --ray")
     context = replaced.make_context(name, [*workers, *arguments])
     with context:
         replaced.invoke(context)

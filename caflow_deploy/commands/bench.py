@@ -15,7 +15,7 @@ from caflow_deploy.commands.pipeline_options import (
     open_pipeline,
     threads_option,
 )
-from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
+from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.backends.gpu import used_memory
 from caflow_runtime.health.bench import Throughput, Timing, throughput
 from caflow_runtime.health.bench import bench as measure
@@ -59,8 +59,15 @@ MOST_SIDE = 2**16
 )
 @threads_option
 @json_option
+@pass_console
 def command(
-    bundle: Path, side: int, samples: list[int], seconds: float, backend: tuple[str, ...], threads: int, as_json: bool
+    console: CommandConsole,
+    bundle: Path,
+    side: int,
+    samples: list[int],
+    seconds: float,
+    backend: tuple[str, ...],
+    threads: int,
 ) -> None:
     """Measure how fast BUNDLE draws the best of N samples on this machine.
 
@@ -72,29 +79,29 @@ def command(
         open_pipeline(bundle, name, threads).close()
     timings: list[Timing] = []
     throughputs: list[Throughput] = []
-    with progress_bar(hidden=as_json) as progress, ending_on_errors():
-        task = progress.add_task("measuring", total=len(backend) * (len(samples) + 1))
+    with console.progress_bar() as bar:
+        task = bar.add_task("measuring", total=len(backend) * (len(samples) + 1))
         for name in backend:
             with open_pipeline(bundle, name, threads) as pipe:
                 for timing in measure(pipe, side, samples, seconds):
                     timings.append(timing)
-                    progress.advance(task)
+                    bar.advance(task)
                 on_cpu = pipe.backend.endswith("cpu")
                 throughputs.append(throughput(pipe, side, seconds, None if on_cpu else before))
-                progress.advance(task)
+                bar.advance(task)
             before = used_memory()
-    if as_json:
+    if console.as_json:
         for timing in timings:
-            click.echo(json.dumps({"kind": "latency"} | asdict(timing) | {"images_per_s": timing.images_per_s}))
+            console.result(json.dumps({"kind": "latency"} | asdict(timing) | {"images_per_s": timing.images_per_s}))
         for one in throughputs:
             more = {"fraction_of_peak": one.fraction_of_peak}
-            click.echo(json.dumps({"kind": "throughput"} | asdict(one) | more))
+            console.result(json.dumps({"kind": "throughput"} | asdict(one) | more))
         return
-    _print_timings(timings)
-    _print_throughputs(throughputs)
+    _print_timings(timings, console)
+    _print_throughputs(throughputs, console)
 
 
-def _print_timings(timings: list[Timing]) -> None:
+def _print_timings(timings: list[Timing], console: CommandConsole) -> None:
     columns = ["backend", "n", "ms", "p95 ms", "images/s", "samples/s", "GFLOP/s", "× first", "× counted"]
     rows = [
         [
@@ -110,10 +117,10 @@ def _print_timings(timings: list[Timing]) -> None:
         ]
         for timing in timings
     ]
-    print_table(columns, rows)
+    console.table(columns, rows)
 
 
-def _print_throughputs(throughputs: list[Throughput]) -> None:
+def _print_throughputs(throughputs: list[Throughput], console: CommandConsole) -> None:
     columns = ["backend", "best batch", "images/s", "GFLOP/s", "of the peak", "GPU MiB"]
     rows = [
         [
@@ -126,4 +133,4 @@ def _print_throughputs(throughputs: list[Throughput]) -> None:
         ]
         for one in throughputs
     ]
-    print_table(columns, rows)
+    console.table(columns, rows)

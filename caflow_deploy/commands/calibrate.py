@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ from caflow_deploy.commands.jobs import warn_of_results
 from caflow_deploy.commands.option_values import FilePath, numbers
 from caflow_deploy.commands.pace import Pace
 from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, open_pipeline, running_options
-from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
+from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.jobs.calibrate import calibrate
@@ -75,7 +74,9 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
 @click.option("--force", is_flag=True, help="Overwrite an existing calibration.")
 @running_options
 @max_pixels_option
+@pass_console
 def command(
+    console: CommandConsole,
     bundle: Path,
     data: Path,
     sides: list[int],
@@ -93,35 +94,32 @@ def command(
     True images and samples are learned separately, coloured and grey, by size and complexity. The command also measures
     how well the spread of the samples covers the true images. A reliable calibration takes some hundred photographs.
     """
-    with ending_on_errors():
-        _check_free(find_bundle(bundle), force)
+    _check_free(find_bundle(bundle), force)
     # An existing calibration may be damaged or belong to another bundle, so do not read it. It is replaced at the end.
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap, is_calibrated=False)
-    with ending_on_errors():
-        if not os.access(pipe.folder, os.W_OK):
-            raise InputError(f"{pipe.folder} is not writable; calibrate a copy of it")
-        pairs = with_grey_copies(pipe.manifest.model, _pairs(pipe, data, sides, max_pixels))
-        found = calibrate(pipe, pairs, temperatures, seed)
-        calibration.write_calibration(pipe.folder, found)
+    if not os.access(pipe.folder, os.W_OK):
+        raise InputError(f"{pipe.folder} is not writable; calibrate a copy of it")
+    pairs = with_grey_copies(pipe.manifest.model, _pairs(pipe, data, sides, max_pixels, console))
+    found = calibrate(pipe, pairs, temperatures, seed)
+    calibration.write_calibration(pipe.folder, found)
     rows = []
     for reference in (found.truth, *found.samples):
         name = "true images" if reference.temperature is None else f"samples, τ = {reference.temperature:g}"
         bits = reference.main.bits_per_dim
         low, middle, high = (bits[k * (len(bits) - 1) // 20] for k in (1, 10, 19))
         rows.append([name, f"{low:.3f}", f"{middle:.3f}", f"{high:.3f}"])
-    print_table(["bits/dim of", "5 %", "median", "95 %"], rows)
-    _print_groups(found.truth)
+    console.table(["bits/dim of", "5 %", "median", "95 %"], rows)
+    _print_groups(found.truth, console)
     if found.coverage:
-        _print_coverage(found.coverage)
-    click.echo(f"{pipe.folder}: calibrated with {found.truth.images} crops of {found.photographs} photographs")
+        _print_coverage(found.coverage, console)
+    console.result(f"{pipe.folder}: calibrated with {found.truth.images} crops of {found.photographs} photographs")
     if found.photographs < ENOUGH:
-        click.echo(
-            f"caflow: fewer than {ENOUGH} photographs: the fraction of good images that is rejected may differ from α",
-            err=True,
+        console.warning(
+            f"fewer than {ENOUGH} photographs: the fraction of good images that is rejected may differ from α"
         )
 
 
-def _print_groups(truth: Reference) -> None:
+def _print_groups(truth: Reference, console: CommandConsole) -> None:
     """Print the groups of images that the calibration distinguishes, with the smallest typicality of each."""
     kinds = (("coloured", truth.coloured), ("grey", truth.grey))
     rows = [
@@ -130,10 +128,10 @@ def _print_groups(truth: Reference) -> None:
         if kind
         for group in kind.groups
     ]
-    print_table(["groups of images", "crops", "smallest typicality"], rows)
+    console.table(["groups of images", "crops", "smallest typicality"], rows)
 
 
-def _print_coverage(coverage: list[Coverage]) -> None:
+def _print_coverage(coverage: list[Coverage], console: CommandConsole) -> None:
     """Print how often the true image lies between the lowest and the highest sample, and how often it should."""
     rows = [
         [f"level {one.level}, {one.quantity}s of blocks", f"{one.inside:.0%}", f"{one.expected:.0%}"]
@@ -141,7 +139,7 @@ def _print_coverage(coverage: list[Coverage]) -> None:
     ]
     first = coverage[0]
     title = f"true images among {len(first.counts) - 1} samples, τ = {first.temperature:g}"
-    print_table([title, "inside", "expected"], rows)
+    console.table([title, "inside", "expected"], rows)
 
 
 def _check_free(folder: Path, force: bool) -> None:
@@ -156,14 +154,14 @@ def _check_free(folder: Path, force: bool) -> None:
         )
 
 
-def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Iterator[Pair]:
+def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int, console: CommandConsole) -> Iterator[Pair]:
     """Yield the pairs of all photographs that are readable and large enough. Report the others.
 
     Raises:
         InputError: if there are fewer than two photographs, or crops would be too small.
     """
     if not holds_pairs(data):
-        warn_of_results([data], lambda line: click.echo(f"caflow: {line}", err=True))
+        warn_of_results([data], console.warning)
     photographs = photographs_in(data)
     names = {photograph.name for photograph in photographs}
     if len(names) < 2:
@@ -174,18 +172,18 @@ def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Ite
     smallest = LEAST_MULTIPLES * pipe.manifest.model.size_multiple
     if min(sides) < smallest and any(photograph.condition is None for photograph in photographs):
         raise InputError(f"--sides must be at least {smallest} pixels for this model; got {min(sides)}")
-    with progress_bar() as progress:
-        task = progress.add_task("photographs", total=len(photographs))
-        pace = Pace(partial(click.echo, err=True) if progress.disable else None)
+    with console.progress_bar() as bar:
+        task = bar.add_task("photographs", total=len(photographs))
+        pace = Pace(console.message if bar.disable else None)
         for number, photograph in enumerate(photographs, 1):
             try:
                 found = pairs_of(photograph, pipe.manifest.model, sides, max_pixels)
             except UnreadableImage as error:
-                click.echo(f"caflow: skipped: {error}", err=True)
+                console.warning(f"skipped: {error}")
             else:
                 if not found:
                     what = f"{photograph.path}: smaller than {min(sides)}×{min(sides)} pixels"
-                    click.echo(f"caflow: skipped: {what}", err=True)
+                    console.warning(f"skipped: {what}")
                 yield from found
-            progress.advance(task)
+            bar.advance(task)
             pace.tell(number / len(photographs), f"{number} of {len(photographs)} photographs")

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 from rich.text import Text
 
+from caflow_deploy.command_error import FAILED
 from caflow_deploy.commands.output_options import json_option
 from caflow_deploy.commands.pipeline_options import bundle_argument
-from caflow_deploy.commands.terminal import FAILED, print_table, progress_bar
+from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.health.doctor import check_bundle, check_environment
 from caflow_runtime.path_text import as_text
@@ -19,23 +20,24 @@ from caflow_runtime.path_text import as_text
 @click.command("doctor")
 @bundle_argument
 @json_option
-def command(bundle: Path, as_json: bool) -> None:
+@pass_console
+def command(console: CommandConsole, bundle: Path) -> None:
     """Check the installation, the backends, and whether BUNDLE gives correct results here.
 
     The command also prints what to do about everything that is missing or fails. The exit code is 1 if a check failed.
     """
     checks = list(check_environment())
-    with progress_bar(hidden=as_json) as progress:
-        progress.add_task("checking the bundle", total=None)
+    with console.progress_bar() as bar:
+        bar.add_task("checking the bundle", total=None)
         checks += check_bundle(find_bundle(bundle))
-    if as_json:
+    if console.as_json:
         for check in checks:
-            click.echo(json.dumps({key: as_text(value) for key, value in asdict(check).items()}))
+            console.result(json.dumps({key: as_text(value) for key, value in asdict(check).items()}))
     else:
         marks = {"ok": Text("ok", "green"), "absent": Text("–"), "failed": Text("FAILED", "red")}
-        print_table(["", "", "found"], [[marks[check.state], check.name, check.found] for check in checks])
+        console.table(["", "", "found"], [[marks[check.state], check.name, check.found] for check in checks])
         for check in checks:
             if check.remedy:
-                click.echo(f"{check.name}: {check.remedy}")
+                console.result(f"{check.name}: {check.remedy}")
     if any(check.state == "failed" for check in checks):
         sys.exit(FAILED)

@@ -1,7 +1,6 @@
 """`caflow filter`: judge whether each pair of a list is typical, and write one verdict per pair."""
 
 import math
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,12 +12,13 @@ import click
 import msgspec
 
 from caflow_deploy.cluster.fleet import Fleet, Work
+from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
 from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
 from caflow_deploy.commands.running import Running, workers_options
-from caflow_deploy.commands.terminal import FAILED, counted, end, ending_on_errors, progress_bar
+from caflow_deploy.console import CommandConsole, counted, pass_console, resuming
 from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import BackendError, CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
@@ -80,7 +80,9 @@ parquet_option = click.option(
 @metrics_option
 @json_option
 @gathered(Running, "running")
+@pass_console
 def command(
+    console: CommandConsole,
     source: Path | None,
     output: Path,
     targets: str | None,
@@ -92,7 +94,6 @@ def command(
     force: bool,
     max_pixels: int,
     metrics_port: int | None,
-    as_json: bool,
 ) -> None:
     """Judge whether the pairs of a target and a condition in PAIRS are typical. Requires a calibrated bundle.
 
@@ -108,24 +109,22 @@ def command(
     if running.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
         source, output = source and source.absolute(), output.absolute()
         targets, conditions = (glob and str(Path(glob).absolute()) for glob in (targets, conditions))
-    with ending_on_errors():
-        pairs = _pairs(source, targets, conditions)
+    pairs = _pairs(source, targets, conditions)
     pipe = running.open_pipeline()
-    with ending_on_errors():
-        warn_of_small(alpha, pipe)
-        check_job(source, output, pairs, accepted, parquet)
-        with alone(output), running.open_fleet(pipe) as fleet, ExitStack() as stack:
-            settings = FilterSettings(running.settings(pipe, fleet), alpha, max_pixels, hash_of(pairs))
-            job = FilterJob(output, pairs, settings, force)
-            metrics = open_metrics(stack, metrics_port, pipe, None)
-            left = job.left
-            verdicts = (
-                chain.from_iterable(filter_pairs(pipe, part, alpha, max_pixels) for part in left)
-                if fleet is None
-                else _by_workers(fleet, left, alpha, max_pixels)
-            )
-            is_new = run_job(job, verdicts, accepted, parquet, as_json, metrics)
-    report_job(job, alpha, pipe.calibration.photographs, is_new, as_json)
+    warn_of_small(alpha, pipe, console)
+    check_job(source, output, pairs, accepted, parquet)
+    with alone(output), running.open_fleet(pipe) as fleet, ExitStack() as stack:
+        settings = FilterSettings(running.settings(pipe, fleet), alpha, max_pixels, hash_of(pairs))
+        job = FilterJob(output, pairs, settings, force)
+        metrics = open_metrics(stack, metrics_port, pipe, None)
+        left = job.left
+        verdicts = (
+            chain.from_iterable(filter_pairs(pipe, part, alpha, max_pixels) for part in left)
+            if fleet is None
+            else _by_workers(fleet, left, alpha, max_pixels)
+        )
+        is_new = run_job(job, verdicts, accepted, parquet, console, metrics)
+    report_job(job, alpha, pipe.calibration.photographs, is_new, console)
 
 
 def _by_workers(fleet: Fleet, parts: Sequence[Sequence[FilePair]], alpha: float, max_pixels: int) -> Iterator[Verdict]:
@@ -145,17 +144,16 @@ def _by_workers(fleet: Fleet, parts: Sequence[Sequence[FilePair]], alpha: float,
         yield from verdicts
 
 
-def warn_of_small(alpha: float, pipe: Pipeline) -> None:
+def warn_of_small(alpha: float, pipe: Pipeline, console: CommandConsole) -> None:
     """Warn if α is so small that no pair can be rejected in the smallest group of the calibration.
 
     Raises:
         InputError: if the bundle is not calibrated.
     """
     if (smallest := smallest_typicality(pipe)) >= alpha:
-        click.echo(
-            f"caflow: α ≤ {smallest:.3g} cannot reject pairs of every size and complexity, because the smallest group "
-            "of the calibration has too few images; give a larger --alpha, or calibrate with more photographs",
-            err=True,
+        console.warning(
+            f"α ≤ {smallest:.3g} cannot reject pairs of every size and complexity, because the smallest group of the "
+            "calibration has too few images; give a larger --alpha, or calibrate with more photographs"
         )
 
 
@@ -204,43 +202,39 @@ def run_job(
     verdicts: Iterable[Verdict],
     accepted: Accepted,
     parquet: bool,
-    as_json: bool,
+    console: CommandConsole,
     metrics: Metrics | None = None,
 ) -> bool:
     """Write the missing verdicts of a job and report each pair. Return False if the job was complete already."""
-    stdout = sys.stdout  # the real one: while Ray runs, sys.stdout leads to standard error
     count = len(job.pairs)
     is_new = job.done < count
     try:
-        with progress_bar() as progress:
-            task = progress.add_task("pairs", total=count, completed=job.done)
+        with console.progress_bar() as bar:
+            task = bar.add_task("pairs", total=count, completed=job.done)
             for verdict in job.run(verdicts):
                 if metrics:
                     metrics.observe_verdict(verdict)
                 if verdict.verdict == "error":
-                    click.echo(f"caflow: {verdict.reason}", err=True)
-                if as_json:
-                    click.echo(msgspec.json.encode(verdict), file=stdout)
-                progress.update(task, completed=job.done)
+                    console.error(str(verdict.reason))
+                if console.as_json:
+                    console.result(msgspec.json.encode(verdict).decode())
+                bar.update(task, completed=job.done)
         return job.finish(accepted, parquet) or is_new
     except KeyboardInterrupt as stop:
-        end(
-            f"stopped after {job.done} of {counted(count, 'pair')}; run the same command again to resume",
-            exit_code(stop),
-        )
+        raise CommandError(f"stopped: {resuming(job.done, count, 'pair')}", exit_code(stop)) from None
     except (CaflowError, OSError) as error:  # verdicts that are written are kept
-        end(
-            f"{told(error)}: {job.done} of {counted(count, 'pair')} finished; run the same command again to resume",
-            FAILED,
-        )
+        raise CommandError(f"{told(error)}: {resuming(job.done, count, 'pair')}", FAILED) from None
 
 
-def report_job(job: FilterJob, alpha: float, photographs: int, is_new: bool, as_json: bool) -> None:
-    """Report the outcome of all pairs, and end the command if some failed.
+def report_job(job: FilterJob, alpha: float, photographs: int, is_new: bool, console: CommandConsole) -> None:
+    """Report the outcome of all pairs.
 
     Arguments:
         photographs: number of photographs of the calibration.
         is_new: False if the job was complete already.
+
+    Raises:
+        CommandError: if some pairs failed.
     """
     counts, whole = Counter[str](), WholeList(photographs)
     for verdict in job.verdicts():
@@ -248,15 +242,15 @@ def report_job(job: FilterJob, alpha: float, photographs: int, is_new: bool, as_
         whole.add(math.nan if verdict.image_typicality is None else verdict.image_typicality)
     share = counts["rejected"] / whole.count if whole.count else 0.0
     if not is_new:
-        click.echo(f"{job.folder} is already complete", err=as_json)
-    if not as_json:
+        console.summary(f"{job.folder} is already complete")
+    if not console.as_json:
         unjudged = f"{counts['unjudged']} unjudged, " if counts["unjudged"] else ""
-        click.echo(
+        console.result(
             f"by image typicality: {counts['accepted']} accepted, {counts['rejected']} rejected ({share:.1%}; expected "
             f"for pairs like those of the calibration: {alpha:.1%}), {unjudged}{counts['error']} errors → {job.folder}"
         )
     if whole.count >= FEWEST:
         like = "unlike" if whole.p_value < SMALL_P else "like"
-        click.echo(f"as a whole, the pairs are {like} those of the calibration: p = {whole.p_value:.2g}", err=as_json)
+        console.summary(f"as a whole, the pairs are {like} those of the calibration: p = {whole.p_value:.2g}")
     if counts["error"]:
-        end(f"{counts['error']} of {counted(len(job.pairs), 'pair')} failed", FAILED)
+        raise CommandError(f"{counts['error']} of {counted(len(job.pairs), 'pair')} failed", FAILED)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import click
-from rich.progress import Progress
 
 from caflow_deploy.cluster.fleet import Fleet, Work
 from caflow_deploy.cluster.local import LocalFleet
+from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.drawing_options import (
     DrawingOptions,
     consistent_option,
@@ -25,23 +25,28 @@ from caflow_deploy.commands.drawing_options import (
 from caflow_deploy.commands.image_progress import ImageProgress, line_of_folder, line_of_image, needs_by_header
 from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, warn_of_results, with_masks
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
-from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
-from caflow_deploy.commands.pace import Saying, saying_options
+from caflow_deploy.commands.output_options import (
+    dry_run_option,
+    json_option,
+    metrics_option,
+    open_metrics,
+    quiet_option,
+)
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
 from caflow_deploy.commands.result_names import ResultNames
 from caflow_deploy.commands.result_options import result_options
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
-from caflow_deploy.commands.standard_streams import piped_images, refuse_beside
+from caflow_deploy.commands.standard_streams import is_pipe, piped_images, refuse_beside
 from caflow_deploy.commands.tally import Tally
-from caflow_deploy.commands.terminal import FAILED, counted, end, ending_on_errors, progress_bar
+from caflow_deploy.console import CommandConsole, counted, pass_console, resuming
 from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.image_need import check_together
+from caflow_runtime.jobs.image_need import ImageNeed, check_together
 from caflow_runtime.jobs.images import Done, Watch, do, look, refusal
 from caflow_runtime.jobs.masks import check_fills
 from caflow_runtime.jobs.passes import Bits
@@ -109,14 +114,16 @@ from caflow_runtime.rows.draw import Draw
 @max_pixels_option
 @metrics_option
 @json_option
-@saying_options
+@quiet_option
+@dry_run_option
 @click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
-@gathered(Saying, "saying")
 @gathered(DrawingOptions, "drawing")
 @gathered(ResultFiles, "files")
 @gathered(SizeOptions, "sized")
 @gathered(Running, "running")
+@pass_console
 def command(
+    console: CommandConsole,
     inputs: tuple[str, ...],
     output: Path,
     running: Running,
@@ -130,8 +137,7 @@ def command(
     maps: bool,
     max_pixels: int,
     metrics_port: int | None,
-    as_json: bool,
-    saying: Saying,
+    dry_run: bool,
     force: bool,
 ) -> None:
     """Enlarge, colorize or inpaint the images IN, as the model does, and write the best of several samples of each.
@@ -154,8 +160,8 @@ def command(
     image that requires more memory than available is rejected. Progress and the remaining time are shown as a bar on a
     terminal, and otherwise as lines from time to time.
     """
-    saying.hush()
-    saying = saying.beside(output, as_json)
+    if is_pipe(output) and console.as_json and not dry_run:
+        console.shows_messages = False  # standard error has the JSON objects
     _check_options(drawing, keep_all, sheet, maps)
     if is_for_one(output) and (files.format != SOURCE or files.suffix):
         raise click.UsageError("--format and --suffix require a folder as -o, but this -o names a single file")
@@ -163,53 +169,46 @@ def command(
     refuse_beside(output, {"--keep-all": keep_all, "--sheet": sheet, "--maps": maps})
     most_bytes = MOST_BYTES_PER_PIXEL * max_pixels + MOST_OTHER_BYTES
     piped = piped_images(inputs, output, FORMATS.get(files.format, FORMATS["png"]), most_bytes)
-    with ending_on_errors():
-        inputs, output = click.get_current_context().with_resource(piped)
+    inputs, output = click.get_current_context().with_resource(piped)
     pipe = running.open_pipeline()
     if running.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
         inputs, output = tuple(str(Path(text).absolute()) if text else text for text in inputs), output.absolute()
         mask = mask and mask.absolute()
-    with ending_on_errors():
-        draw, size = drawing.draw(pipe), sized.size(pipe)
-        extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if draw.reject else draw.n) if maps else [])
-        unreadable: list[OSError] = []
-        result_names = ResultNames(output, files, draw.n - 1 if keep_all else 0, extras)
-        warn_of_results(map(Path, inputs), saying.warn, output)
-        jobs = plan_jobs(inputs, result_names, force, unreadable.append)
-        depth: Bits | None = None if bits is None else 16 if bits == "16" else 8
-        jobs = [replace(job, size=size, bits=depth) for job in jobs]
-        _check_results(jobs, draw, pipe.manifest.model.scale)
-        if mask is not None:
-            check_fills(pipe.manifest.model)
-            jobs = with_masks(jobs, mask)
+    draw, size = drawing.draw(pipe), sized.size(pipe)
+    extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if draw.reject else draw.n) if maps else [])
+    unreadable: list[OSError] = []
+    result_names = ResultNames(output, files, draw.n - 1 if keep_all else 0, extras)
+    warn_of_results(map(Path, inputs), console.warning, output)
+    jobs = plan_jobs(inputs, result_names, force, unreadable.append)
+    depth: Bits | None = None if bits is None else 16 if bits == "16" else 8
+    jobs = [replace(job, size=size, bits=depth) for job in jobs]
+    _check_results(jobs, draw, pipe.manifest.model.scale)
+    if mask is not None:
+        check_fills(pipe.manifest.model)
+        jobs = with_masks(jobs, mask)
+    is_single = is_for_one(output)
+    tally = Tally(len(jobs), draw, console)
+    for error in unreadable:
+        tally.take_unreadable(error)
+    if dry_run:
+        _list_all(pipe, draw, jobs, max_pixels, tally)
+        return
     with ExitStack() as stack:
-        is_single = is_for_one(output)
-        tally = Tally(len(jobs), draw, as_json, saying)
-        for error in unreadable:
-            tally.take_unreadable(error)
-        if saying.dry_run:
-            with ending_on_errors():
-                _say_all(pipe, draw, jobs, max_pixels, tally)
-            return
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
-        work = ImageWork(pipe, draw, max_pixels, metrics, stack.enter_context(progress_bar(saying.quiet)))
+        work = ImageWork(pipe, draw, max_pixels, metrics)
         if is_single:
-            with ending_on_errors():
-                _draw_one(work, running, jobs, tally, force)
+            _draw_one(work, running, jobs, tally, force)
         else:
             # The job ends after its workers, which may write a result until they have ended.
-            with (
-                ending_on_errors(),
-                alone(output),
-                without_leftovers(jobs),
-                ExitStack() as after_workers,
-                running.open_fleet(pipe) as fleet,
-            ):
-                pipeline = running.settings(pipe, fleet)
-                settings = ImageSettings(pipeline, draw, keep_all, sheet, maps, files, size, depth)
-                images = ImageFolder(output, jobs, settings, force)
-                after_workers.callback(images.close)
-                _draw_folder(work, fleet, images, tally)
+            stack.enter_context(alone(output))
+            stack.enter_context(without_leftovers(jobs))
+            after_workers = stack.enter_context(ExitStack())
+            fleet = stack.enter_context(running.open_fleet(pipe))
+            pipeline = running.settings(pipe, fleet)
+            settings = ImageSettings(pipeline, draw, keep_all, sheet, maps, files, size, depth)
+            images = ImageFolder(output, jobs, settings, force)
+            after_workers.callback(images.close)
+            _draw_folder(work, fleet, images, tally)
     tally.end()
     if is_single and tally.outcomes["dropped"]:
         sys.exit(FAILED)  # the file that -o names was not written
@@ -223,7 +222,6 @@ class ImageWork:
     draw: Draw
     max_pixels: int
     metrics: Metrics | None
-    progress: Progress
 
     def run(self, fleet: Fleet | None, jobs: Sequence[ImageJob], progress: ImageProgress) -> Iterator[Done]:
         """Process all jobs and yield their outcomes: in order without workers, as they are finished with workers."""
@@ -240,20 +238,24 @@ class ImageWork:
 
 
 def _check_options(drawing: DrawingOptions, keep_all: bool, sheet: bool, maps: bool) -> None:
-    """End the command where options contradict each other."""
+    """Raise a `CommandError` if options contradict each other."""
     if drawing.keep and (keep_all or sheet or maps):
-        end(
+        raise CommandError(
             "--keep does not work with --keep-all, --sheet and --maps, which require all samples; give one or the other"
         )
     if drawing.redraws is not None and drawing.min_typicality is None:
-        end(
+        raise CommandError(
             "--redraws limits the samples that are drawn in place of those rejected by --min-typicality; also give "
             "--min-typicality"
         )
     if drawing.min_typicality and drawing.keep:
-        end("--keep does not work with --min-typicality, which requires finished samples; give one or the other")
+        raise CommandError(
+            "--keep does not work with --min-typicality, which requires finished samples; give one or the other"
+        )
     if drawing.min_typicality and (keep_all or sheet):
-        end("--min-typicality does not work with --keep-all and --sheet, which show all samples; give one or the other")
+        raise CommandError(
+            "--min-typicality does not work with --keep-all and --sheet, which show all samples; give one or the other"
+        )
 
 
 def _check_results(jobs: list[ImageJob], draw: Draw, scale: int) -> None:
@@ -283,39 +285,42 @@ def _draw_one(work: ImageWork, running: Running, jobs: list[ImageJob], tally: Ta
     if not force:
         check_free(path for job in jobs for path in job.outputs)
     make_folders(jobs)
-    progress = ImageProgress(work.progress, tally.saying, {}, len(jobs))
-    try:
-        for done in work.run(None, jobs, progress):
-            tally.take(done)
-    except KeyboardInterrupt as stop:
-        end("stopped before the image was finished", exit_code(stop))
+    with tally.console.progress_bar() as bar:
+        progress = ImageProgress(bar, tally.console, {}, len(jobs))
+        try:
+            for done in work.run(None, jobs, progress):
+                tally.take(done)
+        except KeyboardInterrupt as stop:
+            raise CommandError("stopped before the image was finished", exit_code(stop)) from None
 
 
-def _plan_folder(work: ImageWork, fleet: Fleet | None, jobs: Sequence[ImageJob], tally: Tally) -> ImageProgress:
-    """Report the number of images and the memory required, and return the object that reports the progress.
+def _plan_folder(
+    work: ImageWork, fleet: Fleet | None, jobs: Sequence[ImageJob], console: CommandConsole
+) -> dict[Path, ImageNeed]:
+    """Report the number of images and the memory required. Return the needs of the images whose size is known.
 
     Raises:
         TooLittleMemory: if the memory is too small for all workers.
     """
     needs = needs_by_header(work.pipe, work.draw, jobs)
     processes = fleet.size if isinstance(fleet, LocalFleet) else 1
-    tally.saying.say(line_of_folder(needs, len(jobs), work.draw.n, processes))
+    console.message(line_of_folder(needs, len(jobs), work.draw.n, processes))
     check_together((need.bytes for need in needs.values()), processes)
     if fleet is not None and not isinstance(fleet, LocalFleet):
-        workers = f"{fleet.size} worker{'s' * (fleet.size != 1)}"
-        tally.saying.say(f"starting {workers} on the cluster; each opens the bundle before its first image")
-    return ImageProgress(work.progress, tally.saying, needs, len(jobs))
+        workers = counted(fleet.size, "worker")
+        console.message(f"starting {workers} on the cluster; each opens the bundle before its first image")
+    return needs
 
 
-def _say_all(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob], max_pixels: int, tally: Tally) -> None:
-    """Do the dry run: report for each image what would be done, or why it would be rejected."""
+def _list_all(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob], max_pixels: int, tally: Tally) -> None:
+    """Do the dry run: list for each image what would be done, and report why images would be rejected."""
     for job in jobs:
         try:
             _, need = look(pipe, job, draw, max_pixels)
         except (CaflowError, OSError) as error:
             tally.take(Done(job, wrong=refusal(job, error)))
         else:
-            tally.saying.say(line_of_image(job, need))
+            tally.console.summary(line_of_image(job, need))
     tally.end_of_failed()
 
 
@@ -325,17 +330,18 @@ def _draw_folder(work: ImageWork, fleet: Fleet | None, images: ImageFolder, tall
     tally.outcomes.update(images.outcomes)
     done, count = len(images.jobs) - len(images.left), len(images.jobs)
     if not images.left:
-        click.echo(f"{images.folder} is already complete", tally.messages)
+        tally.console.summary(f"{images.folder} is already complete")
         return
-    progress = _plan_folder(work, fleet, images.left, tally)
-    task = work.progress.add_task("images", total=count, completed=done)
-    again = "run the same command again to resume"
-    try:
-        for one in images.run(work.run(fleet, images.left, progress)):
-            done += one.wrong is None or one.is_dropped
-            tally.take(one)
-            work.progress.advance(task)
-    except KeyboardInterrupt as stop:
-        end(f"stopped after {done} of {counted(count, 'image')}; {again}", exit_code(stop))
-    except (CaflowError, OSError) as error:
-        end(f"{told(error)}: {done} of {counted(count, 'image')} finished; {again}", FAILED)
+    needs = _plan_folder(work, fleet, images.left, tally.console)
+    with tally.console.progress_bar() as bar:
+        progress = ImageProgress(bar, tally.console, needs, len(images.left))
+        task = bar.add_task("images", total=count, completed=done)
+        try:
+            for one in images.run(work.run(fleet, images.left, progress)):
+                done += one.wrong is None or one.is_dropped
+                tally.take(one)
+                bar.advance(task)
+        except KeyboardInterrupt as stop:
+            raise CommandError(f"stopped: {resuming(done, count, 'image')}", exit_code(stop)) from None
+        except (CaflowError, OSError) as error:
+            raise CommandError(f"{told(error)}: {resuming(done, count, 'image')}", FAILED) from None

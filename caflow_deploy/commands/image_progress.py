@@ -5,8 +5,9 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from caflow_deploy.commands.pace import Pace, Saying
+from caflow_deploy.commands.pace import Pace
 from caflow_deploy.commands.standard_streams import shown
+from caflow_deploy.console import CommandConsole
 from caflow_runtime.available_memory import readable
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image_formats import size_of_file
@@ -69,15 +70,15 @@ def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: 
 class ImageProgress:
     """Progress of all images of a command, whether this process or workers draw them."""
 
-    def __init__(self, bar: Progress, saying: Saying, needs: dict[Path, ImageNeed], count: int) -> None:
+    def __init__(self, bar: Progress, console: CommandConsole, needs: dict[Path, ImageNeed], count: int) -> None:
         """Start before the first image.
 
         Arguments:
             needs: needs of the unfinished images whose size is known, by the paths of their results.
             count: number of unfinished images.
         """
-        self.bar, self.saying, self.needs, self.count = bar, saying, needs, count
-        self.pace = Pace(saying.say if bar.disable else None)
+        self.bar, self.console, self.needs, self.count = bar, console, needs, count
+        self.pace = Pace(console.message if bar.disable else None)
         self._total = sum(need.operations for need in needs.values())
         self._finished, self._images = 0.0, 0
         self._now: tuple[ImageNeed, str] | None = None
@@ -87,7 +88,7 @@ class ImageProgress:
     def begins(self, job: ImageJob, need: ImageNeed) -> None:
         """Record that this process begins to draw an image. Report its needs unless the first line included them."""
         if job.output not in self.needs:
-            self.saying.say(line_of_image(job, need))
+            self.console.message(line_of_image(job, need))
         self._total += need.operations - (self.needs[job.output].operations if job.output in self.needs else 0.0)
         self.needs[job.output] = need
         self._now, self._stage, self._windows = (need, shown(as_text(job.source))), 0, 0

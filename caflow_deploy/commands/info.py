@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from caflow_deploy.commands.pipeline_options import bundle_argument
-from caflow_deploy.commands.terminal import ending_on_errors, print_table
+from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.engine_sets import EngineSet
@@ -17,19 +17,19 @@ from caflow_runtime.bundle.reading import read_manifest, verify_files
 @click.command("info")
 @bundle_argument
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest file unchanged.")
-def command(bundle: Path, as_json: bool) -> None:
+@pass_console
+def command(console: CommandConsole, bundle: Path, as_json: bool) -> None:
     """Show the contents of BUNDLE.
 
     These are its model, graphs and TensorRT engines, and the errors that were measured when it was exported. All files
     are checked against their hashes first.
     """
-    with ending_on_errors():
-        bundle = find_bundle(bundle)
-        manifest = read_manifest(bundle)
-        verify_files(bundle, manifest)
-        sets = list(engines.find(bundle))
+    bundle = find_bundle(bundle)
+    manifest = read_manifest(bundle)
+    verify_files(bundle, manifest)
+    sets = list(engines.find(bundle))
     if as_json:
-        click.echo((bundle / MANIFEST).read_text())
+        console.result((bundle / MANIFEST).read_text())
         return
     model, source = manifest.model, manifest.source
     size = sum(file.bytes for file in files_of(manifest)) / 2**20
@@ -46,16 +46,16 @@ def command(bundle: Path, as_json: bool) -> None:
         ["checkpoint", f"{source.checkpoint_format}, SHA-256 {source.checkpoint_sha256[:12]}…"],
         ["exported by", f"caflow-deploy {source.exporter_version}"],
     ]
-    print_table(["", str(bundle)], rows)
+    console.table(["", str(bundle)], rows)
     graphs = [[g.name, f"{g.operations_per_pixel / 1e3:.1f}", f"{g.file.bytes / 1024:.0f}"] for g in manifest.graphs]
-    print_table(["graph", "thousand operations per pixel", "KiB"], graphs)
+    console.table(["graph", "thousand operations per pixel", "KiB"], graphs)
     measured = [m for m in manifest.verification if m.graph in ("sample", "score", "flow")]
-    print_table(
+    console.table(
         ["verified", "what", "largest error", "allowed"],
         [[m.graph, m.what, f"{m.max_error:.1e}", f"{m.tolerance:.0e}"] for m in measured],
     )
     if sets:
-        print_table(
+        console.table(
             ["engines", "for", "largest", "MiB", "state"],
             [_engine_row(found.folder.name, found.engines, found.stale) for found in sets],
         )

@@ -1,11 +1,12 @@
 """Options about what a command prints, and what it serves to Prometheus, while it runs."""
 
+import warnings
 from contextlib import ExitStack
 
 import click
 
 from caflow_deploy.commands.option_values import Command
-from caflow_deploy.commands.terminal import ending_on_errors
+from caflow_deploy.console import CommandConsole
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.pipeline.pipeline import Pipeline
 
@@ -13,7 +14,20 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 def json_option(command: Command) -> Command:
     """Add the option for output that programs read."""
     text = 'Print one JSON object per line, for programs. The page "Job folders" of the reference lists the fields.'
-    return click.option("--json", "as_json", is_flag=True, help=text)(command)
+    return click.option("--json", is_flag=True, expose_value=False, callback=_print_json, help=text)(command)
+
+
+def quiet_option(command: Command) -> Command:
+    """Add the option that suppresses all messages but errors."""
+    text = "Print no messages on standard error except errors."
+    return click.option("--quiet", is_flag=True, expose_value=False, callback=_be_quiet, help=text)(command)
+
+
+def dry_run_option(command: Command) -> Command:
+    """Add the option that only lists what the command would do."""
+    text = "List on standard output what would be done and how much memory it requires, and stop. An input that the "
+    text += "command would refuse gives the exit code of the command itself."
+    return click.option("--dry-run", is_flag=True, help=text)(command)
 
 
 def metrics_option(command: Command) -> Command:
@@ -26,7 +40,7 @@ def metrics_option(command: Command) -> Command:
 def open_metrics(
     stack: ExitStack, port: int | None, pipe: Pipeline, temperature: float | None, measures_drift: bool = True
 ) -> Metrics | None:
-    """Serve the metrics of `--metrics` until the stack closes. None without the option; an error ends the command.
+    """Serve the metrics of `--metrics` until the stack closes. None without the option.
 
     Arguments:
         port: the value of `--metrics`.
@@ -36,8 +50,18 @@ def open_metrics(
     """
     if port is None:
         return None
-    with ending_on_errors():
-        reference = pipe.reference(temperature) if measures_drift else None
-        metrics = stack.enter_context(Metrics(pipe, reference))
-        metrics.serve(port)
-        return metrics
+    reference = pipe.reference(temperature) if measures_drift else None
+    metrics = stack.enter_context(Metrics(pipe, reference))
+    metrics.serve(port)
+    return metrics
+
+
+def _print_json(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    context.ensure_object(CommandConsole).as_json = is_given
+
+
+def _be_quiet(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    if is_given:
+        console = context.ensure_object(CommandConsole)
+        console.shows_messages = console.shows_warnings = False
+        context.with_resource(warnings.catch_warnings(action="ignore"))

@@ -1,63 +1,11 @@
-"""Lines on standard error about the work of a command: before it begins, and while it runs."""
+"""Progress lines with the remaining time, for commands without a progress bar."""
 
 import time
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-import click
-
-from caflow_deploy.commands.option_values import Command
-from caflow_deploy.commands.standard_streams import is_pipe
 
 LEAST_S, LEAST_SHARE = 10.0, 0.1
 """Least time in seconds, and least fraction of the work, between two progress lines; both must have passed."""
 MINUTE, HOUR = 60, 3600
-
-
-@dataclass(frozen=True)
-class Saying:
-    """Values of the options about messages."""
-
-    quiet: bool
-    dry_run: bool
-    is_for_programs: bool = False
-    """Whether standard error carries lines for programs, so that no other messages may be written to it."""
-
-    def hush(self) -> None:
-        """With --quiet, suppress Python's warnings until the command ends."""
-        if self.quiet:
-            click.get_current_context().with_resource(warnings.catch_warnings(action="ignore"))
-
-    def beside(self, output: Path | None, as_json: bool) -> "Saying":
-        """Return the values for a command with this output. If it is standard output, JSON goes to standard error."""
-        return replace(self, is_for_programs=is_pipe(output) and as_json and not self.dry_run)
-
-    def say(self, line: str) -> None:
-        """Print a line about the plan or the progress."""
-        if not self.quiet and not self.is_for_programs:
-            click.echo(line, err=True)
-
-    def warn(self, line: str) -> None:
-        """Print a warning."""
-        if not self.quiet:
-            click.echo(f"caflow: {line}", err=True)
-
-
-def saying_options(command: Command) -> Command:
-    """Add the options about messages and about dry runs."""
-    for option in (
-        click.option(
-            "--dry-run",
-            is_flag=True,
-            help="Report what would be done and how much memory it requires, and stop. An input that the command "
-            "would refuse gives the exit code of the command itself.",
-        ),
-        click.option("--quiet", is_flag=True, help="Print no messages on standard error except errors."),
-    ):
-        command = option(command)
-    return command
 
 
 class Pace:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from caflow_deploy.commands.pipeline_options import bundle_option, open_pipeline, running_options
-from caflow_deploy.commands.terminal import ending_on_errors
+from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.errors import InputError
 
 LOOPBACK = "127.0.0.1"
@@ -27,7 +27,9 @@ LOOPBACK = "127.0.0.1"
 @click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port of the page.")
 @click.option("--open/--no-open", "opens_browser", help="Whether to open the page in a browser.  [default: no-open]")
 @running_options
+@pass_console
 def command(
+    console: CommandConsole,
     bundle: Path,
     host: str,
     port: int,
@@ -42,7 +44,7 @@ def command(
     Requires the extra page. Images are sent to no other server. Uploaded images and their results are deleted when the
     command ends.
     """
-    with suppress(KeyboardInterrupt), ending_on_errors(), TemporaryDirectory(prefix="caflow-page-") as folder:
+    with suppress(KeyboardInterrupt), TemporaryDirectory(prefix="caflow-page-") as folder:
         _check_port(host, port)
         set_environment(folder)
         check_gradio()
@@ -50,7 +52,7 @@ def command(
         from caflow_deploy.page.page import open_page
 
         with open_page(pipe, Path(folder), host, port, opens_browser) as address:
-            click.echo(f"{pipe.folder.stem} is at {address}  Press Ctrl-C to stop.")
+            console.result(f"{pipe.folder.stem} is at {address}  Press Ctrl-C to stop.")
             threading.Event().wait()
 
 

@@ -7,7 +7,6 @@ import click
 from click.shell_completion import CompletionItem
 
 from caflow_deploy.commands.option_values import Command, FilePath
-from caflow_deploy.commands.terminal import ending_on_errors
 from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.backends.select import BACKENDS, PROVIDER_PREFIX
 from caflow_runtime.bundle.builtin import DEFAULT, DESCRIBED, matching
@@ -122,8 +121,7 @@ def open_pipeline(
     overlap: int | None = None,
     is_calibrated: bool = True,
 ) -> Pipeline:
-    """Open the pipeline of a bundle. An error ends the command."""
-    with ending_on_errors():
-        given = {"pixel_budget": pixel_budget, "overlap": overlap}
-        settings = {name: value for name, value in given.items() if value is not None}
-        return load(bundle, backend, threads, is_calibrated=is_calibrated, **settings)
+    """Open the pipeline of a bundle."""
+    given = {"pixel_budget": pixel_budget, "overlap": overlap}
+    settings = {name: value for name, value in given.items() if value is not None}
+    return load(bundle, backend, threads, is_calibrated=is_calibrated, **settings)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import click
 
+from caflow_deploy.command_error import CommandError
 from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import bundle_option
-from caflow_deploy.commands.terminal import end, ending_on_errors
+from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest, sha256_of
 from caflow_runtime.errors import InputError
@@ -19,25 +20,25 @@ from caflow_runtime.report.html import write_report
 @click.option("-o", "--output", type=FilePath(path_type=Path), required=True, help="HTML file to write.")
 @bundle_option
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def command(scores: Path, output: Path, bundle: Path, force: bool) -> None:
+@pass_console
+def command(console: CommandConsole, scores: Path, output: Path, bundle: Path, force: bool) -> None:
     """Write an HTML report about SCORES, a scores.jsonl of caflow filter. Requires the extra report.
 
     The report compares the scores with the calibration of the bundle, so --bundle must be the one that caflow filter
     used. It is a single file with the number of rejected pairs, distributions, drift, and the least typical pairs.
     """
     if output.exists() and not force:
-        end(f"{output} already exists; use --force to overwrite it, or choose another -o")
+        raise CommandError(f"{output} already exists; use --force to overwrite it, or choose another -o")
     if output.exists() and scores.exists() and output.samefile(scores):
-        end(f"{output} is the input file; choose another -o")
-    with ending_on_errors():
-        folder = find_bundle(bundle)
-        read_manifest(folder)
-        calibration = read_calibration(folder)
-        if calibration is None:
-            raise InputError(f"{folder} is not calibrated; give the --bundle that caflow filter used")
-        counts = write_report(scores, calibration, output, sha256_of(folder / NAME)).counts
+        raise CommandError(f"{output} is the input file; choose another -o")
+    folder = find_bundle(bundle)
+    read_manifest(folder)
+    calibration = read_calibration(folder)
+    if calibration is None:
+        raise InputError(f"{folder} is not calibrated; give the --bundle that caflow filter used")
+    counts = write_report(scores, calibration, output, sha256_of(folder / NAME)).counts
     unjudged = f"{counts['unjudged']} unjudged, " if counts["unjudged"] else ""
-    click.echo(
+    console.result(
         f"{scores} → {output}  {counts['accepted']} accepted, {counts['rejected']} rejected, {unjudged}"
         f"{counts['error']} errors"
     )

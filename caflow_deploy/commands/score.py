@@ -8,7 +8,7 @@ import click
 from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.output_options import json_option
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, open_pipeline, running_options
-from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
+from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.image import check_pair
 from caflow_runtime.judge.typicality import reason
 from caflow_runtime.path_text import as_text
@@ -26,7 +26,9 @@ from caflow_runtime.pictures.maps import pictures
 @running_options
 @max_pixels_option
 @json_option
+@pass_console
 def command(
+    console: CommandConsole,
     target: Path,
     condition: Path,
     bundle: Path,
@@ -36,7 +38,6 @@ def command(
     pixel_budget: int | None,
     overlap: int | None,
     max_pixels: int,
-    as_json: bool,
 ) -> None:
     """Compute how likely the image TARGET is, given the image CONDITION.
 
@@ -45,18 +46,18 @@ def command(
     transparency.
     """
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
-    with ending_on_errors(), progress_bar() as progress:
+    with console.progress_bar() as bar:
         pair = [read_image(path, max_pixels) for path in (target, condition)]
         for path, file in zip((target, condition), pair, strict=True):
             if file.bits == 16:
-                click.echo(f"{path}: scored with 8 of its 16 bits", err=True)
+                console.message(f"{path}: scored with 8 of its 16 bits")
             if file.alpha is not None:
-                click.echo(f"{path}: scored without its transparency", err=True)
+                console.message(f"{path}: scored without its transparency")
         check_pair(str(target), pair[0].rgb, pair[1].rgb, pipe.manifest.model.scale)
-        task = progress.add_task("scoring")
+        task = bar.add_task("scoring")
 
         def show(done: int, count: int) -> None:
-            progress.update(task, completed=done, total=count)
+            bar.update(task, completed=done, total=count)
 
         result = pipe.score(pair[0].rgb, pair[1].rgb, show)
         if maps:
@@ -68,14 +69,14 @@ def command(
     typical = result.image_typicality
     is_judged = typical is not None and bool(typical.is_judged[0])
     if typical is not None and not is_judged:
-        click.echo(f"caflow: unjudged: {reason(typical.of(0))}", err=True)
+        console.warning(f"unjudged: {reason(typical.of(0))}")
     known = float(typical.value[0]) if typical and is_judged else None
     known_per_level = typical.per_level[0].tolist() if typical and is_judged else []
-    if as_json:
+    if console.as_json:
         names = {"target": as_text(target), "condition": as_text(condition)}
         values = {"log_likelihood": total, "log_likelihood_per_level": per_level, "bits_per_dim": bits}
         judged = {} if known is None else {"image_typicality": known, "image_typicality_per_level": known_per_level}
-        click.echo(json.dumps(names | values | judged, allow_nan=False))
+        console.result(json.dumps(names | values | judged, allow_nan=False))
         return
     rows = [
         [f"level {j}", f"{nats:.2f}", f"{part:.4f}"]
@@ -86,4 +87,4 @@ def command(
     if known is not None:
         columns.append("image typicality")
         rows = [[*row, f"{value:.3f}"] for row, value in zip(rows, [*known_per_level, known], strict=True)]
-    print_table(columns, rows)
+    console.table(columns, rows)

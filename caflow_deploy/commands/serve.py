@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from caflow_deploy.cluster.error_lines import last_line
+from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.option_values import NumberRange
 from caflow_deploy.commands.pipeline_options import backend_option, bundle_option
-from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
+from caflow_deploy.console import CommandConsole, pass_console
 from caflow_deploy.serving.bodies import Bodies
 from caflow_deploy.stops import heed_sigterm
 from caflow_runtime.backends.select import GPU_BACKENDS, BackendName
@@ -99,7 +100,9 @@ SPARE_BYTES = 2**16
     help="Maximum time from the arrival of a whole request to its answer, in seconds. Later answers become HTTP status "
     "504.",
 )
+@pass_console
 def command(
+    console: CommandConsole,
     bundle: Path,
     host: str,
     port: int,
@@ -127,52 +130,53 @@ def command(
     """
     ports = [one for one in (port, grpc_port, metrics_port) if one is not None]
     if len(set(ports)) < len(ports):
-        end("--port, --grpc-port and --metrics must be different ports")
-    with ending_on_errors():
-        from caflow_deploy.cluster.cluster import cluster, listen
+        raise CommandError("--port, --grpc-port and --metrics must be different ports")
+    from caflow_deploy.cluster.cluster import cluster, listen
 
-        folder = find_bundle(bundle).resolve()
-        verify_files(folder, read_manifest(folder))
-        for place, wanted in ((host, port), (host, grpc_port), (LOOPBACK, metrics_port)):
-            if wanted is not None:
-                listen(place, wanted).close()  # report a port that is in use before Ray starts
-        if address is not None and metrics_port is not None:
-            end("--metrics does not work with --ray: each machine of the cluster has a port for metrics already")
-        click.echo(f"caflow: starting Ray and {replicas} × {folder.stem}, which takes seconds to minutes", err=True)
-        with cluster(address, metrics_port) as ray:
-            heed_sigterm()  # Ray has replaced the handlers
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            from ray import serve
+    folder = find_bundle(bundle).resolve()
+    verify_files(folder, read_manifest(folder))
+    for place, wanted in ((host, port), (host, grpc_port), (LOOPBACK, metrics_port)):
+        if wanted is not None:
+            listen(place, wanted).close()  # report a port that is in use before Ray starts
+    if address is not None and metrics_port is not None:
+        raise CommandError(
+            "--metrics does not work with --ray: each machine of the cluster has a port for metrics already"
+        )
+    console.warning(f"starting Ray and {replicas} × {folder.stem}, which takes seconds to minutes")
+    with cluster(address, metrics_port) as ray:
+        heed_sigterm()  # Ray has replaced the handlers
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        from ray import serve
 
-            from caflow_deploy.serving.addresses import Addresses
-            from caflow_deploy.serving.front import Front, models_of
-            from caflow_deploy.serving.ray_serve import Replicas, Settings, application
+        from caflow_deploy.serving.addresses import Addresses
+        from caflow_deploy.serving.front import Front, models_of
+        from caflow_deploy.serving.ray_serve import Replicas, Settings, application
 
-            found = serve.status()
-            if found.proxies or found.applications:
-                end(
-                    "Ray Serve runs on this cluster already; shut it down first (serve shutdown), or give another --ray"
+        found = serve.status()
+        if found.proxies or found.applications:
+            raise CommandError(
+                "Ray Serve runs on this cluster already; shut it down first (serve shutdown), or give another --ray"
+            )
+        gpus = 1 if backend in GPU_BACKENDS and ray.cluster_resources().get("GPU") else 0
+        _check_resources(ray.available_resources(), replicas, threads, gpus)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        serve.start(proxy_location="Disabled")  # Ray's proxies have no limits, and listen for gRPC on all addresses
+        settings = Settings(folder, backend, threads, max_pixels, deadline, max_batch, max_wait)
+        bodies = Bodies(SPARE_BYTES + 6 * max_pixels)  # the largest request: a target and its condition
+        try:
+            with suppress(KeyboardInterrupt):
+                app = application(settings, replicas, threads, gpus, max_queue)
+                front = Front(
+                    models_of(folder.stem), Replicas(serve.run(app, name=NAME, route_prefix=None)), bodies, deadline
                 )
-            gpus = 1 if backend in GPU_BACKENDS and ray.cluster_resources().get("GPU") else 0
-            _check_resources(ray.available_resources(), replicas, threads, gpus)
-            logging.getLogger("ray.serve").setLevel(logging.WARNING)
-            serve.start(proxy_location="Disabled")  # Ray's proxies have no limits, and listen for gRPC on all addresses
-            settings = Settings(folder, backend, threads, max_pixels, deadline, max_batch, max_wait)
-            bodies = Bodies(SPARE_BYTES + 6 * max_pixels)  # the largest request: a target and its condition
-            try:
-                with suppress(KeyboardInterrupt):
-                    app = application(settings, replicas, threads, gpus, max_queue)
-                    front = Front(
-                        models_of(folder.stem), Replicas(serve.run(app, name=NAME, route_prefix=None)), bodies, deadline
-                    )
-                    addresses = Addresses(front, host, port, grpc_port)
-                    with addresses.open():
-                        click.echo(f"{folder.stem} is ready at {addresses.text}")
-                        threading.Event().wait()
-            except RuntimeError as error:
-                end(f"no replica could start: {last_line(error)}", FAILED)
-            finally:
-                delete_application(serve, is_own_ray=address is None)
+                addresses = Addresses(front, host, port, grpc_port)
+                with addresses.open():
+                    console.result(f"{folder.stem} is ready at {addresses.text}")
+                    threading.Event().wait()
+        except RuntimeError as error:
+            raise CommandError(f"no replica could start: {last_line(error)}", FAILED) from None
+        finally:
+            delete_application(serve, is_own_ray=address is None)
 
 
 def delete_application(serve: Any, is_own_ray: bool) -> None:
@@ -193,6 +197,6 @@ def _check_resources(found: dict[str, float], replicas: int, threads: int, gpus:
     """End the command if the cluster lacks CPUs or GPUs for the replicas. Ray Serve would wait for them forever."""
     for name, wanted, way in (("CPU", replicas * threads, "--threads"), ("GPU", replicas * gpus, "--backend cpu")):
         if wanted > (there := found.get(name, 0)):
-            end(
+            raise CommandError(
                 f"{replicas} replicas require {wanted} {name}s, but {there:g} are free; give fewer --replicas, or {way}"
             )

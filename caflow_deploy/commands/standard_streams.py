@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import click
 
-from caflow_deploy.commands.terminal import FAILED, end
+from caflow_deploy.command_error import FAILED, CommandError
 from caflow_runtime.errors import InputError, told
 from caflow_runtime.path_text import as_text
 
@@ -61,7 +61,7 @@ def standard_output(output: Path | None) -> Iterator[BinaryIO | None]:
         with os.fdopen(descriptor, "wb", closefd=False) as out:
             yield out
     except BrokenPipeError as error:
-        end(f"{told(error)}: the rest was not written", FAILED)
+        raise CommandError(f"{told(error)}: the rest was not written", FAILED) from None
     finally:
         sys.stdout.flush()
         os.dup2(descriptor, 1)

@@ -1,15 +1,13 @@
 """Outcomes of images: a line for each finished image, a summary, and the exit code."""
 
 import json
-import sys
 from collections import Counter
 
-import click
 from msgspec import UnsetType
 
-from caflow_deploy.commands.pace import Saying
+from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.standard_streams import as_given, shown
-from caflow_deploy.commands.terminal import FAILED, counted, end
+from caflow_deploy.console import CommandConsole, counted
 from caflow_runtime.jobs.image_report import ImageReport, ModelImage
 from caflow_runtime.jobs.images import Done
 from caflow_runtime.path_text import as_text
@@ -22,19 +20,17 @@ MOST_NAMED = 20
 class Tally:
     """Counter of outcomes that also reports them."""
 
-    def __init__(self, total: int, draw: Draw, as_json: bool, saying: Saying) -> None:
+    def __init__(self, total: int, draw: Draw, console: CommandConsole) -> None:
         """Start before the first image.
 
         Arguments:
             total: number of all images.
             draw: settings that each image is drawn with.
         """
-        self.total, self.draw, self.as_json, self.saying = total, draw, as_json, saying
+        self.total, self.draw, self.console = total, draw, console
         self.outcomes: Counter[str] = Counter()
         self.failed: list[str] = []
         self.unreadable: list[str] = []
-        self.stdout = sys.stdout  # the real one: while Ray runs, sys.stdout leads to standard error
-        self.messages = sys.stderr if as_json else sys.stdout
 
     def take(self, done: Done) -> None:
         """Count and report one image."""
@@ -42,22 +38,24 @@ class Tally:
             if not done.is_dropped:
                 self.failed.append(shown(as_text(done.job.source)))
             self.outcomes["dropped"] += done.is_dropped
-            click.echo(f"caflow: {shown(done.wrong)}", err=True)
+            self.console.error(shown(done.wrong))
         elif done.report is not None:
             self.outcomes[done.report.outcome] += 1
-            click.echo(_json(done.report) if self.as_json else line(done.report, self.draw.n), file=self.stdout)
+            self.console.result(_json(done.report) if self.console.as_json else line(done.report, self.draw.n))
             for warning in done.report.warnings or ():
-                self.saying.warn(shown(f"{done.report.input}: {warning}"))
+                self.console.warning(shown(f"{done.report.input}: {warning}"))
 
     def take_unreadable(self, error: OSError) -> None:
         """Report a folder that cannot be read. Its images are skipped."""
         self.unreadable.append(as_text(error.filename))
-        click.echo(
-            f"caflow: {as_text(error.filename)} cannot be read: {error.strerror}: its images are skipped", err=True
-        )
+        self.console.error(f"{as_text(error.filename)} cannot be read: {error.strerror}: its images are skipped")
 
     def end(self) -> None:
-        """Report how many images are untypical or unjudged, and end the command if some failed."""
+        """Report how many images are untypical or unjudged.
+
+        Raises:
+            CommandError: if some images failed.
+        """
         if self.draw.reject:
             dropped = self.outcomes["dropped"]
             became = {"error": "dropped", "bicubic": "bicubic"}.get(self.draw.reject.otherwise, "marked")
@@ -66,18 +64,18 @@ class Tally:
             verb = "is" if 1 in (untypical, self.total) else "are"
             unjudged = self.outcomes["unjudged"]
             rest = f"; {unjudged} could not be judged: the calibration knows no such images" if unjudged else ""
-            self.saying.warn(f"{untypical} of {counted(self.total, 'image')} {verb} untypical{what}{rest}")
+            self.console.warning(f"{untypical} of {counted(self.total, 'image')} {verb} untypical{what}{rest}")
         self.end_of_failed()
 
     def end_of_failed(self) -> None:
-        """End the command if some images failed, or some folders cannot be read."""
+        """Raise a `CommandError` if some images failed, or some folders cannot be read."""
         failures = []
         if self.failed:
             failures.append(f"{len(self.failed)} of {counted(self.total, 'image')} failed: {_listed(self.failed)}")
         if self.unreadable:
             failures.append(f"{counted(len(self.unreadable), 'folder')} cannot be read: {_listed(self.unreadable)}")
         if failures:
-            end("; ".join(failures), FAILED)
+            raise CommandError("; ".join(failures), FAILED)
 
 
 def _listed(names: list[str]) -> str:

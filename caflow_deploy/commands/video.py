@@ -16,13 +16,11 @@ from caflow_deploy.commands.drawing_options import (
 )
 from caflow_deploy.commands.encoding_options import EncodingOptions, encoding_options
 from caflow_deploy.commands.option_values import FilePath, gathered
-from caflow_deploy.commands.output_options import json_option, metrics_option
-from caflow_deploy.commands.pace import Saying, saying_options
+from caflow_deploy.commands.output_options import dry_run_option, json_option, metrics_option, quiet_option
 from caflow_deploy.commands.pipeline_options import bundle_option, running_options
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_deploy.commands.standard_streams import is_pipe, standard_output
-from caflow_deploy.commands.terminal import ending_on_errors
 from caflow_deploy.commands.video_by_workers import draw_by_workers
 from caflow_deploy.commands.video_in_one_process import draw_to_file, draw_to_stream
 from caflow_deploy.commands.video_input import SourceOptions, source_options
@@ -31,12 +29,14 @@ from caflow_deploy.commands.video_preview import PreviewOptions, preview_options
 from caflow_deploy.commands.video_report import Outcome, report
 from caflow_deploy.commands.video_watching import WatchingOptions
 from caflow_deploy.commands.video_work import VideoWork
+from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import make_folder
-from caflow_runtime.video.job import SEGMENT_FRAMES, VideoJob
+from caflow_runtime.video.job import VideoJob
 from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
 from caflow_runtime.video.results import holds_alpha
+from caflow_runtime.video.segment_lengths import SEGMENT_FRAMES
 
 OUTPUT_HELP = (
     "File to write: a video (.mp4, .mkv, .mov, .webm), an animation (.gif, .png, .webp), or numbered images, such as "
@@ -65,8 +65,8 @@ OUTPUT_HELP = (
     type=click.IntRange(1),
     default=SEGMENT_FRAMES,
     show_default=True,
-    help="Number of frames of IN in each segment. A command that is resumed begins with the first unfinished segment; "
-    "a worker draws one segment at a time.",
+    help="Maximum number of frames of IN in each segment; the first segments are shorter. A command that is resumed "
+    "begins with the first unfinished segment; a worker draws one segment at a time.",
 )
 @click.option("--resume", is_flag=True, hidden=True, expose_value=False)  # the same command resumes
 @click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
@@ -82,8 +82,8 @@ OUTPUT_HELP = (
 @workers_options
 @metrics_option
 @json_option
-@saying_options
-@gathered(Saying, "saying")
+@quiet_option
+@dry_run_option
 @gathered(DrawingOptions, "drawing")
 @gathered(EncodingOptions, "encoded")
 @gathered(SizeOptions, "sized")
@@ -91,7 +91,9 @@ OUTPUT_HELP = (
 @gathered(PreviewOptions, "preview")
 @gathered(WatchingOptions, "watching")
 @gathered(Running, "running")
+@pass_console
 def command(
+    console: CommandConsole,
     source: str,
     output: Path | None,
     running: Running,
@@ -105,7 +107,7 @@ def command(
     wanted: SourceOptions,
     preview: PreviewOptions,
     watching: WatchingOptions,
-    saying: Saying,
+    dry_run: bool,
 ) -> None:
     """Enlarge the video IN, frame by frame. Requires the extra video.
 
@@ -122,9 +124,9 @@ def command(
     video that requires more memory than available is rejected. Progress and the remaining time are shown as a bar on a
     terminal, and otherwise as lines from time to time.
     """
-    saying.hush()
-    saying = saying.beside(output, watching.as_json)
-    if saying.dry_run and preview.at is not None:
+    if is_pipe(output) and console.as_json and not dry_run:
+        console.shows_messages = False  # standard error has the JSON objects
+    if dry_run and preview.at is not None:
         raise click.UsageError("--dry-run does not work with --at; give one or the other")
     if batch > 1 and noise != "fixed":
         raise click.UsageError("--batch requires --noise fixed: other frames are computed one by one; remove --batch")
@@ -133,14 +135,14 @@ def command(
     running.refuse({"--show": watching.show, "--metrics": watching.metrics_port is not None})
     running.refuse({"-o -": is_pipe(output), "--at": preview.at is not None})
     pipe = running.open_pipeline()
-    with ending_on_errors() as ending, ExitStack() as stack:
+    with ExitStack() as stack:
         out = stack.enter_context(standard_output(output))
         file = output if out is None else None
         if preview.at is not None and output is not None:
             check_overwriting(output, source, overwrites=True)  # `write_preview` checks all but the input
             keeps_alpha = holds_alpha(output) and not preview.sheet
-            opened = stack.enter_context(closing(wanted.open(source, keeps_alpha)))
-            write_preview(pipe, opened, output, drawing, preview, force)
+            opened = stack.enter_context(closing(wanted.open(source, keeps_alpha, console.warning)))
+            console.result(write_preview(pipe, opened, output, drawing, preview, force))
             return
         if file is not None:
             # An unfinished job may replace its output; `open_parts` checks later that it is the same job.
@@ -149,16 +151,17 @@ def command(
         streaming = drawing.stream(noise, batch, sized.size(pipe, multiple))
         check_times(output, streaming)
         pipe.open_stream(streaming)  # checks the settings, before a source is opened
-        opened = stack.enter_context(closing(wanted.open(source, file is not None and holds_alpha(file))))
-        work = VideoWork(pipe, opened, streaming, running, watching, saying)
+        keeps_alpha = file is not None and holds_alpha(file)
+        opened = stack.enter_context(closing(wanted.open(source, keeps_alpha, console.warning)))
+        work = VideoWork(pipe, opened, streaming, running, watching, console)
         if file is not None:
-            outcome = _draw_file(work, _job(work, file, encoded, segment_frames, wanted), force)
+            outcome = _draw_file(work, _job(work, file, encoded, segment_frames, wanted), dry_run, force)
         else:
             writer = None if out is None else encoded.writer(out, opened.info)
-            work.announce(encoding=None)
-            outcome = None if saying.dry_run else draw_to_stream(work, writer, ending)
+            work.announce(None, dry_run)
+            outcome = None if dry_run else draw_to_stream(work, writer)
     if outcome is not None:
-        report(outcome, output, watching.as_json, saying)
+        report(outcome, output, console)
 
 
 def _job(
@@ -179,10 +182,10 @@ def _job(
     return VideoJob(work.pipe, source, output, settings)
 
 
-def _draw_file(work: VideoWork, job: VideoJob, force: bool) -> Outcome | None:
+def _draw_file(work: VideoWork, job: VideoJob, dry_run: bool, force: bool) -> Outcome | None:
     """Write the output of a job. Return the outcome; None if it is reported already, or with --dry-run."""
-    work.announce(job.settings.encoding)
-    if work.saying.dry_run:
+    work.announce(job.settings.encoding, dry_run)
+    if dry_run:
         return None
     make_folder(job.output.parent)
     if not work.running.is_spread:

@@ -2,7 +2,9 @@
 
 from contextlib import ExitStack
 
-from caflow_deploy.commands.terminal import FAILED, Ending, end
+import click
+
+from caflow_deploy.command_error import ERROR_CODE, FAILED, CommandError
 from caflow_deploy.commands.video_report import Outcome
 from caflow_deploy.commands.video_work import VideoWork
 from caflow_runtime.pipeline.stream import Frame
@@ -12,28 +14,27 @@ from caflow_runtime.video.source import TimedFrame, UnwritableVideo
 
 
 def draw_to_file(work: VideoWork, job: VideoJob, force: bool) -> Outcome:
-    """Write the output of a job, or resume it. If it cannot be written, end the command."""
+    """Write the output of a job, or resume it."""
     with ExitStack() as stack:
-        watcher = work.watching.open(stack, work.pipe, work.source, work.saying)
+        watcher = work.watching.open(stack, work.pipe, work.source, work.console)
         job.show, job.show_dropped = watcher.show, watcher.show_dropped
         try:
             return Outcome(job.run(force), job.lost)
         except UnwritableVideo as error:
-            end(str(error), FAILED)  # finished segments are kept
+            raise CommandError(str(error), FAILED) from None  # finished segments are kept
 
 
-def draw_to_stream(work: VideoWork, writer: PipeWriter | None, ending: Ending) -> Outcome:
+def draw_to_stream(work: VideoWork, writer: PipeWriter | None) -> Outcome:
     """Draw frames that cannot be resumed.
 
     Arguments:
         writer: writer to standard output; None if frames are only shown.
-        ending: how the command ends on errors. From the first frame on, they mean that the work failed.
     """
     with ExitStack() as stack:
-        watcher = work.watching.open(stack, work.pipe, work.source, work.saying)
+        watcher = work.watching.open(stack, work.pipe, work.source, work.console)
 
         def take(frame: Frame, timed: TimedFrame) -> None:
-            ending.code = FAILED
+            click.get_current_context().meta[ERROR_CODE] = FAILED  # some of the work is done
             if writer is not None:
                 writer.write(frame.pixels, timed.ticks)
 

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -89,12 +90,13 @@ class SourceOptions:
         """The part of the source to read."""
         return Cut(self.start or 0, self.end)
 
-    def open(self, address: str, keeps_alpha: bool) -> Source:
+    def open(self, address: str, keeps_alpha: bool, warn: Callable[[str], None]) -> Source:
         """Open any source, limited to the part to read.
 
         Arguments:
             address: a file, a pattern of numbered images, a camera's number, a URL, or - for standard input.
             keeps_alpha: whether frames of files keep their transparency. If not, they are put on white.
+            warn: called with a line when a live source is lost, and when it is back.
 
         Raises:
             InputError: if an option does not fit the source.
@@ -106,7 +108,7 @@ class SourceOptions:
             return self._piped()
         if is_live(address) and not Path(address).exists():
             drops, patience = self.drop != "block", PATIENCE_S if self.patience is None else self.patience
-            live = LiveSource(address, drops, self.duration, patience, _say)
+            live = LiveSource(address, drops, self.duration, patience, warn)
             if not live.has_end:
                 return self._uncut(live)
             live.close()
@@ -192,7 +194,3 @@ def source_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-def _say(line: str) -> None:
-    click.echo(f"caflow: {line}", err=True)

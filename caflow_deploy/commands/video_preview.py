@@ -36,8 +36,11 @@ class PreviewOptions:
 
 def write_preview(
     pipe: Pipeline, source: Source, output: Path, drawing: DrawingOptions, wanted: PreviewOptions, force: bool
-) -> None:
+) -> str:
     """Write the frame that is shown at the time `wanted.at` as `caflow image` would, or a sheet of all its samples.
+
+    Returns:
+        A line about the result.
 
     Raises:
         InputError: if an option does not fit, or the video has no such frame.
@@ -64,7 +67,7 @@ def write_preview(
     make_folder(output.parent)
     write_image(output, picture, alpha)
     seconds = float((frame.ticks - source.info.origin) * CLOCK)
-    click.echo(f"{source.name} at {seconds:.3f} s → {output}  {bits:.3f} bits/dim")
+    return f"{source.name} at {seconds:.3f} s → {output}  {bits:.3f} bits/dim"
 
 
 def preview_options(command: Command) -> Command:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from caflow_deploy.commands.pace import Pace
-from caflow_deploy.commands.terminal import counted
+from caflow_deploy.console import counted
 from caflow_runtime.available_memory import readable
 from caflow_runtime.video.need import VideoNeed
 

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
-from caflow_deploy.commands.pace import Saying
+from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.standard_streams import STANDARD_OUTPUT, is_pipe
-from caflow_deploy.commands.terminal import FAILED, counted, end
+from caflow_deploy.console import CommandConsole, counted
 from caflow_deploy.stops import exit_code
-from caflow_runtime.video.job import VideoDrawing
+from caflow_runtime.video.job import VideoDrawing, where_resumed
 from caflow_runtime.video.live import LiveSource
 from caflow_runtime.video.parts import holds_a_job
 
@@ -24,34 +22,39 @@ class Outcome:
     """Properties of the source that could not be kept, one line each."""
 
 
-def report(outcome: Outcome, output: Path | None, as_json: bool, saying: Saying) -> None:
-    """Report the outcome of the video. If it is incomplete, end the command with its exit code."""
+def report(outcome: Outcome, output: Path | None, console: CommandConsole) -> None:
+    """Report the outcome of the video.
+
+    Raises:
+        CommandError: if the video is incomplete.
+    """
     drawing, untypical = outcome.drawing, outcome.drawing.stream.settings.untypical
     frames = counted(drawing.frames, "frame")
-    report_frames(drawing.source.name, outcome.lost, drawing.rejected, drawing.untypical, untypical, saying)
+    report_frames(drawing.source.name, outcome.lost, drawing.rejected, drawing.untypical, untypical, console)
     if drawing.dropped:
-        saying.warn(f"{drawing.dropped} frames arrived too fast and were dropped")
+        console.warning(f"{drawing.dropped} frames arrived too fast and were dropped")
     kept = f"the typical ones of {frames}" if untypical == "drop" else frames
-    way = "; run the same command again to resume" if output and holds_a_job(output) else ""
+    way = f"; the same command {where_resumed(drawing.finished)}" if output and holds_a_job(output) else ""
     result = STANDARD_OUTPUT if is_pipe(output) else output
     where = f"; {result} contains {kept}{way}" if output else ""
     if output and drawing.frames and not drawing.written:
-        end(f"{output} was not written: all {drawing.frames} frames are untypical and were dropped", FAILED)
+        raise CommandError(f"{output} was not written: all {frames} are untypical and were dropped", FAILED)
     if drawing.ended_early is not None:
-        end(f"{drawing.ended_early}{where}", FAILED)
+        raise CommandError(f"{drawing.ended_early}{where}", FAILED)
     if output and not drawing.frames:
-        end("stopped before the first frame", exit_code(drawing.stopped) if drawing.stopped else FAILED)
+        code = exit_code(drawing.stopped) if drawing.stopped else FAILED
+        raise CommandError("stopped before the first frame, so nothing was written", code)
     if drawing.stopped and not isinstance(drawing.source, LiveSource):
-        end(f"stopped after {frames}{where}", exit_code(drawing.stopped))
+        raise CommandError(f"stopped after {frames}{where}", exit_code(drawing.stopped))
     done = f"{drawing.source.name} → {result or 'a window'}  {frames}"
-    if is_pipe(output) and not as_json:
-        saying.say(done)
-    elif not as_json:
-        click.echo(done)
+    if is_pipe(output) and not console.as_json:
+        console.message(done)
+    elif not console.as_json:
+        console.result(done)
 
 
 def report_frames(
-    source: str, lost: Sequence[str], rejected: int, untypical: int, became: str | None, saying: Saying
+    source: str, lost: Sequence[str], rejected: int, untypical: int, became: str | None, console: CommandConsole
 ) -> None:
     """Print warnings about a video.
 
@@ -63,9 +66,9 @@ def report_frames(
         became: value of --untypical.
     """
     for line in lost:
-        saying.warn(f"{source}: {line}")
+        console.warning(f"{source}: {line}")
     if rejected:
-        saying.warn(f"{rejected} frames were replaced by the enlarged input: no sample was finite")
+        console.warning(f"{rejected} frames were replaced by the enlarged input: no sample was finite")
     if untypical:
         what = {"drop": "dropped", "bicubic": "replaced by the enlarged input"}.get(became or "", "marked")
-        saying.warn(f"{untypical} frames are untypical: {what}")
+        console.warning(f"{untypical} frames are untypical: {what}")

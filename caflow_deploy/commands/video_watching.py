@@ -7,13 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from caflow_deploy.commands.output_options import open_metrics
-from caflow_deploy.commands.pace import Saying
 from caflow_deploy.commands.video_progress import FrameProgress
+from caflow_deploy.console import CommandConsole
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame
@@ -27,38 +25,39 @@ class WatchingOptions:
 
     show: bool
     metrics_port: int | None
-    as_json: bool
 
-    def open(self, stack: ExitStack, pipe: Pipeline, source: Source, saying: Saying) -> "Watcher":
+    def open(self, stack: ExitStack, pipe: Pipeline, source: Source, console: CommandConsole) -> "Watcher":
         """Serve the metrics, and open the progress bar and the window. They close with the stack."""
         metrics = open_metrics(stack, self.metrics_port, pipe, None, measures_drift=False)
-        progress = stack.enter_context(_progress_bar(self.as_json or saying.quiet))
-        lines = FrameProgress(saying.say if progress.disable else None, source.name, source.info.frames)
-        progress.add_task("frames", total=source.info.frames, status="")
+        status = TextColumn("{task.fields[status]}")
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), status, TimeRemainingColumn()
+        bar = stack.enter_context(console.progress_bar(*columns))
+        lines = FrameProgress(console.message if bar.disable else None, source.name, source.info.frames)
+        bar.add_task("frames", total=source.info.frames, status="")
         window = Screen(source.name) if self.show else None
         if window is not None:
             stack.callback(window.close)
-        return Watcher(progress, lines, self.as_json, metrics, window)
+        return Watcher(bar, lines, console, metrics, window)
 
 
 @dataclass(frozen=True)
 class Watcher:
     """Shows the frames of a video while they are drawn."""
 
-    progress: Progress
+    bar: Progress
     lines: FrameProgress
-    as_json: bool
+    console: CommandConsole
     metrics: Metrics | None
     window: Screen | None
 
     def show(self, frame: Frame, timed: TimedFrame) -> None:
         """Show a finished frame, and the frame of the source that it was made from."""
         self.lines.done(frame.number + 1)
-        (task,) = self.progress.tasks
+        (task,) = self.bar.tasks
         status = f"{task.speed or 0.0:.2f} frames/s  {frame.bits_per_dim:.3f} bits/dim"
-        self.progress.update(task.id, completed=frame.number + 1, status=status)
-        if self.as_json:
-            click.echo(json.dumps(_entry(frame, timed), allow_nan=False))
+        self.bar.update(task.id, completed=frame.number + 1, status=status)
+        if self.console.as_json:
+            self.console.result(json.dumps(_entry(frame, timed), allow_nan=False))
         if self.metrics is not None:
             self.metrics.observe_frame(frame)
         if self.window is not None and not self.window.show(frame.image):
@@ -68,18 +67,6 @@ class Watcher:
         """Count frames that a live source dropped."""
         if self.metrics is not None:
             self.metrics.observe_dropped(frames)
-
-
-def _progress_bar(hidden: bool) -> Progress:
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
 
 
 def _entry(frame: Frame, timed: TimedFrame) -> dict[str, Any]:

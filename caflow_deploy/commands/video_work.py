@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from caflow_deploy.commands.pace import Saying
 from caflow_deploy.commands.running import Running
 from caflow_deploy.commands.video_progress import line_of_video
 from caflow_deploy.commands.video_watching import WatchingOptions
+from caflow_deploy.console import CommandConsole
 from caflow_runtime.jobs.image_need import check_together
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
@@ -23,7 +23,7 @@ class VideoWork:
     streaming: StreamSettings
     running: Running
     watching: WatchingOptions
-    saying: Saying
+    console: CommandConsole
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -34,11 +34,12 @@ class VideoWork:
         final = self.streaming.size.of(info.height, info.width, scale)
         return final.height, final.width
 
-    def announce(self, encoding: Encoding | None) -> None:
-        """Report the sizes and the memory required. With --dry-run, also check the first frame.
+    def announce(self, encoding: Encoding | None, dry_run: bool) -> None:
+        """Report the sizes and the memory required. In a dry run, this is the result, and the first frame is checked.
 
         Arguments:
             encoding: encoding of the result; None if it is not encoded.
+            dry_run: whether nothing else is done.
 
         Raises:
             TooLittleMemory: if there is too little memory.
@@ -49,10 +50,11 @@ class VideoWork:
         codec = None if encoding is None or encoding.hardware else encoding.codec
         given = info.height, info.width
         need = need_of_video(self.pipe.needs, self.streaming, given, self.sides, codec, info.has_alpha)
-        self.saying.say(line_of_video(self.source.name, need, info.frames, processes))
+        report = self.console.summary if dry_run else self.console.message
+        report(line_of_video(self.source.name, need, info.frames, processes))
         check_memory(need)
         check_together([need.bytes] * processes, processes)
-        if self.saying.dry_run:
+        if dry_run:
             self._check_first_frame(encoding)
 
     def _check_first_frame(self, encoding: Encoding | None) -> None:

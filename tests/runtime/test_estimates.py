@@ -181,12 +181,15 @@ def test_a_limit_of_the_process_is_found(source: Path, tmp_path: Path) -> None:
 def test_a_dry_run_does_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     done = caflow("image", source, "-o", out, *OPTIONS, "--dry-run")
-    assert (done.returncode, done.stdout) == (0, "")
-    assert "48×32 → 192×128 in 1 tile of 10 samples" in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{source}: 48×32 → 192×128 in 1 tile of 10 samples, about ")
     (tmp_path / "broken.png").write_text("no image")
     done = caflow("image", source, tmp_path / "broken.png", "-o", out, *OPTIONS, "--dry-run")
-    assert (done.returncode, "48×32 → 192×128" in done.stderr) == (1, True)
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
     assert f"1 of 2 images failed: {tmp_path / 'broken.png'}" in done.stderr
+    done = caflow("image", source, "-o", out, *OPTIONS, "--dry-run", "--json")
+    assert (done.returncode, done.stdout) == (0, ""), "standard output is for JSON"
+    assert "48×32 → 192×128" in done.stderr
     short_of(monkeypatch, 10**6)
     assert caflow("image", source, "-o", out, *OPTIONS, "--dry-run").returncode == 1
     assert not out.exists()

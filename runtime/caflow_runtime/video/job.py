@@ -31,11 +31,11 @@ from caflow_runtime.video.parts import (
 )
 from caflow_runtime.video.recorder import Recorder
 from caflow_runtime.video.results import cut_to, write_result
+from caflow_runtime.video.segment_lengths import frames_of_segment
 from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, resized
 from caflow_runtime.video.transparency import draw_frames, without_alpha
 
 WAITING_FRAMES = 8
-SEGMENT_FRAMES = 240
 READER_ENDS_S = 20.0
 """Seconds to wait for the end of the reading thread; opening or reading a lost source takes less."""
 
@@ -43,6 +43,13 @@ TakeFrame = Callable[[Frame, TimedFrame], None]
 """Callback that receives each finished frame, and the frame of the source that it was made from."""
 ShowDropped = Callable[[int], None]
 """Callback that receives the number of frames that a live source has dropped since the last call."""
+
+
+def where_resumed(finished: int) -> str:
+    """Return where the same command continues a stopped job, of which `finished` frames are in finished segments."""
+    if not finished:
+        return "starts at the beginning, because no segment is finished"
+    return f"resumes after frame {finished}, the end of the last finished segment"
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ class VideoDrawing:
     frames: int = 0
     written: int = 0
     """Number of frames in the output, if there is one: fewer than `frames` if untypical frames were dropped."""
+    finished: int = 0
+    """Number of frames in the finished segments: a resumed job continues after them."""
     rejected: int = 0
     untypical: int = 0
     dropped: int = 0
@@ -205,10 +214,11 @@ class VideoJob:
             )
         # Frames of earlier runs count, even if this run was stopped while it skipped them.
         drawing.frames, drawing.rejected, drawing.untypical = recorder.frames, recorder.rejected, recorder.untypical
+        drawing.finished = recorder.finished
         if recorder.is_empty:
             remove_parts(self.parts)
         if failed:
-            raise self._explained(failed[0])
+            raise self._explained(failed[0], recorder)
         parts = recorder.parts
         is_whole = drawing.stopped is None and gone_wrong is None
         if parts:
@@ -228,7 +238,10 @@ class VideoJob:
         reports = {number: record.report for number, record in records.items()}
         found = [reports.get(number) for number in range(max(reports, default=-1) + 1)]
         usual = self.settings.segment_frames
-        return [EarlierSegment(usual if report is None else report.frames, report) for report in found]
+        return [
+            EarlierSegment(frames_of_segment(number, usual) if report is None else report.frames, report)
+            for number, report in enumerate(found)
+        ]
 
     def _writing(self, drawn: Lane[tuple[Frame, int]], recorder: Recorder, failed: list[BaseException]) -> None:
         """Write the frames that were drawn; runs in the writer's thread."""
@@ -246,7 +259,7 @@ class VideoJob:
             info = self.source.info if is_whole else cut_to(parts, self.source.info)
             self.lost = write_result(parts, self.output, self.source.along, info)
         except (OSError, import_av().FFmpegError) as error:
-            raise self._explained(error) from None
+            raise self._explained(error, recorder) from None
 
     def _check_whole(self, records: Mapping[int, Record]) -> None:
         """Check that the files of finished segments have not changed.
@@ -256,17 +269,17 @@ class VideoJob:
         """
         for number, record in records.items():
             if record.file is not None and not is_intact(self.parts, record.file):
-                again = "run the same command again to resume"
+                again = "run the same command again to draw it again"
                 way = again if self.source.path else f"the other segments are in {self.parts}, and can be played"
                 raise UnwritableVideo(
                     f"{self.output} cannot be written: segment {number} in {self.parts} has changed since it was "
                     f"finished: {way}"
                 )
 
-    def _explained(self, error: BaseException) -> BaseException:
-        """Return an error that says why writing failed, and where the segments are."""
+    def _explained(self, error: BaseException, recorder: Recorder) -> BaseException:
+        """Return an error that says why writing failed, where the segments are, and where the job is resumed."""
         if not isinstance(error, import_av().FFmpegError | OSError):
             return error
         done = f"; the finished part is in {self.parts}, and can be played" if (self.parts / JOB_FILE).is_file() else ""
-        way = "; run the same command again to resume" if done and self.source.path else ""
+        way = f"; the same command {where_resumed(recorder.finished)}" if done and self.source.path else ""
         return UnwritableVideo(f"{self.output} cannot be written: {error}{done}{way}")

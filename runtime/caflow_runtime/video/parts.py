@@ -36,6 +36,7 @@ from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.join import VideoPart
 from caflow_runtime.video.numbered import sha256_of_numbered
+from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
 from caflow_runtime.video.source import Source
 from caflow_runtime.whole_files import leftover_of, remove_leftovers, write_whole
 
@@ -55,6 +56,7 @@ class VideoSettings(msgspec.Struct, frozen=True):
     streaming: StreamSettings
     encoding: Encoding
     segment_frames: int
+    """Usual number of frames of a segment; the first ones are shorter (`segment_lengths`)."""
     source: str
     """`identity_of` the source."""
     cut: Cut = WHOLE
@@ -217,7 +219,9 @@ def read_records(folder: Path, settings: VideoSettings, drawn_by: DrawnBy) -> di
     records = {
         number: record
         for number, record in found.items()
-        if record is not None and record.first == number * settings.segment_frames
+        if record is not None
+        and record.first == first_frame(number, settings.segment_frames)
+        and record.report.frames <= frames_of_segment(number, settings.segment_frames)
     }
     for number, record in records.items():
         if record.drawn_by != drawn_by and not record.is_settled:

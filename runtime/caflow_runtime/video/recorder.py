@@ -1,4 +1,4 @@
-"""Writing of frames to segments of equal length, with their records, in one process."""
+"""Writing of frames to segments, with their records, in one process."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from caflow_runtime.video.parts import (
     write_record,
 )
 from caflow_runtime.video.segment_count import SegmentCount
+from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
 from caflow_runtime.video.sink import SegmentWriter
 from caflow_runtime.video.source import VideoInfo
 from caflow_runtime.whole_files import to_disk
@@ -37,6 +38,11 @@ class Recorder:
     def frames(self) -> int:
         """Number of frames of the source that `parts` covers."""
         return sum(count.frames for count in self._counts)
+
+    @property
+    def finished(self) -> int:
+        """Number of frames of the source in the segments before the first one without a record."""
+        return sum(self.records[number].report.frames for number in range(self._number))
 
     @property
     def rejected(self) -> int:
@@ -85,7 +91,7 @@ class Recorder:
                 self._writer = SegmentWriter(self._path, height, width, self.info, self.settings.encoding)
             self._writer.write(frame.pixels, ticks, frame.alpha)
         self._count.add(frame, ticks, is_dropped)
-        if self._count.frames == self.settings.segment_frames:
+        if self._count.frames == frames_of_segment(self._number, self.settings.segment_frames):
             self._finish(self._count)
 
     def close(self) -> None:
@@ -99,7 +105,7 @@ class Recorder:
             self._writer.close()
             to_disk(self._path)
             file = describe_file(self.folder, self._path.name)
-        first = number * self.settings.segment_frames
+        first = first_frame(number, self.settings.segment_frames)
         record = count.record(number, first, file, "one process", self.settings.made_of)
         write_record(self.folder, record)
         self._writer, self._count = None, None

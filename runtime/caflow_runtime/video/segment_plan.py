@@ -17,7 +17,7 @@ from caflow_runtime.image import Image
 from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.job import SEGMENT_FRAMES
+from caflow_runtime.video.segment_lengths import SEGMENT_FRAMES, frames_of_segment
 from caflow_runtime.video.source import Source, UnreadableVideo, resized
 from caflow_runtime.video.sources import open_video
 from caflow_runtime.video.transparency import without_alpha
@@ -75,7 +75,7 @@ def plan_segments(
     cut: Cut = WHOLE,
     keeps_alpha: bool = False,
 ) -> Plan:
-    """Cut a file into segments of `segment_frames` frames; the last one may be shorter.
+    """Cut a file into segments of `segment_frames` frames. The first ones and the last one may be shorter.
 
     The whole file is decoded for this. No model is needed.
 
@@ -91,7 +91,7 @@ def plan_segments(
     source, file_hash = open_video(path, cut, keeps_alpha=keeps_alpha), sha256_of(path)
     segments: list[Segment] = []
     marked = _marked(source, show)
-    while some := list(islice(marked, segment_frames)):
+    while some := list(islice(marked, frames_of_segment(len(segments), segment_frames))):
         _, scene, scene_start = some[0]
         frames = _together([frame for frame, _, _ in some])
         segments.append(Segment(len(segments), file_hash, frames, scene, scene_start, cut))

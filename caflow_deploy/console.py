@@ -1,0 +1,116 @@
+"""What a command prints: results, messages and a progress bar."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console, ConsoleOptions
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+WIDTH_IN_FILES = 160
+"""Width of tables that are not printed to a terminal, in characters."""
+CTRL_C_WIDTH = 2
+"""Characters by which terminals show Ctrl-C, behind the progress bar: ^C."""
+
+
+class CommandConsole:
+    """Printer of one command. Results go to standard output; messages and the progress bar to standard error.
+
+    On a terminal, lines are printed above the bar. Files and pipes receive exactly the given lines.
+    """
+
+    def __init__(self) -> None:
+        """Start before anything is printed."""
+        self.as_json = False
+        """Whether results are JSON objects for programs."""
+        self.shows_messages = True
+        """Whether the plan and the progress are shown."""
+        self.shows_warnings = True
+        self._stdout = sys.stdout  # the real one: while Ray runs, sys.stdout leads to standard error
+        self._stderr = _NarrowConsole(stderr=True)
+        self._bar: Progress | None = None
+
+    def result(self, line: str) -> None:
+        """Print a result to standard output."""
+        self._print(line)
+
+    def summary(self, line: str) -> None:
+        """Print a line about the results, for people: to standard output, or to standard error beside JSON."""
+        self._print(line, err=self.as_json)
+
+    def message(self, line: str) -> None:
+        """Print a line about the plan or the progress."""
+        if self.shows_messages:
+            self._print(line, err=True)
+
+    def warning(self, text: str) -> None:
+        """Print a warning."""
+        if self.shows_warnings:
+            self.error(text)
+
+    def error(self, text: str) -> None:
+        """Print an error that does not end the command."""
+        self._print(f"caflow: {text}", err=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+        """Print a table to standard output."""
+        table = Table(*map(escape, columns), box=box.SIMPLE)
+        for row in rows:
+            table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
+        Console(file=self._stdout, width=None if _is_terminal(self._stdout) else WIDTH_IN_FILES).print(table)
+
+    @contextmanager
+    def progress_bar(self, *columns: ProgressColumn) -> Iterator[Progress]:
+        """Yield a progress bar, which is erased at the end. It is disabled unless standard error is a terminal.
+
+        Arguments:
+            columns: columns of the bar; by default its name, the bar, the counts and the remaining time.
+        """
+        usual = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        is_shown = self.shows_messages and self._stderr.is_interactive and _is_terminal(sys.stderr)
+        with Progress(*(columns or usual), console=self._stderr, transient=True, disable=not is_shown) as self._bar:
+            yield self._bar
+
+    def _print(self, line: str, err: bool = False) -> None:
+        is_above_bar = self._bar is not None and self._bar.live.is_started and (err or _is_terminal(self._stdout))
+        if is_above_bar:
+            self._stderr.print(line, soft_wrap=True, markup=False, emoji=False, highlight=False)
+        else:
+            click.echo(line, None if err else self._stdout, err=err)
+
+
+class _NarrowConsole(Console):
+    """Console whose bars leave room for ^C. Otherwise ^C would begin a new row, and the wrong row would be erased."""
+
+    @property
+    def options(self) -> ConsoleOptions:
+        options = super().options
+        return options.update_width(max(1, options.max_width - CTRL_C_WIDTH - 1))
+
+
+pass_console = click.make_pass_decorator(CommandConsole, ensure=True)
+"""Decorator that passes the console of a command as its first argument."""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 image" or "2 images"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def resuming(done: int, count: int, noun: str) -> str:
+    """Return how much of a stopped job is finished, and where the same command resumes."""
+    if not done:
+        return f"no {noun} is finished; the same command starts at the beginning"
+    way = f"resumes with the other {count - done}" if done < count else "completes the job"
+    return f"{done} of {counted(count, noun)} finished; the same command {way}"
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Return whether a standard stream is a terminal. It is None if it was closed before the command started."""
+    return stream is not None and stream.isatty()

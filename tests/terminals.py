@@ -1,0 +1,116 @@
+"""A real pseudo-terminal in which tests run commands, and an emulator that shows what a person would read there."""
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyte
+from commands import environment_with
+
+WITH_TERMINAL = """
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Program that makes its standard input the terminal whose Ctrl-C it receives, and then becomes another program."""
+CTRL_C = b"\x03"
+HISTORY = 10_000
+"""Number of rows that the emulator keeps after they have left the screen."""
+
+
+class Screen(pyte.HistoryScreen):
+    """Screen that knows which rows the terminal has wrapped, so that lines can be read as they were printed.
+
+    A wrapped row has one more cell than the screen has columns.
+    """
+
+    def draw(self, data: str) -> None:
+        for character in data:
+            if self.cursor.x == self.columns:
+                self.buffer[self.cursor.y][self.columns] = self.cursor.attrs
+            super().draw(character)
+
+    @property
+    def text(self) -> list[str]:
+        """Lines of the history and the screen, without empty lines at the end."""
+        rows = [*self.history.top, *(self.buffer[y] for y in range(self.lines))]
+        lines, line = list[str](), ""
+        for row in rows:
+            part = "".join(row[x].data for x in range(self.columns))
+            is_wrapped = self.columns in row
+            line += part if is_wrapped else part.rstrip()
+            if not is_wrapped:
+                lines.append(line)
+                line = ""
+        while lines and not lines[-1]:
+            lines.pop()
+        return lines
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A command that has run in a terminal."""
+
+    returncode: int
+    lines: list[str]
+    """Lines that can be read on the screen and in its history after the command has ended."""
+
+
+def in_a_terminal(
+    line: Iterable[object],
+    columns: int = 80,
+    ctrl_c_after: str | None = None,
+    stdout: IO[Any] | None = None,
+    folder: Path | None = None,
+) -> Shown:
+    """Run a command line in a terminal to its end.
+
+    Arguments:
+        ctrl_c_after: text; Ctrl-C is pressed as soon as it can be read.
+        stdout: file that standard output is redirected to; None for the terminal.
+        folder: working directory.
+    """
+    terminal, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = environment_with(TERM="xterm-256color", COLUMNS="", LINES="", NO_COLOR="", FORCE_COLOR="")
+    started = [sys.executable, "-c", WITH_TERMINAL, *map(str, line)]
+    screen = Screen(columns, 24, HISTORY)
+    stream = pyte.ByteStream(screen)
+    with subprocess.Popen(
+        started,
+        stdin=inside,
+        stdout=stdout or inside,
+        stderr=inside,
+        start_new_session=True,
+        env=environment,
+        cwd=folder,
+    ) as process:
+        os.close(inside)
+        try:
+            while output := _read(terminal):
+                stream.feed(output)
+                if ctrl_c_after is not None and any(ctrl_c_after in one for one in screen.text):
+                    os.write(terminal, CTRL_C)
+                    ctrl_c_after = None
+            process.wait()
+        finally:
+            process.kill()
+            os.close(terminal)
+    return Shown(process.returncode, screen.text)
+
+
+def _read(terminal: int) -> bytes:
+    """Return the next output; nothing once no process has the terminal open."""
+    try:
+        return os.read(terminal, 2**16)
+    except OSError:
+        return b""

@@ -1,0 +1,158 @@
+"""What a person reads on a terminal: every line once and unbroken, above the progress bar, which leaves nothing behind.
+
+The same command prints the same lines into pipes, so those are what each test expects.
+"""
+
+import re
+import shutil
+import struct
+import subprocess
+import zlib
+from pathlib import Path
+
+import pytest
+from clips import ffmpeg
+from commands import Done, caflow, command, in_a_process, messages
+from filter_data import data as pairs
+from pages import ROOT
+from terminals import Shown, in_a_terminal
+from tiny import photograph
+
+from caflow_runtime.jobs.pairs import list_pairs
+from caflow_runtime.pictures.image_files import write_image
+
+__all__ = ["pairs"]  # a fixture
+
+WIDTHS = pytest.mark.parametrize("columns", [80, 120, 220])
+PLAN = re.compile(r".* (tile|tiles) .* of memory")
+RESULT = re.compile(r"(\S+) → (\S+)  .*sample typicality \d\.\d{3}")
+
+
+@pytest.fixture(scope="module")
+def bundle(calibrated: Path) -> Path:
+    return calibrated
+
+
+@pytest.fixture
+def folder(photographs: Path, tmp_path: Path) -> Path:
+    """Three images: one that is damaged, one with malformed EXIF, and one whose name is longer than any row."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    picture = photograph(photographs, 0, 9, 12)
+    write_image(folder / f"{'long-' * 40}name.png", picture)
+    (folder / "damaged.png").write_text("no image")
+    write_image(folder / "exif.png", picture)
+    contents, chunk = (folder / "exif.png").read_bytes(), b"eXIfnone"
+    chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (folder / "exif.png").write_bytes(contents[:33] + chunk + contents[33:])
+    return folder
+
+
+def of_bundle(bundle: Path, samples: int = 2) -> list[object]:
+    return ["--bundle", bundle, "-n", samples, "--threads", 1]
+
+
+def shows(shown: Shown, piped: Done | subprocess.CompletedProcess[str]) -> None:
+    """Check that a terminal shows exactly the lines that the same command has printed into pipes, and the plan."""
+    assert shown.returncode == piped.returncode
+    plans = [line for line in shown.lines if PLAN.fullmatch(line)]
+    assert len(plans) == len([line for line in piped.stderr.splitlines() if PLAN.fullmatch(line)])
+    others = [line for line in shown.lines if line not in plans]
+    assert sorted(others) == sorted([*piped.stdout.splitlines(), *messages(piped.stderr)])
+
+
+@WIDTHS
+def test_a_folder_with_a_damaged_image(bundle: Path, folder: Path, tmp_path: Path, columns: int) -> None:
+    """There are results, a failure, warnings about one image, and a warning and an error about all of them."""
+    line = command("image", folder, "-o", tmp_path / "out", "--min-typicality", 0.9, "--redraws", 0, "--force")
+    line += map(str, of_bundle(bundle))
+    shown, piped = in_a_terminal(line, columns), in_a_process(line)
+    assert (piped.returncode, len(piped.stdout.splitlines()), len(messages(piped.stderr))) == (1, 2, 5), piped.stderr
+    shows(shown, piped)
+
+
+@WIDTHS
+@pytest.mark.full
+def test_the_first_example(tmp_path: Path, columns: int) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    line = command("image", "docs/images/chelsea.png", "-o", "enlarged", "--sheet")
+    shown = in_a_terminal(line, columns, folder=tmp_path)
+    assert shown.returncode == 0
+    plan, result = shown.lines
+    assert PLAN.fullmatch(plan)
+    assert RESULT.fullmatch(result)
+
+
+@WIDTHS
+def test_a_stop(bundle: Path, photographs: Path, tmp_path: Path, columns: int) -> None:
+    """There are so many samples that the command cannot be finished before a busy machine delivers the signal."""
+    count, given = 40, tmp_path / "many"
+    given.mkdir()
+    for k in range(count):
+        write_image(given / f"{k:02}.png", photograph(photographs, 0, 9, 12))
+    line = command("image", given, "-o", tmp_path / "out", *of_bundle(bundle, samples=300))
+    shown = in_a_terminal(line, columns, ctrl_c_after="00.png → ")
+    assert shown.returncode == 130
+    plan, *results, last = shown.lines
+    assert PLAN.fullmatch(plan)
+    found = [RESULT.fullmatch(result) for result in results]
+    assert [one and Path(one[1]).name for one in found] == [f"{k:02}.png" for k in range(len(results))]
+    finished = len(results)
+    assert last == (
+        f"caflow: stopped: {finished} of {count} images finished; the same command resumes with the other "
+        f"{count - finished}"
+    )
+
+
+@WIDTHS
+def test_pairs_of_which_one_cannot_be_judged(bundle: Path, pairs: Path, tmp_path: Path, columns: int) -> None:
+    lines = [f"{pair.target},{pair.condition}" for pair in list_pairs(pairs)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["target,condition", *lines, f"{tmp_path / 'missing.png'},x.png"]))
+    line = ["filter", tmp_path / "pairs.csv", "-o", tmp_path / "out", "--bundle", bundle, "--threads", 1, "--force"]
+    shown = in_a_terminal(command(*line, "--json"), columns)
+    shows(shown, caflow(*line, "--json"))
+
+
+@WIDTHS
+def test_a_video(clips: Path, bundle: Path, tmp_path: Path, columns: int) -> None:
+    line = ["video", clips / "cut.mp4", "-o", tmp_path / "out.mp4", *of_bundle(bundle), "--force"]
+    shown = in_a_terminal(command(*line), columns)
+    shows(shown, caflow(*line))
+
+
+@WIDTHS
+def test_a_video_that_is_stopped(bundle: Path, tmp_path: Path, columns: int) -> None:
+    """The bar fills its row on a terminal of 80 columns, where ^C must not begin a new one."""
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=128x96:r=30", "-frames:v", 600, "-c:v", "libx264", tmp_path / "in.mp4")
+    line = ["video", tmp_path / "in.mp4", "-o", tmp_path / "out.mp4", *of_bundle(bundle, samples=1)]
+    shown = in_a_terminal(command(*line), columns, ctrl_c_after="frames/s")
+    assert shown.returncode == 130
+    plan, last = shown.lines
+    assert PLAN.fullmatch(plan)
+    assert last.startswith("caflow: stopped after ")
+
+
+def test_photographs_that_cannot_be_learned_from(uncalibrated: Path, photographs: Path, tmp_path: Path) -> None:
+    """The warnings about them are printed while the bar is shown."""
+    shutil.copytree(uncalibrated, tmp_path / "model.caflow")
+    (tmp_path / "photographs").mkdir()
+    for k, side in enumerate((64, 64, 8)):
+        write_image(tmp_path / "photographs" / f"{k}.png", photograph(photographs, k, side, side))
+    (tmp_path / "photographs" / "damaged.png").write_text("no image")
+    line = ["calibrate", tmp_path / "model.caflow", "--data", tmp_path / "photographs", "--sides", 16, "--force"]
+    line += ["--temperatures", 0.8, "--threads", 1]
+    shown = in_a_terminal(command(*line), 160)
+    piped = caflow(*line)
+    assert len([text for text in messages(piped.stderr) if "skipped: " in text]) == 2
+    rows = [text.rstrip() for text in piped.stdout.splitlines()]
+    shows(shown, Done(piped.returncode, "\n".join(rows), piped.stderr))
+
+
+def test_results_in_a_file_are_exact(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    """While standard error is a terminal with a bar, standard output gets the same bytes as without a terminal."""
+    line = ["image", folder, "-o", tmp_path / "out", *of_bundle(bundle), "--force", "--json"]
+    with (tmp_path / "results.txt").open("wb") as file:
+        shown = in_a_terminal(command(*line), stdout=file)
+    piped = caflow(*line)
+    assert (tmp_path / "results.txt").read_text() == piped.stdout
+    shows(shown, Done(piped.returncode, "", piped.stderr))
