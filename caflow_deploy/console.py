@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from caflow_deploy.stops import deferring_stops
+
 WIDTH_IN_FILES = 160
 """Width of tables that are not printed to a terminal, in characters."""
 CTRL_C_WIDTH = 2
@@ -74,13 +76,22 @@ class CommandConsole:
         """
         usual = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         is_shown = self.shows_messages and self._stderr.is_interactive and _is_terminal(sys.stderr)
-        with Progress(*(columns or usual), console=self._stderr, transient=True, disable=not is_shown) as self._bar:
+        self._bar = Progress(*(columns or usual), console=self._stderr, transient=True, disable=not is_shown)
+        if not is_shown:
             yield self._bar
+            return
+        self._bar.start()
+        try:
+            yield self._bar
+        finally:
+            with deferring_stops():  # otherwise the bar might stay
+                self._bar.stop()
 
     def _print(self, line: str, err: bool = False) -> None:
         is_above_bar = self._bar is not None and self._bar.live.is_started and (err or _is_terminal(self._stdout))
         if is_above_bar:
-            self._stderr.print(line, soft_wrap=True, markup=False, emoji=False, highlight=False)
+            with deferring_stops():  # otherwise the line might be lost, or printed twice
+                self._stderr.print(line, soft_wrap=True, markup=False, emoji=False, highlight=False)
         else:
             click.echo(line, None if err else self._stdout, err=err)
 

@@ -115,6 +115,10 @@ def test_values_of_other_kinds_are_refused(tmp_path: Path, picture: NDArray[np.u
     (tmp_path / "still.gif").write_bytes(b"GIF89a")
     with pytest.raises(UnreadableImage, match="enlarge it with caflow video"):
         read_image(tmp_path / "still.gif")
+    with (tmp_path / "phone.MOV").open("wb") as file:
+        file.truncate(2**40)  # more than an image may have
+    with pytest.raises(UnreadableImage, match=r"phone\.MOV: .* the file is a video; enlarge it with caflow video"):
+        read_image(tmp_path / "phone.MOV")
     (tmp_path / "a.heic").touch()
     with pytest.raises(UnreadableImage, match="HEIC the extra heic"):
         read_image(tmp_path / "a.heic")

@@ -140,7 +140,8 @@ def test_a_full_disk_is_named_with_what_to_do(few: Path, tmp_path: Path, monkeyp
     assert done.returncode == 1
     first = out / "held-out.txt"
     assert done.stderr.splitlines()[-1] == (
-        f"caflow-train: {first}: No space left on device: free space, then run the same command again to resume"
+        f"caflow-train: {first}: No space left on device: free space, then run the same command again; no "
+        "checkpoint was written, so the same command starts at the beginning"
     )
     assert not [path for path in out.iterdir() if path.suffix in (".partial", ".png", ".pt")]
     assert caflow_train(recipe, "--data", few, "--out", out).returncode == 0
@@ -151,7 +152,8 @@ def test_a_path_through_a_file_is_one_line(few: Path, tmp_path: Path) -> None:
     done = caflow_train(recipe, "--data", few, "--out", recipe / "run")
     assert done.returncode == 1
     assert done.stderr == (
-        f"caflow-train: {recipe / 'run'}: Not a directory: correct this, then run the same command again to resume\n"
+        f"caflow-train: {recipe / 'run'}: Not a directory: correct this, then run the same command again; no "
+        "checkpoint was written, so the same command starts at the beginning\n"
     )
 
 

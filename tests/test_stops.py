@@ -6,18 +6,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner
-from commands import caflow, caflow_train, command, started
+from commands import caflow, command, started
 from many import workers_of
 
 from caflow_deploy.commands import doctor
 from caflow_deploy.stops import deferring_stops
 from caflow_training.cli import StoppableCommand
-from caflow_training.progress import LOG
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -95,33 +93,6 @@ def test_an_export_that_is_stopped_leaves_no_half_of_a_bundle(
         _, errors = process.communicate()
     assert (process.returncode, errors) == (code, "caflow-export: cancelled: no bundle was written\n")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
-def test_training_that_was_stopped_says_how_to_resume(
-    number: signal.Signals, code: int, photographs: Path, tmp_path: Path
-) -> None:
-    training = command("tiny", "--data", photographs, "--out", tmp_path, package="caflow_training")
-    with started(training) as process:
-        while not (tmp_path / LOG).exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, errors = process.communicate()
-    assert process.returncode == code
-    assert errors.splitlines()[-1] == "caflow-train: interrupted: run the same command again to resume"
-
-
-def test_training_that_is_stopped_while_it_loads_is_no_abort(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Interrupted(ModuleType):
-        def __getattr__(self, name: str) -> NoReturn:
-            raise KeyboardInterrupt
-
-    monkeypatch.setitem(sys.modules, "caflow_training.trainer", Interrupted("caflow_training.trainer"))
-    done = caflow_train("tiny", "--data", photographs, "--out", tmp_path / "run")
-    assert (done.returncode, done.stderr) == (130, "caflow-train: stopped\n")
 
 
 @pytest.mark.parametrize(("processes", "is_handled"), [("1", True), ("2", False)])

@@ -39,7 +39,8 @@ def command(console: CommandConsole, arguments: tuple[str, ...]) -> None:
     Use one of these commands with --workers or --ray instead. IN are images, or one list of pairs, or one video. The
     options are those of the command that is called.
     """
-    given = ANY_OPTION.make_context("caflow batch", list(arguments)).params
+    with ANY_OPTION.make_context("caflow batch", list(arguments)) as parsed:
+        given = parsed.params
     replaced = command_for(given["inputs"])
     name = f"caflow {replaced.name}"
     workers = [] if given["workers"] or given["ray"] else ["--workers", str(workers_here(given["backend"]))]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
+from caflow_deploy.console import CommandConsole
 from caflow_deploy.stops import ending_when_stopped, exit_code
 from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.bundle.file_names import MANIFEST
@@ -146,7 +146,7 @@ def main(
     wrong use; 3 the bundle is complete, but its engines were not built because this machine has no GPU; 130 stopped
     by Ctrl-C; 143 stopped by SIGTERM.
     """
-    console = Console(stderr=True)
+    console = CommandConsole()
     is_bundle = (checkpoint / MANIFEST).is_file()
     if trt and precision and precision != trt:
         end(
@@ -231,7 +231,7 @@ def _why_not(flavor: Any, compute_capabilities: tuple[str, ...]) -> "NeedsGpu | 
 
 
 def _export(
-    checkpoint: Path, output: Path | None, precision: str, data: Path | None, force: bool, console: Console
+    checkpoint: Path, output: Path | None, precision: str, data: Path | None, force: bool, console: CommandConsole
 ) -> Path:
     try:
         from caflow_export.export import ExportError, export
@@ -249,7 +249,7 @@ def _export(
                 precision,  # type: ignore[arg-type]
                 force,
                 processes=min(2, os.cpu_count() or 1),
-                say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+                say=console.message,
                 show=show,
                 photographs=data,
             )
@@ -262,8 +262,8 @@ def _export(
     except KeyboardInterrupt as stop:
         end("cancelled: no bundle was written", code=exit_code(stop))
     listed_nodes = ", ".join(f"{count} {name}" for name, count in report.on_cpu.most_common()) or "none"
-    console.print(f"nodes that ONNX Runtime's CUDA provider runs on the CPU: {listed_nodes}", highlight=False)
-    click.echo(
+    console.message(f"nodes that ONNX Runtime's CUDA provider runs on the CPU: {listed_nodes}")
+    console.result(
         f"{report.path}  {report.bytes / 2**20:.1f} MiB, {report.share_of_parameters:.2f} × the size of the parameters"
     )
     return report.path
@@ -275,7 +275,7 @@ def _build(
     compute_capabilities: tuple[str, ...],
     max_rows: int,
     max_size: tuple[int, int],
-    console: Console,
+    console: CommandConsole,
 ) -> None:
     try:
         from caflow_export.measure import VerificationFailed
@@ -291,7 +291,7 @@ def _build(
                 max_rows,
                 max_size,
                 show,
-                say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+                say=console.message,
             )
     except (BundleError, OSError) as error:
         end(str(error))
@@ -305,7 +305,7 @@ def _build(
         end("cancelled: unfinished engines were not written", code=exit_code(stop))
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.iterdir())
-        click.echo(f"{folder}  {size / 2**20:.1f} MiB")
+        console.result(f"{folder}  {size / 2**20:.1f} MiB")
 
 
 def _serve(bundle: Path, repository: Path, force: bool) -> None:
@@ -321,12 +321,11 @@ def _serve(bundle: Path, repository: Path, force: bool) -> None:
 
 
 @contextmanager
-def _progress(console: Console, what: str) -> Iterator[Callable[[str, int, int], None]]:
+def _progress(console: CommandConsole, what: str) -> Iterator[Callable[[str, int, int], None]]:
     text = TextColumn(f"{what} {{task.description:14}}", markup=False)  # names of phases may contain brackets
-    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("")
-        yield lambda one, done, count: progress.update(task, description=one, completed=done, total=count)
+    with console.progress_bar(text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
+        task = bar.add_task("")
+        yield lambda one, done, count: bar.update(task, description=one, completed=done, total=count)
 
 
 def end(message: str, code: int = WRONG_USE) -> NoReturn:

@@ -20,6 +20,8 @@ SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 READ_ONLY = {".avif", ".heic", ".heif"}
 """Suffixes of files that `pictures/heif.py` reads if the required packages are installed."""
 READABLE = SUFFIXES | READ_ONLY
+VIDEO_SUFFIXES = {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
+"""Suffixes of videos, which are refused where images are expected."""
 MAX_PIXELS = 2**28
 """Default maximum number of pixels that an image file may claim: 268 megapixels. Reading requires 6 to 40 bytes per
 pixel."""

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
+from caflow_deploy.console import CommandConsole
 from caflow_deploy.stops import ending_when_stopped, exit_code
 from caflow_runtime.bundle.builtin import find_bundle, names
 from caflow_runtime.errors import NO_SPACE
@@ -25,12 +26,10 @@ class StoppableCommand(click.Command):
             return super().invoke(ctx)
 
 
-class TrainedPath(click.ParamType[Path]):
+class TrainedPath(click.Path):
     """Path of a trained model: a checkpoint, a bundle, or the name of a built-in model."""
 
-    name = "path"
-
-    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path, or fail if there is none."""
         path = find_bundle(value)
         if not path.exists():
@@ -83,7 +82,8 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
     model in stages: x4-mean, x4-likelihood, x4-samples and, for degraded inputs, x4-real for ×4; x2-mean and
     x2-likelihood for ×2. Run them in this order, each with the checkpoint of the previous stage as --start.
 
-    After a stop, run the same command again to resume. The exit code is 0 after success, 1 if training cannot
+    A run that is stopped by Ctrl-C or SIGTERM finishes its step and saves a checkpoint, from which the same command
+    resumes; under torchrun, it resumes from the last checkpoint. The exit code is 0 after success, 1 if training cannot
     continue, for example because the loss is not finite or the disk is full, 2 after wrong use, 130 after Ctrl-C, and
     143 after SIGTERM.
 
@@ -96,7 +96,7 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
         from caflow_training.perceptual import FeatureError
         from caflow_training.photographs import DataError
         from caflow_training.recipe import load_recipe
-        from caflow_training.resuming import ResumeError
+        from caflow_training.resuming import ResumeError, next_run
         from caflow_training.start import StartError
         from caflow_training.trainer import TrainingStopped, train
     except ModuleNotFoundError as error:
@@ -106,7 +106,7 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
         loaded = load_recipe(recipe)
         if vgg16 is not None and not loaded.training.feature_weight:
             raise ConfigError(f"--vgg16: no effect on {recipe}, whose feature_weight is 0; remove --vgg16")
-        path = train(loaded, data, out, lambda line: click.echo(line, err=True), start, vgg16)
+        path = train(loaded, data, out, CommandConsole().message, start, vgg16)
     except (CheckpointError, ConfigError, DataError, FeatureError, MissingPackage, ResumeError, StartError) as error:
         print(f"caflow-train: {error}", file=sys.stderr)
         _end(2)
@@ -116,10 +116,10 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
     except OSError as error:
         reason = f"{error.filename or out}: {error.strerror or error}"
         remedy = "free space" if error.errno in NO_SPACE else "correct this"
-        print(f"caflow-train: {reason}: {remedy}, then run the same command again to resume", file=sys.stderr)
+        print(f"caflow-train: {reason}: {remedy}, then run the same command again; {next_run(out)}", file=sys.stderr)
         _end(1)
     except KeyboardInterrupt as stop:
-        print("caflow-train: interrupted: run the same command again to resume", file=sys.stderr)
+        print(f"caflow-train: stopped: {next_run(out)}", file=sys.stderr)
         _end(exit_code(stop))
     click.echo(path)
     _end(0)

@@ -5,21 +5,24 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+from rich.progress import Progress as ProgressBar
 
+from caflow_deploy.console import CommandConsole
 from caflow_runtime.whole_files import write_whole
 from caflow_training.validation import Validation
 
 SPEED_SMOOTHING = 0.95
 LOG = "log.jsonl"
+SHEET = "sheet"
+"""Key of log lines about validations: name of the sample sheet."""
 
 
 class Progress:
@@ -28,27 +31,15 @@ class Progress:
     If the loss contains the likelihood, the bar shows −log p(W | Y) in bits per dimension instead of the loss.
     """
 
-    def __init__(self, steps: int, first_step: int, images_per_step: int, shows: bool) -> None:
-        self._images_per_step = images_per_step
+    def __init__(self, console: CommandConsole, bar: ProgressBar, images_per_step: int) -> None:
+        """Start before the first step.
+
+        Arguments:
+            bar: bar with one task, which counts the steps.
+        """
+        self._console, self._bar, self._images_per_step = console, bar, images_per_step
         self._last = time.perf_counter()
         self._seconds_per_step: float | None = None
-        self._console = Console(stderr=True, quiet=not shows)
-        self._bar = RichProgress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[value]}  {task.fields[speed]} images/s"),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
-        self._task = self._bar.add_task("", total=steps, completed=first_step, value="–", speed="–")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._bar.stop()
 
     def step(self, done: int, terms: Mapping[str, float]) -> None:
         """Update the bar after a step.
@@ -63,13 +54,32 @@ class Progress:
         self._seconds_per_step = SPEED_SMOOTHING * before + (1 - SPEED_SMOOTHING) * taken
         speed = self._images_per_step / self._seconds_per_step
         value = f"{_bits(terms['conditional']):.3f} bits/dim" if "conditional" in terms else f"loss {terms['loss']:.4f}"
-        self._bar.update(self._task, completed=done, value=value, speed=f"{speed:.1f}")
+        self._bar.update(self._bar.task_ids[0], completed=done, value=value, speed=f"{speed:.1f}")
 
     def validation(self, step: int, result: Validation, flow_is_trained: bool) -> None:
         """Print the result of a validation above the bar. The likelihood of an untrained flow is omitted."""
         self._last = time.perf_counter()
         likelihood = f"{result.bits_per_dim:.4f} bits/dim, " if flow_is_trained else ""
-        self._console.print(f"step {step}: held-out {likelihood}τ = 0 {result.still_psnr:.2f} dB")
+        self._console.message(f"step {step}: held-out {likelihood}τ = 0 {result.still_psnr:.2f} dB")
+
+
+@contextmanager
+def progress_of(steps: int, first_step: int, images_per_step: int, shows: bool) -> Iterator[Progress]:
+    """Yield the progress of a run.
+
+    Arguments:
+        steps: number of all steps.
+        first_step: number of the steps that were finished earlier.
+        shows: whether this process shows it.
+    """
+    console = CommandConsole()
+    console.shows_messages = shows
+    speed = TextColumn("{task.fields[value]}  {task.fields[speed]} images/s")
+    with console.progress_bar(
+        TextColumn("training"), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn()
+    ) as bar:
+        bar.add_task("", total=steps, completed=first_step, value="–", speed="–")
+        yield Progress(console, bar, images_per_step)
 
 
 class TrainingLog:
@@ -85,7 +95,7 @@ class TrainingLog:
         self._tensorboard: Any = None
         if not writes:
             return
-        _keep_lines_before(self._path, first_step)
+        write_whole(self._path, b"".join(line + b"\n" for line in _lines_before(self._path, first_step)))
         self._file = self._path.open("a")
         if importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
@@ -111,7 +121,7 @@ class TrainingLog:
     def validation(self, step: int, result: Validation, sheet: Path) -> None:
         """Log the result of a validation after `step` steps."""
         held_out = {f"held_out_{key}": value for key, value in asdict(result).items()}
-        self._write(step - 1, held_out, {"sheet": sheet.name})
+        self._write(step - 1, held_out, {SHEET: sheet.name})
 
     def sync(self) -> None:
         """Flush all lines to the disk. Call this before a checkpoint is saved, so that no line of its steps is lost."""
@@ -127,16 +137,21 @@ class TrainingLog:
                 self._tensorboard.add_scalar(name, value, step)
 
 
-def _keep_lines_before(path: Path, step: int) -> None:
-    if not path.exists():
-        return
+def lacks_validation(path: Path, step: int) -> bool:
+    """Return whether the log at `path` has a line about the last step before `step`, but none about its validation."""
+    lines = _lines_before(path, step)
+    return bool(lines) and SHEET not in json.loads(lines[-1])
+
+
+def _lines_before(path: Path, step: int) -> list[bytes]:
+    """Return the lines of a log about the steps before `step`. A missing log has none."""
     kept = []
-    for line in path.read_bytes().splitlines():
+    for line in path.read_bytes().splitlines() if path.exists() else ():
         logged = _step_of(line)
         # A line without a step is incomplete: the run was killed, or the machine stopped, while writing.
         if logged is not None and logged < step:
             kept.append(line)
-    write_whole(path, b"".join(line + b"\n" for line in kept))
+    return kept
 
 
 def _step_of(line: bytes) -> int | None:

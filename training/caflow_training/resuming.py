@@ -56,6 +56,16 @@ def read_resumable(path: Path, recipe: Recipe, digest: int) -> dict[str, Any]:
     return contents
 
 
+def next_run(out: Path) -> str:
+    """Return what an output folder keeps of a stopped run, and where the same command begins."""
+    path = out / checkpoint.LAST_CHECKPOINT
+    try:
+        step = (checkpoint.read(path).get("training") or {})["step"]
+    except (checkpoint.CheckpointError, LookupError):
+        return "no checkpoint was written, so the same command starts at the beginning"
+    return f"the checkpoint of step {step} is kept, and the same command resumes from there"
+
+
 def _stored_recipe(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Return the recipe in the checkpoint at `path` as `plain` does.
 

@@ -6,14 +6,15 @@ and resumed gives bit for bit the same result as a run without interruption.
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from caflow_deploy.stops import deferring_stops
 from caflow_runtime.folder_lock import folder_lock
 from caflow_runtime.whole_files import remove_leftovers, write_whole
 from caflow_training import checkpoint
@@ -24,7 +25,7 @@ from caflow_training.objective import AveragedWeights, Objective, initialize_fro
 from caflow_training.perceptual import PerceptualDistance
 from caflow_training.photographs import DataError, searched_folder
 from caflow_training.processes import Processes, join_processes
-from caflow_training.progress import LOG, Progress, TrainingLog
+from caflow_training.progress import LOG, Progress, TrainingLog, lacks_validation, progress_of
 from caflow_training.recipe import Recipe
 from caflow_training.resuming import ResumeError, plain, read_resumable
 from caflow_training.start import FLOW_IS_TRAINED, start_from
@@ -63,6 +64,7 @@ def train(
     Raises:
         CheckpointError, DataError, FeatureError, MissingPackage, ResumeError, StartError, TrainingStopped
         OSError: if a file cannot be read or written.
+        KeyboardInterrupt: if it is interrupted. A single process then saves a checkpoint of the steps that it finished.
     """
     _check_output(out, searched_folder(data, recipe.model.task))
     recipe.degradations.check_packages()
@@ -79,7 +81,7 @@ def train(
         photographs = find_training_data(recipe, data, processes, say)
         run = _Run(recipe, out, processes, photographs, say)
         run.start_or_resume(start)
-        run.train(stack, perceptual)
+        run.train(perceptual)
         # Wait until process 0 has saved: if it is lost before, torchrun cannot restart processes that have ended.
         processes.wait_for_all()
     return out / LAST_CHECKPOINT
@@ -185,27 +187,51 @@ class _Run:
         self.flow_is_trained = training.get(FLOW_IS_TRAINED, True)
         self.step = training["step"]
 
-    def train(self, stack: ExitStack, perceptual: PerceptualDistance | None) -> None:
-        """Run all remaining steps, with validations and checkpoints."""
-        if self.is_complete:
+    def train(self, perceptual: PerceptualDistance | None) -> None:
+        """Run all remaining steps, with validations and checkpoints. If it is interrupted, save a checkpoint."""
+        config, processes, first = self.config, self.processes, self.step
+        was_interrupted = self._is_validation_due and processes.leads and lacks_validation(self.out / LOG, first)
+        if self.is_complete and not was_interrupted:
             return
-        config, processes = self.config, self.processes
+        rows, threads = processes.rows(config.batch), _threads(processes.device)
         objective = self._wrapped_objective(perceptual)
-        log = stack.enter_context(TrainingLog(self.out, self.step, writes=self.processes.leads))
-        progress = stack.enter_context(Progress(config.steps, self.step, config.batch, shows=self.processes.leads))
-        batches = self.data.training.batches(self.step, processes.rows(config.batch), _threads(processes.device))
-        stack.callback(batches.close)
-        while self.step < config.steps:
-            terms, gradient_norm = self._step(objective, next(batches))
-            log.step(self.step, terms, gradient_norm, learning_rate(self.step, config))
-            self.step += 1
+        with (
+            TrainingLog(self.out, first, writes=processes.leads) as log,
+            progress_of(config.steps, first, config.batch, shows=processes.leads) as progress,
+            closing(self.data.training.batches(first, rows, threads)) as batches,
+        ):
+            try:
+                if was_interrupted:
+                    self._validate(log, progress)
+                self._train(objective, batches, log, progress)
+            except KeyboardInterrupt:
+                # One of several processes may be interrupted in the middle of a step.
+                if processes.count == 1 and self.step > first:
+                    log.sync()
+                    self._save()
+                raise
+
+    def _train(
+        self, objective: torch.nn.Module, batches: Iterator[Batch], log: TrainingLog, progress: Progress
+    ) -> None:
+        while not self.is_complete:
+            batch = next(batches)
+            # torchrun sends SIGTERM to processes that wait for a lost one, which must end at once.
+            with deferring_stops() if self.processes.count == 1 else nullcontext():
+                terms, gradient_norm = self._step(objective, batch)
+                log.step(self.step, terms, gradient_norm, learning_rate(self.step, self.config))
+                self.step += 1
             progress.step(self.step, terms)
-            finished = self.step == config.steps
-            if (self.step % config.epoch_steps == 0 or finished) and self.processes.leads:
+            if self._is_validation_due and self.processes.leads:
                 self._validate(log, progress)
-            if (self.step % config.checkpoint_steps == 0 or finished) and self.processes.leads:
+            if (self.step % self.config.checkpoint_steps == 0 or self.is_complete) and self.processes.leads:
                 log.sync()
                 self._save()
+
+    @property
+    def _is_validation_due(self) -> bool:
+        """Whether the model is to be validated after the current number of steps."""
+        return self.step % self.config.epoch_steps == 0 or self.is_complete
 
     def _step(self, objective: torch.nn.Module, batch: Batch) -> tuple[dict[str, float], float]:
         """Update the weights once.

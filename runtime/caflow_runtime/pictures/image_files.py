@@ -24,6 +24,7 @@ from caflow_runtime.image_formats import (
     MAX_PIXELS,
     READ_ONLY,
     SUFFIXES,
+    VIDEO_SUFFIXES,
     claimed_size,
     is_cut_off,
 )
@@ -90,6 +91,8 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """
     check_integer("max_pixels", max_pixels, 1)
     path = Path(path)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise UnreadableImage(path, "expected an image, the file is a video; enlarge it with caflow video")
     contents = _contents(path, MOST_BYTES_PER_PIXEL * max_pixels + MOST_OTHER_BYTES)
     is_heif = heif.is_heif(contents)
     width, height = (heif.claimed_size if is_heif else claimed_size)(contents) or (0, 0)

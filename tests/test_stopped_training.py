@@ -1,0 +1,142 @@
+"""Training that is stopped: what it keeps, what it says, and that a resumed run equals one without a stop."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+import pytest
+from commands import caflow_train, command, started
+from terminals import in_a_terminal
+from test_trainer import assert_same_checkpoint, log_of, short_recipe, write_recipe
+
+from caflow_training import checkpoint, trainer
+from caflow_training.crops import Crops
+from caflow_training.objective import AveragedWeights
+from caflow_training.progress import LOG
+
+
+@pytest.fixture(scope="module")
+def whole(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output folder of a run without a stop: 14 steps, checkpoints after 4, 8, 12, validations after 6, 12 and 14."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    trainer.train(short_recipe(), photographs, out)
+    return out
+
+
+@pytest.fixture(autouse=True)
+def heeding_ctrl_c() -> Iterator[None]:
+    """Let SIGINT interrupt this process even if the tests run in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def then_stop(function: Callable[..., Any], call: int, number: signal.Signals) -> Callable[..., Any]:
+    """Return the function, which sends this process a signal after its `call`-th call, counted from 1."""
+    calls = 0
+
+    def calling(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        result = function(*arguments, **options)
+        if calls == call:
+            os.kill(os.getpid(), number)
+        return result
+
+    return calling
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "call", "number", "saved"),
+    [
+        (AveragedWeights, "update", 2, signal.SIGINT, 2),  # in a step, after its weights have changed
+        (AveragedWeights, "update", 9, signal.SIGTERM, 9),
+        (trainer, "validate", 1, signal.SIGINT, 6),
+        (trainer, "validate", 3, signal.SIGTERM, 14),  # the last one
+        (Crops, "batch", 1, signal.SIGINT, None),  # of the validation, before the first step
+    ],
+    ids=[
+        "before the first checkpoint",
+        "between checkpoints",
+        "validation",
+        "last validation",
+        "before the first step",
+    ],
+)
+def test_a_stopped_run_resumes_to_the_last_bit(
+    place: Any,
+    name: str,
+    call: int,
+    number: signal.Signals,
+    saved: int | None,
+    whole: Path,
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = [write_recipe(tmp_path / "recipe.toml"), "--data", photographs, "--out", tmp_path / "out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, then_stop(getattr(place, name), call, number))
+        stopped = caflow_train(*line)
+    way = "no checkpoint was written, so the same command starts at the beginning"
+    if saved is not None:
+        way = f"the checkpoint of step {saved} is kept, and the same command resumes from there"
+    assert (stopped.returncode, stopped.stderr.splitlines()[-1]) == (128 + number, f"caflow-train: stopped: {way}")
+    resumed = caflow_train(*line)
+    assert resumed.returncode == 0
+    assert (f"resuming from step {saved} of " in resumed.stderr) == (saved not in (None, 14))
+    assert_same_checkpoint(whole / "last.pt", tmp_path / "out" / "last.pt")
+    assert log_of(tmp_path / "out") == log_of(whole)
+    for sheet in whole.glob("*.png"):
+        assert (tmp_path / "out" / sheet.name).read_bytes() == sheet.read_bytes()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
+def test_a_signal_at_any_time_stops_a_process(
+    number: signal.Signals, code: int, photographs: Path, tmp_path: Path
+) -> None:
+    training = command("tiny", "--data", photographs, "--out", tmp_path, package="caflow_training")
+    with started(training) as process:
+        while not (tmp_path / LOG).exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate()
+    assert process.returncode == code
+    way = "no checkpoint was written, so the same command starts at the beginning"
+    if (tmp_path / "last.pt").exists():
+        step = checkpoint.read(tmp_path / "last.pt")["training"]["step"]
+        way = f"the checkpoint of step {step} is kept, and the same command resumes from there"
+    assert errors.splitlines()[-1] == f"caflow-train: stopped: {way}"
+
+
+def test_a_terminal_shows_all_lines_of_a_stopped_run(photographs: Path, tmp_path: Path) -> None:
+    """The results of validations are printed while the bar is shown, and Ctrl-C is pressed then."""
+    recipe = write_recipe(tmp_path / "recipe.toml", steps=100_000)
+    line = command(recipe, "--data", photographs, "--out", tmp_path / "out", package="caflow_training")
+    shown = in_a_terminal(line, 80, ctrl_c_after="step 12: held-out")
+    assert shown.returncode == 130
+    first, *validations, last = shown.lines
+    assert first.startswith("photographs: ")
+    assert [text.partition(":")[0] for text in validations] == [f"step {6 * k}" for k in range(1, len(validations) + 1)]
+    step = checkpoint.read(tmp_path / "out" / "last.pt")["training"]["step"]
+    assert (
+        last == f"caflow-train: stopped: the checkpoint of step {step} is kept, and the same command resumes from there"
+    )
+
+
+def test_training_that_is_stopped_while_it_loads_is_no_abort(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> NoReturn:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "caflow_training.trainer", Interrupted("caflow_training.trainer"))
+    done = caflow_train("tiny", "--data", photographs, "--out", tmp_path / "run")
+    assert (done.returncode, done.stderr) == (130, "caflow-train: stopped\n")
