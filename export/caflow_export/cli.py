@@ -261,8 +261,6 @@ def _export(
         end(f"no bundle was written: {error}", code=1)
     except KeyboardInterrupt as stop:
         end("cancelled: no bundle was written", code=exit_code(stop))
-    listed_nodes = ", ".join(f"{count} {name}" for name, count in report.on_cpu.most_common()) or "none"
-    console.print(f"nodes that ONNX Runtime's CUDA provider runs on the CPU: {listed_nodes}", highlight=False)
     click.echo(
         f"{report.path}  {report.bytes / 2**20:.1f} MiB, {report.share_of_parameters:.2f} × the size of the parameters"
     )
