@@ -16,7 +16,6 @@ from caflow_deploy.commands.pipeline_options import (
     threads_option,
 )
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
-from caflow_runtime.backends.gpu import used_memory
 from caflow_runtime.health.bench import Throughput, Timing, throughput
 from caflow_runtime.health.bench import bench as measure
 
@@ -67,7 +66,6 @@ def command(
     The first table has the latency for each N. The second table has the batch size with the most images per second, and
     its speed relative to the measured peak of the device.
     """
-    before = used_memory()
     for name in backend:  # report backends that cannot be opened before anything is measured
         open_pipeline(bundle, name, threads).close()
     timings: list[Timing] = []
@@ -79,10 +77,8 @@ def command(
                 for timing in measure(pipe, side, samples, seconds):
                     timings.append(timing)
                     progress.advance(task)
-                on_cpu = pipe.backend.endswith("cpu")
-                throughputs.append(throughput(pipe, side, seconds, None if on_cpu else before))
+                throughputs.append(throughput(pipe, side, seconds))
                 progress.advance(task)
-            before = used_memory()
     if as_json:
         for timing in timings:
             click.echo(json.dumps({"kind": "latency"} | asdict(timing) | {"images_per_s": timing.images_per_s}))
