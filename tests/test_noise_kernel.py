@@ -1,4 +1,4 @@
-"""GPU kernels, tested without a GPU: they are compiled for GPUs, and their sources run on the CPU.
+"""The GPU kernel of the noise, tested without a GPU: its source runs on the CPU.
 
 Logarithms and cosines of a GPU may differ from the CPU's by one float32 step. Here, the threads of a kernel run one
 after the other, so these tests can show neither race conditions nor speed. Writes outside an array are found only close
@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from caflow_runtime.backends.cuda_kernels import compiled
 from caflow_runtime.checks import LARGEST_WORD
 from caflow_runtime.flow.noise import LevelNoise, Place, draw_rows
 
@@ -25,7 +24,6 @@ HOST = """
 #define __global__
 struct { unsigned x; } gridDim, blockDim, blockIdx, threadIdx;
 #include NOISE
-#include FINITE
 template <class Kernel> void for_each_thread(unsigned grid, unsigned block, Kernel kernel) {
     gridDim.x = grid;
     blockDim.x = block;
@@ -36,10 +34,6 @@ extern "C" void run_draw_noise(unsigned grid, unsigned block, float* z, const wo
     for_each_thread(grid, block, [&] {
         draw_noise(z, places, n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], t);
     });
-}
-extern "C" void run_find_not_finite(unsigned grid, unsigned block, const float* values, unsigned char* flags,
-                                    unsigned rows, unsigned long long row_size) {
-    for_each_thread(grid, block, [&] { find_not_finite(values, flags, rows, row_size); });
 }
 """
 BLOCKS = (1, 32, 96, 256, 1024)
@@ -57,15 +51,15 @@ NOISE = [
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The kernels, compiled as a library for the CPU."""
+    """The kernel, compiled as a library for the CPU."""
     if shutil.which("c++") is None:
         pytest.skip("no C++ compiler is installed")
     folder, sources = tmp_path_factory.mktemp("kernels"), files("caflow_runtime.backends")
     (folder / "host.cpp").write_text(HOST)
-    named = [f'-D{name.upper()}="{sources.joinpath(name + ".cu")}"' for name in ("noise", "finite")]
+    named = f'-DNOISE="{sources.joinpath("noise.cu")}"'
     # Fused multiply-add is disabled, because results must be equal bit for bit.
     options = ["-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["c++", *options, *named, folder / "host.cpp", "-o", folder / "host.so"], check=True)
+    subprocess.run(["c++", *options, named, folder / "host.cpp", "-o", folder / "host.so"], check=True)
     return ctypes.CDLL(str(folder / "host.so"))
 
 
@@ -96,29 +90,3 @@ def test_the_source_draws_what_python_draws(kernels: Any, z: LevelNoise, block: 
     expected = draw_rows(z)
     for extra in (0, 3):
         np.testing.assert_array_equal(draw_by_kernel(kernels, z, block, extra), expected)
-
-
-@pytest.mark.parametrize(("grid", "block"), [(1, 1), (1, 32), (3, 96), (8, 256), (1024, 256)])
-@pytest.mark.parametrize(("rows", "row_size"), [(1, 1), (1, 256), (2, 255), (3, 257), (7, 12), (5, 3000)])
-def test_the_source_finds_the_rows_that_numpy_finds(
-    kernels: Any, rows: int, row_size: int, grid: int, block: int
-) -> None:
-    rng = np.random.default_rng(rows * row_size)
-    values = rng.standard_normal((rows, row_size), np.float32)
-    values.flat[:: max(1, row_size // 2)] = np.finfo(np.float32).max  # extreme values, which are finite
-    values.flat[1 :: max(1, row_size // 2)] = -np.finfo(np.float32).smallest_subnormal
-    for bad in (np.inf, -np.inf, np.nan):
-        for places in ([], [0], [values.size - 1], [row_size - 1], rng.integers(values.size, size=2)):
-            wrong = values.copy()
-            wrong.flat[list(places)] = bad
-            flags = np.zeros(rows + 2 * GUARD, np.uint8)
-            given = (pointer(wrong), pointer(flags[GUARD:]), rows, ctypes.c_uint64(row_size))
-            kernels.run_find_not_finite(grid, block, *given)
-            expected = np.pad(~np.isfinite(wrong).all(1), GUARD)
-            np.testing.assert_array_equal(flags.astype(bool), expected)
-
-
-@pytest.mark.parametrize("source", ["noise.cu", "finite.cu"])
-@pytest.mark.parametrize("compute_capability", ["7.5", "8.6", "9.0", "12.0"])
-def test_they_compile_for_gpus_that_are_not_here(source: str, compute_capability: str) -> None:
-    assert bytes(compiled(source, compute_capability).code).startswith(b"\x7fELF")
