@@ -1,5 +1,5 @@
-// The interface of ONNX Runtime for the rest of the library: it turns ONNX files into functions on arrays. Arrays stay on
-// the device between graphs.
+// The interface of ONNX Runtime for the rest of the library: it turns ONNX files into functions on arrays. Arrays stay
+// on the device between graphs.
 //
 // ONNX Runtime may silently run on the CPU if it cannot use another device. Here the provider that was chosen runs, or
 // opening the backend fails.
@@ -25,9 +25,9 @@ using Graph = std::function<Arrays(const Arrays& arrays, Place place)>;
 
 // What a graph is loaded from.
 struct GraphSource {
-    std::filesystem::path path;  // the ONNX file
-    std::string engine;          // if not empty, the model that is loaded in its place, with a finished engine
-    ShapeRange shapes;           // sizes for which the provider builds an engine
+    std::filesystem::path path;        // the ONNX file
+    std::string engine;                // if not empty, the model that is loaded in its place, with a finished engine
+    ShapeRange shapes;                 // sizes for which the provider builds an engine
     std::vector<std::string> on_host;  // names of the outputs that the host reads
 };
 
@@ -40,8 +40,8 @@ class Backend {
     // Load a graph. Throws a BundleError, a BackendError or OutOfMemory.
     virtual Graph load(const GraphSource& source) = 0;
 
-    // Return a float32 array with four axes in the memory where graphs read their inputs. An array that many runs read is
-    // then copied once.
+    // Return a float32 array with four axes in the memory where graphs read their inputs. An array that many runs read
+    // is then copied once.
     virtual Array to_device(const Array& array) = 0;
 
     // Stop keeping memory for later runs, which may then take longer. Call this after memory ran out. Return whether
@@ -51,8 +51,8 @@ class Backend {
     const std::string name;  // such as "onnxruntime cuda"
 };
 
-// Open ONNX Runtime with an execution provider. The engine cache of the settings is an existing folder, or empty. Throws
-// a BackendError.
+// Open ONNX Runtime with an execution provider. The engine cache of the settings is an existing folder, or empty.
+// Throws a BackendError.
 std::unique_ptr<Backend> open_onnx_runtime(const ProviderChoice& choice, const Settings& settings);
 
 // Return whether an error message of a library means that memory ran out.

@@ -17,11 +17,11 @@ constexpr std::uint64_t graph_node = 1, graph_initializer = 5, graph_sparse_init
 constexpr std::uint64_t node_op_type = 4, node_attribute = 5, node_domain = 7;
 constexpr std::uint64_t attribute_name = 1, attribute_integer = 3, attribute_text = 4, attribute_documentation = 13;
 
-constexpr std::size_t longest_name = 100;  // characters of a refused name in a message
+constexpr std::size_t max_name_bytes = 100;  // characters of a refused name in a message
 
 using Numbers = std::initializer_list<std::uint64_t>;
 
-std::string shown(std::string_view name) { return "'" + std::string(name.substr(0, longest_name)) + "'"; }
+std::string shown(std::string_view name) { return "'" + std::string(name.substr(0, max_name_bytes)) + "'"; }
 
 std::vector<std::string_view> contents_of(const std::vector<Field>& fields, Numbers numbers) {
     std::vector<std::string_view> found;

@@ -1,5 +1,5 @@
-// Checks the ONNX file of a finished engine, which an execution provider of ONNX Runtime loads: a model with one node of
-// the operator EPContext, which contains the compiled engine.
+// Checks the ONNX file of a finished engine, which an execution provider of ONNX Runtime loads: a model with one node
+// of the operator EPContext, which contains the compiled engine.
 #pragma once
 
 #include <string_view>

@@ -15,9 +15,9 @@ namespace {
 
 constexpr const char* description = "engines.json";
 constexpr std::int64_t format_version = 2;
-constexpr std::uintmax_t description_bytes = 16 << 20;        // largest engines.json that is read
-constexpr std::uintmax_t engine_bytes = (2ULL << 30) - 1;     // largest ONNX file that ONNX Runtime reads
-const std::string build_again = "build the engines again with caflow-export --trt";
+constexpr std::uintmax_t max_description_bytes = 16 << 20;     // largest engines.json that is read
+constexpr std::uintmax_t max_engine_bytes = (2ULL << 30) - 1;  // largest ONNX file that ONNX Runtime reads
+constexpr const char* build_again = "build the engines again with caflow-export --trt";
 
 Profile read_profile(const Json& value, const std::string& where) {
     Fields fields(value, where);
@@ -35,7 +35,7 @@ std::pair<std::string, File> read_engine(const Json& value, const std::string& w
 
 // Read the engines.json of a set. Throws a BundleError if it does not follow the format of caflow-export.
 EngineSet read_set(const fs::path& path) {
-    const Json contents = parse_json(read_text(path, description_bytes), path);
+    const Json contents = parse_json(read_text(path, max_description_bytes), path);
     Fields fields(contents, path.string() + ": $");
     fields.text("format", {"caflow-engines"});
     if (fields.integer("format_version") != format_version) {
@@ -132,13 +132,15 @@ std::string read_engine(const EngineSet& set, const std::string& graph) {
     const fs::path path = set.folder / found->second.path;
     std::string contents;
     try {
-        contents = read_text(path, engine_bytes);
+        contents = read_text(path, max_engine_bytes);
     } catch (const BundleError& error) {
         throw BackendError(std::string(error.what()) + ": " + build_again);
     }
     if (sha256_of(std::string_view(contents)) != found->second.sha256) {
-        throw BackendError(path.string() + " is damaged, or was built again since the bundle was opened: open the bundle "
-                           "again; if that fails, " + build_again);
+        throw BackendError(path.string() +
+                           " is damaged, or was built again since the bundle was opened: open the bundle "
+                           "again; if that fails, " +
+                           build_again);
     }
     try {
         check_engine_model(contents);

@@ -43,9 +43,9 @@ struct Machine {
     std::string gpu;
 };
 
-// Return the engine set of a bundle that fits a machine, or nothing if the bundle has no set of the machine's flavor. If
-// several fit, prefer a set for exactly the machine's GPU. Throws a BackendError that lists the sets, with the reasons
-// why they do not fit, if there are sets but none fits.
+// Return the engine set of a bundle that fits a machine, or nothing if the bundle has no set of the machine's flavor.
+// If several fit, prefer a set for exactly the machine's GPU. Throws a BackendError that lists the sets, with the
+// reasons why they do not fit, if there are sets but none fits.
 std::optional<EngineSet> find_engines(const std::filesystem::path& folder, const Manifest& manifest,
                                       const Machine& machine);
 

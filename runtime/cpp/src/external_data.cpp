@@ -1,4 +1,5 @@
-// Follows every message that can contain a tensor, and skips all other fields. external_data.py does the same in Python.
+// Follows every message that can contain a tensor, and skips all other fields. external_data.py does the same in
+// Python.
 #include "external_data.hpp"
 
 #include <cstdint>
@@ -8,7 +9,7 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr int deepest = 100;  // levels of nested messages; ONNX Runtime has the same limit
+constexpr int deepest = 100;                 // levels of nested messages; ONNX Runtime has the same limit
 constexpr std::size_t longest_domain = 100;  // characters of a refused name in a message
 
 enum class Part { model, graph, node, attribute, function, training, sparse, tensor, external, domain };
@@ -51,8 +52,8 @@ void add_locations(const std::vector<Field>& entry, std::vector<std::string>& lo
 // Refuse operators that are not ONNX's own: they may read files, as EPContext of com.microsoft does.
 void check_domain(std::string_view domain) {
     if (domain.empty() || domain == "ai.onnx") return;
-    throw WrongGraph("operators must be ONNX's own; got one of '" +
-                     std::string(domain.substr(0, longest_domain)) + "'");
+    throw WrongGraph("operators must be ONNX's own; got one of '" + std::string(domain.substr(0, longest_domain)) +
+                     "'");
 }
 
 }  // namespace

@@ -20,8 +20,8 @@ std::vector<std::string> outputs_on_host(const std::string& graph) {
     return {"share"};
 }
 
-// Return the folder for what a provider compiles for one bundle, below the folder that the application named, and create
-// it. Providers name files after graphs, whose names are the same in all bundles.
+// Return the folder for what a provider compiles for one bundle, below the folder that the application named, and
+// create it. Providers name files after graphs, whose names are the same in all bundles.
 std::string folder_for_engines(const fs::path& engine_cache, const fs::path& bundle) {
     std::error_code failed;
     const fs::path folder = fs::absolute(engine_cache, failed) / sha256_of(bundle / "manifest.json");
@@ -55,8 +55,9 @@ Graphs::Graphs(const fs::path& folder, const Settings& settings) {
 
 void Graphs::open(const std::string& backend, Settings settings) {
     const ProviderChoice choice = choose_provider(backend);
-    settings.engine_cache =
-        settings.engine_cache.empty() || choice.provider.engines.empty() ? "" : folder_for_engines(settings.engine_cache, folder_);
+    settings.engine_cache = settings.engine_cache.empty() || choice.provider.engines.empty()
+                                ? ""
+                                : folder_for_engines(settings.engine_cache, folder_);
     backend_ = open_onnx_runtime(choice, settings);
     find_engines_for(choice, settings.pixel_budget);
     if (backend != "cpu") check_results(settings);

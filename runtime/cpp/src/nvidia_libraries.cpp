@@ -16,13 +16,15 @@ constexpr const char* driver_name = "libcuda.so.1";
 template <class Function>
 Function* find(void* library, const std::string& name, const std::string& function) {
     if (void* found = dlsym(library, function.c_str())) return reinterpret_cast<Function*>(found);
-    throw BackendError("the backend requires the function " + function + " of " + name + ", which has none: install a newer one");
+    throw BackendError("the backend requires the function " + function + " of " + name +
+                       ", which has none: install a newer one");
 }
 
 void check(int code, const char* function) {
     if (code == 0) return;
     throw BackendError(std::string("the backend requires an NVIDIA GPU, but the driver's ") + function +
-                       " failed with error " + std::to_string(code) + ": check the number of the device and nvidia-smi");
+                       " failed with error " + std::to_string(code) +
+                       ": check the number of the device and nvidia-smi");
 }
 
 }  // namespace
@@ -47,7 +49,10 @@ Gpu describe_gpu(int device) {
 
 std::string version_of_loaded(const std::string& library) {
     void* loaded = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
-    if (!loaded) throw BackendError("the backend requires " + library + ", which its provider has not loaded: install the version of TensorRT that the provider was built for");
+    if (!loaded)
+        throw BackendError(
+            "the backend requires " + library +
+            ", which its provider has not loaded: install the version of TensorRT that the provider was built for");
     std::string version;
     for (const char* part : {"Major", "Minor", "Patch", "Build"}) {
         const int number = find<int()>(loaded, library, std::string("getInferLib") + part + "Version")();

@@ -15,8 +15,8 @@ struct Gpu {
 // cannot be used.
 Gpu describe_gpu(int device);
 
-// Return the version of a TensorRT library that this process has loaded, such as "1.7.1.116" for "libtensorrt_rtx.so.1".
-// Throws a BackendError if it is not loaded.
+// Return the version of a TensorRT library that this process has loaded, such as "1.7.1.116" for
+// "libtensorrt_rtx.so.1". Throws a BackendError if it is not loaded.
 std::string version_of_loaded(const std::string& library);
 
 }  // namespace caflow::runtime

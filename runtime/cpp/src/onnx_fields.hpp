@@ -1,5 +1,5 @@
-// Reads the fields of an ONNX file. An ONNX file is a protocol buffer. It consists of fields, each with a number, a wire
-// type and a value. A value can be a message, which consists of fields again
+// Reads the fields of an ONNX file. An ONNX file is a protocol buffer. It consists of fields, each with a number, a
+// wire type and a value. A value can be a message, which consists of fields again
 // (https://protobuf.dev/programming-guides/encoding, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 #pragma once
 

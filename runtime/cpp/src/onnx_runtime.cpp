@@ -93,8 +93,8 @@ std::string copying_model() {
     for (const char* axis : {"a", "b", "c", "d"}) axes += field(1, field(2, axis));
     const std::string type = field(2, field(1, integer(1, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) + field(2, axes)));
     const std::string node = field(1, "x") + field(2, "y") + field(4, "Identity");
-    const std::string graph = field(1, node) + field(2, "copy") + field(11, field(1, "x") + type) +
-                              field(12, field(1, "y") + type);
+    const std::string graph =
+        field(1, node) + field(2, "copy") + field(11, field(1, "x") + type) + field(12, field(1, "y") + type);
     return integer(1, 8) + field(8, integer(2, 17)) + field(7, graph);  // versions of the format and of the operators
 }
 
@@ -164,6 +164,10 @@ class OnnxRuntime : public Backend {
         } catch (const Ort::Exception& error) {
             const std::string text = name + " cannot load this graph: " + error.what();
             if (is_out_of_memory(text)) throw OutOfMemory(source.path.string() + ": " + text);
+            if (!source.engine.empty()) {
+                throw BackendError(source.path.string() + ": " + text +
+                                   ": build the engines again with caflow-export --trt");
+            }
             throw BundleError(BundleError::Kind::BrokenGraph, source.path, text);
         }
     }

@@ -15,7 +15,7 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr std::int64_t most_rows = 6, most_images = 2;
+constexpr std::int64_t max_rows = 6, max_images = 2;
 constexpr std::int64_t height_in_multiples = 2, width_in_multiples = 3;
 constexpr float temperature = 0.8f;
 
@@ -40,14 +40,14 @@ struct Case {
 
 // Return a test case that the graphs accept: smooth conditions, and noise.
 Case case_for(const Model& model, const std::optional<Profile>& profile) {
-    std::int64_t rows = most_rows, height = height_in_multiples * model.size_multiple,
+    std::int64_t rows = max_rows, height = height_in_multiples * model.size_multiple,
                  width = width_in_multiples * model.size_multiple;
     if (profile) {
         rows = std::min(rows, profile->rows);
         height = std::min(height, profile->height);
         width = std::min(width, profile->width);
     }
-    const std::int64_t images = std::min(rows, most_images);
+    const std::int64_t images = std::min(rows, max_images);
     const Shape shape{images, height / model.scale, width / model.scale, 3};
     std::vector<std::uint8_t> smooth;
     for (std::int64_t k = 0; k < shape[0] * shape[1] * shape[2] * 3; ++k) {
@@ -56,16 +56,22 @@ Case case_for(const Model& model, const std::optional<Profile>& profile) {
     }
     std::vector<std::int64_t> image;
     for (std::int64_t row = 0; row < rows; ++row) image.push_back(row * images / rows);
-    Case made{make_array(shape, std::move(smooth)), make_array({rows}, std::move(image)), {}};
+    Case found{make_array(shape, std::move(smooth)), make_array({rows}, std::move(image)), {}};
     for (std::int64_t level = 0; level < model.levels; ++level) {
         const auto& channels = model.noise_channels[std::size_t(level)];
         const std::int64_t cell = model.noise_cell(level);
-        LevelNoise z{std::uint32_t(level),         channels, std::vector(channels.size(), temperature),
-                     std::uint32_t(height / cell), std::uint32_t(width / cell), 0, 0, {}};
+        LevelNoise z{std::uint32_t(level),
+                     channels,
+                     std::vector(channels.size(), temperature),
+                     std::uint32_t(height / cell),
+                     std::uint32_t(width / cell),
+                     0,
+                     0,
+                     {}};
         for (std::int64_t row = 0; row < rows; ++row) z.rows.push_back({0, 0, std::uint32_t(row)});
-        made.noise.push_back(draw_rows(z));
+        found.noise.push_back(draw_rows(z));
     }
-    return made;
+    return found;
 }
 
 // Return the log-likelihood of each row, in nats.
@@ -126,8 +132,8 @@ void check_parity(const Graphs& tried, const Graphs& exact) {
     check_pixels(tried, ours, drawn, allowed.pixels);
     check_likelihoods(tried, "log-likelihood of samples, relative", ours, drawn, allowed.log_likelihood);
     const Rows scored = score(exact, encoded, inputs.image, drawn.pixels);
-    check_likelihoods(tried, "log-likelihood of images, relative",
-                      score(tried, here, inputs.image, drawn.pixels), scored, allowed.log_likelihood);
+    check_likelihoods(tried, "log-likelihood of images, relative", score(tried, here, inputs.image, drawn.pixels),
+                      scored, allowed.log_likelihood);
 }
 
 }  // namespace caflow::runtime

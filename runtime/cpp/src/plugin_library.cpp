@@ -49,8 +49,8 @@ PluginDevice open_plugin(const ProviderChoice& choice, const std::string& path) 
     try {
         register_library(choice.provider.name, path);
         for (const Ort::ConstEpDevice& device : environment().GetEpDevices()) {
-            known += (known.empty() ? "" : ", ") + std::string(device.EpName()) + " on " +
-                     name_of(device.Device().Type());
+            known +=
+                (known.empty() ? "" : ", ") + std::string(device.EpName()) + " on " + name_of(device.Device().Type());
             if (is_same_provider(device.EpName(), choice.provider.name)) devices.push_back(device);
         }
     } catch (const Ort::Exception& error) {
@@ -74,9 +74,10 @@ void append_plugin(Ort::SessionOptions& options, const PluginDevice& device, con
 #else
 
 PluginDevice open_plugin(const ProviderChoice& choice, const std::string&) {
-    throw BackendError("the backend " + choice.backend() + " requires a library of caflow that was built with headers "
-                       "of ONNX Runtime 1.23 or newer; got 1." + std::to_string(ORT_API_VERSION) +
-                       ": build it with newer headers in OnnxRuntime_INCLUDE_DIR");
+    throw BackendError("the backend " + choice.backend() +
+                       " requires a library of caflow that was built with headers "
+                       "of ONNX Runtime 1.23 or newer; got 1." +
+                       std::to_string(ORT_API_VERSION) + ": build it with newer headers in OnnxRuntime_INCLUDE_DIR");
 }
 
 void append_plugin(Ort::SessionOptions&, const PluginDevice&, const ProviderOptions&) {}

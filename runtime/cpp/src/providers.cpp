@@ -13,8 +13,8 @@ namespace caflow::runtime {
 namespace {
 
 constexpr std::int64_t rows_of_built_engines = 4;
-constexpr int largest_device = 255;
-const std::string prefix_of_plugins = "ort:";
+constexpr int max_device = 255;
+constexpr std::string_view prefix_of_plugins = "ort:";
 
 // With TF32, the inverse functions of the flow would be inaccurate.
 ProviderOptions cuda_options(const SessionNeeds& needs) {
@@ -45,13 +45,16 @@ ProviderOptions tensorrt_rtx_options(const SessionNeeds& needs) {
 }
 
 // Where OpenVINO finds instructions for bfloat16, it computes float32 graphs with them by default.
-ProviderOptions openvino_options(const SessionNeeds&) {
-    return {{"load_config", R"({"CPU":{"INFERENCE_PRECISION_HINT":"f32"},"GPU":{"INFERENCE_PRECISION_HINT":"f32"}})"}};
+ProviderOptions openvino_options(const SessionNeeds& needs) {
+    const std::string precision = R"("INFERENCE_PRECISION_HINT":"f32")";
+    const std::string threads =
+        needs.threads ? R"(,"INFERENCE_NUM_THREADS":")" + std::to_string(needs.threads) + "\"" : "";
+    return {{"load_config", R"({"CPU":{)" + precision + threads + R"(},"GPU":{)" + precision + "}}"}};
 }
 
 ProviderOptions no_options(const SessionNeeds&) { return {}; }
 
-const std::string of_a_plugin = "set plugin_library to the library of this provider, and install its driver";
+constexpr const char* of_a_plugin = "set plugin_library to the library of this provider, and install its driver";
 
 const std::array<Provider, 5>& table() {
     static const auto& rows = *new std::array<Provider, 5>{{
@@ -83,8 +86,8 @@ int take_device(std::string& backend) {
     const std::size_t digits = backend.find_last_not_of("0123456789") + 1;
     if (digits == backend.size() || digits < 2 || backend[digits - 1] != ':') return 0;
     const std::string number = backend.substr(digits);
-    if (number.size() > 3 || std::stoi(number) > largest_device) {
-        throw InputError("backend: the number of the device must be from 0 to " + std::to_string(largest_device) +
+    if (number.size() > 3 || std::stoi(number) > max_device) {
+        throw InputError("backend: the number of the device must be from 0 to " + std::to_string(max_device) +
                          "; got " + number);
     }
     backend.resize(digits - 1);
@@ -104,9 +107,7 @@ std::string text_of(const GraphFile& graph, const Sizes& sizes) {
 
 }  // namespace
 
-std::string ProviderChoice::backend() const {
-    return provider.backend + (device ? ":" + std::to_string(device) : "");
-}
+std::string ProviderChoice::backend() const { return provider.backend + (device ? ":" + std::to_string(device) : ""); }
 
 ProviderChoice choose_provider(const std::string& backend) {
     std::string name = backend;
@@ -123,8 +124,10 @@ ProviderChoice choose_provider(const std::string& backend) {
     }
     std::string known = "auto";
     for (const Provider& row : table()) known += ", " + row.backend;
-    throw InputError("backend must be one of " + known + ", or ort:NAME for the provider of a plug-in library, with "
-                     "the number of a device at the end, such as cuda:1, if it is not the first; got '" + backend + "'");
+    throw InputError("backend must be one of " + known +
+                     ", or ort:NAME for the provider of a plug-in library, with "
+                     "the number of a device at the end, such as cuda:1, if it is not the first; got '" +
+                     backend + "'");
 }
 
 const Provider& cuda_provider() { return table()[1]; }
@@ -134,10 +137,9 @@ bool is_same_provider(const std::string& one, const std::string& other) { return
 ShapeRange shapes_of(const GraphFile& graph, const Model& model, const Profile& profile) {
     const std::int64_t cell = model.cell_side(graph.name);
     const auto text = [&](const Profile& sizes) {
-        return text_of(graph, {{"rows", sizes.rows},
-                               {"images", sizes.rows},
-                               {"h", sizes.height / cell},
-                               {"w", sizes.width / cell}});
+        return text_of(
+            graph,
+            {{"rows", sizes.rows}, {"images", sizes.rows}, {"h", sizes.height / cell}, {"w", sizes.width / cell}});
     };
     return {text({1, model.size_multiple, model.size_multiple}), text(profile)};
 }

@@ -24,6 +24,7 @@ struct SessionNeeds {
     int device = 0;
     std::string cache;  // existing folder for what the provider compiles; empty: it stores nothing
     ShapeRange shapes;
+    int threads = 0;  // of a CPU; 0: as many as the provider chooses
 };
 
 // One row of the table.
@@ -33,7 +34,7 @@ struct Provider {
     std::string requirements;  // what to install if it cannot be used
     std::string engines;       // flavor of the engine sets that it loads; empty: it loads ONNX files only
     bool is_plugin;            // registered by the path of its library, not built into ONNX Runtime
-    bool has_tf32_option;      // or does not use TF32; otherwise the environment variable of NVIDIA's libraries is needed
+    bool has_tf32_option;  // or does not use TF32; otherwise the environment variable of NVIDIA's libraries is needed
     ProviderOptions (*options)(const SessionNeeds& needs);
 };
 

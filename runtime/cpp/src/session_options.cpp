@@ -30,8 +30,7 @@ void append_cuda(Ort::SessionOptions& options, const ProviderOptions& given) {
     const std::unique_ptr<OrtCUDAProviderOptionsV2, decltype(Ort::GetApi().ReleaseCUDAProviderOptions)> owner(
         cuda, Ort::GetApi().ReleaseCUDAProviderOptions);
     const NamesAndValues all(given);
-    Ort::ThrowOnError(
-        Ort::GetApi().UpdateCUDAProviderOptions(cuda, all.names.data(), all.values.data(), given.size()));
+    Ort::ThrowOnError(Ort::GetApi().UpdateCUDAProviderOptions(cuda, all.names.data(), all.values.data(), given.size()));
     options.AppendExecutionProvider_CUDA_V2(*cuda);
 }
 
@@ -71,8 +70,10 @@ OpenProvider::OpenProvider(const ProviderChoice& choice, const Settings& setting
     : choice_(choice), cache_(settings.engine_cache), threads_(settings.threads) {
     const Provider& provider = choice_.provider;
     if (provider.is_plugin != !settings.plugin_library.empty()) {
-        throw InputError("plugin_library must be the path of a library with the backends tensorrt-rtx and ort:NAME, and "
-                         "no text with others; got '" + settings.plugin_library + "' with " + backend());
+        throw InputError(
+            "plugin_library must be the path of a library with the backends tensorrt-rtx and ort:NAME, and "
+            "no text with others; got '" +
+            settings.plugin_library + "' with " + backend());
     }
     environment();  // the log of the environment must exist before providers are created
     if (!provider.has_tf32_option) keep_tf32_off(backend());
@@ -118,12 +119,12 @@ Ort::SessionOptions OpenProvider::common_options() const {
 Ort::SessionOptions OpenProvider::options_for(const ShapeRange& shapes) const {
     if (!choice_.provider.is_plugin && choice_.provider.engines.empty()) return options_for_copies();
     Ort::SessionOptions options = common_options();
-    const ProviderOptions given = choice_.provider.options({choice_.device, cache_, shapes});
+    const ProviderOptions given = choice_.provider.options({choice_.device, cache_, shapes, threads_});
     if (choice_.provider.is_plugin) {
         append_plugin(options, plugin_, given);
     } else {
         append_tensorrt(options, given);
-        append_cuda(options, cuda_provider().options({choice_.device, "", {}}));  // for what TensorRT lacks
+        append_cuda(options, cuda_provider().options({choice_.device, "", {}, 0}));  // for what TensorRT lacks
     }
     return options;
 }
@@ -133,7 +134,7 @@ Ort::SessionOptions OpenProvider::options_for_copies() const {
     if (choice_.provider.is_plugin) {
         append_plugin(options, plugin_, {});
     } else if (!is_cpu()) {
-        append_cuda(options, cuda_provider().options({choice_.device, "", {}}));
+        append_cuda(options, cuda_provider().options({choice_.device, "", {}, 0}));
     }
     return options;
 }

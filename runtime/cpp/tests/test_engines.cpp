@@ -71,11 +71,13 @@ std::string field(std::size_t number, const std::string& contents) {
 
 std::string integer(std::size_t number, std::size_t value) { return varint(number << 3) + varint(value); }
 
-std::string number_of(const std::string& name, std::size_t value) { return field(5, field(1, name) + integer(3, value)); }
+std::string number_of(const std::string& name, std::size_t value) {
+    return field(5, field(1, name) + integer(3, value));
+}
 
 // Return the fields of a node EPContext.
-std::string node_of(const std::string& op_type = "EPContext", std::size_t embed_mode = 1, const std::string& engine = "plan",
-                    const std::string& more = "") {
+std::string node_of(const std::string& op_type = "EPContext", std::size_t embed_mode = 1,
+                    const std::string& engine = "plan", const std::string& more = "") {
     return field(4, op_type) + field(7, "com.microsoft") +
            field(5, field(1, "embed_mode") + integer(3, embed_mode) + more) +
            field(5, field(1, "ep_cache_context") + field(4, engine));
@@ -117,7 +119,8 @@ TEST_CASE("a set that does not fit is not used, and the message says why") {
     const auto refuses = [](const char* why, const nlohmann::json& changes) {
         const Bundle bundle;
         bundle.add("one", changes);
-        CHECK_THROWS_WITH_AS(bundle.find(), doctest::Contains((std::string("but it has one (") + why).c_str()), BackendError);
+        CHECK_THROWS_WITH_AS(bundle.find(), doctest::Contains((std::string("but it has one (") + why).c_str()),
+                             BackendError);
         CHECK_THROWS_WITH_AS(bundle.find(), doctest::Contains("--trt fp16"), BackendError);
     };
     refuses("for compute capability 12.0)", {{"compute_capability", "12.0"}});
@@ -158,7 +161,8 @@ TEST_CASE("an engine is a model with one node that contains it") {
     const auto refuses = [](const char* why, const std::string& contents) {
         CHECK_THROWS_WITH_AS(check_engine_model(contents), doctest::Contains(why), WrongGraph);
     };
-    refuses("with embed_mode 1; got the name of a file, '../engine'", model_of(graph_of(node_of("EPContext", 0, "../engine"))));
+    refuses("with embed_mode 1; got the name of a file, '../engine'",
+            model_of(graph_of(node_of("EPContext", 0, "../engine"))));
     refuses("got 'Identity'", model_of(graph_of(node_of("Identity"))));
     refuses("one node; got 2", model_of(graph_of(node_of()) + graph_of(node_of())));
     refuses("one graph; got 2", model_of(graph_of(node_of())) + model_of(graph_of(node_of())));
@@ -166,11 +170,14 @@ TEST_CASE("an engine is a model with one node that contains it") {
     refuses("got weights", model_of(graph_of(node_of()) + field(5, "weights")));
     refuses("got functions", model_of(graph_of(node_of())) + field(25, "function"));
     refuses("one operator; got 2", model_of(graph_of(node_of() + field(4, "EPContext"))));
-    refuses("got 'EPContext'", model_of(graph_of(node_of() + field(7, ""))));  // readers differ in which domain they use
+    refuses("got 'EPContext'",
+            model_of(graph_of(node_of() + field(7, ""))));  // readers differ in which domain they use
     refuses("one attribute 'embed_mode'; got two", model_of(graph_of(node_of() + number_of("embed_mode", 0))));
     refuses("must contain the engine", model_of(graph_of(node_of("EPContext", 1, "plan", integer(3, 0)))));
-    refuses("the attribute 'partition' must be a number or a text", model_of(graph_of(node_of() + field(5, field(1, "partition") + field(6, "graph")))));
-    refuses("must have the attributes embed_mode", model_of(graph_of(field(4, "EPContext") + field(7, "com.microsoft"))));
+    refuses("the attribute 'partition' must be a number or a text",
+            model_of(graph_of(node_of() + field(5, field(1, "partition") + field(6, "graph")))));
+    refuses("must have the attributes embed_mode",
+            model_of(graph_of(field(4, "EPContext") + field(7, "com.microsoft"))));
     refuses("it ends inside a field", model_of(graph_of(node_of())).substr(0, 60));
 }
 
@@ -178,7 +185,10 @@ TEST_CASE("an engine with a changed byte is refused, and so is a file that is no
     const Bundle bundle;
     const auto find = [&](const std::string& contents, const std::string& hashed) {
         const std::string sha256 = sha256_of(std::string_view(hashed));
-        bundle.add("set", {{"engines", {{{"graph", "encode"}, {"file", {{"path", "a"}, {"bytes", contents.size()}, {"sha256", sha256}}}}}}});
+        bundle.add(
+            "set",
+            {{"engines",
+              {{{"graph", "encode"}, {"file", {{"path", "a"}, {"bytes", contents.size()}, {"sha256", sha256}}}}}}});
         std::ofstream(bundle.folder / "engines" / "set" / "a", std::ios::binary) << contents;
         return bundle.find().value();
     };
@@ -186,9 +196,12 @@ TEST_CASE("an engine with a changed byte is refused, and so is a file that is no
     std::string changed = good;
     changed.back() ^= 1;
     CHECK(read_engine(find(good, good), "encode") == good);
-    CHECK_THROWS_WITH_AS(read_engine(find(changed, good), "encode"), doctest::Contains("engines/set/a is damaged"), BackendError);
-    CHECK_THROWS_WITH_AS(read_engine(find("plan", "plan"), "encode"), doctest::Contains("not an ONNX file"), BackendError);
-    CHECK_THROWS_WITH_AS(read_engine(find(good, good), "decode_0"), doctest::Contains("no engine for the graph decode_0"), BackendError);
+    CHECK_THROWS_WITH_AS(read_engine(find(changed, good), "encode"), doctest::Contains("engines/set/a is damaged"),
+                         BackendError);
+    CHECK_THROWS_WITH_AS(read_engine(find("plan", "plan"), "encode"), doctest::Contains("not an ONNX file"),
+                         BackendError);
+    CHECK_THROWS_WITH_AS(read_engine(find(good, good), "decode_0"),
+                         doctest::Contains("no engine for the graph decode_0"), BackendError);
     const EngineSet gone = find(good, good);
     fs::remove(gone.folder / "a");
     CHECK_THROWS_WITH_AS(read_engine(gone, "encode"), doctest::Contains("cannot be read"), BackendError);

@@ -27,30 +27,34 @@ TEST_CASE("the name of a backend chooses a provider and a device") {
 }
 
 TEST_CASE("another name is refused") {
-    for (const char* name : {"", "gpu", "CUDA", "cpu:1", "cuda:", "cuda:1:2", ":1", "ort:", "ort::1", "tensorrt-provider"}) {
+    for (const char* name :
+         {"", "gpu", "CUDA", "cpu:1", "cuda:", "cuda:1:2", ":1", "ort:", "ort::1", "tensorrt-provider"}) {
         CAPTURE(name);
-        CHECK_THROWS_WITH_AS(choose_provider(name), doctest::Contains("auto, cpu, cuda, tensorrt, tensorrt-rtx, ort:openvino"),
-                             InputError);
+        CHECK_THROWS_WITH_AS(choose_provider(name),
+                             doctest::Contains("auto, cpu, cuda, tensorrt, tensorrt-rtx, ort:openvino"), InputError);
     }
     CHECK_THROWS_WITH_AS(choose_provider("cuda:256"), doctest::Contains("from 0 to 255; got 256"), InputError);
     CHECK_THROWS_AS(choose_provider("cuda:99999999999999999999"), InputError);
 }
 
 TEST_CASE("each provider gets its own options") {
-    const SessionNeeds needs{1, "cache", {"z:1x2", "z:4x8"}};
+    const SessionNeeds needs{1, "cache", {"z:1x2", "z:4x8"}, 3};
     CHECK(choose_provider("cuda").provider.options(needs) == ProviderOptions{{"device_id", "1"}, {"use_tf32", "0"}});
     CHECK(choose_provider("tensorrt").provider.options(needs) == ProviderOptions{{"device_id", "1"},
-                                                                              {"trt_engine_cache_enable", "1"},
-                                                                              {"trt_engine_cache_path", "cache"},
-                                                                              {"trt_profile_min_shapes", "z:1x2"},
-                                                                              {"trt_profile_opt_shapes", "z:4x8"},
-                                                                              {"trt_profile_max_shapes", "z:4x8"}});
-    CHECK(choose_provider("tensorrt-rtx").provider.options(needs) == ProviderOptions{{"nv_runtime_cache_path", "cache"},
-                                                                                  {"nv_profile_min_shapes", "z:1x2"},
-                                                                                  {"nv_profile_opt_shapes", "z:4x8"},
-                                                                                  {"nv_profile_max_shapes", "z:4x8"}});
-    CHECK(choose_provider("tensorrt-rtx").provider.options({1, "", {}}).empty());
-    CHECK(choose_provider("ort:openvino").provider.options(needs).contains("load_config"));
+                                                                                 {"trt_engine_cache_enable", "1"},
+                                                                                 {"trt_engine_cache_path", "cache"},
+                                                                                 {"trt_profile_min_shapes", "z:1x2"},
+                                                                                 {"trt_profile_opt_shapes", "z:4x8"},
+                                                                                 {"trt_profile_max_shapes", "z:4x8"}});
+    CHECK(choose_provider("tensorrt-rtx").provider.options(needs) ==
+          ProviderOptions{{"nv_runtime_cache_path", "cache"},
+                          {"nv_profile_min_shapes", "z:1x2"},
+                          {"nv_profile_opt_shapes", "z:4x8"},
+                          {"nv_profile_max_shapes", "z:4x8"}});
+    CHECK(choose_provider("tensorrt-rtx").provider.options({1, "", {}, 0}).empty());
+    CHECK(choose_provider("ort:openvino").provider.options(needs).at("load_config") ==
+          R"({"CPU":{"INFERENCE_PRECISION_HINT":"f32","INFERENCE_NUM_THREADS":"3"},)"
+          R"("GPU":{"INFERENCE_PRECISION_HINT":"f32"}})");
 }
 
 TEST_CASE("the shapes of a graph's inputs follow from a profile") {
