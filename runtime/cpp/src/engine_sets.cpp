@@ -26,7 +26,7 @@ Profile read_profile(const Json& value, const std::string& where) {
     return profile;
 }
 
-std::pair<std::string, File> read_engine(const Json& value, const std::string& where) {
+std::pair<std::string, File> read_entry(const Json& value, const std::string& where) {
     Fields fields(value, where);
     std::pair<std::string, File> engine{fields.text("graph"), fields.file("file")};
     fields.refuse_unknown();
@@ -50,7 +50,7 @@ EngineSet read_set(const fs::path& path) {
     if (!fields["gpu"].is_null()) set.gpu = fields.text("gpu");
     fields.text("precision", {"fp32", "fp16", "bf16", "int8"});
     set.profile = read_profile(fields["profile"], fields.place("profile"));
-    for (auto& [graph, file] : fields.list("engines", read_engine)) set.engines[graph] = file;
+    for (auto& [graph, file] : fields.list("engines", read_entry)) set.engines[graph] = file;
     fields["verification"];
     fields.refuse_unknown();
     for (const auto& [graph, file] : set.engines) {

@@ -58,19 +58,44 @@ constexpr const char* of_a_plugin = "set plugin_library to the library of this p
 
 const std::array<Provider, 5>& table() {
     static const auto& rows = *new std::array<Provider, 5>{{
-        {"cpu", "CPUExecutionProvider", "", "", false, true, no_options},
-        {"cuda", "CUDAExecutionProvider",
-         "link the library of the package onnxruntime-gpu, and install an NVIDIA driver, CUDA 13 and cuDNN 9", "",
-         false, true, cuda_options},
-        {"tensorrt", "TensorrtExecutionProvider",
-         "link the library of the package onnxruntime-gpu, and install an NVIDIA driver, CUDA 13, cuDNN 9 and "
-         "TensorRT 10",
-         "tensorrt", false, false, tensorrt_options},
-        {"tensorrt-rtx", "NvTensorRTRTXExecutionProvider",
-         "install an NVIDIA driver, and set plugin_library to the library of the package "
-         "onnxruntime-ep-nv-tensorrt-rtx-cu13",
-         "rtx", true, false, tensorrt_rtx_options},
-        {"ort:openvino", "OpenVINOExecutionProvider", of_a_plugin, "", true, true, openvino_options},
+        {.backend = "cpu",
+         .name = "CPUExecutionProvider",
+         .requirements = "",
+         .engines = "",
+         .is_plugin = false,
+         .has_tf32_option = true,
+         .options = no_options},
+        {.backend = "cuda",
+         .name = "CUDAExecutionProvider",
+         .requirements = "link the library of the package onnxruntime-gpu, and install an NVIDIA driver, CUDA 13 and "
+                         "cuDNN 9",
+         .engines = "",
+         .is_plugin = false,
+         .has_tf32_option = true,
+         .options = cuda_options},
+        {.backend = "tensorrt",
+         .name = "TensorrtExecutionProvider",
+         .requirements = "link the library of the package onnxruntime-gpu, and install an NVIDIA driver, CUDA 13, "
+                         "cuDNN 9 and TensorRT 10",
+         .engines = "tensorrt",
+         .is_plugin = false,
+         .has_tf32_option = false,
+         .options = tensorrt_options},
+        {.backend = "tensorrt-rtx",
+         .name = "NvTensorRTRTXExecutionProvider",
+         .requirements = "install an NVIDIA driver, and set plugin_library to the library of the package "
+                         "onnxruntime-ep-nv-tensorrt-rtx-cu13",
+         .engines = "rtx",
+         .is_plugin = true,
+         .has_tf32_option = false,
+         .options = tensorrt_rtx_options},
+        {.backend = "ort:openvino",
+         .name = "OpenVINOExecutionProvider",
+         .requirements = of_a_plugin,
+         .engines = "",
+         .is_plugin = true,
+         .has_tf32_option = true,
+         .options = openvino_options},
     }};
     return rows;
 }
