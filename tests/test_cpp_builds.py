@@ -6,14 +6,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cpp_build import BUILD, MISSING, ROOT, SOURCE, build, library_of_the_wheel, run, with_tensorrt
+from cpp_build import BUILD, MISSING, ROOT, SOURCE, build, library_of_the_wheel, run
 from tiny import TINY
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
 
 
 def test_its_own_tests_pass(built_cpp: Path) -> None:
-    run("ctest", "--output-on-failure", "-LE", "long|fakes", cwd=built_cpp)  # test_cpp_engines.py runs those on fakes
+    run("ctest", "--output-on-failure", "-LE", "long", cwd=built_cpp)
 
 
 @pytest.mark.skipif(not Path("/usr/share/i18n/locales").is_dir(), reason="not installed (.ci/packages): locales")
@@ -166,7 +166,6 @@ def test_an_application_holds_the_source(tmp_path: Path) -> None:
         tmp_path / "application",
         f"add_subdirectory({SOURCE} caflow)",
         f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}",
-        *with_tensorrt(),
     )
 
 
@@ -196,7 +195,6 @@ def test_the_fuzzer_finds_nothing(cpp_test_data: Path) -> None:
         cpp_test_data,
         f"-DCMAKE_CXX_COMPILER={CLANG}",
         "-DCAFLOW_FUZZ=ON",
-        "-DCAFLOW_TENSORRT=OFF",
         "-DCAFLOW_FUZZ_SECONDS=20",
         target="fuzz_manifest",
     )
