@@ -295,8 +295,8 @@ typedef struct caflow_result {
     uint32_t starts_scene; /* 1 for the first frame of a scene in a stream, 0 otherwise */
     uint32_t outcome;      /* the verdict: CAFLOW_UNJUDGED … CAFLOW_REJECTED */
     uint32_t rejected;     /* number of samples of this image that were rejected or not finite */
-    /* Why the image was not accepted, as a text for people, such as "level 0 is less likely than is typical: 3.1
-     * standard deviations". NULL if the image was accepted, no verdict was requested, or there is no sample. */
+    /* Why the image was not accepted, as a text for people, such as "softer than its input allows (bits/dim of level 2:
+     * -3.1 standard deviations)". NULL if the image was accepted, no verdict was requested, or there is no sample. */
     const char *reason;
     double sample_typicality; /* of a sample as it was drawn, 0…1; NaN if unknown */
     double image_typicality;  /* of an image that was scored, judged or made consistent, 0…1; NaN if unknown */
