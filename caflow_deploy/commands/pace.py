@@ -51,8 +51,8 @@ def saying_options(command: Command) -> Command:
         click.option(
             "--dry-run",
             is_flag=True,
-            help="Report what would be done and how much memory it requires, and stop. An input that the command "
-            "would refuse gives the exit code of the command itself.",
+            help="Report what would be done, how much memory it requires, and about how long it takes on this machine, "
+            "and stop. An input that the command would refuse gives the exit code of the command itself.",
         ),
         click.option("--quiet", is_flag=True, help="Print no messages on standard error except errors."),
     ):

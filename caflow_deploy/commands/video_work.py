@@ -49,7 +49,9 @@ class VideoWork:
         codec = None if encoding is None or encoding.hardware else encoding.codec
         given = info.height, info.width
         need = need_of_video(self.pipe.needs, self.streaming, given, self.sides, codec, info.has_alpha)
-        self.saying.say(line_of_video(self.source.name, need, info.frames, processes))
+        if not self.saying.quiet:
+            is_timed = not self.running.is_spread
+            self.saying.say(line_of_video(self.source.name, need, info.frames, processes, is_timed))
         check_memory(need)
         check_together([need.bytes] * processes, processes)
         if self.saying.dry_run:
