@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,9 @@ def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: p
     done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 1, "--scale", 8, *OPTIONS, *tiles)
     assert done.returncode == 0, done.stderr
     shares = [int(found) for found in re.findall(r": (\d+)% done, about \d+ s left", done.stderr)]
-    assert 5 <= len(shares) <= 10
-    assert shares == sorted(shares)
-    assert shares[0] < 25
-    assert shares[-1] < 100
+    assert shares[0] < 15
+    assert 85 < shares[-1] < 100
+    assert all(10 <= after - before < 15 for before, after in pairwise(shares))
 
 
 def test_alpha_is_part_of_the_work(source: Path, tmp_path: Path) -> None:
