@@ -24,7 +24,7 @@ from caflow_runtime.pictures.image_files import write_image
 __all__ = ["pairs"]  # a fixture
 
 WIDTHS = pytest.mark.parametrize("columns", [80, 120, 220])
-PLAN = re.compile(r".* (tile|tiles) .* of memory")
+PLAN = re.compile(r".* (tile|tiles) .* of memory(, about .*)?")
 RESULT = re.compile(r"(\S+) → (\S+)  .*sample typicality \d\.\d{3}")
 
 

@@ -156,9 +156,9 @@ def command(
     cannot be read, is reported, and the others are still processed; the exit code is then 1. If two results would have
     the same name, the second name also gets the extension of its input, the name of its folder, or a number.
 
-    Before the work begins, a line on standard error reports the sizes, the number of tiles and the memory required. An
-    image that requires more memory than available is rejected. Progress and the remaining time are shown as a bar on a
-    terminal, and otherwise as lines from time to time.
+    Before the work begins, a line on standard error reports the sizes, the number of tiles, the memory required and,
+    after a short trial, the time. An image that requires more memory than available is rejected. Progress and the
+    remaining time are shown as a bar on a terminal, and otherwise as lines from time to time.
     """
     if is_pipe(output) and console.as_json and not dry_run:
         console.shows_messages = False  # standard error has the JSON objects
@@ -304,7 +304,8 @@ def _plan_folder(
     """
     needs = needs_by_header(work.pipe, work.draw, jobs)
     processes = fleet.size if isinstance(fleet, LocalFleet) else 1
-    console.message(line_of_folder(needs, len(jobs), work.draw.n, processes))
+    if console.shows_messages:
+        console.message(line_of_folder(needs, len(jobs), work.draw.n, processes, is_timed=fleet is None))
     check_together((need.bytes for need in needs.values()), processes)
     if fleet is not None and not isinstance(fleet, LocalFleet):
         workers = counted(fleet.size, "worker")
@@ -314,13 +315,16 @@ def _plan_folder(
 
 def _list_all(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob], max_pixels: int, tally: Tally) -> None:
     """Do the dry run: list for each image what would be done, and report why images would be rejected."""
+    needs = {}
     for job in jobs:
         try:
-            _, need = look(pipe, job, draw, max_pixels)
+            _, needs[job.output] = look(pipe, job, draw, max_pixels)
         except (CaflowError, OSError) as error:
             tally.take(Done(job, wrong=refusal(job, error)))
         else:
-            tally.console.summary(line_of_image(job, need))
+            tally.console.summary(line_of_image(job, needs[job.output]))
+    if len(needs) > 1:
+        tally.console.summary(line_of_folder(needs, len(needs), draw.n, 1, is_timed=True))
     tally.end_of_failed()
 
 

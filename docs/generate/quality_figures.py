@@ -79,6 +79,28 @@ def degraded(root: Path) -> str:
     return table(["input", *methods], lines)
 
 
+def passes(root: Path) -> str:
+    """Return the table of one pass and of two passes, by factor: LPIPS, PSNR in dB and seconds of x4-photo."""
+    methods = {"bicubic": ("lpips",), "one pass, Lanczos": PASSES_COLUMNS, "two passes": PASSES_COLUMNS}
+    found = {
+        (row["factor"], row["method"]): row
+        for row in results(root, "passes")["rows"]
+        if row["model"] == "x4-photo" and row["method"] in methods
+    }
+    columns = [(method, name) for method, names in methods.items() for name in names]
+    lines = [
+        [f"×{factor:g}", *(f"{found[factor, method][name]:{PASSES_FORMS[name]}}" for method, name in columns)]
+        for factor in dict.fromkeys(factor for factor, _ in found)
+    ]
+    heading = ["factor", "bicubic: LPIPS"]
+    heading += [f"{method}: {name}" for method in ("one pass", "two passes") for name in ("LPIPS", "PSNR", "seconds")]
+    return table(heading, lines)
+
+
+PASSES_COLUMNS = ("lpips", "psnr", "seconds")
+PASSES_FORMS = {"lpips": ".3f", "psnr": ".2f", "seconds": ".2g"}
+
+
 def detection(root: Path) -> str:
     """Return the table of how well altered images are distinguished from true images.
 
