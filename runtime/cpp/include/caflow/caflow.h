@@ -108,8 +108,8 @@ typedef struct caflow_open_options {
      * as in "cuda:1"; by default it is the first. A backend that is named here runs and computes what the CPU computes,
      * or caflow_open fails with CAFLOW_ERROR_BACKEND. "auto", the default, is "cuda" if ONNX Runtime can use the GPU,
      * and "cpu" otherwise. "tensorrt" and "tensorrt-rtx" load the engines in the bundle that caflow-export --trt built
-     * for this GPU. Without engines of their kind in the bundle, they build engines when a graph is first needed. Both
-     * set the environment variable NVIDIA_TF32_OVERRIDE of the process to 0, unless it is set. */
+     * for this GPU. Without engines of their kind in the bundle, they build engines in caflow_open. Both set the
+     * environment variable NVIDIA_TF32_OVERRIDE of the process to 0, unless it is set. */
     const char *backend;
     /* Folder in which "tensorrt" and "tensorrt-rtx" store what they compile, so that later processes can use it. It is
      * created if it does not exist. NULL, the default, stores nothing. */
