@@ -323,11 +323,11 @@ CAFLOW_API const char *caflow_last_error(void);
 
 /* Open the bundle in a folder and check the size and SHA-256 hash of each file that its manifest lists. The model's
  * graphs are loaded when they are first needed, by any backend but "cpu" at this call, and are hashed again then: if a
- * file has changed in between, the call that needs it fails with CAFLOW_ERROR_BUNDLE, or with CAFLOW_ERROR_BACKEND if it
- * is an engine. Replace files of an
- * open bundle only by new files, as `mv` does, and never write into them, because ONNX Runtime reads weights from the
- * file while graphs run. Relative paths are relative to the working directory at this call. On success the caller owns
- * `*model` and closes it with caflow_close. May be called from any thread. */
+ * file has changed in between, the call that needs it fails with CAFLOW_ERROR_BUNDLE, or with CAFLOW_ERROR_BACKEND
+ * if it is an engine. Replace files of an open bundle only by new files, as `mv` does, and never write into them,
+ * because ONNX Runtime reads weights from the file while graphs run. Relative paths are relative to the working
+ * directory at this call. On success the caller owns `*model` and closes it with caflow_close. May be called from
+ * any thread. */
 CAFLOW_API caflow_status caflow_open(const char *folder, const caflow_open_options *options, caflow_model **model);
 
 /* Close a model; NULL is ignored. This must be the last call with the model: no other thread may still use it. Results
