@@ -108,8 +108,8 @@ typedef struct caflow_open_options {
      * as in "cuda:1"; by default it is the first. A backend that is named here runs and computes what the CPU computes,
      * or caflow_open fails with CAFLOW_ERROR_BACKEND. "auto", the default, is "cuda" if ONNX Runtime can use the GPU,
      * and "cpu" otherwise. "tensorrt" and "tensorrt-rtx" load the engines in the bundle that caflow-export --trt built
-     * for this GPU. Without engines of their kind in the bundle, they build engines when a graph is first needed. Both
-     * set the environment variable NVIDIA_TF32_OVERRIDE of the process to 0, unless it is set. */
+     * for this GPU. Without engines of their kind in the bundle, they build engines in caflow_open. Both set the
+     * environment variable NVIDIA_TF32_OVERRIDE of the process to 0, unless it is set. */
     const char *backend;
     /* Folder in which "tensorrt" and "tensorrt-rtx" store what they compile, so that later processes can use it. It is
      * created if it does not exist. NULL, the default, stores nothing. */
@@ -323,11 +323,11 @@ CAFLOW_API const char *caflow_last_error(void);
 
 /* Open the bundle in a folder and check the size and SHA-256 hash of each file that its manifest lists. The model's
  * graphs are loaded when they are first needed, by any backend but "cpu" at this call, and are hashed again then: if a
- * file has changed in between, the call that needs it fails with CAFLOW_ERROR_BUNDLE, or with CAFLOW_ERROR_BACKEND if it
- * is an engine. Replace files of an
- * open bundle only by new files, as `mv` does, and never write into them, because ONNX Runtime reads weights from the
- * file while graphs run. Relative paths are relative to the working directory at this call. On success the caller owns
- * `*model` and closes it with caflow_close. May be called from any thread. */
+ * file has changed in between, the call that needs it fails with CAFLOW_ERROR_BUNDLE, or with CAFLOW_ERROR_BACKEND
+ * if it is an engine. Replace files of an open bundle only by new files, as `mv` does, and never write into them,
+ * because ONNX Runtime reads weights from the file while graphs run. Relative paths are relative to the working
+ * directory at this call. On success the caller owns `*model` and closes it with caflow_close. May be called from
+ * any thread. */
 CAFLOW_API caflow_status caflow_open(const char *folder, const caflow_open_options *options, caflow_model **model);
 
 /* Close a model; NULL is ignored. This must be the last call with the model: no other thread may still use it. Results
