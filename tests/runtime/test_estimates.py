@@ -81,12 +81,12 @@ def test_one_line_says_what_is_made_and_takes(source: Path, tmp_path: Path) -> N
 def test_the_first_line_says_how_long_it_takes(source: Path, tmp_path: Path) -> None:
     """Unless the work is so short that the trial would delay it."""
     done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 40, *OPTIONS)
-    assert re.search(r"in 1 tile of 40 samples, about [\d.]+ MB of memory, about \d+ s$", done.stderr, re.MULTILINE)
+    assert re.search(r"in 1 tile of 40 samples, about [\d.]+ [MG]B of memory, about \d+ s$", done.stderr, re.MULTILINE)
     clip = tmp_path / "%02d.png"
     for k in range(30):
         write_image(tmp_path / f"{k:02}.png", read_image(source).rgb)
     done = caflow("video", clip, "-o", tmp_path / "out.mkv", "-n", 1, *OPTIONS)
-    assert re.search(r"30 frames .* in 1 tile each, about [\d.]+ MB of memory, about \d+ s$", done.stderr, re.MULTILINE)
+    assert re.search(r"30 frames .* in 1 tile each, about [\d.]+ [MG]B of memory, about \d+ s$", done.stderr, re.MULTILINE)
 
 
 def test_a_trial_measures_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
