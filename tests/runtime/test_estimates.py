@@ -86,7 +86,9 @@ def test_the_first_line_says_how_long_it_takes(source: Path, tmp_path: Path) -> 
     for k in range(30):
         write_image(tmp_path / f"{k:02}.png", read_image(source).rgb)
     done = caflow("video", clip, "-o", tmp_path / "out.mkv", "-n", 1, *OPTIONS)
-    assert re.search(r"30 frames .* in 1 tile each, about [\d.]+ [MG]B of memory, about \d+ s$", done.stderr, re.MULTILINE)
+    assert re.search(
+        r"30 frames .* in 1 tile each, about [\d.]+ [MG]B of memory, about \d+ s$", done.stderr, re.MULTILINE
+    )
 
 
 def test_a_trial_measures_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:

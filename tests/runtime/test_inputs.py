@@ -150,7 +150,8 @@ def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
 
 def test_wrong_settings_are_named(uncalibrated: Path) -> None:
     with pytest.raises(
-        BackendError, match="expected one of auto, cpu, cuda, tensorrt, tensorrt-rtx, openvino or ort:PROVIDER; got 'tpu'"
+        BackendError,
+        match="expected one of auto, cpu, cuda, tensorrt, tensorrt-rtx, openvino or ort:PROVIDER; got 'tpu'",
     ):
         load(uncalibrated, backend="tpu")
     with pytest.raises(InputError, match="pixel_budget must be an integer from 1"):
