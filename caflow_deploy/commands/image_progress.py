@@ -92,6 +92,7 @@ class ImageProgress:
         self._total += need.operations - (self.needs[job.output].operations if job.output in self.needs else 0.0)
         self.needs[job.output] = need
         self._now, self._stage, self._windows = (need, shown(as_text(job.source))), 0, 0
+        self.bar.reset(self._task, visible=False)  # else the remaining time stays 0, as at the end of the last image
 
     def windows(self, done: int, count: int) -> None:
         """Record the progress of one pass of the model over the current image.

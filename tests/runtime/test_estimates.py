@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import caflow, in_a_process, json_lines
+from rich.console import Console
+from rich.progress import Progress
 from tiny import DATA, TINY, photograph
 
 from caflow_deploy.commands import pace
+from caflow_deploy.commands.image_progress import ImageProgress
+from caflow_deploy.console import CommandConsole
 from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
 from caflow_runtime.bundle.run_memory import NAME, RunMemory, read_memory, write_memory
@@ -114,6 +119,20 @@ def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: p
     assert shares[0] < 15
     assert 85 < shares[-1] < 100
     assert all(10 <= after - before < 15 for before, after in pairwise(shares))
+
+
+def test_the_bar_begins_again_with_each_image(source: Path, tmp_path: Path) -> None:
+    """Otherwise it shows that no time remains from the second image on."""
+    job = ImageJob(source, tmp_path / "out.png", (), {})
+    with load(TINY, "cpu", 1) as pipe, Progress(console=Console(file=StringIO())) as bar:
+        need = look(pipe, job, Draw(2))[1]
+        progress = ImageProgress(bar, CommandConsole(), {job.output: need}, 2)
+        for _ in range(2):
+            progress.begins(job, need)
+            progress.windows(1, 2)
+            assert not bar.tasks[0].finished
+            progress.windows(2, 2)
+            assert bar.tasks[0].finished
 
 
 def test_alpha_is_part_of_the_work(source: Path, tmp_path: Path) -> None:
