@@ -44,7 +44,13 @@ from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
-from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
+from caflow_runtime.jobs.image_folder import (
+    ImageFolder,
+    ImageSettings,
+    check_free,
+    holds_same_job,
+    without_leftovers,
+)
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_need import ImageNeed, check_together
 from caflow_runtime.jobs.images import Done, Watch, do, look, refusal
@@ -191,6 +197,11 @@ def command(
     for error in unreadable:
         tally.take_unreadable(error)
     if dry_run:
+        if not force and is_single:
+            check_free(path for job in jobs for path in job.outputs)
+        elif not force:
+            settings = ImageSettings(running.settings(pipe, None), draw, keep_all, sheet, maps, files, size, depth)
+            holds_same_job(output, jobs, settings)  # refuses other settings, and files that would be overwritten
         _list_all(pipe, draw, jobs, max_pixels, tally)
         return
     with ExitStack() as stack:

@@ -272,6 +272,21 @@ def test_a_dry_run_does_nothing(source: Path, tmp_path: Path, monkeypatch: pytes
     assert not out.exists()
 
 
+def test_a_dry_run_refuses_what_the_command_would_refuse(source: Path, tmp_path: Path) -> None:
+    """An existing result, and a folder with a job of other settings; the command's own job is listed."""
+    existing, out = tmp_path / "out.png", tmp_path / "out"
+    existing.write_bytes(b"of the user")
+    for line in ([source, "-o", existing], [source, "-o", out, "-n", 2]):
+        if line[2] == out:
+            assert caflow("image", source, "-o", out, "-n", 1, *OPTIONS).returncode == 0
+        dry, real = (caflow("image", *line, *OPTIONS, *more) for more in (["--dry-run"], []))
+        assert (dry.returncode, dry.stdout) == (2, "")
+        assert dry.stderr == real.stderr
+        assert caflow("image", *line, *OPTIONS, "--dry-run", "--force").returncode == 0
+    assert existing.read_bytes() == b"of the user"
+    assert caflow("image", source, "-o", out, "-n", 1, *OPTIONS, "--dry-run").returncode == 0
+
+
 def test_quiet_leaves_errors_alone(source: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_text("no image")
     done = caflow("image", source, "-o", tmp_path / "out.png", *OPTIONS, "--quiet", "--json")
