@@ -47,7 +47,7 @@ class JudgedSample:
         ]
         if self.typicality is not None:
             lines.append(
-                f"**Typicality {self.typicality:.3f}**: the fraction of samples of similar photographs that are at "
+                f"**Typicality {self.typicality:.4f}**: the fraction of samples of similar photographs that are at "
                 f"least as unusual, from 0 to 1; a sample below {ALPHA:g} is called unusual."
             )
         if self.consistency is not None:
