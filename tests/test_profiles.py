@@ -25,12 +25,12 @@ class Limited(OnnxRuntimeCpu):
 
     def __init__(self, folder: Path, profile: Profile) -> None:
         super().__init__()
-        self.profile = profile
+        self.profile = self.most = profile
         self.manifest = read_manifest(folder)
 
     def load(self, path: Path) -> Graph:
         run, graph = super().load(path), self.manifest.graph(path.stem)
-        cell, most = cell_side(self.manifest.model, graph.name), self.profile
+        cell, most = cell_side(self.manifest.model, graph.name), self.most
         known = {"rows": most.rows, "images": most.rows, "h": most.height // cell, "w": most.width // cell}
         largest = {port.name: [size_of(size, known) for size in port.shape] for port in graph.inputs}
 
