@@ -22,6 +22,8 @@ NOISE_BYTES = 12
 TRIAL_PIXELS, MAX_TRIAL_SAMPLES = 2**16, 4
 """Number of target pixels of a trial, of all its samples together, and maximum number of these samples. Larger trials
 measure nearly the same speed."""
+TRIAL_SECONDS = 0.1
+"""Least time of a trial. A fast one is repeated, because other work on the machine may delay a single run."""
 MIN_WORK = 10
 """Least work that is worth a trial, as a multiple of the trial's work. On most machines it takes a few seconds."""
 SPARE = 1.1
@@ -169,10 +171,15 @@ class SpeedTrial:
 
     @cached_property
     def _speed(self) -> float:
-        """Operations per second. The first of two runs is not measured: it loads graphs and allocates memory."""
+        """Operations per second. The first run is not measured: it loads graphs and allocates memory."""
+        self._run()
+        began, runs = time.perf_counter(), 0
+        while (seconds := time.perf_counter() - began) < TRIAL_SECONDS:
+            self._run()
+            runs += 1
+        return runs * self.operations / seconds
+
+    def _run(self) -> None:
         small = self.side // self.runner.model.scale
         grey = np.full((small, small, 3), 128, np.uint8)
-        for _ in range(2):
-            began = time.perf_counter()
-            list(self.runner.draw([grey], range(self.samples), Draw(self.samples)))
-        return self.operations / (time.perf_counter() - began)
+        list(self.runner.draw([grey], range(self.samples), Draw(self.samples)))
