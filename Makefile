@@ -35,6 +35,7 @@ lint: setup  ## Check style, imports, types, spelling and wording.
 docs: $(DOCS)/.installed  ## Build the documentation in build/docs-site. Fails on broken links and on public names without a docstring.
 	$(DOCS)/bin/python docs/generate/stage.py build/docs-source
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --config-file docs/mkdocs.yml  # without --quiet, which would not count warnings
+	rm build/docs-site/404.html  # its links would need the site's address, which differs between servers
 	$(DOCS)/bin/python docs/generate/self_contained.py build/docs-site
 	@echo "the pages begin at build/docs-site/index.html"
 
@@ -115,6 +116,7 @@ quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  #
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --only "photographs, halved" --samples 105 --temperature 0.8 --temperature 0.9 --temperature 1 --threads 2 --json benchmarks/results/outliers.json
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) models/x4-real.caflow --threads 2 --json benchmarks/results/outliers-hard.json
 	$(BIN)/python -W ignore benchmarks/sizes.py $(BUNDLE) --threads 2 --json benchmarks/results/sizes.json
+	$(BIN)/python -W ignore benchmarks/passes.py $(BUNDLE) models/x2-video.caflow --json benchmarks/results/passes.json
 
 hardware: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Measure the speed of the built-in model in each precision, in ONNX Runtime and OpenVINO.
 	$(BIN)/caflow-export x4-photo --precision bf16 -o build/x4-photo-bf16.caflow --force

@@ -7,7 +7,6 @@ The models are the public implementation's default size and x4-photo. The varian
 * `batched`: the same procedure in one batch.
 * `transformed`: the graphs of the export in PyTorch, also with the whole chain as one CUDA graph.
 * `onnxruntime`: the graphs of the export in ONNX Runtime, with all values on the GPU (`gpu_onnx.py`).
-* `tensorrt`: the engines of the bundle (`gpu_engines.py`).
 
 All variants except `published` and `batched` also show their errors, compared with the model in float64 with the same
 noise. Beside each time stands the floor of the transformed graphs on this device (`gpu_floors.py`). Only PyTorch is
@@ -42,7 +41,6 @@ from gpu_cases import (
     seconds,
     truth,
 )
-from gpu_engines import engine_frames, engine_rows
 from gpu_floors import Rates, Work
 from gpu_onnx import onnx_rows
 from sampling import batched, published, the_model
@@ -128,7 +126,6 @@ def small(subject: Subject) -> Iterator[dict[str, Any]]:
                     row = compared.row(f"transformed, CUDA graph{name}", precision, subject.seconds(replay))
                     yield row | exact.errors(rows, torch.as_tensor)
         yield from onnx_rows(subject, case, exact, compared)
-        yield from engine_rows(subject, case, exact, compared)
 
 
 @torch.no_grad()
@@ -178,7 +175,7 @@ def main(device_name: str, rounds: int, with_frames: bool, bundles: Path | None,
                 print(json.dumps(row), flush=True)
             if with_frames:
                 slow = replace(subject, rounds=max(3, rounds // 3))
-                for row in itertools.chain(frames(slow), engine_frames(slow)):
+                for row in frames(slow):
                     frame_rows.append(row)
                     print(json.dumps(row), flush=True)
     print(f"{card}, PyTorch {torch.__version__}\n")

@@ -1,23 +1,22 @@
 """Variants of `gpu.py` that run the graphs of a bundle in ONNX Runtime.
 
-* `onnxruntime`: the graphs as they are exported. The CUDA provider leaves their arctangents to the CPU.
-* `onnxruntime, arctangents`: the same with arctangents from operators for which the provider has kernels.
-* `onnxruntime, CUDA graphs`: the latter, with each graph recorded as a CUDA graph, which arctangents on the CPU forbid.
+* `onnxruntime`: the graphs as the backend `cuda` runs them.
+* `onnxruntime, CUDA graphs`: the same, with each graph recorded as a CUDA graph.
 * `onnxruntime, CUDA graphs, NHWC`: the latter, with the memory layout that suits the matrix units of GPUs.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import onnx
-import onnx.parser
 import torch
 from gpu_cases import NAMES, Case, Comparison, Subject, Truth, chain
 
-from caflow_runtime.backends.onnx_runtime import ERRORS_ONLY, PROVIDERS, OnnxRuntimeBound, import_onnxruntime
+from caflow_runtime.backends.onnx_packages import import_onnxruntime
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound
+from caflow_runtime.backends.provider_sessions import ERRORS_ONLY, ProviderSessions
+from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow import scan
@@ -29,55 +28,6 @@ RECORDINGS: dict[str, dict[str, str]] = {
     "onnxruntime, CUDA graphs, NHWC": {"prefer_nhwc": "1"},
 }
 """Settings of the CUDA provider for each variant that is recorded."""
-ARCTANGENT = """<opset_import: ["" : 18], domain: "caflow"> Arctangent (x) => (y) {
-    one = Constant <value = float {1.0}> ()
-    square = Mul (x, x)
-    above = Add (square, one)
-    s = Sqrt (above)
-    u = Reciprocal (s)
-    next = Add (s, one)
-    product = Mul (s, next)
-    root = Sqrt (product)
-    STEPS
-    scaled = Mul (x, p7)
-    y = Div (scaled, root)
-}"""
-"""The arctangent of x is the sign of x times the arccosine of u = 1 / s, where s = √(1 + x²).
-
-By formula 4.4.46 of Abramowitz and Stegun, Handbook of Mathematical Functions, arccos u = √(1 − u) · p(u), with an
-error of at most 2e-8. Here √(1 − u) is computed as |x| / √(s (s + 1)), which is also precise for small x.
-"""
-COEFFICIENTS = (
-    *(-0.0012624911, 0.0066700901, -0.0170881256, 0.0308918810),
-    *(-0.0501743046, 0.0889789874, -0.2145988016, 1.5707963050),
-)
-"""Coefficients of p, that of u⁷ first."""
-
-
-def arctangent() -> onnx.FunctionProto:
-    """Return the arctangent as a function of ONNX. Its polynomial is evaluated by Horner's method."""
-    steps = [f"p0 = Constant <value = float {{{COEFFICIENTS[0]}}}> ()"]
-    for k, coefficient in enumerate(COEFFICIENTS[1:], start=1):
-        steps.append(f"c{k} = Constant <value = float {{{coefficient}}}> ()")
-        steps.append(f"m{k} = Mul (p{k - 1}, u)")
-        steps.append(f"p{k} = Add (m{k}, c{k})")
-    return onnx.parser.parse_function(ARCTANGENT.replace("STEPS", "\n    ".join(steps)))
-
-
-def with_our_arctangents(folder: Path) -> Path:
-    """Return a copy of a bundle in which the function above replaces the operator Atan."""
-    copied = folder.with_name(f"{folder.name}-arctangents")
-    if not copied.is_dir():
-        shutil.copytree(folder, copied)
-        for path in copied.glob("*.onnx"):
-            model = onnx.load(path, load_external_data=False)
-            for node in model.graph.node:
-                if node.op_type == "Atan":
-                    node.op_type, node.domain = "Arctangent", "caflow"
-            model.opset_import.append(onnx.helper.make_opsetid("caflow", 1))
-            model.functions.append(arctangent())
-            path.write_bytes(model.SerializeToString())
-    return copied
 
 
 class Recorded:
@@ -98,12 +48,12 @@ class Recorded:
             settings: further settings of the CUDA provider.
         """
         ort = import_onnxruntime()
-        provider: Any = PROVIDERS["cpu"]
+        provider: Any = PROVIDERS["cpu"].name
         self.options = ort.RunOptions()
         if stream is not None:
             self.options.add_run_config_entry("disable_synchronize_execution_providers", "1")
             common = {"use_tf32": "0", "enable_cuda_graph": "1", "user_compute_stream": str(stream.cuda_stream)}
-            provider = PROVIDERS["cuda"], common | settings
+            provider = PROVIDERS["cuda"].name, common | settings
         options = ort.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
         options.enable_mem_pattern = False  # a pattern allocates memory in a later run, which a recording forbids
@@ -135,18 +85,16 @@ def ways(backend: OnnxRuntimeBound, folder: Path) -> Iterator[tuple[str, Open]]:
         for graph in read_manifest(folder).graphs
         if graph.name.startswith(("encode", "decode", "reverse", "to_image"))
     }
-    ours = with_our_arctangents(folder)
 
-    def plain(folder: Path) -> dict[str, scan.Graph]:
+    def plain() -> dict[str, scan.Graph]:
         return {name: backend.load(folder / path) for name, path in names.items()}
 
     def recorded(settings: dict[str, str]) -> dict[str, scan.Graph]:
-        stream = torch.cuda.Stream() if backend.device == "cuda" else None
-        graphs = plain(ours)
-        return {name: Recorded(ours / path, graphs[name], stream, settings) for name, path in names.items()}
+        stream = torch.cuda.Stream() if backend.memory == "cuda" else None
+        graphs = plain()
+        return {name: Recorded(folder / path, graphs[name], stream, settings) for name, path in names.items()}
 
-    yield "onnxruntime", partial(plain, folder)
-    yield "onnxruntime, arctangents", partial(plain, ours)
+    yield "onnxruntime", plain
     for way, settings in RECORDINGS.items():
         yield way, partial(recorded, settings)
 
@@ -164,10 +112,11 @@ def in_onnx_runtime(
 def onnx_rows(subject: Subject, case: Case, exact: Truth, compared: Comparison) -> Iterator[dict[str, Any]]:
     """Yield rows by ONNX Runtime for each precision, if it has a provider for the device."""
     try:
-        backend = OnnxRuntimeBound("cuda" if subject.device.type == "cuda" else "cpu")
+        sessions = ProviderSessions(PROVIDERS[subject.device.type])
     except BackendError as error:
         print(f"onnxruntime is skipped: {error}")
         return
+    backend = OnnxRuntimeBound("onnxruntime", sessions, memory=subject.device.type)
     for precision in NAMES[::2]:  # without bf16, for which ONNX Runtime has no convolutions
         for way, open_graphs in ways(backend, subject.bundle(precision)):
             try:

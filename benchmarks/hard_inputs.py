@@ -12,7 +12,8 @@ from degradations import generator, noisy
 from metrics import Crop, Picture
 from numpy.typing import NDArray
 
-from caflow_training.degradations import Dither, dithered
+from caflow_training.degradation import Dither
+from caflow_training.degradations import dithered
 
 SIDE = 64
 PAIRS = (((0, 0, 0), (255, 255, 255)), ((64, 64, 64), (192, 192, 192)), ((255, 0, 0), (0, 255, 255)))

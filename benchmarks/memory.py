@@ -27,8 +27,8 @@ SIZES = (
 """Widths and heights of the inputs, in pixels."""
 PHOTOGRAPH = Path("tests/data/photographs/canyon-wren.jpg")
 PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
-NEED = re.compile(r"→ (?P<result>\S+) in (?P<windows>\d+) windows? .* about (?P<number>[\d.]+) (?P<unit>[MG]B) of mem")
-LEFT = re.compile(r"windows, about (?P<number>[\d.]+) (?P<unit>s|min|h) left")
+NEED = re.compile(r"→ (?P<result>\S+) in (?P<windows>\d+) tiles? .* about (?P<number>[\d.]+) (?P<unit>[MG]B) of mem")
+LEFT = re.compile(r"done, about (?P<number>[\d.]+) (?P<unit>s|min|h) left")
 PEAK = re.compile(r"peak (?P<bytes>\d+)")
 UNITS = {"MB": 1e6, "GB": 1e9, "s": 1, "min": 60, "h": 3600}
 COMMAND = """

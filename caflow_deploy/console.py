@@ -17,6 +17,8 @@ from caflow_deploy.stops import deferring_stops
 
 WIDTH_IN_FILES = 160
 """Width of tables that are not printed to a terminal, in characters."""
+SPEED_PERIOD_S = 600.0
+"""Time in seconds from which the speed is estimated. One image may take longer than rich's usual 30 seconds."""
 CTRL_C_WIDTH = 2
 """Characters by which terminals show Ctrl-C, behind the progress bar: ^C."""
 

@@ -61,6 +61,7 @@ class _OpenOptions(ctypes.Structure):
         ("overlap", c_int64),
         ("threads", c_uint32),
         ("flags", c_uint32),
+        ("plugin_library", c_char_p),
     )
 
 
@@ -105,7 +106,6 @@ class _ModelInfo(ctypes.Structure):
         ("levels", c_uint32),
         ("channels", c_uint32),
         ("pixel_budget", c_uint64),
-        ("warning", c_char_p),
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from commands import command, in_a_process
 from cpp_build import BUILD, MISSING, build
 from filelock import FileLock
-from gpus import onnxruntime_cuda, pytest_collection_modifyitems
+from gpus import cache_folder, pytest_collection_modifyitems
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from tiny import calibrated, photographs, pipe, uncalibrated
@@ -27,8 +27,8 @@ from caflow_training.model import CAFlow
 from caflow_training.tasks import SuperResolution
 
 __all__ = [  # fixtures and a hook, which pytest finds here
+    "cache_folder",
     "calibrated",
-    "onnxruntime_cuda",
     "photographs",
     "pipe",
     "pytest_collection_modifyitems",

@@ -3,10 +3,7 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from ctypes.util import find_library
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,22 +66,18 @@ def library_of_the_wheel() -> Path:
     return Path(onnxruntime.__file__).parent
 
 
-QUICKLY = ("-DCMAKE_UNITY_BUILD=ON", "-DCMAKE_UNITY_BUILD_BATCH_SIZE=6", "-DCMAKE_CUDA_ARCHITECTURES=75")
-"""Options of CMake for a fast build. Several files are compiled as one, which takes a third of the time. CUDA code is
-compiled for one GPU architecture only; newer GPUs can run it.
+QUICKLY = ("-DCMAKE_UNITY_BUILD=ON", "-DCMAKE_UNITY_BUILD_BATCH_SIZE=6")
+"""Options of CMake for a fast build. Several files are compiled as one, which takes a third of the time.
 
 In test_cpp_builds.py, the build of an application that contains the source does not use these options. It compiles each
-file separately, which finds missing includes, and for all architectures."""
+file separately, which finds missing includes."""
 
 
 def build(folder: Path, data: Path, *options: str, target: str = "all") -> Path:
-    """Configure and build in a folder, and return it. TensorRT is included if its headers are available.
-
-    Files that are up to date are not built again.
-    """
+    """Configure and build in a folder, and return it. Files that are up to date are not built again."""
     run(
         *("cmake", "-S", SOURCE, "-B", folder, f"-DCAFLOW_TEST_DATA={data}", f"-DCAFLOW_BUNDLE={TINY}"),
-        *(f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}", *with_tensorrt(), *QUICKLY, *options),
+        *(f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}", *QUICKLY, *options),
     )
     run("cmake", "--build", folder, "--parallel", "2", "--target", target)
     return folder
@@ -95,42 +88,3 @@ def model(built_cpp: Path) -> Iterator[CModel]:
     """The small trained model, opened by the C library on the CPU."""
     with CModel(built_cpp / "libcaflow.so", TINY, backend=b"cpu") as model:
         yield model
-
-
-def with_tensorrt() -> list[str]:
-    """Return the CMake options that include or exclude TensorRT."""
-    headers = headers_of_tensorrt()
-    return ["-DCAFLOW_TENSORRT=OFF"] if headers is None else ["-DCAFLOW_TENSORRT=ON", f"-DTensorRT_ROOT={headers}"]
-
-
-def check_provider(backend: str) -> None:
-    """Skip the test if the backend is ONNX Runtime's TensorRT provider, and TensorRT is not installed."""
-    if backend == "tensorrt-provider" and find_library("nvinfer") is None:
-        pytest.skip("ONNX Runtime's TensorRT provider requires libnvinfer.so.10, which is not installed")
-
-
-HEADERS_OF_TENSORRT = (
-    "kernel-lens==2.0.1 --hash=sha256:07cc714e8b5e7f34b672f7c7fad93febe7c747be5837ba276b1527370134ffe0"
-)
-"""Package that contains TensorRT's headers (10.14, Apache-2.0), because NVIDIA's packages do not. Only tests use it."""
-
-
-@cache
-def headers_of_tensorrt() -> Path | None:
-    """Return the folder of TensorRT's headers, or None without them or without a CUDA toolkit.
-
-    It is TENSORRT_ROOT if that is set. Otherwise the headers are downloaded once.
-    """
-    if shutil.which("nvcc") is None:
-        return None
-    if "TENSORRT_ROOT" in os.environ:
-        return Path(os.environ["TENSORRT_ROOT"])
-    folder = ROOT / "build" / "tensorrt"
-    headers = folder / "kernel_lens" / "include" / "tensorrt"
-    if not headers.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        wanted = folder / "requirements.txt"
-        wanted.write_text(HEADERS_OF_TENSORRT)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run([*pip, "--target", str(folder), "--requirement", str(wanted)], check=False)
-    return headers if headers.is_dir() else None

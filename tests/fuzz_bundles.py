@@ -161,7 +161,7 @@ def engine_sets(folder: Path) -> Attempt:
     (folder / MANIFEST).write_bytes((TINY / MANIFEST).read_bytes())
     place = folder / "engines" / "rtx"
     place.mkdir(parents=True)
-    (place / "encode.engine").write_bytes(b"engine")
+    (place / "encode.onnx").write_bytes(b"engine")
     good = engines.EngineSet(
         manifest_sha256=sha256_of(folder / MANIFEST),
         flavor="rtx",
@@ -169,8 +169,8 @@ def engine_sets(folder: Path) -> Attempt:
         compute_capability="8.6",
         gpu=None,
         precision="fp32",
-        profiles=[engines.Profile(4, 64, 64)],
-        engines=[engines.Engine("encode", describe_file(place, "encode.engine"))],
+        profile=engines.Profile(4, 64, 64),
+        engines=[engines.Engine("encode", describe_file(place, "encode.onnx"))],
     )
     engines.write(place, good)
     path = place / engines.DESCRIPTION

@@ -1,23 +1,42 @@
-"""Hook and fixture that skip tests on machines without a GPU."""
+"""Hook that skips tests on machines without a GPU, and what tests of backends share."""
+
+import os
+from collections.abc import Iterator
 
 import pytest
 
-from caflow_runtime.backends.gpu import first_gpu
-from caflow_runtime.backends.onnx_runtime import check_installed
+from caflow_runtime.backends.gpu import has_gpu
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound
+from caflow_runtime.backends.provider_sessions import ProviderSessions
+from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.errors import BackendError
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if first_gpu() is None:
+    if not has_gpu():
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="requires an NVIDIA GPU"))
 
 
-@pytest.fixture(scope="session")
-def onnxruntime_cuda() -> None:
-    """Skip the test if ONNX Runtime's GPU package is not installed. It cannot be installed beside the CPU package."""
+def require(backend: str) -> None:
+    """Skip the test if the packages of a backend are missing. Those for GPUs cannot all be installed together."""
     try:
-        check_installed("cuda")
+        ProviderSessions(PROVIDERS[backend])
     except BackendError as error:
         pytest.skip(str(error))
+
+
+def bound_to_cpu() -> OnnxRuntimeBound:
+    """Return ONNX Runtime with inputs and outputs bound to the memory of a device, which is that of the CPU."""
+    return OnnxRuntimeBound("onnxruntime cpu", ProviderSessions(PROVIDERS["cpu"]), memory="cpu")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Results of checks are remembered in a temporary folder, not in that of the user."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    del os.environ["XDG_CACHE_HOME"]
+    os.environ.update({} if before is None else {"XDG_CACHE_HOME": before})

@@ -263,6 +263,7 @@ def test_every_builtin_recipe_loads() -> None:
         "x4-likelihood",
         "x4-mean",
         "x4-real",
+        "x4-real-mean",
         "x4-samples",
     ]
     for name in builtin_recipes():

@@ -2,17 +2,18 @@
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from cpp_build import BUILD, MISSING, ROOT, SOURCE, build, library_of_the_wheel, run, with_tensorrt
+from cpp_build import BUILD, MISSING, ROOT, SOURCE, build, library_of_the_wheel, run
 from tiny import TINY
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
 
 
 def test_its_own_tests_pass(built_cpp: Path) -> None:
-    run("ctest", "--output-on-failure", "-LE", "long|fakes", cwd=built_cpp)  # test_cpp_engines.py runs those on fakes
+    run("ctest", "--output-on-failure", "-LE", "long", cwd=built_cpp)
 
 
 @pytest.mark.skipif(not Path("/usr/share/i18n/locales").is_dir(), reason="not installed (.ci/packages): locales")
@@ -94,6 +95,9 @@ def check_application(folder: Path, find: str, *options: str) -> None:
     assert len(programs) == 3
     for number in range(len(programs)):
         assert run(folder / "build" / f"documented_{number}").startswith("64")
+    elsewhere = subprocess.run([folder / "build" / "documented_0"], cwd=folder, capture_output=True, text=True)
+    assert elsewhere.returncode == 1
+    assert elsewhere.stderr.startswith("models/x4-photo.caflow")
 
 
 def test_an_application_finds_the_installed_library(built_cpp: Path, tmp_path: Path) -> None:
@@ -162,7 +166,6 @@ def test_an_application_holds_the_source(tmp_path: Path) -> None:
         tmp_path / "application",
         f"add_subdirectory({SOURCE} caflow)",
         f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}",
-        *with_tensorrt(),
     )
 
 
@@ -192,7 +195,6 @@ def test_the_fuzzer_finds_nothing(cpp_test_data: Path) -> None:
         cpp_test_data,
         f"-DCMAKE_CXX_COMPILER={CLANG}",
         "-DCAFLOW_FUZZ=ON",
-        "-DCAFLOW_TENSORRT=OFF",
         "-DCAFLOW_FUZZ_SECONDS=20",
         target="fuzz_manifest",
     )

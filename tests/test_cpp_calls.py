@@ -87,7 +87,7 @@ def test_a_folder_for_engines_that_cannot_be_made_is_named(built_cpp: Path, tmp_
     cache = str(tmp_path / "file" / "engines").encode()
     refusal = r"engine_cache: cannot create the folder .*/file/engines/.*: Not a directory: choose a folder"
     with pytest.raises(CError, match=refusal) as refused:
-        CModel(built_cpp / "libcaflow.so", TINY, backend=b"tensorrt-provider", engine_cache=cache)
+        CModel(built_cpp / "libcaflow.so", TINY, backend=b"tensorrt", engine_cache=cache)
     assert refused.value.status == "input"
 
 

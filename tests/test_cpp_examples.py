@@ -1,4 +1,4 @@
-"""The example programs of the C++ runtime, on every backend."""
+"""The example programs of the C++ runtime."""
 
 import json
 from collections.abc import Iterator
@@ -7,8 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from cpp_build import check_provider, run
-from test_cpp_engines import with_engines_of_the_headers
+from cpp_build import run
 from tiny import photograph
 
 from caflow_runtime.bundle import builtin
@@ -41,38 +40,25 @@ def read_video(path: Path) -> list[Image]:
     return frames
 
 
-@pytest.mark.parametrize(
-    "backend",
-    ["cpu", *(pytest.param(name, marks=pytest.mark.gpu) for name in ("cuda", "tensorrt-provider", "tensorrt"))],
-)
 def test_images_scores_and_videos_are_pythons(
-    built_cpp: Path, pipe: Pipeline, photographs: Path, tmp_path: Path, backend: str, request: pytest.FixtureRequest
+    built_cpp: Path, pipe: Pipeline, photographs: Path, tmp_path: Path
 ) -> None:
-    bundle, likelihood, unequal = BUNDLE, 1e-6, 1e-4
-    if backend != "cpu":
-        likelihood, unequal = 1e-5, 1e-3
-        check_provider(backend)
-    if backend == "tensorrt":
-        bundle = with_engines_of_the_headers(BUNDLE, tmp_path / "model.caflow")
-    elif backend != "cpu":
-        request.getfixturevalue("onnxruntime_cuda")
-
     def run_example(name: str, *arguments: str, given: str | None = None) -> str:
         program = built_cpp / "examples" / name
-        return run(program, bundle, *arguments, cwd=tmp_path, given=given, backend=backend)
+        return run(program, BUNDLE, *arguments, cwd=tmp_path, given=given)
 
     condition = photograph(photographs, 7, *SIDES)
     write_image(tmp_path / "small.png", condition)
     run_example("upscale_image", "small.png", "large.png", "3")
     large = read_image(tmp_path / "large.png").rgb
     difference = np.abs(large.astype(int) - pipe.best_of(condition, n=3).images[0])
-    assert (difference > 0).mean() <= unequal
+    assert (difference > 0).mean() <= 1e-4
 
     lines = run_example("score_pairs", given="large.png small.png\n" * 2).splitlines()
     assert len(lines) == 2
     scored = json.loads(lines[0])
     assert scored["target"] == "large.png"
-    assert scored["log_likelihood"] == pytest.approx(pipe.score(large, condition).log_likelihood[0], rel=likelihood)
+    assert scored["log_likelihood"] == pytest.approx(pipe.score(large, condition).log_likelihood[0], rel=1e-6)
 
     pairs = "large.png small.png\nnoise.png small.png\n"
     write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, large.shape, np.uint8))

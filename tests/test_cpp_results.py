@@ -20,7 +20,7 @@ from c_library import (
     CModel,
     Result,
 )
-from cpp_build import BUILD, MISSING, build, check_provider, model
+from cpp_build import BUILD, MISSING, build, model
 from numpy.typing import NDArray
 from tiny import TINY, photograph
 
@@ -220,21 +220,6 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
         np.testing.assert_allclose(result.pixels, frame.pixels, atol=1e-3)
 
 
-@pytest.mark.gpu
-@pytest.mark.usefixtures("onnxruntime_cuda")
-@pytest.mark.parametrize("backend", ["cuda", "tensorrt-provider"])
-def test_gpus_give_what_pythons_cpu_gives(built_cpp: Path, pipe: Pipeline, photographs: Path, backend: str) -> None:
-    """Requires the library of onnxruntime-gpu. Engines are tested in test_cpp_engines.py."""
-    check_provider(backend)
-    condition = photograph(photographs, 7, 24, 32)
-    best = pipe.best_of(condition, n=3)
-    with CModel(built_cpp / "libcaflow.so", TINY, backend=backend.encode()) as model:
-        (result,) = model.best_of([condition], samples=3)
-    assert result.rgb is not None
-    assert (result.rgb != best.images[0]).mean() < 1e-3
-    assert result.log_likelihood == pytest.approx(best.log_likelihood[0], rel=1e-5)
-
-
 @pytest.mark.full
 def test_another_version_of_onnx_runtime_agrees(cpp_test_data: Path, pipe: Pipeline, photographs: Path) -> None:
     """The build uses the ONNX Runtime of the system, not that of the Python package."""
@@ -242,7 +227,6 @@ def test_another_version_of_onnx_runtime_agrees(cpp_test_data: Path, pipe: Pipel
         BUILD.with_name("cpp-system"),
         cpp_test_data,
         "-DCAFLOW_ONNXRUNTIME_LIBRARY=",
-        "-DCAFLOW_TENSORRT=OFF",
         "-DCAFLOW_TESTS=OFF",
         "-DCAFLOW_EXAMPLES=OFF",
     )

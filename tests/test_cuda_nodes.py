@@ -1,12 +1,17 @@
-"""Count of the nodes that ONNX Runtime's CUDA provider runs on the CPU, which the exporter reports."""
+"""Nodes that ONNX Runtime's CUDA provider would run on the CPU, and the arctangent that avoids them."""
 
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+import torch
 
 from caflow_export.cuda_nodes import KERNELS, nodes_on_cpu
-from caflow_export.export import ExportReport
+from caflow_export.export import ExportError, export
+from caflow_export.to_onnx import GraphToTrace, Port, trace
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 
 OLDEST_OPSET = 18
 """Oldest opset of graphs that the list is for."""
@@ -48,11 +53,27 @@ def test_the_list_names_operators_that_exist() -> None:
             assert last is None or first < last, name
 
 
-def test_our_graphs_leave_their_arctangents_alone(exported: ExportReport) -> None:
-    """Arctangents are the only nodes of exported graphs that run on the CPU."""
-    assert set(exported.on_cpu) == {"Atan"}
-    assert exported.on_cpu["Atan"] == sum(
-        node.op_type == "Atan"
-        for graph in exported.manifest.graphs
-        for node in onnx.load(exported.path / graph.file.path, load_external_data=False).graph.node
-    )
+def test_an_export_fails_on_a_node_that_cuda_lacks(
+    least: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(KERNELS, "Clip")
+    with pytest.raises(ExportError, match=r"encode: ONNX Runtime's CUDA provider has no kernel for Clip"):
+        export(least, tmp_path / "least.caflow", processes=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_arctangent_is_as_accurate_as_that_of_the_operator(tmp_path: Path) -> None:
+    """Also for numbers whose squares overflow or vanish, and for infinity."""
+
+    class Arctangent(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.atan(x)
+
+    path = tmp_path / "arctangent.onnx"
+    proto = trace(GraphToTrace("arctangent", Arctangent(), (Port("x", torch.float32, ("rows",)),), ("y",)))
+    assert not nodes_on_cpu(proto)
+    onnx.save(proto, path)
+    magnitude = np.concatenate([np.logspace(-38, 38, 20001), np.logspace(-2, 2, 20001), [1e-8, 1e30, np.inf]])
+    x = np.concatenate([magnitude, -magnitude, [0.0]]).astype(np.float32)
+    y = OnnxRuntimeCpu(1).load(path)({"x": x})["y"]
+    np.testing.assert_allclose(y, np.arctan(x.astype(np.float64)), rtol=4e-7, atol=0)

@@ -10,6 +10,7 @@ import pytest
 
 from caflow_training.config import ConfigError
 from caflow_training.crops import TRAINING_STREAM, Crops
+from caflow_training.degradation import PARAMETERS, Degradation
 from caflow_training.degradations import Degradations, MissingPackage, checkerboard
 from caflow_training.photographs import find_photographs
 from caflow_training.recipe import recipe_from_dict
@@ -99,15 +100,32 @@ def test_patterns_have_two_colours_and_whole_pixels(photographs: Path) -> None:
 def test_each_degradation_costs_quality(name: str, window: Image) -> None:
     rng = np.random.default_rng(0)
     clean = SuperResolution().degrade(window, rng)
-    degraded = Degradations(clean_share=0.0, **ONE_BY_ONE[name]).degrade(window, 4, rng)
+    degraded, degradation = Degradations(clean_share=0.0, **ONE_BY_ONE[name]).degrade(window, 4, rng)
     assert degraded.shape == clean.shape
     assert degraded.dtype == np.uint8
     assert 18 < psnr(degraded, clean) < 33
+    assert degradation.vector().any(), "the vector says nothing of the degradation"
+
+
+def test_the_vector_names_each_degradation_with_its_strength() -> None:
+    assert not Degradation().vector().any()
+    degradation = Degradation(blur_sigma=2, noise="grey", noise_sigma=6, jpeg_quality=65, reduction="area")
+    assert dict(zip(PARAMETERS, degradation.vector().tolist(), strict=True)) == dict.fromkeys(PARAMETERS, 0.0) | {
+        "blur": 0.5,
+        "grey noise": 0.5,
+        "jpeg": 0.5,
+        "area": 1.0,
+    }
+    coded = Degradation(codec="hevc", crf=16, dither="ordered", dither_bits=1).vector()
+    assert dict(zip(PARAMETERS, coded.tolist(), strict=True)) == dict.fromkeys(PARAMETERS, 0.0) | {
+        "hevc": 0.5,
+        "ordered dithering": 1.0,
+    }
 
 
 def test_noise_is_as_strong_as_it_says(window: Image) -> None:
     grey = np.full_like(window, 128)
-    degraded = Degradations(clean_share=0.0, noise_share=1.0, noise_sigma=(8.0, 8.0)).degrade(
+    degraded, _ = Degradations(clean_share=0.0, noise_share=1.0, noise_sigma=(8.0, 8.0)).degrade(
         grey, 4, np.random.default_rng(0)
     )
     assert degraded.astype(float).std() == pytest.approx(8, rel=0.05)
@@ -116,7 +134,8 @@ def test_noise_is_as_strong_as_it_says(window: Image) -> None:
 @pytest.mark.parametrize("side", [17, 30])
 def test_odd_sides_are_coded_too(side: int, window: Image) -> None:
     degradations = Degradations(clean_share=0.0, video_share=1.0)
-    assert degradations.degrade(window[: 4 * side, : 4 * side], 4, np.random.default_rng(0)).shape == (side, side, 3)
+    degraded, _ = degradations.degrade(window[: 4 * side, : 4 * side], 4, np.random.default_rng(0))
+    assert degraded.shape == (side, side, 3)
 
 
 def test_patterns_begin_anywhere() -> None:

@@ -1,283 +1,500 @@
-"""TensorRT engines, on a GPU if there is one, and on fakes of CUDA and TensorRT on all machines.
+"""Finished engines. TensorRT-RTX builds them here without a GPU, for the GPUs that are named.
 
-The fakes run engines with ONNX Runtime on the CPU. They show that the right work is queued in the right order on the
-right memory. They cannot show what TensorRT computes, how fast it is, or what a real driver refuses. Tests that require
-neither a GPU nor fakes, such as building engines for other GPUs, are in test_tensorrt.py.
+What the provider of TensorRT-RTX loads was read from version 0.5.0 of its plug-in, `onnxruntime-ep-nv-tensorrt-rtx`,
+and from ONNX Runtime 1.32 (`onnxruntime/core/providers/nv_tensorrt_rtx/onnx_ctx_model_helper.cc`).
 """
 
-import gc
-import re
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
-from weakref import ref
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
-from commands import caflow
-from fake_gpu import state
-from fake_gpu.install import fakes
-from fake_gpu.memory import MEMORY
+import tensorrt_rtx as trt
+import torch
+from commands import caflow, caflow_export, command, environment_with, in_a_process, started
+from conftest import stir
+from gpus import require
 from onnx import helper
 from tiny import photograph
 
-from caflow_export.export import ExportReport
-from caflow_export.measure import VerificationFailed
+from caflow_export.engine_targets import TensorRTUnavailable, choose
+from caflow_export.export import ExportReport, export
+from caflow_export.tensorrt_builder import BuildFailed, EngineBuilder
 from caflow_export.to_tensorrt import build_engines
-from caflow_export.trt_flavor import TensorRTUnavailable
-from caflow_runtime.backends.cuda_device import ALIGNMENT, CudaDevice
-from caflow_runtime.backends.cuda_kernels import are_finite, draw_rows
-from caflow_runtime.backends.device_array import DeviceArray
-from caflow_runtime.backends.tensorrt import TensorRT
+from caflow_export.weights import load_whole
+from caflow_runtime.backends.engines import Engines
+from caflow_runtime.backends.gpu import Gpu, has_gpu
+from caflow_runtime.backends.onnx_runtime import OnnxRuntime
+from caflow_runtime.backends.parity import check_parity
+from caflow_runtime.backends.provider_sessions import ProviderSessions
+from caflow_runtime.backends.providers import PLUGINS, PROVIDERS
+from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import engine_sets as engines
-from caflow_runtime.errors import BackendError, InputError
-from caflow_runtime.flow.noise import LevelNoise, Place
-from caflow_runtime.flow.noise import draw_rows as draw_rows_on_the_host
-from caflow_runtime.image import Image
-from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.pipeline.results import Best
+from caflow_runtime.bundle.engine_model import CONTEXT, check_engine_model
+from caflow_runtime.bundle.engine_sets import Machine, Profile
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import PrecisionName
+from caflow_runtime.bundle.onnx_fields import WrongGraph
+from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files
+from caflow_runtime.errors import BackendError
+from caflow_runtime.pipeline.pipeline import load
+from caflow_training import checkpoint
+from caflow_training.model import CAFlow
+from caflow_training.reference_checkpoint import DEFAULT_SIZE
 
-MAX_ROWS, MAX_SIZE = 8, (256, 256)
+TARGETS = ("8.6", "12.0")
+SMALL = Profile(1, 8, 8)
+RTX_5090 = Machine("rtx", "1.7.1", "12.0", "NVIDIA GeForce RTX 5090")
+READ_BY_THE_PROVIDER = {"embed_mode": 1, "hardware_architecture": b"86"}
+"""Attributes of the node, beside the engine itself. Another architecture would be a warning."""
+FLOAT_LAYERS = {"UnaryOperation.EXP", "UnaryOperation.SQRT", "LayerType.REDUCE"}
+
+needs_no_gpu = pytest.mark.skipif(has_gpu(), reason="this test is for machines without a GPU")
 
 
-def with_engines(bundle: Path, folder: Path) -> Path:
-    """Copy a bundle, build engines for the local GPU, and return the copy. Skip the test if TensorRT is unavailable."""
-    shutil.copytree(bundle, folder)
-    try:
-        build_engines(folder, max_rows=MAX_ROWS, max_size=MAX_SIZE)
-    except TensorRTUnavailable as error:
-        pytest.skip(str(error))
+@pytest.fixture
+def small(uncalibrated: Path, tmp_path: Path) -> Path:
+    """A copy of the uncalibrated bundle, in which a test may build engines."""
+    return Path(shutil.copytree(uncalibrated, tmp_path / "small.caflow"))
+
+
+@pytest.fixture(scope="module")
+def smallest_engines(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with engines for two compute capabilities, at most 8×8 pixels. Tests must not change it."""
+    folder = Path(shutil.copytree(uncalibrated, tmp_path_factory.mktemp("smallest") / "small.caflow"))
+    build_engines(folder, compute_capabilities=TARGETS, profile=SMALL)
     return folder
 
 
-@pytest.fixture(scope="module", params=[pytest.param("gpu", marks=pytest.mark.gpu), "fakes"], autouse=True)
-def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A real GPU or a fake one. All resources of the fake one must be freed when the tests end."""
-    if request.param == "gpu":
-        yield "gpu"
-        return
-    with fakes():
-        yield "fakes"
-        assert state.left() == {}
+@pytest.fixture
+def with_engines(smallest_engines: Path, tmp_path: Path) -> Path:
+    """A copy of `smallest_engines` that a test may change."""
+    return Path(shutil.copytree(smallest_engines, tmp_path / "small.caflow"))
 
 
-@pytest.fixture(scope="module")
-def built(gpu: str, uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundle with engines for the local GPU."""
-    return with_engines(uncalibrated, tmp_path_factory.mktemp(gpu) / "model.caflow")
+def check_sets(folder: Path, precision: str) -> None:
+    """Check that a bundle has complete engine sets for both targets, and that each engine is what a provider reads."""
+    manifest = read_manifest(folder)
+    found = [one for one in engines.find(folder) if one.engines]
+    assert {one.engines.compute_capability for one in found if one.engines} == set(TARGETS)
+    for one in found:
+        assert one.engines is not None
+        assert one.stale is None
+        assert (one.engines.flavor, one.engines.precision, one.engines.gpu) == ("rtx", precision, None)
+        assert [engine.graph for engine in one.engines.engines] == [graph.name for graph in manifest.graphs]
+        for engine in one.engines.engines:
+            path = engines.check_engine(one.folder, engine)
+            assert sha256_of(path) == engine.file.sha256
+            if one.engines.compute_capability == "8.6":
+                check_node(onnx.load(path), onnx.load(folder / f"{engine.graph}.onnx", load_external_data=False))
+    verify_files(folder, manifest)
 
 
-@pytest.fixture(scope="module")
-def engine(built: Path) -> Iterator[Pipeline]:
-    with load(built, backend="tensorrt") as pipe:
-        yield pipe
+def check_node(model: onnx.ModelProto, source: onnx.ModelProto) -> None:
+    """Check an engine's only node, and that inputs and outputs have the names, types and shapes of the graph's."""
+    (node,) = model.graph.node
+    assert (node.op_type, node.domain) == ("EPContext", "com.microsoft")
+    found = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    assert {name: found[name] for name in READ_BY_THE_PROVIDER} == READ_BY_THE_PROVIDER
+    assert found["source"].decode() == PROVIDERS["tensorrt-rtx"].name
+    assert found[CONTEXT][:4] in (b"vtrt", b"trtv", b"ftrt")
+    assert list(node.input) == [value.name for value in source.graph.input]
+    assert list(node.output) == [value.name for value in source.graph.output]
+    assert list(model.graph.input) == list(source.graph.input)
+    assert list(model.graph.output) == list(source.graph.output)
+    assert not model.graph.initializer
 
 
-@pytest.fixture(scope="module")
-def cpu(uncalibrated: Path) -> Iterator[Pipeline]:
-    with load(uncalibrated, backend="cpu") as pipe:
-        yield pipe
+def test_every_graph_is_built_for_every_target(smallest_engines: Path) -> None:
+    check_sets(smallest_engines, "fp32")
 
 
-def check_equal(one: Best, other: Best, likelihood: float = 1e-5, pixels: float = 1e-3) -> None:
-    np.testing.assert_array_equal(one.sample, other.sample)
-    np.testing.assert_allclose(one.log_likelihood, other.log_likelihood, rtol=likelihood)
-    for a, b in zip(one.images, other.images, strict=True):
-        assert (a != b).mean() < pixels
-
-
-def test_what_was_built_here_is_verified(built: Path) -> None:
-    (found,) = engines.find(built)
-    assert found.engines is not None
-    measured = found.engines.verification
-    assert {m.graph for m in measured} >= {"encode", "decode_0", "reverse_1", "sample", "flow"}
-    assert sum("identical rows" in m.what for m in measured) == MAX_ROWS
-    assert all(m.max_error <= m.tolerance for m in measured)
-
-
-def test_engines_that_fail_their_verification_are_closed(
-    uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise VerificationFailed("encode")
-
-    closed = list[str]()
-    monkeypatch.setattr("caflow_export.to_tensorrt.verify_engines", fail)
-    monkeypatch.setattr(TensorRT, "close", lambda self: closed.append(self.name))
-    with pytest.raises(VerificationFailed):
-        with_engines(uncalibrated, tmp_path / "model.caflow")
-    assert len(closed) == 1
-
-
-def test_images_are_those_of_the_cpu_also_when_chains_are_repeated(
-    engine: Pipeline, cpu: Pipeline, photographs: Path
-) -> None:
-    condition = photograph(photographs, 0, 16, 16)
-    for seed in range(4):
-        check_equal(engine.best_of(condition, n=4, seed=seed), cpu.best_of(condition, n=4, seed=seed))
-
-
-def test_sizes_rows_and_tiles_that_engines_do_not_take_at_once(
-    engine: Pipeline, built: Path, photographs: Path
-) -> None:
-    images = [photograph(photographs, k, *size) for k, size in enumerate([(9, 12), (16, 16), (70, 80)])]
-    assert len(engine.tiles(images[2])) > 1
-    with load(built, backend="cpu", pixel_budget=MAX_SIZE[0] * MAX_SIZE[1]) as cpu:
-        for _ in range(2):
-            check_equal(engine.best_of(images, n=3), cpu.best_of(images, n=3))
-        check_equal(engine.best_of(images[1], n=2 * MAX_ROWS + 1), cpu.best_of(images[1], n=2 * MAX_ROWS + 1))
-
-
-def test_pruning_scores_and_noise(engine: Pipeline, cpu: Pipeline, photographs: Path) -> None:
-    condition = photograph(photographs, 2, 8, 8)
-    best = cpu.best_of(condition, n=4, keep=(4, 2))
-    check_equal(engine.best_of(condition, n=4, keep=(4, 2)), best)
-    scored, expected = (pipe.score(best.images, condition).log_likelihood for pipe in (engine, cpu))
-    np.testing.assert_allclose(scored, expected, rtol=1e-5)
-    encoded = engine.encode(best.images, condition)
-    np.testing.assert_allclose(engine.decode(encoded.noise, condition).images, best.images, atol=1)
-
-
-def test_threads_share_a_pipeline(engine: Pipeline, cpu: Pipeline, photographs: Path) -> None:
-    images = [photograph(photographs, k, 8, 8 + 2 * (k % 2)) for k in range(4)]
-
-    def draw(k: int) -> list[Best]:
-        return [engine.best_of(images[k], n=3, seed=seed) for seed in range(5)]
-
-    with ThreadPoolExecutor(len(images)) as pool:
-        for k, results in enumerate(pool.map(draw, range(len(images)))):
-            for seed, result in enumerate(results):
-                check_equal(result, cpu.best_of(images[k], n=3, seed=seed))
-
-
-def test_halves(exported_half: ExportReport, photographs: Path, tmp_path: Path) -> None:
-    folder = with_engines(exported_half.path, tmp_path / "half.caflow")
-    condition = photograph(photographs, 3, 16, 16)
-    with load(folder, backend="tensorrt") as engine, load(folder, backend="cpu") as cpu:
-        for _ in range(3):
-            check_equal(engine.best_of(condition, n=1), cpu.best_of(condition, n=1), likelihood=1e-3, pixels=1)
-
-
-def test_from_device_memory_to_device_memory(engine: Pipeline, photographs: Path) -> None:
-    conditions = np.stack([photograph(photographs, k, 8, 12) for k in range(2)])
-    expected = engine.best_of(conditions, n=3)
-    device = CudaDevice()  # stands for another library that owns the arrays
-    for array in (device.upload(conditions), OnlyInterface(device.upload(conditions))):
-        got = engine.run(array, n=3)
-        np.testing.assert_array_equal(got.sample, expected.sample)
-        np.testing.assert_allclose(got.per_level, expected.per_level, rtol=1e-6)
-        assert isinstance(got.images, DeviceArray)
-        np.testing.assert_array_equal(device.download(device.adopt(got.images)), expected.images)
-    with pytest.raises(InputError, match=r"expected an array in the memory of .*; got ndarray"):
-        engine.run(conditions)
-
-
-class OnlyInterface:
-    """Array with `__cuda_array_interface__`, but without DLPack."""
-
-    def __init__(self, array: DeviceArray) -> None:
-        self.array = array
-        self.shape, self.dtype = array.shape, array.dtype
-        self.__cuda_array_interface__ = array.__cuda_array_interface__
-
-
-def test_noise_on_the_device_is_that_of_the_host() -> None:
-    device = CudaDevice()
-    channels, places = (5, 6, 12), (Place(3, 5, 7, 9, (0, 4)), Place(1, 0, 7, 9, (2,)))
-    z = LevelNoise(channels, 1, places, (0.8, 0.5, 0.3), 7, 11)
-    drawn, expected = device.download(draw_rows(device, z)), draw_rows_on_the_host(z)
-    np.testing.assert_array_max_ulp(drawn, expected, maxulp=2)
-
-
-def test_rows_that_are_not_finite_are_found_on_the_device() -> None:
-    device = CudaDevice()
-    values = np.zeros((5, 7, 300, 3), np.float32)
-    values[1, 6, 299, 2], values[3, 0, 0, 0], values[4, 2, 100, 1] = np.nan, np.inf, -np.inf
-    np.testing.assert_array_equal(are_finite(device, device.upload(values)), [True, False, True, False, False])
-
-
-def test_an_array_that_begins_at_an_odd_place_is_copied_for_engines() -> None:
-    device = CudaDevice()
-    values = np.arange(21, dtype=np.uint8).reshape(3, 7)
-    array = device.upload(values)
-    assert device.adopt(array).address == array.address
-    adopted = device.adopt(device.row(array, 1))
-    assert adopted.address % ALIGNMENT == 0
-    np.testing.assert_array_equal(device.download(adopted), values[1])
-
-
-def test_a_library_may_ask_for_an_array_on_its_own_device() -> None:
-    """PyTorch passes the device by DLPack if the caller names it."""
-    array = CudaDevice().upload(np.ones(3, np.float32))
-    assert array.__dlpack__(stream=-1, dl_device=array.__dlpack_device__()) is not None
-    with pytest.raises(BufferError):
-        array.__dlpack__(stream=-1, dl_device=(1, 0))
-
-
-def test_a_graph_of_fixed_shapes_is_built_and_runs(engine: Pipeline, tmp_path: Path) -> None:
-    matrices = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [32, 32]) for name in ("a", "b", "product")]
-    node = helper.make_node("MatMul", ["a", "b"], ["product"])
-    graph = helper.make_graph([node], "product", matrices[:2], matrices[2:])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "p.onnx")
-    backend = engine.graphs.backend
-    a, b = np.random.default_rng(0).standard_normal((2, 32, 32), np.float32)
-    product = backend.build(tmp_path / "p.onnx")({"a": backend.to_device(a), "b": backend.to_device(b)})["product"]
-    np.testing.assert_allclose(backend.to_host(product), a @ b, rtol=1e-4, atol=1e-4)
-
-
-def test_a_damaged_engine_is_not_loaded(built: Path, tmp_path: Path, photographs: Path) -> None:
-    copy = Path(shutil.copytree(built, tmp_path / "copy.caflow"))
-    (plan,) = copy.glob("engines/*/encode.engine")
-    plan.write_bytes(plan.read_bytes()[:-1] + b"?")
-    with (
-        load(copy, backend="tensorrt") as pipe,
-        pytest.raises(BackendError, match="is damaged, or was built again since"),
+def test_onnx_runtime_reads_them_as_engines_of_that_provider(smallest_engines: Path) -> None:
+    """ONNX Runtime accepts the file and its node, and refuses it for other providers only."""
+    path = next(smallest_engines.glob("engines/*sm86*/encode.onnx"))
+    sessions = ProviderSessions(PROVIDERS["cpu"])
+    with pytest.raises(
+        Exception, match=f"EPContext node generated by '{PROVIDERS['tensorrt-rtx'].name}' is not compat"
     ):
-        pipe.best_of(photograph(photographs, 0, 8, 8))
+        sessions.open(path, sessions.needs())
 
 
-def test_a_closed_pipeline_keeps_no_memory_of_the_gpu(gpu: str, built: Path, photographs: Path) -> None:
-    """The collector of cycles may run much later, when another process has already found too little memory."""
-    if gpu != "fakes":
-        pytest.skip("only the fake GPU counts its memory by process")
-    gc.collect()
-    held = MEMORY.in_use, MEMORY.engines
-    gc.disable()
+@needs_no_gpu
+def test_tensorrt_rtx_reads_them_up_to_the_missing_driver(smallest_engines: Path) -> None:
+    """TensorRT-RTX checks the header of an engine before it asks for the GPU, and refuses other bytes there."""
+    (node,) = onnx.load(next(smallest_engines.glob("engines/*sm86*/encode.onnx"))).graph.node
+    plan = next(helper.get_attribute_value(one) for one in node.attribute if one.name == CONTEXT)
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.text = ""
+
+        def log(self, _: object, message: str) -> None:
+            self.text += message
+
+    for contents, has_header in ((plan, True), (b"?" * len(plan), False)):
+        log = Log()
+        assert trt.Runtime(log).deserialize_cuda_engine(contents) is None
+        assert ("magicTag" in log.text) != has_header
+        assert "CUDA driver version is insufficient" in log.text
+
+
+def test_a_second_run_builds_nothing_and_a_changed_graph_builds_again(
+    with_engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = list[str]()
+    build = EngineBuilder.build
+
+    def counted(self: EngineBuilder, path: Path, shapes: object) -> onnx.ModelProto:
+        built.append(path.stem)
+        return build(self, path, shapes)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EngineBuilder, "build", counted)
+
+    def run(profile: Profile = SMALL) -> list[str]:
+        built.clear()
+        build_engines(with_engines, compute_capabilities=TARGETS[:1], profile=profile)
+        return list(built)
+
+    graphs = [graph.name for graph in read_manifest(with_engines).graphs]
+    assert run() == []
+    assert run(Profile(2, 8, 8)) == graphs
+    engine = next(with_engines.glob("engines/*sm86*/decode_0.onnx"))
+    engine.write_bytes(engine.read_bytes()[:-1] + b"?")
+    assert run(Profile(2, 8, 8)) == graphs
+    replace_graph(with_engines, "reverse_0", lambda proto: setattr(proto, "doc_string", "changed"))
+    assert run(Profile(2, 8, 8)) == graphs
+
+
+def replace_graph(bundle: Path, name: str, change: Callable[[onnx.ModelProto], None]) -> None:
+    """Change a graph of a bundle, and the graph's entry in the manifest."""
+    proto = onnx.load(bundle / f"{name}.onnx", load_external_data=False)
+    change(proto)
+    old = read_manifest(bundle).graph(name).file
+    onnx.save(proto, bundle / f"{name}.onnx")
+    new, text = describe_file(bundle, f"{name}.onnx"), (bundle / MANIFEST).read_text()
+    text = text.replace(old.sha256, new.sha256).replace(f'"bytes": {old.bytes}', f'"bytes": {new.bytes}')
+    (bundle / MANIFEST).write_text(text)
+
+
+def test_networks_are_half_and_the_flow_is_float(least_exported: Path, exported_half: ExportReport) -> None:
+    builder = EngineBuilder("rtx", "8.6")
+    for folder in (least_exported, exported_half.path):
+        halves, floats = 0, set[str]()
+        for graph in read_manifest(folder).graphs:
+            network = builder.parse(trt.Builder(trt.Logger()), load_whole(folder / graph.file.path), graph.name)
+            for layer in (network.get_layer(k) for k in range(network.num_layers)):
+                kind = str(layer.type)
+                if kind == "LayerType.UNARY":
+                    layer.__class__ = trt.IUnaryLayer
+                    kind = str(layer.op)
+                if layer.num_outputs:
+                    halves += kind == "LayerType.CONVOLUTION" and layer.get_output(0).dtype == trt.DataType.HALF
+                    if kind in FLOAT_LAYERS:
+                        floats.add(kind)
+                        assert layer.get_output(0).dtype == trt.DataType.FLOAT, (graph.name, layer.name)
+            for k in range(network.num_outputs):
+                if network.get_output(k).name in ("share", "pixels", "latent", "z", "next_carry"):
+                    assert network.get_output(k).dtype == trt.DataType.FLOAT
+        assert (halves > 0) == (folder == exported_half.path)
+        assert floats == FLOAT_LAYERS
+
+
+def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
+    done = caflow_export(small, "--trt", "fp32", "--compute-capability", "8.9", "--max-rows", 4, "--max-size", "128x60")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(small / "engines" / "rtx-"))
+    (folder,) = (small / "engines").iterdir()
+
+    def row() -> str:
+        """Return the line of caflow info about the engines."""
+        info = in_a_process(command("info", small), env=environment_with(COLUMNS="200"))
+        (found,) = (line for line in info.stdout.splitlines() if folder.name in line)
+        return found
+
+    shown = row()
+    assert "compute capability 8.9" in shown
+    assert "4 × 128×64" in shown
+    assert shown.rstrip().endswith("current, not verified")  # no GPU here can run them
+    (folder / "decode_0.onnx").write_bytes(b"")
+    assert [one.stale for one in engines.find(small)] == ["decode_0.onnx is missing or truncated"]
+    assert row().rstrip().endswith("stale: decode_0.onnx is missing or truncated")
+    manifest = small / MANIFEST
+    manifest.write_bytes(manifest.read_bytes() + b" ")
+    assert [one.stale for one in engines.find(small)] == ["built from another export of the model"]
+    (folder / engines.DESCRIPTION).write_text("{}")
+    (broken,) = engines.find(small)
+    assert broken.engines is None
+    assert "cannot be read" in str(broken.stale)
+
+
+def test_a_machine_gets_its_own_set_or_is_told_what_is_there(with_engines: Path) -> None:
+    def machine(**changes: str) -> Machine:
+        return Machine(**{**vars(RTX_5090), **changes})
+
+    found = engines.set_for(with_engines, RTX_5090)
+    assert found is not None
+    folder, chosen = found
+    assert (chosen.compute_capability, folder.name.endswith("sm120-fp32")) == ("12.0", True)
+    assert engines.set_for(with_engines, machine(flavor="tensorrt")) is None
+    with pytest.raises(
+        BackendError, match=r"this NVIDIA L4 .* 8\.9 with .* 1\.7\.1, but .*-sm120-fp32 \(for .* 12\.0\)"
+    ):
+        engines.set_for(with_engines, machine(compute_capability="8.9", gpu="NVIDIA L4"))
+    with pytest.raises(BackendError, match=rf"sm120-fp32 \(built with TensorRT-RTX {chosen.version}\)"):
+        engines.set_for(with_engines, machine(version="1.8.0"))
+    described = folder / engines.DESCRIPTION
+    described.write_text(described.read_text().replace('"gpu": null', '"gpu": "NVIDIA GeForce RTX 5080"'))
+    with pytest.raises(BackendError, match=r"sm120-fp32 \(for NVIDIA GeForce RTX 5080\)"):
+        engines.set_for(with_engines, RTX_5090)
+    (with_engines / MANIFEST).write_bytes((with_engines / MANIFEST).read_bytes() + b" ")
+    with pytest.raises(BackendError, match=r"-sm86-fp32 \(built from another export of the model\)"):
+        engines.set_for(with_engines, machine(compute_capability="8.6"))
+
+
+def test_paths_of_engines_stay_inside(with_engines: Path) -> None:
+    path, _ = sorted(with_engines.glob("engines/*/engines.json"))
+    path.write_text(path.read_text().replace('"decode_0.onnx"', '"../../decode_0.onnx"'))
+    found, _ = engines.find(with_engines)
+    assert found.engines is None
+    assert "is not a path inside the bundle" in str(found.stale)
+
+
+def node(**attributes: object) -> onnx.NodeProto:
+    given = {"embed_mode": 1, CONTEXT: b"an engine"} | attributes
+    return helper.make_node("EPContext", ["x"], ["y"], domain="com.microsoft", **given)  # type: ignore[arg-type]
+
+
+def model_of(*nodes: onnx.NodeProto, **more: object) -> onnx.ModelProto:
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n"]) for name in "xy")
+    return helper.make_model(helper.make_graph(nodes, "g", [x], [y], **more))  # type: ignore[arg-type]
+
+
+def weight(place: str | None) -> onnx.TensorProto:
+    tensor = onnx.numpy_helper.from_array(np.zeros(2, np.float32), "w")
+    if place is not None:
+        onnx.external_data_helper.set_external_data(tensor, place)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+    return tensor
+
+
+FUNCTION = helper.make_function("f", "f", ["x"], ["y"], [node()], [helper.make_opsetid("com.microsoft", 1)])
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (model_of(node(embed_mode=0, ep_cache_context="../../secret")), "got the name of a file, b'../../secret'"),
+        (model_of(node(embed_mode=0, ep_cache_context="beside.engine")), "must contain the engine, with embed_mode 1"),
+        (model_of(node(), node()), "must have one node; got 2"),
+        (model_of(), "must have one node; got 0"),
+        (model_of(helper.make_node("Relu", ["x"], ["y"])), "must have a node EPContext of com.microsoft; got b'Relu'"),
+        (model_of(helper.make_node("EPContext", ["x"], ["y"], domain="other")), "must have a node EPContext of com"),
+        (model_of(helper.make_node("EPContext", ["x"], ["y"], domain="com.microsoft")), "must have the attributes"),
+        (model_of(node(notes=weight(None))), "the attribute 'notes' must be a number or a text"),
+        (model_of(node(), initializer=[weight(None)]), "got weights"),
+        (model_of(node(), initializer=[weight("/etc/passwd")]), "got weights"),
+        (helper.make_model(model_of(node()).graph, functions=[FUNCTION]), "got functions"),
+    ],
+)
+def test_only_an_engine_is_loaded_as_an_engine(model: onnx.ModelProto, message: str) -> None:
+    check_engine_model(model_of(node(ep_sdk_version="1", main_context=0)).SerializeToString())
+    with pytest.raises(WrongGraph, match=message):
+        check_engine_model(model.SerializeToString())
+
+
+def test_engines_that_are_damaged_or_missing_are_refused(with_engines: Path) -> None:
+    (folder,) = with_engines.glob("engines/*sm120*")
+    sessions = ProviderSessions(PROVIDERS["cpu"])
+    chosen = Engines(with_engines, sessions, RTX_5090)
+    encode, decode = (with_engines / f"{name}.onnx" for name in ("encode", "decode_0"))
+    assert chosen.file_for(encode) == (folder / "encode.onnx", sessions.needs())
+    assert chosen.profile == SMALL
+    contents = (folder / "encode.onnx").read_bytes()
+    (folder / "encode.onnx").write_bytes(contents[:-9] + bytes([contents[-9] ^ 1]) + contents[-8:])
+    with pytest.raises(BackendError, match=r"encode\.onnx is damaged, or was built again since the bundle was opened"):
+        chosen.file_for(encode)
+    (folder / "decode_0.onnx").unlink()
+    with pytest.raises(BackendError, match=r"decode_0\.onnx cannot be read: No such file"):
+        chosen.file_for(decode)
+    description = msgspec.json.decode((folder / engines.DESCRIPTION).read_bytes())
+    onnx.save(model_of(node(embed_mode=0)), folder / "encode.onnx")
+    description["engines"] = [{"graph": "encode", "file": msgspec.to_builtins(describe_file(folder, "encode.onnx"))}]
+    (folder / engines.DESCRIPTION).write_bytes(msgspec.json.encode(description))
+    chosen = Engines(with_engines, sessions, RTX_5090)
+    with pytest.raises(BackendError, match="must contain the engine, with embed_mode 1"):
+        chosen.file_for(encode)
+    with pytest.raises(BackendError, match="has no engine for decode_0: build it again"):
+        chosen.file_for(decode)
+
+
+def test_without_finished_engines_graphs_are_compiled_once(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO's plug-in compiles them here. It offers a CPU device on Intel's processors only."""
+    pytest.importorskip("onnxruntime_ep_openvino")
     try:
-        pipe = load(built, backend="tensorrt")
-        for _ in range(3):  # until the chain is recorded
-            pipe.best_of(photograph(photographs, 0, 8, 8), n=2)
-        assert MEMORY.in_use > held[0]
-        assert MEMORY.engines > held[1]
-        pipe.close()
-        assert (MEMORY.in_use, MEMORY.engines) == held
-        backend = ref(pipe.graphs.backend)
-        del pipe
-        assert backend() is None
-    finally:
-        gc.enable()
+        sessions = ProviderSessions(PLUGINS["openvino"], threads=1)
+    except BackendError as error:
+        pytest.skip(str(error))
+    compiled = list[str]()
+    compile_one = ProviderSessions.compile
+
+    def counted(self: ProviderSessions, path: Path, needs: object, target: Path) -> None:
+        compiled.append(path.stem)
+        compile_one(self, path, needs, target)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ProviderSessions, "compile", counted)
+
+    def check() -> Path:
+        compiled.clear()
+        chosen = Engines(small, sessions, RTX_5090)
+        backend = OnnxRuntime("compiled", sessions, chosen)
+        assert backend.builds_engines
+        assert backend.profile == engines.DEFAULT_PROFILE
+        check_parity_of(small, backend)
+        return chosen.file_for(small / "encode.onnx")[0].parent
+
+    with pytest.warns(UserWarning, match=r"TensorRT-RTX builds engines for this NVIDIA GeForce RTX 5090 .* kept in "):
+        first = check()
+    assert first.parent == small / "engines"
+    assert "encode" in compiled
+    assert check() == first
+    assert compiled == []
+    assert list(engines.find(small)) == []
+    replace_graph(small, "to_image", lambda proto: setattr(proto, "doc_string", "changed"))
+    monkeypatch.setattr("os.access", lambda *_: False)  # a bundle that cannot be written to
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.warns(UserWarning, match="builds engines"):
+        second = check()
+    assert second.parent == tmp_path / "cache" / "caflow-deploy" / "engines"
+    assert second.name != first.name
 
 
-def test_doctor_checks_the_engines(built: Path) -> None:
-    done = caflow("doctor", built)
+def check_parity_of(folder: Path, backend: OnnxRuntime) -> None:
+    from caflow_runtime.backends.graphs import Graphs
+
+    check_parity(Graphs(folder, backend))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--trt", "fp16"], 2, "cannot be changed to fp16: give --trt fp32, or export the model again"),
+        (["--trt", "fp16"], 2, "small.caflow -o NEW --trt fp16"),
+        (["--trt", "fp32", "--precision", "fp16"], 2, "omit --precision"),
+        (["--compute-capability", "8.6"], 2, "give --trt fp32, fp16 or bf16"),
+        ([], 2, "is already a bundle: give --trt to build its engines"),
+        (["--trt", "fp32", "--force"], 2, "omit --force"),
+        (["--trt", "fp32", "--compute-capability", "9.0"], 2, "does not build for compute capability 9.0"),
+        (["--trt", "fp32", "--trt-flavor", "tensorrt"], 2, "pip install 'caflow-deploy[trt]'"),
+        (["--trt", "fp32", "--max-size", "0x8"], 2, "expected a size such as 1024 or 1920x1088"),
+        (["--trt", "fp32", "--max-size", "1024x"], 2, "expected a size such as 1024 or 1920x1088; got '1024x'"),
+    ],
+)
+def test_refusals_are_one_line(small: Path, arguments: list[str], code: int, message: str) -> None:
+    done = caflow_export(small, *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert not (small / "engines").exists()
+
+
+@needs_no_gpu
+def test_without_a_gpu_the_bundle_is_written_and_the_way_on_is_named(small: Path) -> None:
+    done = caflow_export(small, "--trt", "fp32", "--max-size", "640x320")
+    assert done.returncode == 3
+    assert "this machine has no GPU: name the GPUs to build for" in done.stderr
+    assert done.stderr.endswith(
+        f": caflow-export {small} --trt fp32 --compute-capability 8.6,12.0 --max-size 640x320\n"
+    )
+
+
+def test_the_gpu_here_must_be_one_that_rtx_builds_for() -> None:
+    assert choose("rtx", (), Gpu("NVIDIA A10", "8.6")) == ("rtx", [("8.6", None)])
+    with pytest.raises(
+        TensorRTUnavailable, match=r"does not build for compute capability 9\.0: give one or more of 8\.6, 8\.9, 12\.0"
+    ):
+        choose("rtx", (), Gpu("NVIDIA H100", "9.0"))
+
+
+def test_a_graph_that_tensorrt_refuses_is_named(small: Path) -> None:
+    def add_determinant(proto: onnx.ModelProto) -> None:
+        (first, *_) = proto.graph.input
+        proto.graph.node.append(helper.make_node("Det", [first.name], ["refused"], name="a_determinant"))
+        proto.graph.output.append(helper.make_tensor_value_info("refused", onnx.TensorProto.FLOAT, None))
+
+    replace_graph(small, "reverse_0", add_determinant)
+    with pytest.raises(BuildFailed, match="reverse_0: TensorRT-RTX does not support the graph: Det"):
+        build_engines(small, compute_capabilities=["8.6"], profile=SMALL)
+    assert not list((small / "engines").iterdir())
+
+
+def test_ctrl_c_leaves_nothing_half_written(small: Path) -> None:
+    building = command(small, "--trt", "fp32", "--compute-capability", "8.6", package="caflow_export")
+    with started(building) as process:
+        while not list((small / "engines").glob(".*.partial/*.onnx")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert errors == "caflow-export: cancelled: unfinished engines were not written\n"
+    assert process.returncode == 130
+    assert not list((small / "engines").iterdir())
+
+
+@pytest.fixture(scope="module")
+def default_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the public implementation's default size."""
+    torch.manual_seed(0)
+    model = CAFlow(DEFAULT_SIZE)
+    stir(model, 0.003)
+    path = tmp_path_factory.mktemp("default") / "default.pt"
+    checkpoint.save(path, model)
+    return path
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("name", "precision", "targets"), [("default", "fp32", TARGETS[:1]), ("x4-photo", "fp16", TARGETS)]
+)
+def test_real_models_are_built(
+    default_size: Path, tmp_path: Path, name: str, precision: PrecisionName, targets: tuple[str, ...]
+) -> None:
+    """Every graph of models in practical sizes is built. The build time without the export is printed."""
+    source = default_size if name == "default" else builtin.find_bundle(name)
+    report = export(source, tmp_path / "model.caflow", precision=precision)
+    began = time.monotonic()
+    assert len(build_engines(report.path, compute_capabilities=targets)) == len(targets)
+    print(f"{name}, {precision}: {time.monotonic() - began:.0f} s")
+    if targets == TARGETS:
+        check_sets(report.path, precision)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_engines_give_what_the_cpu_gives(small: Path, photographs: Path, backend: str, is_finished: bool) -> None:
+    """Engines for the local GPU: finished and verified, or built when they are first needed."""
+    require(backend)
+    if is_finished:
+        try:
+            build_engines(small, PROVIDERS[backend].flavor, profile=Profile(4, 256, 256))
+        except TensorRTUnavailable as error:
+            pytest.skip(str(error))
+        (found,) = engines.find(small)
+        assert found.engines is not None
+        assert all(m.max_error <= m.tolerance for m in found.engines.verification)
+    images = [photograph(photographs, k, *size) for k, size in enumerate([(9, 12), (16, 16), (70, 80)])]
+    with load(small, backend=backend) as engine, load(small, backend="cpu", pixel_budget=256**2) as cpu:
+        best, expected = engine.best_of(images, n=9), cpu.best_of(images, n=9)
+        np.testing.assert_allclose(best.log_likelihood, expected.log_likelihood, rtol=1e-5)
+        for one, other in zip(best.images, expected.images, strict=True):
+            assert (one != other).mean() < 1e-3
+    done = caflow("doctor", small)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"tensorrt.* fp32 on .*: a row alone and in a batch, pixels", done.stdout)
-
-
-def test_a_video_is_that_of_the_cpu(built: Path, tmp_path: Path) -> None:
-    av = pytest.importorskip("av")
-    pytest.importorskip("imageio_ffmpeg")
-    from clips import ffmpeg  # here, so that the other tests of engines run without FFmpeg
-
-    source, drawn = tmp_path / "clip.mp4", list[Image]()
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=30:d=0.6", "-c:v", "libx264", source)
-    for backend in ("cpu", "tensorrt"):
-        output = tmp_path / f"{backend}.mkv"
-        options = ["-n", 2, "--bundle", built, "--backend", backend, "--codec", "ffv1"]
-        done = caflow("video", source, "-o", output, *options)
-        assert done.returncode == 0, done.stderr
-        with av.open(str(output)) as container:
-            drawn.append(np.stack([f.to_ndarray(format="rgb24") for f in container.decode(container.streams.video[0])]))
-    assert (drawn[0] != drawn[1]).mean() < 1e-3

@@ -123,7 +123,7 @@ def test_weights_are_stored_once(reference: ExportReport) -> None:
     of_graphs = max(int(entry["offset"]) + int(entry["length"]) for entry in entries if entry)
     weights, stored = (reference.path / name for name in (WEIGHTS, bundle_checkpoint.NAME))
     of_checkpoint = weights.stat().st_size - of_graphs + stored.stat().st_size
-    assert (reference.bytes - of_checkpoint) / parameters <= 1.15
+    assert (reference.bytes - of_checkpoint) / parameters <= 1.2
     assert of_checkpoint <= 1.15 * mixing
     places: dict[str, set[str]] = {}
     for name in ("decode_0", "likelihood_0"):
@@ -228,7 +228,7 @@ def test_half_networks_leave_the_state_in_float32(exported_half: ExportReport) -
     inferred = onnx.shape_inference.infer_shapes(proto)
     value_types = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
     for node in proto.graph.node:
-        if node.op_type in ("Exp", "Atan", "ReduceSum"):
+        if node.op_type in ("Exp", "Sqrt", "ReduceSum"):
             assert value_types.get(node.output[0], onnx.TensorProto.FLOAT) == onnx.TensorProto.FLOAT, node
     assert {port.type for port in exported_half.manifest.graph("decode_0").outputs} == {"float32"}
 

@@ -1,10 +1,11 @@
 """`caflow filter`: verdicts in order, equal to those of each pair alone, and pairs that fail."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from filter_data import ALPHA, NOISE, bundle, data, pipe
@@ -12,11 +13,12 @@ from filter_data import ALPHA, NOISE, bundle, data, pipe
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.jobs import verdicts as filtering
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
+from caflow_runtime.jobs.photographs import pairs_of, photographs_in
 from caflow_runtime.jobs.verdicts import BATCH, filter_pairs
 from caflow_runtime.judge.typicality import reason
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.pictures.image_files import read_image
-from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 __all__ = ["bundle", "data", "pipe"]  # fixtures
 
@@ -55,6 +57,26 @@ def test_verdicts_are_in_order_and_those_of_each_pair_alone(pipe: Pipeline, data
     kinds = [verdict.verdict for verdict in verdicts[:13]]
     assert kinds[::NOISE] == ["rejected"] * len(kinds[::NOISE])
     assert kinds.count("accepted") >= 6
+
+
+@pytest.mark.full
+def test_reasons_describe_how_photographs_were_spoilt(photographs: Path) -> None:
+    """Of the photographs that are rejected, at least 4 of 5 get the right words."""
+    noise = np.random.default_rng(0).normal(0, 8, (64, 64, 3))
+    spoils: dict[str, Callable[[Any], Any]] = {
+        "softer than its input allows": lambda target: cv2.GaussianBlur(target, (0, 0), 1.5),
+        "noisier or sharper than its input allows": lambda target: target + noise,
+        "colours or contrast unlike its input's": lambda target: target + np.array([8.0, 0.0, -8.0]),
+    }
+    with load("x4-photo", backend="cpu") as pipe:
+        pairs = [pairs_of(one, pipe.manifest.model, (64,))[0] for one in photographs_in(photographs)]
+        for words, spoil in spoils.items():
+            targets = [np.clip(np.rint(spoil(pair.target)), 0, 255).astype(np.uint8) for pair in pairs]
+            found = pipe.score(targets, [pair.condition for pair in pairs]).image_typicality
+            assert found is not None
+            reasons = [reason(found.of(k)) for k in np.flatnonzero(~found.accept())]
+            assert len(reasons) >= 8
+            assert np.mean([one.startswith(words) for one in reasons]) >= 0.8, reasons
 
 
 def test_batches_are_bounded(pipe: Pipeline, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,16 +6,16 @@ from typing import Any
 import gpu
 import gpu_cases
 import numpy as np
-import onnx
-import onnx.parser
 import pytest
 import torch
 from gpu_floors import Floor, Rates, Work
-from gpu_onnx import RECORDINGS, Recorded, arctangent
+from gpu_onnx import RECORDINGS, Recorded
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from caflow_export.export import ExportReport
-from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound
+from caflow_runtime.backends.provider_sessions import ProviderSessions
+from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_training import checkpoint
 
@@ -31,20 +31,17 @@ def subject(least_exported: Path, exported_half: ExportReport, tmp_path: Path) -
     return gpu_cases.Subject("least", checkpoint.load(least_exported), CPU, 1, tmp_path, RATES)
 
 
-def test_each_way_draws_the_samples_of_the_model(
-    subject: gpu_cases.Subject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_way_draws_the_samples_of_the_model(subject: gpu_cases.Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "SIDE", SIDE)
     monkeypatch.setattr(gpu, "SAMPLES", (2,))
     rows = list(gpu.small(subject))
     found = [(row["way"], row["precision"]) for row in rows]
-    onnx_ways = ("onnxruntime", "onnxruntime, arctangents", *RECORDINGS)
+    onnx_ways = ("onnxruntime", *RECORDINGS)
     assert found == [
         *(("published", "fp32"), ("batched", "fp32")),
         *(("transformed", precision) for precision in ("fp32", "bf16", "fp16")),
         *((way, precision) for precision in ("fp32", "fp16") for way in onnx_ways),
     ]
-    assert "tensorrt is skipped" in capsys.readouterr().out
     for row in rows[2:]:
         limits = {"fp32": (1e-5, 1e-5), "bf16": (5e-2, 1e-2), "fp16": (5e-3, 1e-3)}[row["precision"]]
         assert row["pixel error"] < limits[0], row
@@ -70,7 +67,8 @@ def test_graphs_make_all_tensors_on_their_device(subject: gpu_cases.Subject) -> 
 
 def test_results_are_those_of_the_recording(least_exported: Path) -> None:
     """The graph without a recording only tells the shapes of the results."""
-    backend, path = OnnxRuntimeBound("cpu"), least_exported / read_manifest(least_exported).graph("to_image").file.path
+    backend = OnnxRuntimeBound("onnxruntime", ProviderSessions(PROVIDERS["cpu"]), memory="cpu")
+    path = least_exported / read_manifest(least_exported).graph("to_image").file.path
     pixels = backend.to_device(np.full((1, SIDE, SIDE, 3), 7.5, np.float32))
     zeros = np.zeros((1, SIDE, SIDE, 3), np.uint8)
     wrong: Any = backend.to_device(zeros)
@@ -117,16 +115,3 @@ def test_the_floor_is_the_larger_of_two() -> None:
     work = Work.of(lambda: matrix @ matrix)
     assert work.floor(RATES) == Floor(2 * 8**3 / 1e9, "operations")
     assert work.floor(Rates({torch.float32: 1e12}, 1e9)) == Floor(3 * 4 * 8**2 / 1e9, "bytes")
-
-
-def test_arctangents_from_other_operators_are_precise(tmp_path: Path) -> None:
-    model = onnx.parser.parse_model(
-        '<ir_version: 10, opset_import: ["" : 18, "caflow" : 1]>'
-        "g (float[n] x) => (float[n] y) { y = caflow.Arctangent(x) }"
-    )
-    model.functions.append(arctangent())
-    onnx.checker.check_model(model)
-    onnx.save(model, tmp_path / "arctangent.onnx")
-    x = np.concatenate([sign * np.logspace(-20, 18, 10_001) for sign in (-1, 1)]).astype(np.float32)
-    y = OnnxRuntimeCpu(1).load(tmp_path / "arctangent.onnx")({"x": x})["y"]
-    np.testing.assert_allclose(y, np.arctan(x.astype(np.float64)), rtol=4e-7)

@@ -42,6 +42,14 @@ def test_what_is_written_is_read(tmp_path: Path, picture: NDArray[np.uint8], suf
     assert error.mean() < 3 if suffix in (".jpg", ".jpeg", ".webp") else error.max() == 0
 
 
+def test_webp_of_quality_100_is_lossless(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    alpha = np.arange(30 * 40, dtype=np.uint32).reshape(30, 40).astype(np.uint8) | np.uint8(1)
+    write_image(tmp_path / "a.webp", picture, alpha, quality=100)
+    found = read_image(tmp_path / "a.webp")
+    np.testing.assert_array_equal(found.rgb, picture)
+    np.testing.assert_array_equal(found.alpha, alpha)
+
+
 def test_alpha_and_grey_come_back(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
     alpha = np.arange(30 * 40, dtype=np.uint32).reshape(30, 40).astype(np.uint8)
     write_image(tmp_path / "both.png", picture, alpha)

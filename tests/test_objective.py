@@ -15,6 +15,7 @@ from torch import Tensor
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError
 from caflow_training.crops import Batch
+from caflow_training.degradation import PARAMETERS
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.perceptual import FeatureError, PerceptualDistance
@@ -37,6 +38,8 @@ def batch_of(rows: int = 2, side: int = 16, scale: int = 4) -> Batch:
         torch.randn(rows, 3, side, side),
         torch.rand(rows, 1, 1, 1),
         torch.randint(0, 16, (rows, 2)),
+        torch.rand(rows, len(PARAMETERS)),
+        torch.rand(rows, len(PARAMETERS)) < 0.5,
     )
 
 
@@ -141,6 +144,38 @@ def test_noise_on_latents_is_seen_by_finer_flows_alone() -> None:
     assert without["likelihood"] != with_noise["likelihood"]
     still = batch._replace(noise_level=torch.zeros_like(batch.noise_level))
     torch.testing.assert_close(Objective(model, TrainingConfig(latent_noise=0.3))(still), without)
+
+
+@pytest.mark.parametrize("side", [0, 17])
+def test_the_prediction_of_the_mean_network_is_compared_too(side: int) -> None:
+    """With `compared = "mean"`, no samples are drawn, and the terms are those of the prediction."""
+    model = small_model(torch.float32, task=SuperResolution(), residual=True, **MEAN)
+    torch.nn.init.normal_(model.mean_network.last.weight, std=0.1)  # type: ignore[union-attr]
+    batch = batch_of(2, 32)
+    config = TrainingConfig(
+        likelihood_weight=0.0, feature_weight=2.0, lattice_weight=3.0, compared="mean", feature_side=side
+    )
+    terms = Objective(model, config, Square())(batch)
+    assert set(terms) == {"loss", "features", "lattice"}
+    difference = model.encode(batch.conditions).mean - batch.targets - 0.5  # type: ignore[operator]
+    if side:
+        starts = batch.shift.tolist()
+        difference = torch.stack(
+            [d[:, y : y + side, x : x + side] for d, (y, x) in zip(difference, starts, strict=True)]
+        )
+    torch.testing.assert_close(terms["features"], difference.square().mean())
+    torch.testing.assert_close(terms["loss"], 2 * terms["features"] + 3 * terms["lattice"])
+    terms["loss"].backward()
+    moved = {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
+    assert moved
+    assert all(name.startswith("mean_network.") for name in moved)
+
+
+def test_a_part_for_the_perceptual_distance_must_fit() -> None:
+    with pytest.raises(ConfigError, match="feature_side must be 0, or from 16 to 17, which is crop − 15; got 18"):
+        short_recipe(crop=32, feature_weight=1.0, feature_side=18)
+    with pytest.raises(ConfigError, match="compared = 'mean' requires a mean network"):
+        short_recipe(compared="mean", lattice_weight=1.0)
 
 
 def test_the_mean_alone_trains_the_mean_network_alone(photographs: Path, tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gpus import bound_to_cpu
 from numpy.typing import NDArray
 from tiny import photograph
 
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.scan import Array
@@ -20,7 +21,7 @@ from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, lo
 from caflow_runtime.rows.pixels import DevicePixels
 
 
-@pytest.fixture(params=[OnnxRuntimeCpu, lambda: OnnxRuntimeBound("cpu")], ids=["numpy", "bound"])
+@pytest.fixture(params=[OnnxRuntimeCpu, bound_to_cpu], ids=["numpy", "bound"])
 def pipe(request: pytest.FixtureRequest, uncalibrated: Path) -> Iterator[Pipeline]:
     backend: Backend = request.param()
     with Pipeline(Graphs(uncalibrated, backend), PIXEL_BUDGET, OVERLAP) as pipe:
@@ -62,8 +63,8 @@ def test_all_must_run_at_once(uncalibrated: Path) -> None:
         assert len(pipe.run(condition, n=3).images) == 1
         with pytest.raises(InputError, match=r"1 × 4 samples of 32×32 pixels must fit .*: use a pixel budget of 4096$"):
             pipe.run(condition, n=4)
-        backend.profiles = [Profile(2, 32, 32)]
-        with pytest.raises(InputError, match=r"4096 and .*--max-rows 4 --max-size 64$"):
+        backend.profile = Profile(2, 32, 32)
+        with pytest.raises(InputError, match=r"4096 and .*--max-rows 4 --max-size 32x32$"):
             pipe.run(condition, n=4)
 
 

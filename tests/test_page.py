@@ -20,9 +20,10 @@ from caflow_deploy.page import guard, page_results
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.judge.consistency import enlarge
+from caflow_runtime.judge.consistency import consistency, enlarge
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.rows.draw import Reject
 
 __all__ = ["source"]  # a fixture
 
@@ -47,15 +48,10 @@ def test_files_hold_the_samples_that_the_pipeline_draws(sampler: PageSampler, so
     results = sampler.draw(source, 4, 0.8, "typical", 5, lambda *done: seen.append(done))
     condition = read_image(source).rgb
     wanted = sampler.pipe.sample(condition, n=4, temperature=0.8, rank="typical", seed=5)
-    assert wanted.sample_typicality is not None
-    judged = sampler.pipe.score(wanted.images[0][0], condition).image_typicality
-    assert judged is not None
-    for k, (path, caption) in enumerate(results.samples):
-        np.testing.assert_array_equal(read_image(path).rgb, wanted.images[0][k])
-        bits, typicality = wanted.bits_per_dim[0, k], wanted.sample_typicality.value[0, k]
-        of_image = f"\nimage typicality {judged.value[0]:.2f}" if k == 0 else ""
-        known = f"{'best: ' if k == 0 else ''}{bits:.3f} bits/dim\nsample typicality {typicality:.2f}"
-        assert caption == known + of_image
+    for k, sample in enumerate(results.samples):
+        np.testing.assert_array_equal(read_image(sample.path).rgb, wanted.images[0][k])
+        assert sample.bits_per_dim == wanted.bits_per_dim[0, k]
+        assert sample.consistency == consistency(sampler.pipe.manifest.model, wanted.images[0][k], condition)
     large = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
     np.testing.assert_array_equal(read_image(results.enlarged).rgb, large)
     assert results.likelihood[0].shape == (64, 80, 3)
@@ -68,7 +64,31 @@ def test_a_single_sample_of_an_uncalibrated_model(uncalibrated: Path, source: Pa
     with load(uncalibrated, backend="cpu") as pipe:
         results = PageSampler(pipe, tmp_path).draw(source, 1, 0.8, "likelihood", 0, nobody)
     assert results.uncertainty is None
-    assert results.samples[0][1].endswith(" bits/dim")
+    assert results.samples[0].message == "Cannot be judged: this model is not calibrated"
+
+
+def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tmp_path: Path) -> None:
+    """A photograph gives usual samples, and white noise unusual ones, by the rule of --min-typicality."""
+    write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8))
+    with load("x4-photo", backend="cpu") as pipe:
+        sampler = PageSampler(pipe, tmp_path)
+        for path, outcome, message in (
+            (source, "accepted", "Usual for photographs of this kind"),
+            (tmp_path / "noise.png", "best", "Unusual: look at it"),
+        ):
+            (sample, _) = sampler.draw(path, 2, 0.8, "likelihood", 0, nobody).samples
+            best = pipe.best_of(read_image(path).rgb, n=2, reject=Reject(redraws=0))
+            assert best.outcome == [outcome]
+            assert best.sample_typicality is not None
+            assert (sample.message, sample.typicality) == (message, best.sample_typicality.value[0])
+
+
+def test_the_reasons_why_a_sample_cannot_be_judged(sampler: PageSampler, source: Path) -> None:
+    (few,) = sampler.draw(source, 1, 0.8, "likelihood", 0, nobody).samples
+    assert few.message == "Cannot be judged: this model was calibrated with too few photographs"
+    (between,) = sampler.draw(source, 1, 0.75, "likelihood", 0, nobody).samples
+    assert between.message == "Cannot be judged: this model is calibrated for other temperatures: 0.8"
+    assert few.typicality is between.typicality is None
 
 
 def test_grey_and_transparent_images(sampler: PageSampler, photographs: Path, tmp_path: Path) -> None:
@@ -79,11 +99,11 @@ def test_grey_and_transparent_images(sampler: PageSampler, photographs: Path, tm
         results = sampler.draw(tmp_path / f"{name}.png", 2, 0.8, "likelihood", 0, nobody)
         given = read_image(tmp_path / f"{name}.png").rgb
         drawn = sampler.pipe.sample(given, n=2, temperature=0.8).images[0]
-        for path in (results.enlarged, results.samples[1][0]):
+        for path in (results.enlarged, results.samples[1].path):
             alpha = read_image(path).alpha
             assert (alpha is None) == (name == "grey")
             assert alpha is None or (alpha == 77).all()
-        np.testing.assert_array_equal(read_image(results.samples[1][0]).rgb, drawn[1])
+        np.testing.assert_array_equal(read_image(results.samples[1].path).rgb, drawn[1])
 
 
 def test_limits_say_what_to_do(sampler: PageSampler, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

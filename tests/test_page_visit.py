@@ -2,29 +2,38 @@
 
 import json
 import os
-import shutil
+import re
 import signal
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from tiny import photograph
-from visit import Served, Visit, source
+from visit import Served, Visit, browser, source
 
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
-__all__ = ["source"]  # a fixture
+__all__ = ["browser", "source"]  # fixtures
 
 CHELSEA = Path(__file__).parents[1] / "docs" / "images" / "chelsea.png"
-CHROMIUM = shutil.which("chromium")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SCREENSHOT = os.environ.get("CAFLOW_SCREENSHOT")
 """Path of the README's picture of the page, if it is to be written. CONTRIBUTING.md shows the command."""
+SHOWN = """
+label.float, #looked img, #slider .slider-wrap, #verdict, #download, #gallery img, #gallery .caption-label, #figures li,
+#details img
+"""
+"""Selectors of labels, pictures and texts that must not overlap."""
+BOX = "shown => [shown.id ? '#' + shown.id : shown.innerText || shown.src, shown.getBoundingClientRect()]"
+COLOURS = """
+[getComputedStyle(document.querySelector('.verdict')).color, getComputedStyle(document.body).backgroundColor]
+"""
+"""CSS colours of the verdict and of the page."""
 
 
 @pytest.fixture
@@ -43,18 +52,6 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
         served.process.communicate()
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed; run .ci/install-packages")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield opened
-        opened.close()
-
-
 @pytest.mark.full
 def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable[..., Served], browser: Any) -> None:
     served = serve(calibrated)
@@ -63,19 +60,14 @@ def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable
     page = visit.page
     with load(calibrated, backend="cpu") as pipe:
         drawn = pipe.sample(read_image(source).rgb, n=4)
-        judged = pipe.score(drawn.images[0][0], read_image(source).rgb).image_typicality
-    assert drawn.sample_typicality is not None
-    assert judged is not None
 
     visit.upload(source)
     page.wait_for_selector("#looked img")
     visit.draw(4)
-    assert visit.captions() == [
-        f"{'best: ' if k == 0 else ''}{drawn.bits_per_dim[0, k]:.3f} bits/dim\n"
-        f"sample typicality {drawn.sample_typicality.value[0, k]:.2f}"
-        f"{'' if k else f'{chr(10)}image typicality {judged.value[0]:.2f}'}"
-        for k in range(4)
-    ]
+    assert visit.captions() == ["best", "2", "3", "4"]
+    assert not page.is_visible("#figures")
+    page.click("#details button")
+    page.wait_for_selector(f"#figures :text('{drawn.bits_per_dim[0, 0]:.3f} bits/dim')")
     np.testing.assert_array_equal(visit.fetch(visit.shown()), drawn.images[0][0])
 
     sample = page.locator("#slider img").nth(1)
@@ -95,6 +87,7 @@ def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable
     page.click("#gallery .thumbnail-item >> nth=2")
     page.wait_for_function(f"document.querySelectorAll('#slider img')[1].src != {first!r}")
     np.testing.assert_array_equal(visit.fetch(visit.shown()), drawn.images[0][2])
+    page.wait_for_selector(f"#figures :text('{drawn.bits_per_dim[0, 2]:.3f} bits/dim')")
     name, pixels = visit.download()
     assert name == "wren-3.png"
     np.testing.assert_array_equal(pixels, drawn.images[0][2])
@@ -114,6 +107,34 @@ def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable
     assert list(served.temporary.rglob("wren*.png"))
     assert served.end(signal.SIGINT) == (0, "")
     assert not list(served.temporary.iterdir())
+
+
+@pytest.mark.full
+def test_nothing_overlaps_on_any_screen(source: Path, serve: Callable[..., Served], browser: Any) -> None:
+    """Wide and narrow, light and dark: the verdict is readable, no caption covers a picture, nothing is cut off."""
+    noise = source.with_name("noise.png")
+    write_image(noise, np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8))
+    served = serve(Path("x4-photo"))
+    for width, scheme in product((1300, 420), ("light", "dark")):
+        visit = Visit(browser, served.address, width, scheme)
+        for path, verdict in ((source, "Usual for photographs of this kind"), (noise, "Unusual: look at it")):
+            visit.upload(path)
+            visit.page.wait_for_selector("#looked img")
+            visit.draw(3)
+            visit.page.wait_for_selector(f"#verdict :text-is('{verdict}')")
+            assert contrast(*visit.page.evaluate(COLOURS)) > 4.5  # WCAG 2.2, level AA
+        visit.page.click("#details button")
+        visit.page.wait_for_selector("#figures :text('Typicality')")
+        visit.page.wait_for_function("document.querySelectorAll('#details img').length == 2")
+        boxes = visit.page.evaluate(f"[...document.querySelectorAll({SHOWN!r})].map({BOX})")
+        assert {"#verdict", "#download", "best: unusual", "3: unusual"} <= {name for name, _ in boxes}
+        for (one, a), (other, b) in combinations(boxes, 2):
+            across = min(a["right"], b["right"]) - max(a["left"], b["left"])
+            down = min(a["bottom"], b["bottom"]) - max(a["top"], b["top"])
+            assert across <= 0 or down <= 0, f"{width}, {scheme}: {one} overlaps {other}"
+        assert all(box["left"] >= 0 and box["right"] <= width for _, box in boxes)
+        assert visit.page.evaluate("document.documentElement.scrollWidth") == width
+        visit.page.close()
 
 
 @pytest.mark.full
@@ -140,6 +161,14 @@ def test_the_browser_is_opened(uncalibrated: Path, tmp_path: Path, serve: Callab
     served = serve(uncalibrated, "--open", BROWSER=f"{script} %s")
     assert served.end(signal.SIGINT) == (0, "")
     assert (tmp_path / "opened").read_text() == f"{served.address}\n"
+
+
+def contrast(*colours: str) -> float:
+    """Return the contrast ratio of two CSS colours such as "rgb(0, 0, 0)", 1…21."""
+    values = np.array([re.findall(r"\d+", colour)[:3] for colour in colours], float) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    dark, bright = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return float((bright + 0.05) / (dark + 0.05))
 
 
 def ask(served: Served, **asked: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
-from figures import BLOCK, FIGURES, outdated
+from figures import FIGURE, FIGURES, outdated
 from pages import PAGES, ROOT, blocks, commands
 from self_contained import loaded_from_elsewhere
 from tiny import TINY
@@ -108,13 +108,15 @@ def test_the_recipe_of_the_reference_is_the_built_in_one() -> None:
 
 def test_an_outdated_figure_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
-    (tmp_path / "README.md").write_text("<!-- figures: rejected-at-0.05 -->4.3 %<!-- end --> <!-- figures: none -->")
+    (tmp_path / "README.md").write_text(
+        '<span data-figure="rejected-at-0.05">4.3 %</span> <!-- figures: rejected-at-0.05 -->4.3 %<!-- end -->'
+    )
     assert outdated(tmp_path) == [
-        "README.md: a <!-- figures: … --> is not followed by <!-- end -->",
+        "README.md: a figure has no end, or a table of figures no empty lines",
         "README.md: rejected-at-0.05 is outdated: run python docs/generate/figures.py",
     ]
     current = FIGURES["rejected-at-0.05"](ROOT)
-    (tmp_path / "README.md").write_text(f"<!-- figures:\nrejected-at-0.05 -->{current}<!-- end -->")
+    (tmp_path / "README.md").write_text(f'<span data-figure="rejected-at-0.05">{current}</span>')
     assert outdated(tmp_path) == []
 
 
@@ -137,7 +139,7 @@ def unknown_numbers(text: str, results: list[float]) -> list[str]:
     Figures that are generated are not compared, because `outdated` compares them.
     """
     unknown = []
-    for row in re.findall(r"^ *\|.*$", BLOCK.sub("", text), re.MULTILINE):
+    for row in re.findall(r"^ *\|.*$", FIGURE.sub("", text), re.MULTILINE):
         for shown in re.findall(r"(?<![\w.])-?\d+\.\d+(?:e[+-]\d+)?", row):
             digits, _, exponent = shown.partition("e")
             half_step = 0.5001 * 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))

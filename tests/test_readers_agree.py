@@ -11,8 +11,9 @@ from test_bundle import a_bundle
 from tiny import TINY
 
 from caflow_runtime.bundle import manifest as bundle
-from caflow_runtime.bundle.external_data import WrongGraph, external_files
+from caflow_runtime.bundle.external_data import external_files
 from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.onnx_fields import WrongGraph
 from caflow_runtime.bundle.reading import parse_manifest
 from caflow_runtime.bundle.wrong_bundle import BundleError
 

@@ -64,6 +64,15 @@ def test_each_health_check_repeats_all_gauges_because_ray_drops_old_ones(monkeyp
     assert sent == [(0.1, {"model": "model"}), (1, {"model": "model", "version": "0.1.0"})]
 
 
+def test_negative_bits_per_dim_are_counted_as_0_because_ray_drops_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[float] = []
+    monkeypatch.setattr("ray.util.metrics.Histogram.observe", lambda _, value, __: sent.append(value))
+    bits = RayInstruments("model").histogram("bits", "Bits/dim.", [], [-1.0, 1.0])
+    for value in (-0.5, 0.5):
+        bits.observe(value)
+    assert sent == [0.0, 0.5]
+
+
 @pytest.mark.parametrize(("given", "used"), [(None, "0"), ("5", "5")])
 def test_replicas_have_the_priority_of_the_command(
     given: str | None, used: str, monkeypatch: pytest.MonkeyPatch

@@ -9,20 +9,24 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from commands import caflow
 from report_data import ALPHA, Entry, calibration, entries, line_of, scores
+from visit import browser
 
+from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError
-from caflow_runtime.judge.calibration import Calibration
+from caflow_runtime.judge.calibration import Calibration, read_calibration
 from caflow_runtime.judge.drift import Drift
 from caflow_runtime.report.html import write_report
 from caflow_runtime.report.summary import ACCEPTED, ERRORS, UNTYPICAL, Summary, read_lines
 
-__all__ = ["calibration", "entries", "scores"]  # fixtures
+__all__ = ["browser", "calibration", "entries", "scores"]  # fixtures
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = "<script>alert(1)</script>&\"'{{ 7 * 7 }}.png"
@@ -89,7 +93,7 @@ def test_a_page_of_real_scores(
     assert "In this list the fraction is larger" not in page.text
     assert "can be rejected" not in page.text
     assert "broken.png: cannot be read" in page.text
-    assert page.tags.count("svg") == 4
+    assert page.tags.count("svg") == 8  # bits/dim, typicality, two levels, and the coverage of two levels
     # The least typical pairs are shown, the least typical first, each with both images.
     ranked = sorted(entries, key=lambda entry: (entry["image_typicality"], -max(map(abs, entry["residuals"]))))
     places = [page.text.index(entry["target"]) for entry in ranked[:UNTYPICAL]]
@@ -248,6 +252,32 @@ def test_the_calibration_itself_has_not_drifted(calibration: Calibration) -> Non
     summary.bits_per_dim.add(-1e9)
     summary.bits_per_dim.add(1e9)
     assert summary.bits_per_dim.counts[[0, -1]].tolist() == [1, 1]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("width", [1300, 420])
+def test_the_rendered_page(
+    width: int, entries: list[Entry], scores: Callable[[list[Entry]], Path], browser: Any
+) -> None:
+    """Sentences are separated, labels of plots do not collide, and the page is no wider than the window."""
+    calibration = read_calibration(find_bundle("x4-photo"))  # it has three levels, and therefore the most plots
+    assert calibration is not None
+    path = scores([entry | {"residuals": [*entry["residuals"], 0.0]} for entry in entries])
+    output = path.with_name("report.html")
+    write_report(path, calibration, output)
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(output.as_uri())
+    assert re.findall(r"[a-z]+\.[A-Z]\w+", page.inner_text("body")) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    texts = page.evaluate(
+        "[...document.querySelectorAll('svg text')].map(text => [text.textContent, text.getBoundingClientRect()])"
+    )
+    assert len(texts) > 50
+    for (one, a), (other, b) in combinations(texts, 2):
+        across = min(a["right"], b["right"]) - max(a["left"], b["left"])
+        down = min(a["bottom"], b["bottom"]) - max(a["top"], b["top"])
+        space = a["height"] / 4  # the width of a space, and by how much letters are lower than their line
+        assert across < -space or down < space, f"no space between {one!r} and {other!r}"
 
 
 @pytest.mark.full

@@ -64,12 +64,12 @@ def test_results_have_the_format_that_is_asked_for(tmp_path: Path, kind: str) ->
 
 
 def test_quality(tmp_path: Path, photographs: Path) -> None:
-    """A lower quality gives a smaller file. The reported log-likelihood is that of the written file."""
+    """A lower quality gives a smaller file; the default is below 100. The likelihood is that of the written file."""
     (tmp_path / "in").mkdir()
     write_image(tmp_path / "in" / "a.png", photograph(photographs, 0, 16, 16))
     for kind in ("jpg", "webp"):
         sizes = []
-        for quality in ("20", "90", None):
+        for quality in ("20", "90", None, "100"):
             out = tmp_path / f"{kind}-{quality}"
             image(tmp_path / "in", out, "--format", kind, *(["--quality", quality] if quality else []))
             sizes.append((out / f"a.{kind}").stat().st_size)

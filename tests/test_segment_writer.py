@@ -12,7 +12,7 @@ import pytest
 from clips import ffmpeg, frames_of, packets
 from video_runs import caflow_video
 
-from caflow_runtime.backends.gpu import first_gpu
+from caflow_runtime.backends.gpu import has_gpu
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
@@ -95,7 +95,7 @@ def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(uncalibrated: Pa
     assert list(tmp_path.iterdir()) == [tmp_path / "tiny.mkv"]
 
 
-@pytest.mark.skipif(first_gpu() is not None, reason="this test is for machines without a GPU")
+@pytest.mark.skipif(has_gpu(), reason="this test is for machines without a GPU")
 def test_nvenc_is_an_error_where_it_is_not(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--encoder", "nvenc")
     assert done.returncode == 2

@@ -128,7 +128,8 @@ def test_the_objective_is_equation_9() -> None:
     target, condition = torch.randint(0, 256, (2, 3, 8, 8)), torch.randint(0, 256, (2, 3, 8, 8))
     u, v = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
     likelihood, condition_log_prob = model.log_joint(target, condition, u, v)
-    batch = Batch(target, condition, u, v, torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 1, 1), torch.zeros(2, 2))
+    unused = torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 1, 1), torch.zeros(2, 2), torch.zeros(2, 13), torch.ones(2, 13)
+    batch = Batch(target, condition, u, v, *unused)
     terms = Objective(model, TrainingConfig(condition_weight=0.25))(batch)
     torch.testing.assert_close(terms["conditional"], -likelihood.total.mean() / 192)
     torch.testing.assert_close(terms["loss"], -(likelihood.total + 0.25 * condition_log_prob).mean() / 192)
@@ -243,8 +244,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
 
 
 def test_a_first_batch_of_too_few_values_is_named_as_a_cause(photographs: Path, tmp_path: Path) -> None:
-    """At the coarsest level, it has one value per channel and crop."""
-    recipe = short_recipe(levels=3, crop=16, batch=2, steps=1, learning_rate=1e-9)
+    """At the coarsest level, it has one value per channel and crop. With this seed, two values are nearly equal."""
+    recipe = short_recipe(levels=3, crop=16, batch=2, steps=1, learning_rate=1e-9, seed=1)
     with pytest.raises(TrainingStopped, match=r"exploding inverse: .* Lower learning_rate, or raise batch or crop\.$"):
         train(recipe, photographs, tmp_path)
 

@@ -28,6 +28,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "residual super-resolution": {"residual": True, "task": SuperResolution(scale=4)},
     "mean network": {"residual": True, "mean_blocks": 1, "task": SuperResolution(scale=2)},
     "mean network, features": {"residual": True, "mean_blocks": 1, "mean_features": 4, "log_scale_bound": 0.5},
+    "mean network, degradation": {"mean_features": 4, "degradation_aware": True, "residual": True, "mean_blocks": 1},
     "mean network, features, shared, ×8": {
         "residual": True,
         "mean_blocks": 1,

@@ -7,7 +7,7 @@ import pytest
 from clips import ffmpeg, frames_of, packets
 from commands import caflow, json_lines
 
-from caflow_runtime.linear_light import reduce
+from caflow_runtime.linear_light import resample
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.rows.draw import Draw
@@ -36,6 +36,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--fit", "101x101"], 100, 52),
         (["--width", 100, "--height", 50], 100, 50),
         (["--scale", 4], 136, 72),
+        (["--scale", 5], 170, 90),
+        (["--width", 180, "--height", 50], 180, 50),  # one side is enlarged further, the other one reduced
     ],
 )
 def test_a_video_has_the_size_that_is_wanted(
@@ -49,17 +51,18 @@ def test_a_video_has_the_size_that_is_wanted(
     assert of == (set() if width == 136 else {136})
 
 
-def test_frames_are_those_of_the_model_reduced(clip: Path, calibrated: Path) -> None:
-    """Their sample and its likelihood are those before the reduction."""
+@pytest.mark.parametrize("scale", [2, 5])
+def test_frames_are_those_of_the_model_resampled(clip: Path, calibrated: Path, scale: int) -> None:
+    """Their sample and its likelihood are those before the resampling."""
     images = [frame.image for frame in FileSource(clip).frames()]
     assert all(image.flags.c_contiguous for image in images)  # although FFmpeg pads lines of 34 pixels
     with load(calibrated, "cpu") as pipe:
         plain = list(pipe.open_stream(StreamSettings(Draw(2)))(images))
-        small = list(pipe.open_stream(StreamSettings(Draw(2), size=Size(2.0)))(images))
-    for own, reduced in zip(plain, small, strict=True):
-        np.testing.assert_array_equal(reduced.pixels, reduce(own.pixels, 36, 68))
-        assert (reduced.bits_per_dim, reduced.sample) == (own.bits_per_dim, own.sample)
-        assert (own.drawn_sides, reduced.drawn_sides) == (None, (72, 136))
+        resized = list(pipe.open_stream(StreamSettings(Draw(2), size=Size(scale)))(images))
+    for own, other in zip(plain, resized, strict=True):
+        np.testing.assert_array_equal(other.pixels, resample(own.pixels, 18 * scale, 34 * scale))
+        assert (other.bits_per_dim, other.sample) == (own.bits_per_dim, own.sample)
+        assert (own.drawn_sides, other.drawn_sides) == (None, (72, 136))
 
 
 def test_untypical_frames_that_are_replaced_have_the_size(clip: Path, calibrated: Path, tmp_path: Path) -> None:
@@ -73,7 +76,7 @@ def test_untypical_frames_that_are_replaced_have_the_size(clip: Path, calibrated
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--scale", 5], "and at most 4 times as large, which a ×4 model makes in one pass; got frames of 34×18"),
+        (["--scale", 7], "and at most 6 times as large, which is allowed for one pass of a ×4 model; got frames of 34"),
         (["--width", 34], "results must be larger than the frames"),
         (["--width", 51], "width must be a multiple of 2, because the codec halves the colour resolution; got 51"),
         (["--scale", 2, "--fit", "50x50"], "--scale and --fit cannot be combined"),

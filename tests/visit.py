@@ -1,9 +1,12 @@
-"""`caflow page` as a user starts it, and a visit to it in a browser."""
+"""A browser, and `caflow page` as a user starts and visits it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from commands import command, heeding_ctrl_c
+from playwright.sync_api import sync_playwright
 from ports import free_port
 from tiny import photograph
 
@@ -19,6 +23,26 @@ from caflow_runtime.pictures.image_files import write_image
 TIMEOUT_S = 120
 """Time limit in seconds, so that an event that never happens fails the test instead of blocking it."""
 NOWHERE = "http://127.0.0.1:9/"
+CHROMIUM = shutil.which("chromium")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Open Chromium without a window. Skip the test if it is not installed."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed; run .ci/install-packages")
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """A browser without a window."""
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -55,11 +79,11 @@ class Served:
 class Visit:
     """A page in the browser, the addresses that it requested, and its errors."""
 
-    def __init__(self, browser: Any, address: str) -> None:
+    def __init__(self, browser: Any, address: str, width: int = 1300, scheme: str = "light") -> None:
         self.address = address
         self.requested: list[str] = []
         self.wrong: list[str] = []
-        self.page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        self.page = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
         self.page.set_default_timeout(1000 * TIMEOUT_S)
         self.page.on("request", lambda request: self.requested.append(request.url))
         self.page.on("requestfailed", self._failed)

@@ -107,6 +107,6 @@ def open_pipeline(place: Place) -> "Pipeline":
 def versions_here() -> dict[str, str]:
     """Return the versions of the packages that results depend on."""
     from caflow_deploy import __version__
-    from caflow_runtime.backends.onnx_runtime import import_onnxruntime
+    from caflow_runtime.backends.onnx_packages import import_onnxruntime
 
     return {"caflow-deploy": __version__, "onnxruntime": import_onnxruntime().__version__}

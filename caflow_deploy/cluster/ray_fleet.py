@@ -167,6 +167,6 @@ def _explained(error: Exception) -> Exception:
 
 
 def _has_gpu_package() -> bool:
-    from caflow_runtime.backends.onnx_runtime import is_installed
+    from caflow_runtime.backends.onnx_packages import is_installed
 
     return is_installed("onnxruntime-gpu")

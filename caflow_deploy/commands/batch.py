@@ -10,8 +10,8 @@ from caflow_deploy.commands import filter as filtering
 from caflow_deploy.commands import image, video
 from caflow_deploy.commands.jobs import names_a_video
 from caflow_deploy.console import CommandConsole, pass_console
-from caflow_runtime.backends.gpu import first_gpu
-from caflow_runtime.backends.select import GPU_BACKENDS
+from caflow_runtime.backends.gpu import has_gpu
+from caflow_runtime.backends.select import may_use_gpu
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.pairs import is_list
 
@@ -67,4 +67,4 @@ def command_for(inputs: Iterable[str]) -> click.Command:
 
 def workers_here(backend: str) -> int:
     """Return the default number of workers: one for a GPU, or one for each core."""
-    return 1 if backend in GPU_BACKENDS and first_gpu() is not None else os.cpu_count() or 1
+    return 1 if may_use_gpu(backend) and has_gpu() else os.cpu_count() or 1

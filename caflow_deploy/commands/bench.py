@@ -16,7 +16,6 @@ from caflow_deploy.commands.pipeline_options import (
     threads_option,
 )
 from caflow_deploy.console import CommandConsole, pass_console
-from caflow_runtime.backends.gpu import used_memory
 from caflow_runtime.health.bench import Throughput, Timing, throughput
 from caflow_runtime.health.bench import bench as measure
 
@@ -74,7 +73,6 @@ def command(
     The first table has the latency for each N. The second table has the batch size with the most images per second, and
     its speed relative to the measured peak of the device.
     """
-    before = used_memory()
     for name in backend:  # report backends that cannot be opened before anything is measured
         open_pipeline(bundle, name, threads).close()
     timings: list[Timing] = []
@@ -86,10 +84,8 @@ def command(
                 for timing in measure(pipe, side, samples, seconds):
                     timings.append(timing)
                     bar.advance(task)
-                on_cpu = pipe.backend.endswith("cpu")
-                throughputs.append(throughput(pipe, side, seconds, None if on_cpu else before))
+                throughputs.append(throughput(pipe, side, seconds))
                 bar.advance(task)
-            before = used_memory()
     if console.as_json:
         for timing in timings:
             console.result(json.dumps({"kind": "latency"} | asdict(timing) | {"images_per_s": timing.images_per_s}))

@@ -44,7 +44,13 @@ from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
-from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
+from caflow_runtime.jobs.image_folder import (
+    ImageFolder,
+    ImageSettings,
+    check_free,
+    holds_same_job,
+    without_leftovers,
+)
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_need import ImageNeed, check_together
 from caflow_runtime.jobs.images import Done, Watch, do, look, refusal
@@ -156,9 +162,9 @@ def command(
     cannot be read, is reported, and the others are still processed; the exit code is then 1. If two results would have
     the same name, the second name also gets the extension of its input, the name of its folder, or a number.
 
-    Before the work begins, a line on standard error reports the sizes, the number of tiles and the memory required. An
-    image that requires more memory than available is rejected. Progress and the remaining time are shown as a bar on a
-    terminal, and otherwise as lines from time to time.
+    Before the work begins, a line on standard error reports the sizes, the number of tiles, the memory required and,
+    after a short trial, the time. An image that requires more memory than available is rejected. Progress and the
+    remaining time are shown as a bar on a terminal, and otherwise as lines from time to time.
     """
     if is_pipe(output) and console.as_json and not dry_run:
         console.shows_messages = False  # standard error has the JSON objects
@@ -191,6 +197,11 @@ def command(
     for error in unreadable:
         tally.take_unreadable(error)
     if dry_run:
+        if not force and is_single:
+            check_free(path for job in jobs for path in job.outputs)
+        elif not force:
+            settings = ImageSettings(running.settings(pipe, None), draw, keep_all, sheet, maps, files, size, depth)
+            holds_same_job(output, jobs, settings)  # refuses other settings, and files that would be overwritten
         _list_all(pipe, draw, jobs, max_pixels, tally)
         return
     with ExitStack() as stack:
@@ -304,7 +315,8 @@ def _plan_folder(
     """
     needs = needs_by_header(work.pipe, work.draw, jobs)
     processes = fleet.size if isinstance(fleet, LocalFleet) else 1
-    console.message(line_of_folder(needs, len(jobs), work.draw.n, processes))
+    if console.shows_messages:
+        console.message(line_of_folder(needs, len(jobs), work.draw.n, processes, is_timed=fleet is None))
     check_together((need.bytes for need in needs.values()), processes)
     if fleet is not None and not isinstance(fleet, LocalFleet):
         workers = counted(fleet.size, "worker")
@@ -314,13 +326,16 @@ def _plan_folder(
 
 def _list_all(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob], max_pixels: int, tally: Tally) -> None:
     """Do the dry run: list for each image what would be done, and report why images would be rejected."""
+    needs = {}
     for job in jobs:
         try:
-            _, need = look(pipe, job, draw, max_pixels)
+            _, needs[job.output] = look(pipe, job, draw, max_pixels)
         except (CaflowError, OSError) as error:
             tally.take(Done(job, wrong=refusal(job, error)))
         else:
-            tally.console.summary(line_of_image(job, need))
+            tally.console.summary(line_of_image(job, needs[job.output]))
+    if len(needs) > 1:
+        tally.console.summary(line_of_folder(needs, len(needs), draw.n, 1, is_timed=True))
     tally.end_of_failed()
 
 

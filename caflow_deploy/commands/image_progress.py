@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from caflow_deploy.commands.pace import Pace
+from caflow_deploy.commands.pace import Pace, duration
 from caflow_deploy.commands.standard_streams import shown
 from caflow_deploy.console import CommandConsole
 from caflow_runtime.available_memory import readable
@@ -42,20 +42,20 @@ def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dic
 
 
 def line_of_image(job: ImageJob, need: ImageNeed) -> str:
-    """Return the line about one image: sizes, tiles and memory."""
-    return (
-        f"{shown(as_text(job.source))}: {_sides(need)} {_windows(need.windows, need.wanted.draw.n)}, {_memory(need, 1)}"
-    )
+    """Return the line about one image: sizes, tiles, memory and time."""
+    windows = _windows(need.windows, need.wanted.draw.n)
+    return f"{shown(as_text(job.source))}: {_sides(need)} {windows}, {_memory(need, 1)}{_time([need])}"
 
 
-def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: int) -> str:
-    """Return the line about the unfinished images of a folder: number, largest size, tiles and memory.
+def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: int, is_timed: bool) -> str:
+    """Return the line about the unfinished images of a folder: number, largest size, tiles, memory and time.
 
     Arguments:
         needs: needs of the images whose size is known, by the paths of their results.
         count: number of unfinished images.
         n: number of samples of each image.
         processes: number of local processes that work at the same time.
+        is_timed: whether to estimate the time, which is that of this process.
     """
     images = f"{count} image{'s' * (count != 1)}"
     if not needs:
@@ -63,8 +63,8 @@ def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: 
     largest = max(needs.values(), key=lambda need: need.bytes)
     windows = sum(need.windows for need in needs.values())
     of_processes = f" in {processes} processes" if processes > 1 else ""
-    memory = f"{_memory(largest, processes)}{of_processes}"
-    return f"{images}, the largest {_sides(largest)}: {_windows(windows, n)}, {memory}"
+    memory, time = f"{_memory(largest, processes)}{of_processes}", _time([*needs.values()]) if is_timed else ""
+    return f"{images}, the largest {_sides(largest)}: {_windows(windows, n)}, {memory}{time}"
 
 
 class ImageProgress:
@@ -87,11 +87,12 @@ class ImageProgress:
 
     def begins(self, job: ImageJob, need: ImageNeed) -> None:
         """Record that this process begins to draw an image. Report its needs unless the first line included them."""
-        if job.output not in self.needs:
+        if job.output not in self.needs and self.console.shows_messages:
             self.console.message(line_of_image(job, need))
         self._total += need.operations - (self.needs[job.output].operations if job.output in self.needs else 0.0)
         self.needs[job.output] = need
         self._now, self._stage, self._windows = (need, shown(as_text(job.source))), 0, 0
+        self.bar.reset(self._task, visible=False)  # else the remaining time stays 0, as at the end of the last image
 
     def windows(self, done: int, count: int) -> None:
         """Record the progress of one pass of the model over the current image.
@@ -105,10 +106,9 @@ class ImageProgress:
         need, name = self._now
         self._stage += done <= self._windows  # the count begins again with each pass
         self._windows = done
-        before = sum(stage.operations(stage.windows) for stage in need.stages[: self._stage])
-        now = need.stages[self._stage].operations(done) if self._stage < len(need.stages) else 0.0
-        what = f"{name}: {done / count:.0%} drawn" if self.count == 1 else self._counted()
-        self._tell(before + now, what)
+        operations = need.operations_until(self._stage, done)
+        what = f"{name}: {operations / need.operations:.0%} done" if self.count == 1 else self._counted()
+        self._tell(operations, what)
 
     def finished(self, job: ImageJob) -> None:
         """Record that an image is finished or has failed."""
@@ -132,6 +132,12 @@ def _sides(need: ImageNeed) -> str:
 
 def _windows(windows: int, n: int) -> str:
     return f"in {windows} tile{'s' * (windows != 1)} of {n} sample{'s' * (n != 1)}"
+
+
+def _time(needs: Sequence[ImageNeed]) -> str:
+    """Return the estimated time of all images, with a comma before it; empty if it is short."""
+    operations, trial = sum(need.operations for need in needs), needs[0].trial
+    return f", about {duration(trial.seconds(operations))}" if trial.is_short_for(operations) else ""
 
 
 def _memory(need: ImageNeed, processes: int) -> str:

@@ -25,8 +25,8 @@ def quiet_option(command: Command) -> Command:
 
 def dry_run_option(command: Command) -> Command:
     """Add the option that only lists what the command would do."""
-    text = "List on standard output what would be done and how much memory it requires, and stop. An input that the "
-    text += "command would refuse gives the exit code of the command itself."
+    text = "List on standard output what would be done, with the memory and the time that it requires, and stop. An "
+    text += "input that the command would refuse gives the exit code of the command itself."
     return click.option("--dry-run", is_flag=True, help=text)(command)
 
 

@@ -8,8 +8,10 @@ from click.shell_completion import CompletionItem
 
 from caflow_deploy.commands.option_values import Command, FilePath
 from caflow_runtime.backends import MOST_THREADS
-from caflow_runtime.backends.select import BACKENDS, PROVIDER_PREFIX
+from caflow_runtime.backends.providers import PREFIX
+from caflow_runtime.backends.select import BACKENDS, split_device
 from caflow_runtime.bundle.builtin import DEFAULT, DESCRIBED, matching
+from caflow_runtime.errors import BackendError
 from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -24,12 +26,16 @@ class BackendType(click.types.StringParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the name, or end the command if there is no such backend. ONNX Runtime checks execution providers."""
-        if value not in BACKENDS and not str(value).startswith(PROVIDER_PREFIX):
-            self.fail(f"{value!r} is not one of {', '.join(BACKENDS)} and {PROVIDER_PREFIX}PROVIDER.", param, ctx)
+        try:
+            base, _ = split_device(value)
+        except BackendError as error:
+            self.fail(str(error), param, ctx)
+        if base not in BACKENDS and not base.startswith(PREFIX):
+            self.fail(f"{value!r} is not one of {', '.join(BACKENDS)} and {PREFIX}PROVIDER.", param, ctx)
         return super().convert(value, param, ctx)
 
 
-BACKEND_METAVAR = f"[{'|'.join(BACKENDS)}|{PROVIDER_PREFIX}PROVIDER]"
+BACKEND_METAVAR = f"[{'|'.join(BACKENDS)}|{PREFIX}PROVIDER]"
 threads_option = click.option(
     "--threads",
     type=click.IntRange(0, MOST_THREADS),
@@ -46,10 +52,11 @@ backend_option = click.option(
     default="auto",
     show_default=True,
     help="Software that runs the model. auto: cuda if it works here, otherwise cpu. cpu: ONNX Runtime on the CPU; "
-    "requires the extra cpu or gpu. cuda: ONNX Runtime on an NVIDIA GPU; requires the extra gpu. openvino: "
-    "OpenVINO on the CPU; requires the extra openvino. tensorrt: the TensorRT engines in the bundle, which "
-    "caflow-export --trt builds; requires the extra trt-rtx or trt. ort:PROVIDER: another execution provider of ONNX "
-    "Runtime, such as ort:dml; the command checks that its results agree with those of the CPU.",
+    "requires the extra cpu or gpu. cuda: ONNX Runtime on an NVIDIA GPU; requires the extra gpu. tensorrt: TensorRT in "
+    "ONNX Runtime; requires the extra trt. tensorrt-rtx: TensorRT-RTX in ONNX Runtime; requires the extra rtx. "
+    "openvino: OpenVINO on the CPU; requires the extra openvino. ort:PROVIDER: another execution provider of ONNX "
+    "Runtime, such as ort:dml. The number of a device may follow: cuda:1 is the second GPU. The first time that a "
+    "backend other than cpu runs a bundle, its results are compared with those of cpu.",
 )
 max_pixels_option = click.option(
     "--max-pixels",

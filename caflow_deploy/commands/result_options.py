@@ -27,8 +27,8 @@ def result_options(command: Command) -> Command:
         click.option(
             "--quality",
             type=click.IntRange(1, 100),
-            help="Quality of JPEG and WebP files; higher values give better and larger files.  [default: 95 for JPEG; "
-            "lossless for WebP]",
+            help="Quality of JPEG and WebP files; higher values give better and larger files. 100 makes WebP lossless. "
+            " [default: 95]",
         ),
         click.option(
             "--format",

@@ -16,7 +16,7 @@ from caflow_deploy.commands.pipeline_options import backend_option, bundle_optio
 from caflow_deploy.console import CommandConsole, pass_console
 from caflow_deploy.serving.bodies import Bodies
 from caflow_deploy.stops import heed_sigterm
-from caflow_runtime.backends.select import GPU_BACKENDS, BackendName
+from caflow_runtime.backends.select import BackendName, may_use_gpu
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest, verify_files
 
@@ -157,7 +157,7 @@ def command(
             raise CommandError(
                 "Ray Serve runs on this cluster already; shut it down first (serve shutdown), or give another --ray"
             )
-        gpus = 1 if backend in GPU_BACKENDS and ray.cluster_resources().get("GPU") else 0
+        gpus = 1 if may_use_gpu(backend) and ray.cluster_resources().get("GPU") else 0
         _check_resources(ray.available_resources(), replicas, threads, gpus)
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(proxy_location="Disabled")  # Ray's proxies have no limits, and listen for gRPC on all addresses

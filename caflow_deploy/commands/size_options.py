@@ -60,9 +60,9 @@ def size_options(command: Command) -> Command:
         click.option(
             "--scale",
             type=NumberRange(1, MOST_SCALE, min_open=True),
-            help="Enlarge width and height by this factor, such as 2 or 1.5. The model enlarges images as often as "
-            "needed, and videos once, so a video's factor is at most the model's. The result is then reduced in linear "
-            "light.  [default: the model's factor]",
+            help="Enlarge width and height by this factor, such as 2 or 1.5. Up to 1.5 times the model's factor, the "
+            "model enlarges once, and its image is reduced or enlarged by a filter. For larger factors, which videos "
+            "cannot have, the model enlarges again, which takes far longer.  [default: the model's factor]",
         ),
     ):
         command = option(command)

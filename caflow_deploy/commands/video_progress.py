@@ -2,26 +2,30 @@
 
 from collections.abc import Callable
 
-from caflow_deploy.commands.pace import Pace
+from caflow_deploy.commands.pace import Pace, duration
 from caflow_deploy.console import counted
 from caflow_runtime.available_memory import readable
 from caflow_runtime.video.need import VideoNeed
 
 
-def line_of_video(name: str, need: VideoNeed, frames: int | None, processes: int) -> str:
-    """Return the line about a video: frames, sizes, tiles and memory.
+def line_of_video(name: str, need: VideoNeed, frames: int | None, processes: int, is_timed: bool) -> str:
+    """Return the line about a video: frames, sizes, tiles and memory; the time, if it is known and not short.
 
     Arguments:
         frames: number of frames; None if it is unknown.
         processes: number of local processes that work at the same time.
+        is_timed: whether to estimate the time that the model takes in this process.
     """
     (height, width), final = need.sides, need.final
     of_video = counted(frames, "frame") if frames else "frames"
-    windows = f"{need.windows} tile{'s' * (need.windows != 1)} each"
+    windows = f"{counted(need.stage.windows, 'tile')} each"
     about = "about" if need.is_measured else "at least"
     memory = f"{about} {readable(processes * need.bytes)} of memory"
     of_processes = f" in {processes} processes" if processes > 1 else ""
-    return f"{name}: {of_video} of {width}×{height} → {final[1]}×{final[0]} in {windows}, {memory}{of_processes}"
+    operations, time = need.operations * (frames or 0), ""
+    if is_timed and need.trial.is_short_for(operations):
+        time = f", about {duration(need.trial.seconds(operations))}"
+    return f"{name}: {of_video} of {width}×{height} → {final[1]}×{final[0]} in {windows}, {memory}{of_processes}{time}"
 
 
 class FrameProgress:

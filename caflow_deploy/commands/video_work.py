@@ -50,8 +50,10 @@ class VideoWork:
         codec = None if encoding is None or encoding.hardware else encoding.codec
         given = info.height, info.width
         need = need_of_video(self.pipe.needs, self.streaming, given, self.sides, codec, info.has_alpha)
-        report = self.console.summary if dry_run else self.console.message
-        report(line_of_video(self.source.name, need, info.frames, processes))
+        if dry_run or self.console.shows_messages:
+            report = self.console.summary if dry_run else self.console.message
+            is_timed = not self.running.is_spread
+            report(line_of_video(self.source.name, need, info.frames, processes, is_timed))
         check_memory(need)
         check_together([need.bytes] * processes, processes)
         if dry_run:

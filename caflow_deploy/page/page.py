@@ -1,4 +1,4 @@
-"""Web page to try a model: a visitor uploads an image and gets samples, their likelihoods and maps. Requires Gradio.
+"""Web page to try a model: a visitor uploads an image and gets samples, their verdicts, and maps. Requires Gradio.
 
 Gradio reads environment variables when it is imported, so `caflow page` sets them before it imports this module.
 """
@@ -14,6 +14,7 @@ import gradio
 from starlette.middleware import Middleware
 
 from caflow_deploy.page.guard import Guard
+from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.image_formats import SUFFIXES
@@ -36,11 +37,15 @@ MONOSPACED = ["ui-monospace", "monospace"]
 CSS = """
 .gradio-container { max-width: 1280px }
 #given { height: 8.5rem }
+#looked, #slider, .map { padding-top: 2rem }
 #looked img { image-rendering: pixelated }
-#gallery .grid-wrap { min-height: 0 }
-#gallery .grid-container { padding-top: 2rem }
-#gallery .thumbnail-item { aspect-ratio: auto }
-#gallery .caption-label { max-width: 100%; white-space: pre-line; text-align: left }
+#gallery .grid-wrap { min-height: 0; max-height: none }
+#gallery .grid-container { padding-top: 2rem; grid-template-columns: repeat(auto-fill, minmax(max(7rem, 20%), 1fr)) }
+#gallery .thumbnail-item { aspect-ratio: auto; display: flex; flex-direction: column }
+#gallery .caption-label { position: static; max-width: none; border: 0 }
+.verdict { font-size: 1.2rem; font-weight: 600 }
+.verdict::before { content: "●"; margin-right: 0.5rem }
+.usual::before { color: #2e9e4f } .unusual::before { color: #e07b00 } .unjudged::before { color: #888 }
 """
 TASKS = {
     "super-resolution": "enlarges an image {scale} times",
@@ -53,11 +58,7 @@ RANKS = {
     "consistency": "closest to the input",
     "typical": "closest to a usual likelihood",
 }
-MEANINGS = """
-* **bits/dim** is the negative log-likelihood of a sample: lower values are more likely. Compare samples of the same
-  image only, because smooth images always have lower values than detailed ones.
-* **Sample typicality**, between 0 and 1, says how usual a sample is among samples of similar photographs. Distrust
-  samples below 0.01. **Image typicality** says how usual the best sample is among photographs, as in `caflow filter`.
+MAPS = """
 * **Likelihood map** of the best sample: bright areas are unlikely for the model.
 * **Uncertainty map**: bright areas differ between samples, so the input does not determine them.
 """
@@ -79,8 +80,10 @@ class Outputs(NamedTuple):
     """Components that show the results."""
 
     slider: gradio.ImageSlider
-    gallery: gradio.Gallery
+    verdict: gradio.HTML
     download: gradio.DownloadButton
+    gallery: gradio.Gallery
+    figures: gradio.Markdown
     likelihood: gradio.Image
     uncertainty: gradio.Image
 
@@ -90,7 +93,7 @@ class Drawn(NamedTuple):
 
     enlarged: Path
     """The input, enlarged."""
-    samples: list[Path]
+    samples: list[JudgedSample]
 
 
 def build_page(sampler: PageSampler) -> gradio.Blocks:
@@ -112,7 +115,6 @@ def build_page(sampler: PageSampler) -> gradio.Blocks:
                 inputs = _inputs(pipe)
             with gradio.Column(scale=3, min_width=480):
                 outputs = _outputs(pipe)
-                gradio.Markdown(MEANINGS)
         _connect(sampler, inputs, outputs)
     return page
 
@@ -139,19 +141,23 @@ def _outputs(pipe: Pipeline) -> Outputs:
         buttons=["fullscreen"],
         elem_id="slider",
     )
+    verdict = gradio.HTML(elem_id="verdict")
+    download = gradio.DownloadButton("Download this sample (PNG)", interactive=False, elem_id="download")
     gallery = gradio.Gallery(
         label="Samples: click one to show it above",
         type="filepath",
         interactive=False,
         allow_preview=False,
-        columns=4,
         height="auto",
         buttons=[],
         elem_id="gallery",
     )
-    download = gradio.DownloadButton("Download this sample (PNG)", interactive=False, elem_id="download")
-    with gradio.Row():
-        return Outputs(slider, gallery, download, _map("Likelihood map"), _map("Uncertainty map"))
+    with gradio.Accordion("Figures and maps", open=False, elem_id="details"):
+        figures = gradio.Markdown(elem_id="figures")
+        with gradio.Row():
+            maps = [_map("Likelihood map"), _map("Uncertainty map")]
+        gradio.Markdown(MAPS)
+    return Outputs(slider, verdict, download, gallery, figures, *maps)
 
 
 def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
@@ -177,14 +183,17 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
             if source is None:
                 raise InputError("there is no image: drop one into the box first")
             results = sampler.draw(Path(source), n, temperature, rank, seed, show)
-        best, _ = results.samples[0]
+        best = results.samples[0]
+        captioned = [(sample.path, _caption(sample, k)) for k, sample in enumerate(results.samples)]
         return [
-            (results.enlarged, best),
-            gradio.Gallery(results.samples, selected_index=0),
-            gradio.DownloadButton(value=best, interactive=True),
+            (results.enlarged, best.path),
+            _verdict(best),
+            gradio.DownloadButton(value=best.path, interactive=True),
+            gradio.Gallery(captioned, selected_index=0),
+            best.figures,
             _filled("Likelihood map", results.likelihood),
             _filled("Uncertainty map", results.uncertainty),
-            Drawn(results.enlarged, [path for path, _ in results.samples]),
+            Drawn(results.enlarged, results.samples),
         ]
 
     def pick(drawn: Drawn | None, event: gradio.SelectData) -> list[Any]:
@@ -192,7 +201,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
             if drawn is None or event.index not in range(len(drawn.samples)):
                 raise InputError("this sample is not here any more; draw samples again")
         picked = drawn.samples[event.index]
-        return [(drawn.enlarged, picked), picked]
+        return [(drawn.enlarged, picked.path), _verdict(picked), picked.path, picked.figures]
 
     # Visitors could name other files of this machine in the values of the gallery, so the server remembers its own.
     drawn = gradio.State(time_to_live=OLD_S)
@@ -201,7 +210,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     looking.failure(lambda: [None, None], outputs=[given, looked])
     given.clear(lambda: None, outputs=looked)
     go.click(run, [given, *settings], [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
-    outputs.gallery.select(pick, drawn, [outputs.slider, outputs.download], show_progress="hidden")
+    outputs.gallery.select(pick, drawn, [*outputs[:3], outputs.figures], show_progress="hidden")
 
 
 @contextmanager
@@ -252,16 +261,24 @@ def _ranks(pipe: Pipeline) -> list[tuple[str, str]]:
     return [(text, rank) for rank, text in RANKS.items() if rank not in impossible]
 
 
+def _caption(sample: JudgedSample, k: int) -> str:
+    """Return the short caption of sample `k` in the gallery."""
+    return ("best" if k == 0 else str(k + 1)) + (": unusual" if sample.verdict == "unusual" else "")
+
+
+def _verdict(sample: JudgedSample) -> str:
+    return f'<p class="verdict {sample.verdict}">{escape(sample.message)}</p>'
+
+
 def _map(label: str) -> gradio.Image:
-    return gradio.Image(label=label, format="png", interactive=False, buttons=["fullscreen"])
+    return gradio.Image(label=label, format="png", interactive=False, buttons=["fullscreen"], elem_classes="map")
 
 
 def _filled(label: str, found: tuple[Any, str] | None) -> gradio.Image:
-    """Return a map with the meaning of its colours. A single sample has no uncertainty map."""
+    """Return a map with the range of its values. A single sample has no uncertainty map."""
     if found is None:
         return gradio.Image(None, label=f"{label}: requires two samples or more")
-    picture, meaning = found
-    return gradio.Image(picture, label=f"{label} ({meaning})")
+    return gradio.Image(found[0], label=f"{label}: {found[1]}")
 
 
 @contextmanager

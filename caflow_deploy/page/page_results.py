@@ -1,18 +1,20 @@
-"""Results that the page shows for an image: samples as files, their captions, and maps. Does not require Gradio."""
+"""Results that the page shows for an image: judged samples in files, and maps. Does not require Gradio."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Lock
 
+from caflow_deploy.page.judged_sample import ALPHA, JudgedSample
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import claimed_size
-from caflow_runtime.judge.consistency import enlarge_image
+from caflow_runtime.judge.calibration import read_calibration
+from caflow_runtime.judge.consistency import consistency, enlarge_image
+from caflow_runtime.judge.typicality import reason
 from caflow_runtime.pictures.alpha import Alpha, draw_alpha, enlarge_alpha
 from caflow_runtime.pictures.image_files import ImageFile, read_image, write_image
 from caflow_runtime.pictures.maps import pictures
-from caflow_runtime.pictures.matte import matted
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Samples
 from caflow_runtime.rows.draw import Draw, Rank
@@ -26,16 +28,16 @@ other visitors wait."""
 
 @dataclass(frozen=True)
 class Results:
-    """Results for one image. Files are lossless PNG, with the alpha channel of the image if it has one."""
+    """Results for one image."""
 
     enlarged: Path
     """The condition, bicubically enlarged to the size of the samples."""
-    samples: list[tuple[Path, str]]
-    """File and caption of each sample, the best first."""
+    samples: list[JudgedSample]
+    """The best sample first."""
     likelihood: tuple[Image, str]
-    """Likelihood map of the best sample, and the values of its darkest and brightest colours."""
+    """Likelihood map of the best sample, and the range of its values, from the darkest colour to the brightest."""
     uncertainty: tuple[Image, str] | None
-    """Uncertainty map of all samples, with the same values; None if there is only one sample."""
+    """Uncertainty map of all samples, with its range; None if there is only one sample."""
 
 
 class Closed(CaflowError):
@@ -52,6 +54,7 @@ class PageSampler:
     def __init__(self, pipe: Pipeline, folder: Path) -> None:
         self.pipe = pipe
         self.folder = folder
+        self._calibration = read_calibration(pipe.folder)
         self._drawing = Lock()
         self._is_closed = False
 
@@ -101,7 +104,7 @@ class PageSampler:
             drawn_alpha = (
                 None if given.alpha is None else draw_alpha(self.pipe, given.alpha, Draw(1, temperature, seed))
             )
-            return self._results(source.stem, given, drawn, drawn_alpha)
+            return self._results(source.stem, given, drawn, drawn_alpha, temperature)
 
     def close(self) -> None:
         """Stop drawing at the next tile and wait for that, because Python must not exit while ONNX Runtime runs."""
@@ -132,17 +135,17 @@ class PageSampler:
                 "Request fewer samples, or reduce the image"
             )
 
-    def _results(self, name: str, given: ImageFile, drawn: Samples, drawn_alpha: Alpha | None) -> Results:
+    def _results(
+        self, name: str, given: ImageFile, drawn: Samples, drawn_alpha: Alpha | None, temperature: float
+    ) -> Results:
         enlarged = enlarge_image(given.rgb, self.pipe.manifest.model.scale)
         alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *enlarged.shape[:2])
         folder = self._new_folder()
         write_image(folder / "enlarged.png", enlarged, alpha, metadata=given.metadata.colours())
-        samples = [(folder / f"{name}-{k + 1}.png", _caption(drawn, k)) for k in range(len(drawn.images[0]))]
-        # Score the pixels that the file has when it is read again.
-        best = drawn.images[0][0] if drawn_alpha is None else matted(drawn.images[0][0], drawn_alpha)
-        samples[0] = (samples[0][0], samples[0][1] + self._judged(best, given.rgb))
-        for (path, _), picture in zip(samples, drawn.images[0], strict=True):
-            write_image(path, picture, drawn_alpha, metadata=given.metadata.colours())
+        obstacle, samples = self._obstacle(temperature), []
+        for k, picture in enumerate(drawn.images[0]):
+            samples.append(self._judged(folder / f"{name}-{k + 1}.png", drawn, k, given.rgb, obstacle))
+            write_image(samples[k].path, picture, drawn_alpha, metadata=given.metadata.colours())
         maps = {kind: (picture, darkest, brightest) for kind, picture, darkest, brightest in pictures(drawn)}
         return Results(
             enlarged=folder / "enlarged.png",
@@ -151,22 +154,30 @@ class PageSampler:
             uncertainty=_with_range(*maps["uncertainty"], "of 255") if "uncertainty" in maps else None,
         )
 
-    def _judged(self, image: Image, condition: Image) -> str:
-        """Return a caption line with the image typicality of the best sample, as `caflow filter` computes it."""
-        typical = self.pipe.score(image, condition).image_typicality
-        return f"\nimage typicality {typical.value[0]:.2f}" if typical and typical.is_judged[0] else ""
+    def _judged(self, path: Path, drawn: Samples, k: int, condition: Image, obstacle: str) -> JudgedSample:
+        """Return sample `k` with its figures. `obstacle` says why no sample can be judged."""
+        model, typical, value = self.pipe.manifest.model, drawn.sample_typicality, None
+        if typical is not None and not obstacle:
+            if typical.is_judged[0, k]:
+                value = float(typical.value[0, k])
+            else:
+                obstacle = reason(typical.of((0, k)))
+        measured = None if model.task == "image-to-image" else consistency(model, drawn.images[0][k], condition)
+        return JudgedSample(path, float(drawn.bits_per_dim[0, k]), value, obstacle, measured)
+
+    def _obstacle(self, temperature: float) -> str:
+        """Return why no sample of this temperature can be judged; an empty text if the calibration knows them."""
+        if self._calibration is None:
+            return "this model is not calibrated"
+        reference = self.pipe.reference(temperature)
+        if reference is None:
+            known = ", ".join(f"{one.temperature:g}" for one in self._calibration.samples)
+            return f"this model is calibrated for other temperatures: {known}"
+        return "this model was calibrated with too few photographs" if reference.smallest >= ALPHA else ""
 
     def _new_folder(self) -> Path:
         return Path(mkdtemp(dir=self.folder))
 
 
-def _caption(drawn: Samples, k: int) -> str:
-    known = f"{'best: ' if k == 0 else ''}{drawn.bits_per_dim[0, k]:.3f} bits/dim"
-    typical = drawn.sample_typicality
-    if typical is None or not typical.is_judged[0, k]:
-        return known
-    return f"{known}\nsample typicality {typical.value[0, k]:.2f}"
-
-
 def _with_range(picture: Image, darkest: float, brightest: float, unit: str) -> tuple[Image, str]:
-    return picture, f"dark: {darkest:.1f}, bright: {brightest:.1f} {unit}"
+    return picture, f"{darkest:.1f} to {brightest:.1f} {unit}"

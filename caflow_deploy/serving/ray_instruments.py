@@ -78,5 +78,5 @@ class Instrument:
         self.metric.set(value, self.tags)
 
     def observe(self, value: float) -> None:
-        """Add a value to a histogram."""
-        self.metric.observe(value, self.tags)
+        """Add a value to a histogram. A negative value counts as 0, because Ray drops it without a message."""
+        self.metric.observe(max(0.0, value), self.tags)

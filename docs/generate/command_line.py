@@ -48,11 +48,12 @@ def _names(option: click.Option) -> str:
 
 
 def _meaning(option: click.Option, context: click.Context) -> str:
-    """Return the option's type, its help text, and in brackets the default, range and "required" as in `--help`."""
+    """Return the option's values, its help text, and in brackets the default, range and "required" as in `--help`."""
     extra = option.get_help_extra(context)
     notes = [f"default: {extra['default']}"] if "default" in extra else []
     notes += [extra["range"]] if "range" in extra else []
     notes += ["required"] if "required" in extra else []
-    values = "" if option.is_flag else f"`{option.make_metavar(context).replace(' RANGE', '')}`. "
+    names = option.make_metavar(context).replace(" RANGE", "").strip("[]").split("|")
+    values = "" if option.is_flag else f"{', '.join(f'`{name}`' for name in names)}. "
     brackets = f"[{'; '.join(notes)}]" if notes else ""
     return cell_text(f"{values}{option.help or ''} {brackets}")

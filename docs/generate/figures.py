@@ -1,7 +1,9 @@
 """Figures in the pages of the documentation, generated from the files in benchmarks/results.
 
-A page contains a figure, or a table of figures, between `<!-- figures: NAME -->` and `<!-- end -->`. `make docs` and
-the tests fail if a figure differs from the results. `python docs/generate/figures.py` updates all figures.
+A sentence contains a figure as `<span data-figure="NAME">…</span>`; a comment that begins a line would end the
+sentence. A table of figures stands between `<!-- figures: NAME -->` and `<!-- end -->`, with an empty line before and
+after it. `make docs` and the tests fail if a figure differs from the results. `python docs/generate/figures.py` updates
+all figures.
 """
 
 import re
@@ -13,6 +15,7 @@ from quality_figures import (
     detection,
     largest_outlier_of_the_truth,
     largest_outliers,
+    passes,
     quality,
     rejected,
     study,
@@ -33,9 +36,12 @@ from speed_figures import (
 )
 
 PAGES = ("README.md", "docs/**/*.md", "models/x*/README.md", "benchmarks/README.md")
-BLOCK = re.compile(r"(<!-- figures:\s+([\w.-]+)\s+-->)(.*?)(<!-- end -->)", re.DOTALL)  # a line may end in the marker
-
-START = re.compile(r"<!--\s*figures")
+FIGURE = re.compile(
+    r'(?P<start><(?:span data-figure="|!-- figures: )(?P<name>[\w.-]+)(?:">| -->\n\n))'
+    r"(?P<text>.*?)(?P<end></span>|\n\n<!-- end -->)",
+    re.DOTALL,
+)
+START = re.compile(r"<!--\s*figures:|<span\s+data-figure=")
 
 
 def outdated(root: Path) -> list[str]:
@@ -43,27 +49,23 @@ def outdated(root: Path) -> list[str]:
     lines = []
     for page in pages(root):
         contents = page.read_text(encoding="utf-8")
-        found = BLOCK.findall(contents)
+        found = list(FIGURE.finditer(contents))
         if len(found) < len(START.findall(contents)):
-            lines.append(f"{page.relative_to(root)}: a <!-- figures: … --> is not followed by <!-- end -->")
-        for _, name, text, _ in found:
+            lines.append(f"{page.relative_to(root)}: a figure has no end, or a table of figures no empty lines")
+        for figure in found:
+            name = figure["name"]
             if name not in FIGURES:
                 lines.append(f"{page.relative_to(root)}: figures must be one of {', '.join(FIGURES)}; got {name}")
-            elif text.strip() != FIGURES[name](root).strip():
+            elif figure["text"] != FIGURES[name](root):
                 lines.append(f"{page.relative_to(root)}: {name} is outdated: run python docs/generate/figures.py")
     return lines
 
 
 def write(root: Path) -> None:
     """Update all figures in all pages."""
-
-    def current(block: re.Match[str]) -> str:
-        text = FIGURES[block[2]](root)
-        return f"{block[1]}\n\n{text}\n\n{block[4]}" if text.startswith("|") else f"{block[1]}{text}{block[4]}"
-
     for page in pages(root):
         before = page.read_text(encoding="utf-8")
-        after = BLOCK.sub(current, before)
+        after = FIGURE.sub(lambda figure: f"{figure['start']}{FIGURES[figure['name']](root)}{figure['end']}", before)
         if after != before:
             page.write_text(after, encoding="utf-8")
 
@@ -77,6 +79,7 @@ FIGURES: dict[str, Callable[[Path], str]] = {
     "quality": quality,
     "degraded": degraded,
     "detection": detection,
+    "passes": passes,
     "rejected-at-0.01": lambda root: rejected("0.01", root),
     "rejected-at-0.05": lambda root: rejected("0.05", root),
     "rejected-at-0.1": lambda root: rejected("0.1", root),

@@ -32,7 +32,7 @@ def quality(root: Path) -> str:
         for line in lines:
             line[column] = f"**{value}**" if line[column] == value else line[column]
     heading = [
-        "",
+        "method",
         *(f"{sizes}: {name}" for sizes in ("16→64", "64→256") for name in ("PSNR", "LPIPS", "LR-PSNR")),
         "seconds",
     ]
@@ -79,6 +79,28 @@ def degraded(root: Path) -> str:
     return table(["input", *methods], lines)
 
 
+def passes(root: Path) -> str:
+    """Return the table of one pass and of two passes, by factor: LPIPS, PSNR in dB and seconds of x4-photo."""
+    methods = {"bicubic": ("lpips",), "one pass, Lanczos": PASSES_COLUMNS, "two passes": PASSES_COLUMNS}
+    found = {
+        (row["factor"], row["method"]): row
+        for row in results(root, "passes")["rows"]
+        if row["model"] == "x4-photo" and row["method"] in methods
+    }
+    columns = [(method, name) for method, names in methods.items() for name in names]
+    lines = [
+        [f"×{factor:g}", *(f"{found[factor, method][name]:{PASSES_FORMS[name]}}" for method, name in columns)]
+        for factor in dict.fromkeys(factor for factor, _ in found)
+    ]
+    heading = ["factor", "bicubic: LPIPS"]
+    heading += [f"{method}: {name}" for method in ("one pass", "two passes") for name in ("LPIPS", "PSNR", "seconds")]
+    return table(heading, lines)
+
+
+PASSES_COLUMNS = ("lpips", "psnr", "seconds")
+PASSES_FORMS = {"lpips": ".3f", "psnr": ".2f", "seconds": ".2g"}
+
+
 def detection(root: Path) -> str:
     """Return the table of how well altered images are distinguished from true images.
 
@@ -110,7 +132,7 @@ def video(root: Path) -> str:
         for row in results(root, "video")["rows"]
         if row["clip"] == "mean" and row["frames"] == 60 and row["method"] in names
     ]
-    return table(["", "PSNR, dB", "LPIPS", "flicker where nothing moves", "flicker where it moves"], rows)
+    return table(["method", "PSNR, dB", "LPIPS", "flicker where nothing moves", "flicker where it moves"], rows)
 
 
 def video_coded(root: Path) -> str:
@@ -138,7 +160,7 @@ def video_coded(root: Path) -> str:
         for row in of_all
         if row["frames"] == fewest
     ]
-    return table(["CRF", "", "PSNR, dB", "LPIPS", "flicker where nothing moves", "where it moves"], rows)
+    return table(["CRF", "method", "PSNR, dB", "LPIPS", "flicker where nothing moves", "where it moves"], rows)
 
 
 VIDEO_COLUMNS = [("psnr", ".2f"), ("lpips", ".3f"), ("flicker static", ".2f"), ("flicker moving", ".2f")]

@@ -44,7 +44,7 @@ def hardware(root: Path) -> str:
         [named(row["way"]), *(f"{row[name]:.2f}" for name in HARDWARE_COLUMNS)]
         for row in results(root, "hardware")["rows"]
     ]
-    return table(["", "speed-up, one sample", "speed-up, ten samples", "RMS difference, grey levels"], rows)
+    return table(["backend", "speed-up, one sample", "speed-up, ten samples", "RMS difference, grey levels"], rows)
 
 
 HARDWARE_COLUMNS = ("×, n = 1", "×, n = 10", "RMS error")
@@ -78,7 +78,7 @@ def workers(root: Path) -> str:
         [row["run"], f"{row['start, s']:.1f}", f"{row['images/s']:.1f}", f"{row['× the loop']:.2f}"]
         for row in results(root, "batch")["rows"]
     ]
-    return table(["", "until the first result, s", "images/s", "relative to one process"], rows)
+    return table(["processes", "until the first result, s", "images/s", "relative to one process"], rows)
 
 
 def serving(root: Path) -> str:
@@ -87,7 +87,7 @@ def serving(root: Path) -> str:
         [row["way"], f"{row['requests/s']:.1f}", f"{1000 * row['p50 s']:.0f}", f"{1000 * row['p95 s']:.0f}"]
         for row in results(root, "serving")["rows"]
     ]
-    return table(["", "requests/s", "median, ms", "95th percentile, ms"], rows)
+    return table(["server", "requests/s", "median, ms", "95th percentile, ms"], rows)
 
 
 def machines(root: Path) -> str:

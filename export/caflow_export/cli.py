@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 
 from caflow_deploy.console import CommandConsole
 from caflow_deploy.stops import ending_when_stopped, exit_code
-from caflow_runtime.backends.gpu import first_gpu
+from caflow_runtime.backends.gpu import gpu, has_gpu
+from caflow_runtime.bundle.engine_sets import DEFAULT_PROFILE, Profile
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.bundle.wrong_bundle import BundleError
@@ -20,12 +21,11 @@ from caflow_runtime.errors import BackendError
 from caflow_runtime.extras import HOW_TO_INSTALL
 
 if TYPE_CHECKING:
-    from caflow_export.trt_flavor import NeedsGpu
+    from caflow_export.engine_targets import NeedsGpu
 
 ENGINE_PRECISIONS = ["fp32", "fp16", "bf16"]
-MAX_ROWS, MAX_SIDE = 16, 1024
-"""Defaults of --max-rows and --max-size."""
 WRONG_USE, NO_GPU = 2, 3
+INSTALL_BUILDER = "pip install 'caflow-deploy[rtx-build]' or 'caflow-deploy[trt]'"
 
 
 class StoppableCommand(click.Command):
@@ -91,7 +91,7 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
 @click.option(
     "--trt",
     type=click.Choice(ENGINE_PRECISIONS),
-    help="Also build TensorRT engines, with networks in this precision. Requires the extra trt-rtx or trt.",
+    help="Also build TensorRT engines, with networks in this precision. Requires the extra rtx-build or trt.",
 )
 @click.option(
     "--trt-flavor",
@@ -111,15 +111,15 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     "--max-rows",
     type=click.IntRange(1),
     help="With --trt: largest number of rows in one run of an engine. A row is a pair of an image and a sample.  "
-    f"[default: {MAX_ROWS}]",
+    f"[default: {DEFAULT_PROFILE.rows}]",
 )
 @click.option(
     "--max-size",
     metavar="WxH",
     callback=height_and_width,
-    help="With --trt: largest target in a run with one row, in pixels: WIDTHxHEIGHT, or one number for a square. A run "
-    "with --max-rows rows has the same total number of pixels, so its targets are smaller.  "
-    f"[default: {MAX_SIDE}]",
+    help="With --trt: largest target of each row in a run, in pixels: WIDTHxHEIGHT, or one number for a square. Larger "
+    "images are cut into tiles. Engines take memory for --max-rows targets of this size.  "
+    f"[default: {DEFAULT_PROFILE.width}]",
 )
 @click.version_option(package_name="caflow-deploy", prog_name="caflow-export")
 def main(
@@ -181,7 +181,8 @@ def main(
     cannot_build = _why_not(trt_flavor, compute_capability) if trt else None
     bundle = checkpoint if as_it_is else _export(checkpoint, output, trt or precision or "fp32", data, force, console)
     if trt and not cannot_build:
-        _build(bundle, trt_flavor, compute_capability, max_rows or MAX_ROWS, max_size or (MAX_SIDE, MAX_SIDE), console)
+        sides = max_size or (DEFAULT_PROFILE.height, DEFAULT_PROFILE.width)
+        _build(bundle, trt_flavor, compute_capability, Profile(max_rows or DEFAULT_PROFILE.rows, *sides), console)
     if triton:
         _serve(bundle, triton, force)
     if cannot_build:
@@ -219,10 +220,12 @@ def _why_not(flavor: Any, compute_capabilities: tuple[str, ...]) -> "NeedsGpu | 
     End the command if TensorRT is missing or does not support the GPUs. The check runs before the export, which takes
     minutes.
     """
-    from caflow_export.trt_flavor import NeedsGpu, TensorRTUnavailable, choose
-
     try:
-        choose(flavor, compute_capabilities, first_gpu())
+        from caflow_export.engine_targets import NeedsGpu, TensorRTUnavailable, choose
+    except ModuleNotFoundError as error:
+        end(f"--trt requires {error.name}: {INSTALL_BUILDER}")
+    try:
+        choose(flavor, compute_capabilities, gpu() if has_gpu() else None)
     except NeedsGpu as error:
         return error
     except TensorRTUnavailable as error:
@@ -261,8 +264,6 @@ def _export(
         end(f"no bundle was written: {error}", code=1)
     except KeyboardInterrupt as stop:
         end("cancelled: no bundle was written", code=exit_code(stop))
-    listed_nodes = ", ".join(f"{count} {name}" for name, count in report.on_cpu.most_common()) or "none"
-    console.message(f"nodes that ONNX Runtime's CUDA provider runs on the CPU: {listed_nodes}")
     console.result(
         f"{report.path}  {report.bytes / 2**20:.1f} MiB, {report.share_of_parameters:.2f} × the size of the parameters"
     )
@@ -270,26 +271,19 @@ def _export(
 
 
 def _build(
-    bundle: Path,
-    flavor: Any,
-    compute_capabilities: tuple[str, ...],
-    max_rows: int,
-    max_size: tuple[int, int],
-    console: CommandConsole,
+    bundle: Path, flavor: Any, compute_capabilities: tuple[str, ...], profile: Profile, console: CommandConsole
 ) -> None:
-    try:
-        from caflow_export.measure import VerificationFailed
-        from caflow_export.to_tensorrt import BuildFailed, build_engines
-    except ModuleNotFoundError as error:
-        end(f"--trt requires {error.name}: pip install 'caflow-deploy[trt]' or 'caflow-deploy[trt-rtx]'")
+    from caflow_export.measure import VerificationFailed
+    from caflow_export.tensorrt_builder import BuildFailed
+    from caflow_export.to_tensorrt import build_engines
+
     try:
         with _progress(console, "building") as show:
             folders = build_engines(
                 bundle,
                 flavor,
                 compute_capabilities,
-                max_rows,
-                max_size,
+                profile,
                 show,
                 say=console.message,
             )

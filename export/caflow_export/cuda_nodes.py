@@ -1,6 +1,7 @@
 """Count of the nodes of a graph that ONNX Runtime's CUDA provider runs on the CPU.
 
-Such nodes are slow, because their inputs and outputs are copied between the GPU and the CPU. `KERNELS` lists the
+Such nodes are slow, because their inputs and outputs are copied between the GPU and the CPU. An export with such a node
+fails. `KERNELS` lists the
 provider's kernels, from ONNX Runtime's docs/OperatorKernels.md (commit 001d12d2, 2026). Operator versions that never
 occur in graphs of opset 18 or later are omitted. Control flow, sequences, random numbers and recurrent networks are
 omitted because exported graphs never contain them. `Resize` of version 19 is omitted because older releases of ONNX

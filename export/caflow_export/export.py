@@ -2,7 +2,6 @@
 
 import multiprocessing
 import pickle
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -70,8 +69,6 @@ class ExportReport:
     """Size of all files of the bundle."""
     share_of_parameters: float
     """`bytes` divided by the size of the model's parameters: 2 bytes each for fp16 and bf16, 4 for fp32 and int8."""
-    on_cpu: Counter[str]
-    """Number of nodes that ONNX Runtime's CUDA provider runs on the CPU, by operator, over all graphs."""
 
 
 def export(
@@ -102,8 +99,8 @@ def export(
 
     Raises:
         CheckpointError, ConfigError: if the checkpoint cannot be read.
-        ExportError: if `output` exists and must not be replaced, if the photographs cannot be used, or if the model's
-            samples are not finite.
+        ExportError: if `output` exists and must not be replaced, if the photographs cannot be used, if the model's
+            samples are not finite, or if ONNX Runtime's CUDA provider lacks a kernel.
         VerificationFailed: if a graph does not compute the same as the model.
     """
     given, checkpoint = Path(checkpoint), builtin.find_bundle(checkpoint)
@@ -135,6 +132,8 @@ def export(
             if pairs is not None:
                 traced = iter(in_int8(to_trace, list(traced), numbers, pairs))
             graphs = _write_graphs(to_trace, traced, store, partial, numbers)
+            if precision != "bf16":  # which the backend cuda refuses
+                _check_kernels(partial, graphs)
             if precision == "fp32":  # the graphs of other precisions contain rounded weights
                 _write_checkpoint(model, store, partial, source.training)
         runnable, verified_with = _runnable(model, partial, graphs, precision)
@@ -158,8 +157,7 @@ def export(
         say(f"{output}: the calibration of the replaced bundle was removed: run caflow calibrate again")
     size = sum(file.stat().st_size for file in output.iterdir())
     parameters = sum(p.numel() for p in model.parameters()) * types.network.itemsize
-    on_cpu = sum((nodes_on_cpu(onnx.load(output / g.file.path, load_external_data=False)) for g in graphs), Counter())
-    return ExportReport(output, manifest, size, size / parameters, on_cpu)
+    return ExportReport(output, manifest, size, size / parameters)
 
 
 def _traced(
@@ -205,6 +203,20 @@ def _write_graphs(
         graph_entry(graph, proto, describe_file(folder, f"{graph.name}.onnx"), bundle.cell_side(numbers, graph.name))
         for graph, proto in zip(to_trace, protos, strict=True)
     ]
+
+
+def _check_kernels(folder: Path, graphs: list[bundle.Graph]) -> None:
+    """Check that ONNX Runtime's CUDA provider has a kernel for each node.
+
+    Raises:
+        ExportError: if a node would run on the CPU. The message names the graph and the operators.
+    """
+    for graph in graphs:
+        if missing := nodes_on_cpu(onnx.load(folder / graph.file.path, load_external_data=False)):
+            raise ExportError(
+                f"{graph.name}: ONNX Runtime's CUDA provider has no kernel for {', '.join(missing)}, so each such node "
+                "would copy its input to the CPU: compute it with other operators, as arctangent.py does"
+            )
 
 
 def _pairs(folder: Path, model: bundle.Model, say: Callable[[str], None]) -> list[Pair]:

@@ -47,6 +47,8 @@ class Encode(nn.Module):
         self.flow = nn.ModuleList(FlowLevel(cast(Chain, level), precision) for level in model.condition_flow.levels)
         self.levels = nn.ModuleList(levels)
         self.mean = None if model.mean_network is None else copy.deepcopy(model.mean_network).to(precision.network)
+        estimator = model.degradation_estimator
+        self.estimator = None if estimator is None else copy.deepcopy(estimator).to(precision.state)
 
     def forward(self, condition: Tensor) -> tuple[Tensor, ...]:
         planes = condition.to(self.state).permute(0, 3, 1, 2)
@@ -54,7 +56,9 @@ class Encode(nn.Module):
         out = [prepared.permute(0, 2, 3, 1).to(torch.uint8)]
         features: list[Tensor] = []
         if self.mean is not None:
-            difference, features = self.mean(prepared if self.task.scale == 1 else planes)
+            seen = prepared if self.task.scale == 1 else planes
+            degradation = None if self.estimator is None else self.estimator(seen).clamp(0, 1)
+            difference, features = self.mean(seen, degradation)
             out.append((prepared + difference).permute(0, 2, 3, 1))
         x = prepared + MIDPOINT if self.dequantizer is None else self.dequantizer(prepared)[0]
         x, _ = self.pixels(x)

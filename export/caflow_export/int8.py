@@ -21,7 +21,7 @@ from torch import nn
 
 from caflow_export.networks import Mixings
 from caflow_export.to_onnx import GraphToTrace
-from caflow_runtime.backends.onnx_runtime import import_onnxruntime
+from caflow_runtime.backends.onnx_packages import import_onnxruntime
 from caflow_runtime.bundle.manifest import Model, cell_side
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.noise import Place, draw_place

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from caflow_deploy.stops import ended_by_ctrl_c
+from caflow_export.arctangent import arctangent
 from caflow_export.graphs import Encode, ModelGraphs, ToImage
 from caflow_runtime.bundle.manifest import size_of
 from caflow_training.image_flow import latent_channels
@@ -145,6 +146,7 @@ def trace(graph: GraphToTrace) -> onnx.ModelProto:
             input_names=[port.name for port in graph.ports],
             output_names=list(graph.outputs),
             dynamic_shapes=tuple(shapes),
+            custom_translation_table={torch.ops.aten.atan.default: arctangent},
             verbose=False,
         )
     assert program is not None

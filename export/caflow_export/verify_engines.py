@@ -3,8 +3,7 @@
 The results of ONNX Runtime were compared with the model in float64 when the bundle was exported.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +13,21 @@ from caflow_export.side_by_side import SideBySide
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.manifest import Manifest, Measurement
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.scan import Array, Graph
-from caflow_runtime.flow.selftest import ROWS, Case, case, cases, flow_errors, is_invertible, likelihood_error
+from caflow_runtime.flow.scan import Graph
+from caflow_runtime.flow.selftest import ROWS, Case, case, case_within, flow_errors, is_invertible, likelihood_error
 from caflow_runtime.flow.tolerances import TOLERANCES
-from caflow_runtime.rows.device_run import GraphChain
 
 FLOW = "flow"
-REPEATS, RECORDED = 4, 2
-"""Number of runs of each chain, and index of the first run that is always a replay, if the backend records chains."""
 
 
 def verify_engines(folder: Path, backend: Backend, say: Callable[[str], None] | None = None) -> list[Measurement]:
     """Compare a bundle on a backend with ONNX Runtime on the CPU, and return all measurements.
 
-    First each graph runs on the inputs that the CPU's chain computes. Then the whole chain runs, properties of every
-    flow are checked, and the chain runs several times. One row also runs alone and at every batch size, because some
-    engines are known to fail at certain batch sizes.
+    First each graph runs on the inputs that the CPU's chain computes. Then the whole chain runs, and properties of
+    every flow are checked. One row also runs alone and at every batch size, because some engines are known to fail at
+    certain batch sizes.
 
     Arguments:
         say: called with each line of the table of measurements.
@@ -42,15 +37,13 @@ def verify_engines(folder: Path, backend: Backend, say: Callable[[str], None] | 
     """
     built = Graphs(folder, backend)
     manifest, hosted = built.manifest, built.on_host()
-    inputs = cases(manifest.model, backend.profiles)
+    inputs = case_within(manifest.model, backend.profile)
     measure = Measure(backend.name, say)
     if manifest.precision != "bf16":  # ONNX Runtime has no bfloat16 convolutions on CPUs
         exact = Graphs(folder, OnnxRuntimeCpu()).on_host()
-        for one in inputs:
-            _measure_graphs(exact, hosted, manifest, one, measure)
-    _measure_flow(hosted, manifest, inputs[-1], measure)
-    _measure_batches(hosted, manifest, backend.profiles, measure)
-    _measure_repeats(built, hosted, measure)
+        _measure_graphs(exact, hosted, manifest, inputs, measure)
+    _measure_flow(hosted, manifest, inputs, measure)
+    _measure_batches(hosted, manifest, backend, inputs, measure)
     return measure.measured
 
 
@@ -79,52 +72,19 @@ def _measure_flow(hosted: Mapping[str, Graph], manifest: Manifest, inputs: Case,
 
 
 def _measure_batches(
-    hosted: Mapping[str, Graph], manifest: Manifest, profiles: Sequence[Profile], measure: Measure
+    hosted: Mapping[str, Graph], manifest: Manifest, backend: Backend, inputs: Case, measure: Measure
 ) -> None:
     """Run copies of one row at every batch size. Compare the copies with each other, and with the row alone.
 
     The tolerance is larger for the row alone, because each batch size may use different kernels.
     """
-    condition, image, noise = case(manifest.model, 1, _sides(manifest, profiles))
+    height, width = (side * manifest.model.scale for side in inputs[0].shape[1:3])
+    condition, image, noise = case(manifest.model, 1, (height, width))
     levels, tolerances = manifest.model.levels, TOLERANCES[manifest.precision]
     encoded = scan.encode(hosted, condition)
     alone = scan.sample(hosted, levels, encoded, image, noise).pixels
-    for rows in range(2, 1 + max((profile.rows for profile in profiles), default=ROWS)):
+    for rows in range(2, 1 + (ROWS if backend.profile is None else backend.profile.rows)):
         same = [np.repeat(z, rows, 0) for z in noise]
         alike = scan.sample(hosted, levels, encoded, np.repeat(image, rows), same).pixels
         measure(FLOW, f"{rows} identical rows, pixels", (alike - alike[:1]) / 256, tolerances.flow["rows"])
         measure(FLOW, f"{rows} rows against one alone, pixels", (alike - alone) / 256, tolerances.pixels)
-
-
-def _measure_repeats(built: Graphs, hosted: Mapping[str, Graph], measure: Measure) -> None:
-    """Run chains with different shapes and noise in turn, each several times, because backends may record chains.
-
-    Each run is compared with the result of the graphs one by one. Runs of a recording are also compared with each
-    other. The tolerance is larger for the first comparison, because a recording may use different kernels.
-    """
-    backend, model, chain = built.backend, built.manifest.model, GraphChain(built)
-    tolerances = TOLERANCES[built.manifest.precision]
-    most = max((profile.rows for profile in backend.profiles), default=ROWS)
-    wanted: dict[tuple[int, int], Array] = {}
-    first: dict[tuple[int, int], Array] = {}
-    for repeat in range(REPEATS):
-        for rows, sign in product(range(1, min(2, most) + 1), (1, -1)):
-            condition, image, noise = case(model, rows, _sides(built.manifest, backend.profiles))
-            z = [np.float32(sign) * one for one in noise]
-            if repeat == 0:
-                encoded = scan.encode(hosted, condition)
-                wanted[rows, sign] = scan.sample(hosted, model.levels, encoded, image, z).pixels
-            there = backend.to_device(condition), backend.to_device(image), [backend.to_device(one) for one in z]
-            pixels = backend.to_host(chain.sample_at_once(*there).pixels)
-            what = f"{rows} rows, noise × {sign}, run {repeat + 1}"
-            error = (pixels - wanted[rows, sign]) / max(256.0, float(np.abs(wanted[rows, sign]).max()))
-            measure(FLOW, f"{what}, pixels", error, tolerances.pixels)
-            if repeat >= RECORDED:
-                error = (pixels - first.setdefault((rows, sign), pixels)) / 256
-                measure(FLOW, f"{what}, against run {RECORDED + 1}", error, tolerances.flow["rows"])
-
-
-def _sides(manifest: Manifest, profiles: Sequence[Profile]) -> tuple[int, int]:
-    """Return the height and width of the targets in the last case, in pixels."""
-    height, width = cases(manifest.model, profiles)[-1][0].shape[1:3]
-    return height * manifest.model.scale, width * manifest.model.scale

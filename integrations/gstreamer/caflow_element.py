@@ -29,7 +29,7 @@ class Caflow(GstBase.BaseTransform):  # type: ignore[misc]
     )
 
     bundle = GObject.Property(type=str, default=DEFAULT, blurb="Model to use: a bundle's folder, or a built-in name")
-    backend = GObject.Property(type=str, default="auto", blurb="auto, cpu, cuda or tensorrt")
+    backend = GObject.Property(type=str, default="auto", blurb="auto, cpu, cuda, tensorrt, tensorrt-rtx or openvino")
     temperature = GObject.Property(
         type=float, default=0.8, minimum=0.0, maximum=100.0, blurb="Spread of the samples: 0 is smooth"
     )

@@ -1,13 +1,16 @@
-"""Reducing images without aliasing and in linear light, as a camera with fewer pixels would have recorded them.
+"""Resampling of images to other sizes.
 
-sRGB values are not proportional to light: the mean of the values of a black and a white pixel is darker than both look
-from a distance. Therefore values are converted to linear light (IEC 61966-2-1), filtered, and converted back.
+Images are reduced without aliasing and in linear light, as a camera with fewer pixels would have recorded them. sRGB
+values are not proportional to light: the mean of the values of a black and a white pixel is darker than both look from
+a distance. Therefore values are converted to linear light (IEC 61966-2-1), filtered, and converted back. Images are
+enlarged by OpenCV.
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +26,22 @@ STRIP_PIXELS = 2**20
 VALUES = {np.dtype(np.uint8): (255, 0.0), np.dtype(np.uint16): (65535, 0.0), np.dtype(np.float32): (255, 0.5)}
 """By type: the difference between the values of white and black, and the value of black. A float in [w, w + 1) stands
 for the integer w."""
+
+
+def resample(image: Picture, height: int, width: int) -> Picture:
+    """Resample (H, W, 3) sRGB to (height, width, 3) of the same type, as `reduce`. Each side may grow or shrink.
+
+    What grows is interpolated by the Lanczos filter. Floats may then exceed the range of the image.
+    """
+    return _enlarge(reduce(image, *_smaller(image, height, width)), height, width, cv2.INTER_LANCZOS4)
+
+
+def resample_alpha(alpha: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resample (H, W) alpha to (height, width). Each side may grow or shrink.
+
+    What grows is interpolated bicubically: the Lanczos filter would make transparent areas near edges visible.
+    """
+    return _enlarge(reduce_alpha(alpha, *_smaller(alpha, height, width)), height, width, cv2.INTER_CUBIC)
 
 
 def reduce(image: Picture, height: int, width: int) -> Picture:
@@ -44,6 +63,16 @@ def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     near = (CUBIC + 2) * x**3 - (CUBIC + 3) * x**2 + 1
     far = CUBIC * (x**3 - 5 * x**2 + 8 * x - 4)
     return np.where(x < 1, near, np.where(x < SUPPORT, far, 0.0))
+
+
+def _smaller(image: NDArray[Any], height: int, width: int) -> tuple[int, int]:
+    return min(height, image.shape[0]), min(width, image.shape[1])
+
+
+def _enlarge(image: Picture, height: int, width: int, interpolation: int) -> Picture:
+    if image.shape[:2] == (height, width):
+        return image
+    return cv2.resize(image, (width, height), interpolation=interpolation)  # type: ignore[return-value]
 
 
 def _reduce(

@@ -1,4 +1,4 @@
-"""Requested sizes of results that differ from the model's own: the model enlarges, then the image is reduced.
+"""Requested sizes of results that differ from the model's own: the model enlarges, then the image is resampled.
 
 Sides are exact: they are computed as fractions, and a scale counts as the decimal number that was written. Sides that
 are not integers are rounded to the nearest integer, halves up, and are at least one pixel.
@@ -17,7 +17,11 @@ MOST_SIDE = 2**20
 """Maximum side of a result, in pixels. OpenCV does not write larger images."""
 MOST_SCALE = 64
 MOST_PIXELS = 2**30
-"""Maximum number of pixels that the model may create from one source. OpenCV does not read larger images."""
+"""Maximum number of pixels of a result, and of the model's image before it is resampled. OpenCV does not read larger
+images."""
+MAX_ENLARGEMENT = 1.5
+"""Largest factor by which resampling enlarges the model's image. Beyond it another pass of the model pays off, as
+`benchmarks/passes.py` measures: a ×4 model makes results of up to six times the source's sides in one pass."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class FinalSize:
     width: int
     """Width of the result, in pixels."""
     passes: int
-    """Number of passes of the model, each of which enlarges the result of the previous pass. There are as many as
-    required for both sides to reach the result's; 0 if the source is large enough already."""
+    """Number of passes of the model, each of which enlarges the result of the previous pass. There are as few as bring
+    both sides to the result's, or within `MAX_ENLARGEMENT` of them; 0 if the source is large enough already."""
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -88,17 +92,18 @@ class Size(msgspec.Struct, frozen=True):
             model_scale: factor by which the model enlarges in one pass.
 
         Raises:
-            InputError: if the model would have to create more than `MOST_PIXELS` pixels.
+            InputError: if the model's image or the result would have more than `MOST_PIXELS` pixels.
         """
         final = self._sides(height, width)
-        passes = 0
-        while any(model_scale**passes * side < wanted for side, wanted in zip((height, width), final, strict=True)):
+        passes, reach = 0, 1.0
+        while any(reach * side < wanted for side, wanted in zip((height, width), final, strict=True)):
             passes += 1
-        pixels = model_scale ** (2 * passes) * height * width
+            reach = MAX_ENLARGEMENT * model_scale**passes
+        pixels = max(model_scale ** (2 * passes) * height * width, final[0] * final[1])
         if pixels > max(MOST_PIXELS, height * width):
             raise InputError(
-                f"a result of {final[1]}×{final[0]} from {width}×{height} requires {passes} passes of a ×{model_scale} "
-                f"model, and the last pass would create {pixels / 1e6:.4g} megapixels; at most "
+                f"a result of {final[1]}×{final[0]} from {width}×{height} requires {passes} pass{'es' * (passes != 1)} "
+                f"of a ×{model_scale} model and images of {pixels / 1e6:.4g} megapixels; at most "
                 f"{MOST_PIXELS / 1e6:.4g} are allowed: choose a smaller size"
             )
         return FinalSize(*final, passes)

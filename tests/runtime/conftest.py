@@ -3,12 +3,12 @@
 So these tests also run if only the wheel with `[cpu,video]` is installed: `make test-runtime`.
 """
 
-from gpus import onnxruntime_cuda, pytest_collection_modifyitems
+from gpus import cache_folder, pytest_collection_modifyitems
 from tiny import calibrated, photographs, pipe, uncalibrated
 
 __all__ = [  # fixtures and a hook, which pytest finds here
+    "cache_folder",
     "calibrated",
-    "onnxruntime_cuda",
     "photographs",
     "pipe",
     "pytest_collection_modifyitems",

@@ -10,18 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import in_a_process
+from gpus import bound_to_cpu, require
 from tiny import photograph
 
 from caflow_runtime.available_memory import resident_memory
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.backends.onnx_runtime import (
-    PROVIDERS,
-    OnnxRuntimeBound,
-    OnnxRuntimeByName,
-    OnnxRuntimeCpu,
-    check_installed,
-    import_onnxruntime,
-)
+from caflow_runtime.backends.onnx_packages import check_installed, import_onnxruntime
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.backends.parity import check_once
+from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.backends.select import open_backend
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.wrong_bundle import BundleError
@@ -50,43 +47,19 @@ def test_two_onnx_runtimes_at_once_are_explained(tmp_path: Path, monkeypatch: py
 def test_no_onnx_runtime_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, monkeypatch, only=True)
     with pytest.raises(BackendError, match=r"not installed: pip install 'caflow-deploy\[cpu\]'"):
-        check_installed("cpu")
+        check_installed(PROVIDERS["cpu"])
     with pytest.raises(BackendError, match=r"not installed: pip install 'caflow-deploy\[gpu\]'"):
-        check_installed("cuda")
+        check_installed(PROVIDERS["cuda"])
 
 
 def test_cuda_is_never_the_cpu(uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The backend cuda fails with the package for the CPU, and with a package for GPUs that cannot use CUDA."""
     import_onnxruntime()  # import it before the package is hidden below
-    with pytest.raises(BackendError, match=r"does not support CUDA: .* 'caflow-deploy\[gpu\]'"):
+    with pytest.raises(BackendError, match=r"onnxruntime has no CUDAExecutionProvider; .* 'caflow-deploy\[gpu\]'"):
         load(uncalibrated, backend="cuda")
     install(tmp_path, monkeypatch, "onnxruntime-gpu", only=True)
-    with pytest.raises(BackendError, match="this build of ONNX Runtime has no CUDAExecutionProvider; it has"):
+    with pytest.raises(BackendError, match="onnxruntime-gpu has no CUDAExecutionProvider; it has"):
         load(uncalibrated, backend="cuda")
-
-
-def test_the_libraries_of_cuda_that_pip_installed_are_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """They are in folders that the system does not search. Messages about missing ones are not printed."""
-    loaded: list[str] = []
-
-    def preload() -> None:
-        loaded.append("CUDA")
-        print("Failed to load libcudart.so.13")
-
-    onnxruntime = import_onnxruntime()
-    install(tmp_path, monkeypatch, "onnxruntime-gpu", only=True)
-    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*PROVIDERS.values(), "OtherExecutionProvider"])
-    OnnxRuntimeByName("cpu")
-    assert loaded == []
-    with pytest.raises(BackendError, match="CUDAExecutionProvider cannot run on this machine"):
-        OnnxRuntimeBound("cuda")
-    assert loaded == ["CUDA"]
-    OnnxRuntimeByName("other")
-    assert loaded == ["CUDA", "CUDA"]
-    assert capsys.readouterr().out == ""
 
 
 def test_a_provider_that_fails_is_not_replaced_by_the_cpu(
@@ -109,14 +82,13 @@ def test_copies_from_the_device_explain_their_errors() -> None:
             raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
 
     with pytest.raises(BackendError, match=r"^onnxruntime cpu: CUDA failure 700"):
-        OnnxRuntimeBound("cpu").to_host(Lost())
+        bound_to_cpu().to_host(Lost())
 
 
 def test_bound_values_give_the_same(uncalibrated: Path, photographs: Path) -> None:
     """Values stay bound to device memory between graphs, as on a GPU. Here the CPU is the device."""
     pipes = [
-        Pipeline(Graphs(uncalibrated, backend), PIXEL_BUDGET, OVERLAP)
-        for backend in (OnnxRuntimeCpu(), OnnxRuntimeBound("cpu"))
+        Pipeline(Graphs(uncalibrated, backend), PIXEL_BUDGET, OVERLAP) for backend in (OnnxRuntimeCpu(), bound_to_cpu())
     ]
     condition = photograph(photographs, 0, 9, 12)
     a, b = (pipe.best_of(condition, n=4, keep=(4, 2)) for pipe in pipes)
@@ -148,17 +120,28 @@ def test_whether_a_bundle_has_a_graph_is_known_without_loading_it(
     assert "other" not in graphs
 
 
-@pytest.mark.parametrize("name", ["ort:CPUExecutionProvider", "ort:cpu"])
-def test_a_provider_is_opened_by_its_name(uncalibrated: Path, photographs: Path, name: str) -> None:
-    condition = photograph(photographs, 0, 9, 12)
-    with load(uncalibrated, backend=name) as pipe, load(uncalibrated, backend="cpu") as cpu:
-        assert pipe.backend == "onnxruntime cpu"
-        np.testing.assert_array_equal(pipe.best_of(condition, n=2).images, cpu.best_of(condition, n=2).images)
+class Tried(OnnxRuntimeCpu):
+    """The CPU as a backend that is compared with the CPU, and that counts the graphs that it loads."""
 
+    def __init__(self, device: str = "first", graph: str = "", output: str = "", factor: float = 1.0) -> None:
+        super().__init__(1)
+        self.name, self.is_reference, self.device = "tried", False, device
+        self.wrong, self.output, self.factor = graph, output, np.float32(factor)
+        self.loaded = 0
 
-def test_a_provider_that_is_not_there_is_named_with_those_that_are(uncalibrated: Path) -> None:
-    with pytest.raises(BackendError, match=r"no execution provider 'dml'; it has .*cpu.*: install the build"):
-        load(uncalibrated, backend="ort:dml")
+    @property
+    def identity(self) -> dict[str, str]:
+        return {"device": self.device}
+
+    def load(self, path: Path) -> Graph:
+        run = super().load(path)
+        self.loaded += 1
+
+        def run_wrong(arrays: Arrays) -> dict[str, np.ndarray]:
+            out = run(arrays)
+            return {**out, self.output: self.factor * out[self.output]} if path.stem == self.wrong else out
+
+        return run_wrong
 
 
 @pytest.mark.parametrize(
@@ -171,21 +154,37 @@ def test_a_provider_that_is_not_there_is_named_with_those_that_are(uncalibrated:
         ("reverse_1", "pixels", np.nan, "as a fraction of full scale: the error is nan, at most 1e-04"),
     ],
 )
-def test_a_provider_that_computes_something_else_is_refused(
-    uncalibrated: Path, monkeypatch: pytest.MonkeyPatch, graph: str, output: str, factor: float, found: str
+def test_a_backend_that_computes_something_else_is_refused(
+    uncalibrated: Path, graph: str, output: str, factor: float, found: str
 ) -> None:
-    def load_wrong(self: OnnxRuntimeByName, path: Path) -> Graph:
-        run = OnnxRuntimeCpu.load(self, path)
+    for _ in range(2):  # a failure is not remembered
+        with pytest.raises(BackendError, match=f"tried is not used, because its results differ .*: .*{found}"):
+            check_once(Graphs(uncalibrated, Tried("refused", graph, output, factor)))
 
-        def wrong(arrays: Arrays) -> dict[str, np.ndarray]:
-            out = run(arrays)
-            return {**out, output: np.float32(factor) * out[output]} if path.stem == graph else out
 
-        return wrong
+def test_a_backend_that_has_passed_is_not_compared_again(
+    uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compared again with another device, with another bundle, and where nothing can be remembered."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    other = Path(shutil.copytree(uncalibrated, tmp_path / "other.caflow"))
+    (other / MANIFEST).write_bytes((other / MANIFEST).read_bytes() + b" ")
 
-    monkeypatch.setattr(OnnxRuntimeByName, "load", load_wrong)
-    with pytest.raises(BackendError, match=f"its results differ from those of the CPU: .*{found}"):
-        load(uncalibrated, backend="ort:cpu")
+    def compares(folder: Path, device: str) -> bool:
+        backend = Tried(device)
+        check_once(Graphs(folder, backend))
+        return backend.loaded > 0
+
+    assert [compares(uncalibrated, "a"), compares(uncalibrated, "a"), compares(uncalibrated, "b")] == [
+        True,
+        False,
+        True,
+    ]
+    assert [compares(other, "a"), compares(other, "a")] == [True, False]
+    (remembered, *_) = (tmp_path / "cache" / "caflow-deploy" / "parity").iterdir()
+    assert json.loads(remembered.read_text())["backend"] == "tried"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(other / MANIFEST))  # a file, in which nothing can be written
+    assert [compares(uncalibrated, "a"), compares(uncalibrated, "a")] == [True, True]
 
 
 def test_a_bundle_that_cannot_be_opened_is_closed(
@@ -259,8 +258,8 @@ def test_where_memory_ran_out_none_is_kept_for_later_runs(uncalibrated: Path) ->
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("onnxruntime_cuda")
 def test_cuda_gives_what_the_cpu_gives(uncalibrated: Path, photographs: Path) -> None:
+    require("cuda")
     condition = photograph(photographs, 0, 16, 16)
     results = [load(uncalibrated, backend=name).best_of(condition, n=4) for name in ("cpu", "cuda")]
     np.testing.assert_allclose(results[1].log_likelihood, results[0].log_likelihood, rtol=1e-5)

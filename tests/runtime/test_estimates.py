@@ -6,15 +6,21 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from commands import caflow, in_a_process, json_lines
+from rich.console import Console
+from rich.progress import Progress
 from tiny import DATA, TINY, photograph
 
 from caflow_deploy.commands import pace
+from caflow_deploy.commands.image_progress import ImageProgress
+from caflow_deploy.console import CommandConsole
 from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
 from caflow_runtime.bundle.run_memory import NAME, RunMemory, read_memory, write_memory
@@ -73,8 +79,80 @@ def test_one_line_says_what_is_made_and_takes(source: Path, tmp_path: Path) -> N
     assert found, first
     with load(TINY, "cpu", 1, pixel_budget=96 * 96, overlap=16) as pipe:
         assert int(found[1]) == len(pipe.tiles(read_image(source).rgb)) > 1
-    assert re.fullmatch(rf"{re.escape(str(source))}: \d+% drawn, about \d+ s left", rest[0])
+    assert re.fullmatch(rf"{re.escape(str(source))}: \d+% done, about \d+ s left", rest[0])
     assert done.stdout.startswith(f"{source} → ")
+
+
+def test_the_first_line_says_how_long_it_takes(source: Path, tmp_path: Path) -> None:
+    """Unless the work is so short that the trial would delay it."""
+    done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 40, *OPTIONS)
+    assert re.search(r"in 1 tile of 40 samples, about [\d.]+ [MG]B of memory, about \d+ s$", done.stderr, re.MULTILINE)
+    clip = tmp_path / "%02d.png"
+    for k in range(30):
+        write_image(tmp_path / f"{k:02}.png", read_image(source).rgb)
+    done = caflow("video", clip, "-o", tmp_path / "out.mkv", "-n", 1, *OPTIONS)
+    assert re.search(
+        r"30 frames .* in 1 tile each, about [\d.]+ [MG]B of memory, about \d+ s$", done.stderr, re.MULTILINE
+    )
+
+
+def test_a_trial_measures_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first run is slower than the others, so it is not measured. A second run of 0.05 s is repeated."""
+    runs = 0
+
+    def draw(*_: object) -> list[object]:
+        nonlocal runs
+        runs += 1
+        return []
+
+    with load(TINY, "cpu", 1) as pipe:
+        trial = pipe.needs.trial(10)
+        monkeypatch.setattr(trial.runner, "draw", draw)
+        monkeypatch.setattr(time, "perf_counter", lambda: [0.0, 100.0, 100.05, 103.0][runs])
+        assert trial.seconds(20 * trial.operations) == pytest.approx(20 * 1.5)
+        assert pipe.needs.trial(10).seconds(trial.operations) == pytest.approx(1.5)  # it does not run again
+        large = pipe.needs.drawing(800, 800, 10).stage
+    assert trial.is_short_for(large.operations(large.windows))
+    assert not trial.is_short_for(trial.operations)
+
+
+def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pass of two is a small part of the work."""
+    monkeypatch.setattr(pace, "LEAST_S", 0.0)
+    tiles = ["--pixel-budget", 96 * 96, "--overlap", 16]
+    done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 1, "--scale", 8, *OPTIONS, *tiles)
+    assert done.returncode == 0, done.stderr
+    shares = [int(found) for found in re.findall(r": (\d+)% done, about \d+ s left", done.stderr)]
+    assert shares[0] < 15
+    assert 85 < shares[-1] < 100
+    assert all(10 <= after - before < 15 for before, after in pairwise(shares))
+
+
+def test_the_bar_begins_again_with_each_image(source: Path, tmp_path: Path) -> None:
+    """Otherwise it shows that no time remains from the second image on."""
+    job = ImageJob(source, tmp_path / "out.png", (), {})
+    with load(TINY, "cpu", 1) as pipe, Progress(console=Console(file=StringIO())) as bar:
+        need = look(pipe, job, Draw(2))[1]
+        progress = ImageProgress(bar, CommandConsole(), {job.output: need}, 2)
+        for _ in range(2):
+            progress.begins(job, need)
+            progress.windows(1, 2)
+            assert not bar.tasks[0].finished
+            progress.windows(2, 2)
+            assert bar.tasks[0].finished
+
+
+def test_alpha_is_part_of_the_work(source: Path, tmp_path: Path) -> None:
+    """Unless it is constant, because the model does not draw it then."""
+    rgb = read_image(source).rgb
+    alpha = np.full(rgb.shape[:2], 255, np.uint8)
+    needs = []
+    with load(TINY, "cpu", 1) as pipe:
+        for hole in (255, 0):
+            alpha[:8, :8] = hole
+            write_image(source, rgb, alpha)
+            needs.append(look(pipe, ImageJob(source, tmp_path / "out.png", (), {}), Draw(1))[1].operations)
+    assert needs[1] > 1.4 * needs[0]
 
 
 @pytest.mark.parametrize(("suffix", "most"), [(".png", 1.25), (".jpg", 1.4)])
@@ -190,9 +268,30 @@ def test_a_dry_run_does_nothing(source: Path, tmp_path: Path, monkeypatch: pytes
     done = caflow("image", source, "-o", out, *OPTIONS, "--dry-run", "--json")
     assert (done.returncode, done.stdout) == (0, ""), "standard output is for JSON"
     assert "48×32 → 192×128" in done.stderr
+    write_image(tmp_path / "other.png", read_image(source).rgb)
+    done = caflow("image", source, tmp_path / "other.png", "-o", out, "-n", 40, *OPTIONS, "--dry-run")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[-1].startswith("2 images, the largest 48×32 → 192×128: in 2 tiles of 40 samples, about ")
+    assert all(re.search(r" of memory, about \d+ s$", line) for line in lines)
     short_of(monkeypatch, 10**6)
     assert caflow("image", source, "-o", out, *OPTIONS, "--dry-run").returncode == 1
     assert not out.exists()
+
+
+def test_a_dry_run_refuses_what_the_command_would_refuse(source: Path, tmp_path: Path) -> None:
+    """An existing result, and a folder with a job of other settings; the command's own job is listed."""
+    existing, out = tmp_path / "out.png", tmp_path / "out"
+    existing.write_bytes(b"of the user")
+    for line in ([source, "-o", existing], [source, "-o", out, "-n", 2]):
+        if line[2] == out:
+            assert caflow("image", source, "-o", out, "-n", 1, *OPTIONS).returncode == 0
+        dry, real = (caflow("image", *line, *OPTIONS, *more) for more in (["--dry-run"], []))
+        assert (dry.returncode, dry.stdout) == (2, "")
+        assert dry.stderr == real.stderr
+        assert caflow("image", *line, *OPTIONS, "--dry-run", "--force").returncode == 0
+    assert existing.read_bytes() == b"of the user"
+    assert caflow("image", source, "-o", out, "-n", 1, *OPTIONS, "--dry-run").returncode == 0
 
 
 def test_quiet_leaves_errors_alone(source: Path, tmp_path: Path) -> None:

@@ -4,13 +4,10 @@ import gc
 import pickle
 import subprocess
 import sys
-import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from threading import Event, RLock, Thread
 from typing import Any
 
 import numpy as np
@@ -21,7 +18,7 @@ from tiny import photograph
 import caflow_deploy
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.errors import BackendError, InputError, NotFinite
+from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -79,41 +76,6 @@ class SmallMemory(OnnxRuntimeCpu):
             return out
 
         return bounded
-
-
-class OneAtATime(OnnxRuntimeCpu):
-    """Backend that holds a lock while a chain runs. Closing waits for the lock, as with engines."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lock, self.has_begun = RLock(), Event()
-
-    def replay(self, name: str, run: Graph, given: Arrays) -> dict[str, Array]:
-        with self.lock:
-            self.has_begun.set()
-            time.sleep(0.1)
-            return super().replay(name, run, given)
-
-    def close(self) -> None:
-        with self.lock:
-            super().close()
-
-
-def test_closing_and_drawing_do_not_wait_for_each_other(uncalibrated: Path) -> None:
-    backend = OneAtATime()
-    pipe = Pipeline(Graphs(uncalibrated, backend), pixel_budget=2**20, overlap=16)
-
-    def draw() -> None:
-        with suppress(BackendError):  # the pipeline may be closed first
-            pipe.best_of(np.zeros((8, 8, 3), np.uint8), n=1)
-
-    threads = [Thread(target=draw, daemon=True), Thread(target=pipe.close, daemon=True)]
-    threads[0].start()
-    backend.has_begun.wait()
-    threads[1].start()
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def test_where_memory_runs_out_it_goes_on_with_less(uncalibrated: Path, pipe: Pipeline, photographs: Path) -> None:

@@ -1,4 +1,4 @@
-"""Results of other sizes than the model's: the computation of sizes, the reduction, reports, and 16 bits."""
+"""Results of other sizes than the model's: the computation of sizes, the resampling, reports, and 16 bits."""
 
 import json
 from fractions import Fraction
@@ -15,8 +15,8 @@ from tiny import photograph
 from caflow_runtime import linear_light
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.image_folder import RESULTS
-from caflow_runtime.judge.consistency import enlarge_image
-from caflow_runtime.linear_light import reduce, reduce_alpha
+from caflow_runtime.judge.consistency import enlarge_image, psnr
+from caflow_runtime.linear_light import reduce, reduce_alpha, resample, resample_alpha
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.rows.pixels import deep_integers
@@ -43,12 +43,16 @@ FORTY: list[tuple[Size, tuple[int, int], int, tuple[int, int, int]]] = [
     (scaled(1.5), (111, 75), 4, (167, 113, 1)),
     (scaled(1.25), (10, 10), 4, (13, 13, 1)),  # 12.5 is rounded up, not to even
     (scaled(1.005), (100, 300), 4, (101, 302, 1)),  # 100.5 and 301.5, but less in binary floating point
-    (scaled(5), (112, 75), 4, (560, 375, 2)),
+    (scaled(5), (112, 75), 4, (560, 375, 1)),
+    (scaled(6), (112, 75), 4, (672, 450, 1)),  # the largest factor of one pass
+    (scaled(6.01), (112, 75), 4, (673, 451, 2)),
     (scaled(8), (20, 30), 4, (160, 240, 2)),
     (scaled(16), (20, 30), 4, (320, 480, 2)),
-    (scaled(17), (20, 30), 4, (340, 510, 3)),
+    (scaled(24), (20, 30), 4, (480, 720, 2)),  # 1.5 times what two passes make
+    (scaled(25), (20, 30), 4, (500, 750, 3)),
     (scaled(2), (20, 30), 2, (40, 60, 1)),
-    (scaled(3), (20, 30), 2, (60, 90, 2)),
+    (scaled(3), (20, 30), 2, (60, 90, 1)),
+    (scaled(3.1), (20, 30), 2, (62, 93, 2)),
     (scaled(3), (20, 30), 3, (60, 90, 1)),
     (scaled(1.2), (1, 1), 4, (1, 1, 0)),
     (scaled(1.5), (1, 1), 4, (2, 2, 1)),
@@ -58,7 +62,7 @@ FORTY: list[tuple[Size, tuple[int, int], int, tuple[int, int, int]]] = [
     (Size(width=800), (400, 301), 4, (800, 602, 1)),
     (Size(width=801), (400, 300), 4, (801, 601, 1)),  # 600.75
     (Size(width=1600), (400, 300), 4, (1600, 1200, 1)),
-    (Size(width=1601), (400, 300), 4, (1601, 1201, 2)),
+    (Size(width=2401), (400, 300), 4, (2401, 1801, 2)),
     (Size(width=400), (400, 300), 4, (400, 300, 0)),
     (Size(width=200), (400, 300), 4, (200, 150, 0)),
     (Size(width=1), (400, 100), 4, (1, 1, 0)),
@@ -69,14 +73,15 @@ FORTY: list[tuple[Size, tuple[int, int], int, tuple[int, int, int]]] = [
     (Size(width=500, height=500), (400, 300), 4, (500, 500, 1)),
     (Size(width=500, height=100), (400, 300), 4, (500, 100, 1)),  # one side is enlarged, the other one reduced
     (Size(width=100, height=100), (400, 300), 4, (100, 100, 0)),
-    (Size(width=1700, height=100), (400, 300), 4, (1700, 100, 2)),
+    (Size(width=1700, height=100), (400, 300), 4, (1700, 100, 1)),
+    (Size(width=2500, height=100), (400, 300), 4, (2500, 100, 2)),
     (fit(1920, 1080), (960, 640), 4, (1620, 1080, 1)),
     (fit(1920, 1080), (1000, 300), 4, (1920, 576, 1)),
     (fit(1920, 1080), (480, 270), 4, (1920, 1080, 1)),
     (fit(1920, 1080), (4000, 3000), 4, (1440, 1080, 0)),
     (fit(1921, 1081, multiple=2), (481, 271), 4, (1916, 1080, 1)),  # 1916.9; 1920 fills the box, but is distorted
     (fit(100, 100), (1000, 1), 4, (100, 1, 0)),
-    (fit(100, 100), (3, 3), 2, (100, 100, 6)),
+    (fit(100, 100), (3, 3), 2, (100, 100, 5)),
 ]
 
 
@@ -125,8 +130,10 @@ def test_what_is_no_size(fields: dict[str, Any], message: str) -> None:
 
 
 def test_a_size_that_takes_too_many_pixels_is_refused() -> None:
-    with pytest.raises(InputError, match=r"requires 5 passes of a ×4 model, .* create 1\.049e\+04 megapixels"):
-        Size(width=30_000).of(100, 100, 4)
+    with pytest.raises(InputError, match=r"requires 5 passes of a ×4 model and images of 1\.049e\+04 megapixels"):
+        Size(width=40_000).of(100, 100, 4)
+    with pytest.raises(InputError, match=r"1 pass of a ×4 model and images of 1600 megapixels"):
+        Size(width=40_000).of(8000, 8000, 4)  # the model's image alone would be small enough
     assert Size(width=30_000).of(2**15, 2**16, 4).passes == 0  # no limit for reduction
 
 
@@ -158,10 +165,36 @@ def test_fine_stripes_become_the_grey_that_they_are_from_afar() -> None:
 @pytest.mark.parametrize("value", [0, 1, 10, 127, 254, 255])
 def test_what_is_flat_stays_so(value: int) -> None:
     flat = np.full((31, 47, 3), value, np.uint8)
+    assert (resample(flat, 50, 20) == value).all()
+    assert (resample(flat * np.uint16(257), 50, 70) == value * 257).all()
+    assert (resample_alpha(flat[..., 0], 50, 70) == value).all()
     assert (reduce(flat, 13, 46) == value).all()
     assert (reduce(flat * np.uint16(257), 7, 3) == value * 257).all()
     np.testing.assert_allclose(reduce(flat + np.float32(0.5), 30, 20), value + 0.5, atol=1e-3)
     assert (reduce_alpha(flat[..., 0], 3, 5) == value).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("size", [(120, 150), (120, 60), (45, 150)])
+def test_each_side_grows_or_shrinks(photographs: Path, size: tuple[int, int], dtype: Any) -> None:
+    """The result shows the same picture, whatever its type and size: brought back to its size, it is nearly equal."""
+    picture = cv2.GaussianBlur(photograph(photographs, 2, 90, 120), (0, 0), 2)
+    white, black = linear_light.VALUES[np.dtype(dtype)]
+    given: NDArray[Any] = (picture * (white / 255) + black).astype(dtype)
+    found = resample(given, *size)
+    assert found.shape == (*size, 3)
+    assert found.dtype == dtype
+    assert psnr(resample(found, 90, 120) * (255 / white), given * (255 / white)) > 40
+    alpha = resample_alpha(np.ascontiguousarray(picture[..., 0]), *size)
+    assert psnr(resample_alpha(alpha, 90, 120), picture[..., 0]) > 40
+
+
+def test_transparent_areas_stay_so_when_alpha_grows() -> None:
+    alpha = np.zeros((20, 40), np.uint8)
+    alpha[:, 20:] = 255
+    large = resample_alpha(alpha, 25, 50)
+    assert (large[:, :24] == 0).all()
+    assert (large[:, 26:] == 255).all()
 
 
 def test_a_picture_is_reduced_strip_by_strip(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +245,18 @@ def test_an_image_of_half_the_models_size(source: Path, calibrated: Path, tmp_pa
     assert report["unjudged_because"] == "24×18 is not the size that the model makes from 12×9"
 
 
+def test_a_little_more_than_the_model_makes(source: Path, calibrated: Path, tmp_path: Path) -> None:
+    """The result is the model's image of a single pass, enlarged by Lanczos' filter."""
+    report = image(source, tmp_path / "out.png", calibrated, "--scale", 5)
+    with load(calibrated, "cpu") as pipe:
+        best = pipe.best_of(read_image(source).rgb, n=2)
+    wanted = cv2.resize(best.images[0], (60, 45), interpolation=cv2.INTER_LANCZOS4)
+    np.testing.assert_array_equal(read_image(tmp_path / "out.png").rgb, wanted)
+    assert report["log_likelihood"] == pytest.approx(best.log_likelihood[0])
+    assert report["likelihood_of"] == {"width": 48, "height": 36, "bits": 8, "passes": 1}
+    assert report["unjudged_because"] == "60×45 is not the size that the model makes from 12×9"
+
+
 def test_an_image_of_the_models_own_size_is_what_it_was(source: Path, calibrated: Path, tmp_path: Path) -> None:
     """All ways to request the model's own size have the same result."""
     plain = image(source, tmp_path / "plain.png", calibrated)
@@ -223,12 +268,12 @@ def test_an_image_of_the_models_own_size_is_what_it_was(source: Path, calibrated
 
 def test_an_image_that_takes_two_passes(source: Path, calibrated: Path, tmp_path: Path) -> None:
     """The second pass enlarges the best sample of the first one. Maps have the size of the second pass."""
-    options = ["--height", 50, "--keep-all", "--sheet", "--maps"]
+    options = ["--height", 60, "--keep-all", "--sheet", "--maps"]
     report = image(source, tmp_path / "out.png", calibrated, *options)
     with load(calibrated, "cpu") as pipe:
         second = pipe.sample(pipe.best_of(read_image(source).rgb, n=2).images[0], n=2)
     for name, picture in zip(("out.png", "out-2.png"), second.images[0], strict=True):
-        np.testing.assert_array_equal(read_image(tmp_path / name).rgb, reduce(picture, 50, 67))
+        np.testing.assert_array_equal(read_image(tmp_path / name).rgb, reduce(picture, 60, 80))
     assert report["likelihood_of"] == {"width": 192, "height": 144, "bits": 8, "passes": 2}
     assert report["log_likelihood"] == pytest.approx(second.log_likelihood[0, 0])
     assert read_image(tmp_path / "out-likelihood.png").rgb.shape == (144, 192, 3)
@@ -260,25 +305,27 @@ def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated:
 def test_what_replaces_an_untypical_image_has_its_size(source: Path, calibrated: Path, tmp_path: Path) -> None:
     """The source, enlarged by a filter, replaces the image. This holds for one pass and for two."""
     options = ["--min-typicality", REFUSED, "--untypical", "bicubic", "--redraws", 0]
-    for name, scale, factor in (("one", 3, 4), ("two", 6, 16)):
+    for name, scale, factor in (("one", 3, 4), ("two", 8, 16)):
         report = image(source, tmp_path / f"{name}.png", calibrated, "--scale", scale, *options)
         wanted = reduce(enlarge_image(read_image(source).rgb, factor), 9 * scale, 12 * scale)
         np.testing.assert_array_equal(read_image(tmp_path / f"{name}.png").rgb, wanted)
         assert (report["outcome"], report["log_likelihood"]) == ("bicubic", None)
         assert "likelihood_of" not in report
-    marked = image(source, tmp_path / "marked.png", calibrated, "--scale", 6, *options[:2], "--redraws", 0)
+    marked = image(source, tmp_path / "marked.png", calibrated, "--scale", 8, *options[:2], "--redraws", 0)
     assert marked["outcome"] == "best"
 
 
-def test_a_consistent_image_is_reduced(source: Path, calibrated: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", [2, 5])
+def test_a_consistent_image_is_resampled(source: Path, calibrated: Path, tmp_path: Path, scale: int) -> None:
     """The reported consistency is that of the model's image."""
-    report = image(source, tmp_path / "out.png", calibrated, "--scale", 2, "--consistent")
+    report = image(source, tmp_path / "out.png", calibrated, "--scale", scale, "--consistent")
     with load(calibrated, "cpu") as pipe:
         best = pipe.best_of(read_image(source).rgb, n=2, consistent=True)
     assert best.consistency is not None
     assert report["consistency_db"] == pytest.approx(best.consistency[0])
     assert report["image_typicality"] is None
-    np.testing.assert_array_equal(read_image(tmp_path / "out.png").rgb, reduce(best.images[0], 18, 24))
+    wanted = resample(best.images[0], 9 * scale, 12 * scale)
+    np.testing.assert_array_equal(read_image(tmp_path / "out.png").rgb, wanted)
 
 
 @pytest.mark.parametrize(
@@ -335,11 +382,11 @@ def test_sixteen_bits_give_sixteen_bits(
     assert "likelihood_of" not in eight
     assert eight["log_likelihood"] == report["log_likelihood"]
     np.testing.assert_array_equal(read_image(out).rgb, read_image(tmp_path / "eight.png").rgb)
-    half = image(deep_source, tmp_path / f"half{suffix}", calibrated, "--scale", 2, *more)
-    assert half["output_bits"] == 16
-    np.testing.assert_allclose(
-        stored(tmp_path / f"half{suffix}")[..., ::-1], reduce(np.ascontiguousarray(deep[..., ::-1]), 18, 24)
-    )
+    for scale in (2, 5):
+        other = image(deep_source, tmp_path / f"other{suffix}", calibrated, "--scale", scale, "--force", *more)
+        assert other["output_bits"] == 16
+        wanted = resample(np.ascontiguousarray(deep[..., ::-1]), 9 * scale, 12 * scale)
+        np.testing.assert_allclose(stored(tmp_path / f"other{suffix}")[..., ::-1], wanted)
 
 
 def test_the_bits_of_results_follow_source_format_and_option(

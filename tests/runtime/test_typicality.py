@@ -62,16 +62,24 @@ def test_both_directions_are_untypical_and_the_level_is_named() -> None:
         assert (np.sign(found.residuals[:, 1]) == np.sign(shift)).all()
 
 
-def test_the_reason_names_a_level_only_where_one_is_unusual() -> None:
-    assert reason(judged(0.3, -4.2)) == "level 1 is likelier than is typical: 4.2 standard deviations"
-    assert reason(judged(2.7, 1.0)) == "level 0 is less likely than is typical: 2.7 standard deviations"
-    assert reason(judged(1.6, -1.7)) == "its levels do not fit together: +1.6, -1.7 standard deviations"
+def test_a_reason_gives_words_and_the_statistic_behind_them() -> None:
+    """The noise of a sample is not examined. The first latents are those of z[0, 0], then z[1, 0] and z[1, 1]."""
+    assert reason(judged(0.3, -4.2)) == "softer than its input allows (bits/dim of level 1: -4.2 standard deviations)"
+    assert reason(judged(1.1, 2.7)) == (
+        "noisier or sharper than its input allows (bits/dim of level 1: +2.7 standard deviations)"
+    )
+    assert reason(judged(1.6, -0.7)) == "unusual structure (bits/dim of level 0: +1.6 standard deviations)"
     latents = np.zeros(18)
-    latents[7] = 3.5
-    wanted = "its noise is unusual: the mean square of z[1, 0] is 3.5 standard deviations above the usual"
-    assert reason(judged(2.7, 1.0, latents)) == wanted
-    assert reason(judged(5.0, 1.0, latents)).startswith("level 0 is less likely")
-    assert "the mean square of z[1, 1] is" in reason(judged(2.7, 1.0, latents[:12])), "a model without cross blocks"
+    latents[9:11] = 3.6, 3.5  # neighbours of z[1, 0] are alike, to the right and downwards
+    wide = "colours or contrast unlike its input's (correlation to the right of z[1, 0]: +3.6 standard deviations)"
+    assert reason(judged(-4.2, 1.0, latents)) == wide
+    assert "of z[1, 1]: +3.6" in reason(judged(-4.2, 1.0, latents[:12])), "a model without cross blocks"
+    latents[1] = -3.7  # the mean square of z[0, 0] is more unusual than that
+    assert reason(judged(-4.2, 1.0, latents)).startswith("softer")
+    assert reason(judged(0.2, 1.0, latents)) == "unusual structure (mean square of z[0, 0]: -3.7 standard deviations)"
+    latents[:] = 0
+    latents[9] = 9.0  # neighbours are alike in one direction only, so areas are not
+    assert reason(judged(0.2, 1.0, latents)).startswith("unusual structure (correlation to the right of z[1, 0]: +9.0")
     unknown = replace(judged(0.3, -4.2), value=np.array(np.nan), group=np.array("grey"))
     assert reason(unknown) == "the calibration knows no such images: grey"
 

@@ -99,6 +99,10 @@ class CAFlowConfig:
     mean_features: OptionalWidth = 0
     """Number of channels of the features that the mean network passes to the blocks of each level, in addition to
     `D[j]`; 0 means none. A value above 0 requires `mean_blocks` of 1 or more."""
+    degradation_aware: bool = False
+    """Whether the mean network is told how the condition was degraded: by how much blur, noise and compression. An
+    estimator, which is trained together with the model, derives this from the condition. `true` requires a mean
+    network."""
     log_scale_bound: Annotated[float, Gt(0), Le(LOG_SCALE_BOUND)] = LOG_SCALE_BOUND
     """Upper bound of the absolute log-scale in an affine layer, which multiplies values by exp(log-scale). A smaller
     bound limits how much one layer can stretch values, which reduces outliers. The paper's model uses 2."""
@@ -126,6 +130,8 @@ class CAFlowConfig:
                 "mean_blocks above 0 requires residual = true, because the flow then models the difference between the "
                 "target and the mean network's prediction."
             )
+        if self.degradation_aware and not self.mean_blocks:
+            raise ValueError("degradation_aware = true requires a mean network: set mean_blocks to 1 or more.")
         if self.mean_features and not self.mean_blocks:
             raise ValueError("mean_features above 0 requires a mean network: set mean_blocks to 1 or more.")
 

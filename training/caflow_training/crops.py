@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from caflow_training.degradation import GROUPS, Degradation
 from caflow_training.degradations import BORDER, CONTEXT, Degradations, checkerboard
 from caflow_training.photographs import DataError, Photographs, Unreadable, read_rgb
-from caflow_training.recipe import TrainingConfig
+from caflow_training.recipe import SHIFTS, TrainingConfig
 from caflow_training.tasks import DegradingTask, Image, ImageToImage, SuperResolution, Task
 
 CACHE_BYTES = 4 * 2**30
@@ -28,9 +29,6 @@ PREFETCHED_BATCHES = 4
 """Number of batches that one thread prepares in advance. Each further thread prepares one more."""
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 """Numbers of the random streams, so that training and validation draw different random numbers."""
-SHIFTS = 16
-"""Number of different shifts in each direction before the perceptual distance. It is the product of the strides of the
-first four pooling layers of VGG16."""
 
 
 class Batch(NamedTuple):
@@ -52,6 +50,10 @@ class Batch(NamedTuple):
     shift: Tensor
     """Shift of an image before the perceptual distance, (B, 2) int64 in 0 … `SHIFTS` − 1: pixels down and to the
     right."""
+    degradation: Tensor
+    """How the conditions were degraded: `Degradation.vector` of each crop, (B, 13) float32; 0 for clean conditions."""
+    is_known: Tensor
+    """Which values of `degradation` the model is told, (B, 13) bool. It has to estimate the others."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
@@ -114,17 +116,19 @@ class Crops:
             photograph = checkerboard(side + 2 * margin, self.task.scale, rng)
             window = _Window(margin, margin, side, side, flipped=False)
             degradations = degradations.for_pattern(rng)
-        target = window.cut(photograph)
+        target, degradation = window.cut(photograph), Degradation()
         if isinstance(self.task, ImageToImage):
             assert self.photographs.conditions is not None
             condition = window.cut(self._cache.read(self.photographs.conditions[k]))
         else:
-            condition = _degraded(self.task, degradations, target, photograph, window, rng)
+            condition, degradation = _degraded(self.task, degradations, target, photograph, window, rng)
         side = self.config.crop
         u = rng.random((2, 3, side, side), dtype=np.float32)
         noise = rng.standard_normal((3, side, side), dtype=np.float32)
         noise_level = rng.random((1, 1, 1), dtype=np.float32)
-        return target, condition, u[0], u[1], noise, noise_level, rng.integers(SHIFTS, size=2)
+        shift = rng.integers(SHIFTS, size=2)
+        is_known = (rng.random(1 + max(GROUPS)) < self.config.known_share)[list(GROUPS)]
+        return target, condition, u[0], u[1], noise, noise_level, shift, degradation.vector(), is_known
 
     def _window(self, photograph: Image, rng: np.random.Generator) -> "_Window":
         """Draw the window of a crop. Of several random positions, the one with the largest variation is used."""
@@ -219,15 +223,18 @@ def _degraded(
     photograph: Image,
     window: _Window,
     rng: np.random.Generator,
-) -> Image:
-    """Return the condition of a crop: made by the task, or degraded together with the surroundings of the crop."""
+) -> tuple[Image, Degradation]:
+    """Return the condition of a crop, and how it was degraded.
+
+    The condition is made by the task, or degraded together with the surroundings of the crop.
+    """
     is_clean = degradations.clean_share == 1 or rng.random() < degradations.clean_share
     if is_clean or not isinstance(task, SuperResolution):
-        return task.degrade(target, rng)
+        return task.degrade(target, rng), Degradation()
     top, left = (int(rng.integers(BORDER, CONTEXT - BORDER + 1)) for _ in range(2))
     around = window.with_context(top * task.scale, left * task.scale, CONTEXT * task.scale)
-    small = degradations.degrade(around.cut(photograph), task.scale, rng)
+    small, degradation = degradations.degrade(around.cut(photograph), task.scale, rng)
     side = window.side // task.scale
     if window.flipped:
         left = CONTEXT - left
-    return np.ascontiguousarray(small[top : top + side, left : left + side])
+    return np.ascontiguousarray(small[top : top + side, left : left + side]), degradation

@@ -7,7 +7,7 @@ random numbers come from the caller's generator. So a condition depends on the s
 import math
 from dataclasses import fields, replace
 from fractions import Fraction
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 import cv2
 import numpy as np
@@ -17,17 +17,14 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
+from caflow_training.degradation import Codec, Degradation, Dither, Noise, Reduction
 from caflow_training.tasks import STRICT, Image
 
 Share = Annotated[float, Ge(0), Le(1)]
 Sigma = Annotated[float, Ge(0)]
 Quality = Annotated[int, Ge(1), Le(100)]
 Crf = Annotated[int, Ge(0), Le(51)]
-Reduction = Literal["bicubic", "bilinear", "lanczos", "area"]
-Noise = Literal["gaussian", "grey", "poisson", "speckle"]
-Codec = Literal["h264", "hevc"]
 Bits = Annotated[int, Ge(1), Le(8)]
-Dither = Literal["ordered", "diffused"]
 
 CONTEXT = 32
 """Width of the surroundings that are degraded together with a crop, in pixels of the condition, both sides together.
@@ -156,23 +153,34 @@ class Degradations:
             return exact
         return replace(exact, noise_share=0.0, jpeg_share=0.0, video_share=0.0, dither_share=0.0)
 
-    def degrade(self, window: Image, scale: int, rng: np.random.Generator) -> Image:
-        """Degrade a window (H, W, 3) of a photograph and reduce it by `scale`: return (H / scale, W / scale, 3)."""
+    def degrade(self, window: Image, scale: int, rng: np.random.Generator) -> tuple[Image, Degradation]:
+        """Degrade a window (H, W, 3) of a photograph, and reduce it by `scale`.
+
+        Return the condition, (H / scale, W / scale, 3), and how it was degraded.
+        """
+        applied: dict[str, Any] = {}
         if rng.random() < self.blur_share:
-            window = _blur(window, rng.uniform(*self.blur_sigma))
-        small = _reduce(window, scale, self.reductions[rng.integers(len(self.reductions))])
+            applied["blur_sigma"] = rng.uniform(*self.blur_sigma)
+            window = _blur(window, applied["blur_sigma"])
+        applied["reduction"] = self.reductions[rng.integers(len(self.reductions))]
+        small = _reduce(window, scale, applied["reduction"])
         if rng.random() < self.noise_share:
-            small = _add_noise(small, rng.uniform(*self.noise_sigma), self.noises[rng.integers(len(self.noises))], rng)
+            applied["noise_sigma"] = rng.uniform(*self.noise_sigma)
+            applied["noise"] = self.noises[rng.integers(len(self.noises))]
+            small = _add_noise(small, applied["noise_sigma"], applied["noise"], rng)
         coding = rng.random()
         if coding < self.jpeg_share:
-            return _jpeg(small, int(rng.integers(self.jpeg_quality[0], self.jpeg_quality[1] + 1)), rng)
-        if coding < self.jpeg_share + self.video_share:
-            crf = int(rng.integers(self.video_crf[0], self.video_crf[1] + 1))
-            return _video_frame(small, crf, self.codecs[rng.integers(len(self.codecs))], rng)
-        if coding < self.jpeg_share + self.video_share + self.dither_share:
-            bits = int(rng.integers(self.dither_bits[0], self.dither_bits[1] + 1))
-            return dithered(small, bits, self.dithers[rng.integers(len(self.dithers))])
-        return small
+            applied["jpeg_quality"] = int(rng.integers(self.jpeg_quality[0], self.jpeg_quality[1] + 1))
+            small = _jpeg(small, applied["jpeg_quality"], rng)
+        elif coding < self.jpeg_share + self.video_share:
+            applied["crf"] = int(rng.integers(self.video_crf[0], self.video_crf[1] + 1))
+            applied["codec"] = self.codecs[rng.integers(len(self.codecs))]
+            small = _video_frame(small, applied["crf"], applied["codec"], rng)
+        elif coding < self.jpeg_share + self.video_share + self.dither_share:
+            applied["dither_bits"] = int(rng.integers(self.dither_bits[0], self.dither_bits[1] + 1))
+            applied["dither"] = self.dithers[rng.integers(len(self.dithers))]
+            small = dithered(small, applied["dither_bits"], applied["dither"])
+        return small, Degradation(**applied)
 
 
 def checkerboard(side: int, scale: int, rng: np.random.Generator) -> Image:

@@ -13,19 +13,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from caflow_training.degradation import PARAMETERS
 from caflow_training.dequantization import CELLS
+
+EMBEDDING = 64
+"""Number of values that embed a degradation."""
 
 
 class ResidualBlock(nn.Module):
-    """Residual block: x + convolution(ReLU(convolution(x))), with 3×3 convolutions."""
+    """Residual block: x + convolution(ReLU(modulation(convolution(x)))), with 3×3 convolutions.
 
-    def __init__(self, width: int) -> None:
+    The modulation scales and shifts each channel as a degradation requires (feature-wise linear modulation, Perez et
+    al., "FiLM: Visual Reasoning with a General Conditioning Layer", 2018). Without a degradation it is the identity.
+
+    Arguments:
+        embedding: number of values that embed a degradation; 0 if the block is not told of degradations.
+    """
+
+    def __init__(self, width: int, embedding: int = 0) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.second = _zeroed(
+            nn.Conv2d(width, width, 3, padding=1)
+        )  # so that blocks added to a trained network keep it
+        self.modulation = _zeroed(nn.Linear(embedding, 2 * width)) if embedding else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + cast(Tensor, self.second(F.relu(self.first(x))))
+    def forward(self, x: Tensor, embedded: Tensor | None = None) -> Tensor:
+        hidden = self.first(x)
+        if self.modulation is not None:
+            scale, shift = self.modulation(embedded)[:, :, None, None].to(hidden.dtype).chunk(2, 1)
+            hidden = hidden + scale * hidden + shift
+        return x + cast(Tensor, self.second(F.relu(hidden)))
 
 
 class MeanNetwork(nn.Module):
@@ -40,25 +58,35 @@ class MeanNetwork(nn.Module):
         width: channels of the residual blocks.
         feature_channels: channels of the features that `forward` returns for each level, coarsest first; empty for no
             features.
+        is_told: whether `forward` gets the degradation of each condition.
     """
 
-    def __init__(self, channels: int, scale: int, blocks: int, width: int, feature_channels: Sequence[int]) -> None:
+    def __init__(
+        self,
+        channels: int,
+        scale: int,
+        blocks: int,
+        width: int,
+        feature_channels: Sequence[int],
+        is_told: bool = False,
+    ) -> None:
         super().__init__()
         self.dtype: torch.dtype | None = None
         self.scale = scale
         self.first = nn.Conv2d(channels, width, 3, padding=1)
-        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        self.embedding = nn.Linear(len(PARAMETERS), EMBEDDING) if is_told else None
+        self.blocks = nn.ModuleList(ResidualBlock(width, EMBEDDING if is_told else 0) for _ in range(blocks))
         self.last = nn.Conv2d(width, channels * scale**2, 3, padding=1)
         self.features = nn.ModuleList(nn.Conv2d(width, depth, 3, padding=1) for depth in feature_channels)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(cast(Tensor, self.last.bias))
+        _zeroed(self.last)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, condition: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, condition: Tensor, degradation: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """Predict the target from the condition.
 
         Arguments:
             condition: (B, C, h, w), pixel values 0…255.
+            degradation: values of `PARAMETERS`, (B, 13), if the network is told of degradations.
 
         Returns: the difference between prediction and prepared condition, (B, C, H, W) in pixel values, with
             H = scale · h and W = scale · w; and the features of each level j,
@@ -67,7 +95,12 @@ class MeanNetwork(nn.Module):
         """
         x = (condition / CELLS - 0.5).to(self.first.weight.dtype)
         with torch.autocast(x.device.type, self.dtype) if self.dtype else nullcontext():
-            trunk = self.blocks(self.first(x))
+            trunk = self.first(x)
+            embedded = None
+            if self.embedding is not None and degradation is not None:
+                embedded = F.relu(self.embedding(degradation.to(x.dtype)))
+            for block in self.blocks:
+                trunk = block(trunk, embedded)
             difference = F.pixel_shuffle(self.last(F.relu(trunk)), self.scale)
             count = len(self.features)
             features = [
@@ -81,3 +114,10 @@ class MeanNetwork(nn.Module):
             return F.interpolate(trunk, scale_factor=self.scale // reduction, mode="nearest")
         factor = reduction // self.scale
         return F.avg_pool2d(trunk, factor) if factor > 1 else trunk
+
+
+def _zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+    """Set the weights of a layer to 0, so that its output is 0 when training starts."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(cast(Tensor, layer.bias))
+    return layer

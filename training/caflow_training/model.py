@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from caflow_training.bijections import AffineNetwork
 from caflow_training.conditional_flow import BlockSettings, ConditionalFlow, Latents
 from caflow_training.config import CAFlowConfig
+from caflow_training.degradation_estimator import DegradationEstimator
 from caflow_training.dequantization import (
     MIDPOINT,
     UniformDequantizer,
@@ -73,10 +74,12 @@ class CAFlow(nn.Module):
                 config.mean_blocks,
                 config.mean_width,
                 [config.mean_features] * config.levels if config.mean_features else [],
+                config.degradation_aware,
             )
             if config.mean_blocks
             else None
         )
+        self.degradation_estimator = DegradationEstimator(CHANNELS) if config.degradation_aware else None
         for module in self.modules():
             if isinstance(module, AffineNetwork):
                 module.log_scale_bound = config.log_scale_bound
@@ -107,19 +110,27 @@ class CAFlow(nn.Module):
         prior = torch.stack([standard_normal_log_prob(latent) for latent in latents]).sum(0)
         return latents, dequantizer_term + pixel_log_det + log_dets.sum(1) + prior
 
-    def encode(self, condition: Tensor, condition_u: Tensor | float = MIDPOINT) -> Encoded:
+    def encode(
+        self, condition: Tensor, condition_u: Tensor | float = MIDPOINT, degradation: Tensor | None = None
+    ) -> Encoded:
         """Compute all results that depend on the condition alone.
+
+        Arguments:
+            degradation: how the condition was degraded, (B, 13): see `Degradation.vector`. By default a model with
+                `degradation_aware` estimates it.
 
         Raises:
             ValueError: if the condition's shape does not fit the model.
         """
         prepared = self.prepare(condition)
         latents, log_prob = self.encode_condition(prepared, condition_u)
-        mean, features = self.predict(condition, prepared)
+        mean, features = self.predict(condition, prepared, degradation)
         return Encoded(prepared, latents, log_prob, mean, features)
 
-    def predict(self, condition: Tensor, prepared: Tensor) -> tuple[Tensor | None, list[Tensor] | None]:
-        """Return `mean` and `features` of `Encoded` for a condition and its prepared form."""
+    def predict(
+        self, condition: Tensor, prepared: Tensor, degradation: Tensor | None = None
+    ) -> tuple[Tensor | None, list[Tensor] | None]:
+        """Return `mean` and `features` of `Encoded` for a condition, its prepared form and its degradation."""
         if not self.config.residual:
             return None, None
         if self.mean_network is None:
@@ -127,7 +138,9 @@ class CAFlow(nn.Module):
         # For tasks without a change of size, the raw condition may contain information that `prepare` removes, such as
         # colours. So the mean network reads the prepared condition.
         seen = prepared if self.config.task.scale == 1 else condition.to(prepared.dtype)
-        difference, features = self.mean_network(seen)
+        if self.degradation_estimator is not None and degradation is None:
+            degradation = self.degradation_estimator(seen).clamp(0, 1)
+        difference, features = self.mean_network(seen, degradation)
         return prepared + difference, features if self.config.mean_features else None
 
     def log_prob(

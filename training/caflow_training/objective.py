@@ -20,16 +20,18 @@ with periods of 4 and 2 pixels."""
 
 
 class Objective(nn.Module):
-    """Loss of a batch: a weighted sum of up to five terms, each averaged over the batch.
+    """Loss of a batch: a weighted sum of up to six terms, each averaged over the batch.
 
     * `likelihood`: −[log p(W | Y) + λ log p(Y)] / dims, in nats per dimension (eq. 9).
     * `mean`: L1 distance between the mean network's prediction and the target.
+    * `degradation`: error of the estimated degradation, on the scale of `Degradation.vector` (smooth L1).
     * `still`: L1 distance between the sample at temperature 0 and the target.
-    * `features`: perceptual distance between a sample and the target. Both are shifted by the same random offset,
-      because networks with strides favour patterns that are aligned with their strides.
-    * `lattice`: pattern that repeats every 4 pixels in the difference between that sample and the target.
+    * `features`: perceptual distance between a sample, or the mean network's prediction, and the target. Both are
+      shifted by the same random offset, because networks with strides favour patterns that are aligned with their
+      strides.
+    * `lattice`: pattern that repeats every 4 pixels in the difference between the same two images.
 
-    The last three terms require samples, so their gradient passes through the sampling direction of the flow. The
+    Terms that require samples have a gradient that passes through the sampling direction of the flow. The
     likelihood stays exact, but it is the likelihood of a different flow, whose samples look better. Pixel values are
     scaled to 0…1, except in the perceptual distance.
 
@@ -51,26 +53,46 @@ class Objective(nn.Module):
 
         With the term `likelihood`, the result also contains `conditional`: −log p(W | Y) / dims.
         """
-        config = self.config
-        encoded = self.model.encode(batch.conditions, batch.condition_u)
         terms: dict[str, Tensor] = {}
-        loss = encoded.log_prob.new_zeros(())
+        loss = batch.noise.new_zeros(())
+        for name, weight, value in self._terms(batch):
+            terms[name] = value
+            loss = loss + weight * value
+        return {"loss": loss, **terms}
+
+    def _terms(self, batch: Batch) -> Iterator[tuple[str, float, Tensor]]:
+        """Yield name, weight and value of each term."""
+        config, model = self.config, self.model
+        degradation = None
+        if model.degradation_estimator is not None:
+            estimated = model.degradation_estimator(batch.conditions.to(batch.degradation.dtype))
+            yield "degradation", config.degradation_weight, F.smooth_l1_loss(estimated, batch.degradation, beta=0.1)
+            degradation = torch.where(batch.is_known, batch.degradation, estimated.detach().clamp(0, 1))
+        targets = batch.targets + MIDPOINT
+        if not config.trains_flow:  # the mean network does not need the latents of the condition
+            mean, _ = model.predict(batch.conditions, model.prepare(batch.conditions), degradation)
+            yield from self._of_mean(cast(Tensor, mean), targets, batch)
+            return
+        encoded = model.encode(batch.conditions, batch.condition_u, degradation)
         if config.likelihood_weight:
             noise = config.latent_noise * batch.noise_level * batch.noise if config.latent_noise else None
-            likelihood = self.model.log_prob_given(batch.targets, encoded, batch.target_u, noise)
+            likelihood = model.log_prob_given(batch.targets, encoded, batch.target_u, noise)
             dims = batch.targets[0].numel()
-            terms["conditional"] = -likelihood.total.mean() / dims
-            terms["likelihood"] = terms["conditional"] - config.condition_weight * encoded.log_prob.mean() / dims
-            loss = loss + config.likelihood_weight * terms["likelihood"]
-        targets = batch.targets + MIDPOINT
-        if config.mean_weight:
-            terms["mean"] = _l1(cast(Tensor, encoded.mean), targets)
-            loss = loss + config.mean_weight * terms["mean"]
+            conditional = -likelihood.total.mean() / dims
+            yield "conditional", 0.0, conditional
+            of_condition = encoded.log_prob.mean() / dims
+            yield "likelihood", config.likelihood_weight, conditional - config.condition_weight * of_condition
+        if config.trains_mean:
+            yield from self._of_mean(cast(Tensor, encoded.mean), targets, batch)
         if config.trains_samples:
-            for name, weight, value in self._of_samples(batch, encoded, targets):
-                terms[name] = value
-                loss = loss + weight * value
-        return {"loss": loss, **terms}
+            yield from self._of_samples(batch, encoded, targets)
+
+    def _of_mean(self, mean: Tensor, targets: Tensor, batch: Batch) -> Iterator[tuple[str, float, Tensor]]:
+        """Yield name, weight and value of each term that is about the mean network's prediction."""
+        if self.config.mean_weight:
+            yield "mean", self.config.mean_weight, _l1(mean, targets)
+        if self.config.compared == "mean":
+            yield from self._compared(mean, targets, batch)
 
     def _of_samples(self, batch: Batch, encoded: Encoded, targets: Tensor) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and value of each term that requires samples.
@@ -78,7 +100,7 @@ class Objective(nn.Module):
         All samples are drawn in one batch: those at temperature 0 first, then those that are compared by features.
         """
         config, rows = self.config, len(targets)
-        draws = config.feature_weight > 0 or config.lattice_weight > 0
+        draws = config.compares and config.compared == "sample"
         highest, lowest = config.feature_temperature, config.lowest_feature_temperature
         drawn_at = highest if lowest is None else lowest + (highest - lowest) * batch.noise_level
         temperatures = [0.0] * (config.still_weight > 0) + [drawn_at] * draws
@@ -87,21 +109,33 @@ class Objective(nn.Module):
         images = self.model.decode(noise, encoded.rows(image)).images
         if config.still_weight:
             yield "still", config.still_weight, _l1(images[:rows], targets)
+        if draws:
+            yield from self._compared(images[-rows:], targets, batch)
+
+    def _compared(self, images: Tensor, targets: Tensor, batch: Batch) -> Iterator[tuple[str, float, Tensor]]:
+        """Yield name, weight and value of the terms that compare images with their targets by features and lattice."""
+        config = self.config
         if config.feature_weight:
             assert self.distance is not None
-            shown, wanted = (_shifted(some, batch.shift) for some in (images[-rows:], targets))
+            shown, wanted = (_shifted(some, batch.shift, config.feature_side) for some in (images, targets))
             yield "features", config.feature_weight, self.distance(shown, wanted).mean()
         if config.lattice_weight:
-            yield "lattice", config.lattice_weight, _lattice(images[-rows:] - targets)
+            yield "lattice", config.lattice_weight, _lattice(images - targets)
 
 
 def _l1(images: Tensor, targets: Tensor) -> Tensor:
     return (images - targets).abs().mean() / CELLS
 
 
-def _shifted(images: Tensor, shift: Tensor) -> Tensor:
-    """Shift each image of (B, 3, H, W) cyclically by its row of `shift`, (B, 2): pixels down and to the right."""
-    pairs = zip(images, shift.tolist(), strict=True)
+def _shifted(images: Tensor, shift: Tensor, side: int) -> Tensor:
+    """Shift each image of (B, 3, H, W) by its row of `shift`, (B, 2): pixels down and to the right.
+
+    Arguments:
+        side: side of the part that is cut out after the shift. With 0, the whole image is shifted cyclically.
+    """
+    pairs = list(zip(images, shift.tolist(), strict=True))
+    if side:
+        return torch.stack([image[:, down : down + side, right : right + side] for image, (down, right) in pairs])
     return torch.stack([image.roll((down, right), (1, 2)) for image, (down, right) in pairs])
 
 

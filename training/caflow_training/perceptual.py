@@ -4,6 +4,7 @@ See Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptu
 """
 
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ class FeatureError(RuntimeError):
 class PerceptualDistance(nn.Module):
     """LPIPS with VGG16. The weights are not trained."""
 
-    def __init__(self, vgg16: Path | None = None) -> None:
+    def __init__(self, vgg16: Path | None = None, dtype: torch.dtype | None = None) -> None:
         """Load the network.
 
         Arguments:
+            dtype: type in which the convolutions compute; None means the type of the images.
             vgg16: PyTorch file with the state dict of torchvision's `vgg16` or of its `features`. By default
                 torchvision downloads the weights once.
 
@@ -48,12 +50,15 @@ class PerceptualDistance(nn.Module):
             ) from None
         if vgg16 is not None:
             _load_convolutions(network.net, vgg16)
-        self.network = network.eval().requires_grad_(requires_grad=False)
+        self.network = network.eval().requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
+        self.dtype = dtype
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return LPIPS of each pair of image and target, (B,), for pixel values (B, 3, H, W) in 0…256."""
-        distance: Tensor = self.network(images / (CELLS / 2) - 1, targets / (CELLS / 2) - 1)
-        return distance.flatten()
+        scaled = [(some / (CELLS / 2) - 1).contiguous(memory_format=torch.channels_last) for some in (images, targets)]
+        with torch.autocast(images.device.type, self.dtype) if self.dtype else nullcontext():
+            distance: Tensor = self.network(*scaled)
+        return distance.flatten().to(images.dtype)
 
 
 def _load_convolutions(network: nn.Module, path: Path) -> None:

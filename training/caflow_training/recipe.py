@@ -34,6 +34,9 @@ Positive = Annotated[float, Gt(0)]
 Share = Annotated[float, Gt(0), Lt(1)]
 Scale = Annotated[float, Gt(0.01), Le(8)]
 Weight = Annotated[float, Ge(0)]
+SHIFTS = 16
+"""Number of different shifts in each direction before the perceptual distance. It is the product of the strides of the
+first four pooling layers of VGG16."""
 SMALLEST_FEATURE_CROP = 16
 """Smallest crop of the perceptual distance, in pixels: VGG16 halves it four times."""
 
@@ -42,9 +45,9 @@ SMALLEST_FEATURE_CROP = 16
 class TrainingConfig:
     """Keys that define the training. In the formulas, W is the target and Y is the condition.
 
-    The loss is a weighted sum of up to five terms. Their weights are `likelihood_weight`, `mean_weight`,
-    `still_weight`, `feature_weight` and `lattice_weight`. A term with weight 0 is not computed. The last three terms
-    require samples, which are drawn in each step.
+    The loss is a weighted sum of up to six terms. Their weights are `likelihood_weight`, `mean_weight`,
+    `degradation_weight`, `still_weight`, `feature_weight` and `lattice_weight`. A term with weight 0 is not computed.
+    The last three terms require samples, which are drawn in each step.
 
     A dimension is one of the 3 · `crop` · `crop` values of a target crop.
     """
@@ -78,15 +81,28 @@ class TrainingConfig:
     mean_weight: Weight = 0.0
     """Weight of the L1 distance between the mean network's prediction and the target, for pixel values scaled to 0…1.
     If the other weights are 0, only the mean network is trained."""
+    degradation_weight: Weight = 0.0
+    """Weight of the error of the estimated degradation, for models with `degradation_aware`."""
+    known_share: Annotated[float, Ge(0), Le(1)] = 0.5
+    """Probability with which the model is told the true blur of a crop instead of the estimated one; likewise its
+    noise, its compression and so on. So a model learns to use what a user or a file knows, and learns the errors of its
+    estimator. Ignored without `degradation_aware`."""
     still_weight: Weight = 0.0
     """Weight of the L1 distance between the sample at temperature 0 and the target, for pixel values scaled to 0…1
     (after HCFlow+, arXiv:2108.05301, and LINF, arXiv:2303.05156)."""
     feature_weight: Weight = 0.0
-    """Weight of the perceptual distance LPIPS-VGG between a sample at `feature_temperature` and the target. A value
-    above 0 requires the extra `finetune` of caflow-deploy."""
+    """Weight of the perceptual distance LPIPS-VGG between the compared image and the target. A value above 0 requires
+    the extra `finetune` of caflow-deploy."""
     lattice_weight: Weight = 0.0
-    """Weight of the pattern that repeats every 4 pixels in the difference between a sample at `feature_temperature` and
-    the target. This term suppresses the visible grid that training with LPIPS-VGG alone produces."""
+    """Weight of the pattern that repeats every 4 pixels in the difference between the compared image and the target.
+    This term suppresses the visible grid that training with LPIPS-VGG alone produces."""
+    compared: Literal["sample", "mean"] = "sample"
+    """Image that `feature_weight` and `lattice_weight` compare with the target: a sample at `feature_temperature`, or
+    the mean network's prediction."""
+    feature_side: Annotated[int, Ge(0), Le(4096)] = 0
+    """Side of the part of each crop that the perceptual distance sees, in pixels; 0 means the whole crop. The distance
+    takes most of the time of a step, so a part makes steps faster. It must be at least 16, and at most `crop` − 15,
+    because the part begins at a random one of the first 16 pixels."""
     feature_temperature: Weight = 0.9
     """Temperature of the samples that `feature_weight` and `lattice_weight` use."""
     lowest_feature_temperature: Weight | None = None
@@ -117,8 +133,8 @@ class TrainingConfig:
     gradient_clip: Positive = 1.0
     """Largest L2 norm of the gradient. Larger gradients are scaled down to this norm."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Number type inside the networks of the affine layers and inside the mean network: `fp32` is float32, `bf16` is
-    bfloat16. All other computations use float32."""
+    """Number type inside the networks of the affine layers, the mean network and the perceptual distance: `fp32` is
+    float32, `bf16` is bfloat16. All other computations use float32."""
     compile: bool = False
     """Whether to compile the model and its loss with `torch.compile`."""
     checkpoint_steps: Count = 500
@@ -142,7 +158,17 @@ class TrainingConfig:
     @property
     def trains_samples(self) -> bool:
         """Whether the loss has a term that requires samples."""
-        return self.still_weight > 0 or self.feature_weight > 0 or self.lattice_weight > 0
+        return self.still_weight > 0 or (self.compares and self.compared == "sample")
+
+    @property
+    def trains_mean(self) -> bool:
+        """Whether a term of the loss is about the mean network's prediction itself."""
+        return self.mean_weight > 0 or (self.compares and self.compared == "mean")
+
+    @property
+    def compares(self) -> bool:
+        """Whether the loss compares an image with the target by features or by their lattice."""
+        return self.feature_weight > 0 or self.lattice_weight > 0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -156,7 +182,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.training.mean_weight and not self.model.mean_blocks:
             raise ValueError("mean_weight above 0 requires a mean network: set mean_blocks to 1 or more.")
-        if not self.training.trains_flow and not self.training.mean_weight:
+        if self.training.degradation_weight and not self.model.degradation_aware:
+            raise ValueError("degradation_weight above 0 requires degradation_aware = true.")
+        if self.training.compared == "mean" and not self.model.mean_blocks:
+            raise ValueError("compared = 'mean' requires a mean network: set mean_blocks to 1 or more.")
+        if not self.training.trains_flow and not self.training.trains_mean:
             raise ValueError("all weights of the loss are 0: set likelihood_weight or mean_weight above 0.")
         lowest = self.training.lowest_feature_temperature
         if lowest is not None and lowest > self.training.feature_temperature:
@@ -179,6 +209,12 @@ class Recipe:
             raise ValueError(
                 f"feature_weight above 0 requires crop of {SMALLEST_FEATURE_CROP} or more, because VGG16 halves a crop "
                 f"four times; got {self.training.crop}."
+            )
+        side, largest_side = self.training.feature_side, self.training.crop - SHIFTS + 1
+        if side and not SMALLEST_FEATURE_CROP <= side <= largest_side:
+            raise ValueError(
+                f"feature_side must be 0, or from {SMALLEST_FEATURE_CROP} to {largest_side}, which is crop − "
+                f"{SHIFTS - 1}; got {side}."
             )
         largest = max(self.training.crop_scales)
         if round(self.training.crop / largest) < 1:

@@ -14,6 +14,8 @@ from caflow_training.bijections import ActNorm, TransitionStep
 from caflow_training.model import CAFlow
 from caflow_training.tasks import Task
 
+WITHOUT_FLOW = ("mean_network.", "degradation_estimator.")
+"""Beginnings of the names of weights that are trained even if the flows are not."""
 FLOW_IS_TRAINED = "flow_is_trained"
 """Key in a checkpoint's `training` table: whether the flows were trained, and not the mean network alone."""
 
@@ -78,12 +80,12 @@ def _purpose(task: Task) -> str:
 
 
 def _trained_weights(path: Path, model: CAFlow) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint's model by name; only those of the mean network if it was trained alone."""
+    """Return the weights of a checkpoint's model by name, without those of flows that were never trained."""
     weights = model.state_dict()
     training = checkpoint.read(path).get("training") or {}
     if training.get(FLOW_IS_TRAINED, True):
         return weights
-    return {name: weight for name, weight in weights.items() if name.startswith("mean_network.")}
+    return {name: weight for name, weight in weights.items() if name.startswith(WITHOUT_FLOW)}
 
 
 def _fitted(stored: Tensor, own: Tensor) -> Tensor | None:

@@ -68,7 +68,8 @@ def train(
     """
     _check_output(out, searched_folder(data, recipe.model.task))
     recipe.degradations.check_packages()
-    perceptual = PerceptualDistance(vgg16) if recipe.training.feature_weight else None
+    network_dtype = torch.bfloat16 if recipe.training.precision == "bf16" else None
+    perceptual = PerceptualDistance(vgg16, network_dtype) if recipe.training.feature_weight else None
     out.mkdir(parents=True, exist_ok=True)
     # By default, convolutions of float32 on a GPU use TF32, whose precision is too low for the inverse functions.
     torch.backends.cudnn.allow_tf32 = False

@@ -1,6 +1,6 @@
 """Interface of all backends. A backend runs graphs on its device, and copies arrays to and from the device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.flow.noise import LevelNoise, draw_rows
-from caflow_runtime.flow.scan import Array, Arrays, Graph
+from caflow_runtime.flow.scan import Array, Graph
 
 OUT_OF_MEMORY = (
     *("allocate memory", "alloc_failed", "bad allocation", "bad_alloc", "out of memory", "out_of_memory"),
@@ -29,27 +29,26 @@ class Backend(Protocol):
 
     name: str
     """Name for people, such as "onnxruntime cpu"."""
-    profiles: Sequence[Profile] = ()
-    """Size limits of the graphs. Inputs must fit at least one profile: its number of rows, height and width. Empty if
-    there are no limits."""
-    is_proven: bool = True
-    """Whether the results are known to be correct. If not, each bundle is compared with the CPU when it is opened."""
+    profile: Profile | None = None
+    """Size limits of the graphs: largest number of rows, height and width. None if there are no limits."""
+    is_reference: bool = False
+    """Whether the results of other backends are compared with those of this backend."""
     lacks: frozenset[PrecisionName] = frozenset()
     """Precisions of a bundle's networks that this backend cannot run."""
-    reads_onnx: bool = True
-    """Whether `load` reads the ONNX file and the weights of the bundle."""
+    builds_engines: bool = False
+    """Whether graphs are compiled for the device when they are first needed, which takes minutes."""
     finds_not_finite: bool = False
     """Whether `are_finite` runs on the device. The pixels of samples stay on the device only if it does."""
 
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What the results depend on besides the bundle, such as versions and the name of the device."""
+
     def load(self, path: Path) -> Graph:
-        """Load a graph of the bundle from its ONNX file.
+        """Load a graph of the bundle from its ONNX file, or another ONNX file with fixed shapes.
 
         Return a callable that takes named device arrays and returns named device arrays.
         """
-
-    def build(self, path: Path) -> Graph:
-        """Load an ONNX file that is not part of the bundle and has fixed shapes. Return a callable as `load` does."""
-        return self.load(path)
 
     def to_device(self, array: NDArray[Any]) -> Array:
         """Return a contiguous host array as a device array."""
@@ -72,11 +71,15 @@ class Backend(Protocol):
     def adopt(self, array: object) -> Array:
         """Return an array of another library as a device array, normally without a copy.
 
-        The array must already be on the device and support DLPack. TensorRT also accepts `__cuda_array_interface__`.
+        The array must already be on the device and support DLPack. With CuPy, `__cuda_array_interface__` is enough.
 
         Raises:
             InputError: if the array is on another device, or not contiguous.
         """
+
+    def lend(self, array: Array) -> Any:
+        """Return a device array as an object with DLPack for other libraries; with CuPy as an array of CuPy."""
+        return array
 
     def draw_noise(self, z: LevelNoise) -> Array:
         """Draw the noise of one level on the device, as `noise.draw_rows` defines it."""
@@ -87,17 +90,6 @@ class Backend(Protocol):
         host = self.to_host(array)
         return np.asarray(np.isfinite(host).reshape(len(host), -1).all(1))
 
-    def replay(self, name: str, run: Graph, given: Arrays) -> dict[str, Array]:
-        """Run a chain of graphs and return its outputs. A backend may record the chain and repeat the recording later.
-
-        A recording is reused for the same `name` and the same shapes and types of `given`.
-
-        Arguments:
-            run: the chain. It only calls graphs, and which graphs it calls depends only on the shapes of `given`.
-            given: inputs of the chain.
-        """
-        return run(given)
-
     def spare_memory(self) -> bool:
         """Stop keeping memory for later runs. Call this after memory ran out. Later runs may take longer.
 
@@ -106,8 +98,8 @@ class Backend(Protocol):
         """
         return False
 
-    def close(self) -> None:
-        """Free resources that are not needed any more."""
+    def used_memory(self) -> int | None:
+        """Return how much memory of the device all processes use, in bytes; None if it is not known."""
         return None
 
 

@@ -71,8 +71,6 @@ class Graphs(Mapping[str, Graph]):
         Raises:
             BundleError: if a file has changed.
         """
-        if not self.backend.reads_onnx:
-            return
         for file in (*self.manifest.weights, graph):
             state = file_state(self.folder / file.path)
             if state is None or state != self._hashed.get(file.path):
@@ -93,12 +91,15 @@ class Graphs(Mapping[str, Graph]):
         return {name: self._on_host(name) for name in self}
 
     def _on_host(self, name: str) -> Graph:
-        backend = self.backend
+        backend, graph = self.backend, self.manifest.graph(name)
+        # bfloat16 stays on the device: NumPy does not have this type, and such values only go from graph to graph.
+        given = [port.name for port in graph.inputs if port.type != "bfloat16"]
+        kept = [port.name for port in graph.outputs if port.type == "bfloat16"]
 
         def run(arrays: Arrays) -> dict[str, Array]:
-            inputs = [port.name for port in self.manifest.graph(name).inputs if port.name in arrays]
-            out = self[name]({key: backend.to_device(arrays[key]) for key in inputs})
-            return {key: backend.to_host(array) for key, array in out.items()}
+            on_device = {key: backend.to_device(array) if key in given else array for key, array in arrays.items()}
+            out = self[name](on_device)
+            return {key: array if key in kept else backend.to_host(array) for key, array in out.items()}
 
         return run
 
@@ -116,11 +117,7 @@ class Graphs(Mapping[str, Graph]):
                 self["encode"]({"condition": self.backend.to_device(smallest)})
 
     def close(self) -> None:
-        """Close the backend and remove the loaded graphs. The graphs cannot be used after that."""
+        """Remove the loaded graphs, which cannot be used after that. Work that is running fails at its next graph."""
         with self._lock:
             self._closed = True
-        try:
-            self.backend.close()  # without the lock: this waits for running work, which may still load a graph
-        finally:
-            with self._lock:
-                self._loaded.clear()
+            self._loaded.clear()

@@ -1,11 +1,13 @@
 """OpenVINO as a backend, on the CPU.
 
-Each graph runs in the number types of its ONNX file. By default, OpenVINO would use the fastest type of the CPU, such
-as bfloat16. The state of the flow would then be inaccurate, and its inverse would be another function. So networks run
-in bfloat16 only in bundles of that precision.
+OpenVINO's own library runs the graphs, because its plug-in for ONNX Runtime offers no CPU device on processors that are
+not Intel's. Each graph runs in the number types of its ONNX file. By default, OpenVINO would use the fastest type of
+the CPU, such as bfloat16. The state of the flow would then be inaccurate, and its inverse would be another function. So
+networks run in bfloat16 only in bundles of that precision.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -47,6 +49,11 @@ class OpenVino(HostArrays):
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # else several processes would all use the same cores
         }
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        device = self._core.get_property(DEVICE, "FULL_DEVICE_NAME")
+        return {"provider": "OpenVINO", "openvino": self._openvino.__version__, "device": str(device)}
 
     def load(self, path: Path) -> Graph:
         compiled = self._core.compile_model(path, DEVICE, self._settings)

@@ -1,35 +1,71 @@
-"""Comparison of a backend with the CPU, for backends whose results are not known to be correct."""
+"""Comparison of a backend with the CPU when a bundle is opened on it for the first time. The result is remembered."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import numpy as np
 
+from caflow_runtime.backends.cache_folders import user_cache
 from caflow_runtime.backends.graphs import Graphs
+from caflow_runtime.backends.onnx_packages import installed_builds
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Array, Graph
-from caflow_runtime.flow.selftest import Case, case, flow_errors, is_invertible, likelihood_error
+from caflow_runtime.flow.selftest import Case, case_within, flow_errors, is_invertible, likelihood_error
 from caflow_runtime.flow.tolerances import TOLERANCES, Tolerances
+from caflow_runtime.whole_files import write_whole
+
+FOLDER = "parity"
+
+
+def check_once(graphs: Graphs) -> None:
+    """Compare a bundle's graphs with the CPU as `check_parity` does, unless this backend has passed before.
+
+    The backend must have been the same, with the same versions, device and engines. What has passed is kept in the
+    user's cache folder. A failure is not remembered.
+
+    Raises:
+        BackendError: if a result differs, with its name and error.
+    """
+    if graphs.backend.is_reference:
+        return
+    checked = {"manifest": sha256_of(graphs.folder / MANIFEST), "backend": graphs.backend.name}
+    text = json.dumps(checked | dict(graphs.backend.identity), indent=2, sort_keys=True)
+    passed = user_cache() / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+    if passed.is_file():
+        return
+    check_parity(graphs)
+    with suppress(OSError):  # without a cache folder, it is checked again next time
+        passed.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(passed, text.encode())
 
 
 def check_parity(graphs: Graphs) -> None:
     """Compare a bundle's graphs with the results of ONNX Runtime on the CPU, on small artificial conditions.
 
     Samples must agree with those of the CPU, and so must the likelihoods of the CPU's samples. The tolerances depend on
-    the bundle's precision. The properties that every flow has are checked as well (`selftest.flow_errors`).
+    the bundle's precision. The properties that every flow has are checked as well (`selftest.flow_errors`). They are
+    all that is checked where the CPU cannot run the bundle.
 
     Raises:
-        BackendError: if a result differs, with its name and error; or if the CPU cannot run the bundle.
+        BackendError: if a result differs, with its name and error.
     """
     manifest = graphs.manifest
     tolerances = TOLERANCES[manifest.precision]
-    inputs = case(manifest.model)
-    exact, tried = Graphs(graphs.folder, OnnxRuntimeCpu()).on_host(), graphs.on_host()
-    levels = manifest.model.levels
-    errors = list(_differences(exact, tried, levels, inputs, tolerances))
-    flow = flow_errors(tried, levels, *inputs, is_invertible(manifest))
-    errors += [(what, error, tolerances.flow[kind]) for kind, what, error in flow]
+    inputs = case_within(manifest.model, graphs.backend.profile)
+    tried, levels = graphs.on_host(), manifest.model.levels
+    errors: list[tuple[str, Array, float]] = []
+    if installed_builds() and manifest.precision not in OnnxRuntimeCpu.lacks:
+        exact = Graphs(graphs.folder, OnnxRuntimeCpu()).on_host()
+        errors += _differences(exact, tried, levels, inputs, tolerances)
+    if len(inputs[1]) > 1:  # engines may be for single rows
+        flow = flow_errors(tried, levels, *inputs, is_invertible(manifest))
+        errors += [(what, error, tolerances.flow[kind]) for kind, what, error in flow]
     for what, error, allowed in errors:
         worst = float(np.abs(error).max())
         if not worst <= allowed:  # so that NaN counts as an error

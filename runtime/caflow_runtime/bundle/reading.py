@@ -9,10 +9,11 @@ from pathlib import Path
 import msgspec
 
 from caflow_runtime.bundle.builtin import names
-from caflow_runtime.bundle.external_data import WrongGraph, external_files
+from caflow_runtime.bundle.external_data import external_files
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import File, Manifest, files_of
 from caflow_runtime.bundle.manifest_checks import PATH_BYTES, check_format, check_manifest
+from caflow_runtime.bundle.onnx_fields import WrongGraph
 from caflow_runtime.bundle.wrong_bundle import (
     BrokenGraph,
     ManifestTooLarge,

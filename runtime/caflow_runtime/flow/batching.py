@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import isqrt
 
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.flow.tiles import Window
@@ -23,22 +22,19 @@ class Room:
 
     pixels: int
     """Maximum number of target pixels of all rows together; a single row may have more."""
-    profiles: Sequence[Profile] = ()
-    """Sizes that the graphs support; any size if empty."""
+    profile: Profile | None = None
+    """Largest sizes that the graphs support; None if there is no limit."""
 
     @property
     def largest_sides(self) -> tuple[int, int] | None:
         """Maximum height and width of a window, or None if there is no limit."""
-        largest = max(self.profiles, key=lambda profile: profile.height * profile.width, default=None)
-        return None if largest is None else (largest.height, largest.width)
+        return None if self.profile is None else (self.profile.height, self.profile.width)
 
     def rows(self, window: Window) -> int:
         """Return how many rows with this window's shape fit into one run, at least 1."""
         height, width = window.shape
         rows = self.pixels // (height * width)
-        if self.profiles:
-            rows = min(rows, max(self._fitting(height, width), default=1))
-        return max(1, rows)
+        return max(1, rows if self.profile is None else min(rows, self.profile.rows))
 
     def remedy(self, rows: int, height: int, width: int) -> str:
         """Return which limits must be raised to run this many rows at once, as a noun phrase.
@@ -51,15 +47,10 @@ class Room:
         pixels, wanted = rows * height * width, []
         if pixels > self.pixels:
             wanted.append(f"a pixel budget of {pixels}")
-        if self.profiles and rows > max(self._fitting(height, width), default=0):
-            square = isqrt(rows * max(height, width) ** 2 - 1) + 1  # a profile for several rows has square targets
-            size = f"--max-size {width}x{height}" if rows == 1 else f"--max-rows {rows} --max-size {square}"
-            wanted.append(f"engines of {size}")
+        largest = self.profile
+        if largest and (rows > largest.rows or height > largest.height or width > largest.width):
+            wanted.append(f"engines of --max-rows {rows} --max-size {width}x{height}")
         return " and ".join(wanted)
-
-    def _fitting(self, height: int, width: int) -> list[int]:
-        """Return the maximum number of rows of each profile that supports targets of this size."""
-        return [one.rows for one in self.profiles if height <= one.height and width <= one.width]
 
 
 @dataclass(frozen=True)

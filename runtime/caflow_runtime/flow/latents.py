@@ -23,6 +23,8 @@ STATISTICS = (
 )
 """Statistics of one block: the means of z, z² and z⁴; the means of z times its right and its lower neighbour; and the
 root mean square of the mean products of two different channels."""
+MEAN_SQUARE, TO_THE_RIGHT, DOWNWARDS = 1, 3, 4
+"""Indices in `STATISTICS`."""
 
 Floats = NDArray[np.float64]
 

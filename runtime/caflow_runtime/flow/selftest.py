@@ -1,7 +1,7 @@
 """Self-tests of a flow: properties that every flow has, checked with the graphs alone, without reference values."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import cv2
@@ -98,21 +98,15 @@ def case(model: Model, rows: int = ROWS, sides: tuple[int, int] | None = None) -
     return condition, image, noise
 
 
-def cases(model: Model, profiles: Sequence[Profile]) -> list[Case]:
-    """Return one test case for each profile of a backend.
-
-    As far as its own profile allows, each target is larger than all later profiles support, so that they cannot run it.
-    The last target is the smallest.
-    """
-    if not profiles:
-        return [case(model)]
-    found = []
-    for number, profile in enumerate(profiles):
-        beyond = [later.height + model.size_multiple for later in profiles[number + 1 :]]
-        wanted = [max([side * model.size_multiple, *beyond]) for side in SIDES_IN_MULTIPLES]
-        sides = min(wanted[0], profile.height), min(wanted[1], profile.width)
-        found.append(case(model, min(ROWS, profile.rows), sides))
-    return found
+def case_within(model: Model, profile: Profile | None) -> Case:
+    """Return a test case that a backend with these size limits can run."""
+    if profile is None:
+        return case(model)
+    height, width = (
+        min(side * model.size_multiple, most)
+        for side, most in zip(SIDES_IN_MULTIPLES, (profile.height, profile.width), strict=True)
+    )
+    return case(model, min(ROWS, profile.rows), (height, width))
 
 
 def smooth_conditions(count: int, height: int, width: int) -> NDArray[np.uint8]:

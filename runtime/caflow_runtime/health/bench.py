@@ -13,14 +13,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.backends.gpu import used_memory
 from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.health.peak import peak_gflop_per_s
 from caflow_runtime.image import Image
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 WARM_UPS = 3
-"""Untimed runs before a measurement. On a GPU, the second run is recorded as a CUDA graph, and the third replays it."""
+"""Untimed runs before a measurement, which load the graphs and choose kernels."""
 FEWEST_RUNS = 5
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 PER_IMAGE = ("encode",)
@@ -78,7 +77,7 @@ class Throughput:
     peak_gflop_per_s: float
     """10⁹ operations per second of large matrix products on the same backend."""
     gpu_memory: int | None
-    """Increase of GPU memory in use since before the pipeline was opened, in bytes; None on the CPU."""
+    """GPU memory that all processes use at the end, in bytes; None on the CPU, and without CuPy."""
 
     @property
     def fraction_of_peak(self) -> float:
@@ -105,13 +104,12 @@ def bench(pipe: Pipeline, side: int, samples: Sequence[int], seconds: float) -> 
         yield Timing(pipe.backend, result_side, n, median, p95, len(times), counted, *ratios)
 
 
-def throughput(pipe: Pipeline, side: int, seconds: float, memory_before: int | None) -> Throughput:
+def throughput(pipe: Pipeline, side: int, seconds: float) -> Throughput:
     """Return the highest throughput. Batch sizes are doubled until the speed does not increase any more.
 
     Arguments:
         side: side of the square results, as in `bench`.
         seconds: approximate duration of the timed calls for each batch size.
-        memory_before: `gpu.used_memory` before the pipeline was opened; None on the CPU.
     """
     best, per_image = (0, 0.0), operations(pipe, _conditions(pipe, side, 1)[0], 1)
     for batch in BATCHES:
@@ -120,9 +118,9 @@ def throughput(pipe: Pipeline, side: int, seconds: float, memory_before: int | N
         if speed <= best[1]:
             break
         best = batch, speed
-    memory = None if memory_before is None else (used_memory() or 0) - memory_before
-    peak = peak_gflop_per_s(pipe.graphs.backend, pipe.manifest.precision)
-    return Throughput(pipe.backend, *best, best[1] * per_image / 1e9, peak, memory)
+    backend = pipe.graphs.backend
+    peak = peak_gflop_per_s(backend, pipe.manifest.precision)
+    return Throughput(pipe.backend, *best, best[1] * per_image / 1e9, peak, backend.used_memory())
 
 
 def _conditions(pipe: Pipeline, side: int, count: int) -> NDArray[np.uint8]:

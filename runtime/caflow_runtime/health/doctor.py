@@ -15,22 +15,22 @@ import cv2
 import numpy as np
 
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.backends.onnx_runtime import Device, installed_builds
-from caflow_runtime.backends.select import BackendName, open_backend, open_onnx_runtime
+from caflow_runtime.backends.onnx_packages import installed_builds
+from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.reading import read_manifest, verify_files
 from caflow_runtime.bundle.wrong_bundle import BundleError, NoBundle
 from caflow_runtime.errors import BackendError, CaflowError, told
 from caflow_runtime.flow.batching import Room
-from caflow_runtime.flow.selftest import cases, flow_errors, is_invertible
+from caflow_runtime.flow.selftest import case_within, flow_errors, is_invertible
 from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_runtime.health.canary import SIDE_IN_MULTIPLES, canary_difference
 from caflow_runtime.judge.calibration import read_calibration
 from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline
 
 State = Literal["ok", "absent", "failed"]
-DEVICES: tuple[Device, ...] = ("cpu", "cuda")
-OTHERS: tuple[BackendName, ...] = ("openvino", "tensorrt")
+DEVICES: tuple[BackendName, ...] = ("cpu", "cuda")
+OTHERS: tuple[BackendName, ...] = ("tensorrt", "tensorrt-rtx", "openvino")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def check_environment() -> Iterator[Check]:
     builds = installed_builds()
     for device in DEVICES:
         try:
-            open_onnx_runtime(device)
+            open_backend(device, Path())
         except BackendError as error:
             is_wanted = device == "cpu" or "onnxruntime-gpu" in builds
             state: State = "failed" if is_wanted else "absent"
@@ -125,7 +125,11 @@ def _check_results(graphs: Graphs, is_calibrated: bool, remedy: str) -> Iterator
     if manifest.precision in backend.lacks:
         yield Check(backend.name, "absent", f"does not run networks in {manifest.precision}", "use --backend openvino")
         return
-    inputs = cases(manifest.model, backend.profiles)[-1]
+    if backend.builds_engines:
+        found = "not checked, because the bundle has no finished engines; they are built when they are first needed"
+        yield Check(backend.name, "absent", found, f"build them with caflow-export {graphs.folder} --trt")
+        return
+    inputs = case_within(manifest.model, backend.profile)
     if len(inputs[1]) == 1:
         yield Check(backend.name, "absent", "skipped: its engines run single rows", "build them with larger --max-rows")
         return
@@ -134,7 +138,7 @@ def _check_results(graphs: Graphs, is_calibrated: bool, remedy: str) -> Iterator
         state: State = "ok" if worst <= allowed[kind] else "failed"
         found = f"{worst:.1e}, at most {allowed[kind]:.0e} allowed"
         yield Check(f"{backend.name}: {what}", state, found, "" if state == "ok" else remedy)
-    largest = Room(PIXEL_BUDGET, backend.profiles).largest_sides
+    largest = Room(PIXEL_BUDGET, backend.profile).largest_sides
     if is_calibrated and (largest is None or min(largest) >= SIDE_IN_MULTIPLES * manifest.model.size_multiple):
         yield _check_canary(Pipeline(graphs, PIXEL_BUDGET, OVERLAP), remedy)
 

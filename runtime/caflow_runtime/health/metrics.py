@@ -7,7 +7,6 @@ with Metrics(pipe, pipe.calibration.reference(0.8)) as metrics:
 Every label has few possible values. Names of images belong in logs, not in labels.
 """
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,7 +91,7 @@ class Metrics:
                 accepted = min(n, most - int(rejected[k]))
                 untypical = len(drawn) - accepted
                 self._count(accepted, untypical, int(rejected[k]) - untypical)
-            self._observe_drawn(drawn, float(best.bits_per_dim[k]) if best.density_at == "sample" else math.nan)
+            self._observe_drawn(drawn)
             if measures_drift:
                 # Use the first sample, not the most likely one: choosing by likelihood would bias the metric.
                 self._add_to_drift(drawn[:1])
@@ -102,7 +101,7 @@ class Metrics:
         for drawn, numbers in zip(samples.bits_per_dim, samples.sample, strict=True):
             self._made.requests.labels(self._model, "unjudged").inc()
             self._count(len(drawn), 0, 0)
-            self._observe_drawn(drawn, float(drawn[0]))
+            self._observe_drawn(drawn)
             if samples.density_at == "sample":  # otherwise they were changed and scored again
                 self._add_to_drift(drawn[numbers == 0])
 
@@ -149,7 +148,7 @@ class Metrics:
         if isinstance(error, Untypical):
             drawn = np.array(error.choice.bits_per_dim)
             self._count(0, len(drawn), error.choice.rejected - len(drawn))
-            self._observe_drawn(drawn, math.nan)
+            self._observe_drawn(drawn)
             self._add_to_drift(drawn[:1])
 
     @contextmanager
@@ -208,18 +207,12 @@ class Metrics:
         if verdict != "unjudged":
             self._count(int(verdict == "accepted"), int(verdict == "rejected"), 0)
 
-    def _observe_drawn(self, drawn: Floats, chosen: float) -> None:
-        """Count the bits/dim of one image's samples.
-
-        Arguments:
-            chosen: bits/dim of the chosen sample; NaN if none was chosen, or its image was changed and scored again.
-        """
+    def _observe_drawn(self, drawn: Floats) -> None:
+        """Count the bits/dim of one image's samples."""
         for bits in drawn:
             self._made.bits.observe(bits)
         if len(drawn) > 1:
             self._made.spread.observe(float(np.std(drawn)))
-            if math.isfinite(chosen):
-                self._made.best_minus_median.observe(chosen - float(np.median(drawn)))
 
     def _add_to_drift(self, bits_per_dim: Floats) -> None:
         if self.drift is None:

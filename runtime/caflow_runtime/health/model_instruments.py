@@ -28,7 +28,6 @@ BITS_PER_DIM = tuple(np.arange(0.5, 8.5, 0.5).tolist())
 """Upper bounds of the histogram's buckets if there is no calibration. 8 bits/dim means that all values are equally
 likely."""
 QUANTILES = 21
-DIFFERENCES = (-0.1, -0.05, -0.02, -0.01, -0.005, -0.002, -0.001, 0.0, 0.01, 0.1)
 SPREADS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -86,9 +85,6 @@ class ModelInstruments:
 
         self.bits = histogram(
             "caflow_sample_bits_per_dim", "Bits per dimension of finite samples or scored targets.", bits_per_dim
-        )
-        self.best_minus_median = histogram(
-            "caflow_best_minus_median_bpd", "Bits/dim of the chosen sample minus the median of its image.", DIFFERENCES
         )
         self.spread = histogram(
             "caflow_logp_spread", "Standard deviation of the bits/dim of an image's samples.", SPREADS

@@ -60,20 +60,10 @@ class ImageFolder:
             OSError: if the folder cannot be written to.
         """
         self.folder, self.jobs = folder, jobs
-        if force or not (folder / JOB_FILE).is_file():
-            if not force:
-                check_free([folder / RESULTS, *(path for job in jobs for path in job.outputs)])
+        if force or not holds_same_job(folder, jobs, settings):
             (folder / RESULTS).unlink(missing_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
             State(flat(settings), COMMAND).write(folder)
-        else:
-            state = read_state(folder, State, COMMAND)
-            if "format" not in state.settings:
-                raise InputError(
-                    f"{folder} contains a job of an earlier version, whose results are all PNG and without metadata; "
-                    "choose another -o, or use --force to start again"
-                )
-            check_same(folder, state, settings)
         remove_leftovers([folder / JOB_FILE, folder / RESULTS])
         results = keep_done(folder / RESULTS, jobs)
         done = {result["output"] for result in results}
@@ -110,6 +100,25 @@ class ImageFolder:
             return
         for path in (self.folder / JOB_FILE, lines):
             path.unlink(missing_ok=True)
+
+
+def holds_same_job(folder: Path, jobs: Sequence[ImageJob], settings: ImageSettings) -> bool:
+    """Return whether a folder contains a job that can be resumed with these settings. Nothing is changed.
+
+    Raises:
+        InputError: if the folder contains another job, or if it contains no job and a file would be overwritten.
+    """
+    if not (folder / JOB_FILE).is_file():
+        check_free([folder / RESULTS, *(path for job in jobs for path in job.outputs)])
+        return False
+    state = read_state(folder, State, COMMAND)
+    if "format" not in state.settings:
+        raise InputError(
+            f"{folder} contains a job of an earlier version, whose results are all PNG and without metadata; choose "
+            "another -o, or use --force to start again"
+        )
+    check_same(folder, state, settings)
+    return True
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Estimates of windows, operations and memory for an image, made before it is drawn; and checks of available memory.
+"""Estimates of windows, time and memory for an image, made before it is drawn; and checks of available memory.
 
 The bytes per pixel in this file count the arrays that exist at the same time in `images.py` and the functions it calls.
 The memory of model runs is measured for each bundle. `benchmarks/memory.py` compares the sum with real processes.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from caflow_runtime.available_memory import Available, available_memory, memory_of_all, readable, resident_memory
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.jobs.passes import Form
-from caflow_runtime.pipeline.need import Needs, Stage
+from caflow_runtime.pipeline.need import Needs, SpeedTrial, Stage
 from caflow_runtime.rows.draw import Draw
 
 RGB, DEEP, FLOATS = 3, 6, 12
@@ -43,6 +43,8 @@ class Source:
     has_alpha: bool = False
     is_grey: bool = False
     """Whether the image is grey and its result will be grey."""
+    is_alpha_drawn: bool = False
+    """Whether the model draws the alpha, too: it does not draw one that is constant."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class ImageNeed:
     wanted: Wanted
     stages: tuple[Stage, ...]
     """Stages of work: the passes of the model, then scoring if the result is scored."""
+    alpha_stages: tuple[Stage, ...]
+    """Stages of work on alpha, before the others."""
+    trial: SpeedTrial
     bytes: int
     """Peak memory of the process, in bytes. Memory used before the bundle was opened is missing where it is unknown."""
     run_bytes: float
@@ -85,7 +90,13 @@ class ImageNeed:
     @property
     def operations(self) -> float:
         """Multiplications and additions of all stages."""
-        return sum(stage.operations(stage.windows) for stage in self.stages)
+        return sum(stage.operations(stage.windows) for stage in (*self.alpha_stages, *self.stages))
+
+    def operations_until(self, stage: int, windows: int) -> float:
+        """Return the multiplications and additions until this number of windows of a stage, from 0, is finished."""
+        finished = (*self.alpha_stages, *self.stages[:stage])
+        now = self.stages[stage].operations(windows) if stage < len(self.stages) else 0.0
+        return sum(one.operations(one.windows) for one in finished) + now
 
 
 def need_of_image(needs: Needs, source: Source, wanted: Wanted) -> ImageNeed:
@@ -98,7 +109,7 @@ def need_of_image(needs: Needs, source: Source, wanted: Wanted) -> ImageNeed:
     before, given = needs.before or 0, _of_source(source, wanted)
     if not size.passes:
         written = _writing(wanted, source.has_alpha) * size.height * size.width
-        return ImageNeed(source, wanted, (), round(before + given + written), 0.0, True)
+        return ImageNeed(source, wanted, (), (), needs.trial(n), round(before + given + written), 0.0, True)
     sides = [(scale**k * source.height, scale**k * source.width) for k in range(1, size.passes + 1)]
     passes = [needs.drawing(*of_pass, n) for of_pass in sides]
     scored = [needs.scoring(*sides[-1])] if _is_scored(wanted) else []
@@ -117,7 +128,8 @@ def need_of_image(needs: Needs, source: Source, wanted: Wanted) -> ImageNeed:
     loaded = needs.graph_bytes(bool(scored))
     total = before + given + (loaded or 0.0) + max(runs) + of_arrays
     stages = tuple(one.stage for one in (*passes, *scored))
-    return ImageNeed(source, wanted, stages, round(total), max(runs), loaded is not None)
+    alpha = tuple(needs.drawing(*of_pass, 1).stage for of_pass in sides if source.is_alpha_drawn)
+    return ImageNeed(source, wanted, stages, alpha, needs.trial(n), round(total), max(runs), loaded is not None)
 
 
 def check_memory(need: ImageNeed) -> None:

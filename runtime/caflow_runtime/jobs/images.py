@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import msgspec
+import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
@@ -129,7 +130,9 @@ def look(pipe: Pipeline, job: ImageJob, draw: Draw, max_pixels: int = MAX_PIXELS
     given = read_image(job.source, max_pixels)
     height, width = given.rgb.shape[:2]
     is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
-    need = job.need(pipe, draw, Source(height, width, given.bits, given.alpha is not None, is_grey))
+    alpha = given.alpha if pipe.manifest.model.task == "super-resolution" else None
+    is_alpha_drawn = alpha is not None and bool(np.ptp(alpha))
+    need = job.need(pipe, draw, Source(height, width, given.bits, given.alpha is not None, is_grey, is_alpha_drawn))
     check_memory(need)
     return given, need
 
@@ -158,7 +161,7 @@ def _draw(
         return _reduce(job, given, form)
     needs_all = job.wants_all(draw)
     is_grey = given.is_grey and model.task in KEEPS_COLOURS
-    alpha = None if given.alpha is None else form.reduced(draw_alpha(pipe, given.alpha, draw, form.size.passes))
+    alpha = None if given.alpha is None else form.resampled(draw_alpha(pipe, given.alpha, draw, form.size.passes))
     metadata = given.metadata.colours() if job.files.no_metadata else given.metadata
     write = partial(write_image, alpha=alpha, is_grey=is_grey, metadata=metadata, quality=job.files.quality)
     masked = None if job.mask is None else read_masked(job.mask, given)
@@ -171,7 +174,7 @@ def _draw(
         made = passes.run(given.rgb, form.size.passes, needs_all, written)
     pictures = made.pictures if masked is None else masked.filled_from(made.pictures)
     for path, picture in zip([job.output, *job.others], pictures, strict=False):
-        left_out = write(path, form.reduced(picture))
+        left_out = write(path, form.resampled(picture))
     if "sheet" in job.extras and isinstance(made.drawn, Samples):
         shown = sheet(made.condition, made.drawn)
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
@@ -204,9 +207,9 @@ def _reduce(job: ImageJob, given: ImageFile, form: Form) -> tuple[ImageReport, l
     pixels = given.pixels(form.bits)
     if given.alpha is not None:
         pixels = matted(pixels, given.alpha)
-    alpha = None if given.alpha is None else form.reduced(given.alpha)
+    alpha = None if given.alpha is None else form.resampled(given.alpha)
     metadata = given.metadata.colours() if job.files.no_metadata else given.metadata
-    left_out = write_image(job.output, form.reduced(pixels), alpha, given.is_grey, metadata, job.files.quality)
+    left_out = write_image(job.output, form.resampled(pixels), alpha, given.is_grey, metadata, job.files.quality)
     _remove([*job.others, *job.extras.values()])
     report = ImageReport(
         input=as_text(job.source),

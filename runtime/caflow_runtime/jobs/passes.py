@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.image import Image
 from caflow_runtime.judge.consistency import enlarge, enlarge_image
-from caflow_runtime.linear_light import reduce, reduce_alpha
+from caflow_runtime.linear_light import resample, resample_alpha
 from caflow_runtime.pipeline.drawing import Written
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Best, Outcome, Samples
@@ -30,9 +30,9 @@ class Form:
     bits: Bits
     """Bits per channel."""
 
-    def reduced(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """Return colours, (H, W, 3), or alpha, (H, W), reduced to the final size."""
-        kind = reduce if pixels.ndim == 3 else reduce_alpha
+    def resampled(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return colours, (H, W, 3), or alpha, (H, W), in the final size."""
+        kind = resample if pixels.ndim == 3 else resample_alpha
         return kind(pixels, self.size.height, self.size.width)
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.latents import name_of
+from caflow_runtime.flow.latents import DOWNWARDS, MEAN_SQUARE, STATISTICS, TO_THE_RIGHT, name_of
 from caflow_runtime.image import Image
 from caflow_runtime.judge.reference import COLOUR, COMPLEXITIES, DETAIL, SIZE, SPREAD, Fit, Group, Kind, Reference
 
@@ -30,6 +30,8 @@ MOST_GREY = 0.02
 """Largest covariate `COLOUR` of a grey condition, whose channels differ by less than rounding."""
 USUAL = 2.58
 """Absolute value, in standard deviations, that 1 in 100 normal values exceeds."""
+CLEAR = 1.0
+"""Absolute residual of a level, in standard deviations, from which on its direction is part of a reason."""
 Floats = NDArray[np.float64]
 """Array of float64."""
 
@@ -202,21 +204,27 @@ def rank(values: Floats, quantiles: Sequence[float]) -> Floats:
 
 
 def reason(one: Typicality) -> str:
-    """Return why one image is untypical, for people. The arrays of `one` have no axis of images."""
+    """Return why one image is untypical, in words for people, with the statistic that led to these words.
+
+    The arrays of `one` have no axis of images.
+    """
     if np.isnan(one.value):
         return f"the calibration knows no such images: {one.group}"
-    levels, latents = np.abs(one.residuals), np.abs(one.latents)
-    if len(latents) and latents.max() > max(USUAL, levels.max()):
-        found = int(np.argmax(latents))
-        direction = "above" if one.latents[found] > 0 else "below"
-        name = name_of(found, len(latents), len(levels))
-        return f"its noise is unusual: the {name} is {latents[found]:.1f} standard deviations {direction} the usual"
-    level = int(np.argmax(levels))
-    if levels[level] < USUAL:
-        levels_in_words = ", ".join(f"{value:+.1f}" for value in one.residuals)
-        return f"its levels do not fit together: {levels_in_words} standard deviations"
-    direction = "less likely" if one.residuals[level] > 0 else "likelier"
-    return f"level {level} is {direction} than is typical: {levels[level]:.1f} standard deviations"
+    levels, measures = len(one.residuals), np.concatenate([one.residuals, one.latents])
+    blocks = one.latents.reshape(-1, len(STATISTICS))
+    wide = blocks[:, [TO_THE_RIGHT, DOWNWARDS]].min(1)  # how alike neighbours are, in both directions
+    lowest = int(np.argmin(one.residuals))
+    if len(blocks) and wide.max() > max(USUAL, np.abs(blocks[:, MEAN_SQUARE]).max()):
+        words = "colours or contrast unlike its input's"
+        found = levels + len(STATISTICS) * int(np.argmax(wide)) + TO_THE_RIGHT
+    elif one.residuals[lowest] < -CLEAR:
+        words, found = "softer than its input allows", lowest
+    elif one.residuals[lowest] > CLEAR:
+        words, found = "noisier or sharper than its input allows", int(np.argmax(one.residuals))
+    else:
+        words, found = "unusual structure", int(np.argmax(np.abs(measures)))
+    name = f"bits/dim of level {found}" if found < levels else name_of(found - levels, len(one.latents), levels)
+    return f"{words} ({name}: {measures[found]:+.1f} standard deviations)"
 
 
 def _value(group: Group, distance: float) -> float:

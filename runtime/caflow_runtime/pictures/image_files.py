@@ -38,7 +38,7 @@ from caflow_runtime.whole_files import write_whole
 
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
 WITH_16_BITS = {".png", ".tif", ".tiff"}
-JPEG_SUFFIXES, JPEG_QUALITY = (".jpeg", ".jpg"), 95
+JPEG_SUFFIXES, DEFAULT_QUALITY = (".jpeg", ".jpg"), 95
 TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 """Flags of OpenCV for decoding without alpha. The image is rotated as its EXIF orientation says."""
 MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES = 32, 2**26
@@ -144,7 +144,7 @@ def write_image(
         alpha: (H, W); None for an opaque image.
         is_grey: whether to convert the image to grey.
         metadata: metadata of the source image, to copy to the file; None to copy none.
-        quality: 1…100, for JPEG and WebP. None means 95 for JPEG, and lossless for WebP.
+        quality: 1…100, for JPEG and WebP. None means 95. A WebP file of quality 100 is lossless.
 
     Returns:
         Messages about metadata that the file cannot store.
@@ -260,10 +260,11 @@ def _with_transparent_grey(grey: NDArray[Any], value: int | None) -> NDArray[Any
 
 
 def _encoding(suffix: str, quality: int | None) -> list[int]:
-    """Return the encoder parameters for OpenCV."""
+    """Return the encoder parameters for OpenCV, which makes WebP lossless above 100."""
+    quality = quality or DEFAULT_QUALITY
     if suffix in JPEG_SUFFIXES:
-        return [cv2.IMWRITE_JPEG_QUALITY, quality or JPEG_QUALITY]
-    return [cv2.IMWRITE_WEBP_QUALITY, quality] if suffix == ".webp" and quality else []
+        return [cv2.IMWRITE_JPEG_QUALITY, quality]
+    return [cv2.IMWRITE_WEBP_QUALITY, quality if quality < 100 else 101] if suffix == ".webp" else []
 
 
 def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.flow import scan
 from caflow_runtime.flow.batching import Room, Unit
 from caflow_runtime.flow.tiles import Axis, Window
 from caflow_runtime.pipeline.choice import TRY_LOWER
@@ -20,7 +21,8 @@ class DeviceBest:
     """Best of N samples of each condition, in device memory."""
 
     images: Any
-    """(B, H, W, 3) uint8 RGB in device memory, for DLPack. With TensorRT, also for `__cuda_array_interface__`."""
+    """(B, H, W, 3) uint8 RGB in device memory, for DLPack. On a GPU with CuPy it is an array of CuPy, which has
+    `__cuda_array_interface__` as well."""
     sample: NDArray[np.int64]
     """(B,) number of the chosen sample, from 0."""
     per_level: NDArray[np.float64]
@@ -57,7 +59,7 @@ def best_on_device(chain: GraphChain, room: Room, condition: Any, draw: Draw) ->
         raise InputError(f"{count} × {n} samples of {width}×{height} pixels must fit in one batch: use {remedy}")
     units = [Unit(k, window, tuple(range(n))) for k in range(count)]
     noise = chain.noise(units, draw)
-    rows = chain.sample_at_once(chain.backend.adopt(condition), chain.owners(units), noise)
+    rows = chain.sample(units, scan.encode(chain.graphs, chain.backend.adopt(condition)), noise)
     shares = chain.shares(rows, window)
     levels = [sum(share.sum((1, 2), dtype=np.float64) for share in maps) for maps in shares]
     likelihood = np.stack(levels, 1).reshape(count, n, -1)
@@ -67,7 +69,7 @@ def best_on_device(chain: GraphChain, room: Room, condition: Any, draw: Draw) ->
         raise NotFinite(f"no sample of condition[{int(np.argmin(finite.any(1)))}] is finite: {TRY_LOWER}")
     best = np.where(finite, total, -np.inf).argmax(1)
     pixels = rows.pixels if n == 1 else chain.backend.take(rows.pixels, np.arange(count) * n + best)
-    images = chain.graphs["to_image"]({"pixels": pixels})["integers"]
+    images = chain.backend.lend(chain.graphs["to_image"]({"pixels": pixels})["integers"])
     return DeviceBest(images, best, likelihood[np.arange(count), best], 3 * height * width)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.backends.parity import check_parity
+from caflow_runtime.backends.parity import check_once
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
@@ -61,9 +61,11 @@ def load(
 
     Arguments:
         bundle: a folder that caflow-export wrote, or the name of a built-in model; by default "x4-photo".
-        backend: "cpu" and "cuda" run the graphs in ONNX Runtime, "openvino" in OpenVINO on the CPU. "tensorrt" runs the
-            bundle's engines. "auto" is "cuda" if ONNX Runtime can use CUDA, else "cpu". "ort:NAME" is another execution
-            provider of ONNX Runtime, such as "ort:dml". Its results are compared with the CPU first, and must agree.
+        backend: "cpu", "cuda", "tensorrt" and "tensorrt-rtx" run the graphs in ONNX Runtime, with the execution
+            provider of that name. "ort:NAME" is another execution provider, such as "ort:openvino". The number of a
+            device may follow, as in "cuda:1". "openvino" is OpenVINO's own library on the CPU. "auto" is "cuda" if ONNX
+            Runtime can use CUDA, else "cpu". The first time that a bundle is opened on a backend other than the CPU,
+            its results are compared with those of the CPU, and must agree; that is remembered in the user's cache.
         threads: number of threads on the CPU; 0 is one per core.
         pixel_budget: largest number of target pixels of all rows in one run of the graphs; by default 2²⁰. This limits
             memory: small models take about 300 bytes per pixel. Larger images are cut into tiles. Results, and the
@@ -81,8 +83,7 @@ def load(
     folder = builtin.find_bundle(bundle)
     graphs = Graphs(folder, open_backend(backend, folder, threads))
     try:
-        if not graphs.backend.is_proven:
-            check_parity(graphs)
+        check_once(graphs)
         return Pipeline(graphs, pixel_budget, overlap, is_calibrated)
     except BaseException:
         graphs.close()
@@ -220,9 +221,9 @@ class Pipeline:
         `best_of` draws the same samples.
 
         Arguments:
-            condition: contiguous (B, h, w, 3) uint8 RGB array in the memory of the backend's device, with DLPack.
-                "tensorrt" also accepts `__cuda_array_interface__`. With "cuda", all work that writes to the array must
-                be finished.
+            condition: contiguous (B, h, w, 3) uint8 RGB array in the memory of the backend's device, with DLPack. On a
+                GPU with CuPy, `__cuda_array_interface__` is accepted as well; without CuPy, all work that writes to the
+                array must be finished.
             n: number of samples of each condition.
             temperature: as in `best_of`.
             seed: as in `best_of`.

@@ -22,7 +22,7 @@ from caflow_runtime.image import Image
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.judge.typicality import covariates, typicality
-from caflow_runtime.linear_light import reduce
+from caflow_runtime.linear_light import resample
 from caflow_runtime.pipeline.choice import ranking
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
 from caflow_runtime.pipeline.scenes import SceneCuts
@@ -30,7 +30,7 @@ from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.pixels import HostPixels
 from caflow_runtime.rows.runner import Runner
-from caflow_runtime.sizes import FinalSize, Size
+from caflow_runtime.sizes import MAX_ENLARGEMENT, FinalSize, Size
 
 FrameNoise = Literal["fixed", "fresh"] | float
 """Noise of the frames: "fixed" is the same noise for all frames of a scene, and "fresh" is new noise for each frame. A
@@ -63,7 +63,7 @@ class StreamSettings:
     untypical: OnUntypical = "mark"
     """Handling of untypical frames."""
     size: Size | None = None
-    """Size of the results, which are reduced to it; None keeps the size that the model produces."""
+    """Size of the results, which are resampled to it; None keeps the size that the model produces."""
 
     def __post_init__(self) -> None:
         check_integer("batch", self.batch, 1)
@@ -85,9 +85,9 @@ class StreamSettings:
         final = self.size.of(height, width, model_scale)
         if final.passes != 1:
             raise InputError(
-                f"results must be larger than the frames, and at most {model_scale} times as large, which a "
-                f"×{model_scale} model makes in one pass; got frames of {width}×{height} and results of "
-                f"{final.width}×{final.height} pixels"
+                f"results must be larger than the frames, and at most {MAX_ENLARGEMENT * model_scale:g} times as "
+                f"large, which is allowed for one pass of a ×{model_scale} model; got frames of {width}×{height} and "
+                f"results of {final.width}×{final.height} pixels"
             )
         return final
 
@@ -113,7 +113,7 @@ class Frame:
     untypical: bool = False
     """Whether the typicality is below `min_typicality`. `pixels` may then be the enlarged input."""
     drawn_sides: tuple[int, int] | None = None
-    """Height and width of the drawn image, if `pixels` were reduced from it. The likelihood belongs to the drawn
+    """Height and width of the drawn image, if `pixels` were resampled from it. The likelihood belongs to the drawn
     image."""
     alpha: NDArray[np.uint8] | None = None
     """(H, W) transparency, if the caller has drawn it. A stream only processes colours."""
@@ -292,7 +292,7 @@ class Stream:
         height, width = result.pixels.shape[:2]
         if (final.height, final.width) == (height, width):
             return result
-        pixels = reduce(result.pixels, final.height, final.width)
+        pixels = resample(result.pixels, final.height, final.width)
         return replace(result, pixels=pixels, drawn_sides=(height, width))
 
     def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[Row]:

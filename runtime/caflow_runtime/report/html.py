@@ -50,7 +50,7 @@ def write_report(
     summary = Summary(calibration)
     for line in read_lines(scores, calibration.truth.levels):
         summary.add(line)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["thumbnail"] = thumbnail
     page = environment.from_string(TEMPLATE.read_text("utf-8")).render(
         scores=scores,

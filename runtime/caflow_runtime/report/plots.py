@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 INK, BARS, EXPECTED, ALPHA = "#010101", "#020202", "#030303", "#040404"
 COLOURS = {INK: "currentColor", BARS: "var(--bars)", EXPECTED: "var(--expected)", ALPHA: "var(--alpha)"}
 """CSS colours that replace the drawing colours. They belong to the page, and differ in light and dark mode."""
-HEIGHT, WIDTH = 2.5, 6.0
-"""Size of a plot in inches; an inch has 72 pixels."""
+LARGE, SMALL = (6.0, 2.5), (4.2, 2.1)
+"""Width and height of a plot in inches. The page scales it to its column, by about 72 pixels per inch."""
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "caflow",
@@ -29,8 +29,12 @@ STYLE = {
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
-def all_of(summary: Summary, alpha: float | None) -> "dict[str, Markup]":
-    """Return all plots by name: bits_per_dim, typicality, residuals and coverage (empty if it was not measured)."""
+def all_of(summary: Summary, alpha: float | None) -> "dict[str, Markup | list[Markup]]":
+    """Return all plots by name.
+
+    bits_per_dim and typicality are one plot each, residuals has one for each level, and coverage one for each measured
+    quantity of a level; it is empty if coverage was not measured.
+    """
     import matplotlib
 
     truth = summary.calibration.truth.main
@@ -38,65 +42,63 @@ def all_of(summary: Summary, alpha: float | None) -> "dict[str, Markup]":
         return {
             "bits_per_dim": _bits_per_dim(summary.bits_per_dim, truth.bits_per_dim),
             "typicality": _typicality(summary.typicality, alpha),
-            "residuals": _residuals(summary.residuals, truth.residuals),
-            "coverage": _coverage(summary.calibration.coverage),
+            "residuals": [
+                _residuals(level, histogram, quantiles)
+                for level, (histogram, quantiles) in enumerate(zip(summary.residuals, truth.residuals, strict=True))
+            ],
+            "coverage": [_coverage(one) for one in summary.calibration.coverage],
         }
 
 
 def _bits_per_dim(histogram: Histogram, quantiles: list[float]) -> "Markup":
-    figure, (axes,) = _figure(1)
+    figure, axes = _figure(LARGE)
     _draw(axes, histogram, histogram.expected(quantiles), "expected from the calibration")
     axes.set_xlabel("bits/dim")
-    axes.legend(frameon=False)
-    return _svg(figure)
+    return _svg(figure, has_legend=True)
 
 
 def _typicality(histogram: Histogram, alpha: float | None) -> "Markup":
-    figure, (axes,) = _figure(1)
+    figure, axes = _figure(LARGE)
     _draw(axes, histogram, histogram.expected([0.0, 1.0]), "expected: uniform")
     if alpha is not None:
         axes.axvline(alpha, color=ALPHA, label=f"α = {alpha:g}: lower values are rejected")
     axes.set_xlabel("image typicality")
-    axes.legend(frameon=False)
+    return _svg(figure, has_legend=True)
+
+
+def _residuals(level: int, histogram: Histogram, quantiles: list[float]) -> "Markup":
+    figure, axes = _figure(SMALL)
+    _draw(axes, histogram, histogram.expected(quantiles), "expected from the calibration")
+    axes.set_title(f"level {level}", fontsize="medium")
+    axes.set_xlabel("standard deviations")
     return _svg(figure)
 
 
-def _residuals(histograms: list[Histogram], quantiles: list[list[float]]) -> "Markup":
-    figure, all_axes = _figure(len(histograms))
-    for level, (axes, histogram, known) in enumerate(zip(all_axes, histograms, quantiles, strict=True)):
-        _draw(axes, histogram, histogram.expected(known), "expected from the calibration")
-        axes.set_title(f"level {level}", fontsize="medium")
-        axes.set_xlabel("standard deviations")
+def _coverage(coverage: Coverage) -> "Markup":
+    """Plot the ranks of true images among samples, for one quantity of one level."""
+    figure, axes = _figure(SMALL)
+    axes.locator_params("x", integer=True)
+    ranks = len(coverage.counts)
+    edges = np.arange(ranks + 1) - 0.5
+    axes.stairs(coverage.counts, edges, fill=True, color=BARS)
+    axes.stairs(np.full(ranks, coverage.images / ranks), edges, color=EXPECTED, linewidth=1.5)
+    axes.set_title(f"level {coverage.level}, {coverage.quantity}s", fontsize="medium")
+    axes.set_xlabel(f"{coverage.inside:.0%} within the samples' range")
     return _svg(figure)
 
 
-def _coverage(coverage: list[Coverage]) -> "Markup":
-    """Plot the ranks of true images among samples, in two histograms per level; empty if there are none."""
-    from markupsafe import Markup
-
-    if not coverage:
-        return Markup("")
-    figure, all_axes = _figure(len(coverage))
-    for axes, one in zip(all_axes, coverage, strict=True):
-        ranks = len(one.counts)
-        edges = np.arange(ranks + 1) - 0.5
-        axes.stairs(one.counts, edges, fill=True, color=BARS)
-        axes.stairs(np.full(ranks, one.images / ranks), edges, color=EXPECTED, linewidth=1.5)
-        axes.set_title(f"level {one.level}, {one.quantity}s", fontsize="medium")
-        axes.set_xlabel(f"{one.inside:.0%} within the samples' range")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_facecolor("none")
-    return _svg(figure)
-
-
-def _figure(columns: int) -> "tuple[Figure, list[Axes]]":
+def _figure(size: tuple[float, float]) -> "tuple[Figure, Axes]":
     """Return a figure and its axes. They are not pyplot's, which keeps all figures in memory."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH if columns == 1 else 2 * WIDTH, HEIGHT), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasSVG(figure)
-    return figure, list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_facecolor("none")
+    axes.locator_params("y", integer=True)
+    return figure, axes
 
 
 def _draw(axes: "Axes", histogram: Histogram, expected: Floats, label: str) -> None:
@@ -104,14 +106,14 @@ def _draw(axes: "Axes", histogram: Histogram, expected: Floats, label: str) -> N
     axes.stairs(expected, histogram.edges, color=EXPECTED, linewidth=1.5, label=label)
     axes.set_xlim(histogram.edges[0], histogram.edges[-1])
     axes.set_ylim(bottom=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_facecolor("none")
 
 
-def _svg(figure: "Figure") -> "Markup":
-    """Return a figure as SVG inside a page: without a header and without namespaces."""
+def _svg(figure: "Figure", has_legend: bool = False) -> "Markup":
+    """Return a figure as SVG inside a page: without a header and without namespaces. A legend lies above the bars."""
     from markupsafe import Markup
 
+    if has_legend:
+        figure.legend(loc="outside upper left", frameon=False, ncols=3)
     written = io.StringIO()
     metadata: dict[str, Any] = dict(NO_METADATA)
     figure.savefig(written, format="svg", transparent=True, metadata=metadata)

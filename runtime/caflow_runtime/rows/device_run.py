@@ -1,7 +1,6 @@
 """One run of the chain of graphs: copies the inputs of some units to the device, and runs all graphs on them."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,27 +69,6 @@ class GraphChain:
         """
         pruning = None if keep is None else LeastLikely(self, units, keep)
         return scan.sample(self.graphs, self.model.levels, encoded, self.owners(units), noise, pruning)
-
-    def sample_at_once(self, condition: Array, owners: Array, noise: list[Array]) -> scan.Rows:
-        """Encode conditions and draw samples in one chain, which a backend may record and repeat.
-
-        Arguments:
-            condition: (units, h, w, 3) uint8 device array.
-            owners: index of the unit of each row.
-            noise: z of each level, the coarsest first.
-        """
-        given = {"condition": condition, "image": owners} | {f"z_{j}": z for j, z in enumerate(noise)}
-        out = self.backend.replay("sample", self._sample_arrays, given)
-        shares = [[out[f"share_{2 * j}"], out[f"share_{2 * j + 1}"]] for j in range(self.model.levels)]
-        return scan.Rows(out["pixels"], noise, shares)
-
-    def _sample_arrays(self, arrays: Arrays) -> dict[str, Array]:
-        encoded = scan.encode(self.graphs, arrays["condition"])
-        z = [arrays[f"z_{j}"] for j in range(self.model.levels)]
-        rows = scan.sample(self.graphs, self.model.levels, encoded, arrays["image"], z)
-        return {"pixels": rows.pixels} | {
-            f"share_{k}": share for k, share in enumerate(chain.from_iterable(rows.shares))
-        }
 
     def score(self, units: list[Unit], padded_targets: list[Image], padded: list[Image]) -> scan.Rows:
         """Compute the likelihoods and the latents of existing targets."""

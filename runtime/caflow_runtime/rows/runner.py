@@ -44,7 +44,7 @@ class Runner:
 
     def room(self, budget: int | None = None) -> Room:
         """Return the limits of one run. `budget` is in target pixels; by default, it is the whole pixel budget."""
-        return Room(budget or self.pixel_budget, self.backend.profiles)
+        return Room(budget or self.pixel_budget, self.backend.profile)
 
     def windows(self, condition: Image, budget: int | None = None) -> list[Window]:
         """Return the windows of a condition's target.
@@ -70,7 +70,7 @@ class Runner:
             windows = cut(height, width, model.size_multiple, budget, self.overlap, self.room(budget).largest_sides)
         except TooSmall as error:
             larger = ["a smaller overlap", "a larger pixel_budget"]
-            larger += ["engines built with a larger --max-size"] if self.backend.profiles else []
+            larger += ["engines built with a larger --max-size"] if self.backend.profile else []
             raise InputError(f"{error}: use {' or '.join(larger)}") from None
         whole = len(windows) == 1 and windows[0].shape == (height, width)
         if not whole and model.task_settings.get("mask") == "central":

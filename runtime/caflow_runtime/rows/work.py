@@ -75,10 +75,10 @@ class Drawing:
     def run(self, units: list[Unit]) -> Iterator[RowPart]:
         chain, draw = self.chain, self.draw
         noise = chain.noise(units, draw, self.draw_noise)
-        if draw.keep is None and all(len(unit.samples) == len(self.samples) for unit in units):
-            rows = chain.sample_at_once(chain.conditions(units, self._padded), chain.owners(units), noise)
-        else:
-            rows = chain.sample(units, self._encode(units), noise, draw.keep)
+        needs_once = all(len(unit.samples) == len(self.samples) for unit in units)
+        encoded = chain.encode(units, self._padded) if needs_once else self._encode(units)
+        rows = chain.sample(units, encoded, noise, draw.keep)
+        del encoded  # free it before the pixels are copied
         return chain.parts(units, rows, chain.pixels(rows, self._stays))
 
     def _encode(self, units: list[Unit]) -> Arrays:

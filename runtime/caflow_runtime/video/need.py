@@ -1,9 +1,9 @@
-"""Memory and tiles that a video requires, estimated before its first frame is drawn."""
+"""Memory, time and tiles that a video requires, estimated before its first frame is drawn."""
 
 from dataclasses import dataclass
 
 from caflow_runtime.jobs.image_need import FLOATS, RGB, check_bytes
-from caflow_runtime.pipeline.need import Needs
+from caflow_runtime.pipeline.need import Needs, SpeedTrial, Stage
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.job import WAITING_FRAMES
 
@@ -26,12 +26,18 @@ class VideoNeed:
     """Height and width of the source's frames, in pixels."""
     final: tuple[int, int]
     """Height and width of the result's frames, in pixels."""
-    windows: int
-    """Number of tiles in which each frame is drawn."""
+    stage: Stage
+    """Work of the model on each frame after the first frame of a scene, without its alpha."""
+    trial: SpeedTrial
     bytes: int
     """Peak memory of the process."""
     is_measured: bool
     """Whether the memory of graph runs was measured. If not, `bytes` does not include it."""
+
+    @property
+    def operations(self) -> float:
+        """Multiplications and additions of each frame."""
+        return self.stage.operations(self.stage.windows)
 
 
 def need_of_video(
@@ -66,7 +72,7 @@ def need_of_video(
     waiting = (WAITING_FRAMES + 1) * ((FLOATS + has_alpha) * finished + (RGB + has_alpha) * sides[0] * sides[1])
     loaded = needs.graph_bytes(scores=False)
     total = (needs.before or 0) + (loaded or 0.0) + run + arrays + waiting + LIBRARIES + constant + of_pixel * finished
-    return VideoNeed(sides, final, following.stage.windows, round(total), loaded is not None)
+    return VideoNeed(sides, final, following.stage, needs.trial(1), round(total), loaded is not None)
 
 
 def _rows_of_kept_noise(settings: StreamSettings) -> int:

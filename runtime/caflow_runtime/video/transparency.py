@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.image import Image
-from caflow_runtime.linear_light import reduce_alpha
+from caflow_runtime.linear_light import resample_alpha
 from caflow_runtime.pictures.alpha import Alpha, draw_alpha
 from caflow_runtime.pictures.matte import matted
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -66,5 +66,5 @@ def draw_frames(pipe: Pipeline, stream: Stream, images: Iterable[Image]) -> Iter
             continue
         if given is None or not np.array_equal(given, image[..., 3]):
             given = np.ascontiguousarray(image[..., 3])
-            drawn = reduce_alpha(draw_alpha(pipe, given, stream.settings.draw), *frame.pixels.shape[:2])
+            drawn = resample_alpha(draw_alpha(pipe, given, stream.settings.draw), *frame.pixels.shape[:2])
         yield replace(frame, alpha=drawn)

@@ -7,10 +7,12 @@
 
 #include <caflow/opencv.hpp>
 
-// Open a model. The environment variable CAFLOW_BACKEND chooses the backend: cpu, cuda, tensorrt or tensorrt-provider.
+// Open a model. The environment variable CAFLOW_BACKEND chooses the backend, such as cpu or cuda:1, and
+// CAFLOW_PLUGIN_LIBRARY is the path of the library for tensorrt-rtx and ort:NAME.
 inline caflow::Model open_model(const char* bundle) {
     caflow::OpenOptions options;
     if (const char* backend = std::getenv("CAFLOW_BACKEND")) options.backend = backend;
+    if (const char* library = std::getenv("CAFLOW_PLUGIN_LIBRARY")) options.plugin_library = library;
     return caflow::Model(bundle, options);
 }
 

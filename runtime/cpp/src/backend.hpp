@@ -1,8 +1,8 @@
-// Backends turn graph files into functions on arrays. There are two: ONNX Runtime, on the CPU or on an NVIDIA GPU with
-// its CUDA or TensorRT provider; and TensorRT with the engines of the bundle. Arrays stay on the device between graphs.
+// The interface of ONNX Runtime for the rest of the library: it turns ONNX files into functions on arrays. Arrays stay
+// on the device between graphs.
 //
-// ONNX Runtime may silently run on the CPU if it cannot use the GPU. Here the requested device runs, or opening the
-// backend fails.
+// ONNX Runtime may silently run on the CPU if it cannot use another device. Here the provider that was chosen runs, or
+// opening the backend fails.
 #pragma once
 
 #include <filesystem>
@@ -11,9 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "bundle.hpp"
-#include "engine_sets.hpp"
-#include "noise.hpp"
+#include "providers.hpp"
+#include "settings.hpp"
 #include "tensor.hpp"
 
 namespace caflow::runtime {
@@ -24,52 +23,37 @@ enum class Place { device, host };
 // A loaded graph. It reads its inputs by name and ignores other arrays. It returns its outputs by name.
 using Graph = std::function<Arrays(const Arrays& arrays, Place place)>;
 
-// Function that runs a sequence of graphs. The sequence may depend only on the shapes of the inputs.
-using Chain = std::function<Arrays(const Arrays& given)>;
+// What a graph is loaded from.
+struct GraphSource {
+    std::filesystem::path path;        // the ONNX file
+    std::string engine;                // if not empty, the model that is loaded in its place, with a finished engine
+    ShapeRange shapes;                 // sizes for which the provider builds an engine
+    std::vector<std::string> on_host;  // names of the outputs that the host reads
+};
 
 // Any thread may use it.
 class Backend {
   public:
-    Backend(std::string name, std::vector<Profile> profiles) : name(std::move(name)), profiles(std::move(profiles)) {}
+    explicit Backend(std::string name) : name(std::move(name)) {}
     virtual ~Backend() = default;
 
-    // Load a graph. `on_host` has the names of the outputs that the host reads. Throws a BundleError, a BackendError or
-    // OutOfMemory.
-    virtual Graph load(const GraphFile& graph, const std::vector<std::string>& on_host) = 0;
+    // Load a graph. Throws a BundleError, a BackendError or OutOfMemory.
+    virtual Graph load(const GraphSource& source) = 0;
 
-    // Return whether `load` reads the ONNX file of the graph and the weights of the bundle.
-    virtual bool reads_onnx() const { return true; }
-
-    // Return why chains run slower than they could, as a text for people that is valid as long as the backend; nullptr
-    // if there is nothing to report. The call does not wait for other threads.
-    virtual const char* warning() const { return nullptr; }
-
-    // Return noise in the memory where graphs read it.
-    virtual Array draw_noise(const LevelNoise& z) { return draw_rows(z); }
-
-    // Run a chain and return its outputs. A backend may record the chain under its name and its input shapes, and
-    // replay the recording in later calls.
-    virtual Arrays replay(const std::string&, const Chain& run, const Arrays& given) { return run(given); }
+    // Return a float32 array with four axes in the memory where graphs read their inputs. An array that many runs read
+    // is then copied once.
+    virtual Array to_device(const Array& array) = 0;
 
     // Stop keeping memory for later runs, which may then take longer. Call this after memory ran out. Return whether
     // the next run frees, at its end, the memory that was kept until now.
-    virtual bool spare_memory() { return false; }
+    virtual bool spare_memory() = 0;
 
-    const std::string name;               // such as "onnxruntime cpu"
-    const std::vector<Profile> profiles;  // sizes that its graphs accept; empty: any size
+    const std::string name;  // such as "onnxruntime cuda"
 };
 
-// Execution provider of ONNX Runtime.
-enum class Provider { cpu, cuda, tensorrt };
-
-// Open ONNX Runtime for the bundle in `folder`. `threads` is the number of CPU threads of a graph, 0 for one per core.
-// `engine_cache` is an existing folder for the engines that the TensorRT provider builds; empty: they are not stored.
+// Open ONNX Runtime with an execution provider. The engine cache of the settings is an existing folder, or empty.
 // Throws a BackendError.
-std::unique_ptr<Backend> open_onnx_runtime(const std::filesystem::path& folder, Provider provider, int threads,
-                                           const std::string& engine_cache);
-
-// Open TensorRT with the bundle's engine set for the GPU of this machine. Throws a BackendError.
-std::unique_ptr<Backend> open_tensorrt(const std::filesystem::path& folder, const Manifest& manifest);
+std::unique_ptr<Backend> open_onnx_runtime(const ProviderChoice& choice, const Settings& settings);
 
 // Return whether an error message of a library means that memory ran out.
 bool is_out_of_memory(const std::string& text);

@@ -1,7 +1,6 @@
 #include "batching.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 namespace caflow::runtime {
 
@@ -55,39 +54,25 @@ std::vector<std::int64_t> owners(const Run& units) {
 }
 
 std::optional<Sides> Room::largest_sides() const {
-    const auto is_smaller = [](const Profile& a, const Profile& b) { return a.height * a.width < b.height * b.width; };
-    const auto largest = std::max_element(profiles.begin(), profiles.end(), is_smaller);
-    if (largest == profiles.end()) return std::nullopt;
-    return Sides{largest->height, largest->width};
+    if (!profile) return std::nullopt;
+    return Sides{profile->height, profile->width};
 }
 
 std::size_t Room::rows(const Window& window) const {
-    std::int64_t rows = pixels / window.pixels();
-    if (!profiles.empty()) rows = std::min(rows, most_rows(window.y.length(), window.x.length()));
-    return std::size_t(std::max<std::int64_t>(1, rows));
+    const std::int64_t rows = pixels / window.pixels();
+    return std::size_t(std::max<std::int64_t>(1, profile ? std::min(rows, profile->rows) : rows));
 }
 
 std::string Room::remedy(std::size_t rows, std::int64_t height, std::int64_t width) const {
     const std::int64_t wanted = std::int64_t(rows) * height * width;
     std::string text;
     if (wanted > pixels) text = "a pixel budget of " + std::to_string(wanted);
-    if (!profiles.empty() && std::int64_t(rows) > most_rows(height, width)) {
-        // The profile for many rows is square.
-        const std::int64_t larger = std::max(height, width);
-        const auto side = std::int64_t(std::ceil(std::sqrt(double(std::int64_t(rows) * larger * larger))));
-        text += text.empty() ? "engines built with " : " and engines built with ";
-        text += rows == 1 ? "--max-size " + std::to_string(width) + "x" + std::to_string(height)
-                          : "--max-rows " + std::to_string(rows) + " --max-size " + std::to_string(side);
+    if (profile && (std::int64_t(rows) > profile->rows || height > profile->height || width > profile->width)) {
+        text += text.empty() ? "" : " and ";
+        text += "engines built with --max-rows " + std::to_string(rows) + " --max-size " + std::to_string(width) + "x" +
+                std::to_string(height);
     }
     return text;
-}
-
-std::int64_t Room::most_rows(std::int64_t height, std::int64_t width) const {
-    std::int64_t most = 0;
-    for (const Profile& one : profiles) {
-        if (height <= one.height && width <= one.width) most = std::max(most, one.rows);
-    }
-    return most;
 }
 
 }  // namespace caflow::runtime

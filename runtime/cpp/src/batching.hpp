@@ -24,8 +24,8 @@ using Run = std::vector<Unit>;
 
 // Limits of one batch.
 struct Room {
-    std::int64_t pixels;            // pixel budget: target pixels of all rows; a single row may have more
-    std::vector<Profile> profiles;  // sizes that the engines accept; empty: any size
+    std::int64_t pixels;             // pixel budget: target pixels of all rows; a single row may have more
+    std::optional<Profile> profile;  // sizes that engines accept; none: any size
 
     // Return the largest height and width of a window, or nothing if any size is accepted.
     std::optional<Sides> largest_sides() const;
@@ -36,10 +36,6 @@ struct Room {
     // Return the settings with which this number of rows of a target size would fit in one batch, as a text for
     // messages.
     std::string remedy(std::size_t rows, std::int64_t height, std::int64_t width) const;
-
-  private:
-    // Return the largest number of rows of the profiles that accept this size, 0 if none does.
-    std::int64_t most_rows(std::int64_t height, std::int64_t width) const;
 };
 
 // Return batches of units of one window shape, each within the limits of `room`. A group of samples runs in all windows

@@ -51,6 +51,9 @@ struct Model {
 
     // Side of one position of a level's noise, in target pixels.
     std::int64_t noise_cell(std::int64_t level) const { return std::int64_t{1} << (levels - level + 1); }
+
+    // Return the side of one unit of the sizes h and w of a graph, in target pixels.
+    std::int64_t cell_side(const std::string& graph) const;
 };
 
 // Return a shape as a text for messages, such as "['rows', 48, 'h', 'w']".

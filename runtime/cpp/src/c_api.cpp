@@ -125,8 +125,7 @@ caflow_status caflow_info(const caflow_model* model, caflow_model_info* info) {
                                       std::uint32_t(numbers.size_multiple),
                                       std::uint32_t(numbers.levels),
                                       std::uint32_t(numbers.channels),
-                                      std::uint64_t(model->pipeline->pixel_budget()),
-                                      model->pipeline->warning()};
+                                      std::uint64_t(model->pipeline->pixel_budget())};
         check_struct_size<caflow_model_info>(info->struct_size, "info");
         std::memcpy(info, &known, std::min(info->struct_size, sizeof known));
     });

@@ -16,7 +16,7 @@ constexpr std::uint32_t largest_samples = 1 << 20;  // of one call, which stores
 
 // The structs must have no padding at their ends. If a later version added a field in such padding, it would read
 // arbitrary values from structs of older applications.
-static_assert(sizeof(caflow_open_options) == offsetof(caflow_open_options, flags) + sizeof(std::uint32_t));
+static_assert(sizeof(caflow_open_options) == offsetof(caflow_open_options, plugin_library) + sizeof(const char*));
 static_assert(sizeof(caflow_draw_options) == offsetof(caflow_draw_options, user) + sizeof(void*));
 static_assert(sizeof(caflow_stream_options) == offsetof(caflow_stream_options, flags) + sizeof(std::uint32_t));
 static_assert(CAFLOW_RANK_TYPICAL == int(Rank::typical) && CAFLOW_RANK_CONSISTENCY == int(Rank::consistency));
@@ -86,6 +86,7 @@ Settings read_settings(const caflow_open_options* given) {
     Settings settings;
     if (options.backend) settings.backend = options.backend;
     if (options.engine_cache) settings.engine_cache = options.engine_cache;
+    if (options.plugin_library) settings.plugin_library = options.plugin_library;
     settings.threads = int(options.threads);
     settings.is_calibrated = !(options.flags & CAFLOW_WITHOUT_CALIBRATION);
     settings.pixel_budget = or_default(std::int64_t(options.pixel_budget), settings.pixel_budget);

@@ -11,7 +11,7 @@
 #include "draw.hpp"
 #include "errors.hpp"
 #include "image.hpp"
-#include "pipeline.hpp"
+#include "settings.hpp"
 #include "stream.hpp"
 
 namespace caflow::runtime {

@@ -1,7 +1,5 @@
-// An ONNX file is a protocol buffer. It consists of fields, each with a number, a wire type and a value. A value can be
-// a message, which consists of fields again (https://protobuf.dev/programming-guides/encoding,
-// https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). This reader follows every message that can contain a tensor,
-// and skips all other fields. external_data.py does the same in Python.
+// Follows every message that can contain a tensor, and skips all other fields. external_data.py does the same in
+// Python.
 #include "external_data.hpp"
 
 #include <cstdint>
@@ -11,8 +9,7 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr int deepest = 100;  // levels of nested messages; ONNX Runtime has the same limit
-constexpr std::uint64_t largest_tag = (1ULL << 32) - 1;
+constexpr int deepest = 100;                 // levels of nested messages; ONNX Runtime has the same limit
 constexpr std::size_t longest_domain = 100;  // characters of a refused name in a message
 
 enum class Part { model, graph, node, attribute, function, training, sparse, tensor, external, domain };
@@ -38,59 +35,6 @@ const std::map<Part, std::map<std::uint64_t, Part>>& messages() {
     return known;
 }
 
-// Field whose value is a sequence of bytes: a message, a string, or packed numbers.
-struct Field {
-    std::uint64_t number;
-    std::string_view contents;
-};
-
-// Read a number of up to ten bytes, each with seven bits, lowest bits first. Remove the bytes from `rest`.
-std::uint64_t take_varint(std::string_view& rest) {
-    std::uint64_t value = 0;
-    for (std::size_t place = 0; place < 10; ++place) {
-        if (place >= rest.size()) throw WrongGraph("not an ONNX file: it ends inside an integer");
-        const auto byte = static_cast<unsigned char>(rest[place]);
-        value |= std::uint64_t(byte & 127) << (7 * place);
-        if (byte < 128) {
-            rest.remove_prefix(place + 1);
-            return value;
-        }
-    }
-    throw WrongGraph("not an ONNX file: an integer has more than ten bytes");
-}
-
-std::string_view take_bytes(std::string_view& rest, std::uint64_t size) {
-    if (size > rest.size()) throw WrongGraph("not an ONNX file: it ends inside a field");
-    const std::string_view taken = rest.substr(0, std::size_t(size));
-    rest.remove_prefix(std::size_t(size));
-    return taken;
-}
-
-std::vector<Field> fields_of(std::string_view rest) {
-    std::vector<Field> fields;
-    while (!rest.empty()) {
-        const std::uint64_t tag = take_varint(rest), number = tag >> 3;
-        if (!number || tag > largest_tag) throw WrongGraph("not an ONNX file: a field has an invalid number");
-        switch (tag & 7) {
-            case 0:
-                take_varint(rest);
-                break;
-            case 1:
-                take_bytes(rest, 8);
-                break;
-            case 2:
-                fields.push_back({number, take_bytes(rest, take_varint(rest))});
-                break;
-            case 5:
-                take_bytes(rest, 4);
-                break;
-            default:  // groups are obsolete
-                throw WrongGraph("not an ONNX file: a field has a wire type that ONNX does not use");
-        }
-    }
-    return fields;
-}
-
 // Add the locations of one entry of external data. The entry may have several keys and several values.
 void add_locations(const std::vector<Field>& entry, std::vector<std::string>& locations) {
     constexpr std::uint64_t key = 1, value = 2;
@@ -108,27 +52,27 @@ void add_locations(const std::vector<Field>& entry, std::vector<std::string>& lo
 // Refuse operators that are not ONNX's own: they may read files, as EPContext of com.microsoft does.
 void check_domain(std::string_view domain) {
     if (domain.empty() || domain == "ai.onnx") return;
-    throw WrongGraph("operators must be ONNX's own; got one of '" +
-                     std::string(domain.substr(0, longest_domain)) + "'");
+    throw WrongGraph("operators must be ONNX's own; got one of '" + std::string(domain.substr(0, longest_domain)) +
+                     "'");
 }
 
 }  // namespace
 
 std::vector<std::string> external_files(std::string_view contents) {
-    struct Message {
+    struct Nested {
         Part part;
         std::string_view contents;
         int depth;
     };
     std::vector<std::string> locations;
-    std::vector<Message> waiting{{Part::model, contents, 1}};
+    std::vector<Nested> waiting{{Part::model, contents, 1}};
     while (!waiting.empty()) {
-        const Message message = waiting.back();
+        const Nested message = waiting.back();
         waiting.pop_back();
         if (message.depth > deepest) {
             throw WrongGraph("must have at most " + std::to_string(deepest) + " levels of nested messages; got more");
         }
-        const std::vector<Field> fields = fields_of(message.contents);
+        const std::vector<Field> fields = onnx_fields(message.contents);
         if (message.part == Part::external) {
             add_locations(fields, locations);
             continue;

@@ -2,17 +2,13 @@
 // bundle must check these names.
 #pragma once
 
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace caflow::runtime {
+#include "onnx_fields.hpp"
 
-// The bytes are not an ONNX file, or an ONNX file that is not allowed in a bundle.
-class WrongGraph : public std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
+namespace caflow::runtime {
 
 // Return the location of each piece of external data: a path relative to the folder of the ONNX file. `contents` is the
 // whole ONNX file. Throws a WrongGraph.

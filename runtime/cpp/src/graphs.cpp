@@ -3,6 +3,8 @@
 #include <new>
 
 #include "errors.hpp"
+#include "nvidia_libraries.hpp"
+#include "parity.hpp"
 #include "ports.hpp"
 
 namespace caflow::runtime {
@@ -11,9 +13,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const std::map<std::string, Provider> providers{
-    {"cpu", Provider::cpu}, {"cuda", Provider::cuda}, {"tensorrt-provider", Provider::tensorrt}};
-
 // Return the outputs of a graph that the host reads: shares, final pixels, and latents of existing targets.
 std::vector<std::string> outputs_on_host(const std::string& graph) {
     if (graph.starts_with("reverse_")) return {"share", "pixels"};
@@ -21,8 +20,8 @@ std::vector<std::string> outputs_on_host(const std::string& graph) {
     return {"share"};
 }
 
-// Return the folder for the engines of one bundle, below the folder that the application named, and create it. ONNX
-// Runtime names engines after graphs, whose names are the same in all bundles.
+// Return the folder for what a provider compiles for one bundle, below the folder that the application named, and
+// create it. Providers name files after graphs, whose names are the same in all bundles.
 std::string folder_for_engines(const fs::path& engine_cache, const fs::path& bundle) {
     std::error_code failed;
     const fs::path folder = fs::absolute(engine_cache, failed) / sha256_of(bundle / "manifest.json");
@@ -36,33 +35,52 @@ std::string folder_for_engines(const fs::path& engine_cache, const fs::path& bun
 
 }  // namespace
 
-Graphs::Graphs(const fs::path& folder, const std::string& backend, int threads, const std::string& engine_cache) {
-    if (backend != "auto" && backend != "tensorrt" && !providers.contains(backend)) {
-        throw InputError("backend must be one of auto, cpu, cuda, tensorrt, tensorrt-provider; got '" + backend + "'");
-    }
+Graphs::Graphs(const fs::path& folder, const Settings& settings) {
+    if (settings.backend != "auto") choose_provider(settings.backend);  // a wrong name is reported first
     manifest_ = read_manifest(folder);
     verify_files(folder, manifest_);
     // Graphs are loaded later, when the process may have another working directory.
     folder_ = fs::absolute(folder / "manifest.json").parent_path();
-    std::string engines;
-    if (backend == "tensorrt-provider" && !engine_cache.empty()) engines = folder_for_engines(engine_cache, folder_);
-    if (backend != "auto") {
-        open(backend, threads, engines);
+    if (settings.backend != "auto") {
+        open(settings.backend, settings);
         return;
     }
     try {
-        open("cuda", threads, engines);
+        open("cuda", settings);
     } catch (const BackendError&) {
-        open("cpu", threads, engines);
+        loaded_.clear();
+        open("cpu", settings);
     }
 }
 
-void Graphs::open(const std::string& backend, int threads, const std::string& engine_cache) {
-    backend_ = backend == "tensorrt" ? open_tensorrt(folder_, manifest_)
-                                     : open_onnx_runtime(folder_, providers.at(backend), threads, engine_cache);
-    if (backend == "cpu") return;
+void Graphs::open(const std::string& backend, Settings settings) {
+    const ProviderChoice choice = choose_provider(backend);
+    settings.engine_cache = settings.engine_cache.empty() || choice.provider.engines.empty()
+                                ? ""
+                                : folder_for_engines(settings.engine_cache, folder_);
+    backend_ = open_onnx_runtime(choice, settings);
+    find_engines_for(choice, settings.pixel_budget);
+    if (backend != "cpu") check_results(settings);
+}
+
+// Find the finished engines, or the sizes for which the provider builds its own engines, if it runs engines.
+void Graphs::find_engines_for(const ProviderChoice& choice, std::int64_t pixel_budget) {
+    const std::string& flavor = choice.provider.engines;
+    if (flavor.empty()) return;
+    const Gpu gpu = describe_gpu(choice.device);
+    const std::string version = version_of_loaded(flavor == "rtx" ? "libtensorrt_rtx.so.1" : "libnvinfer.so.10");
+    engines_ = find_engines(folder_, manifest_, {flavor, version, gpu.compute_capability, gpu.name});
+    profile_ = engines_ ? engines_->profile : profile_for(manifest_.model, pixel_budget);
+}
+
+// Check that the backend computes what the CPU computes. Only then is it known that the device works, because many of
+// its errors occur when a graph is loaded or run.
+void Graphs::check_results(const Settings& settings) {
+    Settings on_cpu;
+    on_cpu.backend = "cpu";
+    on_cpu.threads = settings.threads;
     try {
-        find("encode");  // only loading a graph shows whether the GPU works
+        check_parity(*this, Graphs(folder_, on_cpu));
     } catch (const BundleError& error) {
         throw BackendError(error.what());
     } catch (const OutOfMemory& error) {
@@ -84,9 +102,16 @@ const Graph& Graphs::find(const std::string& name) const {
     const std::lock_guard lock(mutex_);
     if (const auto found = loaded_.find(name); found != loaded_.end()) return found->second;
     const GraphFile& graph = *manifest_.find_graph(name);
+    GraphSource source{folder_ / graph.file.path, "", {}, outputs_on_host(name)};
+    if (engines_) {
+        source.engine = read_engine(*engines_, name);
+        source.path = engines_->folder / engines_->engines.at(name).path;
+        return loaded_.emplace(name, backend_->load(source)).first->second;
+    }
+    if (profile_) source.shapes = shapes_of(graph, manifest_.model, *profile_);
     Graph loaded;
     try {
-        loaded = backend_->load(graph, outputs_on_host(name));
+        loaded = backend_->load(source);
     } catch (...) {
         check_unchanged(graph);  // a file that has changed is the reason
         throw;
@@ -99,7 +124,6 @@ const Graph& Graphs::find(const std::string& name) const {
 // results would otherwise be wrong, without an error. The weights, which all graphs share, are hashed at the first
 // graph, and then only if they were written to. Throws a BundleError.
 void Graphs::check_unchanged(const GraphFile& graph) const {
-    if (!backend_->reads_onnx()) return;
     std::vector<File> files = manifest_.weights;
     files.push_back(graph.file);
     for (const File& file : files) {

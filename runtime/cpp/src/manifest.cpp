@@ -114,6 +114,14 @@ Manifest read_fields(const Json& contents, const fs::path& path) {
 
 }  // namespace
 
+std::int64_t Model::cell_side(const std::string& graph) const {
+    if (graph == "encode") return size_multiple;
+    const auto level = [&] { return std::stoll(graph.substr(graph.rfind('_') + 1)); };  // names have been checked
+    if (graph.starts_with("decode_") || graph.starts_with("likelihood_")) return noise_cell(level());
+    if (graph.starts_with("reverse_") || graph.starts_with("forward_")) return noise_cell(level()) / 2;
+    return 2;
+}
+
 const GraphFile* Manifest::find_graph(const std::string& name) const {
     const auto found = std::find_if(graphs.begin(), graphs.end(), [&](const auto& graph) { return graph.name == name; });
     return found == graphs.end() ? nullptr : &*found;

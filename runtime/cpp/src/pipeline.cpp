@@ -6,7 +6,7 @@
 namespace caflow::runtime {
 
 Pipeline::Pipeline(const std::filesystem::path& folder, const Settings& settings)
-    : graphs_(folder, settings.backend, settings.threads, settings.engine_cache),
+    : graphs_(folder, settings),
       runner_(graphs_, settings.pixel_budget, settings.overlap),
       likelihoods_(folder, graphs_.manifest().model, settings.is_calibrated) {}
 

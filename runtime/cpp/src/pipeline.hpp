@@ -12,19 +12,10 @@
 #include "image.hpp"
 #include "likelihoods.hpp"
 #include "runner.hpp"
+#include "settings.hpp"
 #include "stream.hpp"
 
 namespace caflow::runtime {
-
-// Options of a pipeline, as in caflow_open_options.
-struct Settings {
-    std::string backend = "auto";
-    std::string engine_cache;
-    int threads = 0;  // 0: one per core
-    std::int64_t pixel_budget = 1 << 20;
-    std::int64_t overlap = 64;
-    bool is_calibrated = true;  // false: do not read the bundle's calibration
-};
 
 // A model that is ready to run. Any number of threads may use it at the same time.
 class Pipeline {
@@ -33,7 +24,6 @@ class Pipeline {
 
     const Manifest& manifest() const { return graphs_.manifest(); }
     const std::string& backend() const { return graphs_.backend(); }
-    const char* warning() const { return graphs_.warning(); }  // see Backend::warning
     std::int64_t pixel_budget() const { return runner_.pixel_budget(); }
 
     // Return the best sample of each condition, in the order of the conditions. See draw_best.

@@ -21,14 +21,19 @@ std::string name_of(Type type) {
     return "another type";
 }
 
+// Return the factor and the name of a named size: {2, "h"} for "2*h".
+std::pair<std::int64_t, std::string> parts_of(const std::string& size) {
+    const std::size_t star = size.find('*');
+    if (star == std::string::npos) return {1, size};
+    return {std::stoll(size), size.substr(star + 1)};  // at most five digits
+}
+
 // Whether a side of an array has the value of a size. A named size that is not known yet gets its value from the side.
 bool fits(std::int64_t side, const Size& size, Sizes& sizes) {
     if (side < 1) return false;
     const auto* text = std::get_if<std::string>(&size);
     if (!text) return side == std::get<std::int64_t>(size);
-    const std::size_t star = text->find('*');
-    const std::int64_t factor = star == std::string::npos ? 1 : std::stoll(*text);  // at most five digits
-    const std::string name = star == std::string::npos ? *text : text->substr(star + 1);
+    const auto [factor, name] = parts_of(*text);
     const std::int64_t known = sizes.emplace(name, side / factor).first->second;
     return known <= side && side == factor * known;
 }
@@ -50,6 +55,14 @@ void check(const GraphFile& graph, const Port& port, const Tensor& array, Sizes&
 }
 
 }  // namespace
+
+std::int64_t size_of(const Size& size, const Sizes& known) {
+    const auto* text = std::get_if<std::string>(&size);
+    if (!text) return std::get<std::int64_t>(size);
+    const auto [factor, name] = parts_of(*text);
+    if (const auto found = known.find(name); found != known.end()) return factor * found->second;
+    throw BackendError("a graph has a size '" + name + "', of which no largest value is known: export the model again");
+}
 
 void check_inputs(const GraphFile& graph, const Arrays& given, Sizes& sizes, const std::filesystem::path& path) {
     for (const Port& port : graph.inputs) {

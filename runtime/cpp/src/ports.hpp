@@ -16,6 +16,9 @@ namespace caflow::runtime {
 // Values of the named sizes in one run of a graph. A named size must have the same value everywhere.
 using Sizes = std::map<std::string, std::int64_t>;
 
+// Return the value of a size. Throws a BackendError if its name is unknown.
+std::int64_t size_of(const Size& size, const Sizes& known);
+
 // Check the inputs of a graph, or its outputs. Named sizes that are not in `sizes` yet are added to it. Both throw a
 // BundleError that names the graph and the input or output. `path` is the path of the graph's file, for messages.
 void check_inputs(const GraphFile& graph, const Arrays& given, Sizes& sizes, const std::filesystem::path& path);

@@ -81,13 +81,10 @@ void Runner::draw(const std::vector<Image>& conditions, const std::vector<std::u
         Arrays encoded;
         const auto run = [&](const Run& units) {
             const std::vector<Array> z = draw_noise_of(units, noise);
-            const auto has_all = [&](const Unit& unit) { return unit.samples.size() == samples.size(); };
-            if (keep.empty() && std::all_of(units.begin(), units.end(), has_all)) {
-                return sample_at_once(graphs_, conditions_of(units, whole), image_of_rows(units), z);
-            }
             std::vector<std::pair<std::size_t, const Window*>> places;
             for (const Unit& unit : units) places.emplace_back(unit.image, unit.window);
             if (places != encoded_places) {
+                encoded.clear();  // free the memory of the last encoding first
                 encoded = encode(graphs_, conditions_of(units, whole));
                 encoded_places = places;
             }
@@ -113,7 +110,7 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
             windows.push_back(cut(height, width, model_.size_multiple, budget, overlap_, room(budget).largest_sides()));
         } catch (const TooSmall& error) {
             throw InputError(std::string(error.what()) + ": use a smaller overlap or a larger pixel_budget" +
-                             (graphs_.profiles().empty() ? "" : " or engines built with a larger --max-size"));
+                             (graphs_.profile() ? " or engines built with a larger --max-size" : ""));
         }
         const Window& first = windows.back().front();
         const bool is_whole = windows.back().size() == 1 && first.y.length() == height && first.x.length() == width;
@@ -224,7 +221,8 @@ Array Runner::conditions_of(const Run& units, const std::vector<Image>& padded) 
 // Return the noise z of each level for all rows of a batch.
 std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) const {
     const Window& shape = *units.front().window;
-    const DrawNoise draw = [this](const LevelNoise& z) { return graphs_.draw_noise(z); };
+    // Noise that several frames share is copied to the device once. Other noise is copied by the run that reads it.
+    const DrawNoise draw = [this](const LevelNoise& z) { return graphs_.to_device(draw_rows(z)); };
     std::vector<Array> drawn;
     for (std::int64_t j = 0; j < model_.levels; ++j) {
         const auto& channels = model_.noise_channels[std::size_t(j)];
@@ -240,7 +238,7 @@ std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) c
                 z.rows.push_back({cells(unit.window->y.start), cells(unit.window->x.start), sample});
             }
         }
-        drawn.push_back(noise.source ? noise.source(z, draw) : draw(z));
+        drawn.push_back(noise.source ? noise.source(z, draw) : draw_rows(z));
     }
     return drawn;
 }

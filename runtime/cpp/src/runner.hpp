@@ -33,7 +33,7 @@ struct Noise {
     std::vector<double> temperature;  // of each level, coarsest first
     std::uint32_t seed;
     std::uint32_t frame;
-    NoiseSource source = {};  // draws it; by default the backend does
+    NoiseSource source = {};  // draws it in the place of draw_rows, if it is not empty
 };
 
 // Function that receives the number of finished windows and the number of all windows, over all samples. An exception
@@ -76,7 +76,7 @@ class Runner {
     std::vector<Array> draw_noise_of(const Run& units, const Noise& noise) const;
     Rows score_run(const Run& units, const std::vector<Image>& padded_targets, const std::vector<Image>& padded) const;
     void check_prunable(const Windows& windows, std::size_t samples, std::int64_t budget) const;
-    Room room(std::int64_t budget) const { return {budget, graphs_.profiles()}; }
+    Room room(std::int64_t budget) const { return {budget, graphs_.profile()}; }
     std::int64_t padded_pixels(const std::vector<Image>& conditions) const;
     std::vector<Image> padded(const std::vector<Image>& images, std::int64_t scale) const;
 

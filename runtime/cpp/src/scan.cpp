@@ -86,29 +86,6 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vecto
     return rows;
 }
 
-Rows sample_at_once(const Graphs& graphs, const Array& condition, const Array& image, const std::vector<Array>& noise) {
-    const std::size_t levels = noise.size();
-    const auto run = [&](const Arrays& given) {
-        std::vector<Array> z;
-        for (std::size_t j = 0; j < levels; ++j) z.push_back(given.at(named("z", j)));
-        const Rows rows = sample(graphs, encode(graphs, given.at("condition")), given.at("image"), z, Prune());
-        Arrays out{{"pixels", rows.pixels}};
-        for (std::size_t j = 0; j < levels; ++j) {
-            out[named("decoded", j)] = rows.shares[j][0];
-            out[named("reversed", j)] = rows.shares[j][1];
-        }
-        return out;
-    };
-    Arrays given{{"condition", condition}, {"image", image}};
-    for (std::size_t j = 0; j < levels; ++j) given[named("z", j)] = noise[j];
-    const Arrays out = graphs.replay("sample", run, given);
-    Rows rows{out.at("pixels"), {}, all_rows(image), {}};
-    for (std::size_t j = 0; j < levels; ++j) {
-        rows.shares.push_back({out.at(named("decoded", j)), out.at(named("reversed", j))});
-    }
-    return rows;
-}
-
 Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, const Array& pixels) {
     const std::size_t levels = std::size_t(graphs.manifest().model.levels);
     Rows rows{pixels, Shares(levels), all_rows(image), std::vector<Array>(levels)};

@@ -39,9 +39,6 @@ Arrays encode(const Graphs& graphs, const Array& condition);
 // the index of each row's condition among the encoded ones. `prune` may be empty.
 Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vector<Array> noise, const Prune& prune);
 
-// Encode conditions and compute samples in one chain, which a backend may record and replay.
-Rows sample_at_once(const Graphs& graphs, const Array& condition, const Array& image, const std::vector<Array>& noise);
-
 // Compute the log-likelihood of targets, (R, H, W, 3) float32 continuous pixel values.
 Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, const Array& pixels);
 

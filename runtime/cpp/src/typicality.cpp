@@ -15,12 +15,14 @@ namespace {
 
 constexpr double most_grey = 0.02;  // largest colour covariate of a grey condition; smaller than an effect of rounding
 constexpr double usual = 2.58;      // absolute value, in standard deviations, that 1 in 100 normal values exceeds
+constexpr double clear = 1;         // absolute residual of a level from which on its direction is part of a reason
 constexpr std::array statistic_names{"mean",
                                      "mean square",
                                      "fourth moment",
                                      "correlation to the right",
                                      "correlation downwards",
                                      "correlation of channels"};
+constexpr std::size_t mean_square = 1, to_the_right = 3, downwards = 4;  // indices in `statistic_names`
 
 // Means over neighbouring pixels, down and across: of their absolute differences d, and of log₂(1 + d).
 struct Steps {
@@ -110,10 +112,11 @@ Numbers per_level(const ImageKind& kind, const Numbers& residuals) {
     return tails;
 }
 
-// Return a number with one decimal, after a point in every locale.
-std::string one_decimal(double value) {
+// Return a number with its sign and one decimal, after a point in every locale.
+std::string signed_decimal(double value) {
     std::array<char, 320> text{};  // the largest numbers have 309 digits
-    return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed, 1).ptr};
+    char* const end = std::to_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed, 1).ptr;
+    return (std::signbit(value) ? "" : "+") + std::string(text.data(), end);
 }
 
 // Return the index of the residual that is farthest from 0.
@@ -191,23 +194,28 @@ void check_alpha(double alpha, const Reference& reference) {
 
 std::string reason(const Typicality& found) {
     if (!found.is_judged()) return "the calibration knows no such images: " + found.group;
-    const std::size_t level = farthest(found.residuals), latent = farthest(found.latents);
-    const double of_level = found.residuals[level];
-    const double of_latent = found.latents.empty() ? 0 : found.latents[latent];
-    if (std::abs(of_latent) > std::max(usual, std::abs(of_level))) {
-        return "its noise is unusual: the " + statistic_name(latent, found.latents.size(), found.residuals.size()) + " is " +
-               one_decimal(std::abs(of_latent)) + " standard deviations " + (of_latent > 0 ? "above" : "below") +
-               " the usual";
+    const std::size_t levels = found.residuals.size(), statistics = statistic_names.size();
+    Numbers measures = found.residuals;
+    measures.insert(measures.end(), found.latents.begin(), found.latents.end());
+    double square = usual, wide = 0;  // wide: how alike neighbours are, in both directions
+    std::size_t widest = 0;
+    for (std::size_t block = levels; block < measures.size(); block += statistics) {
+        square = std::max(square, std::abs(measures[block + mean_square]));
+        const double both = std::min(measures[block + to_the_right], measures[block + downwards]);
+        if (both > wide) wide = both, widest = block + to_the_right;
     }
-    if (std::abs(of_level) < usual) {
-        std::string listed;
-        for (const double one : found.residuals) {
-            listed += std::string(listed.empty() ? "" : ", ") + (std::signbit(one) ? "" : "+") + one_decimal(one);
-        }
-        return "its levels do not fit together: " + listed + " standard deviations";
+    const auto [low, high] = std::minmax_element(found.residuals.begin(), found.residuals.end());
+    const auto described = [&](const char* words, std::size_t at) {
+        const std::string name = at < levels ? "bits/dim of level " + std::to_string(at)
+                                             : statistic_name(at - levels, found.latents.size(), levels);
+        return std::string(words) + " (" + name + ": " + signed_decimal(measures[at]) + " standard deviations)";
+    };
+    if (wide > square) return described("colours or contrast unlike its input's", widest);
+    if (*low < -clear) return described("softer than its input allows", std::size_t(low - found.residuals.begin()));
+    if (*low > clear) {
+        return described("noisier or sharper than its input allows", std::size_t(high - found.residuals.begin()));
     }
-    return "level " + std::to_string(level) + " is " + (of_level > 0 ? "less likely" : "likelier") +
-           " than is typical: " + one_decimal(std::abs(of_level)) + " standard deviations";
+    return described("unusual structure", farthest(measures));
 }
 
 }  // namespace caflow::runtime

@@ -127,15 +127,29 @@ TEST_SUITE_END();
 
 TEST_SUITE_BEGIN("judge");  // the same suite, for tests that need no files of Python
 
+TEST_CASE("a reason gives words for the direction of a level and for areas that differ") {
+    Typicality found;
+    found.value = 0.001;
+    found.residuals = {0.3, -4.2};
+    CHECK(reason(found) == "softer than its input allows (bits/dim of level 1: -4.2 standard deviations)");
+    found.residuals = {1.1, 2.7};
+    CHECK(reason(found) == "noisier or sharper than its input allows (bits/dim of level 1: +2.7 standard deviations)");
+    found.latents = Numbers(18, 0.0);
+    found.latents[9] = 3.6;
+    found.latents[10] = 3.5;
+    CHECK(reason(found) ==
+          "colours or contrast unlike its input's (correlation to the right of z[1, 0]: +3.6 standard deviations)");
+}
+
 TEST_CASE("a reason names the block of a statistic, in models with and without cross blocks") {
     Typicality found;
     found.value = 0.001;
-    found.residuals = {2.7, 1.0};
+    found.residuals = {0.2, 1.0};
     found.latents = Numbers(18, 0.0);
     found.latents[7] = 3.5;
-    CHECK(reason(found).find("mean square of z[1, 0] is 3.5 standard deviations above") != std::string::npos);
+    CHECK(reason(found) == "unusual structure (mean square of z[1, 0]: +3.5 standard deviations)");
     found.latents.resize(12);
-    CHECK(reason(found).find("mean square of z[1, 1] is") != std::string::npos);
+    CHECK(reason(found) == "unusual structure (mean square of z[1, 1]: +3.5 standard deviations)");
 }
 
 TEST_CASE("a sample whose image has no finite likelihood is rejected") {

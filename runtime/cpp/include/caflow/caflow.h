@@ -103,14 +103,16 @@ typedef struct caflow_image {
 /* Options of caflow_open. */
 typedef struct caflow_open_options {
     size_t struct_size;
-    /* Software and device that run the model: "auto", "cpu", "cuda", "tensorrt" or "tensorrt-provider". A backend that
-     * is named here runs, or caflow_open fails with CAFLOW_ERROR_BACKEND. "auto", the default, is "cuda" if ONNX
-     * Runtime can use the GPU, and "cpu" otherwise. "tensorrt" runs the engines in the bundle that caflow-export --trt
-     * built for this GPU; it requires a library that was built with TensorRT. "tensorrt-provider" is ONNX Runtime's
-     * TensorRT provider, which builds its own engines. */
+    /* Execution provider of ONNX Runtime that runs the model: "auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx", or
+     * "ort:NAME" for the provider NAME of a plug-in library, such as "ort:openvino". The number of a device may follow,
+     * as in "cuda:1"; by default it is the first. A backend that is named here runs and computes what the CPU computes,
+     * or caflow_open fails with CAFLOW_ERROR_BACKEND. "auto", the default, is "cuda" if ONNX Runtime can use the GPU,
+     * and "cpu" otherwise. "tensorrt" and "tensorrt-rtx" load the engines in the bundle that caflow-export --trt built
+     * for this GPU. Without engines of their kind in the bundle, they build engines in caflow_open. Both set the
+     * environment variable NVIDIA_TF32_OVERRIDE of the process to 0, unless it is set. */
     const char *backend;
-    /* Folder in which "tensorrt-provider" stores the engines that it builds, so that later processes can use them. It
-     * is created if it does not exist. NULL, the default, stores no engines. */
+    /* Folder in which "tensorrt" and "tensorrt-rtx" store what they compile, so that later processes can use it. It is
+     * created if it does not exist. NULL, the default, stores nothing. */
     const char *engine_cache;
     /* Number of target pixels that are computed at once, over all images and samples of a batch; up to 2^40, default
      * 2^20. It bounds the memory. Larger images are cut into tiles. When memory runs out, the library halves the budget
@@ -121,6 +123,9 @@ typedef struct caflow_open_options {
     /* Number of CPU threads that run the model, shared by all calls with it; up to 1024, default one per core. */
     uint32_t threads;
     uint32_t flags; /* 0 or CAFLOW_WITHOUT_CALIBRATION */
+    /* Path of the plug-in library with the execution provider, for the backends "tensorrt-rtx" and "ort:NAME"; NULL for
+     * all others. It requires a library of caflow that was built with headers of ONNX Runtime 1.23 or newer. */
+    const char *plugin_library;
 } caflow_open_options;
 
 /* Flag: do not read the bundle's calibration. Typicalities are then unknown, and options that require them fail. */
@@ -131,7 +136,7 @@ typedef struct caflow_open_options {
 
 /* All defaults of caflow_open_options. */
 #define CAFLOW_OPEN_OPTIONS_INIT \
-    { sizeof(caflow_open_options), NULL, NULL, 0, 0, 0, 0 }
+    { sizeof(caflow_open_options), NULL, NULL, 0, 0, 0, 0, NULL }
 
 /* How the samples of an image are ranked, for caflow_draw_options.rank. CAFLOW_RANK_TYPICAL requires a bundle that is
  * calibrated at the temperature. */
@@ -258,14 +263,11 @@ typedef struct caflow_model_info {
     uint32_t levels;        /* number of levels */
     uint32_t channels;      /* number of channels of an image */
     uint64_t pixel_budget;  /* the present budget, which is lower than the option if memory ran out */
-    /* Why the model runs slower than it could, as a text for people: the backend "tensorrt" could not record a chain of
-     * graphs as a CUDA graph. Results are right all the same. NULL if this has not happened. */
-    const char *warning;
 } caflow_model_info;
 
 /* An empty caflow_model_info, for caflow_info to fill in. */
 #define CAFLOW_MODEL_INFO_INIT \
-    { sizeof(caflow_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL }
+    { sizeof(caflow_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0 }
 
 /* One (image, sample) pair, one scored image, or one frame. Later versions may add fields at the end. */
 typedef struct caflow_result {
@@ -293,8 +295,8 @@ typedef struct caflow_result {
     uint32_t starts_scene; /* 1 for the first frame of a scene in a stream, 0 otherwise */
     uint32_t outcome;      /* the verdict: CAFLOW_UNJUDGED … CAFLOW_REJECTED */
     uint32_t rejected;     /* number of samples of this image that were rejected or not finite */
-    /* Why the image was not accepted, as a text for people, such as "level 0 is less likely than is typical: 3.1
-     * standard deviations". NULL if the image was accepted, no verdict was requested, or there is no sample. */
+    /* Why the image was not accepted, as a text for people, such as "softer than its input allows (bits/dim of level 2:
+     * -3.1 standard deviations)". NULL if the image was accepted, no verdict was requested, or there is no sample. */
     const char *reason;
     double sample_typicality; /* of a sample as it was drawn, 0…1; NaN if unknown */
     double image_typicality;  /* of an image that was scored, judged or made consistent, 0…1; NaN if unknown */
@@ -320,11 +322,12 @@ CAFLOW_API const char *caflow_version(void);
 CAFLOW_API const char *caflow_last_error(void);
 
 /* Open the bundle in a folder and check the size and SHA-256 hash of each file that its manifest lists. The model's
- * graphs are loaded when they are first needed, and are hashed again then: if a file has changed in between, the call
- * that needs it fails with CAFLOW_ERROR_BUNDLE, or with CAFLOW_ERROR_BACKEND if it is an engine. Replace files of an
- * open bundle only by new files, as `mv` does, and never write into them, because ONNX Runtime reads weights from the
- * file while graphs run. Relative paths are relative to the working directory at this call. On success the caller owns
- * `*model` and closes it with caflow_close. May be called from any thread. */
+ * graphs are loaded when they are first needed, by any backend but "cpu" at this call, and are hashed again then: if a
+ * file has changed in between, the call that needs it fails with CAFLOW_ERROR_BUNDLE, or with CAFLOW_ERROR_BACKEND
+ * if it is an engine. Replace files of an open bundle only by new files, as `mv` does, and never write into them,
+ * because ONNX Runtime reads weights from the file while graphs run. Relative paths are relative to the working
+ * directory at this call. On success the caller owns `*model` and closes it with caflow_close. May be called from
+ * any thread. */
 CAFLOW_API caflow_status caflow_open(const char *folder, const caflow_open_options *options, caflow_model **model);
 
 /* Close a model; NULL is ignored. This must be the last call with the model: no other thread may still use it. Results

@@ -215,7 +215,8 @@ struct OpenOptions {
     std::uint64_t pixel_budget = 0;
     std::int64_t overlap = 0;  // in target pixels; CAFLOW_NO_OVERLAP: tiles do not overlap
     std::uint32_t threads = 0;
-    bool with_calibration = true;  // false: CAFLOW_WITHOUT_CALIBRATION
+    bool with_calibration = true;     // false: CAFLOW_WITHOUT_CALIBRATION
+    std::string plugin_library = {};  // path, for the backends tensorrt-rtx and ort:NAME
 };
 
 // How the samples of an image are ranked: CAFLOW_RANK_….
@@ -336,14 +337,14 @@ class Model {
         c_options.pixel_budget = options.pixel_budget;
         c_options.overlap = options.overlap;
         c_options.threads = options.threads;
+        c_options.plugin_library = options.plugin_library.empty() ? nullptr : options.plugin_library.c_str();
         if (!options.with_calibration) c_options.flags = CAFLOW_WITHOUT_CALIBRATION;
         caflow_model* model = nullptr;
         check(caflow_open(folder.c_str(), &c_options, &model));
         model_.reset(model);
     }
 
-    // Return facts about the model. The texts are valid as long as the model. `warning` is NULL if there is nothing to
-    // report. See caflow_info.
+    // Return facts about the model. The texts are valid as long as the model. See caflow_info.
     caflow_model_info info() const {
         caflow_model_info info = CAFLOW_MODEL_INFO_INIT;
         check(caflow_info(model_.get(), &info));

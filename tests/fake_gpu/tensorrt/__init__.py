@@ -1,1 +1,0 @@
-"""What the fakes of TensorRT and of TensorRT-RTX share."""

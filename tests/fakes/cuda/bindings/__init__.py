@@ -1,1 +1,0 @@
-"""Imitates cuda-bindings."""

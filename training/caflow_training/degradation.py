@@ -1,0 +1,60 @@
+"""How one condition was degraded, as a value and as the vector that networks read."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Reduction = Literal["bicubic", "bilinear", "lanczos", "area"]
+Noise = Literal["gaussian", "grey", "poisson", "speckle"]
+Codec = Literal["h264", "hevc"]
+Dither = Literal["ordered", "diffused"]
+
+MAX_BLUR_SIGMA, MAX_NOISE_SIGMA, MIN_JPEG_QUALITY, MAX_CRF = 4.0, 12.0, 30, 32
+"""Strongest degradations of a usual training. They become the value 1 of the vector."""
+
+PARAMETERS = (
+    *("blur", "gaussian noise", "grey noise", "poisson noise", "speckle noise"),
+    *("jpeg", "h264", "hevc", "bilinear", "lanczos", "area", "ordered dithering", "diffused dithering"),
+)
+"""Names of the vector's values, in order."""
+GROUPS = (0, 1, 1, 1, 1, 2, 3, 3, 4, 4, 4, 5, 5)
+"""Group of each value: blur, noise, JPEG, video, reduction, dithering. The values of a group are known together."""
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """Degradation of one condition. By default it is clean: reduced by the bicubic filter, and nothing else."""
+
+    blur_sigma: float = 0.0
+    """Standard deviation of the blur before the reduction, in pixels of the target."""
+    reduction: Reduction = "bicubic"
+    noise: Noise = "gaussian"
+    noise_sigma: float = 0.0
+    """Standard deviation of the noise, for pixel values 0…255; for `poisson` and `speckle` at half brightness."""
+    jpeg_quality: int | None = None
+    codec: Codec | None = None
+    crf: int = 0
+    """Constant rate factor of the codec."""
+    dither: Dither | None = None
+    dither_bits: int = 8
+    """Bits per channel that dithering left."""
+
+    def vector(self) -> NDArray[np.float32]:
+        """Return one value for each of `PARAMETERS`, (13,) float32: 0 if absent, about 1 for the strongest.
+
+        The vector of a clean condition is 0.
+        """
+        values = dict.fromkeys(PARAMETERS, 0.0)
+        values["blur"] = self.blur_sigma / MAX_BLUR_SIGMA
+        values[f"{self.noise} noise"] = self.noise_sigma / MAX_NOISE_SIGMA
+        if self.jpeg_quality is not None:
+            values["jpeg"] = (100 - self.jpeg_quality) / (100 - MIN_JPEG_QUALITY)
+        if self.codec is not None:
+            values[self.codec] = self.crf / MAX_CRF
+        if self.reduction != "bicubic":
+            values[self.reduction] = 1.0
+        if self.dither is not None:
+            values[f"{self.dither} dithering"] = (8 - self.dither_bits) / 7
+        return np.array(list(values.values()), np.float32)
