@@ -23,7 +23,9 @@ HEEDING_CTRL_C = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
 
-PLAN_OR_PROGRESS = re.compile(r"(of memory( in \d+ processes)?(, about [\d.]+ \w+)?| left)$")
+PLAN_OR_PROGRESS = re.compile(
+    r"(of memory( in \d+ processes)?(, about [\d.]+ \w+)?| left)$|are drawn already; the command "
+)
 
 
 @dataclass(frozen=True)

@@ -99,10 +99,10 @@ def test_another_job_is_refused(bundle: Path, data: Path, tmp_path: Path) -> Non
     (tmp_path / "fewer").mkdir()
     fewer = write_list(tmp_path / "fewer" / "pairs.jsonl", list_pairs(data)[1:])
     for arguments, differing in (
-        ([data, bundle, "--alpha", 0.2], "alpha 0.1 (now 0.2)"),
-        ([data, other, "--alpha", ALPHA], "calibration "),
-        ([fewer, bundle, "--alpha", ALPHA], "pairs "),
-        ([data, bundle, "--alpha", ALPHA, "--pixel-budget", 4096], "pixel_budget None (now 4096)"),
+        ([data, bundle, "--alpha", 0.2], "--alpha 0.1 (now 0.2)"),
+        ([data, other, "--alpha", ALPHA], "the calibration of the model has changed"),
+        ([fewer, bundle, "--alpha", ALPHA], "the list of pairs has changed"),
+        ([data, bundle, "--alpha", ALPHA, "--pixel-budget", 4096], "--pixel-budget not given (now 4096)"),
     ):
         source, model, *more = arguments
         refused = caflow("filter", source, "-o", out, "--bundle", model, *more)

@@ -169,10 +169,16 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
     list(ImageFolder(out, jobs, SETTINGS).run(map(drawn, jobs)))
     cuda = replace(PIPELINE, bundle="1" * 64, backend="onnxruntime cuda")
     for other, differing in (
-        (replace(SETTINGS, draw=Draw(2, seed=1)), r"seed 0 \(now 1\)"),
-        (replace(SETTINGS, draw=Draw(2, reject=Reject(0.1))), r"alpha None \(now 0\.1\), redraws None \(now 20\), "),
-        (replace(SETTINGS, pipeline=cuda), "bundle 0{16} .now 1{16}., backend onnxruntime cpu .now onnxruntime cuda"),
-        (replace(SETTINGS, keep_all=True, sheet=True), r"keep_all False \(now True\), sheet False \(now True\)"),
+        (replace(SETTINGS, draw=Draw(2, seed=1)), r"--seed 0 \(now 1\)"),
+        (
+            replace(SETTINGS, draw=Draw(2, reject=Reject(0.1))),
+            r"--min-typicality not given \(now 0\.1\), --redraws ",
+        ),
+        (replace(SETTINGS, pipeline=cuda), "the model has changed, --backend onnxruntime cpu .now onnxruntime cuda"),
+        (
+            replace(SETTINGS, keep_all=True, sheet=True),
+            r"--keep-all not given \(now given\), --sheet not given \(now given\)",
+        ),
     ):
         with pytest.raises(
             InputError, match=f"contains a job with other settings: {differing}.*; use the same settings"

@@ -154,10 +154,10 @@ def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
     given, out = pictures(tmp_path / "in", "a.jpg"), tmp_path / "out"
     image(given, out, "--quality", 80)
     for options, said in (
-        (["--quality", 80, "--format", "png"], "format source (now png)"),
-        ([], "quality 80 (now None)"),
-        (["--quality", 80, "--suffix", "-x4"], "suffix  (now -x4)"),
-        (["--quality", 80, "--no-metadata"], "no_metadata False (now True)"),
+        (["--quality", 80, "--format", "png"], "--format source (now png)"),
+        ([], "--quality 80 (now not given)"),
+        (["--quality", 80, "--suffix", "-x4"], "--suffix not given (now -x4)"),
+        (["--quality", 80, "--no-metadata"], "--no-metadata not given (now given)"),
     ):
         done = caflow("image", given, "-o", out, "--bundle", TINY, "-n", 1, *options)
         assert done.returncode == 2

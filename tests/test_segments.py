@@ -222,9 +222,9 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
     open_parts(folder, settings(), force=False)
     assert sorted(path.name for path in folder.iterdir()) == ["00000.json", "00000.mp4", "job.json"]
     for other, differing in (
-        (settings(seed=1), r"seed 0 \(now 1\)"),
-        (settings(pixel_budget=4096), r"pixel_budget None \(now 4096\)"),
-        (settings(clips / "vfr.mp4"), "source"),
+        (settings(seed=1), r"--seed 0 \(now 1\)"),
+        (settings(pixel_budget=4096), r"--pixel-budget not given \(now 4096\)"),
+        (settings(clips / "vfr.mp4"), "the input file has changed"),
     ):
         with pytest.raises(InputError, match=f"contains a job with other settings: {differing}"):
             open_parts(folder, other, force=False)

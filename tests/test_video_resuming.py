@@ -16,6 +16,7 @@ from caflow_deploy.console import counted
 from caflow_runtime.bundle import builtin
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.video import job as video_job_module
 from caflow_runtime.video.job import where_resumed
 from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
 from caflow_runtime.video.segment_plan import plan_segments
@@ -101,6 +102,47 @@ def test_an_early_stop_keeps_the_first_segments(clips: Path, pipe: Pipeline, tmp
     assert (drawing.frames, drawing.finished) == (51, 45)
 
 
+def test_a_dry_run_says_what_is_drawn_and_refuses_as_the_command_does(
+    clips: Path, uncalibrated: Path, tmp_path: Path
+) -> None:
+    """The resumed run says the same. The kept files stay as they are."""
+    source, output = clips / "cut.mp4", tmp_path / "out.mp4"
+    job(source, output, uncalibrated, "fixed", how="SIGINT", last=24)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    options = ["--segment-frames", 10]
+    whole = len(frames_of(source))
+    told = f"{source}: 20 of {whole} frames are drawn already; the command {where_resumed(20)}"
+    dry = caflow_video(source, output, uncalibrated, *options, "--dry-run")
+    assert (dry.returncode, dry.stderr) == (0, "")
+    assert dry.stdout.splitlines()[1:] == [told]
+    dry = caflow_video(source, output, uncalibrated, *options, "--dry-run", "--force")
+    assert (dry.returncode, len(dry.stdout.splitlines())) == (0, 1)
+    dry, real = (caflow_video(source, output, uncalibrated, "--seed", 1, *more) for more in (["--dry-run"], []))
+    assert (dry.returncode, dry.stdout) == (real.returncode, real.stdout) == (2, "")
+    assert dry.stderr == real.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
+    assert told in caflow_video(source, output, uncalibrated, *options).stderr.splitlines()
+    assert len(frames_of(output)) == whole
+
+
+def test_ctrl_c_while_the_file_is_written_names_what_is_kept(
+    clips: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    output = tmp_path / "out.mp4"
+    with monkeypatch.context() as changed:
+        changed.setattr(video_job_module, "write_result", stop)
+        done = caflow_video(clips / "cut.mp4", output, uncalibrated)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert messages(done.stderr) == [
+        f"caflow: stopped before {output} was written; the finished segments are in {output}.parts, and the same "
+        "command resumes with them"
+    ]
+    assert caflow_video(clips / "cut.mp4", output, uncalibrated).returncode == 0
+
+
 def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """While one process runs, a second one is refused, with --force and without. The first one's files stay."""
     output = tmp_path / "out.mp4"
@@ -129,13 +171,13 @@ def test_another_job_is_refused_by_what_differs(
         first.communicate()
     assert output.exists() == is_written
     for source, options, differing in (
-        ("vfr.mp4", [], "source "),
-        ("cut.mp4", ["--seed", 1], "seed 0 (now 1);"),
-        ("cut.mp4", ["--codec", "hevc"], "codec h264 (now hevc);"),
-        ("cut.mp4", ["--batch", 2], "batch 1 (now 2);"),
-        ("cut.mp4", ["--pixel-budget", 9999], "pixel_budget None (now 9999);"),
-        ("cut.mp4", ["--bundle", calibrated], "calibration None (now "),
-        ("cut.mp4", ["--bundle", builtin.DEFAULT], "bundle "),
+        ("vfr.mp4", [], "the input file has changed;"),
+        ("cut.mp4", ["--seed", 1], "--seed 0 (now 1);"),
+        ("cut.mp4", ["--codec", "hevc"], "--codec h264 (now hevc);"),
+        ("cut.mp4", ["--batch", 2], "--batch 1 (now 2);"),
+        ("cut.mp4", ["--pixel-budget", 9999], "--pixel-budget not given (now 9999);"),
+        ("cut.mp4", ["--bundle", calibrated], "the calibration of the model has changed;"),
+        ("cut.mp4", ["--bundle", builtin.DEFAULT], "the model has changed,"),
     ):
         refused = caflow_video(clips / source, output, uncalibrated, *options)
         assert (refused.returncode, refused.stdout) == (2, "")
@@ -157,12 +199,14 @@ def test_settings_that_are_left_out_on_resuming_are_missed(clips: Path, calibrat
     command += ["--bundle", calibrated, "-n", 1, "--threads", 1]
     refused = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert "contains a job with other settings: min_typicality 0.1 (now 0.0)" in refused.stderr
+    assert "contains a job with other settings: --min-typicality 0.1 (now 0.0)" in refused.stderr
 
 
 def test_a_folder_in_the_outputs_place_is_refused_at_once(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """The error comes before any frame is drawn."""
+    """The error comes before any frame is drawn, but after that of a missing input."""
     (tmp_path / "out.mp4").mkdir()
+    done = caflow_video(tmp_path / "missing.mp4", tmp_path / "out.mp4", uncalibrated)
+    assert (done.returncode, done.stderr) == (2, f"caflow: {tmp_path / 'missing.mp4'}: there is no such file\n")
     done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--force")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"caflow: {tmp_path / 'out.mp4'} is a folder; give the name of a file as -o\n"

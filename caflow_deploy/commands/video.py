@@ -139,26 +139,26 @@ def command(
         out = stack.enter_context(standard_output(output))
         file = output if out is None else None
         if preview.at is not None and output is not None:
-            check_overwriting(output, source, overwrites=True)  # `write_preview` checks all but the input
             keeps_alpha = holds_alpha(output) and not preview.sheet
             opened = stack.enter_context(closing(wanted.open(source, keeps_alpha, console.warning)))
+            check_overwriting(output, source, overwrites=True)  # `write_preview` checks all but the input
             console.result(write_preview(pipe, opened, output, drawing, preview, force))
             return
-        if file is not None:
-            # An unfinished job may replace its output; `open_parts` checks later that it is the same job.
-            check_overwriting(file, source, force or holds_a_job(file))
         multiple = 1 if output is None or encoded.codec == "ffv1" else 2
         streaming = drawing.stream(noise, batch, sized.size(pipe, multiple))
         check_times(output, streaming)
         pipe.open_stream(streaming)  # checks the settings, before a source is opened
         keeps_alpha = file is not None and holds_alpha(file)
         opened = stack.enter_context(closing(wanted.open(source, keeps_alpha, console.warning)))
+        if file is not None:
+            # An unfinished job may replace its output; `_draw_file` checks later that it is the same job.
+            check_overwriting(file, source, force or holds_a_job(file))
         work = VideoWork(pipe, opened, streaming, running, watching, console)
         if file is not None:
             outcome = _draw_file(work, _job(work, file, encoded, segment_frames, wanted), dry_run, force)
         else:
             writer = None if out is None else encoded.writer(out, opened.info)
-            work.announce(None, dry_run)
+            work.announce(None, dry_run, {})
             outcome = None if dry_run else draw_to_stream(work, writer)
     if outcome is not None:
         report(outcome, output, console)
@@ -184,7 +184,9 @@ def _job(
 
 def _draw_file(work: VideoWork, job: VideoJob, dry_run: bool, force: bool) -> Outcome | None:
     """Write the output of a job. Return the outcome; None if it is reported already, or with --dry-run."""
-    work.announce(job.settings.encoding, dry_run)
+    is_known = work.running.ray is None  # Only a running cluster knows its backend, which is a setting.
+    earlier = job.earlier(force, "workers" if work.running.is_spread else "one process") if is_known else {}
+    work.announce(job.settings.encoding, dry_run, earlier)
     if dry_run:
         return None
     make_folder(job.output.parent)

@@ -7,8 +7,10 @@ import click
 from caflow_deploy.command_error import ERROR_CODE, FAILED, CommandError
 from caflow_deploy.commands.video_report import Outcome
 from caflow_deploy.commands.video_work import VideoWork
+from caflow_deploy.stops import exit_code
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.job import VideoDrawing, VideoJob
+from caflow_runtime.video.parts import holds_a_job
 from caflow_runtime.video.pipe import PipeWriter
 from caflow_runtime.video.source import TimedFrame, UnwritableVideo
 
@@ -22,6 +24,10 @@ def draw_to_file(work: VideoWork, job: VideoJob, force: bool) -> Outcome:
             return Outcome(job.run(force), job.lost)
         except UnwritableVideo as error:
             raise CommandError(str(error), FAILED) from None  # finished segments are kept
+        except KeyboardInterrupt as stop:  # Ctrl-C after the first one, or while the segments are joined
+            way = "the same command resumes with them" if work.source.path else "they can be played"
+            kept = f"; the finished segments are in {job.parts}, and {way}" if holds_a_job(job.output) else ""
+            raise CommandError(f"stopped before {job.output} was written{kept}", exit_code(stop)) from None
 
 
 def draw_to_stream(work: VideoWork, writer: PipeWriter | None) -> Outcome:

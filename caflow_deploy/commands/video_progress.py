@@ -1,31 +1,48 @@
 """Lines of `caflow video` on standard error: one before the work and, without a terminal, others about the progress."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from caflow_deploy.commands.pace import Pace, duration
 from caflow_deploy.console import counted
 from caflow_runtime.available_memory import readable
+from caflow_runtime.video.cut import WHOLE
+from caflow_runtime.video.job import where_resumed
 from caflow_runtime.video.need import VideoNeed
+from caflow_runtime.video.parts import Record, first_missing
+from caflow_runtime.video.source import VideoInfo
 
 
-def line_of_video(name: str, need: VideoNeed, frames: int | None, processes: int, is_timed: bool) -> str:
+def line_of_video(name: str, need: VideoNeed, info: VideoInfo, processes: int, drawn: int | None) -> str:
     """Return the line about a video: frames, sizes, tiles and memory; the time, if it is known and not short.
 
     Arguments:
-        frames: number of frames; None if it is unknown.
         processes: number of local processes that work at the same time.
-        is_timed: whether to estimate the time that the model takes in this process.
+        drawn: number of frames that earlier runs have drawn, which take no time; None if the time is not estimated.
     """
     (height, width), final = need.sides, need.final
-    of_video = counted(frames, "frame") if frames else "frames"
+    of_video = _frames_of(info) if info.frames else "frames"
     windows = f"{counted(need.stage.windows, 'tile')} each"
     about = "about" if need.is_measured else "at least"
     memory = f"{about} {readable(processes * need.bytes)} of memory"
     of_processes = f" in {processes} processes" if processes > 1 else ""
-    operations, time = need.operations * (frames or 0), ""
-    if is_timed and need.trial.is_short_for(operations):
+    operations, time = need.operations * max(0, (info.frames or 0) - (drawn or 0)), ""
+    if drawn is not None and need.trial.is_short_for(operations):
         time = f", about {duration(need.trial.seconds(operations))}"
     return f"{name}: {of_video} of {width}×{height} → {final[1]}×{final[0]} in {windows}, {memory}{of_processes}{time}"
+
+
+def line_of_earlier(name: str, info: VideoInfo, earlier: Mapping[int, Record]) -> str:
+    """Return the line about the segments that earlier runs have finished, and about where this run resumes."""
+    drawn = sum(record.report.frames for record in earlier.values())
+    has_gaps = first_missing(earlier) < len(earlier)
+    way = "draws the others" if has_gaps else where_resumed(drawn)
+    of = f" of {_frames_of(info)}" if info.frames else " frames"
+    return f"{name}: {drawn}{of} are drawn already; the command {way}"
+
+
+def _frames_of(info: VideoInfo) -> str:
+    """Return the number of frames, which is an estimate if only a part of the video is read."""
+    return "about " * (info.cut != WHOLE) + counted(info.frames or 0, "frame")
 
 
 class FrameProgress:

@@ -1,9 +1,10 @@
 """Work of `caflow video`: an opened source, and how its frames are drawn and shown."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from caflow_deploy.commands.running import Running
-from caflow_deploy.commands.video_progress import line_of_video
+from caflow_deploy.commands.video_progress import line_of_earlier, line_of_video
 from caflow_deploy.commands.video_watching import WatchingOptions
 from caflow_deploy.console import CommandConsole
 from caflow_runtime.jobs.image_need import check_together
@@ -11,6 +12,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.encoding import Encoding, check_size
 from caflow_runtime.video.need import check_memory, need_of_video
+from caflow_runtime.video.parts import Record
 from caflow_runtime.video.source import Source
 
 
@@ -34,12 +36,15 @@ class VideoWork:
         final = self.streaming.size.of(info.height, info.width, scale)
         return final.height, final.width
 
-    def announce(self, encoding: Encoding | None, dry_run: bool) -> None:
-        """Report the sizes and the memory required. In a dry run, this is the result, and the first frame is checked.
+    def announce(self, encoding: Encoding | None, dry_run: bool, earlier: Mapping[int, Record]) -> None:
+        """Report the sizes, the memory required, and what earlier runs have drawn.
+
+        In a dry run, this is the result, and the first frame is checked.
 
         Arguments:
             encoding: encoding of the result; None if it is not encoded.
             dry_run: whether nothing else is done.
+            earlier: records of the segments that earlier runs have finished, by segment number.
 
         Raises:
             TooLittleMemory: if there is too little memory.
@@ -52,8 +57,10 @@ class VideoWork:
         need = need_of_video(self.pipe.needs, self.streaming, given, self.sides, codec, info.has_alpha)
         if dry_run or self.console.shows_messages:
             report = self.console.summary if dry_run else self.console.message
-            is_timed = not self.running.is_spread
-            report(line_of_video(self.source.name, need, info.frames, processes, is_timed))
+            drawn = sum(record.report.frames for record in earlier.values())
+            report(line_of_video(self.source.name, need, info, processes, None if self.running.is_spread else drawn))
+            if drawn:
+                report(line_of_earlier(self.source.name, info, earlier))
         check_memory(need)
         check_together([need.bytes] * processes, processes)
         if dry_run:

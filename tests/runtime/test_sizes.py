@@ -299,7 +299,7 @@ def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated:
     assert "is already complete" in caflow(*command).stdout  # a reduced image has no sheet
     other = caflow(*command[:-3], "--fit", "41x30", "--sheet")
     assert other.returncode == 2
-    assert "contains a job with other settings: fit [40, 30] (now [41, 30])" in other.stderr
+    assert "contains a job with other settings: --fit 40x30 (now 41x30)" in other.stderr
 
 
 def test_what_replaces_an_untypical_image_has_its_size(source: Path, calibrated: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ one process can work in a folder at a time (`alone`).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,8 +23,17 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.whole_files import leftover_of, write_whole
 
-SHOWN = 16
-"""Largest number of characters of a setting in messages, since hashes are long."""
+CHANGED = {
+    "bundle": "the model",
+    "calibration": "the calibration of the model",
+    "precision": "the model",
+    "source": "the input file",
+    "pairs": "the list of pairs",
+    "start": "--start",
+    "end": "--end",
+    "hardware": "the encoder that --encoder chooses",
+}
+"""Settings that messages only call changed, because their values, such as hashes, tell users nothing."""
 
 
 class PipelineSettings(msgspec.Struct, frozen=True):
@@ -150,23 +159,43 @@ def read_state(folder: Path, kind: type[Kind], command: str) -> Kind:
     return found
 
 
-def check_same(folder: Path, found: State, settings: msgspec.Struct) -> None:
+def check_same(folder: Path, found: State, settings: msgspec.Struct, options: Mapping[str, str]) -> None:
     """Check that the job in a folder has the current settings.
 
+    Arguments:
+        options: options of the settings that have another name; empty for settings that follow from others.
+
     Raises:
-        InputError: if settings differ. The message names each of them.
+        InputError: if settings differ. The message names each of them as users type it.
     """
-    wanted = flat(settings)
-    differing = [
-        f"{key} {str(found.settings.get(key))[:SHOWN]} (now {str(wanted.get(key))[:SHOWN]})"
-        for key in wanted | found.settings
-        if found.settings.get(key) != wanted.get(key)
-    ]
+    before, now = found.settings, flat(settings)
+    differing = [key for key in now | before if before.get(key) != now.get(key)]
     if differing:
-        raise InputError(
-            f"{folder} contains a job with other settings: {', '.join(differing)}; use the same settings to resume it, "
-            "choose another -o, or use --force to start again"
+        named = [key for key in differing if options.get(key) != ""] or differing
+        texts = (
+            f"{CHANGED[key]} has changed"
+            if key in CHANGED
+            else f"{options.get(key) or _option(key)} {_value(key, before)} (now {_value(key, now)})"
+            for key in named
         )
+        raise InputError(
+            f"{folder} contains a job with other settings: {', '.join(dict.fromkeys(texts))}; use the same settings to "
+            "resume it, choose another -o, or use --force to start again"
+        )
+
+
+def _option(key: str) -> str:
+    return "-n" if key == "n" else f"--{key.replace('_', '-')}"
+
+
+def _value(key: str, settings: Mapping[str, Any]) -> str:
+    """Return the value of a setting as users type it."""
+    value = settings.get(key)
+    if value is None or value is False or value == "":
+        return "not given"
+    if value is True:
+        return "given"
+    return ("x" if key == "fit" else ",").join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def flat(settings: msgspec.Struct) -> dict[str, Any]:

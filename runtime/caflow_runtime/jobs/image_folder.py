@@ -29,6 +29,8 @@ from caflow_runtime.whole_files import remove_leftovers, write_whole
 
 COMMAND = "caflow image"
 RESULTS = "results.jsonl"
+OPTIONS = {"alpha": "--min-typicality", "otherwise": "--untypical", "frame": "", "multiple": ""}
+"""Options of the settings that have another name (`check_same`)."""
 DROPPED = "dropped"
 """Outcome of an image without a result, because all its samples are untypical. Its line has no likelihoods."""
 
@@ -117,7 +119,7 @@ def holds_same_job(folder: Path, jobs: Sequence[ImageJob], settings: ImageSettin
             f"{folder} contains a job of an earlier version, whose results are all PNG and without metadata; choose "
             "another -o, or use --force to start again"
         )
-    check_same(folder, state, settings)
+    check_same(folder, state, settings, OPTIONS)
     return True
 
 

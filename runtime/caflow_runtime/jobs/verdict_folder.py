@@ -219,7 +219,7 @@ def resume(folder: Path, settings: FilterSettings) -> FilterState | None:
                 "to it anyway"
             ) from None
         return None
-    check_same(folder, found, settings)
+    check_same(folder, found, settings, {})
     return found
 
 

@@ -21,9 +21,11 @@ from caflow_runtime.video.join import VideoPart
 from caflow_runtime.video.lane import Lane, ReaderGone
 from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.parts import (
+    DrawnBy,
     Record,
     Report,
     VideoSettings,
+    holds_same_job,
     open_parts,
     parts_of,
     read_records,
@@ -164,6 +166,22 @@ class VideoJob:
         """Folder of the segments until they are joined. Each segment can be played separately."""
         return parts_of(self.output)
 
+    def earlier(self, force: bool, drawn_by: DrawnBy = "one process") -> dict[int, Record]:
+        """Return the records of the segments that need not be drawn again, by segment number. Nothing is changed.
+
+        Raises:
+            InputError: if there is a job that cannot be resumed this way or with these settings.
+            OSError: if a file cannot be read.
+        """
+        if self.source.path is None and (self.parts / JOB_FILE).is_file():
+            raise InputError(
+                f"{self.parts} contains a stopped job that cannot be resumed, but its files can be played: move or "
+                "remove the folder"
+            )
+        if force or not holds_same_job(self.parts, self.settings):
+            return {}
+        return read_records(self.parts, self.settings, drawn_by)
+
     def run(self, force: bool = False) -> VideoDrawing:
         """Run or resume the job. If the drawing ends early, the output contains all frames that were drawn until then.
 
@@ -183,13 +201,8 @@ class VideoJob:
         stream = self.pipe.open_stream(self.settings.streaming)
         drawing = VideoDrawing(self.pipe, self.source, stream, self.show, self.show_dropped)
         with alone(self.parts):
-            if self.source.path is None and (self.parts / JOB_FILE).is_file():
-                raise InputError(
-                    f"{self.parts} contains a stopped job that cannot be resumed, but its files can be played: move or "
-                    "remove the folder"
-                )
+            records = self.earlier(force)
             open_parts(self.parts, self.settings, force)
-            records = read_records(self.parts, self.settings, "one process")
             return self._run(drawing, Recorder(self.parts, self.settings, self.source.info, records))
 
     def _run(self, drawing: VideoDrawing, recorder: Recorder) -> VideoDrawing:

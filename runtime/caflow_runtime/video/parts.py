@@ -41,6 +41,8 @@ from caflow_runtime.video.source import Source
 from caflow_runtime.whole_files import leftover_of, remove_leftovers, write_whole
 
 COMMAND = "caflow video"
+OPTIONS = {"given_format": "--pixel-format", "bits": "", "frame": "", "has_alpha": "", "multiple": ""}
+"""Options of the settings that have another name (`check_same`)."""
 RECORD = ".json"
 OWN = re.compile(rf"{re.escape(JOB_FILE)}|\d{{5,}}\.\w+")
 """Names of the files of a job: `job.json`, segments and records."""
@@ -130,6 +132,20 @@ def holds_a_job(output: Path) -> bool:
     return (parts_of(output) / JOB_FILE).is_file()
 
 
+def holds_same_job(folder: Path, settings: VideoSettings) -> bool:
+    """Return whether a folder contains a job that can be resumed with these settings. Nothing is changed.
+
+    Raises:
+        InputError: if the folder contains another job, or files that do not belong to a job.
+        OSError: if a file cannot be read.
+    """
+    _check_own(folder)
+    if not (folder / JOB_FILE).is_file():
+        return False
+    check_same(folder, read_state(folder, State, COMMAND), settings, OPTIONS)
+    return True
+
+
 def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
     """Start a job in its folder, or resume the job that is there. The caller must hold the folder's lock (`alone`).
 
@@ -140,15 +156,8 @@ def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
         InputError: if the folder contains another job, or files that do not belong to a job.
         OSError: if a file cannot be read or written.
     """
-    holds_one = (folder / JOB_FILE).is_file()
-    foreign = [path.name for path in folder.iterdir() if not is_passing(path)]
-    if foreign and not holds_one:
-        raise InputError(
-            f"{folder} must be free for the parts of this job, but contains {foreign[0]}: move that elsewhere"
-        )
-    if holds_one and not force:
-        check_same(folder, read_state(folder, State, COMMAND), settings)
-    else:
+    _check_own(folder)
+    if force or not holds_same_job(folder, settings):
         remove_parts(folder)
         folder.mkdir(exist_ok=True)
         State(flat(settings), COMMAND).write(folder)
@@ -158,6 +167,14 @@ def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
                 f"{path} is a folder, but this job must write a file of that name: move the folder elsewhere"
             )
     remove_leftovers(folder / name for path in folder.iterdir() if (name := leftover_of(path)) and OWN.fullmatch(name))
+
+
+def _check_own(folder: Path) -> None:
+    foreign = [path.name for path in folder.iterdir() if not is_passing(path)] if folder.is_dir() else []
+    if foreign and not (folder / JOB_FILE).is_file():
+        raise InputError(
+            f"{folder} must be free for the parts of this job, but contains {foreign[0]}: move that elsewhere"
+        )
 
 
 def remove_parts(folder: Path) -> None:

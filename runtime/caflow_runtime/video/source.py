@@ -46,7 +46,8 @@ class VideoInfo:
     """Properties of a source that a result must keep."""
 
     frames: int | None
-    """Number of frames; None if the container does not say, or if the source has no known end."""
+    """Number of frames; None if the container does not say, or if the source has no known end. With a `cut`, this is
+    an estimate from the rate."""
     rate: Fraction
     """Frames per second, on average."""
     height: int

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 from caflow_runtime.errors import InputError
@@ -11,7 +12,7 @@ from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.numbered import USUAL_RATE, NumberedSource, is_numbered
 from caflow_runtime.video.opening import without_secrets
-from caflow_runtime.video.source import CLOCK, Source, TimedFrame
+from caflow_runtime.video.source import CLOCK, Source, TimedFrame, VideoInfo
 
 
 def open_video(path: Path | str, cut: Cut = WHOLE, rate: Fraction | None = None, keeps_alpha: bool = False) -> Source:
@@ -70,7 +71,7 @@ class CutSource:
         self.path = source.path
         self.along = source.along
         self.drops = source.drops
-        self.info = replace(source.info, frames=None, cut=cut)
+        self.info = replace(source.info, frames=_frames_within(cut, source.info), cut=cut)
         self.ended_early: str | None = None
         self._source = source
 
@@ -96,6 +97,14 @@ class CutSource:
 
     def close(self) -> None:
         self._source.close()
+
+
+def _frames_within(cut: Cut, info: VideoInfo) -> int | None:
+    """Return how many frames a cut contains if all are shown equally long; None if the source's number is unknown."""
+    if info.frames is None:
+        return None
+    first, end = (ceil(ticks * CLOCK * info.rate) for ticks in (cut.start, cut.end or 0))
+    return max(0, (info.frames if cut.end is None else min(info.frames, end)) - first)
 
 
 def _open(path: Path | str, rate: Fraction | None, keeps_alpha: bool) -> Source:
