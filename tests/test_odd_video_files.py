@@ -7,6 +7,7 @@ import av
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, gaps
 from commands import messages
+from PIL import Image
 from video_runs import caflow_video
 
 from caflow_runtime.video.file_source import FileSource
@@ -70,6 +71,35 @@ def test_a_cut_off_file_gives_what_it_has(clips: Path, uncalibrated: Path, tmp_p
     assert list(tmp_path.iterdir()) == [tmp_path / "cut.mkv", tmp_path / "out.mkv"]
 
 
+def test_a_file_that_is_cut_off_shortly_before_its_end_is_incomplete(uncalibrated: Path, tmp_path: Path) -> None:
+    """0.2 s are missing, which is less than the tolerance for other containers than Matroska."""
+    short, output = tmp_path / "short.mkv", tmp_path / "out.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25", "-frames:v", 12, "-c:v", "ffv1", short)
+    assert caflow_video(short, output, uncalibrated).returncode == 0
+    short.write_bytes(short.read_bytes()[: short.stat().st_size * 62 // 100])
+    done = caflow_video(short, output, uncalibrated, "--force")
+    assert (done.returncode, done.stdout) == (1, "")
+    (why,) = messages(done.stderr)
+    assert why == (
+        f"caflow: {short} is incomplete: the pictures end at 0.28 s of 0.48 s, after about 7 of 12 frames; {output} "
+        "contains 7 frames"
+    )
+    assert len(frames_of(output)) == 7
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff", ".avif", ""])
+def test_a_picture_is_refused(uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
+    """Its contents count, not its name. A GIF may have one frame, because `caflow image` does not read GIF."""
+    picture, output = tmp_path / f"picture{suffix}", tmp_path / "out.mp4"
+    Image.new("RGB", (32, 24)).save(picture, format=suffix[1:].replace("jpg", "jpeg") or "png")
+    for more in ([], ["--dry-run"], ["--at", 0]):
+        done = caflow_video(picture, output, uncalibrated, *more)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"caflow: {picture} is a picture, not a video; give it to caflow image")
+    Image.new("RGB", (32, 24)).save(tmp_path / "picture.gif")
+    assert caflow_video(tmp_path / "picture.gif", output, uncalibrated).returncode == 0
+
+
 def test_times_in_messages_count_from_the_beginning(tmp_path: Path) -> None:
     """They are the times of `--start` and of the result, also where the clock of the file starts late."""
     late = tmp_path / "late.mkv"
@@ -120,7 +150,7 @@ def test_sound_that_nothing_knows_does_not_cost_the_picture(clips: Path, uncalib
         ("vfr.mp4", "out.mp4", ["--noise", "blue"], "must be fixed, fresh, or ar1:ρ"),
         (".", "out.mp4", [], "is a folder; expected a video file"),
         ("sound.m4a", "out.mp4", [], "expected a video; it contains no pictures"),
-        ("empty.mp4", "out.mp4", [], "cannot be read as a video"),
+        ("empty.mp4", "out.mp4", [], "empty.mp4 cannot be read as a video: FFmpeg tried to open it and reports: "),
         ("strange.mp4", "out.mp4", [], "FFmpeg does not know the codec of its pictures"),
         ("frameless.mp4", "out.mp4", [], "expected a video; none of its frames can be decoded"),
     ],

@@ -32,10 +32,16 @@ from caflow_runtime.video.upright import Upright, has_alpha, is_on_its_side
 
 SOUGHT_BY_DTS = ("mpegts", "mpeg")
 """Containers without an index, in which FFmpeg seeks by decoding timestamps, not by presentation timestamps."""
+MATROSKA_DURATION = "DURATION"
+"""Tag of each stream in Matroska."""
 DURATION = re.compile(r"(\d{1,6}):(\d{2}):(\d{2}(?:\.\d{1,12})?)")
-"""Value of Matroska's tag DURATION."""
+"""Value of `MATROSKA_DURATION`."""
 CUT_OFF_S = Fraction(1, 4)
 """Tolerance in seconds. A file whose picture ends earlier than this before the container's duration is incomplete."""
+PICTURE_FORMAT, PICTURE_FORMATS = "image2", "_pipe"
+"""FFmpeg's name of the format of an image file with a known suffix, and the ending of its names for all others."""
+PICTURE_BRANDS = {"avif", "heic", "heix", "mif1"}
+"""Brands of still images in AVIF and HEIC files, which FFmpeg opens as MP4."""
 INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 """Containers whose index leads to a frame at, or before, a given time."""
 SOUGHT_EARLIER_S = 10
@@ -69,7 +75,15 @@ class FileSource:
         try:
             self.container = open_to_read(path)
         except av.FFmpegError as error:
-            raise UnreadableVideo(f"{self.name} cannot be read as a video: {error.strerror}") from None
+            raise UnreadableVideo(
+                f"{self.name} cannot be read as a video: FFmpeg tried to open it and reports: {error.strerror}; check "
+                "that it is complete, and that a player shows it"
+            ) from None
+        if self._is_picture():
+            raise InputError(
+                f"{self.name} is a picture, not a video; give it to caflow image, or give the pattern of numbered "
+                "pictures, such as frames/%05d.png"
+            )
         if not self.container.streams.video:
             raise UnreadableVideo(f"{self.name}: expected a video; it contains no pictures")
         self.stream = self.container.streams.video[0]
@@ -141,14 +155,23 @@ class FileSource:
                 yield TimedFrame(self._image(frame), last, time.monotonic(), key if has_pts else None)
         except av.FFmpegError as error:
             shown = 0 if last is None else last - self.info.origin
-            self.ended_early = f"{self.name} is damaged after {float(shown * CLOCK):.2f} s: {error.strerror}"
+            self.ended_early = (
+                f"{self.name} is damaged after {float(shown * CLOCK):.2f} s: FFmpeg cannot decode the next frame "
+                f"({error.strerror}); use an undamaged copy of it, if there is one"
+            )
         finally:
             self.container.close()
         if last is None:
             raise UnreadableVideo(f"{self.name}: expected a video; none of its frames can be decoded")
-        if self.ended_early is None and should is not None and should - end > max(CUT_OFF_S, longest * CLOCK):
-            last_s, length = (float(seconds - self.info.origin * CLOCK) for seconds in (end, should))
-            self.ended_early = f"{self.name} is incomplete: the pictures end at {last_s:.2f} s of {length:.2f} s"
+        is_exact = MATROSKA_DURATION in self.stream.metadata  # it includes the last frame
+        tolerance = max(0 if is_exact else CUT_OFF_S, max(step, longest) * CLOCK)
+        if self.ended_early is None and should is not None and should - end > tolerance:
+            last_s, length = (seconds - self.info.origin * CLOCK for seconds in (end, should))
+            read, expected = (round(seconds * self.info.rate) for seconds in (last_s, length))
+            self.ended_early = (
+                f"{self.name} is incomplete: the pictures end at {float(last_s):.2f} s of {float(length):.2f} s, after "
+                f"about {read} of {expected} frames"
+            )
 
     def _decoded(self) -> Iterator[Any]:
         """Yield frames as FFmpeg decodes them, and note key packets, except the first: decoding starts there anyway."""
@@ -159,6 +182,12 @@ class FileSource:
             if not is_first and packet.is_keyframe and packet.pts is not None and packet.dts is not None:
                 self._keys.append((round(packet.pts * base), packet.dts if by_dts else packet.pts))
             yield from packet.decode()
+
+    def _is_picture(self) -> bool:
+        """Return whether the file is a single image. FFmpeg reads images as videos of one frame."""
+        name = self.container.format.name
+        is_still = self.container.metadata.get("major_brand") in PICTURE_BRANDS
+        return name == PICTURE_FORMAT or name.endswith(PICTURE_FORMATS) or is_still
 
     def _image(self, frame: Any) -> Image:
         """Return the pixels of a decoded frame."""
@@ -183,7 +212,7 @@ class FileSource:
             return None
         if self.stream.duration is not None:
             return Fraction((self.stream.start_time or 0) + self.stream.duration) * Fraction(self.stream.time_base)
-        said = DURATION.fullmatch(self.stream.metadata.get("DURATION", ""))
+        said = DURATION.fullmatch(self.stream.metadata.get(MATROSKA_DURATION, ""))
         if said is None:
             return None
         hours, minutes, seconds = map(Fraction, said.groups())
