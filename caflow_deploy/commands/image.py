@@ -1,7 +1,7 @@
 """`caflow image`: draw N samples of each image in files and folders, and write the best one."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +22,13 @@ from caflow_deploy.commands.drawing_options import (
     rejecting_options,
     samples_option,
 )
-from caflow_deploy.commands.image_progress import ImageProgress, line_of_folder, line_of_image, needs_by_header
+from caflow_deploy.commands.image_progress import (
+    ImageProgress,
+    line_of_folder,
+    line_of_image,
+    names_of,
+    needs_by_header,
+)
 from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, warn_of_results, with_masks
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
 from caflow_deploy.commands.output_options import (
@@ -48,7 +54,9 @@ from caflow_runtime.jobs.image_folder import (
     ImageFolder,
     ImageSettings,
     check_free,
+    finished,
     holds_same_job,
+    name_of,
     without_leftovers,
 )
 from caflow_runtime.jobs.image_job import ImageJob
@@ -197,12 +205,13 @@ def command(
     for error in unreadable:
         tally.take_unreadable(error)
     if dry_run:
+        done: Set[str] = set()
+        settings = ImageSettings(running.settings(pipe, None), draw, keep_all, sheet, maps, files, size, depth)
         if not force and is_single:
             check_free(path for job in jobs for path in job.outputs)
-        elif not force:
-            settings = ImageSettings(running.settings(pipe, None), draw, keep_all, sheet, maps, files, size, depth)
-            holds_same_job(output, jobs, settings)  # refuses other settings, and files that would be overwritten
-        _list_all(pipe, draw, jobs, max_pixels, tally)
+        elif not force and holds_same_job(output, jobs, settings):
+            done = finished(output, jobs)
+        _list_all(pipe, draw, jobs, done, max_pixels, tally)
         return
     with ExitStack() as stack:
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
@@ -324,10 +333,19 @@ def _plan_folder(
     return needs
 
 
-def _list_all(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob], max_pixels: int, tally: Tally) -> None:
-    """Do the dry run: list for each image what would be done, and report why images would be rejected."""
+def _list_all(
+    pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob], done: Set[str], max_pixels: int, tally: Tally
+) -> None:
+    """Do the dry run: list for each image what would be done, and report why images would be rejected.
+
+    Arguments:
+        done: outputs (`name_of`) that are finished.
+    """
     needs = {}
     for job in jobs:
+        if name_of(job.output) in done:
+            tally.console.summary(f"{names_of(job)}: finished already, would be skipped")
+            continue
         try:
             _, needs[job.output] = look(pipe, job, draw, max_pixels)
         except (CaflowError, OSError) as error:

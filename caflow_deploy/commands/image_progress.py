@@ -7,15 +7,18 @@ from rich.progress import Progress
 
 from caflow_deploy.commands.pace import Pace, duration
 from caflow_deploy.commands.standard_streams import shown
-from caflow_deploy.console import CommandConsole
+from caflow_deploy.console import CommandConsole, counted
 from caflow_runtime.available_memory import readable
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image_formats import size_of_file
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.image_need import ImageNeed, Source
+from caflow_runtime.jobs.image_need import ImageNeed, Source, Wanted
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
+
+THIS_IMAGE = "this image"
+"""Description of the bar while samples are drawn."""
 
 
 def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dict[Path, ImageNeed]:
@@ -42,9 +45,14 @@ def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dic
 
 
 def line_of_image(job: ImageJob, need: ImageNeed) -> str:
-    """Return the line about one image: sizes, tiles, memory and time."""
+    """Return the line about one image: files, sizes, tiles, memory and time."""
     windows = _windows(need.windows, need.wanted.draw.n)
-    return f"{shown(as_text(job.source))}: {_sides(need)} {windows}, {_memory(need, 1)}{_time([need])}"
+    return f"{names_of(job)}: {_sides(need)} {windows}, {_memory(need, 1)}{_time([need])}"
+
+
+def names_of(job: ImageJob) -> str:
+    """Return the names of an image and its result."""
+    return shown(f"{as_text(job.source)} → {as_text(job.output)}")
 
 
 def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: int, is_timed: bool) -> str:
@@ -57,14 +65,16 @@ def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: 
         processes: number of local processes that work at the same time.
         is_timed: whether to estimate the time, which is that of this process.
     """
-    images = f"{count} image{'s' * (count != 1)}"
+    images = counted(count, "image")
     if not needs:
         return f"{images} of unknown size"
     largest = max(needs.values(), key=lambda need: need.bytes)
-    windows = sum(need.windows for need in needs.values())
+    windows = _windows(sum(need.windows for need in needs.values()), n)
     of_processes = f" in {processes} processes" if processes > 1 else ""
     memory, time = f"{_memory(largest, processes)}{of_processes}", _time([*needs.values()]) if is_timed else ""
-    return f"{images}, the largest {_sides(largest)}: {_windows(windows, n)}, {memory}{time}"
+    if count == 1:
+        return f"{images} of {_sides(largest)} {windows}, {memory}{time}"
+    return f"{images} {windows}{time}; the largest, {_sides(largest)}, requires {memory}"
 
 
 class ImageProgress:
@@ -83,7 +93,7 @@ class ImageProgress:
         self._finished, self._images = 0.0, 0
         self._now: tuple[ImageNeed, str] | None = None
         self._stage, self._windows = 0, 0
-        self._task = bar.add_task("this image", visible=False)
+        self._task = bar.add_task(THIS_IMAGE, visible=False)
 
     def begins(self, job: ImageJob, need: ImageNeed) -> None:
         """Record that this process begins to draw an image. Report its needs unless the first line included them."""
@@ -92,7 +102,8 @@ class ImageProgress:
         self._total += need.operations - (self.needs[job.output].operations if job.output in self.needs else 0.0)
         self.needs[job.output] = need
         self._now, self._stage, self._windows = (need, shown(as_text(job.source))), 0, 0
-        self.bar.reset(self._task, visible=False)  # else the remaining time stays 0, as at the end of the last image
+        # Without a reset, the remaining time stays 0, as at the end of the last image.
+        self.bar.reset(self._task, visible=False, description=THIS_IMAGE)
 
     def windows(self, done: int, count: int) -> None:
         """Record the progress of one pass of the model over the current image.
@@ -101,11 +112,13 @@ class ImageProgress:
             done: number of finished tiles, counted for each sample.
             count: number of all tiles of the pass.
         """
-        self.bar.update(self._task, completed=done, total=count, visible=True)
         assert self._now is not None
         need, name = self._now
         self._stage += done <= self._windows  # the count begins again with each pass
         self._windows = done
+        is_drawn = self._stage + (done == count) >= need.wanted.form.size.passes
+        text = _after_drawing(need.wanted) if is_drawn else THIS_IMAGE
+        self.bar.update(self._task, completed=done, total=count, visible=True, description=text)
         operations = need.operations_until(self._stage, done)
         what = f"{name}: {operations / need.operations:.0%} done" if self.count == 1 else self._counted()
         self._tell(operations, what)
@@ -125,13 +138,20 @@ class ImageProgress:
             self.pace.tell((self._finished + of_image) / self._total, what)
 
 
+def _after_drawing(wanted: Wanted) -> str:
+    """Return what the command does after the samples of an image are drawn."""
+    if wanted.draw.reject is not None:
+        return "judging the samples"  # and perhaps drawing others
+    return "scoring the result" if wanted.is_read_again else "writing the result"
+
+
 def _sides(need: ImageNeed) -> str:
     source, size = need.source, need.wanted.form.size
     return f"{source.width}×{source.height} → {size.width}×{size.height}"
 
 
 def _windows(windows: int, n: int) -> str:
-    return f"in {windows} tile{'s' * (windows != 1)} of {n} sample{'s' * (n != 1)}"
+    return f"in {counted(windows, 'tile')} of {counted(n, 'sample')}" if windows else "without the model"
 
 
 def _time(needs: Sequence[ImageNeed]) -> str:

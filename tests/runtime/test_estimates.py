@@ -74,7 +74,7 @@ def test_one_line_says_what_is_made_and_takes(source: Path, tmp_path: Path) -> N
     done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 2, *OPTIONS, *tiles)
     assert done.returncode == 0, done.stderr
     first, *rest = done.stderr.splitlines()
-    line = rf"{re.escape(str(source))}: 48×32 → 192×128 in (\d+) tiles of 2 samples, about [\d.]+ [MG]B of memory"
+    line = rf"{re.escape(str(source))} → \S+: 48×32 → 192×128 in (\d+) tiles of 2 samples, about [\d.]+ [MG]B of memory"
     found = re.fullmatch(line, first)
     assert found, first
     with load(TINY, "cpu", 1, pixel_budget=96 * 96, overlap=16) as pipe:
@@ -140,6 +140,32 @@ def test_the_bar_begins_again_with_each_image(source: Path, tmp_path: Path) -> N
             assert not bar.tasks[0].finished
             progress.windows(2, 2)
             assert bar.tasks[0].finished
+
+
+@pytest.mark.parametrize(("suffix", "text"), [(".png", "writing the result"), (".jpg", "scoring the result")])
+def test_the_bar_says_what_comes_after_the_last_sample(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, text: str
+) -> None:
+    """A JPEG is scored in tiles, which the bar counts."""
+    told: list[tuple[object, object, object]] = []
+
+    def update(*_: object, **fields: object) -> None:
+        told.append((fields["description"], fields["completed"], fields["total"]))
+
+    monkeypatch.setattr(Progress, "update", update)
+    tiles = ["--pixel-budget", 96 * 96, "--overlap", 16]
+    done = caflow("image", source, "-o", tmp_path / f"out{suffix}", "-n", 1, *OPTIONS, *tiles)
+    assert done.returncode == 0, done.stderr
+    count = told[0][2]
+    drawn = [("this image", k, count) for k in range(1, count)] + [(text, count, count)]
+    assert told[:count] == drawn
+    assert len(told) > count if suffix == ".jpg" else len(told) == count
+    assert {description for description, _, _ in told[count:]} <= {text}
+
+
+def test_a_result_that_needs_no_model_has_no_tiles(source: Path, tmp_path: Path) -> None:
+    done = caflow("image", source, "-o", tmp_path / "out.png", "--width", 20, *OPTIONS, "--dry-run")
+    assert f"{source} → {tmp_path / 'out.png'}: 48×32 → 20×13 without the model, about " in done.stdout
 
 
 def test_alpha_is_part_of_the_work(source: Path, tmp_path: Path) -> None:
@@ -260,7 +286,7 @@ def test_a_dry_run_does_nothing(source: Path, tmp_path: Path, monkeypatch: pytes
     out = tmp_path / "out"
     done = caflow("image", source, "-o", out, *OPTIONS, "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{source}: 48×32 → 192×128 in 1 tile of 10 samples, about ")
+    assert done.stdout.startswith(f"{source} → {out / 'photo.png'}: 48×32 → 192×128 in 1 tile of 10 samples, about ")
     (tmp_path / "broken.png").write_text("no image")
     done = caflow("image", source, tmp_path / "broken.png", "-o", out, *OPTIONS, "--dry-run")
     assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
@@ -272,8 +298,9 @@ def test_a_dry_run_does_nothing(source: Path, tmp_path: Path, monkeypatch: pytes
     done = caflow("image", source, tmp_path / "other.png", "-o", out, "-n", 40, *OPTIONS, "--dry-run")
     lines = done.stdout.splitlines()
     assert len(lines) == 3
-    assert lines[-1].startswith("2 images, the largest 48×32 → 192×128: in 2 tiles of 40 samples, about ")
-    assert all(re.search(r" of memory, about \d+ s$", line) for line in lines)
+    assert lines[-1].startswith("2 images in 2 tiles of 40 samples, about ")
+    assert re.search(r", about \d+ s; the largest, 48×32 → 192×128, requires about \S+ MB of memory$", lines[-1])
+    assert all(re.search(r" of memory, about \d+ s$", line) for line in lines[:-1])
     short_of(monkeypatch, 10**6)
     assert caflow("image", source, "-o", out, *OPTIONS, "--dry-run").returncode == 1
     assert not out.exists()
@@ -291,7 +318,14 @@ def test_a_dry_run_refuses_what_the_command_would_refuse(source: Path, tmp_path:
         assert dry.stderr == real.stderr
         assert caflow("image", *line, *OPTIONS, "--dry-run", "--force").returncode == 0
     assert existing.read_bytes() == b"of the user"
-    assert caflow("image", source, "-o", out, "-n", 1, *OPTIONS, "--dry-run").returncode == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    line = ["image", source, source.with_name("other.png"), "-o", out, "-n", 1, *OPTIONS]
+    write_image(source.with_name("other.png"), read_image(source).rgb)
+    finished, new = caflow(*line, "--dry-run").stdout.splitlines()
+    assert finished == f"{source} → {out / source.name}: finished already, would be skipped"
+    assert new.startswith(f"{source.with_name('other.png')} → {out / 'other.png'}: 48×32 → 192×128 in 1 tile ")
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert len(caflow(*line, "--dry-run", "--force").stdout.splitlines()) == 3
 
 
 def test_quiet_leaves_errors_alone(source: Path, tmp_path: Path) -> None:
@@ -316,7 +350,7 @@ def test_progress_is_said_without_a_terminal(tmp_path: Path, monkeypatch: pytest
     done = caflow("image", folder, "-o", tmp_path / "out", "-n", 1, *OPTIONS)
     assert done.returncode == 0, done.stderr
     plan, *lines = done.stderr.splitlines()
-    assert plan.startswith("25 images, the largest 4×4 → 16×16: in 25 tiles of 1 sample, about ")
+    assert plan.startswith("25 images in 25 tiles of 1 sample; the largest, 4×4 → 16×16, requires about ")
     found = [re.fullmatch(r"(\d+) of 25 images, about \d+ s left", line) for line in lines]
     counts = [int(one[1]) for one in found if one]
     assert len(counts) == len(lines)

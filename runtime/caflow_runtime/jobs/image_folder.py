@@ -6,7 +6,7 @@ lines. An image is done if it has a valid line and all its files. All other imag
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ def name_of(path: Path) -> str:
 def recorded_outputs(folder: Path) -> dict[Path, Path]:
     """Return the outputs inside a folder that its valid lines name. Keys are the absolute paths of the inputs."""
     path, found = folder / RESULTS, {}
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+    for line in _lines(path):
         if (result := _result(line)) is not None:
             source, best = (Path(as_path(result[name])) for name in ("input", "output"))
             if best.is_relative_to(folder.absolute()):
@@ -167,18 +167,29 @@ def keep_done(path: Path, jobs: Iterable[ImageJob]) -> list[dict[str, Any]]:
     A line is valid if it is undamaged, its files exist, its input has not changed, and its output still belongs to the
     same input.
     """
-    if not path.exists():
-        return []
-    wanted = {name_of(job.output): job for job in jobs}
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept = {}
-    for line in lines:
-        result = _result(line)
-        if result is not None and _is_whole(result, wanted.get(result["output"])):
-            kept[result["output"]] = line, result
+    lines, kept = _lines(path), _valid(path, jobs)
     if len(kept) < len(lines):
         write_whole(path, b"".join(line for line, _ in kept.values()))
     return [result for _, result in kept.values()]
+
+
+def finished(folder: Path, jobs: Iterable[ImageJob]) -> Set[str]:
+    """Return the outputs (`name_of`) that the job in a folder need not draw again. Nothing is changed."""
+    return _valid(folder / RESULTS, jobs).keys()
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True) if path.exists() else []
+
+
+def _valid(path: Path, jobs: Iterable[ImageJob]) -> dict[str, tuple[bytes, dict[str, Any]]]:
+    """Return the valid lines of `results.jsonl`, as in `keep_done`, each with its fields, by their outputs."""
+    wanted, kept = {name_of(job.output): job for job in jobs}, {}
+    for line in _lines(path):
+        result = _result(line)
+        if result is not None and _is_whole(result, wanted.get(result["output"])):
+            kept[result["output"]] = line, result
+    return kept
 
 
 def _is_whole(result: Mapping[str, Any], job: ImageJob | None) -> bool:

@@ -183,7 +183,7 @@ def _draw(
     if is_changed and form.is_own and report.outcome != "bicubic":
         with native_stderr():  # The messages were already reported for the input.
             own = read_image(job.output, made.pictures[0].size).rgb  # No limit: its pixels fit in memory already.
-        scored = pipe.score(own, given.rgb)
+        scored = pipe.score(own, given.rgb, show)
         report = about_file(report, scored)
         if report.consistency_db is not UNSET:
             report = msgspec.structs.replace(report, consistency_db=consistency(model, own, given.rgb))
