@@ -9,6 +9,7 @@ from click.shell_completion import CompletionItem
 
 from caflow_deploy import __version__
 from caflow_deploy.command_error import ERROR_CODE, WRONG_USE, CommandError
+from caflow_deploy.line_wrapping import wrapped
 from caflow_deploy.silence import silence
 from caflow_deploy.stops import ending_when_stopped
 from caflow_runtime.errors import CaflowError
@@ -45,7 +46,7 @@ class LazyGroup(click.Group):
             except (CaflowError, CommandError, MemoryError, OSError) as error:
                 code = ctx.meta.get(ERROR_CODE, WRONG_USE)
                 ending = error if isinstance(error, CommandError) else CommandError.of(error, code)
-                click.echo(f"caflow: {ending}", err=True)
+                click.echo(wrapped(f"caflow: {ending}", sys.stderr), err=True)
                 sys.exit(ending.code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

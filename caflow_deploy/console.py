@@ -1,8 +1,10 @@
 """What a command prints: results, messages and a progress bar."""
 
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import click
@@ -13,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from caflow_deploy.line_wrapping import is_terminal, wrapped
 from caflow_deploy.stops import deferring_stops
 
 WIDTH_IN_FILES = 160
@@ -42,7 +45,7 @@ class CommandConsole:
 
     def result(self, line: str) -> None:
         """Print a result to standard output."""
-        self._print(line)
+        self._print(line, wraps=not self.as_json)
 
     def summary(self, line: str) -> None:
         """Print a line about the results, for people: to standard output, or to standard error beside JSON."""
@@ -67,7 +70,7 @@ class CommandConsole:
         table = Table(*map(escape, columns), box=box.SIMPLE)
         for row in rows:
             table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
-        Console(file=self._stdout, width=None if _is_terminal(self._stdout) else WIDTH_IN_FILES).print(table)
+        Console(file=self._stdout, width=None if is_terminal(self._stdout) else WIDTH_IN_FILES).print(table)
 
     @contextmanager
     def progress_bar(self, *columns: ProgressColumn) -> Iterator[Progress]:
@@ -77,7 +80,7 @@ class CommandConsole:
             columns: columns of the bar; by default its name, the bar, the counts and the remaining time.
         """
         usual = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        is_shown = self.shows_messages and self._stderr.is_interactive and _is_terminal(sys.stderr)
+        is_shown = self.shows_messages and self._stderr.is_interactive and is_terminal(sys.stderr)
         self._bar = Progress(*(columns or usual), console=self._stderr, transient=True, disable=not is_shown)
         if not is_shown:
             yield self._bar
@@ -89,8 +92,16 @@ class CommandConsole:
             with deferring_stops():  # otherwise the bar might stay
                 self._bar.stop()
 
-    def _print(self, line: str, err: bool = False) -> None:
-        is_above_bar = self._bar is not None and self._bar.live.is_started and (err or _is_terminal(self._stdout))
+    @contextmanager
+    def showing_warnings(self) -> Iterator[None]:
+        """Print the Python warnings of the block like other warnings: the message alone, in one line."""
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: self.warning(" ".join(str(message).split()))
+            yield
+
+    def _print(self, line: str, err: bool = False, wraps: bool = True) -> None:
+        is_above_bar = self._bar is not None and self._bar.live.is_started and (err or is_terminal(self._stdout))
+        line = wrapped(line, sys.stderr if err else self._stdout) if wraps else line
         if is_above_bar:
             with deferring_stops():  # otherwise the line might be lost, or printed twice
                 self._stderr.print(line, soft_wrap=True, markup=False, emoji=False, highlight=False)
@@ -107,8 +118,15 @@ class _NarrowConsole(Console):
         return options.update_width(max(1, options.max_width - CTRL_C_WIDTH - 1))
 
 
-pass_console = click.make_pass_decorator(CommandConsole, ensure=True)
-"""Decorator that passes the console of a command as its first argument."""
+def pass_console(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the console of a command as its first argument. Decorator."""
+
+    @wraps(command)
+    def run(console: CommandConsole, *args: Any, **options: Any) -> Any:
+        with console.showing_warnings():
+            return command(console, *args, **options)
+
+    return click.make_pass_decorator(CommandConsole, ensure=True)(run)
 
 
 def counted(number: int, noun: str) -> str:
@@ -122,8 +140,3 @@ def resuming(done: int, count: int, noun: str) -> str:
         return f"no {noun} is finished; the same command starts at the beginning"
     way = f"resumes with the other {count - done}" if done < count else "completes the job"
     return f"{done} of {counted(count, noun)} finished; the same command {way}"
-
-
-def _is_terminal(stream: Any) -> bool:
-    """Return whether a standard stream is a terminal. It is None if it was closed before the command started."""
-    return stream is not None and stream.isatty()

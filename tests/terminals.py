@@ -63,6 +63,7 @@ class Shown:
     returncode: int
     lines: list[str]
     """Lines that can be read on the screen and in its history after the command has ended."""
+    columns: int
 
 
 def in_a_terminal(
@@ -105,7 +106,7 @@ def in_a_terminal(
         finally:
             process.kill()
             os.close(terminal)
-    return Shown(process.returncode, screen.text)
+    return Shown(process.returncode, screen.text, columns)
 
 
 def _read(terminal: int) -> bytes:

@@ -43,7 +43,7 @@ def test_the_runtime_needs_no_pytorch_and_little_room(photographs: Path, tmp_pat
         found = {path.name for path in installed.iterdir()}
         assert found == {path.name for path in builtin.find_bundle(installed.stem).iterdir()}
     # Messages name extras in this way. It works in any folder, although the package is on no package index.
-    extra = [programs / "pip", "install", "--dry-run", "caflow-deploy[metrics]"]
+    extra: list[str | Path] = [programs / "pip", "install", "--dry-run", "caflow-deploy[metrics]"]
     added = subprocess.run(extra, check=True, capture_output=True, text=True, cwd=tmp_path)
     assert "Would install prometheus" in added.stdout
     train = subprocess.run(

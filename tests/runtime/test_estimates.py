@@ -147,7 +147,7 @@ def test_the_bar_says_what_comes_after_the_last_sample(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, text: str
 ) -> None:
     """A JPEG is scored in tiles, which the bar counts."""
-    told: list[tuple[object, object, object]] = []
+    told: list[tuple[Any, Any, Any]] = []
 
     def update(*_: object, **fields: object) -> None:
         told.append((fields["description"], fields["completed"], fields["total"]))
