@@ -7,15 +7,20 @@ import re
 import shutil
 import signal
 import subprocess
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from commands import caflow, command, messages, started
 from tiny import photograph
 
+from caflow_deploy.commands.output_options import quiet_option
+from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
@@ -372,6 +377,21 @@ def test_info(uncalibrated: Path) -> None:
     assert done.returncode == 0
     assert "super-resolution ×4" in done.stdout
     assert json.loads(caflow("info", uncalibrated, "--json").stdout)["model"]["levels"] == 2
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_of_libraries_are_lines_like_all_others() -> None:
+    """Without the file name and the line of code that Python adds. --quiet omits them."""
+
+    @click.command()
+    @quiet_option
+    @pass_console
+    def warning(console: CommandConsole) -> None:
+        console.message("begins")
+        warnings.warn("memory ran out;\ncontinuing", stacklevel=1)
+
+    assert CliRunner().invoke(warning).stderr == "begins\ncaflow: memory ran out; continuing\n"
+    assert CliRunner().invoke(warning, ["--quiet"]).stderr == ""
 
 
 def test_help_says_the_exit_codes() -> None:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from click.testing import CliRunner
 from commands import caflow, command, started
 from many import workers_of
 
 from caflow_deploy.commands import doctor
 from caflow_deploy.stops import deferring_stops
-from caflow_training.cli import StoppableCommand
+from caflow_training.cli import stoppable
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -103,9 +102,9 @@ def test_sigterm_ends_one_of_several_processes_at_once(
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # another test may have left a handler
     monkeypatch.setenv("WORLD_SIZE", processes)
     during = []
-    training = StoppableCommand("train", callback=lambda: during.append(signal.getsignal(signal.SIGTERM)))
     try:
-        CliRunner().invoke(training)
+        with stoppable():
+            during.append(signal.getsignal(signal.SIGTERM))
     finally:
         signal.signal(signal.SIGTERM, before)
     assert (during[0] != signal.SIG_DFL) is is_handled

@@ -106,7 +106,7 @@ def test_a_stop(bundle: Path, photographs: Path, tmp_path: Path, columns: int) -
     for k in range(count):
         write_image(given / f"{k:02}.png", photograph(photographs, 0, 9, 12))
     line = command("image", given, "-o", tmp_path / "out", *of_bundle(bundle, samples=300))
-    shown = in_a_terminal(line, columns, ctrl_c_after="00.png →")
+    shown = in_a_terminal(line, columns, ctrl_c_after=" 1/40 ")
     assert shown.returncode == 130
     plan, *results, last = unbroken(shown)
     assert PLAN.fullmatch(plan)

@@ -28,15 +28,6 @@ WRONG_USE, NO_GPU = 2, 3
 INSTALL_BUILDER = "pip install 'caflow-deploy[rtx-build]' or 'caflow-deploy[trt]'"
 
 
-class StoppableCommand(click.Command):
-    """Command that cleans up after SIGTERM as after Ctrl-C. Its exit code tells one from the other."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. If it is stopped and does not report that itself, report it and exit."""
-        with ending_when_stopped("caflow-export"):
-            return super().invoke(ctx)
-
-
 def listed(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
     """Split the value of an option at its commas. Click calls this function."""
     return tuple(part.strip() for part in text.split(",")) if text else ()
@@ -56,7 +47,7 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     return sides
 
 
-@click.command(cls=StoppableCommand, context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -122,6 +113,7 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     f"[default: {DEFAULT_PROFILE.width}]",
 )
 @click.version_option(package_name="caflow-deploy", prog_name="caflow-export")
+@ending_when_stopped("caflow-export")
 def main(
     checkpoint: Path,
     output: Path | None,

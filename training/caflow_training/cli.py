@@ -2,7 +2,8 @@
 
 import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,15 +16,13 @@ from caflow_runtime.errors import NO_SPACE
 from caflow_runtime.extras import HOW_TO_INSTALL
 
 
-class StoppableCommand(click.Command):
-    """Command that cleans up after SIGTERM as after Ctrl-C. Its exit code tells one from the other."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. If it is stopped and does not report that itself, report it and exit."""
-        # Among several processes, SIGTERM must end each at once: torchrun sends it to processes that wait for a lost
-        # one inside PyTorch, where a handler in Python would not run.
-        with nullcontext() if _are_several() else ending_when_stopped("caflow-train"):
-            return super().invoke(ctx)
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Clean up after SIGTERM as after Ctrl-C. If the block is stopped and does not report that itself, report it."""
+    # Among several processes, SIGTERM must end each at once: torchrun sends it to processes that wait for a lost one
+    # inside PyTorch, where a handler in Python would not run.
+    with nullcontext() if _are_several() else ending_when_stopped("caflow-train"):
+        yield
 
 
 class TrainedPath(click.Path):
@@ -42,7 +41,7 @@ class TrainedPath(click.Path):
         return path
 
 
-@click.command(cls=StoppableCommand, context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
 @click.argument("recipe")
 @click.option(
     "--data",
@@ -74,6 +73,7 @@ class TrainedPath(click.Path):
     "finetune. By default torchvision downloads the weights.",
 )
 @click.version_option(package_name="caflow-deploy", prog_name="caflow-train")
+@stoppable()
 def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Path | None) -> None:
     """Train the model that RECIPE describes. Requires the extra train.
 
