@@ -87,8 +87,8 @@ def test_a_missing_number_ends_the_video(clip: Path, uncalibrated: Path, tmp_pat
         ("%02d.png", "../frames/%d.png", ["--force"]),
         ("%02d.png", "linked/%d.png", ["--force"]),
         ("%02d.png", "10.png", ["--force"]),
-        ("10.png", "%d.png", ["--force"]),
-        ("10.png", "10.png", ["--at", 0, "--force"]),
+        ("30.png", "%d.png", ["--force"]),  # an animation
+        ("30.png", "30.png", ["--at", 0, "--force"]),
     ],
 )
 def test_the_input_is_never_overwritten_or_removed(
@@ -98,6 +98,7 @@ def test_the_input_is_never_overwritten_or_removed(
     folder.mkdir()
     (folder / "linked").symlink_to(folder)
     ffmpeg(*PICTURE, "-frames:v", 12, folder / "%02d.png")
+    ffmpeg(*PICTURE, "-frames:v", 3, "-f", "apng", folder / "30.png")
     before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
     done = video(folder / source, folder / output, uncalibrated, *options)
     assert done.returncode == 2
