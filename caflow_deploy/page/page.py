@@ -14,7 +14,7 @@ import gradio
 from starlette.middleware import Middleware
 
 from caflow_deploy.page.guard import Guard
-from caflow_deploy.page.judged_sample import JudgedSample
+from caflow_deploy.page.judged_sample import OTHER_MODEL, JudgedSample
 from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.image_formats import SUFFIXES
@@ -29,8 +29,8 @@ ERROR_S = 20
 """How long an error message is shown, in seconds."""
 SAMPLES, TEMPERATURE = 8, 0.8
 """Initial values of the page's settings."""
-HOTTEST = 1.2
-"""Highest temperature that the page offers."""
+USUAL_TEMPERATURES = [0.0, 0.5, 0.7, 0.8, 0.9, 1.0]
+"""Temperatures that the page offers for a model that cannot judge samples."""
 FONTS = ["system-ui", "sans-serif"]
 MONOSPACED = ["ui-monospace", "monospace"]
 """Fonts of the visitor's machine. Gradio's own fonts would be fetched from another server."""
@@ -43,24 +43,47 @@ CSS = """
 #gallery .grid-container { padding-top: 2rem; grid-template-columns: repeat(auto-fill, minmax(max(7rem, 20%), 1fr)) }
 #gallery .thumbnail-item { aspect-ratio: auto; display: flex; flex-direction: column }
 #gallery .caption-label { position: static; max-width: none; border: 0 }
+#slider { scroll-margin: 1rem }
+#slider .wrap:has(> .error) { display: none }
+@media (max-width: 800px) { #columns:has(#slider img) #results { order: -1 } }
 .verdict { font-size: 1.2rem; font-weight: 600 }
 .verdict::before { content: "●"; margin-right: 0.5rem }
 .usual::before { color: #2e9e4f } .unusual::before { color: #e07b00 } .unjudged::before { color: #888 }
 """
+"""The "Error" that Gradio would lay over an earlier result is hidden, because the message says what is wrong. On a
+narrow screen, results come before the settings as soon as there are some."""
+DISMISS_ERRORS = "() => document.querySelectorAll('[data-testid=toast-close]').forEach(button => button.click())"
+"""JavaScript that closes the error messages of earlier actions."""
+SHOW_RESULTS = """
+() => {
+  const waiting = setInterval(() => {
+    const image = document.querySelector('#slider img')
+    if (image?.complete) {
+      clearInterval(waiting)
+      image.closest('#slider').scrollIntoView({ block: 'nearest' })
+    }
+  }, 50)
+}
+"""
+"""JavaScript that scrolls to the results as soon as they are loaded, if they are out of sight."""
 TASKS = {
-    "super-resolution": "enlarges an image {scale} times",
-    "colorization": "colours a grey image",
-    "inpainting": "fills in what is black in an image",
-    "sketch": "makes an image of a drawing",
+    "super-resolution": "Enlarge photographs ×{scale}",
+    "colorization": "Colour grey photographs",
+    "inpainting": "Fill in the black areas of photographs",
+    "sketch": "Turn drawings into images",
 }
 RANKS = {
     "likelihood": "the most likely",
     "consistency": "closest to the input",
-    "typical": "closest to a usual likelihood",
+    "typical": "the most usual",
 }
+ABOUT = (
+    "The model draws several possible results, called samples, and computes how likely each is. Your images are not "
+    "sent to any other server."
+)
 MAPS = """
-* **Likelihood map** of the best sample: bright areas are unlikely for the model.
-* **Uncertainty map**: bright areas differ between samples, so the input does not determine them.
+* **Likelihood map**: bright where the best sample surprises the model, as in fine detail or at a fault.
+* **Uncertainty map**: bright where the samples differ, because the input does not say how it should look there.
 """
 
 
@@ -70,7 +93,7 @@ class Inputs(NamedTuple):
     given: gradio.File
     looked: gradio.Image
     n: gradio.Slider
-    temperature: gradio.Slider
+    temperature: gradio.Dropdown
     rank: gradio.Radio
     seed: gradio.Number
     go: gradio.Button
@@ -106,29 +129,55 @@ def build_page(sampler: PageSampler) -> gradio.Blocks:
         sampler: its folder must be in GRADIO_TEMP_DIR; Gradio would copy files from other folders there.
     """
     pipe = sampler.pipe
-    name = pipe.folder.stem
-    page = gradio.Blocks(False, title=f"caflow: {name}", delete_cache=(LOOK_FOR_OLD_FILES_S, OLD_S))
+    title = _title(pipe)
+    page = gradio.Blocks(False, title=title, delete_cache=(LOOK_FOR_OLD_FILES_S, OLD_S))
     with page:
-        gradio.Markdown(f"# {name}\n{_about(pipe)}")
-        with gradio.Row():
+        gradio.Markdown(f"# {title}\n{ABOUT}")
+        with gradio.Row(elem_id="columns"):
             with gradio.Column(scale=1, min_width=280):
-                inputs = _inputs(pipe)
-            with gradio.Column(scale=3, min_width=480):
+                inputs = _inputs(sampler)
+            with gradio.Column(scale=3, min_width=480, elem_id="results"):
                 outputs = _outputs(pipe)
         _connect(sampler, inputs, outputs)
     return page
 
 
-def _inputs(pipe: Pipeline) -> Inputs:
-    hint = "Higher values give more detail, and samples that differ more."
+def _inputs(sampler: PageSampler) -> Inputs:
     return Inputs(
         given=gradio.File(label="Image", file_types=sorted(SUFFIXES), elem_id="given"),
         looked=gradio.Image(label="Input", interactive=False, height=150, buttons=[], elem_id="looked"),
-        n=gradio.Slider(1, MOST_SAMPLES, SAMPLES, step=1, label="Samples", elem_id="samples"),
-        temperature=gradio.Slider(0, HOTTEST, TEMPERATURE, step=0.05, label="Temperature", info=hint),
-        rank=gradio.Radio(_ranks(pipe), value="likelihood", label="Best sample"),
-        seed=gradio.Number(0, label="Seed", precision=0, info="The same seed draws the same samples again."),
+        n=gradio.Slider(
+            1, MOST_SAMPLES, SAMPLES, step=1, label="Samples", info="How many results to draw.", elem_id="samples"
+        ),
+        temperature=_temperatures(sampler.temperatures),
+        rank=gradio.Radio(
+            _ranks(sampler.pipe), value="likelihood", label="Best sample", info="Which sample to show first."
+        ),
+        seed=gradio.Number(
+            0,
+            label="Seed",
+            precision=0,
+            info="Starts the random numbers: the same number gives the same samples again, another one gives others.",
+        ),
         go=gradio.Button("Draw samples", variant="primary", elem_id="go"),
+    )
+
+
+def _temperatures(judged: list[float]) -> gradio.Dropdown:
+    """Return the choice of a temperature.
+
+    Arguments:
+        judged: temperatures at which samples can be judged.
+    """
+    hint = "Higher values give more detail, and samples that differ more."
+    offered = judged or USUAL_TEMPERATURES
+    return gradio.Dropdown(
+        [(f"{temperature:g}", temperature) for temperature in offered],
+        value=min(offered, key=lambda temperature: abs(temperature - TEMPERATURE)),
+        label="Temperature",
+        info=f"{hint} You can type other values, but their samples cannot be judged." if judged else hint,
+        allow_custom_value=True,
+        elem_id="temperature",
     )
 
 
@@ -171,7 +220,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     def run(
         source: str | None,
         n: int,
-        temperature: float,
+        temperature: float | str | None,
         rank: Any,
         seed: int,
         progress: gradio.Progress = gradio.Progress(),  # noqa: B008  Gradio passes its progress bar to a default of this kind
@@ -182,12 +231,12 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
         with _shown_errors():
             if source is None:
                 raise InputError("there is no image: drop one into the box first")
-            results = sampler.draw(Path(source), n, temperature, rank, seed, show)
+            results = sampler.draw(Path(source), n, _number(temperature), rank, seed, show)
         best = results.samples[0]
         captioned = [(sample.path, _caption(sample, k)) for k, sample in enumerate(results.samples)]
         return [
             (results.enlarged, best.path),
-            _verdict(best),
+            _verdict(best, results.samples, other_model),
             gradio.DownloadButton(value=best.path, interactive=True),
             gradio.Gallery(captioned, selected_index=0),
             best.figures,
@@ -201,15 +250,19 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
             if drawn is None or event.index not in range(len(drawn.samples)):
                 raise InputError("this sample is not here any more; draw samples again")
         picked = drawn.samples[event.index]
-        return [(drawn.enlarged, picked.path), _verdict(picked), picked.path, picked.figures]
+        verdict = _verdict(picked, drawn.samples, other_model)
+        return [(drawn.enlarged, picked.path), verdict, picked.path, picked.figures]
 
     # Visitors could name other files of this machine in the values of the gallery, so the server remembers its own.
+    other_model = _other_model(sampler.pipe)
     drawn = gradio.State(time_to_live=OLD_S)
     given, looked, *settings, go = inputs
+    gradio.on([go.click, given.upload, outputs.gallery.select], js=DISMISS_ERRORS)
     looking = given.upload(look, given, looked, show_progress="hidden")
     looking.failure(lambda: [None, None], outputs=[given, looked])
     given.clear(lambda: None, outputs=looked)
-    go.click(run, [given, *settings], [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
+    running = go.click(run, [given, *settings], [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
+    running.success(js=SHOW_RESULTS)
     outputs.gallery.select(pick, drawn, [*outputs[:3], outputs.figures], show_progress="hidden")
 
 
@@ -234,7 +287,7 @@ def open_page(pipe: Pipeline, folder: Path, host: str, port: int, opens_browser:
         footer_links=[],
         max_file_size=LARGEST_FILE,
         app_kwargs={"middleware": [Middleware(Guard, host=host, folder=folder)]},
-        theme=gradio.themes.Default(font=FONTS, font_mono=MONOSPACED),
+        theme=gradio.themes.Default(font=FONTS, font_mono=MONOSPACED).set(block_info_text_color="*neutral_600"),
         css=CSS,
     )
     try:
@@ -244,13 +297,28 @@ def open_page(pipe: Pipeline, folder: Path, host: str, port: int, opens_browser:
         page.close(verbose=False)
 
 
-def _about(pipe: Pipeline) -> str:
+def _title(pipe: Pipeline) -> str:
     model = pipe.manifest.model
-    does = TASKS.get(model.task, "makes an image of an image").format(scale=model.scale)
-    return (
-        f"A model that {does}. It draws several possible results, called samples, and computes how likely each is. "
-        "Your images are not sent to any other server."
-    )
+    does = TASKS.get(model.task, "Turn one image into another").format(scale=model.scale)
+    return f"{does} — model {pipe.folder.stem}"
+
+
+def _other_model(pipe: Pipeline) -> str:
+    """Return a sentence about a model for damaged images; empty if there is none, or if this is the model."""
+    is_other = pipe.manifest.model.task == "super-resolution" and pipe.folder.stem != "x4-real"
+    return OTHER_MODEL if is_other else ""
+
+
+def _number(temperature: float | str | None) -> float:
+    """Return a temperature that was chosen or typed.
+
+    Raises:
+        InputError: if it is not a number.
+    """
+    try:
+        return float("" if temperature is None else temperature)
+    except ValueError:
+        raise InputError(f"the temperature must be a number, such as {TEMPERATURE:g}; got {temperature!r}") from None
 
 
 def _ranks(pipe: Pipeline) -> list[tuple[str, str]]:
@@ -266,8 +334,9 @@ def _caption(sample: JudgedSample, k: int) -> str:
     return ("best" if k == 0 else str(k + 1)) + (": unusual" if sample.verdict == "unusual" else "")
 
 
-def _verdict(sample: JudgedSample) -> str:
-    return f'<p class="verdict {sample.verdict}">{escape(sample.message)}</p>'
+def _verdict(sample: JudgedSample, samples: list[JudgedSample], other_model: str) -> str:
+    advice = escape(sample.advice(samples, other_model))
+    return f'<p class="verdict {sample.verdict}">{escape(sample.message)}</p><p>{advice}</p>'
 
 
 def _map(label: str) -> gradio.Image:
