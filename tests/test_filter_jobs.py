@@ -33,14 +33,13 @@ def test_the_command(bundle: Path, data: Path, tmp_path: Path) -> None:
     kinds = [line["verdict"] for line in found]
     count = kinds.count("rejected")
     assert kinds[4] == "error"
-    rejected = [f"rejected: {line['target']}: {line['reason']}\n" for line in found if line["verdict"] == "rejected"]
     assert 1 < count <= SHOWN_REJECTIONS
-    rejections = "".join(rejected)
-    assert done.stdout == (
+    assert done.stdout.splitlines() == [
         f"by image typicality: {13 - count} accepted, {count} rejected ({count / 13:.1%}; usual for real "
-        f"photographs: 10.0%), 1 errors → {tmp_path / 'out'}\n{rejections}for a page with the images, run caflow report "
-        f"{tmp_path / 'out' / 'scores.jsonl'} --bundle {bundle}\n"
-    )
+        f"photographs: 10.0%), 1 errors → {tmp_path / 'out'}",
+        *(f"rejected: {line['target']}: {line['reason']}" for line in found if line["verdict"] == "rejected"),
+        f"for a page with the images, run caflow report {tmp_path / 'out' / 'scores.jsonl'} --bundle {bundle}",
+    ]
     accepted = [line["target"] for line in found if line["verdict"] == "accepted"]
     assert (tmp_path / "out" / "accepted.txt").read_text().splitlines() == accepted
     again = caflow(*given, "--alpha", ALPHA)

@@ -263,8 +263,8 @@ def report_job(
     if not console.as_json:
         unjudged = f"{counts['unjudged']} unjudged, " if counts["unjudged"] else ""
         console.result(
-            f"by image typicality: {counts['accepted']} accepted, {counts['rejected']} rejected ({share:.1%}; usual for "
-            f"real photographs: {alpha:.1%}), {unjudged}{counts['error']} errors → {job.folder}"
+            f"by image typicality: {counts['accepted']} accepted, {counts['rejected']} rejected ({share:.1%}; usual "
+            f"for real photographs: {alpha:.1%}), {unjudged}{counts['error']} errors → {job.folder}"
         )
         for verdict in rejected:
             console.result(f"rejected: {verdict.target}: {verdict.reason}")
