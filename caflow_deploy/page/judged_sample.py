@@ -10,7 +10,6 @@ from caflow_runtime.rows.draw import Reject
 ALPHA = Reject().alpha
 """Samples with a lower typicality are unusual: the rule of `caflow image --min-typicality 0.01`."""
 MEANING = "This says how usual the result is for this model, not whether it is sharp or true."
-OTHER_MODEL = "The model x4-real is made for noisy images and JPEG files: caflow page --bundle x4-real."
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ import gradio
 from starlette.middleware import Middleware
 
 from caflow_deploy.page.guard import Guard
-from caflow_deploy.page.judged_sample import OTHER_MODEL, JudgedSample
+from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
+from caflow_deploy.page.page_style import CSS, DISMISS_ERRORS, FONTS, MONOSPACED, SHOW_RESULTS
+from caflow_deploy.page.page_texts import ABOUT, MAPS, caption_of, other_model, ranks_of, title_of, verdict_of
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.image_formats import SUFFIXES
-from caflow_runtime.judge.calibration import read_calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 LARGEST_FILE = "64mb"
@@ -31,60 +32,6 @@ SAMPLES, TEMPERATURE = 8, 0.8
 """Initial values of the page's settings."""
 USUAL_TEMPERATURES = [0.0, 0.5, 0.7, 0.8, 0.9, 1.0]
 """Temperatures that the page offers for a model that cannot judge samples."""
-FONTS = ["system-ui", "sans-serif"]
-MONOSPACED = ["ui-monospace", "monospace"]
-"""Fonts of the visitor's machine. Gradio's own fonts would be fetched from another server."""
-CSS = """
-.gradio-container { max-width: 1280px }
-#given { height: 8.5rem }
-#looked, #slider, .map { padding-top: 2rem }
-#looked img { image-rendering: pixelated }
-#gallery .grid-wrap { min-height: 0; max-height: none }
-#gallery .grid-container { padding-top: 2rem; grid-template-columns: repeat(auto-fill, minmax(max(7rem, 20%), 1fr)) }
-#gallery .thumbnail-item { aspect-ratio: auto; display: flex; flex-direction: column }
-#gallery .caption-label { position: static; max-width: none; border: 0 }
-#slider { scroll-margin: 1rem }
-#slider .wrap:has(> .error) { display: none }
-@media (max-width: 800px) { #columns:has(#slider img) #results { order: -1 } }
-.verdict { font-size: 1.2rem; font-weight: 600 }
-.verdict::before { content: "●"; margin-right: 0.5rem }
-.usual::before { color: #2e9e4f } .unusual::before { color: #e07b00 } .unjudged::before { color: #888 }
-"""
-"""The "Error" that Gradio would lay over an earlier result is hidden, because the message says what is wrong. On a
-narrow screen, results come before the settings as soon as there are some."""
-DISMISS_ERRORS = "() => document.querySelectorAll('[data-testid=toast-close]').forEach(button => button.click())"
-"""JavaScript that closes the error messages of earlier actions."""
-SHOW_RESULTS = """
-() => {
-  const waiting = setInterval(() => {
-    const image = document.querySelector('#slider img')
-    if (image?.complete) {
-      clearInterval(waiting)
-      image.closest('#slider').scrollIntoView({ block: 'nearest' })
-    }
-  }, 50)
-}
-"""
-"""JavaScript that scrolls to the results as soon as they are loaded, if they are out of sight."""
-TASKS = {
-    "super-resolution": "Enlarge photographs ×{scale}",
-    "colorization": "Colour grey photographs",
-    "inpainting": "Fill in the black areas of photographs",
-    "sketch": "Turn drawings into images",
-}
-RANKS = {
-    "likelihood": "the most likely",
-    "consistency": "closest to the input",
-    "typical": "the most usual",
-}
-ABOUT = (
-    "The model draws several possible results, called samples, and computes how likely each is. Your images are not "
-    "sent to any other server."
-)
-MAPS = """
-* **Likelihood map**: bright where the best sample surprises the model, as in fine detail or at a fault.
-* **Uncertainty map**: bright where the samples differ, because the input does not say how it should look there.
-"""
 
 
 class Inputs(NamedTuple):
@@ -129,7 +76,7 @@ def build_page(sampler: PageSampler) -> gradio.Blocks:
         sampler: its folder must be in GRADIO_TEMP_DIR; Gradio would copy files from other folders there.
     """
     pipe = sampler.pipe
-    title = _title(pipe)
+    title = title_of(pipe)
     page = gradio.Blocks(False, title=title, delete_cache=(LOOK_FOR_OLD_FILES_S, OLD_S))
     with page:
         gradio.Markdown(f"# {title}\n{ABOUT}")
@@ -151,7 +98,7 @@ def _inputs(sampler: PageSampler) -> Inputs:
         ),
         temperature=_temperatures(sampler.temperatures),
         rank=gradio.Radio(
-            _ranks(sampler.pipe), value="likelihood", label="Best sample", info="Which sample to show first."
+            ranks_of(sampler.pipe), value="likelihood", label="Best sample", info="Which sample to show first."
         ),
         seed=gradio.Number(
             0,
@@ -233,10 +180,10 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
                 raise InputError("there is no image: drop one into the box first")
             results = sampler.draw(Path(source), n, _number(temperature), rank, seed, show)
         best = results.samples[0]
-        captioned = [(sample.path, _caption(sample, k)) for k, sample in enumerate(results.samples)]
+        captioned = [(sample.path, caption_of(sample, k)) for k, sample in enumerate(results.samples)]
         return [
             (results.enlarged, best.path),
-            _verdict(best, results.samples, other_model),
+            verdict_of(best, results.samples, other),
             gradio.DownloadButton(value=best.path, interactive=True),
             gradio.Gallery(captioned, selected_index=0),
             best.figures,
@@ -250,11 +197,11 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
             if drawn is None or event.index not in range(len(drawn.samples)):
                 raise InputError("this sample is not here any more; draw samples again")
         picked = drawn.samples[event.index]
-        verdict = _verdict(picked, drawn.samples, other_model)
+        verdict = verdict_of(picked, drawn.samples, other)
         return [(drawn.enlarged, picked.path), verdict, picked.path, picked.figures]
 
     # Visitors could name other files of this machine in the values of the gallery, so the server remembers its own.
-    other_model = _other_model(sampler.pipe)
+    other = other_model(sampler.pipe)
     drawn = gradio.State(time_to_live=OLD_S)
     given, looked, *settings, go = inputs
     gradio.on([go.click, given.upload, outputs.gallery.select], js=DISMISS_ERRORS)
@@ -297,18 +244,6 @@ def open_page(pipe: Pipeline, folder: Path, host: str, port: int, opens_browser:
         page.close(verbose=False)
 
 
-def _title(pipe: Pipeline) -> str:
-    model = pipe.manifest.model
-    does = TASKS.get(model.task, "Turn one image into another").format(scale=model.scale)
-    return f"{does} — model {pipe.folder.stem}"
-
-
-def _other_model(pipe: Pipeline) -> str:
-    """Return a sentence about a model for damaged images; empty if there is none, or if this is the model."""
-    is_other = pipe.manifest.model.task == "super-resolution" and pipe.folder.stem != "x4-real"
-    return OTHER_MODEL if is_other else ""
-
-
 def _number(temperature: float | str | None) -> float:
     """Return a temperature that was chosen or typed.
 
@@ -319,24 +254,6 @@ def _number(temperature: float | str | None) -> float:
         return float("" if temperature is None else temperature)
     except ValueError:
         raise InputError(f"the temperature must be a number, such as {TEMPERATURE:g}; got {temperature!r}") from None
-
-
-def _ranks(pipe: Pipeline) -> list[tuple[str, str]]:
-    """Return the labels and values of the ranks that the model supports."""
-    impossible = {"consistency"} if pipe.manifest.model.task == "image-to-image" else set()
-    if read_calibration(pipe.folder) is None:
-        impossible.add("typical")
-    return [(text, rank) for rank, text in RANKS.items() if rank not in impossible]
-
-
-def _caption(sample: JudgedSample, k: int) -> str:
-    """Return the short caption of sample `k` in the gallery."""
-    return ("best" if k == 0 else str(k + 1)) + (": unusual" if sample.verdict == "unusual" else "")
-
-
-def _verdict(sample: JudgedSample, samples: list[JudgedSample], other_model: str) -> str:
-    advice = escape(sample.advice(samples, other_model))
-    return f'<p class="verdict {sample.verdict}">{escape(sample.message)}</p><p>{advice}</p>'
 
 
 def _map(label: str) -> gradio.Image:
