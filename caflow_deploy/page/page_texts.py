@@ -25,7 +25,7 @@ MAPS = """
 * **Likelihood map**: bright where the best sample surprises the model, as in fine detail or at a fault.
 * **Uncertainty map**: bright where the samples differ, because the input does not say how it should look there.
 """
-OTHER_MODEL = "The model x4-real is made for noisy images and JPEG files: caflow page --bundle x4-real."
+OTHER_MODEL = "If your image is noisy or a JPEG, try the model made for that: caflow page --bundle x4-real."
 
 
 def title_of(pipe: Pipeline) -> str:
