@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from c_library import CModel
 from conftest import LEAST, made_once, small_model
 from numpy.typing import NDArray
 from test_degradation_aware import AWARE
@@ -155,3 +156,12 @@ def test_a_bundle_whose_graphs_disagree_is_refused(aware: Aware) -> None:
     ]
     with pytest.raises(WrongShape, match="the graph encode must have degradation of shape"):
         check_manifest(aware.folder / "manifest.json", msgspec.structs.replace(manifest, graphs=graphs))
+
+
+def test_the_results_of_cpp_are_those_of_python(aware: Aware, built_cpp: Path, photographs: Path) -> None:
+    conditions = [photograph(photographs, 0, 12, 16), photograph(photographs, 1, 20, 160)]
+    with load(aware.folder, "cpu", 1) as pipe, CModel(built_cpp / "libcaflow.so", aware.folder) as model:
+        for condition in conditions:
+            expected, (found,) = pipe.best_of(condition, 2), model.best_of([condition], samples=2)
+            np.testing.assert_allclose(found.rgb, expected.images[0], atol=1)
+            assert found.log_likelihood == pytest.approx(expected.log_likelihood[0], rel=1e-5)
