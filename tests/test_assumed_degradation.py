@@ -74,7 +74,8 @@ def estimated(model: CAFlow, windows: list[Picture]) -> NDArray[np.float32]:
     assert model.degradation_estimator is not None
     with torch.no_grad():
         planes = torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).float()
-        return model.degradation_estimator(planes).clamp(0, 1).mean(0).numpy()
+        found: torch.Tensor = model.degradation_estimator(planes).clamp(0, 1).mean(0)
+        return found.numpy()
 
 
 def test_the_estimate_is_that_of_the_model(aware: Aware, photographs: Path) -> None:
@@ -163,5 +164,6 @@ def test_the_results_of_cpp_are_those_of_python(aware: Aware, built_cpp: Path, p
     with load(aware.folder, "cpu", 1) as pipe, CModel(built_cpp / "libcaflow.so", aware.folder) as model:
         for condition in conditions:
             expected, (found,) = pipe.best_of(condition, 2), model.best_of([condition], samples=2)
+            assert found.rgb is not None
             np.testing.assert_allclose(found.rgb, expected.images[0], atol=1)
             assert found.log_likelihood == pytest.approx(expected.log_likelihood[0], rel=1e-5)

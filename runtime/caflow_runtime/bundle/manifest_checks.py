@@ -133,7 +133,7 @@ def _check_graphs(path: Path, manifest: Manifest) -> None:
         if name in by_name:  # `estimate` is optional
             _check_port(path, by_name[name].inputs, name, "condition", ["images", *sides, model.channels])
     if "estimate" in by_name:
-        wanted = ["images", len(PARAMETERS)]
+        wanted: list[int | str] = ["images", len(PARAMETERS)]
         _check_port(path, by_name["estimate"].outputs, "estimate", "degradation", wanted)
         _check_port(path, by_name["encode"].inputs, "encode", "degradation", wanted)
     for name, outputs in needed_outputs(model.levels).items():

@@ -33,7 +33,7 @@ def estimate(graph: Graph, condition: NDArray[np.uint8], multiple: int) -> NDArr
         graph({"condition": np.ascontiguousarray(condition[None, y : y + height, x : x + width])})["degradation"][0]
         for y, x in places
     ]
-    return np.mean(found, 0, dtype=np.float64).astype(np.float32)
+    return np.asarray(np.mean(found, 0, dtype=np.float64), np.float32)
 
 
 def _starts(side: int, multiple: int) -> tuple[list[int], int]:
