@@ -12,7 +12,7 @@ from degradations import generator, noisy
 from metrics import Crop, Picture
 from numpy.typing import NDArray
 
-from caflow_training.degradation import Dither
+from caflow_runtime.degradation import Dither
 from caflow_training.degradations import dithered
 
 SIDE = 64

@@ -1,9 +1,10 @@
-"""Crops of the evaluation, and the metrics of their results: PSNR, SSIM, LPIPS, DISTS, LR-PSNR and lattice.
+"""Crops of the evaluation, and the metrics of their results: PSNR, SSIM, LPIPS, ST-LPIPS, DISTS, LR-PSNR and lattice.
 
 The protocol is that of the peers' published figures: conditions are made by Pillow's bicubic filter, PSNR is of whole
 RGB images, and SSIM is of luma. LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual
 Metric", 2018) uses AlexNet. The weights of its last layers are those of the `lpips` package. Its convolutions are those
-that `models/photographs.py metrics` downloads.
+that `models/photographs.py metrics` downloads. ST-LPIPS (Ghildyal and Liu, "Shift-tolerant Perceptual Similarity
+Metric", 2022) is that of the package `stlpips-pytorch`, with AlexNet.
 """
 
 import bz2
@@ -20,12 +21,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from pretrained import convolutions
 from skimage.metrics import structural_similarity
+from stlpips_pytorch import stlpips
 
 Picture = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
 
 SCALE = 4
 WHOLE = 256
+MAX_QUANTIZATION, MIN_DEVIATION = 20, 10
 FACE_SHAPE = (768, 1024, 3)
 """Shape of the raccoon photograph of scipy, which is stored without a header."""
 LUMA = np.array([65.481, 128.553, 24.966]) / 255
@@ -49,6 +52,7 @@ class Scores:
     """PSNR of RGB, in dB."""
     ssim: float
     lpips: float
+    st_lpips: float
     dists: float
     lr_psnr: float
     """PSNR between the result, reduced again, and the condition, in dB."""
@@ -74,6 +78,26 @@ def crops(folder: Path, side: int, scale: int = SCALE) -> list[Crop]:
         for y in range(0, half.height, side):
             for x in range(0, half.width, side):
                 found.append(crop(f"{path.stem} {y},{x}", half.crop((x, y, x + side, y + side)), scale))
+    return found
+
+
+def halved_crops(folder: Path, scale: int = SCALE) -> list[Crop]:
+    """Return the centre 256×256 of every photograph in a folder that is clean when it is halved, with its condition.
+
+    These have both sides of at least 512 pixels, and are stored without loss or as JPEG with a mean luminance
+    quantization of at most 20. Nearly empty centres are left out.
+    """
+    found = []
+    for path in sorted(folder.iterdir()):
+        picture = Image.open(path)
+        tables = getattr(picture, "quantization", None)
+        if min(picture.size) < 2 * WHOLE or (tables and np.mean(tables[0]) > MAX_QUANTIZATION):
+            continue
+        half = picture.convert("RGB").resize((picture.width // 2, picture.height // 2), Image.Resampling.BICUBIC)
+        left, top = (half.width - WHOLE) // 2, (half.height - WHOLE) // 2
+        centre = half.crop((left, top, left + WHOLE, top + WHOLE))
+        if np.asarray(centre).std() >= MIN_DEVIATION:
+            found.append(crop(path.stem, centre, scale))
     return found
 
 
@@ -113,19 +137,24 @@ class Judge:
                 layer.bias.copy_(bias)
         self.spatial = copy.copy(self.network)
         self.spatial.spatial = True
+        self._shift_tolerant = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
         self._dists = Dists.load(folder)
         self._targets: dict[bytes, list[torch.Tensor]] = {}
 
     @torch.no_grad()
     def lpips(self, results: list[Picture], targets: list[Picture]) -> list[float]:
         """Return LPIPS of each result, for results of equal size."""
-        distances: list[float] = self.network(*(2 * tensor(images) - 1 for images in (results, targets)))
-        return [float(distance) for distance in distances]
+        return [float(distance) for distance in self.network(*_signed(results, targets))]
+
+    @torch.no_grad()
+    def st_lpips(self, results: list[Picture], targets: list[Picture]) -> list[float]:
+        """Return ST-LPIPS of each result, for results of equal size. Small shifts change it less than LPIPS."""
+        return [float(distance) for distance in self._shift_tolerant(*_signed(results, targets))]
 
     @torch.no_grad()
     def lpips_maps(self, results: list[Picture], targets: list[Picture]) -> NDArray[np.float32]:
         """Return LPIPS of each pixel, (N, H, W), for results of equal size."""
-        maps = self.spatial(*(2 * tensor(images) - 1 for images in (results, targets)))
+        maps = self.spatial(*_signed(results, targets))
         return np.asarray(maps[:, 0])
 
     def dists(self, result: Picture, target: Picture) -> float:
@@ -137,17 +166,18 @@ class Judge:
 
     def scores(self, results: list[Picture], given: list[Crop]) -> list[Scores]:
         """Return the metrics of each result, for results of equal size."""
-        distances = self.lpips(results, [crop.target for crop in given])
+        targets = [crop.target for crop in given]
+        distances = zip(self.lpips(results, targets), self.st_lpips(results, targets), strict=True)
         return [
             Scores(
                 psnr(result, crop.target),
                 ssim(result @ LUMA, crop.target @ LUMA),
-                distance,
+                *of_networks,
                 self.dists(result, crop.target),
                 psnr(resize(result, crop.condition.shape[:2]), crop.condition),
                 lattice(result),
             )
-            for result, crop, distance in zip(results, given, distances, strict=True)
+            for result, crop, of_networks in zip(results, given, distances, strict=True)
         ]
 
 
@@ -162,6 +192,11 @@ def lattice(picture: Picture) -> float:
     rows, columns = (side // 4 for side in grey.shape)
     phases = grey[: 4 * rows, : 4 * columns].reshape(rows, 4, columns, 4).mean((0, 2))
     return float(phases.std())
+
+
+def _signed(*images: list[Picture]) -> list[torch.Tensor]:
+    """Return lists of images as the networks of LPIPS read them, with values in [−1, 1]."""
+    return [2 * tensor(one) - 1 for one in images]
 
 
 def tensor(images: list[Picture]) -> torch.Tensor:

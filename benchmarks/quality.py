@@ -1,7 +1,9 @@
 """Quality of bundles and of their peers, on clean and degraded photographs that no bundle was trained on.
 
 Clean photographs are judged at 16→64 on 48 crops and at 64→256 on 12 photographs. Each degradation of
-`degradations.py` is judged at 64→256. For a ×2 bundle the targets are the same, and the conditions have twice the
+`degradations.py` is judged at 64→256 on 60 photographs: those 12, and the clean ones of `last` and `unseen` at half
+their size. The difference of each row from the peer that `--against` names, over the same photographs, has an interval
+of 95 %. For a ×2 bundle the targets are the same, and the conditions have twice the
 width and height. Peers run if their packages are installed; `benchmarks/README.md` says how to install them.
 
 On clean photographs two claims of the paper are checked as well: a likelier sample is a better one, and the true image
@@ -25,9 +27,9 @@ import report
 import torch
 from degradations import DEGRADATIONS, degraded
 from diversity import Diversity, diversity
-from metrics import WHOLE, Crop, Judge, Picture, crops, mean, psnr
+from metrics import WHOLE, Crop, Judge, Picture, Scores, crops, halved_crops, mean, psnr
 from peers import PEERS, installed
-from scipy.stats import wilcoxon
+from scipy.stats import t, wilcoxon
 
 from caflow_runtime.judge.consistency import consistency
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -35,12 +37,16 @@ from caflow_runtime.pipeline.results import Samples
 
 PHOTOGRAPHS = Path("build/photographs")
 SIDES = (64, WHOLE)
+FURTHER = ("last", "unseen")
+"""Kinds of photographs that no training and no choice of a temperature uses."""
+COMPARED = ("lpips", "psnr")
+"""Metrics that are compared with a peer, photograph by photograph."""
 TEMPERATURES = ("0.5", "0.8", "0.9", "1")
 N = 10
 TIMED = 5
 CHOOSING = 4
 """Number of samples of each validation crop at each temperature."""
-PACKAGES = ("av", "lpips", "onnxruntime", "opencv-python-headless", "pillow", "scikit-image")
+PACKAGES = ("av", "lpips", "onnxruntime", "opencv-python-headless", "pillow", "scikit-image", "stlpips-pytorch")
 
 Temperature = float | tuple[float, ...]
 """One temperature for all levels, or one for each level, coarsest first."""
@@ -63,10 +69,12 @@ class Case:
     def crops(self, kind: str, photographs: int | None) -> list[Crop]:
         """Return the crops of the first photographs of a kind, "test" or "validation"; of all if None."""
         given = crops(PHOTOGRAPHS / kind, self.side, self.scale)
+        if kind == "test" and self.degradation != "clean":
+            given += [crop for name in FURTHER for crop in halved_crops(PHOTOGRAPHS / name, self.scale)]
         of_each = (WHOLE // 2 // self.side) ** 2 or 1
         return [degraded(crop, self.degradation) for crop in given[: photographs and photographs * of_each]]
 
-    def row(self, method: str, temperature: Temperature | None, n: int, rank: str, **values: float | None) -> Row:
+    def row(self, method: str, temperature: Temperature | None, n: int, rank: str, **values: Any) -> Row:
         """Return one row of the table."""
         of = {"method": method, "size": self.size, "degradation": self.degradation}
         return {**of, "temperature": temperature, "n": n, "rank": rank, **values}
@@ -78,7 +86,23 @@ def peers(case: Case, names: tuple[str, ...], judge: Judge, given: list[Crop]) -
         started = time.perf_counter()
         results = [upscale(crop.condition) for crop in given]
         took = (time.perf_counter() - started) / len(given)
-        yield case.row(name, None, 1, "", **asdict(mean(judge.scores(results, given))), seconds=took)
+        yield case.row(name, None, 1, "", **means(judge.scores(results, given)), seconds=took)
+
+
+def means(scores: list[Scores]) -> Row:
+    """Return the mean of each metric, and the values of each photograph for those that are compared with a peer."""
+    each = {f"{metric} of each": [getattr(one, metric) for one in scores] for metric in COMPARED}
+    return {**asdict(mean(scores)), **each}
+
+
+def differences(row: Row, peer: Row) -> Row:
+    """Return the mean differences of a row from that of a peer, and the half widths of their 95 % intervals."""
+    found: Row = {}
+    for metric in COMPARED:
+        values = np.subtract(row[f"{metric} of each"], peer[f"{metric} of each"])
+        half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        found |= {f"{metric} difference": float(values.mean()), f"{metric} ±": float(half)}
+    return found
 
 
 def ours(
@@ -101,7 +125,7 @@ def ours(
             if rank and (n == 1 or not clean):
                 continue
             chosen = [choose(pipe, one, crop) for one, crop in zip(drawn, given, strict=True)]
-            scores = asdict(mean(judge.scores([picture for picture, _ in chosen], given)))
+            scores = means(judge.scores([picture for picture, _ in chosen], given))
             bits = [bits for _, bits in chosen if bits is not None]
             scores |= {"bits_per_dim": float(np.mean(bits)) if bits else None, **more}
             of = n if rank else 1
@@ -233,6 +257,7 @@ def parsed(text: str) -> Temperature:
     help="Choose the temperature of each bundle on the validation photographs: one for each size, or one for each size "
     "and degradation.",
 )
+@click.option("--against", type=click.Choice(list(PEERS)), default="real-esrgan x4plus", show_default=True)
 @click.option("--photographs", type=int, help="Use only this number of photographs of each set, for a quick look.")
 @report.options
 def main(
@@ -242,14 +267,15 @@ def main(
     peer_names: tuple[str, ...],
     temperatures: tuple[Temperature, ...],
     choose: str | None,
+    against: str,
     photographs: int | None,
     threads: int,
     json_file: Path | None,
 ) -> None:
     """Judge each BUNDLE and its peers.
 
-    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, metrics
-    and, for --choose, validation.
+    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, metrics,
+    for degradations last and unseen, and for --choose validation.
     """
     torch.set_num_threads(threads)
     judge = Judge(PHOTOGRAPHS / "metrics")
@@ -275,6 +301,8 @@ def main(
                 more, checked = ours(case, method, pipe, judge, given, at)
                 found += more
                 claims += checked
+            compared = next((row for row in found if row["method"] == against), None)
+            found = [row | differences(row, compared) if compared else row for row in found]
             show(found)
             rows += found
             figures = {"claims": claims, "validation": validation}
@@ -285,8 +313,8 @@ def main(
 
 
 def show(rows: list[Row]) -> None:
-    """Print a table. Values that a row does not have are left empty."""
-    keys = dict.fromkeys(key for row in rows for key in row)
+    """Print a table without the values of each photograph. Values that a row does not have are left empty."""
+    keys = dict.fromkeys(key for row in rows for key in row if not key.endswith("of each"))
     print()
     report.show([{key: "" if row.get(key) is None else row[key] for key in keys} for row in rows])
 

@@ -9,9 +9,9 @@ from conftest import small_model
 from test_objective import batch_of
 from test_trainer import log_of, short_recipe
 
+from caflow_runtime.degradation import PARAMETERS, Degradation
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict
-from caflow_training.degradation import PARAMETERS, Degradation
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.recipe import TrainingConfig

@@ -12,10 +12,10 @@ from conftest import small_model
 from test_trainer import assert_same_checkpoint, log_of, losses, short_recipe
 from torch import Tensor
 
+from caflow_runtime.degradation import PARAMETERS
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError
 from caflow_training.crops import Batch
-from caflow_training.degradation import PARAMETERS
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.perceptual import FeatureError, PerceptualDistance

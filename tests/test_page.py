@@ -18,6 +18,7 @@ from visit import TIMEOUT_S, source
 
 from caflow_deploy.page import guard, page_results
 from caflow_deploy.page.guard import Guard
+from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.judge.consistency import consistency, enlarge
@@ -87,8 +88,30 @@ def test_the_reasons_why_a_sample_cannot_be_judged(sampler: PageSampler, source:
     (few,) = sampler.draw(source, 1, 0.8, "likelihood", 0, nobody).samples
     assert few.message == "Cannot be judged: this model was calibrated with too few photographs"
     (between,) = sampler.draw(source, 1, 0.75, "likelihood", 0, nobody).samples
-    assert between.message == "Cannot be judged: this model is calibrated for other temperatures: 0.8"
+    assert between.message == "Cannot be judged: this model can judge samples only at these temperatures: 0.8"
+    assert sampler.temperatures == []
     assert few.typicality is between.typicality is None
+
+
+def test_temperatures_at_which_samples_can_be_judged_are_known_before(uncalibrated: Path, tmp_path: Path) -> None:
+    with load("x4-photo", backend="cpu") as pipe:
+        assert PageSampler(pipe, tmp_path).temperatures == [0, 0.5, 0.7, 0.8, 0.9, 1]
+    with load(uncalibrated, backend="cpu") as pipe:
+        assert PageSampler(pipe, tmp_path).temperatures == []
+
+
+def test_the_advice_names_a_usual_sample(tmp_path: Path) -> None:
+    def judged(typicality: float | None) -> JudgedSample:
+        return JudgedSample(tmp_path, 1.0, typicality, "" if typicality else "not calibrated", None)
+
+    unusual, usual, unjudged = map(judged, (0.005, 0.3, None))
+    meaning = "This says how usual the result is for this model, not whether it is sharp or true."
+    assert usual.advice([usual, unusual], "Other.") == meaning
+    assert unjudged.advice([unjudged], "Other.") == ""
+    choice = "Look for faults, or click sample 3, which is usual."
+    assert unusual.advice([unusual, unusual, usual], "Other.") == f"{meaning} {choice} Other."
+    none = "Look for faults, since no other sample is usual either."
+    assert unusual.advice([unusual, unusual]) == f"{meaning} {none}"
 
 
 def test_grey_and_transparent_images(sampler: PageSampler, photographs: Path, tmp_path: Path) -> None:
@@ -169,9 +192,11 @@ for name, arguments in (
     ("look", [{str(tmp_path / "<i>.png")!r}]),
     ("look", [{str(tmp_path / "bomb.png")!r}]),
     ("run", [None, 1, 0.8, "likelihood", 0]),
+    ("run", [{str(tmp_path / "small.png")!r}, 1, "warm", "likelihood", 0]),
+    ("run", [{str(tmp_path / "small.png")!r}, 1, "-1", "likelihood", 0]),
     ("look", [{str(tmp_path / "small.png")!r}]),
 ):
-    if "small.png" in str(arguments):
+    if name == "look" and "small.png" in arguments[0]:
         sampler.folder = Path({str(tmp_path / "gone")!r})
     try:
         functions[name](*arguments)
@@ -180,10 +205,12 @@ for name, arguments in (
 """
     done = run_without((), code)
     assert done.returncode == 0, done.stderr
-    unreadable, bomb, missing, failing = done.stdout.splitlines()
+    unreadable, bomb, missing, warm, negative, failing = done.stdout.splitlines()
     assert unreadable.startswith("&lt;i&gt;.png: cannot decode this file")
     assert bomb.startswith("the image is too large: its result would have 24000×24000 pixels")
     assert missing == "there is no image: drop one into the box first"
+    assert warm == "the temperature must be a number, such as 0.8; got &#x27;warm&#x27;"
+    assert negative == "temperature must be finite and at least 0; got -1.0"
     assert failing == "an error occurred on the server; its log has the details"
     assert "FileNotFoundError" in done.stderr
 

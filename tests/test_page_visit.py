@@ -30,6 +30,7 @@ label.float, #looked img, #slider .slider-wrap, #verdict, #download, #gallery im
 """
 """Selectors of labels, pictures and texts that must not overlap."""
 BOX = "shown => [shown.id ? '#' + shown.id : shown.innerText || shown.src, shown.getBoundingClientRect()]"
+ERRORS = "[...document.querySelectorAll('[data-testid=toast-text]')].map(error => error.innerText).join('|')"
 COLOURS = """
 [getComputedStyle(document.querySelector('.verdict')).color, getComputedStyle(document.body).backgroundColor]
 """
@@ -98,9 +99,14 @@ def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable
     assert "text.png: cannot decode this file" in message
     assert str(served.temporary) not in message
     page.wait_for_selector("#given input[type=file]", state="attached")
+    page.click("#go")
+    page.wait_for_function(f"{ERRORS} == 'there is no image: drop one into the box first'")
+    assert visit.captions() == ["best", "2", "3", "4"]
+    assert page.locator("#slider .error:visible").count() == 0
     visit.upload(source)
     page.wait_for_selector("#looked img")
     visit.draw(2)
+    page.wait_for_function(f"{ERRORS} == ''")
 
     assert all(url.startswith((served.address, "data:", "blob:")) for url in visit.requested), visit.requested
     assert visit.wrong == []
@@ -135,6 +141,37 @@ def test_nothing_overlaps_on_any_screen(source: Path, serve: Callable[..., Serve
         assert all(box["left"] >= 0 and box["right"] <= width for _, box in boxes)
         assert visit.page.evaluate("document.documentElement.scrollWidth") == width
         visit.page.close()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("width", [1300, 420])
+def test_settings_and_results(width: int, source: Path, serve: Callable[..., Served], browser: Any) -> None:
+    """Temperatures that can be judged are offered, others can be typed. On a narrow screen, results are on top."""
+    visit = Visit(browser, serve(Path("x4-photo")).address, width)
+    page = visit.page
+    page.wait_for_selector("#slider")
+    assert page.inner_text("h1") == "Enlarge photographs ×4 — model x4-photo"
+    order = "[...document.querySelectorAll('#given, #slider')].map(shown => shown.getBoundingClientRect().top)"
+    given, slider = page.evaluate(order)
+    assert given <= slider
+    page.click("#temperature input")
+    offered = page.locator("#temperature [role=option]").all_inner_texts()
+    assert [text.removeprefix("✓").strip() for text in offered] == ["0", "0.5", "0.7", "0.8", "0.9", "1"]
+    page.click("#temperature [role=option] >> text='0.5'")
+    visit.upload(source)
+    page.wait_for_selector("#looked img")
+    visit.draw(2)
+    page.wait_for_selector("#verdict :text-is('Usual for photographs of this kind')")
+    page.wait_for_selector("#verdict :text('not whether it is sharp')")
+    given, slider = page.evaluate(order)
+    assert slider < given if width == 420 else slider == given
+    page.wait_for_function("document.querySelector('#slider').getBoundingClientRect().top >= 0")
+    page.fill("#temperature input", "0.75")
+    page.press("#temperature input", "Enter")
+    visit.draw(3)
+    page.wait_for_selector(
+        "#verdict :text('Cannot be judged: this model can judge samples only at these temperatures')"
+    )
 
 
 @pytest.mark.full
@@ -193,9 +230,9 @@ def test_files_of_the_server_are_not_given_away(uncalibrated: Path, source: Path
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{served.address}gradio_api/file={source}")
     uploaded = {"path": str(source), "orig_name": source.name, "meta": {"_type": "gradio.FileData"}}
-    assert not ask(served, fn_index=0, data=[uploaded])["success"]
     with urllib.request.urlopen(f"{served.address}config") as answer:
         functions = [function["id"] for function in json.load(answer)["dependencies"] if function["inputs"]]
+    assert not ask(served, fn_index=functions[0], data=[uploaded])["success"]
     gallery = [{"image": {"path": str(CHELSEA)}, "caption": None}]  # below the working directory of the page
     for function in functions:  # among them the one that shows a sample of the gallery
         done = ask(served, fn_index=function, data=[[None, None], gallery], event_data={"index": 0, "value": None})

@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from commands import caflow
 from report_data import ALPHA, Entry, calibration, entries, line_of, scores
+from scipy import stats
 from visit import browser
 
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError
 from caflow_runtime.judge.calibration import Calibration, read_calibration
 from caflow_runtime.judge.drift import Drift
-from caflow_runtime.report.html import write_report
+from caflow_runtime.judge.whole_list import FEWEST
+from caflow_runtime.report.html import most_by_chance, write_report
 from caflow_runtime.report.summary import ACCEPTED, ERRORS, UNTYPICAL, Summary, read_lines
 
 __all__ = ["browser", "calibration", "entries", "scores"]  # fixtures
@@ -72,7 +74,7 @@ def error_of(name: str, why: str = "cannot be read") -> Entry:
         "log_likelihood_per_level",
     )
     nothing = dict.fromkeys((*numbers, "bits_per_dim", "width", "height"))
-    return nothing | {"target": name, "condition": name, "verdict": "error", "reason": why}
+    return nothing | {"target": name, "condition": name, "verdict": "error", "reason": f"{name}: {why}"}
 
 
 def test_a_page_of_real_scores(
@@ -80,7 +82,7 @@ def test_a_page_of_real_scores(
 ) -> None:
     path = scores([*entries, error_of("broken.png")])
     output = path.with_name("report.html")
-    given = ["report", path, "-o", output, "--bundle", calibrated]
+    given = ["report", path, "--bundle", calibrated]
     done = caflow(*given)
     assert done.returncode == 0, done.stderr
     rejected = [entry for entry in entries if entry["verdict"] == "rejected"]
@@ -89,10 +91,15 @@ def test_a_page_of_real_scores(
     page = Page(output)
     assert f"Typicality of {len(entries)} pairs" in page.text
     assert f"{100 * len(rejected) / len(entries):.2f} %" in page.text
-    assert "α = 0.1: about 10.00 % of pairs like those of the calibration are rejected" in page.text
-    assert "In this list the fraction is larger" not in page.text
+    assert "α = 0.1: about 10.00 % of real photographs are rejected by mistake" in page.text
+    assert "In this list more are rejected" not in page.text
     assert "can be rejected" not in page.text
-    assert "broken.png: cannot be read" in page.text
+    assert page.text.count("broken.png") == 1
+    assert page.tags.count("span") >= len(entries)
+    sections = [
+        page.text.index(title) for title in ("accepted", "The least typical pairs", "All pairs together", "Drift")
+    ]
+    assert sections == sorted(sections)
     assert page.tags.count("svg") == 8  # bits/dim, typicality, two levels, and the coverage of two levels
     # The least typical pairs are shown, the least typical first, each with both images.
     ranked = sorted(entries, key=lambda entry: (entry["image_typicality"], -max(map(abs, entry["residuals"]))))
@@ -119,11 +126,33 @@ def test_what_the_share_of_rejected_pairs_says(
     path = scores([entry | {"verdict": "rejected"} for entry in entries])
     output = path.with_name("report.html")
     write_report(path, calibration, output)
-    assert "In this list the fraction is larger" in Page(output).text
-    assert f"In {len(entries)} pairs, chance alone leads to between" in Page(output).text
+    assert "In this list more are rejected" in Page(output).text
+    assert f"In 99 of 100 lists of {len(entries)}, chance alone rejects at most" in Page(output).text
     path.with_name("job.json").write_text(json.dumps({"alpha": 0.005}))
     write_report(path, calibration, output)
     assert "its smallest typicality is\n0.0189" in Page(output).text
+
+
+def test_few_pairs_raise_no_alarm(
+    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    """From FEWEST judged pairs on, a list is compared as a whole. A single rejected pair is no alarm."""
+    for count in (1, FEWEST - 1, FEWEST):
+        path = scores([entry | {"verdict": "accepted"} for entry in entries[1:count]] + [entries[-1]])
+        write_report(path, calibration, path.with_name("report.html"))
+        text = Page(path.with_name("report.html")).text
+        assert ("PSI" in text) == ("All pairs together" in text) == (count == FEWEST)
+        assert (f"Fewer than {FEWEST} pairs" in text) == (count < FEWEST)
+        assert "In this list more are rejected" not in text
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.9])
+@pytest.mark.parametrize("count", [2, 3, 6, 20, 1000, 30_000])
+def test_what_chance_rejects(alpha: float, count: int) -> None:
+    """The limit is exact for lists of any length: chance alone exceeds it in at most 1 of 100 lists."""
+    by_chance = stats.betabinom(count, 306 * alpha, 306 * (1 - alpha))
+    assert most_by_chance(alpha, count, 306) == by_chance.ppf(0.99)
+    assert most_by_chance(0.01, 1, 306) == 1
 
 
 def test_pairs_that_are_not_judged_are_counted(
@@ -135,7 +164,7 @@ def test_pairs_that_are_not_judged_are_counted(
     done = caflow("report", path, "-o", output, "--bundle", calibrated)
     assert done.stdout == f"{path} → {output}  0 accepted, 0 rejected, 1 unjudged, 0 errors\n"
     text = Page(output).text
-    assert "of pairs like those of the calibration are rejected." in text
+    assert "of real photographs are rejected by mistake." in text
     assert "chance alone" not in text
 
 

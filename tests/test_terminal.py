@@ -86,7 +86,7 @@ def test_a_folder_with_a_damaged_image(bundle: Path, folder: Path, tmp_path: Pat
     shows(shown, piped)
 
 
-@pytest.mark.parametrize("columns", [120, 220])
+@WIDTHS
 @pytest.mark.full
 def test_the_first_example(tmp_path: Path, columns: int) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs")

@@ -1,6 +1,7 @@
 """`caflow filter`: judge whether each pair of a list is typical, and write one verdict per pair."""
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -20,17 +21,21 @@ from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_op
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.console import CommandConsole, counted, pass_console, resuming
 from caflow_deploy.stops import exit_code
+from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.errors import BackendError, CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.accepted import Accepted, check_fits_in_a_line, common_folder
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.parquet import import_pyarrow
-from caflow_runtime.jobs.verdict_folder import FilterJob, FilterSettings, check_apart, hash_of
+from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, check_apart, hash_of
 from caflow_runtime.jobs.verdicts import BATCH, filter_pairs, judge, smallest_typicality
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.judge.whole_list import FEWEST, SMALL_P, WholeList
 from caflow_runtime.pipeline.pipeline import Pipeline
+
+SHOWN_REJECTIONS = 5
+"""Largest number of rejected pairs that are printed with their reasons."""
 
 alpha_option = click.option(
     "--alpha",
@@ -124,7 +129,8 @@ def command(
             else _by_workers(fleet, left, alpha, max_pixels)
         )
         is_new = run_job(job, verdicts, accepted, parquet, console, metrics)
-    report_job(job, alpha, pipe.calibration.photographs, is_new, console)
+    next_command = report_command(job, running.bundle)
+    report_job(job, alpha, pipe.calibration.photographs, next_command, is_new, console)
 
 
 def _by_workers(fleet: Fleet, parts: Sequence[Sequence[FilePair]], alpha: float, max_pixels: int) -> Iterator[Verdict]:
@@ -226,19 +232,30 @@ def run_job(
         raise CommandError(f"{told(error)}: {resuming(job.done, count, 'pair')}", FAILED) from None
 
 
-def report_job(job: FilterJob, alpha: float, photographs: int, is_new: bool, console: CommandConsole) -> None:
+def report_command(job: FilterJob, bundle: Path) -> str:
+    """Return the command that writes a report about a job, for a shell."""
+    given = [] if str(bundle) == DEFAULT else ["--bundle", str(bundle)]
+    return shlex.join(["caflow", "report", str(job.folder / SCORES), *given])
+
+
+def report_job(
+    job: FilterJob, alpha: float, photographs: int, next_command: str, is_new: bool, console: CommandConsole
+) -> None:
     """Report the outcome of all pairs.
 
     Arguments:
         photographs: number of photographs of the calibration.
+        next_command: command that shows more.
         is_new: False if the job was complete already.
 
     Raises:
         CommandError: if some pairs failed.
     """
-    counts, whole = Counter[str](), WholeList(photographs)
+    counts, whole, rejected = Counter[str](), WholeList(photographs), list[Verdict]()
     for verdict in job.verdicts():
         counts[verdict.verdict] += 1
+        if verdict.verdict == "rejected" and len(rejected) < SHOWN_REJECTIONS:
+            rejected.append(verdict)
         whole.add(math.nan if verdict.image_typicality is None else verdict.image_typicality)
     share = counts["rejected"] / whole.count if whole.count else 0.0
     if not is_new:
@@ -246,11 +263,17 @@ def report_job(job: FilterJob, alpha: float, photographs: int, is_new: bool, con
     if not console.as_json:
         unjudged = f"{counts['unjudged']} unjudged, " if counts["unjudged"] else ""
         console.result(
-            f"by image typicality: {counts['accepted']} accepted, {counts['rejected']} rejected ({share:.1%}; expected "
-            f"for pairs like those of the calibration: {alpha:.1%}), {unjudged}{counts['error']} errors → {job.folder}"
+            f"by image typicality: {counts['accepted']} accepted, {counts['rejected']} rejected ({share:.1%}; usual "
+            f"for real photographs: {alpha:.1%}), {unjudged}{counts['error']} errors → {job.folder}"
         )
+        for verdict in rejected:
+            console.result(f"rejected: {verdict.target}: {verdict.reason}")
+        if counts["rejected"] > len(rejected):
+            console.result(f"… and {counts['rejected'] - len(rejected)} more in {job.folder / SCORES}")
     if whole.count >= FEWEST:
         like = "unlike" if whole.p_value < SMALL_P else "like"
-        console.summary(f"as a whole, the pairs are {like} those of the calibration: p = {whole.p_value:.2g}")
+        console.summary(f"as a whole, the pairs are {like} real photographs: p = {whole.p_value:.2g}")
+    if not console.as_json:
+        console.result(f"for a page with the images, run {next_command}")
     if counts["error"]:
         raise CommandError(f"{counts['error']} of {counted(len(job.pairs), 'pair')} failed", FAILED)

@@ -130,5 +130,5 @@ def open_pipeline(
 ) -> Pipeline:
     """Open the pipeline of a bundle."""
     given = {"pixel_budget": pixel_budget, "overlap": overlap}
-    settings = {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return load(bundle, backend, threads, is_calibrated=is_calibrated, **settings)

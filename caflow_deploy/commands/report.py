@@ -17,16 +17,22 @@ from caflow_runtime.report.html import write_report
 
 @click.command("report")
 @click.argument("scores", type=FilePath(path_type=Path))
-@click.option("-o", "--output", type=FilePath(path_type=Path), required=True, help="HTML file to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=FilePath(path_type=Path),
+    help="HTML file to write.  [default: report.html in the folder of SCORES]",
+)
 @bundle_option
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @pass_console
-def command(console: CommandConsole, scores: Path, output: Path, bundle: Path, force: bool) -> None:
+def command(console: CommandConsole, scores: Path, output: Path | None, bundle: Path, force: bool) -> None:
     """Write an HTML report about SCORES, a scores.jsonl of caflow filter. Requires the extra report.
 
     The report compares the scores with the calibration of the bundle, so --bundle must be the one that caflow filter
     used. It is a single file with the number of rejected pairs, distributions, drift, and the least typical pairs.
     """
+    output = output or scores.with_name("report.html")
     if output.exists() and not force:
         raise CommandError(f"{output} already exists; use --force to overwrite it, or choose another -o")
     if output.exists() and scores.exists() and output.samefile(scores):

@@ -1,5 +1,6 @@
 """A sample as the page shows it: a file, a verdict in words, and figures. Does not require Gradio."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,6 +9,7 @@ from caflow_runtime.rows.draw import Reject
 
 ALPHA = Reject().alpha
 """Samples with a lower typicality are unusual: the rule of `caflow image --min-typicality 0.01`."""
+MEANING = "This says how usual the result is for this model, not whether it is sharp or true."
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,25 @@ class JudgedSample:
             "unusual": "Unusual: look at it",
             "unjudged": f"Cannot be judged: {self.obstacle}",
         }[self.verdict]
+
+    def advice(self, samples: Sequence["JudgedSample"], other_model: str = "") -> str:
+        """Return what the verdict means and, for an unusual sample, what to do.
+
+        Arguments:
+            samples: all samples of the image, in the order of the page.
+            other_model: sentence about a model for images that this one is not made for; empty if there is none.
+        """
+        if self.verdict == "unjudged":
+            return ""
+        if self.verdict == "usual":
+            return MEANING
+        usual = [number for number, sample in enumerate(samples, 1) if sample.verdict == "usual"]
+        choice = (
+            f"Look for faults, or click sample {usual[0]}, which is usual."
+            if usual
+            else "Look for faults, since no other sample is usual either."
+        )
+        return " ".join(filter(None, (MEANING, choice, other_model)))
 
     @property
     def figures(self) -> str:

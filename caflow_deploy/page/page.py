@@ -16,9 +16,10 @@ from starlette.middleware import Middleware
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
+from caflow_deploy.page.page_style import CSS, DISMISS_ERRORS, FONTS, MONOSPACED, SHOW_RESULTS
+from caflow_deploy.page.page_texts import ABOUT, MAPS, caption_of, other_model, ranks_of, title_of, verdict_of
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.image_formats import SUFFIXES
-from caflow_runtime.judge.calibration import read_calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 LARGEST_FILE = "64mb"
@@ -29,39 +30,8 @@ ERROR_S = 20
 """How long an error message is shown, in seconds."""
 SAMPLES, TEMPERATURE = 8, 0.8
 """Initial values of the page's settings."""
-HOTTEST = 1.2
-"""Highest temperature that the page offers."""
-FONTS = ["system-ui", "sans-serif"]
-MONOSPACED = ["ui-monospace", "monospace"]
-"""Fonts of the visitor's machine. Gradio's own fonts would be fetched from another server."""
-CSS = """
-.gradio-container { max-width: 1280px }
-#given { height: 8.5rem }
-#looked, #slider, .map { padding-top: 2rem }
-#looked img { image-rendering: pixelated }
-#gallery .grid-wrap { min-height: 0; max-height: none }
-#gallery .grid-container { padding-top: 2rem; grid-template-columns: repeat(auto-fill, minmax(max(7rem, 20%), 1fr)) }
-#gallery .thumbnail-item { aspect-ratio: auto; display: flex; flex-direction: column }
-#gallery .caption-label { position: static; max-width: none; border: 0 }
-.verdict { font-size: 1.2rem; font-weight: 600 }
-.verdict::before { content: "●"; margin-right: 0.5rem }
-.usual::before { color: #2e9e4f } .unusual::before { color: #e07b00 } .unjudged::before { color: #888 }
-"""
-TASKS = {
-    "super-resolution": "enlarges an image {scale} times",
-    "colorization": "colours a grey image",
-    "inpainting": "fills in what is black in an image",
-    "sketch": "makes an image of a drawing",
-}
-RANKS = {
-    "likelihood": "the most likely",
-    "consistency": "closest to the input",
-    "typical": "closest to a usual likelihood",
-}
-MAPS = """
-* **Likelihood map** of the best sample: bright areas are unlikely for the model.
-* **Uncertainty map**: bright areas differ between samples, so the input does not determine them.
-"""
+USUAL_TEMPERATURES = [0.0, 0.5, 0.7, 0.8, 0.9, 1.0]
+"""Temperatures that the page offers for a model that cannot judge samples."""
 
 
 class Inputs(NamedTuple):
@@ -70,7 +40,7 @@ class Inputs(NamedTuple):
     given: gradio.File
     looked: gradio.Image
     n: gradio.Slider
-    temperature: gradio.Slider
+    temperature: gradio.Dropdown
     rank: gradio.Radio
     seed: gradio.Number
     go: gradio.Button
@@ -106,29 +76,55 @@ def build_page(sampler: PageSampler) -> gradio.Blocks:
         sampler: its folder must be in GRADIO_TEMP_DIR; Gradio would copy files from other folders there.
     """
     pipe = sampler.pipe
-    name = pipe.folder.stem
-    page = gradio.Blocks(False, title=f"caflow: {name}", delete_cache=(LOOK_FOR_OLD_FILES_S, OLD_S))
+    title = title_of(pipe)
+    page = gradio.Blocks(False, title=title, delete_cache=(LOOK_FOR_OLD_FILES_S, OLD_S))
     with page:
-        gradio.Markdown(f"# {name}\n{_about(pipe)}")
-        with gradio.Row():
+        gradio.Markdown(f"# {title}\n{ABOUT}")
+        with gradio.Row(elem_id="columns"):
             with gradio.Column(scale=1, min_width=280):
-                inputs = _inputs(pipe)
-            with gradio.Column(scale=3, min_width=480):
+                inputs = _inputs(sampler)
+            with gradio.Column(scale=3, min_width=480, elem_id="results"):
                 outputs = _outputs(pipe)
         _connect(sampler, inputs, outputs)
     return page
 
 
-def _inputs(pipe: Pipeline) -> Inputs:
-    hint = "Higher values give more detail, and samples that differ more."
+def _inputs(sampler: PageSampler) -> Inputs:
     return Inputs(
         given=gradio.File(label="Image", file_types=sorted(SUFFIXES), elem_id="given"),
         looked=gradio.Image(label="Input", interactive=False, height=150, buttons=[], elem_id="looked"),
-        n=gradio.Slider(1, MOST_SAMPLES, SAMPLES, step=1, label="Samples", elem_id="samples"),
-        temperature=gradio.Slider(0, HOTTEST, TEMPERATURE, step=0.05, label="Temperature", info=hint),
-        rank=gradio.Radio(_ranks(pipe), value="likelihood", label="Best sample"),
-        seed=gradio.Number(0, label="Seed", precision=0, info="The same seed draws the same samples again."),
+        n=gradio.Slider(
+            1, MOST_SAMPLES, SAMPLES, step=1, label="Samples", info="How many results to draw.", elem_id="samples"
+        ),
+        temperature=_temperatures(sampler.temperatures),
+        rank=gradio.Radio(
+            ranks_of(sampler.pipe), value="likelihood", label="Best sample", info="Which sample to show first."
+        ),
+        seed=gradio.Number(
+            0,
+            label="Seed",
+            precision=0,
+            info="Starts the random numbers: the same number gives the same samples again, another one gives others.",
+        ),
         go=gradio.Button("Draw samples", variant="primary", elem_id="go"),
+    )
+
+
+def _temperatures(judged: list[float]) -> gradio.Dropdown:
+    """Return the choice of a temperature.
+
+    Arguments:
+        judged: temperatures at which samples can be judged.
+    """
+    hint = "Higher values give more detail, and samples that differ more."
+    offered = judged or USUAL_TEMPERATURES
+    return gradio.Dropdown(
+        [(f"{temperature:g}", temperature) for temperature in offered],
+        value=min(offered, key=lambda temperature: abs(temperature - TEMPERATURE)),
+        label="Temperature",
+        info=f"{hint} You can type other values, but their samples cannot be judged." if judged else hint,
+        allow_custom_value=True,
+        elem_id="temperature",
     )
 
 
@@ -171,7 +167,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     def run(
         source: str | None,
         n: int,
-        temperature: float,
+        temperature: float | str | None,
         rank: Any,
         seed: int,
         progress: gradio.Progress = gradio.Progress(),  # noqa: B008  Gradio passes its progress bar to a default of this kind
@@ -182,12 +178,12 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
         with _shown_errors():
             if source is None:
                 raise InputError("there is no image: drop one into the box first")
-            results = sampler.draw(Path(source), n, temperature, rank, seed, show)
+            results = sampler.draw(Path(source), n, _number(temperature), rank, seed, show)
         best = results.samples[0]
-        captioned = [(sample.path, _caption(sample, k)) for k, sample in enumerate(results.samples)]
+        captioned = [(sample.path, caption_of(sample, k)) for k, sample in enumerate(results.samples)]
         return [
             (results.enlarged, best.path),
-            _verdict(best),
+            verdict_of(best, results.samples, other),
             gradio.DownloadButton(value=best.path, interactive=True),
             gradio.Gallery(captioned, selected_index=0),
             best.figures,
@@ -201,15 +197,19 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
             if drawn is None or event.index not in range(len(drawn.samples)):
                 raise InputError("this sample is not here any more; draw samples again")
         picked = drawn.samples[event.index]
-        return [(drawn.enlarged, picked.path), _verdict(picked), picked.path, picked.figures]
+        verdict = verdict_of(picked, drawn.samples, other)
+        return [(drawn.enlarged, picked.path), verdict, picked.path, picked.figures]
 
     # Visitors could name other files of this machine in the values of the gallery, so the server remembers its own.
+    other = other_model(sampler.pipe)
     drawn = gradio.State(time_to_live=OLD_S)
     given, looked, *settings, go = inputs
+    gradio.on([go.click, given.upload, outputs.gallery.select], js=DISMISS_ERRORS)
     looking = given.upload(look, given, looked, show_progress="hidden")
     looking.failure(lambda: [None, None], outputs=[given, looked])
     given.clear(lambda: None, outputs=looked)
-    go.click(run, [given, *settings], [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
+    running = go.click(run, [given, *settings], [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
+    running.success(js=SHOW_RESULTS)
     outputs.gallery.select(pick, drawn, [*outputs[:3], outputs.figures], show_progress="hidden")
 
 
@@ -234,7 +234,7 @@ def open_page(pipe: Pipeline, folder: Path, host: str, port: int, opens_browser:
         footer_links=[],
         max_file_size=LARGEST_FILE,
         app_kwargs={"middleware": [Middleware(Guard, host=host, folder=folder)]},
-        theme=gradio.themes.Default(font=FONTS, font_mono=MONOSPACED),
+        theme=gradio.themes.Default(font=FONTS, font_mono=MONOSPACED).set(block_info_text_color="*neutral_600"),
         css=CSS,
     )
     try:
@@ -244,30 +244,16 @@ def open_page(pipe: Pipeline, folder: Path, host: str, port: int, opens_browser:
         page.close(verbose=False)
 
 
-def _about(pipe: Pipeline) -> str:
-    model = pipe.manifest.model
-    does = TASKS.get(model.task, "makes an image of an image").format(scale=model.scale)
-    return (
-        f"A model that {does}. It draws several possible results, called samples, and computes how likely each is. "
-        "Your images are not sent to any other server."
-    )
+def _number(temperature: float | str | None) -> float:
+    """Return a temperature that was chosen or typed.
 
-
-def _ranks(pipe: Pipeline) -> list[tuple[str, str]]:
-    """Return the labels and values of the ranks that the model supports."""
-    impossible = {"consistency"} if pipe.manifest.model.task == "image-to-image" else set()
-    if read_calibration(pipe.folder) is None:
-        impossible.add("typical")
-    return [(text, rank) for rank, text in RANKS.items() if rank not in impossible]
-
-
-def _caption(sample: JudgedSample, k: int) -> str:
-    """Return the short caption of sample `k` in the gallery."""
-    return ("best" if k == 0 else str(k + 1)) + (": unusual" if sample.verdict == "unusual" else "")
-
-
-def _verdict(sample: JudgedSample) -> str:
-    return f'<p class="verdict {sample.verdict}">{escape(sample.message)}</p>'
+    Raises:
+        InputError: if it is not a number.
+    """
+    try:
+        return float("" if temperature is None else temperature)
+    except ValueError:
+        raise InputError(f"the temperature must be a number, such as {TEMPERATURE:g}; got {temperature!r}") from None
 
 
 def _map(label: str) -> gradio.Image:

@@ -35,9 +35,9 @@ class Results:
     samples: list[JudgedSample]
     """The best sample first."""
     likelihood: tuple[Image, str]
-    """Likelihood map of the best sample, and the range of its values, from the darkest colour to the brightest."""
+    """Likelihood map of the best sample, and the values of its darkest and its brightest colour."""
     uncertainty: tuple[Image, str] | None
-    """Uncertainty map of all samples, with its range; None if there is only one sample."""
+    """Uncertainty map of all samples, with these values; None if there is only one sample."""
 
 
 class Closed(CaflowError):
@@ -57,6 +57,14 @@ class PageSampler:
         self._calibration = read_calibration(pipe.folder)
         self._drawing = Lock()
         self._is_closed = False
+
+    @property
+    def temperatures(self) -> list[float]:
+        """Temperatures at which samples can be judged, in ascending order."""
+        if self._calibration is None:
+            return []
+        known = [one.temperature for one in self._calibration.samples if one.temperature is not None]
+        return sorted(temperature for temperature in known if not self._obstacle(temperature))
 
     def read(self, source: Path) -> ImageFile:
         """Read an image file. Its claimed size is checked before it is decoded.
@@ -172,7 +180,7 @@ class PageSampler:
         reference = self.pipe.reference(temperature)
         if reference is None:
             known = ", ".join(f"{one.temperature:g}" for one in self._calibration.samples)
-            return f"this model is calibrated for other temperatures: {known}"
+            return f"this model can judge samples only at these temperatures: {known}"
         return "this model was calibrated with too few photographs" if reference.smallest >= ALPHA else ""
 
     def _new_folder(self) -> Path:
@@ -180,4 +188,5 @@ class PageSampler:
 
 
 def _with_range(picture: Image, darkest: float, brightest: float, unit: str) -> tuple[Image, str]:
-    return picture, f"{darkest:.1f} to {brightest:.1f} {unit}"
+    dark, bright = (round(value, 1) + 0.0 for value in (darkest, brightest))  # + 0.0 turns -0.0 into 0.0
+    return picture, f"dark {dark:.1f}, bright {bright:.1f} {unit}"

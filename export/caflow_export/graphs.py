@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from caflow_export.conditional_level import ConditionalLevel
 from caflow_export.levels import DequantizerMidpoint, FlowLevel, Precision
 from caflow_training.bijections import Chain
+from caflow_training.degradation_estimator import DegradationEstimator
 from caflow_training.dequantization import (
     ALPHA,
     CELLS,
@@ -35,7 +36,8 @@ from caflow_training.model import CHANNELS, CAFlow
 class Encode(nn.Module):
     """Graph `encode`: computes from the conditions, (B, h, w, 3) uint8 RGB, all values that depend on them only.
 
-    The outputs are the prepared condition, the mean if the model has a mean network, and the terms of each level.
+    The outputs are the prepared condition, the mean if the model has a mean network, and the terms of each level. The
+    degradation, (B, 13), is an input of models that are told of it, and None for others.
     """
 
     def __init__(self, model: CAFlow, levels: list[ConditionalLevel], precision: Precision) -> None:
@@ -47,17 +49,14 @@ class Encode(nn.Module):
         self.flow = nn.ModuleList(FlowLevel(cast(Chain, level), precision) for level in model.condition_flow.levels)
         self.levels = nn.ModuleList(levels)
         self.mean = None if model.mean_network is None else copy.deepcopy(model.mean_network).to(precision.network)
-        estimator = model.degradation_estimator
-        self.estimator = None if estimator is None else copy.deepcopy(estimator).to(precision.state)
 
-    def forward(self, condition: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, condition: Tensor, degradation: Tensor | None = None) -> tuple[Tensor, ...]:
         planes = condition.to(self.state).permute(0, 3, 1, 2)
         prepared = self.task.prepare(planes)
         out = [prepared.permute(0, 2, 3, 1).to(torch.uint8)]
         features: list[Tensor] = []
         if self.mean is not None:
             seen = prepared if self.task.scale == 1 else planes
-            degradation = None if self.estimator is None else self.estimator(seen).clamp(0, 1)
             difference, features = self.mean(seen, degradation)
             out.append((prepared + difference).permute(0, 2, 3, 1))
         x = prepared + MIDPOINT if self.dequantizer is None else self.dequantizer(prepared)[0]
@@ -68,6 +67,21 @@ class Encode(nn.Module):
             latent, x = x.chunk(2, 1) if j > 0 else (x, x)
             terms.append(cast(ConditionalLevel, self.levels[j]).encode(latent, features[j] if features else None))
         return (*out, *(term for level in reversed(terms) for term in level))
+
+
+class Estimate(nn.Module):
+    """Graph `estimate`: estimates how conditions, (B, h, w, 3) uint8 RGB, were degraded. It returns (B, 13)."""
+
+    def __init__(self, model: CAFlow, estimator: DegradationEstimator, precision: Precision) -> None:
+        super().__init__()
+        self.task = model.config.task
+        self.state = precision.state
+        self.estimator = copy.deepcopy(estimator).to(precision.state)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        planes = condition.to(self.state).permute(0, 3, 1, 2)
+        seen = self.task.prepare(planes) if self.task.scale == 1 else planes
+        return cast(Tensor, self.estimator(seen)).clamp(0, 1)
 
 
 class Decode(nn.Module):
@@ -195,6 +209,7 @@ class ModelGraphs:
     """All graphs of one model. Each list has one graph per level, level 0 first."""
 
     encode: Encode
+    estimate: Estimate | None
     decode: list[Decode]
     reverse: list[Reverse]
     forward: list[Forward]
@@ -209,8 +224,10 @@ class ModelGraphs:
         flow = [FlowLevel(cast(Chain, level), precision) for level in model.target_flow.levels]
         pixels = Pixels(model)
         dequantizer = _dequantizer(model.target_dequantizer, precision)
+        estimator = model.degradation_estimator
         return cls(
             encode=Encode(model, levels, precision),
+            estimate=None if estimator is None else Estimate(model, estimator, precision),
             decode=[Decode(level) for level in levels],
             reverse=[Reverse(level, pixels if j == n - 1 else None) for j, level in enumerate(flow)],
             forward=[Forward(level, pixels if j == n - 1 else None, j > 0) for j, level in enumerate(flow)],

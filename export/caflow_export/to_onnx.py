@@ -16,6 +16,7 @@ from caflow_deploy.stops import ended_by_ctrl_c
 from caflow_export.arctangent import arctangent
 from caflow_export.graphs import Encode, ModelGraphs, ToImage
 from caflow_runtime.bundle.manifest import size_of
+from caflow_runtime.degradation import PARAMETERS
 from caflow_training.image_flow import latent_channels
 from caflow_training.model import CHANNELS, CAFlow
 
@@ -65,7 +66,11 @@ def graphs_to_trace(model: CAFlow, graphs: ModelGraphs, state: torch.dtype) -> I
     multiple = model.config.size_multiple // model.config.task.scale
     sides = ("h", "w") if multiple == 1 else (f"{multiple}*h", f"{multiple}*w")
     condition = Port("condition", torch.uint8, ("images", *sides, CHANNELS))
-    yield GraphToTrace("encode", graphs.encode, (condition,), encode_outputs(graphs))
+    degradation = Port("degradation", state, ("images", len(PARAMETERS)))
+    told = (degradation,) if graphs.estimate is not None else ()
+    yield GraphToTrace("encode", graphs.encode, (condition, *told), encode_outputs(graphs))
+    if graphs.estimate is not None:
+        yield GraphToTrace("estimate", graphs.estimate, (condition,), ("degradation",))
     for j, terms in enumerate(_term_ports(model, graphs.encode)):
         yield from _conditional_graphs(model, graphs, j, terms, state)
         yield from _target_graphs(model, graphs, j, state)
@@ -191,7 +196,8 @@ def encode_outputs(graphs: ModelGraphs) -> tuple[str, ...]:
 def _term_ports(model: CAFlow, encode: Encode) -> list[tuple[Port, ...]]:
     """Return the ports of each level's terms. Running `encode` on a small condition shows their channels."""
     side = model.config.size_multiple // model.config.task.scale
-    outputs = encode(torch.zeros(1, side, side, CHANNELS, dtype=torch.uint8))
+    condition = torch.zeros(1, side, side, CHANNELS, dtype=torch.uint8)
+    outputs = encode(condition, torch.zeros(1, len(PARAMETERS)))  # ignored by models that are not told of degradations
     terms = list(outputs[1 if encode.mean is None else 2 :])
     ports = []
     for level in encode.levels:

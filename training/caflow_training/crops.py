@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caflow_training.degradation import GROUPS, Degradation
+from caflow_runtime.degradation import GROUPS, Degradation
 from caflow_training.degradations import BORDER, CONTEXT, Degradations, checkerboard
 from caflow_training.photographs import DataError, Photographs, Unreadable, read_rgb
 from caflow_training.recipe import SHIFTS, TrainingConfig

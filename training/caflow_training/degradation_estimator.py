@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from caflow_training.degradation import PARAMETERS
+from caflow_runtime.degradation import PARAMETERS
 from caflow_training.dequantization import CELLS
 
 WIDTHS = (32, 64, 96)

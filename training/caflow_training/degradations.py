@@ -17,7 +17,7 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
-from caflow_training.degradation import Codec, Degradation, Dither, Noise, Reduction
+from caflow_runtime.degradation import Codec, Degradation, Dither, Noise, Reduction
 from caflow_training.tasks import STRICT, Image
 
 Share = Annotated[float, Ge(0), Le(1)]

@@ -12,6 +12,7 @@ from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import file_state, read_manifest, verify_file, verify_files
 from caflow_runtime.bundle.wrong_bundle import BrokenGraph
 from caflow_runtime.errors import BackendError
+from caflow_runtime.flow import scan
 from caflow_runtime.flow.ports import checked
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 
@@ -114,7 +115,7 @@ class Graphs(Mapping[str, Graph]):
             side = model.size_multiple // model.scale
             smallest = np.zeros((1, side, side, model.channels), np.uint8)
             with suppress(MemoryError):  # if even this input does not fit, the next run that fits frees the memory
-                self["encode"]({"condition": self.backend.to_device(smallest)})
+                scan.encode(self, self.backend.to_device(smallest))
 
     def close(self) -> None:
         """Remove the loaded graphs, which cannot be used after that. Work that is running fails at its next graph."""

@@ -13,6 +13,8 @@ FORMAT_VERSION = 1
 MOST_LEVELS = 15
 """Maximum number of levels: the size multiple is a `Count` and must be a multiple of 2 ** (levels + 1)."""
 LARGEST_SIZE = 2**31 - 1
+PER_IMAGE = ("encode", "estimate")
+"""Graphs that run once for each image, whatever the number of samples."""
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
@@ -49,8 +51,8 @@ class Graph(Strict, frozen=True):
     inputs: list[Port]
     outputs: list[Port]
     operations_per_pixel: float
-    """Number of multiplications and additions of the graph's convolutions, per row (`encode`: per image) and target
-    pixel."""
+    """Number of multiplications and additions of the graph's convolutions, per row and target pixel; of
+    `PER_IMAGE`: per image and target pixel."""
 
 
 class Model(Strict, frozen=True):
@@ -135,7 +137,7 @@ def cell_side(model: Model, graph: str) -> int:
         return int(2 ** (model.levels - int(level) + 1))
     if name in ("reverse", "forward"):
         return int(2 ** (model.levels - int(level)))
-    return model.size_multiple if graph == "encode" else 2
+    return model.size_multiple if graph in PER_IMAGE else 2
 
 
 def size_of(size: int | str, known: Mapping[str, int]) -> int:

@@ -10,6 +10,7 @@ from caflow_runtime.bundle.manifest import (
     FORMAT,
     FORMAT_VERSION,
     LARGEST_SIZE,
+    PER_IMAGE,
     File,
     Graph,
     Manifest,
@@ -19,6 +20,7 @@ from caflow_runtime.bundle.manifest import (
     graph_names,
 )
 from caflow_runtime.bundle.wrong_bundle import MissingGraph, PathOutside, UnknownFormat, WrongManifest, WrongShape
+from caflow_runtime.degradation import PARAMETERS
 
 PATH_BYTES = 255
 """Maximum length of a path, in bytes. File systems do not support longer file names."""
@@ -127,7 +129,13 @@ def _check_graphs(path: Path, manifest: Manifest) -> None:
     _check_port(path, by_name[finest].outputs, finest, "pixels", ["rows", "2*h", "2*w", model.channels])
     multiple = model.size_multiple // model.scale
     sides = [f"{multiple}*h", f"{multiple}*w"] if multiple > 1 else ["h", "w"]
-    _check_port(path, by_name["encode"].inputs, "encode", "condition", ["images", *sides, model.channels])
+    for name in PER_IMAGE:
+        if name in by_name:  # `estimate` is optional
+            _check_port(path, by_name[name].inputs, name, "condition", ["images", *sides, model.channels])
+    if "estimate" in by_name:
+        wanted: list[int | str] = ["images", len(PARAMETERS)]
+        _check_port(path, by_name["estimate"].outputs, "estimate", "degradation", wanted)
+        _check_port(path, by_name["encode"].inputs, "encode", "degradation", wanted)
     for name, outputs in needed_outputs(model.levels).items():
         if name in by_name:  # `dequantize` is optional
             _check_outputs(path, by_name[name], outputs)
@@ -152,7 +160,7 @@ def needed_outputs(levels: int) -> dict[str, dict[str, str]]:
 def _check_outputs(path: Path, graph: Graph, outputs: Mapping[str, str]) -> None:
     """Check the outputs that the chain reads, with those parts of their shapes that are equal for all models."""
     ports = {port.name: port for port in graph.outputs}
-    first = "images" if graph.name == "encode" else "rows"
+    first = "images" if graph.name in PER_IMAGE else "rows"
     for name, wanted in outputs.items():
         axes = SHARE_AXES if name == "share" else AXES
         port = ports.get(name)

@@ -53,12 +53,22 @@ class Rows:
         return np.stack(levels, axis=1)
 
 
-def encode(graphs: Mapping[str, Graph], condition: NDArray[np.uint8]) -> dict[str, Array]:
+def encode(
+    graphs: Mapping[str, Graph], condition: NDArray[np.uint8], degradation: NDArray[np.float32] | None = None
+) -> dict[str, Array]:
     """Return the outputs of the graph `encode` for conditions (B, h, w, 3) uint8 RGB.
 
     They are all terms that depend on the condition only.
+
+    Arguments:
+        degradation: (B, 13) float32, for models that are told of it. By default it is estimated from these conditions
+            alone, which may be parts of larger ones.
     """
-    return graphs["encode"]({"condition": condition})
+    if "estimate" not in graphs:
+        return graphs["encode"]({"condition": condition})
+    if degradation is None:
+        degradation = graphs["estimate"]({"condition": condition})["degradation"]
+    return graphs["encode"]({"condition": condition, "degradation": degradation})
 
 
 def sample(

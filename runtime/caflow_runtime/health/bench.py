@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.bundle.manifest import PER_IMAGE
 from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.health.peak import peak_gflop_per_s
 from caflow_runtime.image import Image
@@ -22,7 +23,6 @@ WARM_UPS = 3
 """Untimed runs before a measurement, which load the graphs and choose kernels."""
 FEWEST_RUNS = 5
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-PER_IMAGE = ("encode",)
 PER_ROW = ("decode", "reverse")
 
 

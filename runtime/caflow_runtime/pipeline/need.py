@@ -9,6 +9,7 @@ import numpy as np
 
 from caflow_runtime.available_memory import resident_memory
 from caflow_runtime.backends.graphs import Graphs
+from caflow_runtime.bundle.manifest import PER_IMAGE
 from caflow_runtime.bundle.run_memory import Memory, bytes_of_shares, read_memory
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.runner import Runner
@@ -141,7 +142,7 @@ class Needs:
         """
         known = {graph.name: graph.operations_per_pixel * pixels for graph in self.manifest.graphs}
         rows = (count for name, count in known.items() if name.rpartition("_")[0] in of_row)
-        return known["encode"], sum(rows)
+        return sum(known.get(name, 0.0) for name in PER_IMAGE), sum(rows)
 
 
 class SpeedTrial:

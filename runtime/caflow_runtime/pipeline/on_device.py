@@ -59,7 +59,8 @@ def best_on_device(chain: GraphChain, room: Room, condition: Any, draw: Draw) ->
         raise InputError(f"{count} × {n} samples of {width}×{height} pixels must fit in one batch: use {remedy}")
     units = [Unit(k, window, tuple(range(n))) for k in range(count)]
     noise = chain.noise(units, draw)
-    rows = chain.sample(units, scan.encode(chain.graphs, chain.backend.adopt(condition)), noise)
+    given = chain.backend.adopt(condition)
+    rows = chain.sample(units, scan.encode(chain.graphs, given, _degradations(chain, given)), noise)
     shares = chain.shares(rows, window)
     levels = [sum(share.sum((1, 2), dtype=np.float64) for share in maps) for maps in shares]
     likelihood = np.stack(levels, 1).reshape(count, n, -1)
@@ -71,6 +72,13 @@ def best_on_device(chain: GraphChain, room: Room, condition: Any, draw: Draw) ->
     pixels = rows.pixels if n == 1 else chain.backend.take(rows.pixels, np.arange(count) * n + best)
     images = chain.backend.lend(chain.graphs["to_image"]({"pixels": pixels})["integers"])
     return DeviceBest(images, best, likelihood[np.arange(count), best], 3 * height * width)
+
+
+def _degradations(chain: GraphChain, given: Any) -> Any:
+    """Return the degradations of conditions in device memory, which are estimated from a copy on the host, as usual."""
+    if "estimate" not in chain.graphs:
+        return None
+    return chain.backend.to_device(np.stack([chain.degradation(one) for one in chain.backend.to_host(given)]))
 
 
 def _checked(chain: GraphChain, condition: Any) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ best = pipe.best_of(images, n=10, temperature=0.8, seed=0)
 best.images, best.log_likelihood, best.bits_per_dim
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.checks import check_integer, check_switch, shown
+from caflow_runtime.degradation import described
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
@@ -51,6 +52,7 @@ def load(
     pixel_budget: int = PIXEL_BUDGET,
     overlap: int = OVERLAP,
     is_calibrated: bool = True,
+    assume: Mapping[str, float] | None = None,
 ) -> "Pipeline":
     """Open a bundle. Its files are checked against their hashes.
 
@@ -72,6 +74,9 @@ def load(
             float32 pixels of unfinished tiled images, take additional memory.
         overlap: overlap of tiles, in target pixels; by default 64.
         is_calibrated: False ignores the bundle's calibration, which is then neither read nor checked.
+        assume: what is known of the degradation of all images, for models such as x4-real that estimate it otherwise:
+            "blur", the standard deviation of the blur in pixels of the result; "noise", that of the noise in grey
+            levels of the image; "jpeg", the quality of the JPEG file. Example: {"blur": 2.0, "noise": 0.0}.
 
     Raises:
         BundleError: if the bundle is not valid. Each kind of defect has its own subclass.
@@ -84,7 +89,7 @@ def load(
     graphs = Graphs(folder, open_backend(backend, folder, threads))
     try:
         check_once(graphs)
-        return Pipeline(graphs, pixel_budget, overlap, is_calibrated)
+        return Pipeline(graphs, pixel_budget, overlap, is_calibrated, assume)
     except BaseException:
         graphs.close()
         raise
@@ -98,10 +103,17 @@ class Pipeline:
     on the other images or on n, apart from rounding: the last digits can depend on which rows run together.
     """
 
-    def __init__(self, graphs: Graphs, pixel_budget: int, overlap: int, is_calibrated: bool = True) -> None:
+    def __init__(
+        self,
+        graphs: Graphs,
+        pixel_budget: int,
+        overlap: int,
+        is_calibrated: bool = True,
+        assume: Mapping[str, float] | None = None,
+    ) -> None:
         self._graphs = graphs
         self._model = graphs.manifest.model
-        self._runner = Runner(graphs, pixel_budget, overlap)
+        self._runner = Runner(graphs, pixel_budget, overlap, assume)
         self._needs = Needs(graphs, self._runner)
         calibration = read_calibration(graphs.folder) if is_calibrated else None
         self._likelihoods = Likelihoods(graphs.folder, self._model, calibration)
@@ -159,6 +171,20 @@ class Pipeline:
             InputError: if the pixel budget is too small for the overlap, or the model does not support tiles.
         """
         return [window.shape for window in self._runner.windows(as_image(condition, "condition"))]
+
+    def degradation(self, condition: Image) -> dict[str, float] | None:
+        """Return what the model is told of a condition's degradation, in the units of `load(assume=…)`.
+
+        Return None if the model is not told of degradations.
+
+        Arguments:
+            condition: (h, w, 3) uint8 RGB.
+
+        Raises:
+            InputError: if the argument is not valid.
+        """
+        found = self._runner.chain.prepared([as_image(condition, "condition")]).degradation
+        return None if found is None else described(found[0])
 
     def best_of(
         self,

@@ -20,8 +20,10 @@ NEEDED = ("jinja2", "matplotlib")
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 THUMBNAIL_SIDE = 160
 JPEG_QUALITY = 88
-NINETY_EIGHT_PERCENT = 2.326
-"""Standard deviations on each side of the mean that include 98 % of a normal distribution."""
+CHANCE = 0.01
+"""Probability below which a number of rejected pairs is not explained by chance."""
+ROUNDING = 1e-9
+"""Margin for probabilities that equal `CHANCE` except for rounding, such as that of a single pair at α = 0.01."""
 
 
 def write_report(
@@ -57,7 +59,7 @@ def write_report(
         summary=summary,
         alpha=alpha,
         fewest=FEWEST,
-        by_chance=by_chance(alpha, summary.judged, calibration.photographs) if alpha and summary.judged else None,
+        by_chance=most_by_chance(alpha, summary.judged, calibration.photographs) if alpha and summary.judged else None,
         plots=plots.all_of(summary, alpha) if summary.scored else {},
     )
     write_whole(output, page.encode("utf-8", errors="backslashreplace"))
@@ -65,19 +67,28 @@ def write_report(
     return summary
 
 
-def by_chance(alpha: float, count: int, photographs: int) -> tuple[float, float]:
-    """Return the smallest and the largest fraction of typical pairs that chance alone rejects, in 98 of 100 lists.
+def most_by_chance(alpha: float, count: int, photographs: int) -> int:
+    """Return the largest number of pairs that chance alone rejects in 99 of 100 lists of real photographs.
 
-    The calibration counts as if it had one pair per photograph, because crops of one photograph are alike. Half a pair
-    is added to the range, because a fraction of a small number of pairs is coarse.
+    The threshold of the calibration is itself an estimate: the fraction of real photographs below it has a beta
+    distribution (Vovk, "Conditional validity of inductive conformal predictors", 2012), so the number of rejected pairs
+    has a beta-binomial distribution. It is exact for short lists, too.
 
     Arguments:
-        alpha: threshold of the typicality.
-        count: number of pairs that were judged, at least 1.
-        photographs: number of photographs in the calibration.
+        alpha: threshold of the typicality, above 0 and below 1.
+        count: number of pairs that were judged.
+        photographs: number of photographs in the calibration. It counts as if it had one pair per photograph, because
+            crops of one photograph are alike.
     """
-    spread = NINETY_EIGHT_PERCENT * math.sqrt(alpha * (1 - alpha) * (1 / count + 1 / photographs)) + 0.5 / count
-    return max(0.0, alpha - spread), min(1.0, alpha + spread)
+    below, above = alpha * photographs, (1 - alpha) * photographs
+    log_probability = math.lgamma(count + above) - math.lgamma(count + photographs)
+    log_probability += math.lgamma(photographs) - math.lgamma(above)
+    total, number = math.exp(log_probability), 0
+    while total <= 1 - CHANCE + ROUNDING and number < count:
+        log_probability += math.log((count - number) * (number + below) / ((number + 1) * (count - number - 1 + above)))
+        number += 1
+        total += math.exp(log_probability)
+    return number
 
 
 def thumbnail(path: str) -> str | None:

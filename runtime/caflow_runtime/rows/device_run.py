@@ -1,18 +1,22 @@
 """One run of the chain of graphs: copies the inputs of some units to the device, and runs all graphs on them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.bundle.manifest import cell_side
+from caflow_runtime.bundle.manifest import Model, cell_side
 from caflow_runtime.bundle.wrong_bundle import WrongShape
+from caflow_runtime.degradation import known
+from caflow_runtime.errors import InputError
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.batching import Unit
+from caflow_runtime.flow.estimate import estimate
 from caflow_runtime.flow.noise import DrawNoise, LevelNoise, Place
 from caflow_runtime.flow.scan import Array, Arrays
-from caflow_runtime.flow.tiles import Window, weighted
+from caflow_runtime.flow.tiles import Window, pad, weighted
 from caflow_runtime.image import Image
 from caflow_runtime.rows.assembly import RowPart
 from caflow_runtime.rows.draw import Draw
@@ -22,10 +26,21 @@ from caflow_runtime.rows.pixels import DevicePixels, HostPixels, Pixels
 class GraphChain:
     """Runs the graphs on units whose windows have the same shape. The results stay on the device."""
 
-    def __init__(self, graphs: Graphs) -> None:
+    def __init__(self, graphs: Graphs, assume: Mapping[str, float] | None = None) -> None:
+        """Describe the runs.
+
+        Arguments:
+            assume: what is known of the degradation of all conditions, as in `caflow_runtime.degradation.known`.
+
+        Raises:
+            InputError: if a name or a value is not valid, or if the model is not told of degradations.
+        """
         self.graphs = graphs
         self.backend = graphs.backend
         self.model = graphs.manifest.model
+        self._known = known(assume or {})
+        if self._known and "estimate" not in graphs:
+            raise InputError(f"assume: {graphs.folder.name} is not told how its input was degraded: use another model")
 
     def noise(self, units: list[Unit], draw: Draw, draw_noise: DrawNoise | None = None) -> list[Array]:
         """Draw the noise z of each level, the coarsest first, for all rows of the units.
@@ -41,21 +56,31 @@ class GraphChain:
             drawn.append((draw_noise or self.backend.draw_noise)(z))
         return drawn
 
-    def conditions(self, units: list[Unit], padded: list[Image]) -> Array:
-        """Return the conditions of the units' windows as a device array, (units, h, w, 3) uint8.
+    def prepared(self, conditions: Sequence[Image]) -> "Prepared":
+        """Pad conditions, and estimate how each of them was degraded if the model is told of it."""
+        images = [padded(condition, self.model, self.model.scale) for condition in conditions]
+        if "estimate" not in self.graphs:
+            return Prepared(images, None)
+        return Prepared(images, np.stack([self.degradation(image) for image in images]))
 
-        Arguments:
-            padded: the padded condition of each image.
-        """
-        given = np.stack([_window_of(padded[unit.image], unit.window, self.model.scale) for unit in units])
-        return self.backend.to_device(given)
+    def degradation(self, condition: Image) -> NDArray[np.float32]:
+        """Return how a padded condition was degraded, (13,) float32. What is known replaces the estimate."""
+        graph = self.graphs.on_host()["estimate"]
+        found = estimate(graph, condition, self.model.size_multiple // self.model.scale)
+        found[list(self._known)] = list(self._known.values())
+        return found
 
-    def encode(self, units: list[Unit], padded: list[Image]) -> Arrays:
+    def encode(self, units: list[Unit], prepared: "Prepared") -> Arrays:
         """Run the graph that depends on the condition only, once for each unit.
 
         Return the outputs of the graph by name, on the device.
         """
-        return scan.encode(self.graphs, self.conditions(units, padded))
+        windows = np.stack([_window_of(prepared.images[unit.image], unit.window, self.model.scale) for unit in units])
+        given = self.backend.to_device(windows)
+        if prepared.degradation is None:
+            return scan.encode(self.graphs, given)
+        by_unit = prepared.degradation[[unit.image for unit in units]]
+        return scan.encode(self.graphs, given, self.backend.to_device(by_unit))
 
     def sample(
         self, units: list[Unit], encoded: Arrays, noise: list[Array], keep: Sequence[int] | None = None
@@ -70,9 +95,9 @@ class GraphChain:
         pruning = None if keep is None else LeastLikely(self, units, keep)
         return scan.sample(self.graphs, self.model.levels, encoded, self.owners(units), noise, pruning)
 
-    def score(self, units: list[Unit], padded_targets: list[Image], padded: list[Image]) -> scan.Rows:
+    def score(self, units: list[Unit], padded_targets: list[Image], prepared: "Prepared") -> scan.Rows:
         """Compute the likelihoods and the latents of existing targets."""
-        encoded, image = self.encode(units, padded), self.owners(units)
+        encoded, image = self.encode(units, prepared), self.owners(units)
         integers = np.stack([_window_of(padded_targets[unit.image], unit.window, 1) for unit in units])
         if "dequantize" not in self.graphs:
             pixels = self.backend.to_device(integers + np.float32(0.5))
@@ -165,6 +190,27 @@ class LeastLikely:
             windows = (self.units[k].window for k in self._owner)
             total += [weighted(of_row, row, cell).sum() for of_row, row in zip(windows, share, strict=True)]
         return np.where(np.isfinite(total), total, -np.inf)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Conditions of some images as the graphs read them."""
+
+    images: list[Image]
+    """Padded conditions."""
+    degradation: NDArray[np.float32] | None
+    """(images, 13) degradation of each whole image; None if the model is not told of it."""
+
+
+def padded(image: Image, model: Model, scale: int) -> Image:
+    """Return an image padded so that the sides of its target are multiples of the size multiple.
+
+    Arguments:
+        scale: side of the target divided by the side of the image.
+    """
+    multiple = model.size_multiple // scale
+    height, width = (-(-side // multiple) * multiple for side in image.shape[:2])
+    return pad(image, height, width)
 
 
 def _place(unit: Unit, cell: int) -> Place:

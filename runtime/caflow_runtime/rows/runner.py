@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -16,9 +16,9 @@ from caflow_runtime.flow.noise import DrawNoise
 from caflow_runtime.flow.tiles import TooSmall, Window, cut
 from caflow_runtime.image import Image
 from caflow_runtime.rows.assembly import Assembly, Row, RowPart
-from caflow_runtime.rows.device_run import GraphChain
+from caflow_runtime.rows.device_run import GraphChain, padded
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.rows.work import Drawing, Scoring, Work, padded
+from caflow_runtime.rows.work import Drawing, Scoring, Work
 
 CANVAS_PIXELS = 2**25
 """Largest number of target pixels of tiled images that are unfinished at the same time. Each pixel takes 12 bytes."""
@@ -34,11 +34,13 @@ this order."""
 class Runner:
     """Runs rows. Any thread may use it. Only the pixel budget ever changes: it is halved when memory runs out."""
 
-    def __init__(self, graphs: Graphs, pixel_budget: int, overlap: int) -> None:
+    def __init__(
+        self, graphs: Graphs, pixel_budget: int, overlap: int, assume: Mapping[str, float] | None = None
+    ) -> None:
         self.graphs = graphs
         self.backend = graphs.backend
         self.model = graphs.manifest.model
-        self.chain = GraphChain(graphs)
+        self.chain = GraphChain(graphs, assume)
         self.pixel_budget = pixel_budget
         self.overlap = overlap
 
@@ -158,7 +160,7 @@ class Runner:
             InputError: if the image requires more than one tile.
         """
         unit, model = Unit(0, self._single_window(condition), (0,)), self.model
-        rows = self.chain.score([unit], [padded(target, model, 1)], [padded(condition, model, model.scale)])
+        rows = self.chain.score([unit], [padded(target, model, 1)], self.chain.prepared([condition]))
         return [self.backend.to_host(z) for z in rows.noise], self._only_row(condition, self.chain.parts([unit], rows))
 
     def decode(self, noise: LevelNoises, condition: Image) -> Row:
@@ -174,7 +176,7 @@ class Runner:
         ]
         if [z.shape for z in noise] != wanted:
             raise InputError(f"noise: expected arrays of shapes {wanted}; got {[z.shape for z in noise]}")
-        encoded = self.chain.encode([unit], [padded(condition, self.model, self.model.scale)])
+        encoded = self.chain.encode([unit], self.chain.prepared([condition]))
         device = [self.backend.to_device(z) for z in noise]
         rows = self.chain.sample([unit], encoded, device)
         return self._only_row(condition, self.chain.parts([unit], rows, self.chain.pixels(rows, stay=False)))

@@ -3,15 +3,14 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.batching import Room, Unit
 from caflow_runtime.flow.noise import DrawNoise
 from caflow_runtime.flow.scan import Arrays
-from caflow_runtime.flow.tiles import Window, pad
+from caflow_runtime.flow.tiles import Window
 from caflow_runtime.image import Image
 from caflow_runtime.rows.assembly import RowPart
-from caflow_runtime.rows.device_run import GraphChain
+from caflow_runtime.rows.device_run import GraphChain, padded
 from caflow_runtime.rows.draw import Draw
 
 
@@ -60,7 +59,7 @@ class Drawing:
         self.samples = samples
         self.draw = draw
         self.draw_noise = draw_noise
-        self._padded = [padded(condition, chain.model, chain.model.scale) for condition in conditions]
+        self._prepared = chain.prepared(conditions)
         self._encoded: tuple[list[tuple[int, int, int]], Arrays] | None = None
         """Encoded conditions of the last batch, and the places of its windows."""
         self._stays = False
@@ -76,7 +75,7 @@ class Drawing:
         chain, draw = self.chain, self.draw
         noise = chain.noise(units, draw, self.draw_noise)
         needs_once = all(len(unit.samples) == len(self.samples) for unit in units)
-        encoded = chain.encode(units, self._padded) if needs_once else self._encode(units)
+        encoded = chain.encode(units, self._prepared) if needs_once else self._encode(units)
         rows = chain.sample(units, encoded, noise, draw.keep)
         del encoded  # free it before the pixels are copied
         return chain.parts(units, rows, chain.pixels(rows, self._stays))
@@ -85,7 +84,7 @@ class Drawing:
         """Encode the conditions of the units, unless the last batch had the same windows."""
         places = [(unit.image, unit.window.y.start, unit.window.x.start) for unit in units]
         if self._encoded is None or self._encoded[0] != places:
-            self._encoded = places, self.chain.encode(units, self._padded)
+            self._encoded = places, self.chain.encode(units, self._prepared)
         return self._encoded[1]
 
     def _check_prunable(self, windows: Sequence[list[Window]], room: Room) -> None:
@@ -107,21 +106,10 @@ class Scoring:
         self.conditions = conditions
         self.samples: Sequence[int] = (0,)
         self._targets = [padded(target, chain.model, 1) for target in targets]
-        self._padded = [padded(condition, chain.model, chain.model.scale) for condition in conditions]
+        self._prepared = chain.prepared(conditions)
 
     def begin(self, windows: Sequence[list[Window]], room: Room) -> None:
         pass
 
     def run(self, units: list[Unit]) -> Iterator[RowPart]:
-        return self.chain.parts(units, self.chain.score(units, self._targets, self._padded))
-
-
-def padded(image: Image, model: Model, scale: int) -> Image:
-    """Return an image padded so that the sides of its target are multiples of the size multiple.
-
-    Arguments:
-        scale: side of the target divided by the side of the image.
-    """
-    multiple = model.size_multiple // scale
-    height, width = (-(-side // multiple) * multiple for side in image.shape[:2])
-    return pad(image, height, width)
+        return self.chain.parts(units, self.chain.score(units, self._targets, self._prepared))

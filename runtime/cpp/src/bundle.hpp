@@ -56,6 +56,9 @@ struct Model {
     std::int64_t cell_side(const std::string& graph) const;
 };
 
+// Return whether a graph runs once for each image, and not for each row.
+bool runs_per_image(const std::string& graph);
+
 // Return a shape as a text for messages, such as "['rows', 48, 'h', 'w']".
 std::string shown(const std::vector<Size>& shape);
 

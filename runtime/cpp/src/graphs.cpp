@@ -6,6 +6,7 @@
 #include "nvidia_libraries.hpp"
 #include "parity.hpp"
 #include "ports.hpp"
+#include "scan.hpp"
 
 namespace caflow::runtime {
 
@@ -140,7 +141,7 @@ void Graphs::spare_memory() const {
     // The backend frees memory at the end of a run, so run the smallest input that there is.
     const std::int64_t side = manifest_.model.size_multiple / manifest_.model.scale;
     try {
-        run("encode", {{"condition", make_array({1, side, side, 3}, std::vector<std::uint8_t>(3 * side * side))}});
+        encode(*this, make_array({1, side, side, 3}, std::vector<std::uint8_t>(3 * side * side)));
     } catch (const OutOfMemory&) {
         return;  // the next run that fits frees the memory
     } catch (const std::bad_alloc&) {

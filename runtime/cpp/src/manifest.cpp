@@ -114,8 +114,10 @@ Manifest read_fields(const Json& contents, const fs::path& path) {
 
 }  // namespace
 
+bool runs_per_image(const std::string& graph) { return graph == "encode" || graph == "estimate"; }
+
 std::int64_t Model::cell_side(const std::string& graph) const {
-    if (graph == "encode") return size_multiple;
+    if (runs_per_image(graph)) return size_multiple;
     const auto level = [&] { return std::stoll(graph.substr(graph.rfind('_') + 1)); };  // names have been checked
     if (graph.starts_with("decode_") || graph.starts_with("likelihood_")) return noise_cell(level());
     if (graph.starts_with("reverse_") || graph.starts_with("forward_")) return noise_cell(level()) / 2;

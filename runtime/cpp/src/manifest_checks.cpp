@@ -19,6 +19,7 @@ namespace {
 constexpr const char* format = "caflow-bundle";
 constexpr int format_version = 1;
 constexpr std::size_t path_bytes = 255;       // longest path: common file systems limit a file name to this
+constexpr std::int64_t degradation_values = 13;
 constexpr std::size_t axes = 4, share_axes = 3;  // of arrays that graphs pass on, and of shares
 
 std::string quoted(const std::string& text) { return "'" + text + "'"; }
@@ -116,7 +117,7 @@ std::map<std::string, std::map<std::string, std::string>> needed_outputs(std::in
 // Check an output that the chain reads: its type, its number of sizes and its first size, which are the same for all
 // models.
 void check_output(const fs::path& path, const GraphFile& graph, const std::string& name, const std::string& type) {
-    const Size first = graph.name == "encode" ? "images" : "rows";
+    const Size first = runs_per_image(graph.name) ? "images" : "rows";
     const std::size_t count = name == "share" ? share_axes : axes;
     const auto found = std::find_if(graph.outputs.begin(), graph.outputs.end(),
                                     [&](const Port& port) { return port.name == name; });
@@ -164,6 +165,12 @@ void check_graphs(const fs::path& path, const Manifest& manifest) {
     const std::string factor = multiple > 1 ? std::to_string(multiple) + "*" : "";
     const auto condition = std::vector<Size>{"images", factor + "h", factor + "w", model.channels};
     check_port(path, manifest.find_graph("encode")->inputs, "encode", "condition", condition);
+    if (const GraphFile* estimate = manifest.find_graph("estimate")) {  // it is optional
+        const auto degradation = std::vector<Size>{"images", degradation_values};
+        check_port(path, estimate->inputs, "estimate", "condition", condition);
+        check_port(path, estimate->outputs, "estimate", "degradation", degradation);
+        check_port(path, manifest.find_graph("encode")->inputs, "encode", "degradation", degradation);
+    }
     for (const auto& [name, outputs] : needed_outputs(model.levels)) {
         if (const GraphFile* graph = manifest.find_graph(name)) {  // dequantize is optional
             for (const auto& [output, type] : outputs) check_output(path, *graph, output, type);

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "errors.hpp"
+#include "estimate.hpp"
 #include "prune.hpp"
 
 namespace caflow::runtime {
@@ -75,7 +76,7 @@ void Runner::draw(const std::vector<Image>& conditions, const std::vector<std::u
     within_memory(rows_pixels, sink, [&](std::int64_t budget, const Sink& give) {
         const Windows windows = windows_of(conditions, budget);
         if (!keep.empty()) check_prunable(windows, samples.size(), budget);
-        const std::vector<Image> whole = padded(conditions, model_.scale);
+        const Prepared whole = prepared(conditions);
         // Reuse the encoding if the next batch has the same windows with other samples.
         std::vector<std::pair<std::size_t, const Window*>> encoded_places;
         Arrays encoded;
@@ -85,7 +86,7 @@ void Runner::draw(const std::vector<Image>& conditions, const std::vector<std::u
             for (const Unit& unit : units) places.emplace_back(unit.image, unit.window);
             if (places != encoded_places) {
                 encoded.clear();  // free the memory of the last encoding first
-                encoded = encode(graphs_, conditions_of(units, whole));
+                encoded = encode_units(units, whole);
                 encoded_places = places;
             }
             return sample(graphs_, encoded, image_of_rows(units), z, keep.empty() ? Prune() : prune_to(units, keep));
@@ -96,7 +97,8 @@ void Runner::draw(const std::vector<Image>& conditions, const std::vector<std::u
 
 void Runner::score(const std::vector<Image>& targets, const std::vector<Image>& conditions, const Sink& sink) {
     within_memory(padded_pixels(conditions), sink, [&](std::int64_t budget, const Sink& give) {
-        const std::vector<Image> whole = padded(conditions, model_.scale), whole_targets = padded(targets, 1);
+        const Prepared whole = prepared(conditions);
+        const std::vector<Image> whole_targets = padded(targets, 1);
         const auto run = [&](const Run& units) { return score_run(units, whole_targets, whole); };
         run_all(windows_of(conditions, budget), {0}, budget, conditions, false, run, give);
     });
@@ -213,9 +215,26 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
     }
 }
 
-// Return the conditions of the units' windows, (units, h, w, 3) uint8.
-Array Runner::conditions_of(const Run& units, const std::vector<Image>& padded) const {
-    return make_array(shape_of_windows(units, model_.scale), windows_side_by_side(units, padded, model_.scale));
+// Pad conditions, and estimate how each of them was degraded if the model is told of it.
+Prepared Runner::prepared(const std::vector<Image>& conditions) const {
+    Prepared found{padded(conditions, model_.scale), {}};
+    if (!graphs_.has("estimate")) return found;
+    for (const Image& image : found.padded) found.degradation.push_back(estimate_degradation(graphs_, image));
+    return found;
+}
+
+// Run the graph that depends on the conditions only, once for each unit.
+Arrays Runner::encode_units(const Run& units, const Prepared& conditions) const {
+    const Array given = make_array(shape_of_windows(units, model_.scale),
+                                   windows_side_by_side(units, conditions.padded, model_.scale));
+    if (conditions.degradation.empty()) return encode(graphs_, given);
+    std::vector<float> values;
+    for (const Unit& unit : units) {
+        const std::vector<float>& of_image = conditions.degradation[unit.image];
+        values.insert(values.end(), of_image.begin(), of_image.end());
+    }
+    const std::int64_t rows = std::int64_t(units.size()), columns = std::int64_t(values.size()) / rows;
+    return encode(graphs_, given, make_array({rows, columns}, std::move(values)));
 }
 
 // Return the noise z of each level for all rows of a batch.
@@ -245,8 +264,8 @@ std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) c
 
 // Run the scoring graphs on one batch.
 Rows Runner::score_run(const Run& units, const std::vector<Image>& padded_targets,
-                       const std::vector<Image>& padded) const {
-    const Arrays encoded = encode(graphs_, conditions_of(units, padded));
+                       const Prepared& conditions) const {
+    const Arrays encoded = encode_units(units, conditions);
     const Shape shape = shape_of_windows(units, 1);
     std::vector<std::uint8_t> integers = windows_side_by_side(units, padded_targets, 1);
     if (!graphs_.has("dequantize")) {

@@ -46,6 +46,12 @@ struct Sink {
     Progress progress = {};               // called after each batch, if it is not empty
 };
 
+// Conditions as the graphs read them.
+struct Prepared {
+    std::vector<Image> padded;
+    std::vector<std::vector<float>> degradation;  // of each image; empty if the model is not told of it
+};
+
 // Runs rows. Any thread may use it: its only mutable state is the pixel budget, which is halved when memory runs out.
 class Runner {
   public:
@@ -72,9 +78,10 @@ class Runner {
                        const std::function<void(std::int64_t budget, const Sink& sink)>& run);
     void run_all(const Windows& windows, const std::vector<std::uint32_t>& samples, std::int64_t budget,
                  const std::vector<Image>& conditions, bool with_pixels, const RunRows& run, const Sink& sink) const;
-    Array conditions_of(const Run& units, const std::vector<Image>& padded) const;
+    Prepared prepared(const std::vector<Image>& conditions) const;
+    Arrays encode_units(const Run& units, const Prepared& conditions) const;
     std::vector<Array> draw_noise_of(const Run& units, const Noise& noise) const;
-    Rows score_run(const Run& units, const std::vector<Image>& padded_targets, const std::vector<Image>& padded) const;
+    Rows score_run(const Run& units, const std::vector<Image>& padded_targets, const Prepared& conditions) const;
     void check_prunable(const Windows& windows, std::size_t samples, std::int64_t budget) const;
     Room room(std::int64_t budget) const { return {budget, graphs_.profile()}; }
     std::int64_t padded_pixels(const std::vector<Image>& conditions) const;

@@ -42,7 +42,11 @@ Array needed(const Arrays& arrays, const char* name) {
     throw BackendError(std::string("a graph has no output '") + name + "': export the model again");
 }
 
-Arrays encode(const Graphs& graphs, const Array& condition) { return graphs.run("encode", {{"condition", condition}}); }
+Arrays encode(const Graphs& graphs, const Array& condition, Array degradation) {
+    if (!graphs.has("estimate")) return graphs.run("encode", {{"condition", condition}});
+    if (!degradation) degradation = needed(graphs.run("estimate", {{"condition", condition}}), "degradation");
+    return graphs.run("encode", {{"condition", condition}, {"degradation", degradation}});
+}
 
 Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vector<Array> noise, const Prune& prune) {
     const std::size_t levels = noise.size();

@@ -32,8 +32,10 @@ struct Rows {
 // Return an output that every graph of its kind has. Throws a BackendError if it is missing.
 Array needed(const Arrays& arrays, const char* name);
 
-// Run the graph that depends on the conditions only, (B, h, w, 3) uint8 RGB. Return its outputs by name.
-Arrays encode(const Graphs& graphs, const Array& condition);
+// Run the graph that depends on the conditions only, (B, h, w, 3) uint8 RGB. Return its outputs by name. `degradation`,
+// (B, 13) float32, is for models that are told of it; by default it is estimated from these conditions alone, which may
+// be parts of larger ones.
+Arrays encode(const Graphs& graphs, const Array& condition, Array degradation = nullptr);
 
 // Compute one target per row from its noise. `noise` is z of each level, (R, channels, h, w). `image`, (R) int64, is
 // the index of each row's condition among the encoded ones. `prune` may be empty.

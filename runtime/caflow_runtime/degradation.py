@@ -1,10 +1,14 @@
 """How one condition was degraded, as a value and as the vector that networks read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from caflow_runtime.checks import is_number, shown
+from caflow_runtime.errors import InputError
 
 Reduction = Literal["bicubic", "bilinear", "lanczos", "area"]
 Noise = Literal["gaussian", "grey", "poisson", "speckle"]
@@ -20,7 +24,8 @@ PARAMETERS = (
 )
 """Names of the vector's values, in order."""
 GROUPS = (0, 1, 1, 1, 1, 2, 3, 3, 4, 4, 4, 5, 5)
-"""Group of each value: blur, noise, JPEG, video, reduction, dithering. The values of a group are known together."""
+"""Group of each value, an index of `GROUP_NAMES`. The values of a group are known together."""
+GROUP_NAMES = ("blur", "noise", "jpeg", "video", "reduction", "dithering")
 
 
 @dataclass(frozen=True)
@@ -58,3 +63,36 @@ class Degradation:
         if self.dither is not None:
             values[f"{self.dither} dithering"] = (8 - self.dither_bits) / 7
         return np.array(list(values.values()), np.float32)
+
+
+def known(assume: Mapping[str, float]) -> dict[int, float]:
+    """Return the values of the vector that a user knows, by their index.
+
+    Arguments:
+        assume: "blur", the standard deviation of the blur in pixels of the target; "noise", the standard deviation of
+            Gaussian noise for pixel values 0…255; "jpeg", the quality of the JPEG file, 1…100.
+
+    Raises:
+        InputError: if a name or a value is not valid.
+    """
+    limits = {"blur": (0.0, 10.0), "noise": (0.0, 50.0), "jpeg": (1.0, 100.0)}
+    for name, value in assume.items():
+        if name not in limits:
+            raise InputError(f"assume: expected values for {', '.join(limits)}; got {shown(name)}")
+        low, high = limits[name]
+        if not is_number(value) or not low <= value <= high:
+            raise InputError(f"assume: {name} must be from {low:g} to {high:g}; got {shown(value)}")
+    of_user = Degradation(
+        blur_sigma=float(assume.get("blur", 0)),
+        noise_sigma=float(assume.get("noise", 0)),
+        jpeg_quality=int(assume["jpeg"]) if "jpeg" in assume else None,
+    ).vector()
+    groups = {GROUP_NAMES.index(name) for name in assume}
+    return {k: float(value) for k, (value, group) in enumerate(zip(of_user, GROUPS, strict=True)) if group in groups}
+
+
+def described(vector: NDArray[np.float32]) -> dict[str, float]:
+    """Return a vector in the units of `known`, rounded: "blur", "noise" (of all kinds together) and "jpeg"."""
+    noise = MAX_NOISE_SIGMA * float(np.sqrt(np.square(vector[1:5], dtype=np.float64).sum()))
+    jpeg = 100 - (100 - MIN_JPEG_QUALITY) * float(vector[PARAMETERS.index("jpeg")])
+    return {"blur": round(MAX_BLUR_SIGMA * float(vector[0]), 1), "noise": round(noise, 1), "jpeg": round(jpeg)}

@@ -1,0 +1,60 @@
+"""Texts of the page that depend on the model or on a sample. Does not require Gradio."""
+
+from html import escape
+
+from caflow_deploy.page.judged_sample import JudgedSample
+from caflow_runtime.judge.calibration import read_calibration
+from caflow_runtime.pipeline.pipeline import Pipeline
+
+TASKS = {
+    "super-resolution": "Enlarge photographs ×{scale}",
+    "colorization": "Colour grey photographs",
+    "inpainting": "Fill in the black areas of photographs",
+    "sketch": "Turn drawings into images",
+}
+RANKS = {
+    "likelihood": "the most likely",
+    "consistency": "closest to the input",
+    "typical": "the most usual",
+}
+ABOUT = (
+    "The model draws several possible results, called samples, and computes how likely each is. Your images are not "
+    "sent to any other server."
+)
+MAPS = """
+* **Likelihood map**: bright where the best sample surprises the model, as in fine detail or at a fault.
+* **Uncertainty map**: bright where the samples differ, because the input does not say how it should look there.
+"""
+OTHER_MODEL = "If your image is noisy or a JPEG, try the model made for that: caflow page --bundle x4-real."
+
+
+def title_of(pipe: Pipeline) -> str:
+    """Return what the page does, and with which model."""
+    model = pipe.manifest.model
+    does = TASKS.get(model.task, "Turn one image into another").format(scale=model.scale)
+    return f"{does} — model {pipe.folder.stem}"
+
+
+def other_model(pipe: Pipeline) -> str:
+    """Return a sentence about a model for damaged images; empty if there is none, or if this is the model."""
+    is_other = pipe.manifest.model.task == "super-resolution" and pipe.folder.stem != "x4-real"
+    return OTHER_MODEL if is_other else ""
+
+
+def ranks_of(pipe: Pipeline) -> list[tuple[str, str]]:
+    """Return the labels and values of the ranks that the model supports."""
+    impossible = {"consistency"} if pipe.manifest.model.task == "image-to-image" else set()
+    if read_calibration(pipe.folder) is None:
+        impossible.add("typical")
+    return [(text, rank) for rank, text in RANKS.items() if rank not in impossible]
+
+
+def caption_of(sample: JudgedSample, k: int) -> str:
+    """Return the short caption of sample `k` in the gallery."""
+    return ("best" if k == 0 else str(k + 1)) + (": unusual" if sample.verdict == "unusual" else "")
+
+
+def verdict_of(sample: JudgedSample, samples: list[JudgedSample], other_model: str) -> str:
+    """Return the verdict on a sample and what to do, as HTML."""
+    advice = escape(sample.advice(samples, other_model))
+    return f'<p class="verdict {sample.verdict}">{escape(sample.message)}</p><p>{advice}</p>'

@@ -1,0 +1,44 @@
+"""Estimate of how a whole condition was degraded, for models that are told of it.
+
+The graph `estimate` looks at windows of the condition, and their estimates are averaged. So all tiles of an image are
+told the same, and the time and the memory of the estimate are limited for images of any size.
+"""
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.flow.scan import Graph
+
+WINDOW = 128
+"""Largest side of a window, in pixels of the condition; a larger `multiple` makes it larger."""
+MAX_WINDOWS = 4
+"""Largest number of windows on each axis."""
+BLOCK = 8
+"""Windows begin at multiples of this: in JPEG files these are the borders of blocks."""
+
+
+def estimate(graph: Graph, condition: NDArray[np.uint8], multiple: int) -> NDArray[np.float32]:
+    """Return the degradation of a condition, (13,) float32: see `caflow_runtime.degradation.PARAMETERS`.
+
+    Arguments:
+        graph: the graph `estimate`, with NumPy arrays.
+        condition: (h, w, 3) uint8 RGB, with sides that are multiples of `multiple`.
+    """
+    axes = [_starts(side, multiple) for side in condition.shape[:2]]
+    places = product(*(starts for starts, _ in axes))
+    (height, width) = (length for _, length in axes)
+    found = [
+        graph({"condition": np.ascontiguousarray(condition[None, y : y + height, x : x + width])})["degradation"][0]
+        for y, x in places
+    ]
+    return np.asarray(np.mean(found, 0, dtype=np.float64), np.float32)
+
+
+def _starts(side: int, multiple: int) -> tuple[list[int], int]:
+    """Return where the windows of one axis begin, and their length."""
+    length = min(side, -(-WINDOW // multiple) * multiple)
+    count = min(MAX_WINDOWS, -(-side // length))
+    step = (side - length) / max(1, count - 1)
+    return [int(k * step) // BLOCK * BLOCK for k in range(count)], length
