@@ -1,15 +1,17 @@
 """What a command prints: results, messages and a progress bar."""
 
+import os
 import sys
+import termios
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from rich import box
-from rich.console import Console, ConsoleOptions
+from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -22,8 +24,8 @@ WIDTH_IN_FILES = 160
 """Width of tables that are not printed to a terminal, in characters."""
 SPEED_PERIOD_S = 600.0
 """Time in seconds from which the speed is estimated. One image may take longer than rich's usual 30 seconds."""
-CTRL_C_WIDTH = 2
-"""Characters by which terminals show Ctrl-C, behind the progress bar: ^C."""
+LOCAL_MODES = 3
+"""Index of a terminal's local modes in the list of `termios`."""
 
 
 class CommandConsole:
@@ -40,7 +42,7 @@ class CommandConsole:
         """Whether the plan and the progress are shown."""
         self.shows_warnings = True
         self._stdout = sys.stdout  # the real one: while Ray runs, sys.stdout leads to standard error
-        self._stderr = _NarrowConsole(stderr=True)
+        self._terminal = Console(file=_duplicate(sys.stderr))
         self._bar: Progress | None = None
 
     def result(self, line: str) -> None:
@@ -80,17 +82,18 @@ class CommandConsole:
             columns: columns of the bar; by default its name, the bar, the counts and the remaining time.
         """
         usual = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        is_shown = self.shows_messages and self._stderr.is_interactive and is_terminal(sys.stderr)
-        self._bar = Progress(*(columns or usual), console=self._stderr, transient=True, disable=not is_shown)
+        is_shown = self.shows_messages and self._terminal.is_interactive
+        self._bar = Progress(*(columns or usual), console=self._terminal, transient=True, disable=not is_shown)
         if not is_shown:
             yield self._bar
             return
-        self._bar.start()
-        try:
-            yield self._bar
-        finally:
-            with deferring_stops():  # otherwise the bar might stay
-                self._bar.stop()
+        with _undisturbed_by_keys(self._terminal.file.fileno()):
+            self._bar.start()
+            try:
+                yield self._bar
+            finally:
+                with deferring_stops():  # otherwise the bar might stay
+                    self._bar.stop()
 
     @contextmanager
     def showing_warnings(self) -> Iterator[None]:
@@ -104,18 +107,39 @@ class CommandConsole:
         line = wrapped(line, sys.stderr if err else self._stdout) if wraps else line
         if is_above_bar:
             with deferring_stops():  # otherwise the line might be lost, or printed twice
-                self._stderr.print(line, soft_wrap=True, markup=False, emoji=False, highlight=False)
+                self._terminal.print(line, soft_wrap=True, markup=False, emoji=False, highlight=False)
         else:
             click.echo(line, None if err else self._stdout, err=err)
 
 
-class _NarrowConsole(Console):
-    """Console whose bars leave room for ^C. Otherwise ^C would begin a new row, and the wrong row would be erased."""
+def _duplicate(stderr: TextIO | None) -> TextIO | None:
+    """Return standard error with a descriptor of its own, if it is a terminal.
 
-    @property
-    def options(self) -> ConsoleOptions:
-        options = super().options
-        return options.update_width(max(1, options.max_width - CTRL_C_WIDTH - 1))
+    The bar then stays on the terminal while descriptor 2 leads elsewhere (`native_stderr`).
+    """
+    if stderr is None or not is_terminal(stderr):
+        return stderr
+    return os.fdopen(os.dup(stderr.fileno()), "w", encoding=stderr.encoding, errors=stderr.errors)
+
+
+@contextmanager
+def _undisturbed_by_keys(terminal: int) -> Iterator[None]:
+    """Let keys not be printed into the bar, and Ctrl-C not discard output that the terminal has not shown yet."""
+    before = termios.tcgetattr(terminal)
+    during = [*before]
+    during[LOCAL_MODES] = before[LOCAL_MODES] & ~termios.ECHO | termios.NOFLSH
+    _set_modes(terminal, during)
+    try:
+        yield
+    finally:
+        _set_modes(terminal, before)
+
+
+def _set_modes(terminal: int, modes: list[Any]) -> None:
+    """Set the modes of a terminal, unless this process is in the background: the terminal would suspend it."""
+    with suppress(OSError):  # the terminal is not that which controls this process
+        if os.tcgetpgrp(terminal) == os.getpgrp():
+            termios.tcsetattr(terminal, termios.TCSADRAIN, modes)
 
 
 def pass_console(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -82,9 +82,6 @@ def in_a_terminal(
     """
     terminal, inside = pty.openpty()
     fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    attributes = termios.tcgetattr(inside)
-    attributes[3] |= termios.NOFLSH  # otherwise Ctrl-C discards output that this process has not read yet
-    termios.tcsetattr(inside, termios.TCSANOW, attributes)
     environment = environment_with(TERM="xterm-256color", COLUMNS="", LINES="", NO_COLOR="", FORCE_COLOR="")
     started = [sys.executable, "-c", WITH_TERMINAL, *map(str, line)]
     screen = Screen(columns, 24, HISTORY)

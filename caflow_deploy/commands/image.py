@@ -367,13 +367,11 @@ def _draw_folder(work: ImageWork, fleet: Fleet | None, images: ImageFolder, tall
         return
     needs = _plan_folder(work, fleet, images.left, tally.console)
     with tally.console.progress_bar() as bar:
-        progress = ImageProgress(bar, tally.console, needs, len(images.left))
-        task = bar.add_task("images", total=count, completed=done)
+        progress = ImageProgress(bar, tally.console, needs, len(images.left), before=done)
         try:
             for one in images.run(work.run(fleet, images.left, progress)):
                 done += one.wrong is None or one.is_dropped
                 tally.take(one)
-                bar.advance(task)
         except KeyboardInterrupt as stop:
             raise CommandError(f"stopped: {resuming(done, count, 'image')}", exit_code(stop)) from None
         except (CaflowError, OSError) as error:

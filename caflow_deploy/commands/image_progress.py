@@ -18,7 +18,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
 
 THIS_IMAGE = "this image"
-"""Description of the bar while samples are drawn."""
+"""What the bar says while samples are drawn."""
 
 
 def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dict[Path, ImageNeed]:
@@ -78,14 +78,20 @@ def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: 
 
 
 class ImageProgress:
-    """Progress of all images of a command, whether this process or workers draw them."""
+    """Progress of all images of a command, whether this process or workers draw them.
 
-    def __init__(self, bar: Progress, console: CommandConsole, needs: dict[Path, ImageNeed], count: int) -> None:
+    The bar always has one row. If its height changed, rich could erase other lines while they are printed.
+    """
+
+    def __init__(
+        self, bar: Progress, console: CommandConsole, needs: dict[Path, ImageNeed], count: int, before: int = 0
+    ) -> None:
         """Start before the first image.
 
         Arguments:
             needs: needs of the unfinished images whose size is known, by the paths of their results.
             count: number of unfinished images.
+            before: number of images that earlier runs have finished.
         """
         self.bar, self.console, self.needs, self.count = bar, console, needs, count
         self.pace = Pace(console.message if bar.disable else None)
@@ -93,7 +99,12 @@ class ImageProgress:
         self._finished, self._images = 0.0, 0
         self._now: tuple[ImageNeed, str] | None = None
         self._stage, self._windows = 0, 0
-        self._task = bar.add_task(THIS_IMAGE, visible=False)
+        self._is_folder = count + before > 1
+        self._task = (
+            bar.add_task("images", total=count + before, completed=before)
+            if self._is_folder
+            else bar.add_task(THIS_IMAGE, total=None)
+        )
 
     def begins(self, job: ImageJob, need: ImageNeed) -> None:
         """Record that this process begins to draw an image. Report its needs unless the first line included them."""
@@ -102,8 +113,6 @@ class ImageProgress:
         self._total += need.operations - (self.needs[job.output].operations if job.output in self.needs else 0.0)
         self.needs[job.output] = need
         self._now, self._stage, self._windows = (need, shown(as_text(job.source))), 0, 0
-        # Without a reset, the remaining time stays 0, as at the end of the last image.
-        self.bar.reset(self._task, visible=False, description=THIS_IMAGE)
 
     def windows(self, done: int, count: int) -> None:
         """Record the progress of one pass of the model over the current image.
@@ -118,7 +127,11 @@ class ImageProgress:
         self._windows = done
         is_drawn = self._stage + (done == count) >= need.wanted.form.size.passes
         text = _after_drawing(need.wanted) if is_drawn else THIS_IMAGE
-        self.bar.update(self._task, completed=done, total=count, visible=True, description=text)
+        if self._is_folder:
+            tiles = "" if is_drawn else f" {done}/{count}"
+            self.bar.update(self._task, description=f"images, {text}{tiles}")
+        else:
+            self.bar.update(self._task, completed=done, total=count, description=text)
         operations = need.operations_until(self._stage, done)
         what = f"{name}: {operations / need.operations:.0%} done" if self.count == 1 else self._counted()
         self._tell(operations, what)
@@ -128,6 +141,8 @@ class ImageProgress:
         need = self.needs.get(job.output)
         self._finished += 0.0 if need is None else need.operations
         self._images, self._now = self._images + 1, None
+        if self._is_folder:
+            self.bar.update(self._task, advance=1, description="images")
         self._tell(0.0, self._counted())
 
     def _counted(self) -> str:

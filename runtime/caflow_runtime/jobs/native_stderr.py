@@ -14,8 +14,8 @@ from tempfile import TemporaryFile
 def native_stderr() -> Iterator[list[str]]:
     """Yield a list which, after the block, contains the lines that were written to file descriptor 2 during the block.
 
-    The descriptor belongs to the whole process, so other threads must not write messages meanwhile. A progress bar may:
-    lines with control characters are passed on to the original standard error.
+    The descriptor belongs to the whole process, so other threads must not write to it meanwhile. The progress bar of
+    the commands has a descriptor of its own.
     """
     lines: list[str] = []
     sys.stderr.flush()
@@ -32,10 +32,6 @@ def native_stderr() -> Iterator[list[str]]:
             finally:
                 os.dup2(real, 2)
                 kept.seek(0)
-                for line in kept.read().splitlines(keepends=True):
-                    if (text := line.decode(errors="replace").strip()).isprintable():
-                        lines += [text] * bool(text)
-                    else:
-                        os.write(2, line)
+                lines += filter(None, map(str.strip, kept.read().decode(errors="replace").splitlines()))
     finally:
         os.close(real)
