@@ -163,4 +163,9 @@ def resuming(done: int, count: int, noun: str) -> str:
     if not done:
         return f"no {noun} is finished; the same command starts at the beginning"
     way = f"resumes with the other {count - done}" if done < count else "completes the job"
-    return f"{done} of {counted(count, noun)} finished; the same command {way}"
+    return f"{done} of {counted(count, noun)} finished; {same_command()} {way}"
+
+
+def same_command() -> str:
+    """Return the name of the command that resumes the present one. `--force` would start again."""
+    return "the same command" + " without --force" * bool(click.get_current_context().params.get("force"))

@@ -64,9 +64,12 @@ def test_ctrl_c_finishes_the_file(clips: Path, uncalibrated: Path, tmp_path: Pat
 
 
 def test_a_stopped_job_says_where_the_next_run_begins(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """The missing folder of the output is created. `--resume`, an option of earlier versions, has no effect."""
+    """The missing folder of the output is created. `--force` would start again, so the message leaves it out.
+
+    `--resume`, an option of earlier versions, has no effect.
+    """
     output = tmp_path / "new" / "out.mp4"
-    with begun(clips / "cut.mp4", output, uncalibrated, "-n", 2) as run:
+    with begun(clips / "cut.mp4", output, uncalibrated, "-n", 2, "--force") as run:
         run.send_signal(signal.SIGINT)
         _, said = run.communicate()
     assert run.returncode == 130
@@ -74,7 +77,7 @@ def test_a_stopped_job_says_where_the_next_run_begins(clips: Path, uncalibrated:
     assert why.startswith("caflow: stopped after ")
     finished = sum(record["report"]["frames"] for record in segments_of(output.with_name("out.mp4.parts")))
     kept = counted(len(frames_of(output)), "frame")
-    assert why.endswith(f"{output} contains {kept}; the same command {where_resumed(finished)}")
+    assert why.endswith(f"{output} contains {kept}; the same command without --force {where_resumed(finished)}")
     done = caflow_video(clips / "cut.mp4", output, uncalibrated, "--resume")
     assert done.returncode == 0, done.stderr
     assert list(output.parent.iterdir()) == [output]

@@ -96,7 +96,7 @@ def line(report: ImageReport, n: int) -> str:
     if report.outcome == "bicubic":
         return f"{names}  untypical: replaced by the enlarged input"
     if report.outcome == "reduced":
-        return f"{names}  reduced without the model: the input is not smaller than the result"
+        return f"{names}  not enlarged: the input is not smaller than the result, so there are no samples"
     parts = [f"{report.bits_per_dim:.3f} bits/dim", f"sample {report.sample + 1} of {n}"]
     for name in ("sample", "image"):
         if isinstance(value := getattr(report, f"{name}_typicality"), float):

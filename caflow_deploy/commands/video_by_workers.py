@@ -12,7 +12,7 @@ from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.video_progress import FrameProgress
 from caflow_deploy.commands.video_report import report_frames
 from caflow_deploy.commands.video_work import VideoWork
-from caflow_deploy.console import CommandConsole, counted, resuming
+from caflow_deploy.console import CommandConsole, counted, resuming, same_command
 from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import BackendError, CaflowError, told
 from caflow_runtime.jobs.folder import alone
@@ -115,7 +115,7 @@ def _join(job: VideoJob, reports: Sequence[Report]) -> list[str]:
         lost = join_segments(reports, encoding, job.parts, job.source.path, job.output, cut)
     except (CaflowError, OSError) as error:
         raise CommandError(
-            f"{told(error)}: all segments are finished and kept in {job.parts}; the same command joins them", FAILED
+            f"{told(error)}: all segments are finished and kept in {job.parts}; {same_command()} joins them", FAILED
         ) from None
     remove_parts(job.parts)
     return lost

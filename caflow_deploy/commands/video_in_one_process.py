@@ -7,6 +7,7 @@ import click
 from caflow_deploy.command_error import ERROR_CODE, FAILED, CommandError
 from caflow_deploy.commands.video_report import Outcome
 from caflow_deploy.commands.video_work import VideoWork
+from caflow_deploy.console import same_command
 from caflow_deploy.stops import exit_code
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.job import VideoDrawing, VideoJob
@@ -25,7 +26,7 @@ def draw_to_file(work: VideoWork, job: VideoJob, force: bool) -> Outcome:
         except UnwritableVideo as error:
             raise CommandError(str(error), FAILED) from None  # finished segments are kept
         except KeyboardInterrupt as stop:  # Ctrl-C after the first one, or while the segments are joined
-            way = "the same command resumes with them" if work.source.path else "they can be played"
+            way = f"{same_command()} resumes with them" if work.source.path else "they can be played"
             kept = f"; the finished segments are in {job.parts}, and {way}" if holds_a_job(job.output) else ""
             raise CommandError(f"stopped before {job.output} was written{kept}", exit_code(stop)) from None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.standard_streams import STANDARD_OUTPUT, is_pipe
-from caflow_deploy.console import CommandConsole, counted
+from caflow_deploy.console import CommandConsole, counted, same_command
 from caflow_deploy.stops import exit_code
 from caflow_runtime.video.job import VideoDrawing, where_resumed
 from caflow_runtime.video.live import LiveSource
@@ -34,7 +34,7 @@ def report(outcome: Outcome, output: Path | None, console: CommandConsole) -> No
     if drawing.dropped:
         console.warning(f"{drawing.dropped} frames arrived too fast and were dropped")
     kept = f"the typical ones of {frames}" if untypical == "drop" else frames
-    way = f"; the same command {where_resumed(drawing.finished)}" if output and holds_a_job(output) else ""
+    way = f"; {same_command()} {where_resumed(drawing.finished)}" if output and holds_a_job(output) else ""
     result = STANDARD_OUTPUT if is_pipe(output) else output
     where = f"; {result} contains {kept}{way}" if output else ""
     if output and drawing.frames and not drawing.written:

@@ -290,7 +290,7 @@ def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated:
     command = ["image", folder, "-o", out, "--bundle", calibrated, "-n", 1, "--fit", "40x30", "--sheet"]
     done = caflow(*command)
     assert done.returncode == 0, done.stderr
-    assert "large.png  reduced without the model: the input is not smaller than the result" in done.stdout
+    assert "large.png  not enlarged: the input is not smaller than the result, so there are no samples" in done.stdout
     np.testing.assert_array_equal(read_image(out / "large.png").rgb, reduce(pictures["large"], 27, 40))
     assert read_image(out / "small.png").rgb.shape == (30, 40, 3)
     lines = {Path(line["input"]).stem: line for line in json_lines_of(out / RESULTS)}
