@@ -57,11 +57,7 @@ class JudgedSample:
         if self.verdict == "usual":
             return MEANING
         usual = [number for number, sample in enumerate(samples, 1) if sample.verdict == "usual"]
-        choice = (
-            f"Look for faults, or click sample {usual[0]}, which is usual."
-            if usual
-            else NONE_IS_USUAL
-        )
+        choice = f"Look for faults, or click sample {usual[0]}, which is usual." if usual else NONE_IS_USUAL
         return " ".join(filter(None, (MEANING, choice, other_model)))
 
     @property
