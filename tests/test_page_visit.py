@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from tiny import photograph
-from visit import Served, Visit, browser, source
+from visit import TIMEOUT_S, Served, Visit, browser, source
 
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
@@ -31,6 +32,10 @@ label.float, #looked img, #slider .slider-wrap, #verdict, #download, #gallery im
 """Selectors of labels, pictures and texts that must not overlap."""
 BOX = "shown => [shown.id ? '#' + shown.id : shown.innerText || shown.src, shown.getBoundingClientRect()]"
 ERRORS = "[...document.querySelectorAll('[data-testid=toast-text]')].map(error => error.innerText).join('|')"
+NO_RESULT = """
+!document.querySelector('#slider img, #gallery img, .verdict, #figures li')
+&& document.querySelector('#download').disabled
+"""
 COLOURS = """
 [getComputedStyle(document.querySelector('.verdict')).color, getComputedStyle(document.body).backgroundColor]
 """
@@ -93,7 +98,13 @@ def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable
     assert name == "wren-3.png"
     np.testing.assert_array_equal(pixels, drawn.images[0][2])
 
+    page.fill("#samples input[type=number]", "2")
+    page.fill("#seed input", "7")
+    page.wait_for_selector("#verdict :text-is('Drawn with temperature 0.8, seed 0; best of 4: the most likely.')")
+
     (tmp_path / "text.png").write_text("no image")
+    page.click("#given [aria-label=Clear]")
+    page.wait_for_function(NO_RESULT)
     visit.upload(tmp_path / "text.png")
     message = page.wait_for_selector("[data-testid=toast-body]").inner_text()
     assert "text.png: cannot decode this file" in message
@@ -101,7 +112,7 @@ def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable
     page.wait_for_selector("#given input[type=file]", state="attached")
     page.click("#go")
     page.wait_for_function(f"{ERRORS} == 'there is no image: drop one into the box first'")
-    assert visit.captions() == ["best", "2", "3", "4"]
+    assert visit.captions() == []
     assert page.locator("#slider .error:visible").count() == 0
     visit.upload(source)
     page.wait_for_selector("#looked img")
@@ -168,10 +179,36 @@ def test_settings_and_results(width: int, source: Path, serve: Callable[..., Ser
     page.wait_for_function("document.querySelector('#slider').getBoundingClientRect().top >= 0")
     page.fill("#temperature input", "0.75")
     page.press("#temperature input", "Enter")
+    page.click("text='the most usual'")
+    page.click("#go")
+    only = "the most usual sample can be chosen only at the temperatures 0, 0.5, 0.7, 0.8, 0.9, 1"
+    page.wait_for_function(f"{ERRORS} == {f'{only}; choose one of them, or another Best sample'!r}")
+    page.wait_for_selector("#verdict :text('Drawn with temperature 0.5, seed 0; best of 2: the most likely.')")
+    page.click("text='the most likely'")
     visit.draw(3)
     page.wait_for_selector(
         "#verdict :text('Cannot be judged: this model can judge samples only at these temperatures')"
     )
+
+
+@pytest.mark.full
+def test_no_result_of_a_removed_image(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
+    """The result of an image that is removed while its samples are drawn is not shown."""
+    served = serve(Path("x4-photo"))
+    visit = Visit(browser, served.address)
+    write_image(served.temporary.parent / "large.png", photograph(photographs, 3, 96, 96))
+    visit.upload(served.temporary.parent / "large.png")
+    visit.page.wait_for_selector("#looked img")
+    visit.page.click("#go")
+    visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('#slider').innerText)")
+    assert not list(served.temporary.rglob("large-8.png"))
+    visit.page.click("#given [aria-label=Clear]")
+    deadline = time.monotonic() + TIMEOUT_S
+    while not list(served.temporary.rglob("large-8.png")):
+        assert time.monotonic() < deadline
+        visit.page.wait_for_timeout(100)
+    visit.page.wait_for_timeout(2000)
+    assert visit.page.evaluate(NO_RESULT)
 
 
 @pytest.mark.full

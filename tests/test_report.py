@@ -90,8 +90,8 @@ def test_a_page_of_real_scores(
     assert done.stdout == f"{path} → {output}  {accepted} accepted, {len(rejected)} rejected, 1 errors\n"
     page = Page(output)
     assert f"Typicality of {len(entries)} pairs" in page.text
-    assert f"{100 * len(rejected) / len(entries):.2f} %" in page.text
-    assert "α = 0.1: about 10.00 % of real photographs are rejected by mistake" in page.text
+    assert f"{100 * len(rejected) / len(entries):.1f} %" in page.text
+    assert "α = 0.1: about 10 % of real photographs are rejected by mistake" in page.text
     assert "In this list more are rejected" not in page.text
     assert "can be rejected" not in page.text
     assert page.text.count("broken.png") == 1
@@ -144,6 +144,41 @@ def test_few_pairs_raise_no_alarm(
         assert ("PSI" in text) == ("All pairs together" in text) == (count == FEWEST)
         assert (f"Fewer than {FEWEST} pairs" in text) == (count < FEWEST)
         assert "In this list more are rejected" not in text
+
+
+def test_the_lowest_typicality_is_marked(
+    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    (group,) = calibration.truth.main.groups
+    lowest = 1 / (group.images + 1)
+    path = scores([entries[0] | {"image_typicality": lowest}, entries[1] | {"image_typicality": 1.5 * lowest}])
+    write_report(path, calibration, path.with_name("report.html"))
+    text = Page(path.with_name("report.html")).text
+    assert f"≤ {lowest:.4f}" in text
+    assert f"{1.5 * lowest:.4f}" in text
+    assert f"≤ {1.5 * lowest:.4f}" not in text
+
+
+@pytest.mark.parametrize(
+    ("shift", "is_drift", "is_ks_above"), [(0.0, False, False), (0.1, False, True), (1.0, True, True)]
+)
+def test_the_sentence_about_drift_names_the_test_that_decides(
+    shift: float,
+    is_drift: bool,
+    is_ks_above: bool,
+    calibration: Calibration,
+    entries: list[Entry],
+    scores: Callable[[list[Entry]], Path],
+) -> None:
+    """A KS above its limit does not stand below a sentence that nothing differs."""
+    truth = calibration.truth.main.bits_per_dim
+    middle = np.quantile(truth, (np.arange(FEWEST) + 0.5) / FEWEST) + shift * (truth[-1] - truth[0])
+    path = scores([entries[0] | {"bits_per_dim": bits} for bits in middle.tolist()])
+    write_report(path, calibration, path.with_name("report.html"))
+    text = " ".join(Page(path.with_name("report.html")).text.split())
+    assert ("The PSI decides: it is above 0.2 and above its limit of chance." in text) == is_drift
+    assert ("The PSI, which decides, shows no drift" in text) == (not is_drift)
+    assert ("But the KS is above its own limit" in text) == (is_ks_above and not is_drift)
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.9])

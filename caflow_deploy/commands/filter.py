@@ -272,7 +272,10 @@ def report_job(
             console.result(f"… and {counts['rejected'] - len(rejected)} more in {job.folder / SCORES}")
     if whole.count >= FEWEST:
         like = "unlike" if whole.p_value < SMALL_P else "like"
-        console.summary(f"as a whole, the pairs are {like} real photographs: p = {whole.p_value:.2g}")
+        console.summary(
+            f"as a whole, the pairs are {like} real photographs: p = {whole.p_value:.2g} (valid if each is of "
+            "another photograph)"
+        )
     if not console.as_json:
         console.result(f"for a page with the images, run {next_command}")
     if counts["error"]:

@@ -11,6 +11,11 @@ ALPHA = Reject().alpha
 """Samples with a lower typicality are unusual: the rule of `caflow image --min-typicality 0.01`."""
 MEANING = "This says how usual the result is for this model, not whether it is sharp or true."
 
+NONE_IS_USUAL = (
+    "The picture may be fine: a kind of photograph that the model has rarely seen is unusual, too. Compare it with the "
+    "input by the slider. A smaller copy of a large input often gives a usual result."
+)
+
 
 @dataclass(frozen=True)
 class JudgedSample:
@@ -52,11 +57,7 @@ class JudgedSample:
         if self.verdict == "usual":
             return MEANING
         usual = [number for number, sample in enumerate(samples, 1) if sample.verdict == "usual"]
-        choice = (
-            f"Look for faults, or click sample {usual[0]}, which is usual."
-            if usual
-            else "Look for faults, since no other sample is usual either."
-        )
+        choice = f"Look for faults, or click sample {usual[0]}, which is usual." if usual else NONE_IS_USUAL
         return " ".join(filter(None, (MEANING, choice, other_model)))
 
     @property

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import gradio
 from starlette.middleware import Middleware
 
+from caflow_deploy.page import page_texts
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
 from caflow_deploy.page.page_style import CSS, DISMISS_ERRORS, FONTS, MONOSPACED, SHOW_RESULTS
-from caflow_deploy.page.page_texts import ABOUT, MAPS, caption_of, other_model, ranks_of, title_of, verdict_of
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.image_formats import SUFFIXES
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -26,10 +26,9 @@ LARGEST_FILE = "64mb"
 LOOK_FOR_OLD_FILES_S, OLD_S = 3600, 24 * 3600
 """Interval of the search for old files, and their age, in seconds. Uploads and results are deleted after a day, even if
 the page stays open."""
-ERROR_S = 20
-"""How long an error message is shown, in seconds."""
 SAMPLES, TEMPERATURE = 8, 0.8
 """Initial values of the page's settings."""
+MAP_LABELS = ("Likelihood map", "Uncertainty map")
 USUAL_TEMPERATURES = [0.0, 0.5, 0.7, 0.8, 0.9, 1.0]
 """Temperatures that the page offers for a model that cannot judge samples."""
 
@@ -64,6 +63,8 @@ class Drawn(NamedTuple):
     enlarged: Path
     """The input, enlarged."""
     samples: list[JudgedSample]
+    settings: str
+    """The settings with which they were drawn, in words."""
 
 
 def build_page(sampler: PageSampler) -> gradio.Blocks:
@@ -76,10 +77,10 @@ def build_page(sampler: PageSampler) -> gradio.Blocks:
         sampler: its folder must be in GRADIO_TEMP_DIR; Gradio would copy files from other folders there.
     """
     pipe = sampler.pipe
-    title = title_of(pipe)
+    title = page_texts.title_of(pipe)
     page = gradio.Blocks(False, title=title, delete_cache=(LOOK_FOR_OLD_FILES_S, OLD_S))
     with page:
-        gradio.Markdown(f"# {title}\n{ABOUT}")
+        gradio.Markdown(f"# {title}\n{page_texts.ABOUT}")
         with gradio.Row(elem_id="columns"):
             with gradio.Column(scale=1, min_width=280):
                 inputs = _inputs(sampler)
@@ -98,12 +99,16 @@ def _inputs(sampler: PageSampler) -> Inputs:
         ),
         temperature=_temperatures(sampler.temperatures),
         rank=gradio.Radio(
-            ranks_of(sampler.pipe), value="likelihood", label="Best sample", info="Which sample to show first."
+            page_texts.ranks_of(sampler.pipe),
+            value="likelihood",
+            label="Best sample",
+            info="Which sample to show first.",
         ),
         seed=gradio.Number(
             0,
             label="Seed",
             precision=0,
+            elem_id="seed",
             info="Starts the random numbers: the same number gives the same samples again, another one gives others.",
         ),
         go=gradio.Button("Draw samples", variant="primary", elem_id="go"),
@@ -116,7 +121,7 @@ def _temperatures(judged: list[float]) -> gradio.Dropdown:
     Arguments:
         judged: temperatures at which samples can be judged.
     """
-    hint = "Higher values give more detail, and samples that differ more."
+    hint = "0 to 1 is useful; higher values give more detail, and samples that differ more."
     offered = judged or USUAL_TEMPERATURES
     return gradio.Dropdown(
         [(f"{temperature:g}", temperature) for temperature in offered],
@@ -151,8 +156,8 @@ def _outputs(pipe: Pipeline) -> Outputs:
     with gradio.Accordion("Figures and maps", open=False, elem_id="details"):
         figures = gradio.Markdown(elem_id="figures")
         with gradio.Row():
-            maps = [_map("Likelihood map"), _map("Uncertainty map")]
-        gradio.Markdown(MAPS)
+            maps = [_map(label) for label in MAP_LABELS]
+        gradio.Markdown(page_texts.MAPS)
     return Outputs(slider, verdict, download, gallery, figures, *maps)
 
 
@@ -178,18 +183,19 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
         with _shown_errors():
             if source is None:
                 raise InputError("there is no image: drop one into the box first")
-            results = sampler.draw(Path(source), n, _number(temperature), rank, seed, show)
+            spread = _number(temperature)
+            results = sampler.draw(Path(source), n, spread, rank, seed, show)
+        settings = page_texts.settings_of(n, spread, rank, seed)
         best = results.samples[0]
-        captioned = [(sample.path, caption_of(sample, k)) for k, sample in enumerate(results.samples)]
+        captioned = [(sample.path, page_texts.caption_of(sample, k)) for k, sample in enumerate(results.samples)]
         return [
             (results.enlarged, best.path),
-            verdict_of(best, results.samples, other),
+            page_texts.verdict_of(best, results.samples, settings, other),
             gradio.DownloadButton(value=best.path, interactive=True),
             gradio.Gallery(captioned, selected_index=0),
             best.figures,
-            _filled("Likelihood map", results.likelihood),
-            _filled("Uncertainty map", results.uncertainty),
-            Drawn(results.enlarged, results.samples),
+            *map(_filled, MAP_LABELS, (results.likelihood, results.uncertainty)),
+            Drawn(results.enlarged, results.samples, settings),
         ]
 
     def pick(drawn: Drawn | None, event: gradio.SelectData) -> list[Any]:
@@ -197,19 +203,21 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
             if drawn is None or event.index not in range(len(drawn.samples)):
                 raise InputError("this sample is not here any more; draw samples again")
         picked = drawn.samples[event.index]
-        verdict = verdict_of(picked, drawn.samples, other)
+        verdict = page_texts.verdict_of(picked, drawn.samples, drawn.settings, other)
         return [(drawn.enlarged, picked.path), verdict, picked.path, picked.figures]
 
     # Visitors could name other files of this machine in the values of the gallery, so the server remembers its own.
-    other = other_model(sampler.pipe)
+    other = page_texts.other_model(sampler.pipe)
     drawn = gradio.State(time_to_live=OLD_S)
     given, looked, *settings, go = inputs
-    gradio.on([go.click, given.upload, outputs.gallery.select], js=DISMISS_ERRORS)
+    gradio.on([go.click, given.upload, given.clear, outputs.gallery.select], js=DISMISS_ERRORS)
     looking = given.upload(look, given, looked, show_progress="hidden")
     looking.failure(lambda: [None, None], outputs=[given, looked])
     given.clear(lambda: None, outputs=looked)
     running = go.click(run, [given, *settings], [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
     running.success(js=SHOW_RESULTS)
+    changed = [given.upload, given.clear]
+    gradio.on(changed, _empty, outputs=[*outputs, drawn], show_progress="hidden", cancels=running)
     outputs.gallery.select(pick, drawn, [*outputs[:3], outputs.figures], show_progress="hidden")
 
 
@@ -256,6 +264,13 @@ def _number(temperature: float | str | None) -> float:
         raise InputError(f"the temperature must be a number, such as {TEMPERATURE:g}; got {temperature!r}") from None
 
 
+def _empty() -> list[Any]:
+    """Return the values of the outputs, and of what was drawn, before anything is drawn."""
+    download = gradio.DownloadButton(value=None, interactive=False)
+    maps = [gradio.Image(None, label=label) for label in MAP_LABELS]
+    return [None, "", download, None, "", *maps, None]
+
+
 def _map(label: str) -> gradio.Image:
     return gradio.Image(label=label, format="png", interactive=False, buttons=["fullscreen"], elem_classes="map")
 
@@ -269,7 +284,7 @@ def _filled(label: str, found: tuple[Any, str] | None) -> gradio.Image:
 
 @contextmanager
 def _shown_errors() -> Iterator[None]:
-    """Show errors on the page. Visitors see only errors that they can fix, and no paths of the server."""
+    """Show errors on the page until the next action. Visitors see only those that they can fix, and no server paths."""
     try:
         yield
     except UnreadableImage as error:
@@ -283,4 +298,4 @@ def _shown_errors() -> Iterator[None]:
         text = "an error occurred on the server; its log has the details"
     else:
         return
-    raise gradio.Error(escape(text), duration=ERROR_S, print_exception=False)
+    raise gradio.Error(escape(text), duration=None, print_exception=False)

@@ -9,7 +9,7 @@ from caflow_deploy.page.judged_sample import ALPHA, JudgedSample
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import claimed_size
-from caflow_runtime.judge.calibration import read_calibration
+from caflow_runtime.judge.calibration import Calibration, read_calibration
 from caflow_runtime.judge.consistency import consistency, enlarge_image
 from caflow_runtime.judge.typicality import reason
 from caflow_runtime.pictures.alpha import Alpha, draw_alpha, enlarge_alpha
@@ -106,6 +106,11 @@ class PageSampler:
         given = self.read(source)
         height, width = given.rgb.shape[:2]
         self._check_size(height, width, n)
+        if rank == "typical" and self._calibration is not None and self.pipe.reference(temperature) is None:
+            raise InputError(
+                f"the most usual sample can be chosen only at the temperatures {_known(self._calibration)}; choose one "
+                "of them, or another Best sample"
+            )
         with self._drawing:
             self._check_open()
             drawn = self.pipe.sample(given.rgb, n, temperature, seed, rank=rank, show=show_unless_closed)
@@ -179,12 +184,16 @@ class PageSampler:
             return "this model is not calibrated"
         reference = self.pipe.reference(temperature)
         if reference is None:
-            known = ", ".join(f"{one.temperature:g}" for one in self._calibration.samples)
-            return f"this model can judge samples only at these temperatures: {known}"
+            return f"this model can judge samples only at these temperatures: {_known(self._calibration)}"
         return "this model was calibrated with too few photographs" if reference.smallest >= ALPHA else ""
 
     def _new_folder(self) -> Path:
         return Path(mkdtemp(dir=self.folder))
+
+
+def _known(calibration: Calibration) -> str:
+    """Return the temperatures of a calibration, separated by commas."""
+    return ", ".join(f"{one.temperature:g}" for one in calibration.samples)
 
 
 def _with_range(picture: Image, darkest: float, brightest: float, unit: str) -> tuple[Image, str]:

@@ -25,7 +25,10 @@ MAPS = """
 * **Likelihood map**: bright where the best sample surprises the model, as in fine detail or at a fault.
 * **Uncertainty map**: bright where the samples differ, because the input does not say how it should look there.
 """
-OTHER_MODEL = "If your image is noisy or a JPEG, try the model made for that: caflow page --bundle x4-real."
+OTHER_MODEL = (
+    "If your image is noisy or a JPEG, try the model made for that: in the terminal where this page was started, press "
+    "Ctrl-C, then type caflow page --bundle x4-real."
+)
 
 
 def title_of(pipe: Pipeline) -> str:
@@ -54,7 +57,14 @@ def caption_of(sample: JudgedSample, k: int) -> str:
     return ("best" if k == 0 else str(k + 1)) + (": unusual" if sample.verdict == "unusual" else "")
 
 
-def verdict_of(sample: JudgedSample, samples: list[JudgedSample], other_model: str) -> str:
-    """Return the verdict on a sample and what to do, as HTML."""
+def settings_of(n: int, temperature: float, rank: str, seed: int) -> str:
+    """Return the settings with which samples were drawn, in words."""
+    best = "" if n == 1 else f"; best of {n}: {RANKS[rank]}"
+    return f"Drawn with temperature {temperature:g}, seed {seed}{best}."
+
+
+def verdict_of(sample: JudgedSample, samples: list[JudgedSample], settings: str, other_model: str) -> str:
+    """Return the verdict on a sample, what to do, and the settings with which it was drawn, as HTML."""
     advice = escape(sample.advice(samples, other_model))
-    return f'<p class="verdict {sample.verdict}">{escape(sample.message)}</p><p>{advice}</p>'
+    verdict = f'<p class="verdict {sample.verdict}">{escape(sample.message)}</p><p>{advice}</p>'
+    return f'{verdict}<p class="settings">{settings}</p>'

@@ -90,6 +90,7 @@ class Summary:
         ]
         self.drift = Drift(self.calibration.truth, WINDOW)
         self.whole = WholeList(self.calibration.photographs)
+        self._lowest = {1 / (group.images + 1) for kind in self.calibration.truth.kinds for group in kind.groups}
         self._worst: list[tuple[float, float, int, Verdict]] = []
         self._accepted: list[Verdict] = []
         self._random = random.Random(0)
@@ -115,6 +116,10 @@ class Summary:
         shown = self.untypical
         others = [line for line in self._accepted if line not in shown]
         return random.Random(0).sample(others, min(ACCEPTED, len(others)))
+
+    def is_lowest(self, typicality: float) -> bool:
+        """Return whether no typicality in some group of the calibration can be lower than this one."""
+        return typicality in self._lowest
 
     def add(self, line: Verdict) -> None:
         """Count a pair."""
