@@ -128,11 +128,12 @@ def _undisturbed_by_keys(terminal: int) -> Iterator[None]:
     before = termios.tcgetattr(terminal)
     during = [*before]
     during[LOCAL_MODES] = before[LOCAL_MODES] & ~termios.ECHO | termios.NOFLSH
-    _set_modes(terminal, during)
     try:
+        _set_modes(terminal, during)
         yield
     finally:
-        _set_modes(terminal, before)
+        with deferring_stops():
+            _set_modes(terminal, before)
 
 
 def _set_modes(terminal: int, modes: list[Any]) -> None:
