@@ -23,7 +23,6 @@ COMMANDS = {
     "filter": "Accept or reject each pair of a list by its typicality.",
     "report": "Write an HTML report about the verdicts of caflow filter.",
     "calibrate": "Learn from photographs which likelihoods are typical.",
-    "batch": "Deprecated: use image, filter or video with --workers or --ray.",
     "serve": "Serve a bundle over HTTP and gRPC.",
     "info": "Show the contents of a bundle.",
     "bench": "Measure the speed of a bundle on this machine.",

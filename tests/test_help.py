@@ -21,7 +21,6 @@ from caflow_training.cli import main as train_main
 from caflow_training.recipe import builtin_recipes
 
 ROOT = Path(__file__).parents[1]
-CURRENT = [name for name in COMMANDS if name != "batch"]
 
 
 def command_of(name: str) -> click.Command:
@@ -45,7 +44,7 @@ def test_models_of_the_package_are_listed_where_a_bundle_is_expected() -> None:
     packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     names = [Path(path).stem for path in packaged["force-include"]]
     assert [text.split()[0] for text in DESCRIBED] == names
-    for command in [*CURRENT, "caflow-export"]:
+    for command in [*COMMANDS, "caflow-export"]:
         assert all(name in help_of(command) for name in names), command
 
 

@@ -64,10 +64,7 @@ def test_ctrl_c_finishes_the_file(clips: Path, uncalibrated: Path, tmp_path: Pat
 
 
 def test_a_stopped_job_says_where_the_next_run_begins(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """The missing folder of the output is created. `--force` would start again, so the message leaves it out.
-
-    `--resume`, an option of earlier versions, has no effect.
-    """
+    """The missing folder of the output is created. `--force` would start again, so the message leaves it out."""
     output = tmp_path / "new" / "out.mp4"
     with begun(clips / "cut.mp4", output, uncalibrated, "-n", 2, "--force") as run:
         run.send_signal(signal.SIGINT)
@@ -78,7 +75,7 @@ def test_a_stopped_job_says_where_the_next_run_begins(clips: Path, uncalibrated:
     finished = sum(record["report"]["frames"] for record in segments_of(output.with_name("out.mp4.parts")))
     kept = counted(len(frames_of(output)), "frame")
     assert why.endswith(f"{output} contains {kept}; the same command without --force {where_resumed(finished)}")
-    done = caflow_video(clips / "cut.mp4", output, uncalibrated, "--resume")
+    done = caflow_video(clips / "cut.mp4", output, uncalibrated)
     assert done.returncode == 0, done.stderr
     assert list(output.parent.iterdir()) == [output]
 

@@ -1,4 +1,4 @@
-"""`--workers`: results equal those of one process, even if processes are killed. Also `caflow batch`, its old name."""
+"""`--workers`: results equal those of one process, even if processes are killed."""
 
 import json
 import os
@@ -18,7 +18,6 @@ from tiny import DATA, photograph
 from caflow_deploy.cluster import local
 from caflow_deploy.cluster.fleet import Place, Work, open_pipeline, versions_here
 from caflow_deploy.cluster.local import open_local_fleet
-from caflow_deploy.commands.batch import command_for
 from caflow_deploy.console import resuming
 from caflow_runtime.bundle.wrong_bundle import NoBundle
 from caflow_runtime.errors import BackendError, InputError
@@ -292,9 +291,6 @@ def test_a_killed_video_is_resumed(
             "tensorrt does not work with --ray",
         ),
         (["filter", "list.csv", "-o", "out", "--workers", 2, "--metrics", 9100], "--metrics does not work with"),
-        (["batch", "a.png", "-o", "out", "--alpha", 0.1], "No such option"),
-        (["batch", "a.png", "list.csv", "-o", "out"], "a video or a list of pairs must be the only input"),
-        (["batch", "clip.mp4", "-o", "out.mp4"], "clip.mp4: there is no such file"),
     ],
 )
 def test_refusals(calibrated: Path, tmp_path: Path, arguments: list[object], said: str) -> None:
@@ -304,24 +300,3 @@ def test_refusals(calibrated: Path, tmp_path: Path, arguments: list[object], sai
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_batch_says_what_replaces_it_and_does_it(calibrated: Path, tmp_path: Path) -> None:
-    crops(tmp_path / "in", 3)
-    options = ["--bundle", calibrated, "-n", 2]
-    done = in_a_process(command("batch", tmp_path / "in", "-o", tmp_path / "out", *options, "--workers", 1))
-    deprecated = "caflow: caflow batch is deprecated; use caflow image with --workers or --ray"
-    assert (done.returncode, messages(done.stderr)) == (0, [deprecated])
-    again = in_a_process(command("image", tmp_path / "in", "-o", tmp_path / "out", *options))
-    assert again.stdout == f"{tmp_path / 'out'} is already complete\n"
-    assert "--alpha" in in_a_process(command("batch", "--help")).stdout
-
-
-def test_batch_calls_the_command_for_its_inputs(tmp_path: Path) -> None:
-    for name in ("A", "B"):
-        (tmp_path / "pairs" / name).mkdir(parents=True)
-    assert command_for(["a.png", str(tmp_path)]).name == "image"
-    assert {command_for([name]).name for name in (str(tmp_path / "pairs"), "list.csv", "list.ndjson")} == {"filter"}
-    assert command_for(["clip.mp4"]).name == "video"
-    with pytest.raises(InputError, match=r"clip\.mp4: a video or a list of pairs must be the only input"):
-        command_for(["a.png", "clip.mp4"])

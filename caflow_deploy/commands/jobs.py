@@ -8,7 +8,7 @@ from pathlib import Path
 from caflow_deploy.commands.result_names import ResultNames
 from caflow_deploy.console import counted
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_formats import READABLE, VIDEO_SUFFIXES, throw
+from caflow_runtime.image_formats import READABLE, throw
 from caflow_runtime.job_file import JOB_FILE, job_folders_below, originals_below
 from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.jobs.image_folder import recorded_outputs
@@ -170,8 +170,3 @@ def is_for_one(output: Path) -> bool:
     """Return whether an output names a single image, and not a folder."""
     guessed, _ = mimetypes.guess_type(output.name)
     return guessed is not None and guessed.startswith("image/") and not output.is_dir()
-
-
-def names_a_video(path: Path) -> bool:
-    """Return whether a path names a video file, whether or not it exists."""
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()

@@ -68,7 +68,6 @@ OUTPUT_HELP = (
     help="Maximum number of frames of IN in each segment; the first segments are shorter. A command that is resumed "
     "begins with the first unfinished segment; a worker draws one segment at a time.",
 )
-@click.option("--resume", is_flag=True, hidden=True, expose_value=False)  # the same command resumes
 @click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
 @click.option(
     "--show",

@@ -11,9 +11,6 @@ from caflow_deploy.cli import main as caflow
 from caflow_export.cli import main as caflow_export
 from caflow_training.cli import main as caflow_train
 
-WITHOUT_OPTIONS = {"batch"}
-"""Deprecated command. The commands that replace it have the same options, so its section has no table of them."""
-
 
 def command_line() -> str:
     """Return a section for each command, with its usage, its help text and a table of its options."""
@@ -23,20 +20,18 @@ def command_line() -> str:
         command = caflow.get_command(group, name)
         if command is not None:
             context = click.Context(command, info_name=name, parent=group)
-            sections.append(_section(command, context, name not in WITHOUT_OPTIONS))
+            sections.append(_section(command, context))
     for command, name in ((caflow_train, "caflow-train"), (caflow_export, "caflow-export")):
         sections.append(_section(command, click.Context(command, info_name=name, **command.context_settings)))
     return "\n\n".join(sections)
 
 
-def _section(command: click.Command, context: click.Context, with_options: bool = True) -> str:
+def _section(command: click.Command, context: click.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     parts = [f"## {context.command_path}", f"```text\n{usage}\n```", _paragraphs(command.help or "")]
     options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
-    if with_options:
-        rows = [f"| {_names(option)} | {_meaning(option, context)} |" for option in options if not option.hidden]
-        parts.append("\n".join(["| option | meaning |", "| --- | --- |", *rows]))
-    return "\n\n".join(parts)
+    rows = [f"| {_names(option)} | {_meaning(option, context)} |" for option in options if not option.hidden]
+    return "\n\n".join([*parts, "\n".join(["| option | meaning |", "| --- | --- |", *rows])])
 
 
 def _paragraphs(text: str) -> str:

@@ -31,12 +31,6 @@ class Line(msgspec.Struct):
     condition: str
 
 
-def is_list(source: Path) -> bool:
-    """Return whether a path looks like a list or folder for `list_pairs`, by its suffix or its subfolders."""
-    is_file = source.suffix.lower() in TABLE | JSON_LINES and not source.is_dir()
-    return is_file or holds_pairs(source)
-
-
 def holds_pairs(folder: Path) -> bool:
     """Return whether a folder has the subfolders of conditions and targets."""
     return all((folder / name).is_dir() for name in (CONDITIONS, TARGETS))
