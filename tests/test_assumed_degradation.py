@@ -113,6 +113,10 @@ def test_a_large_image_is_estimated_from_a_few_windows() -> None:
     condition[..., 1] = np.arange(2048) // 8
     assert estimate(graph, condition, 4).tolist() == [2.5] * len(PARAMETERS)
     assert seen == [(0, x // 8, 40, 128) for x in (0, 640, 1280, 1920)]
+    seen.clear()
+    estimate(graph, condition, 4, largest=(32, 64))
+    assert seen[:5] == [(0, x // 8, 32, 64) for x in (0, 656, 1320, 1984, 0)]
+    assert len(seen) == 8
 
 
 def test_what_is_known_replaces_its_group_of_the_estimate(aware: Aware, photographs: Path) -> None:

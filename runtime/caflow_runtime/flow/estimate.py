@@ -19,14 +19,17 @@ BLOCK = 8
 """Windows begin at multiples of this: in JPEG files these are the borders of blocks."""
 
 
-def estimate(graph: Graph, condition: NDArray[np.uint8], multiple: int) -> NDArray[np.float32]:
+def estimate(
+    graph: Graph, condition: NDArray[np.uint8], multiple: int, largest: tuple[int, int] = (WINDOW, WINDOW)
+) -> NDArray[np.float32]:
     """Return the degradation of a condition, (13,) float32: see `caflow_runtime.degradation.PARAMETERS`.
 
     Arguments:
         graph: the graph `estimate`, with NumPy arrays.
         condition: (h, w, 3) uint8 RGB, with sides that are multiples of `multiple`.
+        largest: largest height and width that the graph accepts, if they are smaller than `WINDOW`.
     """
-    axes = [_starts(side, multiple) for side in condition.shape[:2]]
+    axes = [_starts(side, multiple, most) for side, most in zip(condition.shape[:2], largest, strict=True)]
     places = product(*(starts for starts, _ in axes))
     (height, width) = (length for _, length in axes)
     found = [
@@ -36,9 +39,9 @@ def estimate(graph: Graph, condition: NDArray[np.uint8], multiple: int) -> NDArr
     return np.asarray(np.mean(found, 0, dtype=np.float64), np.float32)
 
 
-def _starts(side: int, multiple: int) -> tuple[list[int], int]:
+def _starts(side: int, multiple: int, most: int) -> tuple[list[int], int]:
     """Return where the windows of one axis begin, and their length."""
-    length = min(side, -(-WINDOW // multiple) * multiple)
+    length = min(side, -(-min(most, WINDOW) // multiple) * multiple)
     count = min(MAX_WINDOWS, -(-side // length))
     step = (side - length) / max(1, count - 1)
     return [int(k * step) // BLOCK * BLOCK for k in range(count)], length

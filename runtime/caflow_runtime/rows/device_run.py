@@ -13,7 +13,7 @@ from caflow_runtime.degradation import known
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.batching import Unit
-from caflow_runtime.flow.estimate import estimate
+from caflow_runtime.flow.estimate import WINDOW, estimate
 from caflow_runtime.flow.noise import DrawNoise, LevelNoise, Place
 from caflow_runtime.flow.scan import Array, Arrays
 from caflow_runtime.flow.tiles import Window, pad, weighted
@@ -65,8 +65,9 @@ class GraphChain:
 
     def degradation(self, condition: Image) -> NDArray[np.float32]:
         """Return how a padded condition was degraded, (13,) float32. What is known replaces the estimate."""
-        graph = self.graphs.on_host()["estimate"]
-        found = estimate(graph, condition, self.model.size_multiple // self.model.scale)
+        graph, scale, profile = self.graphs.on_host()["estimate"], self.model.scale, self.backend.profile
+        largest = (WINDOW, WINDOW) if profile is None else (profile.height // scale, profile.width // scale)
+        found = estimate(graph, condition, self.model.size_multiple // scale, largest)
         found[list(self._known)] = list(self._known.values())
         return found
 

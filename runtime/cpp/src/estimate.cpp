@@ -18,8 +18,8 @@ struct Windows {
     std::int64_t length;
 };
 
-Windows windows_of(std::int64_t side, std::int64_t multiple) {
-    const std::int64_t length = std::min(side, (window + multiple - 1) / multiple * multiple);
+Windows windows_of(std::int64_t side, std::int64_t multiple, std::int64_t most) {
+    const std::int64_t length = std::min(side, (std::min(most, window) + multiple - 1) / multiple * multiple);
     const std::int64_t count = std::min(max_windows, (side + length - 1) / length);
     const double step = double(side - length) / double(std::max<std::int64_t>(1, count - 1));
     Windows windows{{}, length};
@@ -34,7 +34,9 @@ Windows windows_of(std::int64_t side, std::int64_t multiple) {
 std::vector<float> estimate_degradation(const Graphs& graphs, const Image& condition) {
     const Model& model = graphs.manifest().model;
     const std::int64_t multiple = model.size_multiple / model.scale;
-    const Windows rows = windows_of(condition.height, multiple), columns = windows_of(condition.width, multiple);
+    const std::optional<Profile>& profile = graphs.profile();  // engines may accept smaller windows only
+    const Windows rows = windows_of(condition.height, multiple, profile ? profile->height / model.scale : window);
+    const Windows columns = windows_of(condition.width, multiple, profile ? profile->width / model.scale : window);
     std::vector<double> sum;
     for (const std::int64_t top : rows.starts) {
         for (const std::int64_t left : columns.starts) {
