@@ -169,4 +169,5 @@ def resuming(done: int, count: int, noun: str) -> str:
 
 def same_command() -> str:
     """Return the name of the command that resumes the present one. `--force` would start again."""
-    return "the same command" + " without --force" * bool(click.get_current_context().params.get("force"))
+    context = click.get_current_context(silent=True)
+    return "the same command" + " without --force" * bool(context is not None and context.params.get("force"))

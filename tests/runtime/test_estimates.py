@@ -128,18 +128,20 @@ def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: p
     assert all(10 <= after - before < 15 for before, after in pairwise(shares))
 
 
-def test_the_bar_begins_again_with_each_image(source: Path, tmp_path: Path) -> None:
-    """Otherwise it shows that no time remains from the second image on."""
+def test_the_bar_of_a_folder_counts_images_in_one_row(source: Path, tmp_path: Path) -> None:
     job = ImageJob(source, tmp_path / "out.png", (), {})
     with load(TINY, "cpu", 1) as pipe, Progress(console=Console(file=StringIO())) as bar:
         need = look(pipe, job, Draw(2))[1]
         progress = ImageProgress(bar, CommandConsole(), {job.output: need}, 2)
-        for _ in range(2):
+        for k in range(2):
             progress.begins(job, need)
             progress.windows(1, 2)
-            assert not bar.tasks[0].finished
+            (task,) = bar.tasks
+            assert (task.completed, task.total, task.description) == (k, 2, "images, this image 1/2")
             progress.windows(2, 2)
-            assert bar.tasks[0].finished
+            assert (task.completed, task.description) == (k, "images, writing the result")
+            progress.finished(job)
+            assert (task.completed, task.description) == (k + 1, "images")
 
 
 @pytest.mark.parametrize(("suffix", "text"), [(".png", "writing the result"), (".jpg", "scoring the result")])
@@ -299,7 +301,7 @@ def test_a_dry_run_does_nothing(source: Path, tmp_path: Path, monkeypatch: pytes
     lines = done.stdout.splitlines()
     assert len(lines) == 3
     assert lines[-1].startswith("2 images in 2 tiles of 40 samples, about ")
-    assert re.search(r", about \d+ s; the largest, 48×32 → 192×128, requires about \S+ MB of memory$", lines[-1])
+    assert re.search(r", about \d+ s; the largest, 48×32 → 192×128, requires about \S+ [MG]B of memory$", lines[-1])
     assert all(re.search(r" of memory, about \d+ s$", line) for line in lines[:-1])
     short_of(monkeypatch, 10**6)
     assert caflow("image", source, "-o", out, *OPTIONS, "--dry-run").returncode == 1
