@@ -37,8 +37,8 @@ from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.job import VideoJob
-from caflow_runtime.video.parts import VideoSettings, identity_of
 from caflow_runtime.video.segment_lengths import SEGMENT_FRAMES
+from caflow_runtime.video.segment_store import VideoSettings, identity_of
 from caflow_runtime.video.sink import SegmentWriter
 from caflow_runtime.video.source import CLOCK
 from caflow_training import checkpoint

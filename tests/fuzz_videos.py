@@ -16,17 +16,17 @@ from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.parts import (
-    Record,
-    Report,
+from caflow_runtime.video.pipe import PipeSource
+from caflow_runtime.video.segment_store import (
+    JOURNAL,
+    SegmentRecord,
     VideoSettings,
     identity_of,
+    open_journal,
     open_parts,
-    read_records,
+    read_segments,
     segment_name,
-    write_record,
 )
-from caflow_runtime.video.pipe import PipeSource
 from caflow_runtime.video.source import Source
 from caflow_runtime.video.sources import open_video
 
@@ -99,7 +99,7 @@ def read_all(video: Source) -> str:
 
 
 def journals(folder: Path) -> Attempt:
-    """Change a file of a stopped job: its settings, a record or a segment."""
+    """Change a file of a stopped job: its settings, its journal or a segment."""
     parts = folder / "out.mp4.parts"
     parts.mkdir()
     source_file = folder / "source.mp4"
@@ -111,23 +111,21 @@ def journals(folder: Path) -> Attempt:
     for number in range(2):
         name = segment_name(number, ".mp4")
         ffmpeg(*PICTURE, "-frames:v", "3", "-c:v", "libx264", parts / name)
-        report = Report(number, 3, 0, 0, number, 3.5, 27000 * number)
         file = describe_file(parts, name)
-        write_record(parts, Record(report, 3 * number, file, 3, True, "one process", settings.made_of))
+        record = SegmentRecord(number, 3 * number, 3, 3, 0, 0, number, 3.5, 27000 * number, file)
+        open_journal(parts).append(record)
     contents = {path.name: path.read_bytes() for path in parts.iterdir()}
-    as_json = {name: msgspec.json.decode(text) for name, text in contents.items() if name.endswith(".json")}
-    records = read_records(parts, settings, "one process")
+    state = msgspec.json.decode(contents[JOB_FILE])
+    records = read_segments(parts, settings)
     assert records.keys() == {0, 1}
 
     def attempt(source: random.Random) -> str:
-        name = source.choice([*as_json, *contents])
-        in_json = name in as_json and source.random() < 0.7
-        (parts / name).write_bytes(
-            changed_json(source, as_json[name]) if in_json else changed_bytes(source, contents[name])
-        )
+        name = source.choice([*contents])
+        in_json = name == JOB_FILE and source.random() < 0.7
+        (parts / name).write_bytes(changed_json(source, state) if in_json else changed_bytes(source, contents[name]))
         try:
             open_parts(parts, settings, force=False)
-            found = read_records(parts, settings, "one process")
+            found = read_segments(parts, settings)
         except InputError:
             return REFUSED
         finally:
@@ -135,8 +133,8 @@ def journals(folder: Path) -> Attempt:
             (parts / name).write_bytes(contents[name])
         assert all(records[number] == record for number, record in found.items()), "a changed record was read"
         lost = records.keys() - found.keys()
-        assert lost <= {int(Path(name).stem)} if name != JOB_FILE else not lost
-        assert name in as_json or is_same or lost
+        assert not lost if name == JOB_FILE else name == JOURNAL or lost <= {int(Path(name).stem)}
+        assert name in (JOB_FILE, JOURNAL) or is_same or lost
         return "damaged" if lost else "the same"
 
     return attempt

@@ -18,7 +18,7 @@ from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.seal import sealed
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.parts import Record, parts_of, read_record, write_record
+from caflow_runtime.video.segment_store import JOURNAL, SegmentRecord, open_journal, parts_of
 from caflow_runtime.video.source import TimedFrame, UnwritableVideo
 
 
@@ -85,7 +85,7 @@ def test_a_stop_while_a_damaged_segment_is_drawn_loses_nothing(clips: Path, unca
     done = job(source, output, uncalibrated, "0.8", how="SIGINT", last=13)
     assert done.stdout == "14 True\n", done.stderr
     assert frames_of(output) == frames_of(whole)[:14]
-    assert len(segments_of(stopped)) == 4
+    assert [line["number"] for line in segments_of(stopped)] == [0, 2, 3]
     done = job(source, output, uncalibrated, "0.8")
     assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
     assert packets(output, "video") == packets(whole, "video")
@@ -103,7 +103,7 @@ def test_a_segment_that_is_damaged_while_the_job_runs_is_not_joined(
                 zero(parts_of(output) / "00000.mp4", output)
 
         job = video_job(pipe, clips / "cut.mp4", output, segment_frames=10, show=show)
-        with pytest.raises(UnwritableVideo, match=r"segment 0 in .* has changed .*: run the same command again"):
+        with pytest.raises(UnwritableVideo, match=r"segment 0 in .* has changed .* starts at the beginning"):
             job.run()
         assert not output.exists()
         job.source = FileSource(clips / "cut.mp4")
@@ -126,43 +126,41 @@ def test_what_is_not_the_jobs_own_stays_in_its_folder(clips: Path, uncalibrated:
     assert sorted(path.name for path in stopped.iterdir()) == ["mine", "notes.txt"]
 
 
-RECORDS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "elsewhere": lambda record: record["file"].update(path="../00000.mp4"),
-    "another's": lambda record: record["file"].update(path="00001.mp4"),
-    "another number": lambda record: record["report"].update(number=2),
-    "another place": lambda record: record.update(first=5),
-    "negative": lambda record: record["report"].update(start=-1),
-    "endless": lambda record: record["report"].update(start=10**30),
-    "sample": lambda record: record["report"].update(sample=2**40),
-    "field": lambda record: record.pop("frames"),
-    "another job": lambda record: record.update(made_of="0" * 64),
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "elsewhere": lambda line: line["file"].update(path="../00000.mp4"),
+    "another's": lambda line: line["file"].update(path="00001.mp4"),
+    "another number": lambda line: line.update(number=2),
+    "another place": lambda line: line.update(first=5),
+    "negative": lambda line: line.update(start=-1),
+    "endless": lambda line: line.update(start=10**30),
+    "sample": lambda line: line.update(sample=2**40),
+    "field": lambda line: line.pop("frames"),
 }
 
 
-@pytest.mark.parametrize("change", RECORDS)
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("is_resealed", [False, True])
-def test_a_record_that_cannot_be_right_is_none(stopped: Path, change: str, is_resealed: bool) -> None:
-    """A wrong record is ignored, so its segment is drawn again."""
-    path = stopped / "00000.json"
-    record = json.loads(path.read_text())
-    assert read_record(stopped, 0, record["made_of"]) is not None
-    RECORDS[change](record)
+def test_a_segment_whose_line_was_changed_is_drawn_again(
+    clips: Path, uncalibrated: Path, stopped: Path, change: str, is_resealed: bool
+) -> None:
+    """This holds also if the line has a right checksum, but cannot be true."""
+    first, *others = segments_of(stopped)
+    CHANGES[change](first)
     if is_resealed:
         with suppress(msgspec.ValidationError):
-            record = msgspec.to_builtins(sealed(msgspec.convert(record, Record)))
-    path.write_text(json.dumps(record))
-    found = read_record(stopped, 0, segments_of(stopped)[1]["made_of"])
-    assert found is None or (change, found.first) == ("another place", 5)  # `read_records` checks the position
+            first = msgspec.to_builtins(sealed(msgspec.convert(first, SegmentRecord)))
+    (stopped / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in (first, *others)))
+    output = stopped.with_name("out.mp4")
+    assert job(clips / "cut.mp4", output, uncalibrated, "0.8").returncode == 0
+    assert output.read_bytes() == stopped.with_name("whole.mp4").read_bytes()
 
 
 @pytest.mark.parametrize("field", ["start", "sample"])
-def test_a_segment_whose_record_was_changed_is_drawn_again(
-    clips: Path, uncalibrated: Path, stopped: Path, field: str
-) -> None:
-    """With the changed record, its frames would have other times, or later frames another sample."""
-    record = json.loads((stopped / "00000.json").read_text())
-    record["report"][field] += 1
-    (stopped / "00000.json").write_text(json.dumps(record))
+def test_a_changed_number_in_a_line_is_noticed(clips: Path, uncalibrated: Path, stopped: Path, field: str) -> None:
+    """With the changed line, its frames would have other times, or later frames another sample."""
+    first, *others = segments_of(stopped)
+    first[field] += 1
+    (stopped / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in (first, *others)))
     output = stopped.with_name("out.mp4")
     assert job(clips / "cut.mp4", output, uncalibrated, "0.8").returncode == 0
     assert output.read_bytes() == stopped.with_name("whole.mp4").read_bytes()
@@ -170,12 +168,12 @@ def test_a_segment_whose_record_was_changed_is_drawn_again(
 
 def test_a_job_with_more_segments_than_the_video_has_is_refused(clips: Path, uncalibrated: Path, stopped: Path) -> None:
     before = stopped.with_name("out.mp4").read_bytes()
-    record = msgspec.json.decode((stopped / "00000.json").read_bytes(), type=Record)
+    journal = open_journal(stopped)
+    first = journal.read()[0]
     for number in range(4, 20):
         shutil.copy(stopped / "00000.mp4", stopped / f"{number:05d}.mp4")
         file = describe_file(stopped, f"{number:05d}.mp4")
-        report = msgspec.structs.replace(record.report, number=number)
-        write_record(stopped, msgspec.structs.replace(record, report=report, first=10 * number, file=file))
+        journal.append(msgspec.structs.replace(first, number=number, first=10 * number, file=file))
     done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), uncalibrated, "0.8")
-    assert "contains 200 finished frames, but" in done.stderr.splitlines()[-1]
+    assert "frames, fewer than the finished segments: start again with --force" in done.stderr.splitlines()[-1]
     assert stopped.with_name("out.mp4").read_bytes() == before

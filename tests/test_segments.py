@@ -1,11 +1,8 @@
 """Segments of a video that separate processes draw: joined, they equal the result of one process."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import av
 import msgspec
@@ -17,22 +14,19 @@ from video_jobs import H264, video_job, video_settings
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.job import TakeFrame, VideoDrawing
-from caflow_runtime.video.parts import (
-    Report,
+from caflow_runtime.video.job import TakeFrame, VideoOutcome
+from caflow_runtime.video.segment_plan import Plan, plan_segments
+from caflow_runtime.video.segment_store import (
+    JOURNAL,
+    SegmentRecord,
     VideoSettings,
     open_parts,
-    read_records,
+    read_segments,
     remove_parts,
-    write_record,
 )
-from caflow_runtime.video.segment_count import SegmentCount
-from caflow_runtime.video.segment_plan import Plan, plan_segments
 from caflow_runtime.video.segments import draw_segment, join_segments
 from caflow_runtime.video.source import TimedFrame, UnreadableVideo, UnwritableVideo
 
@@ -48,16 +42,18 @@ def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
         yield pipe
 
 
-def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> VideoDrawing:
+def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> VideoOutcome:
     return video_job(pipe, source, output, settings, SEGMENT_FRAMES).run()
 
 
-def in_segments(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> tuple[Plan, list[Report]]:
+def in_segments(
+    pipe: Pipeline, source: Path, output: Path, settings: StreamSettings
+) -> tuple[Plan, list[SegmentRecord]]:
     """Draw all segments, the last one first, and join them."""
     planned, folder = plan_segments(source, SEGMENT_FRAMES), output.with_suffix(".segments")
     folder.mkdir()
     drawn = [draw_segment(pipe, segment, source, settings, H264, folder) for segment in reversed(planned.segments)]
-    assert join_segments(drawn, H264, folder, source, output) == []
+    assert join_segments(drawn, folder, FileSource(source), output) == []
     return planned, drawn[::-1]
 
 
@@ -78,7 +74,7 @@ def test_they_are_what_one_process_makes(pipe: Pipeline, clips: Path, tmp_path: 
     begins = [(segment.scene, segment.scene_start.first) for segment in planned.segments]
     assert begins == [(0, 0), (0, 0), (2, 20), (2, 20)]
     assert planned.frames == drawing.frames == sum(report.frames for report in reports) == 36
-    assert all(report.drawn and np.isfinite(report.bits_per_dim or np.nan) for report in reports)
+    assert all(np.isfinite(report.bits_per_dim or np.nan) for report in reports)
     assert joined.read_bytes() == whole.read_bytes()
     assert packets(joined, "audio") == packets(source, "audio") != []
 
@@ -92,71 +88,6 @@ def test_other_files(pipe: Pipeline, clips: Path, tmp_path: Path, name: str) -> 
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-import msgspec
-from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.video.segment_plan import Plan
-from caflow_runtime.pipeline.results import REJECTED
-from caflow_runtime.pipeline.stream import Frame, StreamSettings
-from caflow_runtime.video.segments import draw_segment
-from caflow_runtime.video.encoding import Encoding
-bundle, source, folder, settings, part = sys.argv[1:]
-settings = msgspec.json.decode(settings, type=StreamSettings)
-planned = msgspec.json.decode((Path(folder) / "plan").read_bytes(), type=Plan)
-with load(bundle, backend="cpu", threads=1) as pipe:
-    for segment in planned.segments[int(part)::2]:
-        draw_segment(pipe, segment, Path(source), settings, Encoding("h264", 18, 8), Path(folder))
-"""
-
-
-def test_two_processes_draw_one_video(pipe: Pipeline, clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    source, folder = clips / "scenes.mp4", tmp_path / "segments"
-    folder.mkdir()
-    planned = plan_segments(source, SEGMENT_FRAMES)
-    (folder / "plan").write_bytes(msgspec.json.encode(planned))
-    command = [sys.executable, "-c", SCRIPT, str(uncalibrated), str(source), str(folder)]
-    command.append(msgspec.json.encode(BEST_OF_4).decode())
-    running = [subprocess.Popen([*command, part]) for part in "01"]
-    try:
-        assert [process.wait() for process in running] == [0, 0]
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-    reports = [draw_segment(pipe, segment, source, BEST_OF_4, H264, folder) for segment in planned.segments]
-    assert not any(report.drawn for report in reports)
-    join_segments(reports, H264, folder, source, tmp_path / "joined.mp4")
-    in_one_process(pipe, source, tmp_path / "whole.mp4", BEST_OF_4)
-    assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
-    assert {path.suffix for path in folder.iterdir()} == {".mp4", ".json", ""}
-
-
-def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
-    source, settings = clips / "scenes.mp4", StreamSettings()
-    segment = plan_segments(source, SEGMENT_FRAMES).segments[1]
-
-    def draw(settings: StreamSettings = settings, encoding: Encoding = H264) -> bool:
-        return draw_segment(pipe, segment, source, settings, encoding, tmp_path).drawn
-
-    assert [draw(), draw()] == [True, False]
-    file, kept = tmp_path / "00001.mp4", tmp_path / "00001.json"
-    content = file.read_bytes()
-    file.write_bytes(content[:-100])
-    assert [draw(), draw(), file.read_bytes() == content] == [True, False, True]
-    file.write_bytes(bytes(len(content)))
-    assert [draw(), draw(), file.read_bytes() == content] == [True, False, True]
-    file.unlink()
-    assert [draw(), draw(), file.read_bytes() == content] == [True, False, True]
-    kept.write_bytes(kept.read_bytes()[:-5])
-    assert [draw(), draw()] == [True, False]
-    kept.write_bytes(kept.read_bytes().replace(b'"start":', b'"start":1'))  # another start time
-    assert [draw(), draw()] == [True, False]
-    assert [draw(StreamSettings(Draw(1, seed=1))), draw(), draw(encoding=replace(H264, crf=30))] == [True, True, True]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["00001.json", "00001.mp4"]
-
-
 def test_a_segment_that_has_changed_is_not_joined(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
     drawn = [
@@ -166,11 +97,11 @@ def test_a_segment_that_has_changed_is_not_joined(pipe: Pipeline, clips: Path, t
     content = first.read_bytes()
     for wrong in (bytes(len(content)), content[:-100], second.read_bytes(), None):
         first.unlink() if wrong is None else first.write_bytes(wrong)
-        with pytest.raises(UnwritableVideo, match=r"00000\.mp4 is missing or has changed since it was drawn"):
-            join_segments(drawn, H264, tmp_path, source, output)
+        with pytest.raises(UnwritableVideo, match=r"segment 0 in .* has changed since it was finished"):
+            join_segments(drawn, tmp_path, FileSource(source), output)
         assert not output.exists()
     first.write_bytes(content)
-    join_segments(drawn, H264, tmp_path, source, output)
+    join_segments(drawn, tmp_path, FileSource(source), output)
     assert len(frames_of(output)) == 36
 
 
@@ -216,11 +147,11 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
     open_parts(folder, settings(), force=False)
     segment = plan_segments(source, SEGMENT_FRAMES).segments[0]
     draw_segment(pipe, segment, source, StreamSettings(), H264, folder)
-    left = [".00000.mp4.0123abcd.partial", ".job.json.0123abcd.partial", ".00001.json.0123abcd.partial"]
+    left = [".00000.mp4.0123abcd.partial", ".job.json.0123abcd.partial", f".{JOURNAL}.0123abcd.partial"]
     for name in left:  # left by killed processes
         (folder / name).touch()
     open_parts(folder, settings(), force=False)
-    assert sorted(path.name for path in folder.iterdir()) == ["00000.json", "00000.mp4", "job.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["00000.mp4", "job.json"]
     for other, differing in (
         (settings(seed=1), r"--seed 0 \(now 1\)"),
         (settings(pixel_budget=4096), r"--pixel-budget not given \(now 4096\)"),
@@ -241,35 +172,56 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
     assert [path.name for path in folder.iterdir()] == ["00001.mp4"]
 
 
-@pytest.mark.parametrize("begun_by", ["one process", "workers"])
-def test_a_job_is_resumed_the_other_way(pipe: Pipeline, clips: Path, tmp_path: Path, begun_by: str) -> None:
-    """This works with missing segments, too. One process stops in the third segment, and then the first is damaged."""
-    source, output, settings = clips / "scenes.mp4", tmp_path / "out.mp4", BEST_OF_4
-    job = video_job(pipe, source, output, settings, SEGMENT_FRAMES)
-    planned = plan_segments(source, SEGMENT_FRAMES)
-    if begun_by == "one process":
-        job.show = stopping_after(25)
-        assert job.run().stopped
-        damaged = job.parts / "00000.mp4"
-        damaged.write_bytes(bytes(damaged.stat().st_size))
-        open_parts(job.parts, job.settings, force=False)
-        assert read_records(job.parts, job.settings, "one process").keys() == {1}
-        assert not read_records(job.parts, job.settings, "workers")  # after a gap, the segment may not fit
-        reports = [draw_segment(pipe, one, source, settings, H264, job.parts) for one in planned.segments]
-        join_segments(reports, H264, job.parts, source, output)
-    else:
-        job.parts.mkdir()
-        open_parts(job.parts, job.settings, force=False)
-        for number in (0, 1, 3):
-            draw_segment(pipe, planned.segments[number], source, settings, H264, job.parts)
-        assert read_records(job.parts, job.settings, "workers").keys() == {0, 1, 3}
-        assert read_records(job.parts, job.settings, "one process").keys() == {0, 1}
-        drawn: list[int] = []
-        job.show = lambda frame, _: drawn.append(frame.number)
+def test_a_job_that_an_earlier_version_began_is_refused_and_left_as_it_is(
+    pipe: Pipeline, clips: Path, tmp_path: Path
+) -> None:
+    job = video_job(pipe, clips / "scenes.mp4", tmp_path / "out.mp4")
+    job.parts.mkdir()
+    open_parts(job.parts, job.settings, force=False)
+    (job.parts / "00000.json").touch()
+    before = sorted(job.parts.iterdir())
+    with pytest.raises(InputError, match="contains a job of an earlier version: resume it with that version"):
         job.run()
-        assert drawn == list(range(20, 36))
+    assert sorted(job.parts.iterdir()) == before
+    assert job.run(force=True).frames == 36
+
+
+@pytest.mark.parametrize("begun_by", ["one process", "workers"])
+@pytest.mark.parametrize("resumed_by", ["one process", "workers"])
+def test_a_job_is_resumed_either_way(
+    pipe: Pipeline, clips: Path, tmp_path: Path, begun_by: str, resumed_by: str
+) -> None:
+    """Segments may be missing in the middle: the job was stopped, and then a file was damaged."""
+    source, output, settings = clips / "scenes.mp4", tmp_path / "out.mp4", BEST_OF_4
+    planned = plan_segments(source, SEGMENT_FRAMES).segments
+
+    def run(way: str, numbers: range, show: TakeFrame | None = None) -> VideoOutcome:
+        job = video_job(pipe, source, output, settings, SEGMENT_FRAMES, show)
+        if way == "one process":
+            return job.run()
+        job.parts.mkdir(exist_ok=True)
+        records = job.open(force=False)
+
+        def drawn() -> Iterator[SegmentRecord]:
+            for number in set(numbers) - records.keys():
+                yield draw_segment(pipe, planned[number], source, settings, H264, job.parts)
+            if len(numbers) < len(planned):
+                raise KeyboardInterrupt
+
+        return job.take(drawn(), records)
+
+    job = video_job(pipe, source, output, settings, SEGMENT_FRAMES)
+    assert run(begun_by, range(3), stopping_after(35)).stopped
+    assert len(frames_of(output)) == (35 if begun_by == "one process" else 30)
+    damaged = job.parts / "00001.mp4"
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    assert read_segments(job.parts, job.settings).keys() == {0, 2}
+    drawn: list[int] = []
+    run(resumed_by, range(4), lambda frame, _: drawn.append(frame.number))
+    assert drawn == ([*range(10, 20), *range(30, 36)] if resumed_by == "one process" else [])
     in_one_process(pipe, source, tmp_path / "whole.mp4", settings)
     assert output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert not job.parts.exists()
 
 
 def stopping_after(count: int) -> TakeFrame:
@@ -278,43 +230,6 @@ def stopping_after(count: int) -> TakeFrame:
             raise KeyboardInterrupt
 
     return show
-
-
-@pytest.mark.parametrize("begun_by", ["one process", "workers"])
-def test_where_a_sample_was_not_finite_a_job_is_not_resumed_the_other_way(
-    pipe: Pipeline, clips: Path, tmp_path: Path, begun_by: Any
-) -> None:
-    settings = video_settings(pipe, FileSource(clips / "scenes.mp4"), BEST_OF_4, SEGMENT_FRAMES)
-    open_parts(tmp_path, settings, force=False)
-    count = SegmentCount(samples=4, sample=2)
-    for number in range(SEGMENT_FRAMES):
-        sample = 2 if number < 5 else 3
-        pixels, levels = np.zeros((4, 4, 3), np.float32), np.zeros(2)
-        count.add(Frame(10 + number, pixels, sample, levels, starts_scene=False), 3000 * number, is_dropped=True)
-    write_record(tmp_path, count.record(1, SEGMENT_FRAMES, None, begun_by, settings.made_of))
-    assert read_records(tmp_path, settings, begun_by).keys() == {1}
-    other, way = ("workers", "without") if begun_by == "one process" else ("one process", "with")
-    with pytest.raises(InputError, match=f"must be resumed {way} --workers .* in segment 1 a scene's sample"):
-        read_records(tmp_path, settings, other)  # type: ignore[arg-type]
-
-
-def test_a_sample_that_is_chosen_again_is_noticed() -> None:
-    """With several samples, a rejected frame counts, and so does a change of the sample within a scene."""
-
-    def settled(samples: int, before: int | None, *drawn: tuple[int, bool]) -> bool:
-        count = SegmentCount(samples, before)
-        for number, (sample, starts_scene) in enumerate(drawn):
-            levels = np.full(2, np.nan if sample == REJECTED else 0.0)
-            frame = Frame(number, np.zeros((4, 4, 3), np.float32), sample, levels, starts_scene)
-            count.add(frame, number, is_dropped=False)
-        return count.is_settled
-
-    assert settled(4, None, (2, True), (2, False), (3, True), (3, False))
-    assert settled(4, 1, (1, False), (1, False))
-    assert not settled(4, 1, (2, False))
-    assert not settled(4, None, (REJECTED, True))
-    assert not settled(4, None, (1, True), (REJECTED, False), (1, False))
-    assert settled(1, None, (0, True), (REJECTED, False), (0, False))
 
 
 def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
@@ -333,8 +248,8 @@ def test_refusals(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
         draw_segment(pipe, segments[0], source, StreamSettings(), H264, tmp_path / "nothing")
     report = draw_segment(pipe, segments[0], source, StreamSettings(), H264, tmp_path)
     with pytest.raises(InputError, match="expected each segment once, from 0 on; got 2 instead of 1"):
-        join_segments([msgspec.structs.replace(report, number=2), report], H264, tmp_path, source, output)
+        join_segments([msgspec.structs.replace(report, number=2), report], tmp_path, FileSource(source), output)
     with pytest.raises(UnwritableVideo, match="every frame was dropped"):
-        join_segments([msgspec.structs.replace(report, start=None)], H264, tmp_path, source, output)
-    join_segments([report], H264, tmp_path, source, output)
+        join_segments([msgspec.structs.replace(report, start=None)], tmp_path, FileSource(source), output)
+    join_segments([report], tmp_path, FileSource(source), output)
     assert len(frames_of(output)) == SEGMENT_FRAMES

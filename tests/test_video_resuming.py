@@ -16,7 +16,7 @@ from caflow_deploy.console import counted
 from caflow_runtime.bundle import builtin
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame
-from caflow_runtime.video import job as video_job_module
+from caflow_runtime.video import segments
 from caflow_runtime.video.job import where_resumed
 from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
 from caflow_runtime.video.segment_plan import plan_segments
@@ -45,7 +45,7 @@ def test_a_killed_job_goes_on_as_if_nothing_had_been(
     finished = segments_of(tmp_path / "killed.mp4.parts")
     assert 0 < len(finished) < 6
     for segment in finished:
-        assert len(frames_of(tmp_path / "killed.mp4.parts" / segment["file"]["path"])) == segment["frames"] == 10
+        assert len(frames_of(tmp_path / "killed.mp4.parts" / segment["file"]["path"])) == segment["written"] == 10
     done = job(source, killed, uncalibrated, noise)
     assert done.returncode == 0, done.stderr
     assert killed.read_bytes() == whole.read_bytes()
@@ -72,7 +72,7 @@ def test_a_stopped_job_says_where_the_next_run_begins(clips: Path, uncalibrated:
     assert run.returncode == 130
     (why,) = messages(said)
     assert why.startswith("caflow: stopped after ")
-    finished = sum(record["report"]["frames"] for record in segments_of(output.with_name("out.mp4.parts")))
+    finished = sum(record["frames"] for record in segments_of(output.with_name("out.mp4.parts")))
     kept = counted(len(frames_of(output)), "frame")
     assert why.endswith(f"{output} contains {kept}; the same command without --force {where_resumed(finished)}")
     done = caflow_video(clips / "cut.mp4", output, uncalibrated)
@@ -96,7 +96,7 @@ def test_an_early_stop_keeps_the_first_segments(clips: Path, pipe: Pipeline, tmp
             raise KeyboardInterrupt
 
     drawing = video_job(pipe, clips / "cut.mp4", tmp_path / "out.mp4", show=stop).run()
-    kept = [(record["first"], record["report"]["frames"]) for record in segments_of(tmp_path / "out.mp4.parts")]
+    kept = [(record["first"], record["frames"]) for record in segments_of(tmp_path / "out.mp4.parts")]
     planned = [(one.frames.first, len(one.frames.ticks)) for one in plan_segments(clips / "cut.mp4").segments]
     assert kept == planned[:2] == [(0, 15), (15, 30)]
     assert (drawing.frames, drawing.finished) == (51, 45)
@@ -133,7 +133,7 @@ def test_ctrl_c_while_the_file_is_written_names_what_is_kept(
 
     output = tmp_path / "out.mp4"
     with monkeypatch.context() as changed:
-        changed.setattr(video_job_module, "write_result", stop)
+        changed.setattr(segments, "write_result", stop)
         done = caflow_video(clips / "cut.mp4", output, uncalibrated)
     assert (done.returncode, done.stdout) == (130, "")
     assert messages(done.stderr) == [
@@ -223,7 +223,7 @@ def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, uncalibr
     )
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
-    finished = sum(record["report"]["frames"] for record in segments_of(tmp_path / "out.mkv.parts"))
+    finished = sum(record["frames"] for record in segments_of(tmp_path / "out.mkv.parts"))
     assert f"and can be played; the same command {where_resumed(finished)}\n" in done.stderr
     assert (tmp_path / "out.mkv.parts" / "job.json").is_file()
     assert sum(len(frames_of(path)) for path in (tmp_path / "out.mkv.parts").glob("*.mkv")) > 0

@@ -11,6 +11,8 @@ from typing import Any
 
 from commands import Done, caflow, heeding_ctrl_c
 
+from caflow_runtime.video.segment_store import JOURNAL
+
 LOSSLESS = ["--codec", "ffv1"]
 SCRIPT = """
 import os, signal, sys
@@ -72,5 +74,4 @@ def finding_helpers() -> dict[str, str]:
 
 def segments_of(parts: Path) -> list[dict[str, Any]]:
     """Return the records of the finished segments."""
-    paths = sorted(path for path in parts.glob("*.json") if path.name != "job.json")
-    return [json.loads(path.read_text()) for path in paths]
+    return [json.loads(line) for line in (parts / JOURNAL).read_text().splitlines()]

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.drawing_options import (
     DrawingOptions,
     drawing_options,
@@ -26,17 +27,19 @@ from caflow_deploy.commands.video_in_one_process import draw_to_file, draw_to_st
 from caflow_deploy.commands.video_input import SourceOptions, source_options
 from caflow_deploy.commands.video_output import check_overwriting, check_times
 from caflow_deploy.commands.video_preview import PreviewOptions, preview_options, write_preview
-from caflow_deploy.commands.video_report import Outcome, report
+from caflow_deploy.commands.video_report import report
 from caflow_deploy.commands.video_watching import WatchingOptions
 from caflow_deploy.commands.video_work import VideoWork
-from caflow_deploy.console import CommandConsole, pass_console
+from caflow_deploy.console import CommandConsole, pass_console, same_command
+from caflow_deploy.stops import exit_code
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import make_folder
-from caflow_runtime.video.job import VideoJob
-from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
+from caflow_runtime.video.job import VideoJob, VideoOutcome
 from caflow_runtime.video.results import holds_alpha
 from caflow_runtime.video.segment_lengths import SEGMENT_FRAMES
+from caflow_runtime.video.segment_store import VideoSettings, holds_a_job, identity_of
+from caflow_runtime.video.source import UnwritableVideo
 
 OUTPUT_HELP = (
     "File to write: a video (.mp4, .mkv, .mov, .webm), an animation (.gif, .png, .webp), or numbered images, such as "
@@ -117,7 +120,7 @@ def command(
     segments, which are kept in OUT.parts. The exit code is 1 if the result is shorter than IN, or if a stream was lost.
 
     With workers, IN is decoded once to plan the segments, and each worker draws whole segments. OUT is the same as
-    without workers, but after Ctrl-C it is not written until the command has been resumed.
+    without workers.
 
     Before the work begins, a line on standard error reports the sizes, the number of tiles and the memory required. A
     video that requires more memory than available is rejected. Progress and the remaining time are shown as a bar on a
@@ -160,7 +163,7 @@ def command(
             work.announce(None, dry_run, {})
             outcome = None if dry_run else draw_to_stream(work, writer)
     if outcome is not None:
-        report(outcome, output, console)
+        report(work, outcome, output)
 
 
 def _job(
@@ -181,15 +184,18 @@ def _job(
     return VideoJob(work.pipe, source, output, settings)
 
 
-def _draw_file(work: VideoWork, job: VideoJob, dry_run: bool, force: bool) -> Outcome | None:
-    """Write the output of a job. Return the outcome; None if it is reported already, or with --dry-run."""
+def _draw_file(work: VideoWork, job: VideoJob, dry_run: bool, force: bool) -> VideoOutcome | None:
+    """Write the output of a job. Return the outcome; None in a dry run."""
     is_known = work.running.ray is None  # Only a running cluster knows its backend, which is a setting.
-    earlier = job.earlier(force, "workers" if work.running.is_spread else "one process") if is_known else {}
-    work.announce(job.settings.encoding, dry_run, earlier)
+    work.announce(job.settings.encoding, dry_run, job.earlier(force) if is_known else {})
     if dry_run:
         return None
     make_folder(job.output.parent)
-    if not work.running.is_spread:
-        return draw_to_file(work, job, force)
-    draw_by_workers(work, job, force)
-    return None
+    try:
+        return (draw_by_workers if work.running.is_spread else draw_to_file)(work, job, force)
+    except UnwritableVideo as error:
+        raise CommandError(str(error), FAILED) from None  # finished segments are kept
+    except KeyboardInterrupt as stop:  # Ctrl-C after the first one, or while the segments are joined
+        way = f"{same_command()} resumes with them" if work.source.path else "they can be played"
+        kept = f"; the finished segments are in {job.parts}, and {way}" if holds_a_job(job.output) else ""
+        raise CommandError(f"stopped before {job.output} was written{kept}", exit_code(stop)) from None

@@ -1,58 +1,41 @@
 """`caflow video` with workers: this process plans and joins the video, workers draw its segments."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from caflow_deploy.cluster.fleet import Fleet, Work
-from caflow_deploy.command_error import FAILED, CommandError
+from caflow_deploy.command_error import CommandError
 from caflow_deploy.commands.video_progress import FrameProgress
-from caflow_deploy.commands.video_report import report_frames
 from caflow_deploy.commands.video_work import VideoWork
-from caflow_deploy.console import CommandConsole, counted, resuming, same_command
+from caflow_deploy.console import CommandConsole
 from caflow_deploy.stops import exit_code
-from caflow_runtime.errors import BackendError, CaflowError, told
+from caflow_runtime.errors import BackendError
 from caflow_runtime.jobs.folder import alone
-from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.video.job import VideoJob
-from caflow_runtime.video.parts import Record, Report, VideoSettings, open_parts, read_records, remove_parts
-from caflow_runtime.video.segment_plan import Plan, Segment, plan_segments
-from caflow_runtime.video.segments import draw_segment, join_segments
+from caflow_runtime.video.job import VideoJob, VideoOutcome
+from caflow_runtime.video.segment_plan import Plan, plan_segments
+from caflow_runtime.video.segment_store import SegmentRecord, VideoSettings
+from caflow_runtime.video.segments import draw_segment
 
 
-def draw_by_workers(work: VideoWork, job: VideoJob, force: bool) -> None:
+def draw_by_workers(work: VideoWork, job: VideoJob, force: bool) -> VideoOutcome:
     """Write the output of a job whose source is a file. Segments that are finished already are not drawn again.
 
     Raises:
-        CaflowError, OSError: if the job cannot be started.
-        CommandError: for stops and later errors.
+        CaflowError, OSError: if the job cannot be started, or the output cannot be written.
+        CommandError: if the command is stopped while it plans the segments.
     """
     assert job.source.path is not None
-    running, console = work.running, work.console
-    source, parts = job.source.path.absolute(), job.parts.absolute()  # workers may have other working directories
-    with alone(parts), running.open_fleet(job.pipe) as fleet:
+    with alone(job.parts), work.running.open_fleet(job.pipe) as fleet:
         assert fleet is not None
-        settings = msgspec.structs.replace(job.settings, pipeline=running.settings(job.pipe, fleet))
-        open_parts(parts, settings, force)
-        records = read_records(parts, settings, "workers")
-        planned = _plan(source, settings, job.source.info.frames, console)
-        do = partial(draw_segment, source=source, settings=settings.streaming, encoding=settings.encoding, folder=parts)
-        reports: list[Report] = []
-        with console.progress_bar() as bar, _stopping(reports, len(planned.segments)):
-            task = bar.add_task("frames", total=planned.frames)
-            lines = FrameProgress(console.message if bar.disable else None, job.source.name, planned.frames)
-            for report in _reports(fleet, do, planned, records):
-                reports.append(report)
-                if report.drawn:
-                    lines.done(sum(one.frames for one in reports))
-                bar.advance(task, report.frames)
-                if console.as_json:
-                    console.result(msgspec.json.encode(report).decode())
-        lost = _join(job, reports)
-    _report(job, reports, planned, lost, console)
+        job.settings = msgspec.structs.replace(job.settings, pipeline=work.running.settings(job.pipe, fleet))
+        records = job.open(force)
+        planned = _plan(job.source.path, job.settings, job.source.info.frames, work.console)
+        outcome = job.take(_drawn(fleet, job, planned, records, work.console), records)
+    outcome.ended_early = outcome.ended_early or planned.ended_early
+    return outcome
 
 
 def _plan(source: Path, settings: VideoSettings, frames: int | None, console: CommandConsole) -> Plan:
@@ -71,63 +54,32 @@ def _plan(source: Path, settings: VideoSettings, frames: int | None, console: Co
             raise CommandError(text, exit_code(stop)) from None
 
 
-def _reports(
-    fleet: Fleet, do: Callable[[Pipeline, Segment], Report], planned: Plan, records: Mapping[int, Record]
-) -> Iterator[Report]:
-    """Yield the reports of the segments that are finished already, then those of the others, in any order.
+def _drawn(
+    fleet: Fleet, job: VideoJob, planned: Plan, records: Mapping[int, SegmentRecord], console: CommandConsole
+) -> Iterator[SegmentRecord]:
+    """Yield the segments that workers draw, in any order, and report each.
 
     Raises:
         BackendError: if every worker that tried a segment died.
     """
-    for segment in planned.segments:
-        if segment.number in records:
-            yield msgspec.structs.replace(records[segment.number].report, drawn=False)
-    left = [segment for segment in planned.segments if segment.number not in records]
-    for segment, report in fleet.run(Work(do, left, most_in_part=1)):
-        if report is None:
-            raise BackendError(
-                f"segment {segment.number}: every worker that tried it died, perhaps for lack of memory; give fewer "
-                "--workers, or start again with --force and a smaller --pixel-budget"
-            )
-        yield report
-
-
-@contextmanager
-def _stopping(reports: Sequence[Report], count: int) -> Iterator[None]:
-    """Raise a `CommandError` that names the number of finished segments if the block is stopped or fails."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise CommandError(f"stopped: {resuming(len(reports), count, 'segment')}", exit_code(stop)) from None
-    except (CaflowError, OSError) as error:
-        raise CommandError(f"{told(error)}: {resuming(len(reports), count, 'segment')}", FAILED) from None
-
-
-def _join(job: VideoJob, reports: Sequence[Report]) -> list[str]:
-    """Join the segments to the video and remove them. Return a line for each thing of the source that was not kept."""
     assert job.source.path is not None
-    if all(report.start is None for report in reports):
-        remove_parts(job.parts)
-        frames = sum(report.frames for report in reports)
-        raise CommandError(f"{job.output} was not written: all {frames} frames are untypical and were dropped", FAILED)
-    try:
-        encoding, cut = job.settings.encoding, job.settings.cut
-        lost = join_segments(reports, encoding, job.parts, job.source.path, job.output, cut)
-    except (CaflowError, OSError) as error:
-        raise CommandError(
-            f"{told(error)}: all segments are finished and kept in {job.parts}; {same_command()} joins them", FAILED
-        ) from None
-    remove_parts(job.parts)
-    return lost
-
-
-def _report(
-    job: VideoJob, reports: Sequence[Report], planned: Plan, lost: Sequence[str], console: CommandConsole
-) -> None:
-    """Report the outcome of the video. Raise a `CommandError` if the source ended early."""
-    rejected, untypical = sum(one.rejected for one in reports), sum(one.untypical for one in reports)
-    report_frames(str(job.source.path), lost, rejected, untypical, job.settings.streaming.untypical, console)
-    if planned.ended_early is not None:
-        raise CommandError(f"{planned.ended_early}; {job.output} contains {counted(planned.frames, 'frame')}", FAILED)
-    if not console.as_json:
-        console.result(f"{job.source.path} → {job.output}  {counted(planned.frames, 'frame')}")
+    source, parts = job.source.path.absolute(), job.parts.absolute()  # workers may have other working directories
+    streaming, encoding = job.settings.streaming, job.settings.encoding
+    do = partial(draw_segment, source=source, settings=streaming, encoding=encoding, folder=parts)
+    left = [segment for segment in planned.segments if segment.number not in records]
+    done = planned.frames - sum(len(segment.frames.ticks) for segment in left)
+    with console.progress_bar() as bar:
+        task = bar.add_task("frames", total=planned.frames, completed=done)
+        lines = FrameProgress(console.message if bar.disable else None, job.source.name, planned.frames)
+        for segment, record in fleet.run(Work(do, left, most_in_part=1)):
+            if record is None:
+                raise BackendError(
+                    f"segment {segment.number}: every worker that tried it died, perhaps for lack of memory; give "
+                    "fewer --workers, or start again with --force and a smaller --pixel-budget"
+                )
+            yield record
+            done += record.frames
+            lines.done(done)
+            bar.update(task, completed=done)
+            if console.as_json:
+                console.result(msgspec.json.encode(record).decode())

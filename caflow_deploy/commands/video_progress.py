@@ -8,7 +8,7 @@ from caflow_runtime.available_memory import readable
 from caflow_runtime.video.cut import WHOLE
 from caflow_runtime.video.job import where_resumed
 from caflow_runtime.video.need import VideoNeed
-from caflow_runtime.video.parts import Record, first_missing
+from caflow_runtime.video.segment_store import SegmentRecord, first_missing
 from caflow_runtime.video.source import VideoInfo
 
 
@@ -31,9 +31,9 @@ def line_of_video(name: str, need: VideoNeed, info: VideoInfo, processes: int, d
     return f"{name}: {of_video} of {width}×{height} → {final[1]}×{final[0]} in {windows}, {memory}{of_processes}{time}"
 
 
-def line_of_earlier(name: str, info: VideoInfo, earlier: Mapping[int, Record]) -> str:
+def line_of_earlier(name: str, info: VideoInfo, earlier: Mapping[int, SegmentRecord]) -> str:
     """Return the line about the segments that earlier runs have finished, and about where this run resumes."""
-    drawn = sum(record.report.frames for record in earlier.values())
+    drawn = sum(record.frames for record in earlier.values())
     has_gaps = first_missing(earlier) < len(earlier)
     way = "draws the others" if has_gaps else where_resumed(drawn)
     of = f" of {_frames_of(info)}" if info.frames else " frames"

@@ -12,7 +12,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.encoding import Encoding, check_size
 from caflow_runtime.video.need import check_memory, need_of_video
-from caflow_runtime.video.parts import Record
+from caflow_runtime.video.segment_store import SegmentRecord
 from caflow_runtime.video.source import Source
 
 
@@ -36,7 +36,7 @@ class VideoWork:
         final = self.streaming.size.of(info.height, info.width, scale)
         return final.height, final.width
 
-    def announce(self, encoding: Encoding | None, dry_run: bool, earlier: Mapping[int, Record]) -> None:
+    def announce(self, encoding: Encoding | None, dry_run: bool, earlier: Mapping[int, SegmentRecord]) -> None:
         """Report the sizes, the memory required, and what earlier runs have drawn.
 
         In a dry run, this is the result, and the first frame is checked.
@@ -44,7 +44,7 @@ class VideoWork:
         Arguments:
             encoding: encoding of the result; None if it is not encoded.
             dry_run: whether nothing else is done.
-            earlier: records of the segments that earlier runs have finished, by segment number.
+            earlier: segments that earlier runs have finished, by their numbers.
 
         Raises:
             TooLittleMemory: if there is too little memory.
@@ -57,7 +57,7 @@ class VideoWork:
         need = need_of_video(self.pipe.needs, self.streaming, given, self.sides, codec, info.has_alpha)
         if dry_run or self.console.shows_messages:
             report = self.console.summary if dry_run else self.console.message
-            drawn = sum(record.report.frames for record in earlier.values())
+            drawn = sum(record.frames for record in earlier.values())
             report(line_of_video(self.source.name, need, info, processes, None if self.running.is_spread else drawn))
             if drawn:
                 report(line_of_earlier(self.source.name, info, earlier))

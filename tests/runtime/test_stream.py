@@ -17,7 +17,7 @@ from caflow_runtime.flow.scan import Array
 from caflow_runtime.judge.consistency import psnr
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.scenes import SceneCuts
-from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings
+from caflow_runtime.pipeline.stream import FrameNoise, Stream, StreamSettings
 from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw
 
@@ -133,7 +133,7 @@ def test_frames_are_given_in_time_and_none_is_held(pipe: Pipeline, scenes: list[
 def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The scene continues. If the sample of the scene is not finite in a later frame, another sample is chosen."""
+    """The scene continues. If the scene's sample is not finite for a frame, this frame alone gets another one."""
     stream = pipe.open_stream(StreamSettings(Draw(3, seed=5), batch=4))
     plain = list(stream(scenes[:5]))
     value = stream.value
@@ -151,8 +151,9 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     assert frames[2].image.shape == plain[2].image.shape
     assert psnr(frames[2].image[2::4, 2::4], scenes[2]) > 20
     assert np.isnan(frames[2].bits_per_dim)
-    assert frames[3].sample == frames[4].sample != plain[0].sample
-    for k in (0, 1):
+    assert frames[3].sample != plain[0].sample
+    assert frames[4].sample == plain[0].sample
+    for k in (0, 1, 4):
         np.testing.assert_array_equal(frames[k].image, plain[k].image)
 
 
@@ -180,18 +181,25 @@ def test_a_stream_that_begins_later_goes_on_alike(
         np.testing.assert_array_equal(frame.pixels, same.pixels)
 
 
-def test_a_stream_that_begins_where_a_scene_has_no_sample_chooses_one(
-    pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("begin", [1, 2, 4])
+def test_frames_of_a_scene_without_a_sample_do_not_depend_on_where_a_run_begins(
+    pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch, begin: int
 ) -> None:
-    """If no sample of the scene's first frame is finite, the next frame chooses one, as in an uninterrupted stream."""
-    stream = pipe.open_stream(StreamSettings(Draw(3, seed=5)))
-    value = stream.value
-    monkeypatch.setattr(stream, "value", lambda *_: -np.inf)
-    stream.skip_to(2, 0, 0, scenes[0])
-    monkeypatch.setattr(stream, "value", value)
-    frames = list(stream(scenes[2:5]))
-    assert [frame.rejected for frame in frames] == [False] * 3
-    assert len({frame.sample for frame in frames}) == 1
+    """If no sample of a scene's first frame is finite, each later frame chooses one of its own."""
+    settings, first = StreamSettings(Draw(3, seed=5, rank="consistency")), scenes[0].tobytes()
+
+    def stream() -> Stream:
+        new = pipe.open_stream(settings)
+        value = new.value
+        monkeypatch.setattr(new, "value", lambda row, frame: -np.inf if frame.tobytes() == first else value(row, frame))
+        return new
+
+    whole, later = list(stream()(scenes[:5])), stream()
+    later.skip_to(begin, 0, 0, scenes[0])
+    assert [frame.rejected for frame in whole] == [True, *[False] * 4]
+    for frame, same in zip(later(scenes[begin:5]), whole[begin:], strict=True):
+        assert frame.sample == same.sample
+        np.testing.assert_array_equal(frame.pixels, same.pixels)
 
 
 def test_where_nothing_is_finite_all_frames_are_rejected(pipe: Pipeline, scenes: list[Picture]) -> None:

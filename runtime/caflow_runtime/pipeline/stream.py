@@ -2,8 +2,10 @@
 
 The samples of a flow differ by their noise. If all frames have the same noise, static parts do not flicker. So the
 noise stays the same during a scene, and changes at scene cuts. The best of N samples is chosen on the first frame of a
-scene and kept for the whole scene, so that the picture does not jump between samples. If no sample of a frame is
-finite, the result is the enlarged input, marked as rejected.
+scene and kept for the whole scene, so that the picture does not jump between samples. If that sample is not finite for
+a later frame, the best of N samples of this frame is taken, for this frame alone: a result depends on the scene and the
+frame, and not on where a run began. If no sample of a frame is finite, the result is the enlarged input, marked as
+rejected.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -162,7 +164,7 @@ class Stream:
         self.scene = -1
         """Number of the current scene."""
         self.sample: int | None = None
-        """Number of the current scene's sample; None if it is not chosen yet."""
+        """Number of the sample that the current scene keeps; None if no sample of its first frame was finite."""
         self.number = 0
         """Number of the next frame."""
         self._shape: tuple[int, ...] = ()
@@ -170,7 +172,7 @@ class Stream:
         """Whether the next frame is known to belong to the current scene."""
 
     def skip(self, frame: Image, sample: int) -> None:
-        """Skip a frame that an earlier run has drawn. `sample` is the sample that the scene keeps."""
+        """Skip a frame that an earlier run has drawn. `sample` is the sample that its scene keeps, or `REJECTED`."""
         if self._is_cut(frame):
             self._start_scene(self.number)
         self.sample = None if sample == REJECTED else sample
@@ -179,23 +181,21 @@ class Stream:
     def skip_to(self, number: int, scene: int, start: int, first: Image | None) -> None:
         """Begin with frame `number`. The results are the same as in a run from the beginning.
 
-        The scene's sample is chosen again on the scene's first frame. There is one exception: a run from the beginning
-        may choose another sample later, if the scene's sample is not finite for some frame. Here, that is not known.
-        The scene keeps the sample of its first frame; if no sample of that frame is finite, frame `number` chooses the
-        sample.
-
         Arguments:
             scene: number of the scene of frame `number`.
             start: number of that scene's first frame.
-            first: the first frame of that scene. It may be None if n = 1, or if the scene begins with frame `number`.
+            first: the first frame of that scene, on which the scene's sample is chosen. It may be None if n = 1, or if
+                the scene begins with frame `number`.
         """
         self.number, self.scene = number, scene - 1
         self._is_within = start < number
         if not self._is_within:
             return
         self._start_scene(start)
-        if first is not None and self.draw.n > 1:
-            self._choose(start, first, starts_scene=True)
+        if self.draw.n == 1:
+            self.sample = 0
+        elif first is not None:
+            self._choose_for_scene(start, first)
 
     def __call__(self, frames: Iterable[Image]) -> Iterator[Frame]:
         """Yield the result of every frame, in order, as soon as its batch is full or its scene ends.
@@ -209,7 +209,7 @@ class Stream:
                 yield from self._draw(waiting)
                 waiting.clear()
                 self._start_scene(number)
-                yield self._choose(number, frame, starts_scene=True)
+                yield self._choose_for_scene(number, frame)
                 continue
             waiting.append((number, frame))
             if len(waiting) == self.batch:
@@ -231,11 +231,14 @@ class Stream:
         if self.drifting is not None:
             self.drifting.restart(number)
 
-    def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
-        """Return the best of N samples of a frame. The scene keeps the number of this sample.
+    def _choose_for_scene(self, number: int, frame: Image) -> Frame:
+        """Return the best of N samples of a scene's first frame. The scene keeps the number of this sample."""
+        best = self._choose(number, frame, starts_scene=True)
+        self.sample = None if best.rejected else best.sample
+        return best
 
-        If no sample is finite, reject the frame.
-        """
+    def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
+        """Return the best of N samples of a frame. If no sample is finite, reject the frame."""
         best: tuple[float, Row] | None = None
         for row in self._rows([frame], range(self.draw.n), number):
             value = self.value(row, frame)
@@ -243,28 +246,19 @@ class Stream:
                 best = value, _on_host(row)
         if best is None:
             return self._rejected(number, frame, starts_scene)
-        self.sample = best[1].sample
         return self._frame(number, best[1], frame, starts_scene)
 
     def _draw(self, waiting: list[tuple[int, Image]]) -> Iterator[Frame]:
-        """Draw the scene's sample of these frames.
-
-        If the sample is not finite for a frame, choose a sample again on that frame.
-        """
-        while waiting:
-            if self.sample is None:
-                yield self._choose(*waiting[0], starts_scene=False)
-                waiting = waiting[1:]
-                continue
+        """Draw the scene's sample of these frames. A frame for which it is not finite gets a sample of its own."""
+        rows: dict[int, Row] = {}
+        if waiting and self.sample is not None:
             drawn = self._rows([image for _, image in waiting], [self.sample], waiting[0][0])
             rows = {row.image: _on_host(row) for row in drawn}
-            finite = [self.value(rows[k], image) > -np.inf for k, (_, image) in enumerate(waiting)]
-            good = len(waiting) if all(finite) else finite.index(False)
-            for k in range(good):
-                yield self._frame(waiting[k][0], rows[k], waiting[k][1], starts_scene=False)
-            if good < len(waiting):
-                self.sample = None
-            waiting = waiting[good:]
+        for k, (number, image) in enumerate(waiting):
+            if k in rows and self.value(rows[k], image) > -np.inf:
+                yield self._frame(number, rows[k], image, starts_scene=False)
+            else:
+                yield self._choose(number, image, starts_scene=False)
 
     def _rejected(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         levels = np.full(self.runner.model.levels, np.nan)

@@ -1,45 +1,43 @@
-"""Job that makes a video from another video, in one process.
+"""Job that makes a video file from another video, in segments.
 
-Reading, drawing and writing run at the same time. The result is written in segments, so that a stop loses at most the
-last one.
+In one process, reading, drawing and encoding run at the same time, and the source is read once. Workers draw planned
+segments (`segment_plan.py`) instead. Both write the same segments, so a stop loses at most those that are unfinished.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
-from threading import Thread
 
+from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.job_file import JOB_FILE
-from caflow_runtime.jobs.folder import alone, is_intact
+from caflow_runtime.jobs.folder import alone
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
-from caflow_runtime.video.join import VideoPart
-from caflow_runtime.video.lane import Lane, ReaderGone
+from caflow_runtime.video.lane import Lane, read_ahead
 from caflow_runtime.video.opening import import_av
-from caflow_runtime.video.parts import (
-    DrawnBy,
-    Record,
-    Report,
+from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
+from caflow_runtime.video.segment_store import (
+    SegmentRecord,
     VideoSettings,
+    first_missing,
+    first_segments,
     holds_same_job,
+    open_journal,
     open_parts,
     parts_of,
-    read_records,
+    read_segments,
     remove_parts,
+    segment_name,
 )
-from caflow_runtime.video.recorder import Recorder
-from caflow_runtime.video.results import cut_to, write_result
-from caflow_runtime.video.segment_lengths import frames_of_segment
+from caflow_runtime.video.segments import SegmentFile, join_segments
 from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, resized
 from caflow_runtime.video.transparency import draw_frames, without_alpha
-
-WAITING_FRAMES = 8
-READER_ENDS_S = 20.0
-"""Seconds to wait for the end of the reading thread; opening or reading a lost source takes less."""
+from caflow_runtime.whole_files import to_disk
 
 TakeFrame = Callable[[Frame, TimedFrame], None]
 """Callback that receives each finished frame, and the frame of the source that it was made from."""
@@ -54,98 +52,100 @@ def where_resumed(finished: int) -> str:
     return f"resumes after frame {finished}, the end of the last finished segment"
 
 
-@dataclass(frozen=True)
-class EarlierSegment:
-    """Frames of one segment that an earlier run has drawn."""
+class TooFewFrames(InputError):
+    """The source has fewer frames than the segments that are finished."""
 
-    frames: int
-    report: Report | None
-    """None if the frames are lost, and must be drawn again."""
+
+@dataclass
+class VideoOutcome:
+    """Counts of the frames that were drawn, and why there are no more."""
+
+    frames: int = 0
+    written: int = 0
+    """Number of frames in the output: fewer than `frames` if untypical frames were dropped."""
+    finished: int = 0
+    """Number of frames in the finished segments: a resumed job continues after them."""
+    rejected: int = 0
+    untypical: int = 0
+    dropped: int = 0
+    """Number of frames of a live source that arrived too fast."""
+    ended_early: str | None = None
+    stopped: KeyboardInterrupt | None = None
+    """Interrupt that ended the drawing before the end of the source, such as Ctrl-C."""
+    lost: list[str] = field(default_factory=list)
+    """Properties of the source that could not be kept, one line each."""
 
 
 @dataclass
 class VideoDrawing:
-    """Draws the frames of a source, and counts them. A separate thread reads the source ahead."""
+    """Draws the frames of a source in order. A separate thread reads the source ahead."""
 
     pipe: Pipeline
     source: Source
     stream: Stream
     show: TakeFrame | None = None
     show_dropped: ShowDropped | None = None
-    frames: int = 0
-    written: int = 0
-    """Number of frames in the output, if there is one: fewer than `frames` if untypical frames were dropped."""
-    finished: int = 0
-    """Number of frames in the finished segments: a resumed job continues after them."""
-    rejected: int = 0
-    untypical: int = 0
     dropped: int = 0
+    """Number of frames of a live source that arrived too fast."""
     ended_early: str | None = None
-    stopped: KeyboardInterrupt | None = None
-    """Interrupt that ended the drawing before the end of the source, such as Ctrl-C."""
+    _lane: Lane[TimedFrame] = field(default_factory=lambda: Lane(1))
+    _timed: Iterator[TimedFrame] = field(default_factory=lambda: iter(()))
     _shape: tuple[int, ...] = ()
 
-    def run(self, take: TakeFrame | None = None, earlier: Sequence[EarlierSegment] = ()) -> None:
-        """Draw all frames. Ctrl-C ends the drawing like the end of the source.
-
-        Arguments:
-            take: receives each frame before it is counted and shown.
-            earlier: frames that were drawn by earlier runs, from the source's first frame on.
-        """
-        lane: Lane[TimedFrame] = Lane(1, drops=True) if self.source.drops else Lane(WAITING_FRAMES)
-        reader = lane.fill(self.source.frames)
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read the source until the block ends."""
         try:
-            for frame, timed in self._drawn(iter(lane), earlier):
-                self._count_dropped(lane.dropped)
-                if take:
-                    take(frame, timed)
-                self.frames += 1
-                self.rejected += frame.rejected
-                self.untypical += frame.untypical
-                if self.show:
-                    self.show(frame, timed)
-        except KeyboardInterrupt as stop:
-            self.stopped = stop
+            with read_ahead(self.source.frames, self.source.drops, self.source.close) as self._lane:
+                self._timed = iter(self._lane)
+                yield
         finally:
-            self.source.close()
-            lane.leave()
-            reader.join(READER_ENDS_S)  # a thread that is inside OpenCV at exit crashes the process
-            self._count_dropped(lane.dropped)
+            self._count_dropped()
             self.ended_early = self.ended_early or self.source.ended_early
 
-    def _count_dropped(self, dropped: int) -> None:
-        new, self.dropped = dropped - self.dropped, dropped
-        if new and self.show_dropped:
-            self.show_dropped(new)
+    def draw(self, count: int | None = None) -> Iterator[tuple[Frame, TimedFrame]]:
+        """Draw the next frames, up to `count`, and yield each with the frame of the source that it was made from.
 
-    def _drawn(
-        self, timed: Iterator[TimedFrame], earlier: Sequence[EarlierSegment]
-    ) -> Iterator[tuple[Frame, TimedFrame]]:
-        """Draw the frames that are not done yet or were lost, and skip all others."""
-        for segment in earlier:
-            if segment.report is None:
-                yield from self._together(islice(timed, segment.frames))
-                continue
-            for frame in islice(timed, segment.frames):
-                self.stream.skip(without_alpha(frame.image), segment.report.sample)
-                self.frames += 1
-        yield from self._together(timed)
-
-    def _together(self, timed: Iterator[TimedFrame]) -> Iterator[tuple[Frame, TimedFrame]]:
-        """Draw frames, each with the frame of the source that it was made from. Stop if the size of frames changes."""
+        There are no more frames after one of another size.
+        """
         waiting: deque[TimedFrame] = deque()
 
         def images() -> Iterator[Image]:
-            for frame in timed:
-                self._shape = self._shape or frame.image.shape
-                if frame.image.shape != self._shape:
-                    self.ended_early = resized(self.source.name, self._shape, frame.image.shape)
+            for timed in islice(self._timed, count):
+                self._shape = self._shape or timed.image.shape
+                if timed.image.shape != self._shape:
+                    self.ended_early = resized(self.source.name, self._shape, timed.image.shape)
                     return
-                waiting.append(frame)
-                yield frame.image
+                waiting.append(timed)
+                yield timed.image
 
         for frame in draw_frames(self.pipe, self.stream, images()):
-            yield frame, waiting.popleft()
+            self._count_dropped()
+            timed = waiting.popleft()
+            yield frame, timed
+            if self.show:
+                self.show(frame, timed)
+
+    def skip(self, segment: SegmentRecord) -> None:
+        """Skip the frames of a finished segment.
+
+        Raises:
+            TooFewFrames: if the source ends before.
+        """
+        skipped = 0
+        for timed in islice(self._timed, segment.frames):
+            self.stream.skip(without_alpha(timed.image), segment.sample)
+            skipped += 1
+        if skipped < segment.frames:
+            raise TooFewFrames(
+                f"{self.source.name} has only {segment.first + skipped} frames, fewer than the finished segments: "
+                "start again with --force"
+            )
+
+    def _count_dropped(self) -> None:
+        new, self.dropped = self._lane.dropped - self.dropped, self._lane.dropped
+        if new and self.show_dropped:
+            self.show_dropped(new)
 
 
 @dataclass
@@ -158,19 +158,17 @@ class VideoJob:
     settings: VideoSettings
     show: TakeFrame | None = None
     show_dropped: ShowDropped | None = None
-    lost: list[str] = field(default_factory=list, init=False)
-    """Properties of the source that could not be kept, one line each."""
 
     @property
     def parts(self) -> Path:
         """Folder of the segments until they are joined. Each segment can be played separately."""
         return parts_of(self.output)
 
-    def earlier(self, force: bool, drawn_by: DrawnBy = "one process") -> dict[int, Record]:
-        """Return the records of the segments that need not be drawn again, by segment number. Nothing is changed.
+    def earlier(self, force: bool) -> dict[int, SegmentRecord]:
+        """Return the segments that need not be drawn again, by their numbers. Nothing is changed.
 
         Raises:
-            InputError: if there is a job that cannot be resumed this way or with these settings.
+            InputError: if there is a job that cannot be resumed, or not with these settings.
             OSError: if a file cannot be read.
         """
         if self.source.path is None and (self.parts / JOB_FILE).is_file():
@@ -180,18 +178,29 @@ class VideoJob:
             )
         if force or not holds_same_job(self.parts, self.settings):
             return {}
-        return read_records(self.parts, self.settings, drawn_by)
+        return read_segments(self.parts, self.settings)
 
-    def run(self, force: bool = False) -> VideoDrawing:
-        """Run or resume the job. If the drawing ends early, the output contains all frames that were drawn until then.
-
-        Segments that an earlier run has finished are drawn again if their files have changed.
+    def open(self, force: bool) -> dict[int, SegmentRecord]:
+        """Begin or resume the job, whose folder the caller has locked (`alone`). Return what `earlier` returns.
 
         Arguments:
             force: discard a job that is there, and start again. Jobs of live sources and pipes are never discarded.
 
-        Returns:
-            Counts of the frames, including those of earlier runs.
+        Raises:
+            InputError, OSError: as `earlier`.
+        """
+        records = self.earlier(force)
+        open_parts(self.parts, self.settings, force)
+        open_journal(self.parts).keep(records.values())
+        return records
+
+    def run(self, force: bool = False) -> VideoOutcome:
+        """Run or resume the job in this process. If it ends early, the output contains all frames drawn until then.
+
+        Segments that an earlier run has finished are drawn again if their files have changed.
+
+        Arguments:
+            force: as in `open`.
 
         Raises:
             InputError: if a setting is wrong, if the folder contains another job, or if another process works on the
@@ -201,98 +210,128 @@ class VideoJob:
         stream = self.pipe.open_stream(self.settings.streaming)
         drawing = VideoDrawing(self.pipe, self.source, stream, self.show, self.show_dropped)
         with alone(self.parts):
-            records = self.earlier(force)
-            open_parts(self.parts, self.settings, force)
-            return self._run(drawing, Recorder(self.parts, self.settings, self.source.info, records))
+            records = self.open(force)
+            with drawing.reading():
+                last, ended_by = self._draw(drawing, records)
+            outcome = self._finish(records, self._unfinished(last, records), ended_by)
+        outcome.dropped = drawing.dropped
+        outcome.ended_early = outcome.ended_early or drawing.ended_early
+        return outcome
 
-    def _run(self, drawing: VideoDrawing, recorder: Recorder) -> VideoDrawing:
-        drawn: Lane[tuple[Frame, int]] = Lane(WAITING_FRAMES)
-        failed: list[BaseException] = []
-        earlier = self._earlier(recorder.records)
-        writer = Thread(target=self._writing, args=(drawn, recorder, failed), daemon=True)
-        writer.start()
-        gone_wrong: Exception | None = None
-        try:
-            drawing.run(lambda frame, timed: drawn.put((frame, timed.ticks)), earlier)
-        except ReaderGone:
-            pass  # the writer failed; its own error says more, and is raised below
-        except Exception as error:
-            gone_wrong = error
-        drawn.end()
-        writer.join()
-        if drawing.frames < recorder.frames and not (drawing.stopped or failed or gone_wrong):
-            raise InputError(
-                f"{self.parts} contains {recorder.frames} finished frames, but {self.source.name} has only "
-                f"{drawing.frames}: start again with --force"
-            )
-        # Frames of earlier runs count, even if this run was stopped while it skipped them.
-        drawing.frames, drawing.rejected, drawing.untypical = recorder.frames, recorder.rejected, recorder.untypical
-        drawing.finished = recorder.finished
-        if recorder.is_empty:
-            remove_parts(self.parts)
-        if failed:
-            raise self._explained(failed[0], recorder)
-        parts = recorder.parts
-        is_whole = drawing.stopped is None and gone_wrong is None
-        if parts:
-            self._join(parts, recorder, is_whole)
-        drawing.written = sum(part.frames for part in parts)
-        if gone_wrong:
-            if not drawing.frames or not isinstance(gone_wrong, CaflowError | OSError | MemoryError):
-                raise gone_wrong
-            # Most errors about memory have no message.
-            drawing.ended_early = str(gone_wrong) or f"drawing failed: {type(gone_wrong).__name__}"
-        if is_whole or self.source.path is None:
-            remove_parts(self.parts)
-        return drawing
+    def take(self, drawn: Iterable[SegmentRecord], records: dict[int, SegmentRecord]) -> VideoOutcome:
+        """Write the lines of segments that workers draw, and the output. The folder is open and locked.
 
-    def _earlier(self, records: Mapping[int, Record]) -> list[EarlierSegment]:
-        """Return all segments up to the last one with a record."""
-        reports = {number: record.report for number, record in records.items()}
-        found = [reports.get(number) for number in range(max(reports, default=-1) + 1)]
-        usual = self.settings.segment_frames
-        return [
-            EarlierSegment(frames_of_segment(number, usual) if report is None else report.frames, report)
-            for number, report in enumerate(found)
-        ]
-
-    def _writing(self, drawn: Lane[tuple[Frame, int]], recorder: Recorder, failed: list[BaseException]) -> None:
-        """Write the frames that were drawn; runs in the writer's thread."""
-        try:
-            for frame, ticks in drawn:
-                recorder.write(frame, ticks)
-            recorder.close()
-        except BaseException as error:
-            failed.append(error)
-            drawn.leave()
-
-    def _join(self, parts: Sequence[VideoPart], recorder: Recorder, is_whole: bool) -> None:
-        self._check_whole(recorder.records)
-        try:
-            info = self.source.info if is_whole else cut_to(parts, self.source.info)
-            self.lost = write_result(parts, self.output, self.source.along, info)
-        except (OSError, import_av().FFmpegError) as error:
-            raise self._explained(error, recorder) from None
-
-    def _check_whole(self, records: Mapping[int, Record]) -> None:
-        """Check that the files of finished segments have not changed.
+        Arguments:
+            drawn: segments as they are finished. An exception ends the job early.
+            records: what `open` has returned.
 
         Raises:
-            UnwritableVideo: if one has.
+            UnwritableVideo: if the output cannot be written.
         """
-        for number, record in records.items():
-            if record.file is not None and not is_intact(self.parts, record.file):
-                again = "run the same command again to draw it again"
-                way = again if self.source.path else f"the other segments are in {self.parts}, and can be played"
-                raise UnwritableVideo(
-                    f"{self.output} cannot be written: segment {number} in {self.parts} has changed since it was "
-                    f"finished: {way}"
-                )
+        journal, ended_by = open_journal(self.parts), None
+        try:
+            for record in drawn:
+                records[record.number] = journal.append(record)
+        except (KeyboardInterrupt, Exception) as error:
+            ended_by = error
+        return self._finish(records, [], ended_by)
 
-    def _explained(self, error: BaseException, recorder: Recorder) -> BaseException:
+    def _draw(
+        self, drawing: VideoDrawing, records: dict[int, SegmentRecord]
+    ) -> tuple[SegmentFile | None, BaseException | None]:
+        """Draw the segments that have no record, in order, and add their records.
+
+        Returns:
+            The last segment, which is unfinished, and what ended the drawing, if it was not the end of the source.
+
+        Raises:
+            TooFewFrames: if the source ends before a finished segment.
+        """
+        journal, file = open_journal(self.parts), None
+        encoding, drops = self.settings.encoding, self.settings.streaming.untypical == "drop"
+        try:
+            for number in count():
+                if number in records:
+                    drawing.skip(records[number])
+                    continue
+                file = SegmentFile(self._path(number), self.source.info, encoding, drops)
+                length = frames_of_segment(number, self.settings.segment_frames)
+                for frame, timed in drawing.draw(length):
+                    file.add(frame, timed.ticks)
+                if file.frames < length:
+                    break
+                file.close()
+                records[number] = journal.append(self._record(file, number, drawing.stream.sample))
+        except TooFewFrames:
+            raise
+        except (KeyboardInterrupt, Exception) as error:
+            return file, error
+        return file, None
+
+    def _unfinished(self, file: SegmentFile | None, records: dict[int, SegmentRecord]) -> list[SegmentRecord]:
+        """Return the record of the unfinished segment, if it has frames. Its file can be joined as well.
+
+        Raises:
+            InputError, UnwritableVideo: if a frame could not be written.
+        """
+        number = first_missing(records)
+        if file is None or file.path != self._path(number):
+            return []
+        with suppress(Exception):
+            file.close()
+        if not records and not file.written:
+            remove_parts(self.parts)
+        if file.failure is not None:
+            raise self._explained(file.failure)
+        return [self._record(file, number, None)] if file.frames else []
+
+    def _record(self, file: SegmentFile, number: int, sample: int | None) -> SegmentRecord:
+        """Return the record of a segment whose file is closed, and flush the file to disk."""
+        described = None
+        if file.written:
+            to_disk(file.path)
+            described = describe_file(self.parts, file.path.name)
+        return file.record(number, first_frame(number, self.settings.segment_frames), sample, described)
+
+    def _finish(
+        self, records: dict[int, SegmentRecord], unfinished: list[SegmentRecord], ended_by: BaseException | None
+    ) -> VideoOutcome:
+        """Join the first segments, and remove the folder unless the same command can resume the job."""
+        finished = first_segments(records)
+        segments = [*finished, *unfinished]
+        outcome = VideoOutcome(
+            frames=sum(one.frames for one in segments),
+            written=sum(one.written for one in segments),
+            finished=sum(one.frames for one in finished),
+            rejected=sum(one.rejected for one in segments),
+            untypical=sum(one.untypical for one in segments),
+        )
+        if outcome.written:
+            try:
+                outcome.lost = join_segments(segments, self.parts, self.source, self.output, ended_by is None)
+            except UnwritableVideo as error:
+                raise self._explained(error) from None
+        if isinstance(ended_by, KeyboardInterrupt):
+            outcome.stopped = ended_by
+        elif ended_by is not None:
+            if not outcome.frames or not isinstance(ended_by, CaflowError | OSError | MemoryError):
+                raise ended_by
+            # Most errors about memory have no message.
+            outcome.ended_early = str(ended_by) or f"drawing failed: {type(ended_by).__name__}"
+        if ended_by is None or self.source.path is None:
+            remove_parts(self.parts)
+        return outcome
+
+    def _path(self, number: int) -> Path:
+        return self.parts / segment_name(number, self.settings.encoding.segment_suffix)
+
+    def _explained(self, error: Exception) -> Exception:
         """Return an error that says why writing failed, where the segments are, and where the job is resumed."""
         if not isinstance(error, import_av().FFmpegError | OSError):
             return error
-        done = f"; the finished part is in {self.parts}, and can be played" if (self.parts / JOB_FILE).is_file() else ""
-        way = f"; the same command {where_resumed(recorder.finished)}" if done and self.source.path else ""
-        return UnwritableVideo(f"{self.output} cannot be written: {error}{done}{way}")
+        why = str(error) if isinstance(error, UnwritableVideo) else f"{self.output} cannot be written: {error}"
+        if not (self.parts / JOB_FILE).is_file():
+            return UnwritableVideo(why)
+        finished = sum(one.frames for one in first_segments(read_segments(self.parts, self.settings)))
+        way = f"; the same command {where_resumed(finished)}" if self.source.path else ""
+        return UnwritableVideo(f"{why}; the finished part is in {self.parts}, and can be played{way}")

@@ -1,12 +1,17 @@
 """Bounded queue between two threads. The writer can end it, and its errors are raised in the reading thread."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 POLL_S = 0.1
+WAITING_FRAMES = 8
+"""Number of frames that wait in a queue at most."""
+READER_ENDS_S = 20.0
+"""Seconds to wait for the end of the reading thread; opening or reading a lost source takes less."""
 
 
 class ReaderGone(Exception):
@@ -88,3 +93,24 @@ class Lane(Generic[T]):
         except Empty:  # the reader took it in the meantime
             return
         self.dropped += 1
+
+
+@contextmanager
+def read_ahead(
+    items: Callable[[], Iterable[T]], drops: bool = False, close: Callable[[], None] | None = None
+) -> Iterator[Lane[T]]:
+    """Yield a queue that a thread fills with `items()`. The thread ends with the block.
+
+    Arguments:
+        drops: whether only the newest item waits, in place of `WAITING_FRAMES`; older ones are dropped.
+        close: called before the thread is waited for, to make `items` end soon.
+    """
+    lane: Lane[T] = Lane(1, drops=True) if drops else Lane(WAITING_FRAMES)
+    reader = lane.fill(items)
+    try:
+        yield lane
+    finally:
+        if close is not None:
+            close()
+        lane.leave()
+        reader.join(READER_ENDS_S)  # a thread that is inside OpenCV at exit crashes the process

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from caflow_runtime.jobs.image_need import FLOATS, RGB, check_bytes
 from caflow_runtime.pipeline.need import Needs, SpeedTrial, Stage
 from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.video.job import WAITING_FRAMES
+from caflow_runtime.video.lane import WAITING_FRAMES
 
 LIBRARIES = 40e6
 """Bytes of FFmpeg's libraries."""

@@ -1,58 +1,136 @@
-"""Segments of a planned video. Any processes draw them in any order, and one process joins them to the video.
+"""Segments of a video: a file for each, which any process can draw without the others.
 
-The result is the video that `VideoJob` makes in one process: noise depends only on the scene and the frame, not on the
-process. If segments are equally long, `batch` is 1 and all machines compute alike, packets are identical byte by byte.
-With larger batches, or on other processors, results may differ by rounding. If the noise drifts, each segment computes
-the noise from the beginning of its scene, without drawing the frames before the segment.
+Noise depends only on the scene and the frame, so a segment is the same whether a process draws it after the segments
+before it (`job.py`) or alone (`draw_segment`). Packets are identical byte by byte if `batch` is 1 and all machines
+compute alike. With larger batches, or on other processors, results may differ by rounding. If the noise drifts,
+`draw_segment` computes it from the beginning of the scene, without drawing the frames before the segment.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import msgspec
+import numpy as np
 
+from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import describe_file, sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.image import Image
-from caflow_runtime.jobs.folder import settings_of_pipeline
+from caflow_runtime.jobs.folder import is_intact
 from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings
-from caflow_runtime.video.cut import WHOLE, Cut
+from caflow_runtime.video.cut import Cut
 from caflow_runtime.video.encoding import Encoding
-from caflow_runtime.video.job import READER_ENDS_S, WAITING_FRAMES
-from caflow_runtime.video.lane import Lane
+from caflow_runtime.video.lane import WAITING_FRAMES, read_ahead
 from caflow_runtime.video.opening import import_av
-from caflow_runtime.video.parts import (
-    Record,
-    Report,
-    VideoSettings,
-    parts_in,
-    read_record,
-    segment_name,
-    write_record,
-)
-from caflow_runtime.video.results import write_result
-from caflow_runtime.video.segment_count import SegmentCount
+from caflow_runtime.video.results import cut_to, write_result
 from caflow_runtime.video.segment_plan import Segment, pictures
+from caflow_runtime.video.segment_store import SegmentRecord, parts_in, segment_name
 from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.source import UnreadableVideo, UnwritableVideo, VideoInfo
+from caflow_runtime.video.source import Source, UnreadableVideo, UnwritableVideo, VideoInfo
 from caflow_runtime.video.sources import open_video
 from caflow_runtime.video.transparency import draw_frames, without_alpha
 from caflow_runtime.whole_files import move_into_place, partial_path
 
 
+@dataclass
+class SegmentFile:
+    """Segment that is being drawn: counts its frames, and encodes them in another thread."""
+
+    path: Path
+    info: VideoInfo
+    encoding: Encoding
+    drops_untypical: bool
+    """Whether untypical frames are omitted."""
+    frames: int = 0
+    written: int = 0
+    start: int | None = None
+    """Ticks of the first frame that was written."""
+    failure: Exception | None = None
+    """Why a frame could not be written."""
+    _rejected: int = 0
+    _untypical: int = 0
+    _bits_per_dim: list[float] = field(default_factory=list)
+    _encoder: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _waiting: deque[Future[None]] = field(default_factory=deque)
+    _writer: SegmentWriter | None = None
+
+    def add(self, frame: Frame, ticks: int) -> None:
+        """Add the next frame.
+
+        Arguments:
+            ticks: presentation timestamp, in ticks of `CLOCK`.
+
+        Raises:
+            InputError: if the codec does not support the size of the frame.
+            FFmpegError, OSError: if an earlier frame could not be written.
+        """
+        self.frames += 1
+        self._rejected += frame.rejected
+        self._untypical += frame.untypical
+        if not frame.rejected:
+            self._bits_per_dim.append(frame.bits_per_dim)
+        if not (frame.untypical and self.drops_untypical):
+            self._waiting.append(self._encoder.submit(self._encode, frame, ticks))
+        if len(self._waiting) > WAITING_FRAMES:
+            self._waiting.popleft().result()
+
+    def close(self) -> None:
+        """Finish the file. There is no file if no frame was written.
+
+        Raises:
+            InputError, FFmpegError, OSError: as `add`.
+        """
+        with self._encoder:
+            while self._waiting:
+                self._waiting.popleft().result()
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                self._encoder.submit(self._close, writer).result()
+
+    def record(self, number: int, first: int, sample: int | None, file: File | None) -> SegmentRecord:
+        """Return the record of the segment, whose file is closed.
+
+        Arguments:
+            first: number of its first frame.
+            sample: `Stream.sample` after its last frame.
+            file: description of its file, if there is one.
+        """
+        mean = float(np.mean(self._bits_per_dim)) if self._bits_per_dim else None
+        counts = self.frames, self.written, self._rejected, self._untypical
+        return SegmentRecord(number, first, *counts, REJECTED if sample is None else sample, mean, self.start, file)
+
+    def _encode(self, frame: Frame, ticks: int) -> None:
+        """Write a frame; runs in the encoder's thread."""
+        try:
+            if self._writer is None:
+                self.path.unlink(missing_ok=True)  # damaged, or incomplete
+                height, width = frame.pixels.shape[:2]
+                self._writer = SegmentWriter(self.path, height, width, self.info, self.encoding)
+            self._writer.write(frame.pixels, ticks, frame.alpha)
+        except Exception as error:
+            self.failure = error
+            raise
+        self.written += 1
+        self.start = ticks if self.start is None else self.start
+
+    def _close(self, writer: SegmentWriter) -> None:
+        try:
+            writer.close()
+        except Exception as error:
+            self.failure = error
+            raise
+
+
 def draw_segment(
     pipe: Pipeline, segment: Segment, source: Path, settings: StreamSettings, encoding: Encoding, folder: Path
-) -> Report:
-    """Draw one segment, and write its file and record to a folder. The file is complete or not written at all.
+) -> SegmentRecord:
+    """Draw one segment of a planned video, and write its file to a folder, completely or not at all.
 
-    A segment whose file is intact is not drawn again if it was made with the same plan, bundle, settings and encoding.
-    Pixel budget and overlap are not compared. Use the same values for all workers, because tiles change pixels.
-
-    Each segment chooses a scene's sample on the scene's first frame again, so that segments do not depend on each
-    other. `Stream.skip_to` describes the effect if a sample is not finite.
+    A scene's sample is chosen again on the scene's first frame, so that segments do not depend on each other.
 
     Raises:
         InputError: if a setting is wrong, or the codec does not support the size of the result.
@@ -61,37 +139,36 @@ def draw_segment(
     """
     _check_source(source, segment)
     stream = pipe.open_stream(settings)
-    whole = VideoSettings(settings_of_pipeline(pipe), settings, encoding, 0, segment.source, segment.cut)
-    found = read_record(folder, segment.number, whole.made_of)
-    if found is not None and _is_of(segment, found):
-        return msgspec.structs.replace(found.report, drawn=False)
     path = folder / segment_name(segment.number, encoding.segment_suffix)
     partial = partial_path(path)
+    info = _info(source, segment.cut, segment.source)
+    file = SegmentFile(partial, info, encoding, settings.untypical == "drop")
     try:
         _skip_to(stream, source, segment, encoding.has_alpha)
-        with _reading_ahead(source, segment, encoding.has_alpha) as images:
-            count = _write(draw_frames(pipe, stream, images), stream, source, segment, encoding, partial)
-        if count.written:
+        with read_ahead(lambda: pictures(source, segment.frames, encoding.has_alpha)) as images:
+            drawn = draw_frames(pipe, stream, images)
+            for frame, ticks in zip(drawn, segment.frames.ticks, strict=True):
+                file.add(frame, ticks)
+        file.close()
+        if file.written:
             move_into_place(partial, path)
-        file = describe_file(folder, path.name) if count.written else None
-        record = count.record(segment.number, segment.frames.first, file, "workers", whole.made_of)
-        write_record(folder, record)
+        described = describe_file(folder, path.name) if file.written else None
     except (OSError, import_av().FFmpegError) as error:
         raise UnwritableVideo(f"{path} cannot be written: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
-    return record.report
+    return file.record(segment.number, segment.frames.first, stream.sample, described)
 
 
 def join_segments(
-    reports: Iterable[Report], encoding: Encoding, folder: Path, source: Path, output: Path, cut: Cut = WHOLE
+    records: Iterable[SegmentRecord], folder: Path, source: Source, output: Path, is_whole: bool = True
 ) -> list[str]:
-    """Join a folder's segments, all or the first ones, to one video with the source's sound and subtitles.
+    """Join the segments of a folder, all or the first ones, to one video with the source's sound and subtitles.
 
     The output is complete or not written at all. The folder is not changed.
 
     Arguments:
-        cut: part of the source that was planned.
+        is_whole: whether these are all segments of the source. Otherwise its sound ends with the last segment.
 
     Returns:
         Properties of the source that could not be kept, one line each.
@@ -100,36 +177,24 @@ def join_segments(
         InputError: if a segment is missing before a later one.
         UnwritableVideo: if writing fails, if all frames were dropped, or if a segment has changed since it was drawn.
     """
-    ordered = sorted(reports, key=lambda report: report.number)
-    for number, report in enumerate(ordered):
-        if report.number != number:
+    ordered = sorted(records, key=lambda record: record.number)
+    for number, record in enumerate(ordered):
+        if record.number != number:
             raise InputError(
-                f"{output}: expected each segment once, from 0 on; got {report.number} instead of {number}"
+                f"{output}: expected each segment once, from 0 on; got {record.number} instead of {number}"
             )
-    drawn = [report for report in ordered if report.start is not None]
-    parts = parts_in(folder, [_record(folder, report, encoding) for report in drawn])
+        if record.file is not None and not is_intact(folder, record.file):
+            raise UnwritableVideo(
+                f"{output} cannot be written: segment {number} in {folder} has changed since it was finished"
+            )
+    parts = parts_in(folder, ordered)
     if not parts:
         raise UnwritableVideo(f"{output} was not written: every frame was dropped")
-    opened = open_video(source, cut)
     try:
-        return write_result(parts, output, opened.along, opened.info)
+        info = source.info if is_whole else cut_to(parts, source.info)
+        return write_result(parts, output, source.along, info)
     except (OSError, import_av().FFmpegError) as error:
         raise UnwritableVideo(f"{output} cannot be written: {error}") from None
-
-
-def _record(folder: Path, report: Report, encoding: Encoding) -> Record:
-    """Return the record of a segment, after checking that it still matches the report."""
-    record = read_record(folder, report.number)
-    if record is None or msgspec.structs.replace(record.report, drawn=report.drawn) != report:
-        path = folder / segment_name(report.number, encoding.segment_suffix)
-        raise UnwritableVideo(f"{path} is missing or has changed since it was drawn: draw the segment again")
-    return record
-
-
-def _is_of(segment: Segment, record: Record) -> bool:
-    """Return whether a record belongs to a segment and was written by `draw_segment`."""
-    frames = (segment.frames.first, len(segment.frames.ticks), "workers")
-    return (record.first, record.report.frames, record.drawn_by) == frames
 
 
 def _check_source(source: Path, segment: Segment) -> None:
@@ -155,40 +220,8 @@ def _info(source: Path, cut: Cut, _sha256: str) -> VideoInfo:
     return opened.info
 
 
-def _write(
-    frames: Iterator[Frame], stream: Stream, source: Path, segment: Segment, encoding: Encoding, path: Path
-) -> SegmentCount:
-    """Draw a segment's frames to a file, and count them. No file is written if all frames are dropped."""
-    info, writer = _info(source, segment.cut, segment.source), None
-    count = SegmentCount(stream.draw.n, stream.sample)
-    for frame, ticks in zip(frames, segment.frames.ticks, strict=True):
-        is_dropped = frame.untypical and stream.settings.untypical == "drop"
-        count.add(frame, ticks, is_dropped)
-        if is_dropped:
-            continue
-        if writer is None:
-            height, width = frame.pixels.shape[:2]
-            writer = SegmentWriter(path, height, width, info, encoding)
-        writer.write(frame.pixels, ticks, frame.alpha)
-    if writer is not None:
-        writer.close()
-    return count
-
-
 def _skip_to(stream: Stream, source: Path, segment: Segment, has_alpha: bool) -> None:
     first, start = segment.frames.first, segment.scene_start
     is_chosen_before = stream.draw.n > 1 and start.first < first
     chosen_on = without_alpha(next(pictures(source, start, has_alpha))) if is_chosen_before else None
     stream.skip_to(first, segment.scene, start.first, chosen_on)
-
-
-@contextmanager
-def _reading_ahead(source: Path, segment: Segment, has_alpha: bool) -> Iterator[Iterator[Image]]:
-    """Yield the frames of a segment. A thread decodes them while earlier frames are drawn."""
-    lane: Lane[Image] = Lane(WAITING_FRAMES)
-    reader = lane.fill(lambda: pictures(source, segment.frames, has_alpha))
-    try:
-        yield iter(lane)
-    finally:
-        lane.leave()
-        reader.join(READER_ENDS_S)

@@ -25,7 +25,7 @@ Frame Stream::draw(const Image& image) {
     const bool begins = is_cut(image);
     ++frames_;
     if (begins) start_scene();
-    return {frames_ - 1, begins, draw_result({image, runner_.model()})};
+    return {frames_ - 1, begins, draw_result({image, runner_.model()}, begins)};
 }
 
 // Whether a frame begins a new scene: it has another size than the last frame, or very different colours.
@@ -42,13 +42,13 @@ void Stream::start_scene() {
     if (drifting_) drifting_->restart(frames_ - 1);
 }
 
-// Return the scene's sample for a frame. If there is none yet, or it is not finite, choose the best of N samples for
-// this frame and the rest of the scene.
-Result Stream::draw_result(const Condition& frame) {
+// Return the scene's sample for a frame. The scene keeps the best of N samples of its first frame. A frame for which
+// that sample is not finite gets the best of N samples of its own, so that results do not depend on earlier frames.
+Result Stream::draw_result(const Condition& frame, bool starts_scene) {
     std::optional<Result> best;
     if (sample_) best = best_of(frame, *sample_, 1);
     if (!best) best = best_of(frame, draw_.first_sample, draw_.samples);
-    sample_ = best ? std::optional(best->row.sample) : std::nullopt;
+    if (best && starts_scene) sample_ = best->row.sample;
     if (!best) {
         Result enlarged = judgement().enlarged(0, frame);
         enlarged.rejected = draw_.samples;

@@ -47,7 +47,7 @@ class Stream {
   private:
     bool is_cut(const Image& image);
     void start_scene();
-    Result draw_result(const Condition& frame);
+    Result draw_result(const Condition& frame, bool starts_scene);
     std::optional<Result> best_of(const Condition& frame, std::uint32_t first, std::uint32_t count);
     void judge(Result& result, const Condition& frame) const;
     Judgement judgement() const { return {runner_.model(), draw_, likelihoods_, samples_}; }

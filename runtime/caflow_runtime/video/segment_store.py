@@ -1,17 +1,15 @@
-"""Folder of a video job, `OUT.parts`. It contains `job.json` with the settings, and a file and a record per segment.
+"""Folder of a video job, `OUT.parts`.
 
-One process and workers keep the same records, so a job that was started one way can be resumed the other way. There is
-one exception. If a scene's sample is not finite on a later frame, one process chooses another sample from there on. A
-worker that starts after that frame does not know this, and keeps the sample of the scene's first frame.
-`Record.is_settled` says whether every scene of a segment kept its first sample.
+It contains `job.json` with the settings, a file for each segment, and `segments.jsonl` with a line for each finished
+segment. One process and workers write the same files and lines, so a job that was started one way can be resumed the
+other way.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
@@ -28,27 +26,27 @@ from caflow_runtime.jobs.folder import (
     is_passing,
     read_state,
 )
+from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.seal import is_sealed, sealed
-from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.join import VideoPart
 from caflow_runtime.video.numbered import sha256_of_numbered
 from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
 from caflow_runtime.video.source import Source
-from caflow_runtime.whole_files import leftover_of, remove_leftovers, write_whole
+from caflow_runtime.whole_files import leftover_of, remove_leftovers
 
 COMMAND = "caflow video"
 OPTIONS = {"given_format": "--pixel-format", "bits": "", "frame": "", "has_alpha": "", "multiple": ""}
 """Options of the settings that have another name (`check_same`)."""
-RECORD = ".json"
-OWN = re.compile(rf"{re.escape(JOB_FILE)}|\d{{5,}}\.\w+")
-"""Names of the files of a job: `job.json`, segments and records."""
+JOURNAL = "segments.jsonl"
+OWN = re.compile(rf"{re.escape(JOB_FILE)}|{re.escape(JOURNAL)}|\d{{5,}}\.\w+")
+"""Names of the files of a job: `job.json`, the journal and the segments."""
+EARLIER = re.compile(r"\d{5,}\.json")
+"""Names of files that only the jobs of an earlier version have."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
-DrawnBy = Literal["one process", "workers"]
 
 
 class VideoSettings(msgspec.Struct, frozen=True):
@@ -65,54 +63,31 @@ class VideoSettings(msgspec.Struct, frozen=True):
     rate: str | None = None
     """Frames per second of numbered images; None for all other sources."""
 
-    @property
-    def made_of(self) -> str:
-        """Hash of the settings that a segment depends on.
 
-        The length of segments, the pixel budget and the overlap of tiles are not included.
-        """
-        pipeline = msgspec.structs.replace(self.pipeline, pixel_budget=None, overlap=None)
-        whole = msgspec.structs.replace(self, pipeline=pipeline, segment_frames=0)
-        return hashlib.sha256(msgspec.json.encode(whole)).hexdigest()
-
-
-class Report(msgspec.Struct, frozen=True):
-    """Outcome of one segment."""
+class SegmentRecord(msgspec.Struct, frozen=True):
+    """Finished segment: its line in the journal."""
 
     number: Number
+    first: Number
+    """Number of the segment's first frame in the source."""
     frames: Number
     """Number of frames of the source in the segment."""
+    written: Number
+    """Number of frames in the file: fewer than `frames` if untypical frames were dropped."""
     rejected: Number
     """Number of frames without a finite sample."""
     untypical: Number
     """Number of frames whose typicality is below the threshold."""
     sample: Annotated[int, msgspec.Meta(ge=REJECTED, lt=2**31)]
-    """Number of the last frame's sample, which its scene keeps, from 0. `REJECTED` if no sample was finite."""
+    """Number of the sample that the last frame's scene keeps, from 0; `REJECTED` if there is none."""
     bits_per_dim: float | None
     """Mean over the frames that are not rejected; None if all are rejected."""
     start: Number | None
     """Time of the file's first frame, in ticks. None if all frames were dropped; then there is no file."""
-    drawn: bool = True
-    """Whether this run drew the segment; False if an earlier run did."""
-
-
-class Record(msgspec.Struct, frozen=True):
-    """JSON file that describes one finished segment. It is written beside the segment's video file."""
-
-    report: Report
-    first: Number
-    """Number of the segment's first frame in the source."""
     file: File | None
     """The segment's video file, with its final size and hash. None if all frames were dropped."""
-    frames: Number
-    """Number of frames in the file: fewer than `report.frames` if untypical frames were dropped."""
-    is_settled: bool
-    """Whether each scene kept the sample that was chosen on its first frame."""
-    drawn_by: DrawnBy
-    made_of: str
-    """`VideoSettings.made_of` of the job."""
     sha256: str = ""
-    """Hash of all other fields (`seal`)."""
+    """Hash of all other fields."""
 
 
 def identity_of(source: Source) -> str:
@@ -142,6 +117,11 @@ def holds_same_job(folder: Path, settings: VideoSettings) -> bool:
     _check_own(folder)
     if not (folder / JOB_FILE).is_file():
         return False
+    if any(EARLIER.fullmatch(path.name) for path in folder.iterdir()):
+        raise InputError(
+            f"{folder} contains a job of an earlier version: resume it with that version, choose another -o, or use "
+            "--force to start again"
+        )
     check_same(folder, read_state(folder, State, COMMAND), settings, OPTIONS)
     return True
 
@@ -190,68 +170,41 @@ def remove_parts(folder: Path) -> None:
 
 
 def segment_name(number: int, suffix: str) -> str:
-    """Return the name of a segment's file, or of its record."""
+    """Return the name of a segment's file."""
     return f"{number:05d}{suffix}"
 
 
-def write_record(folder: Path, record: Record) -> None:
-    """Write the record of a segment. The segment's file must already be complete and flushed to disk."""
-    write_whole(folder / segment_name(record.report.number, RECORD), msgspec.json.encode(sealed(record)))
+def open_journal(folder: Path) -> Journal[SegmentRecord]:
+    """Return the journal of the job in a folder."""
+    return Journal(folder / JOURNAL, SegmentRecord)
 
 
-def read_record(folder: Path, number: int, made_of: str | None = None) -> Record | None:
-    """Return the record of a segment, or None if the record is missing or if the record or its file is damaged.
-
-    Arguments:
-        made_of: if given, also return None for a record with another `made_of`.
+def read_segments(folder: Path, settings: VideoSettings) -> dict[int, SegmentRecord]:
+    """Return the segments that need not be drawn again, by their numbers. Nothing is changed.
 
     Raises:
-        OSError: if a file cannot be read or written.
+        OSError: if a file cannot be read.
     """
-    path = folder / segment_name(number, RECORD)
-    try:
-        record = read_json(path, Record)
-    except (FileNotFoundError, WrongJson):
-        return None
-    if not is_sealed(record) or record.report.number != number or made_of not in (None, record.made_of):
-        return None
-    if record.file is None:
-        return record if record.report.start is None and not record.frames else None
-    is_own = record.report.start is not None and Path(record.file.path).stem == path.stem
-    return record if is_own and is_intact(folder, record.file) else None
+    usual = settings.segment_frames
+
+    def is_valid(record: SegmentRecord) -> bool:
+        number = record.number
+        if record.first != first_frame(number, usual) or record.frames > frames_of_segment(number, usual):
+            return False
+        if record.file is None:
+            return record.start is None and not record.written
+        is_own = record.start is not None and Path(record.file.path).stem == segment_name(number, "")
+        return is_own and is_intact(folder, record.file)
+
+    return {record.number: record for record in open_journal(folder).read() if is_valid(record)}
 
 
-def read_records(folder: Path, settings: VideoSettings, drawn_by: DrawnBy) -> dict[int, Record]:
-    """Return the records of the segments that need not be drawn again, by segment number.
-
-    Segments that were drawn the other way, by workers or by one process, count only before the first missing segment.
-    After a gap, they may not fit the frames that are still to be drawn.
-
-    Raises:
-        InputError: if the job must be resumed the way it was started, because the other way would draw other pictures.
-        OSError: if a file cannot be read or written.
-    """
-    numbers = sorted(int(path.stem) for path in folder.glob(f"*{RECORD}") if re.fullmatch(r"\d{5,}", path.stem))
-    found = {number: read_record(folder, number, settings.made_of) for number in numbers}
-    records = {
-        number: record
-        for number, record in found.items()
-        if record is not None
-        and record.first == first_frame(number, settings.segment_frames)
-        and record.report.frames <= frames_of_segment(number, settings.segment_frames)
-    }
-    for number, record in records.items():
-        if record.drawn_by != drawn_by and not record.is_settled:
-            way = "without --workers and --ray" if record.drawn_by == "one process" else "with --workers or --ray"
-            raise InputError(
-                f"{folder} contains a job that must be resumed {way}, as it was started: in segment {number} a scene's "
-                f"sample was not finite, so the later frames would differ: run it {way}, or start again with --force"
-            )
-    gap = first_missing(records)
-    return {number: record for number, record in records.items() if number < gap or record.drawn_by == drawn_by}
+def first_segments(records: Mapping[int, SegmentRecord]) -> list[SegmentRecord]:
+    """Return the segments before the first one that is missing."""
+    return [records[number] for number in range(first_missing(records))]
 
 
-def first_missing(records: Mapping[int, Record]) -> int:
+def first_missing(records: Mapping[int, SegmentRecord]) -> int:
     """Return the number of the first segment without a record."""
     number = 0
     while number in records:
@@ -259,10 +212,10 @@ def first_missing(records: Mapping[int, Record]) -> int:
     return number
 
 
-def parts_in(folder: Path, records: Iterable[Record]) -> list[VideoPart]:
-    """Return the files of finished segments; segments without a file are skipped."""
+def parts_in(folder: Path, records: Iterable[SegmentRecord]) -> list[VideoPart]:
+    """Return the files of segments; segments without a file are skipped."""
     return [
-        VideoPart(folder / record.file.path, record.report.start, record.frames)
+        VideoPart(folder / record.file.path, record.start, record.written)
         for record in records
-        if record.file is not None and record.report.start is not None
+        if record.file is not None and record.start is not None
     ]
