@@ -10,7 +10,7 @@ import pytest
 from clips import FRAMES, RATE, ffmpeg, frames_of, packets, pixels_of
 from video_runs import LOSSLESS, video
 
-from caflow_runtime.video import file_source, job
+from caflow_runtime.video import file_source, segments
 from caflow_runtime.video.cut import Cut
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.source import CLOCK
@@ -155,7 +155,7 @@ def test_all_of_it_belongs_to_the_job(
 
     output, own = tmp_path / "out.mp4", ["--start", 0.2, "--preset", "fast", "--pixel-format", "yuv444p"]
     with monkeypatch.context() as changed:
-        changed.setattr(job, "write_result", fail)
+        changed.setattr(segments, "write_result", fail)
         done = video(clip, output, uncalibrated, *own)
     assert done.returncode == 1
     assert "the disk is full; the finished part is in" in done.stderr
