@@ -7,14 +7,14 @@ from pathlib import Path
 
 import msgspec
 
-from caflow_deploy.cluster.fleet import Fleet, Work
+from caflow_deploy.cluster.executor import Executor, WorkerLost
 from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.video_progress import FrameProgress
 from caflow_deploy.commands.video_report import report_frames
 from caflow_deploy.commands.video_work import VideoWork
 from caflow_deploy.console import CommandConsole, counted, resuming, same_command
 from caflow_deploy.stops import exit_code
-from caflow_runtime.errors import BackendError, CaflowError, told
+from caflow_runtime.errors import CaflowError, told
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.video.job import VideoJob
@@ -33,9 +33,8 @@ def draw_by_workers(work: VideoWork, job: VideoJob, force: bool) -> None:
     assert job.source.path is not None
     running, console = work.running, work.console
     source, parts = job.source.path.absolute(), job.parts.absolute()  # workers may have other working directories
-    with alone(parts), running.open_fleet(job.pipe) as fleet:
-        assert fleet is not None
-        settings = msgspec.structs.replace(job.settings, pipeline=running.settings(job.pipe, fleet))
+    with alone(parts), running.open_executor(job.pipe) as executor:
+        settings = msgspec.structs.replace(job.settings, pipeline=running.settings(job.pipe, executor))
         open_parts(parts, settings, force)
         records = read_records(parts, settings, "workers")
         planned = _plan(source, settings, job.source.info.frames, console)
@@ -44,7 +43,7 @@ def draw_by_workers(work: VideoWork, job: VideoJob, force: bool) -> None:
         with console.progress_bar() as bar, _stopping(reports, len(planned.segments)):
             task = bar.add_task("frames", total=planned.frames)
             lines = FrameProgress(console.message if bar.disable else None, job.source.name, planned.frames)
-            for report in _reports(fleet, do, planned, records):
+            for report in _reports(executor, do, planned, records):
                 reports.append(report)
                 if report.drawn:
                     lines.done(sum(one.frames for one in reports))
@@ -72,23 +71,20 @@ def _plan(source: Path, settings: VideoSettings, frames: int | None, console: Co
 
 
 def _reports(
-    fleet: Fleet, do: Callable[[Pipeline, Segment], Report], planned: Plan, records: Mapping[int, Record]
+    executor: Executor, do: Callable[[Pipeline, Segment], Report], planned: Plan, records: Mapping[int, Record]
 ) -> Iterator[Report]:
     """Yield the reports of the segments that are finished already, then those of the others, in any order.
 
     Raises:
-        BackendError: if every worker that tried a segment died.
+        WorkerLost: if every worker that tried a segment died.
     """
     for segment in planned.segments:
         if segment.number in records:
             yield msgspec.structs.replace(records[segment.number].report, drawn=False)
     left = [segment for segment in planned.segments if segment.number not in records]
-    for segment, report in fleet.run(Work(do, left, most_in_part=1)):
-        if report is None:
-            raise BackendError(
-                f"segment {segment.number}: every worker that tried it died, perhaps for lack of memory; give fewer "
-                "--workers, or start again with --force and a smaller --pixel-budget"
-            )
+    for _, report in executor.run(do, left, lambda segment: f"segment {segment.number}"):
+        if isinstance(report, WorkerLost):
+            raise report
         yield report
 
 
