@@ -15,12 +15,12 @@ import click
 import numpy as np
 import report
 
-from caflow_deploy.cluster.fleet import Place, Work, versions_here
-from caflow_deploy.cluster.local import open_local_fleet
-from caflow_deploy.cluster.ray_fleet import open_ray_fleet
+from caflow_deploy.cluster.executor import Executor, WorkerConfig, WorkerLost, versions_here
+from caflow_deploy.cluster.process_executor import open_process_executor
+from caflow_deploy.cluster.ray_executor import open_ray_executor
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import Done, do
+from caflow_runtime.jobs.images import ImageOutcome, process_image
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.rows.draw import Draw
@@ -43,31 +43,38 @@ def cut_crops(photographs: Path, folder: Path, count: int) -> list[ImageJob]:
     return jobs
 
 
-def in_a_loop(bundle: Path, threads: int, jobs: list[ImageJob], draw: Draw) -> Iterator[Done]:
+def in_a_loop(bundle: Path, threads: int, jobs: list[ImageJob], draw: Draw) -> Iterator[ImageOutcome]:
     """Yield the results of one process with this number of threads."""
     with load(bundle, backend="cpu", threads=threads) as pipe:
-        yield from (do(pipe, job, draw) for job in jobs)
+        yield from (process_image(pipe, job, draw) for job in jobs)
 
 
-def by_workers(bundle: Path, workers: int, jobs: list[ImageJob], draw: Draw) -> Iterator[Done]:
+def by_workers(bundle: Path, workers: int, jobs: list[ImageJob], draw: Draw) -> Iterator[ImageOutcome]:
     """Yield the results of workers as in `caflow image --workers`, with one thread each."""
-    with open_local_fleet(place_of(bundle), workers) as fleet:
-        yield from (done for _, done in fleet.run(Work(partial(do, draw=draw), jobs)) if done)
+    with open_process_executor(config_of(bundle), workers) as executor:
+        yield from outcomes(executor, jobs, draw)
 
 
-def by_ray(bundle: Path, workers: int, jobs: list[ImageJob], draw: Draw) -> Iterator[Done]:
+def by_ray(bundle: Path, workers: int, jobs: list[ImageJob], draw: Draw) -> Iterator[ImageOutcome]:
     """Yield the results of workers as in `caflow image --ray`, with one thread each."""
-    with open_ray_fleet(None, place_of(bundle), workers) as fleet:
-        yield from (done for _, done in fleet.run(Work(partial(do, draw=draw), jobs)) if done)
+    with open_ray_executor(None, config_of(bundle), workers) as executor:
+        yield from outcomes(executor, jobs, draw)
 
 
-def place_of(bundle: Path) -> Place:
+def outcomes(executor: Executor, jobs: list[ImageJob], draw: Draw) -> Iterator[ImageOutcome]:
+    """Yield the results of workers."""
+    for _, found in executor.run(partial(process_image, draw=draw), jobs):
+        if not isinstance(found, WorkerLost):
+            yield found
+
+
+def config_of(bundle: Path) -> WorkerConfig:
     """Return the settings of a worker: this bundle on the CPU, with one thread."""
     with load(bundle, backend="cpu") as pipe:
-        return Place(str(bundle), flat(settings_of_pipeline(pipe)), versions_here(), "cpu", 1, {})
+        return WorkerConfig(str(bundle), flat(settings_of_pipeline(pipe)), versions_here(), "cpu", 1, {})
 
 
-def measure(results: Iterator[Done], count: int) -> dict[str, float]:
+def measure(results: Iterator[ImageOutcome], count: int) -> dict[str, float]:
     """Return the seconds until the first result, the results per second after the first tenth, and all seconds."""
     started = time.perf_counter()
     came = []

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from caflow_deploy.cluster.fleet import Place
+from caflow_deploy.cluster.executor import WorkerConfig
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 
@@ -20,8 +20,8 @@ def fail(_: Pipeline, unit: int) -> int:
 
 
 @dataclass(frozen=True)
-class DeadlyPlace(Place):
-    """Place that ends every process that receives it."""
+class DeadlyConfig(WorkerConfig):
+    """Configuration that ends every process that receives it."""
 
     def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
         return os._exit, (1,)

@@ -16,6 +16,7 @@ from commands import caflow, command, in_a_process, json_lines_of
 from msgspec.structs import replace
 from tiny import TINY
 
+from caflow_deploy.cluster.executor import SerialExecutor
 from caflow_deploy.commands.running import Running
 from caflow_runtime.errors import InputError
 from caflow_runtime.folder_lock import LOCK
@@ -24,8 +25,9 @@ from caflow_runtime.jobs.folder import PipelineSettings, State, alone, make_fold
 from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_report import ImageReport
-from caflow_runtime.jobs.images import Done
+from caflow_runtime.jobs.images import ImageOutcome
 from caflow_runtime.path_text import as_path, as_text
+from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw, Reject
 from caflow_runtime.seal import sealed_fields
 
@@ -37,7 +39,7 @@ def jobs_of(folder: Path, *names: str) -> list[ImageJob]:
     return [ImageJob(folder / "in" / name, folder / "out" / f"{name}.png", (), {}) for name in names]
 
 
-def drawn(job: ImageJob, **more: Any) -> Done:
+def drawn(job: ImageJob, **more: Any) -> ImageOutcome:
     for path in job.outputs:
         path.write_text("a picture")
     names = {"input": as_text(job.source), "output": as_text(job.output), "outcome": "accepted"}
@@ -50,10 +52,10 @@ def drawn(job: ImageJob, **more: Any) -> Done:
         "image_typicality": None,
         **more,
     }
-    return Done(job, ImageReport(**fields, input_stamp=stamp_of(job.source)))
+    return ImageOutcome(job, ImageReport(**fields, input_stamp=stamp_of(job.source)))
 
 
-def line_of(done: Done) -> dict[str, Any]:
+def line_of(done: ImageOutcome) -> dict[str, Any]:
     assert done.report is not None
     return sealed_fields(done.report.fields())
 
@@ -73,7 +75,11 @@ def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
     jobs = jobs_of(tmp_path, "a", "b", "c", "d", "e")
     out = tmp_path / "out"
     first = ImageFolder(out, jobs, SETTINGS)
-    results = [drawn(jobs[3]), Done(jobs[1], wrong="dropped", is_dropped=True), Done(jobs[4], wrong="broken")]
+    results = [
+        drawn(jobs[3]),
+        ImageOutcome(jobs[1], wrong="dropped", is_dropped=True),
+        ImageOutcome(jobs[4], wrong="broken"),
+    ]
     found = list(first.run([*results, drawn(jobs[0])]))
     assert [line_of(done) for done in found if done.report] == [json_lines_of(out / RESULTS)[k] for k in (0, 2)]
     assert [(done.job, done.wrong) for done in found] == [(done.job, done.wrong) for done in [*results, drawn(jobs[0])]]
@@ -138,7 +144,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     """Names that are not UTF-8 are escaped, so that every JSON parser reads them and a resumed job finds them."""
     jobs = jobs_of(tmp_path, os.fsdecode(b"caf\xe9"), r"caf\xe9", "café", os.fsdecode(b"\xff\xfe\n"))
     list(ImageFolder(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs[:3])))
-    dropped = Done(jobs[3], wrong="dropped", is_dropped=True)
+    dropped = ImageOutcome(jobs[3], wrong="dropped", is_dropped=True)
     list(ImageFolder(tmp_path / "out", jobs, SETTINGS).run([dropped]))
     again = ImageFolder(tmp_path / "out", jobs, SETTINGS)
     assert (again.left, again.outcomes) == ([], {"accepted": 3, "dropped": 1})
@@ -192,7 +198,7 @@ def test_a_job_that_has_written_nothing_is_forgotten(tmp_path: Path) -> None:
     """For example because all images failed. A result without a line, which a killed process leaves, keeps its job."""
     jobs, out = jobs_of(tmp_path, "a", "b"), tmp_path / "out"
     with closing(ImageFolder(out, jobs, SETTINGS)) as folder:
-        list(folder.run([Done(job, wrong="cannot be read") for job in jobs]))
+        list(folder.run([ImageOutcome(job, wrong="cannot be read") for job in jobs]))
     assert not list(out.iterdir())
     other = replace(SETTINGS, draw=Draw(2, seed=1))
     with closing(ImageFolder(out, jobs, other)):
@@ -209,13 +215,13 @@ def test_a_result_that_a_worker_writes_at_its_end_keeps_the_job(
     unreadable.write_bytes(b"no picture")
 
     @contextmanager
-    def fleet_that_writes_at_its_end(*_: object) -> Iterator[None]:
+    def writing_at_its_end(_: object, pipe: Pipeline) -> Iterator[SerialExecutor]:
         try:
-            yield None
+            yield SerialExecutor(pipe)
         finally:
             (out / "a.png").write_text("a picture")
 
-    monkeypatch.setattr(Running, "open_fleet", fleet_that_writes_at_its_end)
+    monkeypatch.setattr(Running, "open_executor", writing_at_its_end)
     assert caflow("image", unreadable, "-o", out, "--bundle", TINY, "--backend", "cpu").returncode == 1
     assert (out / JOB_FILE).is_file()
 

@@ -11,13 +11,19 @@ import numpy as np
 import pytest
 from clips import ffmpeg, packets
 from commands import caflow, command, heeding_ctrl_c, in_a_process, json_lines_of, messages
-from deadly import DeadlyPlace, fail, square
-from many import crops, drawn_alike, started, wait_for, wait_for_lines, workers_of
+from deadly import DeadlyConfig, fail, square
+from many import crops, drawn_alike, started, wait_for_lines, workers_of
 from tiny import DATA, photograph
 
-from caflow_deploy.cluster import local
-from caflow_deploy.cluster.fleet import Place, Work, open_pipeline, versions_here
-from caflow_deploy.cluster.local import open_local_fleet
+from caflow_deploy.cluster import process_executor
+from caflow_deploy.cluster.executor import (
+    SerialExecutor,
+    WorkerConfig,
+    WorkerLost,
+    open_worker_pipeline,
+    versions_here,
+)
+from caflow_deploy.cluster.process_executor import open_process_executor
 from caflow_deploy.console import resuming
 from caflow_runtime.bundle.wrong_bundle import NoBundle
 from caflow_runtime.errors import BackendError, InputError
@@ -31,9 +37,9 @@ from caflow_runtime.pipeline.pipeline import load
 IMAGES = 40
 
 
-def place_of(bundle: Path) -> Place:
+def config_of(bundle: Path) -> WorkerConfig:
     with load(bundle, backend="cpu", threads=1) as pipe:
-        return Place(str(bundle), flat(settings_of_pipeline(pipe)), {}, "cpu", 1, {})
+        return WorkerConfig(str(bundle), flat(settings_of_pipeline(pipe)), {}, "cpu", 1, {})
 
 
 def is_there(pid: int) -> bool:
@@ -46,52 +52,68 @@ def is_there(pid: int) -> bool:
 def test_a_worker_opens_the_same_bundle_or_none(calibrated: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.caflow"
     shutil.copytree(calibrated, copy)
-    place = replace(place_of(copy), versions=versions_here())
-    assert flat(settings_of_pipeline(open_pipeline(place))) == place.settings
+    config = replace(config_of(copy), versions=versions_here())
+    assert flat(settings_of_pipeline(open_worker_pipeline(config))) == config.settings
     (copy / CALIBRATION).write_text((copy / CALIBRATION).read_text() + " ")
     with pytest.raises(InputError, match="is not the bundle of the command, or has another calibration"):
-        open_pipeline(place)
+        open_worker_pipeline(config)
     with pytest.raises(InputError, match=r"onnxruntime 1\.[1-9].* is installed, but the command runs with 1\.0"):
-        open_pipeline(replace(place, versions={**versions_here(), "onnxruntime": "1.0"}))
+        open_worker_pipeline(replace(config, versions={**versions_here(), "onnxruntime": "1.0"}))
     with pytest.raises(NoBundle, match="nowhere"):
-        open_pipeline(replace(place, bundle=str(tmp_path / "nowhere")))
+        open_worker_pipeline(replace(config, bundle=str(tmp_path / "nowhere")))
 
 
 def test_what_kills_its_worker_is_given_up_and_the_others_are_done(calibrated: Path) -> None:
-    expected = [(k, None if k == 5 else k * k) for k in range(70)]
-    with open_local_fleet(place_of(calibrated), 2) as fleet:
-        assert fleet.backend == "onnxruntime cpu"
-        assert list(fleet.run(Work(square, range(70), in_order=True))) == expected
-        found = fleet.run(Work(square, [1, 2, 3], most_in_part=1))  # by the same workers
+    expected = [(k, str(WorkerLost("unit 5") if k == 5 else k * k)) for k in range(70)]
+    with open_process_executor(config_of(calibrated), 2) as executor:
+        assert executor.backend == "onnxruntime cpu"
+        found = executor.run(square, range(70), lambda k: f"unit {k}", in_order=True)
+        assert [(k, str(result)) for k, result in found] == expected
+        found = executor.run(square, [1, 2, 3])  # by the same workers
         assert sorted(found) == [(1, 1), (2, 4), (3, 9)]
         workers = workers_of(os.getpid())
         assert len(workers) == 2
     assert not workers_of(os.getpid())
 
 
+def test_this_process_is_an_executor_too(calibrated: Path) -> None:
+    """It processes each unit when its result is requested."""
+    done = []
+    with load(calibrated, backend="cpu", threads=1) as pipe:
+        executor = SerialExecutor(pipe)
+        found = executor.run(lambda _, k: done.append(k), range(3))
+        assert (done, executor.backend, executor.size) == ([], pipe.backend, 1)
+        assert next(found) == (0, None)
+        assert done == [0]
+        assert list(found) == [(1, None), (2, None)]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="requires SIGSTOP")
 def test_a_worker_that_hangs_is_killed(calibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise Ctrl-C would not end the command."""
-    monkeypatch.setattr(local, "PATIENCE_S", 0.5)
-    with open_local_fleet(place_of(calibrated), 2) as fleet:
-        list(fleet.run(Work(square, range(4))))
+    monkeypatch.setattr(process_executor, "PATIENCE_S", 0.5)
+    with open_process_executor(config_of(calibrated), 2) as executor:
+        list(executor.run(square, range(4)))
         hung, _ = workers_of(os.getpid())
         os.kill(hung, signal.SIGSTOP)
     assert not workers_of(os.getpid())
 
 
 def test_workers_that_die_at_once_are_an_error(calibrated: Path) -> None:
-    place = DeadlyPlace(**asdict(place_of(calibrated)))
-    with open_local_fleet(place, 1) as fleet, pytest.raises(BackendError, match="4 workers in a row died while"):
-        list(fleet.run(Work(square, [1])))
+    config = DeadlyConfig(**asdict(config_of(calibrated)))
+    with (
+        open_process_executor(config, 1) as executor,
+        pytest.raises(BackendError, match="4 workers in a row died while"),
+    ):
+        list(executor.run(square, [1]))
 
 
 def test_what_goes_wrong_in_a_worker_is_raised(calibrated: Path, tmp_path: Path) -> None:
-    with open_local_fleet(place_of(calibrated), 1) as fleet, pytest.raises(ZeroDivisionError):
-        list(fleet.run(Work(fail, [1])))
-    nowhere = replace(place_of(calibrated), bundle=str(tmp_path / "nowhere"))
-    with open_local_fleet(nowhere, 1) as fleet, pytest.raises(NoBundle, match="nowhere"):
-        list(fleet.run(Work(square, [1])))
+    with open_process_executor(config_of(calibrated), 1) as executor, pytest.raises(ZeroDivisionError):
+        list(executor.run(fail, [1]))
+    nowhere = replace(config_of(calibrated), bundle=str(tmp_path / "nowhere"))
+    with open_process_executor(nowhere, 1) as executor, pytest.raises(NoBundle, match="nowhere"):
+        list(executor.run(square, [1]))
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import click
 import msgspec
 
-from caflow_deploy.cluster.fleet import Fleet, Work
+from caflow_deploy.cluster.executor import Executor, WorkerLost
 from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
@@ -22,14 +21,14 @@ from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.console import CommandConsole, counted, pass_console, resuming
 from caflow_deploy.stops import exit_code
 from caflow_runtime.bundle.builtin import DEFAULT
-from caflow_runtime.errors import BackendError, CaflowError, InputError, told
+from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.accepted import Accepted, check_fits_in_a_line, common_folder
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.parquet import import_pyarrow
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, check_apart, hash_of
-from caflow_runtime.jobs.verdicts import BATCH, filter_pairs, judge, smallest_typicality
+from caflow_runtime.jobs.verdicts import BATCH, judge, smallest_typicality
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.judge.whole_list import FEWEST, SMALL_P, WholeList
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -118,35 +117,29 @@ def command(
     pipe = running.open_pipeline()
     warn_of_small(alpha, pipe, console)
     check_job(source, output, pairs, accepted, parquet)
-    with alone(output), running.open_fleet(pipe) as fleet, ExitStack() as stack:
-        settings = FilterSettings(running.settings(pipe, fleet), alpha, max_pixels, hash_of(pairs))
+    with alone(output), running.open_executor(pipe) as executor, ExitStack() as stack:
+        settings = FilterSettings(running.settings(pipe, executor), alpha, max_pixels, hash_of(pairs))
         job = FilterJob(output, pairs, settings, force)
         metrics = open_metrics(stack, metrics_port, pipe, None)
-        left = job.left
-        verdicts = (
-            chain.from_iterable(filter_pairs(pipe, part, alpha, max_pixels) for part in left)
-            if fleet is None
-            else _by_workers(fleet, left, alpha, max_pixels)
-        )
+        verdicts = _verdicts(executor, job.left, alpha, max_pixels)
         is_new = run_job(job, verdicts, accepted, parquet, console, metrics)
     next_command = report_command(job, running.bundle)
     report_job(job, alpha, pipe.calibration.photographs, next_command, is_new, console)
 
 
-def _by_workers(fleet: Fleet, parts: Sequence[Sequence[FilePair]], alpha: float, max_pixels: int) -> Iterator[Verdict]:
-    """Yield verdicts in the order of the parts. Workers get `BATCH` pairs at a time: the same batches as one process.
+def _verdicts(
+    executor: Executor, parts: Sequence[Sequence[FilePair]], alpha: float, max_pixels: int
+) -> Iterator[Verdict]:
+    """Yield verdicts in the order of the parts. `BATCH` pairs are judged together.
 
     Raises:
-        BackendError: if every worker that tried some pairs died.
+        WorkerLost: if every worker that tried some pairs died.
     """
     batches = [part[k : k + BATCH] for part in parts for k in range(0, len(part), BATCH)]
-    do = partial(judge, alpha=alpha, max_pixels=max_pixels)
-    for batch, verdicts in fleet.run(Work(do, batches, most_in_part=1, in_order=True)):
-        if verdicts is None:
-            raise BackendError(
-                f"{batch[0].target} and the pairs after it: every worker that tried them died, perhaps for lack of "
-                "memory; give fewer --workers, or start again with --force and a smaller --pixel-budget"
-            )
+    function = partial(judge, alpha=alpha, max_pixels=max_pixels)
+    for _, verdicts in executor.run(function, batches, lambda batch: batch[0].target, in_order=True):
+        if isinstance(verdicts, WorkerLost):
+            raise verdicts
         yield from verdicts
 
 

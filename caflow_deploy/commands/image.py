@@ -10,8 +10,9 @@ from typing import Literal
 
 import click
 
-from caflow_deploy.cluster.fleet import Fleet, Work
-from caflow_deploy.cluster.local import LocalFleet
+from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
+from caflow_deploy.cluster.process_executor import ProcessExecutor
+from caflow_deploy.cluster.ray_executor import RayExecutor
 from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.drawing_options import (
     DrawingOptions,
@@ -61,7 +62,7 @@ from caflow_runtime.jobs.image_folder import (
 )
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_need import ImageNeed, check_together
-from caflow_runtime.jobs.images import Done, Watch, do, look, refusal
+from caflow_runtime.jobs.images import ImageOutcome, ProgressCallbacks, inspect_image, process_image, refusal
 from caflow_runtime.jobs.masks import check_fills
 from caflow_runtime.jobs.passes import Bits
 from caflow_runtime.jobs.result_files import FORMATS, SOURCE, ResultFiles
@@ -206,7 +207,7 @@ def command(
         tally.take_unreadable(error)
     if dry_run:
         done: Set[str] = set()
-        settings = ImageSettings(running.settings(pipe, None), draw, keep_all, sheet, maps, files, size, depth)
+        settings = ImageSettings(running.settings(pipe), draw, keep_all, sheet, maps, files, size, depth)
         if not force and is_single:
             check_free(path for job in jobs for path in job.outputs)
         elif not force and holds_same_job(output, jobs, settings):
@@ -223,12 +224,12 @@ def command(
             stack.enter_context(alone(output))
             stack.enter_context(without_leftovers(jobs))
             after_workers = stack.enter_context(ExitStack())
-            fleet = stack.enter_context(running.open_fleet(pipe))
-            pipeline = running.settings(pipe, fleet)
+            executor = stack.enter_context(running.open_executor(pipe))
+            pipeline = running.settings(pipe, executor)
             settings = ImageSettings(pipeline, draw, keep_all, sheet, maps, files, size, depth)
             images = ImageFolder(output, jobs, settings, force)
             after_workers.callback(images.close)
-            _draw_folder(work, fleet, images, tally)
+            _draw_folder(work, executor, images, tally)
     tally.end()
     if is_single and tally.outcomes["dropped"]:
         sys.exit(FAILED)  # the file that -o names was not written
@@ -243,18 +244,15 @@ class ImageWork:
     max_pixels: int
     metrics: Metrics | None
 
-    def run(self, fleet: Fleet | None, jobs: Sequence[ImageJob], progress: ImageProgress) -> Iterator[Done]:
+    def run(self, executor: Executor, jobs: Sequence[ImageJob], progress: ImageProgress) -> Iterator[ImageOutcome]:
         """Process all jobs and yield their outcomes: in order without workers, as they are finished with workers."""
-        if fleet is None:
-            watch = Watch(progress.begins, progress.windows)
-            found = (do(self.pipe, job, self.draw, watch, self.metrics, self.max_pixels) for job in jobs)
-        else:
-            by_workers = fleet.run(Work(partial(do, draw=self.draw, max_pixels=self.max_pixels), jobs))
-            died = "every worker that tried it died, perhaps for lack of memory; give fewer --workers"
-            found = (done or Done(job, wrong=f"{job.source}: {died}") for job, done in by_workers)
-        for done in found:
-            progress.finished(done.job)
-            yield done
+        process = partial(process_image, draw=self.draw, max_pixels=self.max_pixels)
+        if isinstance(executor, SerialExecutor):  # workers cannot call functions of this process
+            callbacks = ProgressCallbacks(progress.begins, progress.windows)
+            process = partial(process, callbacks=callbacks, metrics=self.metrics)
+        for job, found in executor.run(process, jobs, lambda job: str(job.source)):
+            progress.finished(job)
+            yield ImageOutcome(job, wrong=str(found)) if isinstance(found, WorkerLost) else found
 
 
 def _check_options(drawing: DrawingOptions, keep_all: bool, sheet: bool, maps: bool) -> None:
@@ -308,14 +306,14 @@ def _draw_one(work: ImageWork, running: Running, jobs: list[ImageJob], tally: Ta
     with tally.console.progress_bar() as bar:
         progress = ImageProgress(bar, tally.console, {}, len(jobs))
         try:
-            for done in work.run(None, jobs, progress):
+            for done in work.run(SerialExecutor(work.pipe), jobs, progress):
                 tally.take(done)
         except KeyboardInterrupt as stop:
             raise CommandError("stopped before the image was finished", exit_code(stop)) from None
 
 
 def _plan_folder(
-    work: ImageWork, fleet: Fleet | None, jobs: Sequence[ImageJob], console: CommandConsole
+    work: ImageWork, executor: Executor, jobs: Sequence[ImageJob], console: CommandConsole
 ) -> dict[Path, ImageNeed]:
     """Report the number of images and the memory required. Return the needs of the images whose size is known.
 
@@ -323,12 +321,13 @@ def _plan_folder(
         TooLittleMemory: if the memory is too small for all workers.
     """
     needs = needs_by_header(work.pipe, work.draw, jobs)
-    processes = fleet.size if isinstance(fleet, LocalFleet) else 1
+    processes = executor.size if isinstance(executor, ProcessExecutor) else 1
     if console.shows_messages:
-        console.message(line_of_folder(needs, len(jobs), work.draw.n, processes, is_timed=fleet is None))
+        is_timed = isinstance(executor, SerialExecutor)
+        console.message(line_of_folder(needs, len(jobs), work.draw.n, processes, is_timed))
     check_together((need.bytes for need in needs.values()), processes)
-    if fleet is not None and not isinstance(fleet, LocalFleet):
-        workers = counted(fleet.size, "worker")
+    if isinstance(executor, RayExecutor):
+        workers = counted(executor.size, "worker")
         console.message(f"starting {workers} on the cluster; each opens the bundle before its first image")
     return needs
 
@@ -347,9 +346,9 @@ def _list_all(
             tally.console.summary(f"{names_of(job)}: finished already, would be skipped")
             continue
         try:
-            _, needs[job.output] = look(pipe, job, draw, max_pixels)
+            _, needs[job.output] = inspect_image(pipe, job, draw, max_pixels)
         except (CaflowError, OSError) as error:
-            tally.take(Done(job, wrong=refusal(job, error)))
+            tally.take(ImageOutcome(job, wrong=refusal(job, error)))
         else:
             tally.console.summary(line_of_image(job, needs[job.output]))
     if len(needs) > 1:
@@ -357,7 +356,7 @@ def _list_all(
     tally.end_of_failed()
 
 
-def _draw_folder(work: ImageWork, fleet: Fleet | None, images: ImageFolder, tally: Tally) -> None:
+def _draw_folder(work: ImageWork, executor: Executor, images: ImageFolder, tally: Tally) -> None:
     """Process all images of a folder that have no result yet. Each is reported when its line is written."""
     make_folders(images.left)
     tally.outcomes.update(images.outcomes)
@@ -365,11 +364,11 @@ def _draw_folder(work: ImageWork, fleet: Fleet | None, images: ImageFolder, tall
     if not images.left:
         tally.console.summary(f"{images.folder} is already complete")
         return
-    needs = _plan_folder(work, fleet, images.left, tally.console)
+    needs = _plan_folder(work, executor, images.left, tally.console)
     with tally.console.progress_bar() as bar:
         progress = ImageProgress(bar, tally.console, needs, len(images.left), before=done)
         try:
-            for one in images.run(work.run(fleet, images.left, progress)):
+            for one in images.run(work.run(executor, images.left, progress)):
                 done += one.wrong is None or one.is_dropped
                 tally.take(one)
         except KeyboardInterrupt as stop:

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from caflow_deploy.cluster.fleet import Fleet, Place, versions_here
-from caflow_deploy.cluster.local import open_local_fleet
-from caflow_deploy.cluster.ray_fleet import open_ray_fleet
+from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerConfig, versions_here
+from caflow_deploy.cluster.process_executor import open_process_executor
+from caflow_deploy.cluster.ray_executor import open_ray_executor
 from caflow_deploy.commands.option_values import Command
 from caflow_deploy.commands.pipeline_options import open_pipeline
 from caflow_runtime.errors import InputError
@@ -51,14 +51,14 @@ class Running:
         threads = threads or int(self.is_spread)
         return open_pipeline(self.bundle, backend, threads, self.pixel_budget, self.overlap)
 
-    def settings(self, pipe: Pipeline, fleet: Fleet | None) -> PipelineSettings:
+    def settings(self, pipe: Pipeline, executor: Executor | None = None) -> PipelineSettings:
         """Return the settings of the pipeline that results depend on."""
         settings = settings_of_pipeline(pipe, self.pixel_budget, self.overlap)
-        return settings if fleet is None else msgspec.structs.replace(settings, backend=fleet.backend)
+        return settings if executor is None else msgspec.structs.replace(settings, backend=executor.backend)
 
     @contextmanager
-    def open_fleet(self, pipe: Pipeline) -> Iterator[Fleet | None]:
-        """Start the workers, which end with the block. None if the command's own process does the work.
+    def open_executor(self, pipe: Pipeline) -> Iterator[Executor]:
+        """Yield what processes the units of a job: this process, or workers that end with the block.
 
         Arguments:
             pipe: the command's own pipeline. Workers must open the same bundle.
@@ -67,21 +67,21 @@ class Running:
             InputError: if the cluster cannot be reached, or the backend does not work with Ray.
         """
         if not self.is_spread:
-            yield None
+            yield SerialExecutor(pipe)
             return
         # Built-in models keep their name, because each machine has its own copy.
         name = str(pipe.folder.absolute() if pipe.folder == self.bundle else self.bundle)
         tiling = {"pixel_budget": self.pixel_budget, "overlap": self.overlap}
         given = {option: value for option, value in tiling.items() if value is not None}
-        place = Place(name, flat(settings_of_pipeline(pipe)), {}, self.backend, self.threads or 1, given)
+        config = WorkerConfig(name, flat(settings_of_pipeline(pipe)), {}, self.backend, self.threads or 1, given)
         if self.ray is None:
-            with open_local_fleet(place, self.workers or 1) as local:
-                yield local
+            with open_process_executor(config, self.workers or 1) as processes:
+                yield processes
         elif self.backend not in ("auto", "cpu", "cuda"):
             raise InputError(f"--backend {self.backend} does not work with --ray; give --backend auto, cpu or cuda")
         else:
-            with open_ray_fleet(self.ray, replace(place, versions=versions_here()), self.workers) as far:
-                yield far
+            with open_ray_executor(self.ray, replace(config, versions=versions_here()), self.workers) as actors:
+                yield actors
 
 
 def workers_options(command: Command) -> Command:

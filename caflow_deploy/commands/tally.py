@@ -9,7 +9,7 @@ from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.standard_streams import as_given, shown
 from caflow_deploy.console import CommandConsole, counted
 from caflow_runtime.jobs.image_report import ImageReport, ModelImage
-from caflow_runtime.jobs.images import Done
+from caflow_runtime.jobs.images import ImageOutcome
 from caflow_runtime.path_text import as_text
 from caflow_runtime.rows.draw import Draw
 
@@ -32,7 +32,7 @@ class Tally:
         self.failed: list[str] = []
         self.unreadable: list[str] = []
 
-    def take(self, done: Done) -> None:
+    def take(self, done: ImageOutcome) -> None:
         """Count and report one image."""
         if done.wrong is not None:
             if not done.is_dropped:

@@ -178,7 +178,7 @@ def _job(
     if running.is_spread and (source.path is None or rate):
         what = "live" if source.path is None else "not a single file"
         raise InputError(f"{source.name} is {what}: --workers and --ray require a video file")
-    encoding, pipeline = encoded.of(source.info, output, work.sides, running), running.settings(work.pipe, None)
+    encoding, pipeline = encoded.of(source.info, output, work.sides, running), running.settings(work.pipe)
     identity = identity_of(source)
     settings = VideoSettings(pipeline, work.streaming, encoding, segment_frames, identity, wanted.cut, rate)
     return VideoJob(work.pipe, source, output, settings)

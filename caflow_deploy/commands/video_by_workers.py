@@ -6,13 +6,12 @@ from pathlib import Path
 
 import msgspec
 
-from caflow_deploy.cluster.fleet import Fleet, Work
+from caflow_deploy.cluster.executor import Executor, WorkerLost
 from caflow_deploy.command_error import CommandError
 from caflow_deploy.commands.video_progress import FrameProgress
 from caflow_deploy.commands.video_work import VideoWork
 from caflow_deploy.console import CommandConsole
 from caflow_deploy.stops import exit_code
-from caflow_runtime.errors import BackendError
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.video.job import VideoJob, VideoOutcome
 from caflow_runtime.video.segment_plan import Plan, plan_segments
@@ -28,12 +27,11 @@ def draw_by_workers(work: VideoWork, job: VideoJob, force: bool) -> VideoOutcome
         CommandError: if the command is stopped while it plans the segments.
     """
     assert job.source.path is not None
-    with alone(job.parts), work.running.open_fleet(job.pipe) as fleet:
-        assert fleet is not None
-        job.settings = msgspec.structs.replace(job.settings, pipeline=work.running.settings(job.pipe, fleet))
+    with alone(job.parts), work.running.open_executor(job.pipe) as executor:
+        job.settings = msgspec.structs.replace(job.settings, pipeline=work.running.settings(job.pipe, executor))
         records = job.open(force)
         planned = _plan(job.source.path, job.settings, job.source.info.frames, work.console)
-        outcome = job.take(_drawn(fleet, job, planned, records, work.console), records)
+        outcome = job.take(_drawn(executor, job, planned, records, work.console), records)
     outcome.ended_early = outcome.ended_early or planned.ended_early
     return outcome
 
@@ -55,28 +53,25 @@ def _plan(source: Path, settings: VideoSettings, frames: int | None, console: Co
 
 
 def _drawn(
-    fleet: Fleet, job: VideoJob, planned: Plan, records: Mapping[int, SegmentRecord], console: CommandConsole
+    executor: Executor, job: VideoJob, planned: Plan, records: Mapping[int, SegmentRecord], console: CommandConsole
 ) -> Iterator[SegmentRecord]:
     """Yield the segments that workers draw, in any order, and report each.
 
     Raises:
-        BackendError: if every worker that tried a segment died.
+        WorkerLost: if every worker that tried a segment died.
     """
     assert job.source.path is not None
     source, parts = job.source.path.absolute(), job.parts.absolute()  # workers may have other working directories
     streaming, encoding = job.settings.streaming, job.settings.encoding
-    do = partial(draw_segment, source=source, settings=streaming, encoding=encoding, folder=parts)
+    draw = partial(draw_segment, source=source, settings=streaming, encoding=encoding, folder=parts)
     left = [segment for segment in planned.segments if segment.number not in records]
     done = planned.frames - sum(len(segment.frames.ticks) for segment in left)
     with console.progress_bar() as bar:
         task = bar.add_task("frames", total=planned.frames, completed=done)
         lines = FrameProgress(console.message if bar.disable else None, job.source.name, planned.frames)
-        for segment, record in fleet.run(Work(do, left, most_in_part=1)):
-            if record is None:
-                raise BackendError(
-                    f"segment {segment.number}: every worker that tried it died, perhaps for lack of memory; give "
-                    "fewer --workers, or start again with --force and a smaller --pixel-budget"
-                )
+        for _, record in executor.run(draw, left, lambda segment: f"segment {segment.number}"):
+            if isinstance(record, WorkerLost):
+                raise record
             yield record
             done += record.frames
             lines.done(done)

@@ -27,7 +27,7 @@ from caflow_runtime.bundle.run_memory import NAME, RunMemory, read_memory, write
 from caflow_runtime.jobs import image_need
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_need import TooLittleMemory
-from caflow_runtime.jobs.images import look
+from caflow_runtime.jobs.images import inspect_image
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings
@@ -131,7 +131,7 @@ def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: p
 def test_the_bar_of_a_folder_counts_images_in_one_row(source: Path, tmp_path: Path) -> None:
     job = ImageJob(source, tmp_path / "out.png", (), {})
     with load(TINY, "cpu", 1) as pipe, Progress(console=Console(file=StringIO())) as bar:
-        need = look(pipe, job, Draw(2))[1]
+        need = inspect_image(pipe, job, Draw(2))[1]
         progress = ImageProgress(bar, CommandConsole(), {job.output: need}, 2)
         for k in range(2):
             progress.begins(job, need)
@@ -179,7 +179,7 @@ def test_alpha_is_part_of_the_work(source: Path, tmp_path: Path) -> None:
         for hole in (255, 0):
             alpha[:8, :8] = hole
             write_image(source, rgb, alpha)
-            needs.append(look(pipe, ImageJob(source, tmp_path / "out.png", (), {}), Draw(1))[1].operations)
+            needs.append(inspect_image(pipe, ImageJob(source, tmp_path / "out.png", (), {}), Draw(1))[1].operations)
     assert needs[1] > 1.4 * needs[0]
 
 
@@ -421,14 +421,14 @@ def test_what_fits_by_its_header_alone_is_looked_at_again(
     write_image(tmp_path / "deep.png", picture.astype(np.uint16) * 257)
     with load(TINY, "cpu", 1) as pipe:
         jobs = [ImageJob(tmp_path / f"{name}.png", tmp_path / "out.png", (), {}) for name in ("photo", "alpha", "deep")]
-        plain, *more = (look(pipe, job, Draw(1))[1].bytes for job in jobs)
+        plain, *more = (inspect_image(pipe, job, Draw(1))[1].bytes for job in jobs)
         assert min(more) > plain
         monkeypatch.setattr(image_need, "resident_memory", lambda: 0)
         short_of(monkeypatch, plain)
-        look(pipe, jobs[0], Draw(1))
+        inspect_image(pipe, jobs[0], Draw(1))
         for job in jobs[1:]:
             with pytest.raises(TooLittleMemory, match=r" of memory required, .* available"):
-                look(pipe, job, Draw(1))
+                inspect_image(pipe, job, Draw(1))
 
 
 @pytest.mark.parametrize("version", [1, 2])

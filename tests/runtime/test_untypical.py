@@ -15,7 +15,7 @@ from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, photograph
 
 from caflow_runtime.errors import NotFinite
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import do
+from caflow_runtime.jobs.images import process_image
 from caflow_runtime.judge.calibration import NAME, read_calibration, write_calibration
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.pictures.image_files import read_image, write_image
@@ -119,7 +119,7 @@ def test_a_result_that_cannot_be_removed_is_a_failure_of_its_image(
     output = tmp_path / "out.png"
     output.mkdir()
     with load(calibrated, backend="cpu") as pipe:
-        done = do(pipe, ImageJob(source, output, (), {}), Draw(1, reject=Reject(ALL, 0, "error")))
+        done = process_image(pipe, ImageJob(source, output, (), {}), Draw(1, reject=Reject(ALL, 0, "error")))
     assert not done.is_dropped
     assert done.stamp is None
     assert done.wrong is not None
@@ -133,7 +133,7 @@ def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_pa
     with load(calibrated, backend="cpu") as pipe:
         reject = Reject(0.1, redraws=0)
         drawn = pipe.best_of(read_image(source).rgb, n=1, rank="consistency", reject=reject)
-        report = do(pipe, job, Draw(1, rank="consistency", reject=reject)).report
+        report = process_image(pipe, job, Draw(1, rank="consistency", reject=reject)).report
         written = pipe.score(read_image(job.output).rgb, read_image(source).rgb)
     assert report is not None
     assert drawn.sample_typicality is not None
@@ -219,7 +219,7 @@ def test_maps_of_an_earlier_run_do_not_stay(calibrated: Path, source: Path, tmp_
         for otherwise in ("bicubic", "error"):
             for path in job.extras.values():
                 path.write_bytes(b"of an earlier run")
-            do(pipe, job, Draw(1, reject=Reject(ALL, redraws=0, otherwise=otherwise)))
+            process_image(pipe, job, Draw(1, reject=Reject(ALL, redraws=0, otherwise=otherwise)))
             assert not any(path.exists() for path in job.extras.values())
 
 

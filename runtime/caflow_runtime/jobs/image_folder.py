@@ -17,7 +17,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import PipelineSettings, State, check_same, flat, has_changed, read_state
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import Done
+from caflow_runtime.jobs.images import ImageOutcome
 from caflow_runtime.jobs.passes import Bits
 from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
 from caflow_runtime.path_text import as_path, as_text
@@ -75,7 +75,7 @@ class ImageFolder:
         self.outcomes = Counter(result["outcome"] for result in results if result["output"] in own)
         """Number of images with each outcome, among the images that have a result."""
 
-    def run(self, drawn: Iterable[Done]) -> Iterator[Done]:
+    def run(self, drawn: Iterable[ImageOutcome]) -> Iterator[ImageOutcome]:
         """Write the line of each outcome, and yield the outcome once its line is written.
 
         Failed images get no line, so the next run tries them again.
@@ -217,7 +217,7 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _line(done: Done) -> dict[str, Any] | None:
+def _line(done: ImageOutcome) -> dict[str, Any] | None:
     """Return the line of an image, without its seal; None if the image failed, so that the next run tries it again."""
     names = _inputs(done.job) | {"output": name_of(done.job.output)}
     if done.job.mask is not None:

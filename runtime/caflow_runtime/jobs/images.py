@@ -1,6 +1,6 @@
 """Processing of one image file: read the file, draw samples, write the results and report them.
 
-`do` runs the whole job. `look` only reads the file and estimates the work.
+`process_image` runs the whole job. `inspect_image` only reads the file and estimates the work.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -44,7 +44,7 @@ from caflow_runtime.rows.runner import ShowWindows
 
 
 @dataclass(frozen=True)
-class Done:
+class ImageOutcome:
     """Outcome of one job: a report, or the reason why there is none."""
 
     job: ImageJob
@@ -61,7 +61,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Watch:
+class ProgressCallbacks:
     """Callbacks that report the progress of one image."""
 
     begins: Callable[[ImageJob, ImageNeed], None] | None = None
@@ -70,14 +70,14 @@ class Watch:
     """Called after each run of the model, with the number of finished windows and their total in the current pass."""
 
 
-def do(
+def process_image(
     pipe: Pipeline,
     job: ImageJob,
     draw: Draw,
-    watch: Watch = Watch(),
+    callbacks: ProgressCallbacks = ProgressCallbacks(),
     metrics: Metrics | None = None,
     max_pixels: int = MAX_PIXELS,
-) -> Done:
+) -> ImageOutcome:
     """Process one image: draw samples, write the files and return a report.
 
     Failures are returned, not raised, so that the remaining images are still processed.
@@ -91,13 +91,13 @@ def do(
     said: list[str] = []
     try:
         with native_stderr() as said:
-            given, need = look(pipe, job, draw, max_pixels)
-        if watch.begins is not None:
-            watch.begins(job, need)
-        report, about_result = _draw(pipe, job, draw, watch.windows, metrics, given)
+            given, need = inspect_image(pipe, job, draw, max_pixels)
+        if callbacks.begins is not None:
+            callbacks.begins(job, need)
+        report, about_result = _draw(pipe, job, draw, callbacks.windows, metrics, given)
         warnings = [*dict.fromkeys(said), *given.warnings, *about_result] or UNSET
         report = msgspec.structs.replace(report, input_stamp=stamp, warnings=warnings)
-        return Done(job, report, stamp=stamp, mask_stamp=mask_stamp)
+        return ImageOutcome(job, report, stamp=stamp, mask_stamp=mask_stamp)
     except Untypical as error:
         if metrics:
             metrics.observe_error(error)
@@ -106,15 +106,17 @@ def do(
             _remove(job.outputs)
         except OSError as obstacle:
             kept = f"{obstacle.filename} of an earlier run cannot be removed ({obstacle.strerror}): remove it"
-            return Done(job, wrong=f"{wrong}, but {kept}")
-        return Done(job, wrong=wrong, is_dropped=True, stamp=stamp, mask_stamp=mask_stamp)
+            return ImageOutcome(job, wrong=f"{wrong}, but {kept}")
+        return ImageOutcome(job, wrong=wrong, is_dropped=True, stamp=stamp, mask_stamp=mask_stamp)
     except (CaflowError, OSError, MemoryError) as error:
         if metrics:
             metrics.observe_error(error)
-        return Done(job, wrong=refusal(job, error, said))
+        return ImageOutcome(job, wrong=refusal(job, error, said))
 
 
-def look(pipe: Pipeline, job: ImageJob, draw: Draw, max_pixels: int = MAX_PIXELS) -> tuple[ImageFile, ImageNeed]:
+def inspect_image(
+    pipe: Pipeline, job: ImageJob, draw: Draw, max_pixels: int = MAX_PIXELS
+) -> tuple[ImageFile, ImageNeed]:
     """Read the image of a job, and return it with an estimate of the work and memory for its result.
 
     If memory is too small even for the size in the file's header, the pixels are not read.

@@ -15,20 +15,10 @@ from tiny import DATA, photograph
 from two_machines import Machine, kill, why_none
 
 from caflow_deploy.cluster.error_lines import first_line, last_line
-from caflow_deploy.cluster.quiet import quiet
 from caflow_runtime.jobs.image_folder import RESULTS
 from caflow_runtime.pictures.image_files import write_image
 
 __all__ = ["environment"]  # a fixture
-
-
-def test_messages_of_ray_are_passed_on_without_harmless_ones(capfd: pytest.CaptureFixture[str]) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    with quiet():
-        print("a result")
-        os.write(2, b"it has constructor arguments in the object store\na message\n")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert capfd.readouterr() == ("", "a result\na message\n")
 
 
 @pytest.mark.parametrize(
@@ -43,31 +33,22 @@ def test_errors_of_ray_in_one_line(error: Exception, words: tuple[str, str]) -> 
     assert (first_line(error), last_line(error)) == words
 
 
-DEADLY = """
-import os, sys
-
-if not hasattr(sys, "is_driver") and "at-start" in {mode!r}:
-    os._exit(1)
-
-def do(pipe, unit):
-    if unit == 5:
-        os._exit(1)
-    return unit * unit
-"""
 DRIVER = """
 import sys
-sys.is_driver = True
-import deadly
-from caflow_deploy.cluster.fleet import Place, Work, versions_here
-from caflow_deploy.cluster.ray_fleet import open_ray_fleet
+from deadly import DeadlyConfig, square
+from caflow_deploy.cluster.executor import WorkerConfig, WorkerLost, versions_here
+from caflow_deploy.cluster.ray_executor import open_ray_executor
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import load
 
 settings = flat(settings_of_pipeline(load(sys.argv[1], "cpu")))
-with open_ray_fleet(None, Place(sys.argv[1], settings, versions_here(), "cpu", 1, {}), 2) as fleet:
+kind = DeadlyConfig if sys.argv[2] == "at-start" else WorkerConfig
+with open_ray_executor(None, kind(sys.argv[1], settings, versions_here(), "cpu", 1, {}), 2) as executor:
     try:
-        print(sorted(fleet.run(Work(deadly.do, list(range(12))))), file=sys.__stdout__)
+        found = executor.run(square, list(range(12)))
+        results = [(k, None if isinstance(result, WorkerLost) else result) for k, result in found]
+        print(sorted(results), file=sys.__stdout__)
     except CaflowError as error:
         print(error, file=sys.__stdout__)
 """
@@ -78,11 +59,10 @@ with open_ray_fleet(None, Place(sys.argv[1], settings, versions_here(), "cpu", 1
 def test_what_kills_its_worker_is_given_up(
     calibrated: Path, tmp_path: Path, environment: dict[str, str], mode: str
 ) -> None:
-    """A unit that kills its worker fails alone, with the result None. Workers that die at their start are an error."""
-    (tmp_path / "deadly.py").write_text(DEADLY.format(mode=mode))
+    """A unit that kills its worker fails alone. Workers that die at their start are an error."""
     (tmp_path / "driver.py").write_text(DRIVER)
-    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment.get('PYTHONPATH', '')}"
-    run = [sys.executable, str(tmp_path / "driver.py"), str(calibrated)]
+    environment["PYTHONPATH"] = f"{Path(__file__).parent}{os.pathsep}{environment.get('PYTHONPATH', '')}"
+    run = [sys.executable, str(tmp_path / "driver.py"), str(calibrated), mode]
     done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True, timeout=1200)
     if mode == "at-one":
         assert done.stdout == f"{[(k, None if k == 5 else k * k) for k in range(12)]}\n"
@@ -93,7 +73,7 @@ def test_what_kills_its_worker_is_given_up(
 
 def actor_of(machine: Machine) -> int:
     """Return the process id of a Ray actor on a machine."""
-    found = machine.processes("ray::MapWorker")
+    found = machine.processes("ray::Actor")
     assert found, "no Ray worker runs on this machine"
     return found[0]
 
