@@ -75,7 +75,7 @@ OUTPUT_HELP = (
 @click.option(
     "--show",
     is_flag=True,
-    help="Show the result in a window; -o is then optional. Requires the extra show.",
+    help="Show the result while it is drawn, in mpv or ffplay; -o is then optional.",
 )
 @source_options
 @preview_options

@@ -1,4 +1,4 @@
-"""Frames of `caflow video` while it runs: progress, JSON lines, metrics and a window."""
+"""Frames of `caflow video` while it runs: progress, JSON lines, metrics and a player."""
 
 import json
 import math
@@ -15,8 +15,8 @@ from caflow_deploy.console import CommandConsole
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.video.player import Player
 from caflow_runtime.video.source import CLOCK, Source, TimedFrame
-from caflow_runtime.video.window import Screen
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class WatchingOptions:
     metrics_port: int | None
 
     def open(self, stack: ExitStack, pipe: Pipeline, source: Source, console: CommandConsole) -> "Watcher":
-        """Serve the metrics, and open the progress bar and the window. They close with the stack."""
+        """Serve the metrics, and open the progress bar and the player. They close with the stack."""
         metrics = open_metrics(stack, self.metrics_port, pipe, None, measures_drift=False)
         status = TextColumn("{task.fields[status]}")
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), status, TimeRemainingColumn()
         bar = stack.enter_context(console.progress_bar(*columns))
         lines = FrameProgress(console.message if bar.disable else None, source.name, source.info.frames)
         bar.add_task("frames", total=source.info.frames, status="")
-        window = Screen(source.name) if self.show else None
-        if window is not None:
-            stack.callback(window.close)
-        return Watcher(bar, lines, console, metrics, window)
+        player = Player(source.info) if self.show else None
+        if player is not None:
+            stack.callback(player.close)
+        return Watcher(bar, lines, console, metrics, player)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Watcher:
     lines: FrameProgress
     console: CommandConsole
     metrics: Metrics | None
-    window: Screen | None
+    player: Player | None
 
     def show(self, frame: Frame, timed: TimedFrame) -> None:
         """Show a finished frame, and the frame of the source that it was made from."""
@@ -60,8 +60,8 @@ class Watcher:
             self.console.result(json.dumps(_entry(frame, timed), allow_nan=False))
         if self.metrics is not None:
             self.metrics.observe_frame(frame)
-        if self.window is not None and not self.window.show(frame.image):
-            raise KeyboardInterrupt  # closing the window ends the video as Ctrl-C does
+        if self.player is not None and not self.player.show(frame, timed):
+            raise KeyboardInterrupt  # closing the player ends the video as Ctrl-C does
 
     def show_dropped(self, frames: int) -> None:
         """Count frames that a live source dropped."""

@@ -1,0 +1,51 @@
+"""Show frames while they are drawn, in a player that reads them from a pipe."""
+
+import shutil
+import subprocess
+from contextlib import suppress
+from typing import BinaryIO, cast
+
+from caflow_runtime.errors import InputError
+from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.video.pipe import PipeWriter
+from caflow_runtime.video.source import TimedFrame, VideoInfo
+
+PLAYERS = {
+    "mpv": ("--really-quiet", "--untimed", "--title=caflow", "-"),
+    "ffplay": ("-loglevel", "error", "-autoexit", "-window_title", "caflow", "-f", "yuv4mpegpipe", "-i", "-"),
+}
+"""Players, the preferred one first, with their arguments."""
+
+
+class Player:
+    """Window of a video player. Frames that it cannot show in time make `show` wait."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        """Start the first player of `PLAYERS` that is installed.
+
+        Raises:
+            InputError: if none is.
+        """
+        name = next(filter(shutil.which, PLAYERS), None)
+        if name is None:
+            raise InputError(
+                f"--show requires a player, {' or '.join(PLAYERS)}, which your system's packages contain; or write the "
+                "frames to another program with -o -"
+            )
+        self._process = subprocess.Popen([name, *PLAYERS[name]], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        self._pipe = cast(BinaryIO, self._process.stdin)
+        self._writer = PipeWriter(self._pipe, info)
+
+    def show(self, frame: Frame, timed: TimedFrame) -> bool:
+        """Show a frame. Return False if the user has closed the player."""
+        try:
+            self._writer.write(frame.pixels, timed.ticks)
+        except BrokenPipeError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Wait until the player has shown all frames, or is closed."""
+        with suppress(BrokenPipeError):
+            self._pipe.close()
+        self._process.wait()
