@@ -15,7 +15,7 @@ from caflow_deploy.commands.video_work import VideoWork
 from caflow_deploy.console import CommandConsole, counted, resuming, same_command
 from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import CaflowError, told
-from caflow_runtime.jobs.folder import alone
+from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.video.job import VideoJob
 from caflow_runtime.video.parts import Record, Report, VideoSettings, open_parts, read_records, remove_parts
@@ -33,7 +33,7 @@ def draw_by_workers(work: VideoWork, job: VideoJob, force: bool) -> None:
     assert job.source.path is not None
     running, console = work.running, work.console
     source, parts = job.source.path.absolute(), job.parts.absolute()  # workers may have other working directories
-    with alone(parts), running.open_executor(job.pipe) as executor:
+    with exclusive_lock(parts), running.open_executor(job.pipe) as executor:
         settings = msgspec.structs.replace(job.settings, pipeline=running.settings(job.pipe, executor))
         open_parts(parts, settings, force)
         records = read_records(parts, settings, "workers")

@@ -14,7 +14,7 @@ from threading import Thread
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.job_file import JOB_FILE
-from caflow_runtime.jobs.folder import alone, is_intact
+from caflow_runtime.jobs.folder import exclusive_lock, is_intact
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
 from caflow_runtime.video.join import VideoPart
@@ -200,7 +200,7 @@ class VideoJob:
         """
         stream = self.pipe.open_stream(self.settings.streaming)
         drawing = VideoDrawing(self.pipe, self.source, stream, self.show, self.show_dropped)
-        with alone(self.parts):
+        with exclusive_lock(self.parts):
             records = self.earlier(force)
             open_parts(self.parts, self.settings, force)
             return self._run(drawing, Recorder(self.parts, self.settings, self.source.info, records))

@@ -22,11 +22,10 @@ from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import (
     PipelineSettings,
     State,
-    check_same,
+    find_job,
     flat,
     is_intact,
     is_passing,
-    read_state,
 )
 from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import StreamSettings
@@ -140,14 +139,11 @@ def holds_same_job(folder: Path, settings: VideoSettings) -> bool:
         OSError: if a file cannot be read.
     """
     _check_own(folder)
-    if not (folder / JOB_FILE).is_file():
-        return False
-    check_same(folder, read_state(folder, State, COMMAND), settings, OPTIONS)
-    return True
+    return find_job(folder, State, COMMAND, settings, OPTIONS) is not None
 
 
 def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
-    """Start a job in its folder, or resume the job that is there. The caller must hold the folder's lock (`alone`).
+    """Start a job in its folder, or resume the job that is there. The caller must hold its `exclusive_lock`.
 
     Arguments:
         force: discard the job that is there, and start again.
