@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.jobs.verdict_folder import FilterJob, FilterSettings, hash_of
-from caflow_runtime.jobs.verdicts import filter_pairs
+from caflow_runtime.jobs.verdicts import judge
 from caflow_runtime.judge.consistency import degrade
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.pictures.image_files import write_image
@@ -68,8 +68,8 @@ def settings_of(pipe: Pipeline, pairs: list[FilePair]) -> FilterSettings:
     return FilterSettings(settings_of_pipeline(pipe), ALPHA, MAX_PIXELS, hash_of(pairs))
 
 
-def judged(pipe: Pipeline, job: FilterJob) -> Iterator[Verdict]:
-    return chain.from_iterable(filter_pairs(pipe, part, ALPHA) for part in job.left)
+def judged(pipe: Pipeline, job: FilterJob) -> Iterator[list[Verdict]]:
+    return (judge(pipe, batch, ALPHA, MAX_PIXELS) for batch in job.left)
 
 
 def run_to(folder: Path, pipe: Pipeline, pairs: list[FilePair], count: int) -> FilterJob:

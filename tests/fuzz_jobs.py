@@ -65,7 +65,7 @@ def filter_jobs(folder: Path) -> Attempt:
     pairs, verdicts = _judged(folder)
     job = folder / "job"
     started = FilterJob(job, pairs, SETTINGS)
-    list(started.run(verdicts))
+    list(started.run([verdicts]))
     started.finish("list0", parquet=False)
     good = {name: (job / name).read_bytes() for name in (JOB_FILE, SCORES, "accepted.list0")}
 
@@ -85,7 +85,7 @@ def filter_jobs(folder: Path) -> Attempt:
         assert 0 <= found.done <= len(pairs)
         kept = list(found.verdicts())
         assert len(kept) == found.done
-        list(found.run(verdicts[found.done :]))
+        list(found.run([verdicts] if found.left else []))
         found.finish("list0", parquet=False)
         assert all(found.state.settings.get(key) == value for key, value in flat(SETTINGS).items())
         assert kept == verdicts[: len(kept)]

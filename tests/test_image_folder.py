@@ -21,7 +21,7 @@ from caflow_deploy.commands.running import Running
 from caflow_runtime.errors import InputError
 from caflow_runtime.folder_lock import LOCK
 from caflow_runtime.job_file import JOB_FILE
-from caflow_runtime.jobs.folder import PipelineSettings, State, alone, make_folder, stamp_of
+from caflow_runtime.jobs.folder import PipelineSettings, State, exclusive_lock, make_folder, stamp_of
 from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_report import ImageReport
@@ -283,8 +283,8 @@ def test_images_that_are_added_are_done(tmp_path: Path) -> None:
 def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
     """The folder is locked until the process ends, even if it is killed. The remaining lock file blocks nobody."""
     (tmp_path / "a.png").touch()
-    script = "import sys, time; from pathlib import Path; from caflow_runtime.jobs.folder import alone\n"
-    script += "with alone(Path(sys.argv[1])): print(flush=True); time.sleep(600)"
+    script = "import sys, time; from pathlib import Path; from caflow_runtime.jobs.folder import exclusive_lock\n"
+    script += "with exclusive_lock(Path(sys.argv[1])): print(flush=True); time.sleep(600)"
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", script, out], stdout=subprocess.PIPE) as other:
         try:
@@ -293,14 +293,14 @@ def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
             with pytest.raises(
                 InputError, match=r"another process is working in .*out; wait until it ends, or choose another -o"
             ):
-                alone(out).__enter__()
+                exclusive_lock(out).__enter__()
             done = in_a_process(command("image", tmp_path / "a.png", "-o", out))
             assert (done.returncode, done.stderr.count("\n")) == (2, 1)
             assert "another process is working in" in done.stderr
         finally:
             other.kill()
     assert [path.name for path in out.iterdir()] == [LOCK]
-    with alone(out):
+    with exclusive_lock(out):
         assert out.exists()
     assert not out.exists()
 
@@ -308,7 +308,7 @@ def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
 def test_a_folder_that_was_held_is_removed_where_it_is_empty_and_was_not(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, made in (("new", False), ("empty", False), ("filled", True)):
-        with alone(tmp_path / name):
+        with exclusive_lock(tmp_path / name):
             if made:
                 (tmp_path / name / "result").touch()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "filled", "result"]

@@ -164,18 +164,6 @@ def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
         assert said in done.stderr
 
 
-def test_a_job_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
-    given, out = pictures(tmp_path / "in", "a.jpg"), tmp_path / "out"
-    image(given, out)
-    state = (out / "job.json").read_text()
-    (out / "job.json").write_text(state.replace('"format":"source",', "").replace('"suffix":"",', ""))
-    done = caflow("image", given, "-o", out, "--bundle", TINY, "-n", 1)
-    assert done.returncode == 2
-    assert (
-        "a job of an earlier version, whose results are all PNG and without metadata; choose another -o" in done.stderr
-    )
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [

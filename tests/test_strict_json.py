@@ -16,10 +16,10 @@ from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.bundle.wrong_bundle import BundleError, PathOutside
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import State, read_state
-from caflow_runtime.jobs.image_folder import keep_done
-from caflow_runtime.jobs.pairs import FilePair, list_pairs
-from caflow_runtime.jobs.verdict_folder import keep_whole
+from caflow_runtime.jobs.journal import Journal
+from caflow_runtime.jobs.pairs import list_pairs
 from caflow_runtime.judge.calibration import WrongCalibration, read_calibration
+from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.report.summary import read_job, read_lines
 from caflow_runtime.strict_json import DEEPEST, MOST_BYTES, MOST_BYTES_OF_A_LINE, WrongJson, parse_json, read_json
 from caflow_training.progress import TrainingLog
@@ -102,12 +102,10 @@ def test_each_file_has_its_error(tmp_path: Path, name: str, text: bytes) -> None
 @pytest.mark.parametrize("text", [text for text, _ in BROKEN])
 def test_damaged_lines_of_results_are_drawn_again(tmp_path: Path, text: bytes) -> None:
     line = text.replace(b"\n", b"") + b"\n"
-    results = tmp_path / "results.jsonl"
-    long, none = b'{"input": "a", "output": "' + b"x" * 300 + b'", "outcome": "accepted"}\n', b'{"input": []}\n'
-    results.write_bytes(line + long + none)
-    assert keep_done(results, []) == []
-    (tmp_path / "scores.jsonl").write_bytes(line)
-    assert keep_whole(tmp_path / "scores.jsonl", [FilePair("a", "b")]) == 0
+    path, kinds = tmp_path / "results.jsonl", (dict, Verdict)
+    path.write_bytes(line + b'{"input": []}\n')
+    for kind in kinds:
+        assert [found for _, found in Journal(path, kind).lines()] == [None, None]
 
 
 @pytest.mark.parametrize("text", [*(text for text, _ in BROKEN), b"[1]", b'{"step": "x"}', b'{"step": null}', b"1"])

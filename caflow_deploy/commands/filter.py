@@ -24,11 +24,11 @@ from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.accepted import Accepted, check_fits_in_a_line, common_folder
-from caflow_runtime.jobs.folder import alone
+from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.parquet import import_pyarrow
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, check_apart, hash_of
-from caflow_runtime.jobs.verdicts import BATCH, judge, smallest_typicality
+from caflow_runtime.jobs.verdicts import judge, smallest_typicality
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.judge.whole_list import FEWEST, SMALL_P, WholeList
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -117,7 +117,7 @@ def command(
     pipe = running.open_pipeline()
     warn_of_small(alpha, pipe, console)
     check_job(source, output, pairs, accepted, parquet)
-    with alone(output), running.open_executor(pipe) as executor, ExitStack() as stack:
+    with exclusive_lock(output), running.open_executor(pipe) as executor, ExitStack() as stack:
         settings = FilterSettings(running.settings(pipe, executor), alpha, max_pixels, hash_of(pairs))
         job = FilterJob(output, pairs, settings, force)
         metrics = open_metrics(stack, metrics_port, pipe, None)
@@ -128,19 +128,18 @@ def command(
 
 
 def _verdicts(
-    executor: Executor, parts: Sequence[Sequence[FilePair]], alpha: float, max_pixels: int
-) -> Iterator[Verdict]:
-    """Yield verdicts in the order of the parts. `BATCH` pairs are judged together.
+    executor: Executor, batches: Sequence[Sequence[FilePair]], alpha: float, max_pixels: int
+) -> Iterator[list[Verdict]]:
+    """Yield the verdicts of each batch.
 
     Raises:
         WorkerLost: if every worker that tried some pairs died.
     """
-    batches = [part[k : k + BATCH] for part in parts for k in range(0, len(part), BATCH)]
     function = partial(judge, alpha=alpha, max_pixels=max_pixels)
     for _, verdicts in executor.run(function, batches, lambda batch: batch[0].target, in_order=True):
         if isinstance(verdicts, WorkerLost):
             raise verdicts
-        yield from verdicts
+        yield verdicts
 
 
 def warn_of_small(alpha: float, pipe: Pipeline, console: CommandConsole) -> None:
@@ -198,7 +197,7 @@ def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> 
 
 def run_job(
     job: FilterJob,
-    verdicts: Iterable[Verdict],
+    verdicts: Iterable[Sequence[Verdict]],
     accepted: Accepted,
     parquet: bool,
     console: CommandConsole,

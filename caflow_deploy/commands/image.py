@@ -50,7 +50,7 @@ from caflow_deploy.console import CommandConsole, counted, pass_console, resumin
 from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
-from caflow_runtime.jobs.folder import alone
+from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.jobs.image_folder import (
     ImageFolder,
     ImageSettings,
@@ -221,7 +221,7 @@ def command(
             _draw_one(work, running, jobs, tally, force)
         else:
             # The job ends after its workers, which may write a result until they have ended.
-            stack.enter_context(alone(output))
+            stack.enter_context(exclusive_lock(output))
             stack.enter_context(without_leftovers(jobs))
             after_workers = stack.enter_context(ExitStack())
             executor = stack.enter_context(running.open_executor(pipe))

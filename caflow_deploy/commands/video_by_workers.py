@@ -12,7 +12,7 @@ from caflow_deploy.commands.video_progress import FrameProgress
 from caflow_deploy.commands.video_work import VideoWork
 from caflow_deploy.console import CommandConsole
 from caflow_deploy.stops import exit_code
-from caflow_runtime.jobs.folder import alone
+from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.video.job import VideoJob, VideoOutcome
 from caflow_runtime.video.segment_plan import Plan, plan_segments
 from caflow_runtime.video.segment_store import SegmentRecord, VideoSettings
@@ -27,7 +27,7 @@ def draw_by_workers(work: VideoWork, job: VideoJob, force: bool) -> VideoOutcome
         CommandError: if the command is stopped while it plans the segments.
     """
     assert job.source.path is not None
-    with alone(job.parts), work.running.open_executor(job.pipe) as executor:
+    with exclusive_lock(job.parts), work.running.open_executor(job.pipe) as executor:
         job.settings = msgspec.structs.replace(job.settings, pipeline=work.running.settings(job.pipe, executor))
         records = job.open(force)
         planned = _plan(job.source.path, job.settings, job.source.info.frames, work.console)

@@ -1,7 +1,7 @@
 """Folder of a job that the same command resumes.
 
 `job.json` stores the job's settings. A command with other settings is refused, so that results are never mixed. Only
-one process can work in a folder at a time (`alone`).
+one process can work in a folder at a time (`exclusive_lock`).
 """
 
 import os
@@ -88,7 +88,7 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Lock a folder until the block ends, so that no other job writes to it. Create the folder if it does not exist.
 
     A folder that is empty at the end is removed, unless it was empty before.
@@ -137,6 +137,24 @@ def has_changed(path: str | Path, stamp: str | None) -> bool:
 
 
 Kind = TypeVar("Kind", bound=State)
+
+
+def find_job(
+    folder: Path, kind: type[Kind], command: str, settings: msgspec.Struct, options: Mapping[str, str]
+) -> Kind | None:
+    """Return the state of the job in a folder, which can be resumed; None if there is no job. Nothing is changed.
+
+    Arguments:
+        command, settings, options: as in `read_state` and `check_same`.
+
+    Raises:
+        InputError: if the folder contains a job of another command or with other settings.
+    """
+    if not (folder / JOB_FILE).is_file():
+        return None
+    found = read_state(folder, kind, command)
+    check_same(folder, found, settings, options)
+    return found
 
 
 def read_state(folder: Path, kind: type[Kind], command: str) -> Kind:

@@ -1,12 +1,12 @@
-"""Folder of an image job: the results, `results.jsonl` with a line for each image, and `job.json`.
+"""Folder of an image job: the results, the journal `results.jsonl` with a line for each image, and `job.json`.
 
-Several processes may draw at the same time, and an image may be drawn more than once. A single process writes the
-lines. An image is done if it has a valid line and all its files. All other images are drawn, even if files exist.
+Several processes may process images at the same time, and an image may be processed more than once. A single process
+writes the lines. An image is done if its line counts and all its files exist. All others are processed, even if files
+exist.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,16 @@ import msgspec
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.job_file import JOB_FILE
-from caflow_runtime.jobs.folder import PipelineSettings, State, check_same, flat, has_changed, read_state
+from caflow_runtime.jobs.folder import PipelineSettings, State, find_job, flat, has_changed
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import ImageOutcome
+from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.passes import Bits
 from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.seal import are_sealed, sealed_fields
 from caflow_runtime.sizes import Size
-from caflow_runtime.strict_json import WrongJson, parse_json
-from caflow_runtime.whole_files import remove_leftovers, write_whole
+from caflow_runtime.whole_files import remove_leftovers
 
 COMMAND = "caflow image"
 RESULTS = "results.jsonl"
@@ -49,7 +48,7 @@ class ImageSettings(msgspec.Struct, frozen=True):
 
 
 class ImageFolder:
-    """Images and the folder of their results. The caller must have locked the folder with `alone`."""
+    """Images and the folder of their results. The caller must have locked the folder with `exclusive_lock`."""
 
     def __init__(self, folder: Path, jobs: Sequence[ImageJob], settings: ImageSettings, force: bool = False) -> None:
         """Begin a job, or resume the job in the folder.
@@ -67,31 +66,29 @@ class ImageFolder:
             folder.mkdir(parents=True, exist_ok=True)
             State(flat(settings), COMMAND).write(folder)
         remove_leftovers([folder / JOB_FILE, folder / RESULTS])
-        results = keep_done(folder / RESULTS, jobs)
-        done = {result["output"] for result in results}
-        self.left = [job for job in jobs if name_of(job.output) not in done]
+        self._journal = _journal(folder)
+        lines = self._journal.resume(_unit_of(jobs))
+        self.left = [job for job in jobs if name_of(job.output) not in lines]
         """Jobs of the images that have no result yet."""
         own = {name_of(job.output) for job in jobs}
-        self.outcomes = Counter(result["outcome"] for result in results if result["output"] in own)
+        self.outcomes = Counter(line["outcome"] for output, line in lines.items() if output in own)
         """Number of images with each outcome, among the images that have a result."""
 
-    def run(self, drawn: Iterable[ImageOutcome]) -> Iterator[ImageOutcome]:
+    def run(self, outcomes: Iterable[ImageOutcome]) -> Iterator[ImageOutcome]:
         """Write the line of each outcome, and yield the outcome once its line is written.
 
         Failed images get no line, so the next run tries them again.
 
         Arguments:
-            drawn: outcomes of the jobs that are `left`, in any order.
+            outcomes: outcomes of the jobs that are `left`, in any order.
 
         Raises:
             OSError: if a line cannot be written. Earlier lines are kept.
         """
-        with (self.folder / RESULTS).open("a") as file:
-            for done in drawn:
-                if (line := _line(done)) is not None:
-                    file.write(json.dumps(sealed_fields(line), allow_nan=False) + "\n")
-                    file.flush()
-                yield done
+        for done in outcomes:
+            if (line := _line(done)) is not None:
+                self._journal.append(line)
+            yield done
 
     def close(self) -> None:
         """Forget the job if it has written nothing, so that the next command may have other settings."""
@@ -110,17 +107,10 @@ def holds_same_job(folder: Path, jobs: Sequence[ImageJob], settings: ImageSettin
     Raises:
         InputError: if the folder contains another job, or if it contains no job and a file would be overwritten.
     """
-    if not (folder / JOB_FILE).is_file():
-        check_free([folder / RESULTS, *(path for job in jobs for path in job.outputs)])
-        return False
-    state = read_state(folder, State, COMMAND)
-    if "format" not in state.settings:
-        raise InputError(
-            f"{folder} contains a job of an earlier version, whose results are all PNG and without metadata; choose "
-            "another -o, or use --force to start again"
-        )
-    check_same(folder, state, settings, OPTIONS)
-    return True
+    if find_job(folder, State, COMMAND, settings, OPTIONS) is not None:
+        return True
+    check_free([folder / RESULTS, *(path for job in jobs for path in job.outputs)])
+    return False
 
 
 @contextmanager
@@ -152,61 +142,57 @@ def name_of(path: Path) -> str:
 
 def recorded_outputs(folder: Path) -> dict[Path, Path]:
     """Return the outputs inside a folder that its valid lines name. Keys are the absolute paths of the inputs."""
-    path, found = folder / RESULTS, {}
-    for line in _lines(path):
-        if (result := _result(line)) is not None:
-            source, best = (Path(as_path(result[name])) for name in ("input", "output"))
+    found = {}
+    for _, line in _journal(folder).lines():
+        if line is not None and _has_names(line):
+            source, best = (Path(as_path(line[name])) for name in ("input", "output"))
             if best.is_relative_to(folder.absolute()):
                 found[source] = folder / best.relative_to(folder.absolute())
     return found
 
 
-def keep_done(path: Path, jobs: Iterable[ImageJob]) -> list[dict[str, Any]]:
-    """Remove all lines that are not valid any more from `results.jsonl`, and return the remaining results.
-
-    A line is valid if it is undamaged, its files exist, its input has not changed, and its output still belongs to the
-    same input.
-    """
-    lines, kept = _lines(path), _valid(path, jobs)
-    if len(kept) < len(lines):
-        write_whole(path, b"".join(line for line, _ in kept.values()))
-    return [result for _, result in kept.values()]
-
-
 def finished(folder: Path, jobs: Iterable[ImageJob]) -> Set[str]:
-    """Return the outputs (`name_of`) that the job in a folder need not draw again. Nothing is changed."""
-    return _valid(folder / RESULTS, jobs).keys()
+    """Return the outputs (`name_of`) that the job in a folder need not process again. Nothing is changed."""
+    return _journal(folder).find(_unit_of(jobs)).keys()
 
 
-def _lines(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines(keepends=True) if path.exists() else []
+def _journal(folder: Path) -> Journal[dict[str, Any]]:
+    return Journal(folder / RESULTS, dict)
 
 
-def _valid(path: Path, jobs: Iterable[ImageJob]) -> dict[str, tuple[bytes, dict[str, Any]]]:
-    """Return the valid lines of `results.jsonl`, as in `keep_done`, each with its fields, by their outputs."""
-    wanted, kept = {name_of(job.output): job for job in jobs}, {}
-    for line in _lines(path):
-        result = _result(line)
-        if result is not None and _is_whole(result, wanted.get(result["output"])):
-            kept[result["output"]] = line, result
-    return kept
+def _unit_of(jobs: Iterable[ImageJob]) -> Callable[[Mapping[str, Any]], str | None]:
+    """Return a function that returns the output that a line is about, or None if the line does not count.
+
+    A line counts if its files exist, its input has not changed, and its output still belongs to the same input.
+    """
+    wanted = {name_of(job.output): job for job in jobs}
+
+    def unit_of(line: Mapping[str, Any]) -> str | None:
+        return line["output"] if _has_names(line) and _is_current(line, wanted.get(line["output"])) else None
+
+    return unit_of
 
 
-def _is_whole(result: Mapping[str, Any], job: ImageJob | None) -> bool:
+def _has_names(line: Mapping[str, Any]) -> bool:
+    """Return whether an undamaged line has the fields of `caflow image`."""
+    return all(isinstance(line.get(name), str) for name in ("input", "output", "outcome", *({"mask"} & line.keys())))
+
+
+def _is_current(line: Mapping[str, Any], job: ImageJob | None) -> bool:
     """Return whether the files of a line exist and were made from the current input.
 
     Arguments:
         job: the job with the line's output; None if no current job has this output.
     """
-    if has_changed(as_path(result["input"]), result.get("input_stamp")):
+    if has_changed(as_path(line["input"]), line.get("input_stamp")):
         return False
-    if job is not None and _inputs(job) != {name: result[name] for name in ("input", "mask") if name in result}:
+    if job is not None and _inputs(job) != {name: line[name] for name in ("input", "mask") if name in line}:
         return False
-    if "mask" in result and has_changed(as_path(result["mask"]), result.get("mask_stamp")):
+    if "mask" in line and has_changed(as_path(line["mask"]), line.get("mask_stamp")):
         return False
-    if result["outcome"] == DROPPED:
+    if line["outcome"] == DROPPED:
         return True
-    files = [Path(as_path(result["output"]))] if job is None else job.written(result["outcome"])
+    files = [Path(as_path(line["output"]))] if job is None else job.written(line["outcome"])
     return all(map(_is_there, files))
 
 
@@ -218,7 +204,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _line(done: ImageOutcome) -> dict[str, Any] | None:
-    """Return the line of an image, without its seal; None if the image failed, so that the next run tries it again."""
+    """Return the line of an image, without its checksum; None if the image failed."""
     names = _inputs(done.job) | {"output": name_of(done.job.output)}
     if done.job.mask is not None:
         names["mask_stamp"] = done.mask_stamp
@@ -231,14 +217,3 @@ def _inputs(job: ImageJob) -> dict[str, str | None]:
     """Return the absolute paths of the files that a result is made from."""
     masks = {} if job.mask is None else {"mask": name_of(job.mask)}
     return {"input": name_of(job.source), **masks}
-
-
-def _result(line: bytes) -> dict[str, Any] | None:
-    """Return the fields of a line; None if the line is incomplete, damaged or edited."""
-    try:
-        found = parse_json(line, dict[str, Any])
-    except WrongJson:
-        return None
-    texts = (found.get(name) for name in ("input", "output", "outcome", *({"mask"} & found.keys())))
-    is_whole = line.endswith(b"\n") and all(isinstance(text, str) for text in texts)
-    return found if is_whole and are_sealed(found) else None

@@ -1,46 +1,97 @@
-"""Journal of a job: a file with a line of JSON for each finished unit. Each line contains its own checksum."""
+"""Journal of a job: a file with lines of JSON that record the finished units. The same command resumes from it.
 
-from collections.abc import Iterable
+There is one rule for all jobs. A line counts if it is undamaged, and if its unit still belongs to the job and is
+unchanged. A job that resumes removes all other lines, and processes the units without a line. The line of a unit is
+appended when the unit is finished. A unit that fails gets no line that counts, so that the next run tries it again.
+"""
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from caflow_runtime.seal import Sealable, is_sealed, sealed
+from caflow_runtime.seal import are_sealed, is_sealed, sealed, sealed_fields
 from caflow_runtime.strict_json import WrongJson, parse_json
-from caflow_runtime.whole_files import write_whole
+from caflow_runtime.whole_files import whole_file
 
-Line = TypeVar("Line", bound=Sealable)
+Line = TypeVar("Line")
+Unit = TypeVar("Unit", bound=Hashable)
 
 
 class Journal(Generic[Line]):
-    """Lines of finished units, of one struct type."""
+    """Lines about the finished units of a job. Only the process that holds the job's lock may change the file."""
 
     def __init__(self, path: Path, kind: type[Line]) -> None:
+        """Describe a file, which need not exist.
+
+        Arguments:
+            kind: type of the lines: a struct with a field `sha256`, or `dict`.
+        """
         self.path, self.kind = path, kind
 
-    def read(self) -> list[Line]:
-        """Return all lines that are undamaged. Nothing is changed."""
-        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        return [found for line in lines if (found := self._parsed(line)) is not None]
+    def lines(self) -> Iterator[tuple[bytes, Line | None]]:
+        """Yield each line as bytes and decoded; None if it is cut off, damaged or edited."""
+        return ((text, self._decoded(text)) for text in self._texts())
 
-    def keep(self, lines: Iterable[Line]) -> None:
-        """Replace the file's contents by these lines."""
-        write_whole(self.path, b"".join(map(_encoded, lines)))
+    def find(self, unit_of: Callable[[Line], Unit | None]) -> dict[Unit, Line]:
+        """Return the lines that count, by their units. Nothing is changed.
 
-    def append(self, line: Line) -> Line:
-        """Add the line of a finished unit. Return it with its checksum."""
+        Arguments:
+            unit_of: returns the unit of an undamaged line; None if the line does not count, because its unit does not
+                belong to the job or has changed. Of several lines about one unit, the last one counts.
+        """
+        return {unit: line for unit, (_, line) in self._find(unit_of).items()}
+
+    def resume(self, unit_of: Callable[[Line], Unit | None]) -> dict[Unit, Line]:
+        """Return the lines that count, as `find` does, and remove all others from the file."""
+        found = self._find(unit_of)
+        if len(found) < sum(1 for _ in self._texts()):
+            self.rewrite(text for text, _ in found.values())
+        return {unit: line for unit, (_, line) in found.items()}
+
+    def rewrite(self, texts: Iterable[bytes]) -> None:
+        """Replace the file by other lines, atomically."""
+        with whole_file(self.path) as partial, partial.open("wb") as file:
+            file.writelines(texts)
+
+    def append(self, *lines: Line) -> list[Line]:
+        """Append the lines of a unit, and return them with their checksums.
+
+        Raises:
+            OSError: if a line cannot be written. Earlier lines are kept.
+        """
+        finished = [_with_checksum(line) for line in lines]
         with self.path.open("ab") as file:
-            file.write(_encoded(line))
-        return line
+            file.writelines(_encoded(line) for line in finished)
+        return finished
 
-    def _parsed(self, line: bytes) -> Line | None:
+    def _texts(self) -> Iterator[bytes]:
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                yield from file
+
+    def _find(self, unit_of: Callable[[Line], Unit | None]) -> dict[Unit, tuple[bytes, Line]]:
+        found = {}
+        for text, line in self.lines():
+            if line is not None and (unit := unit_of(line)) is not None:
+                found[unit] = text, line
+        return found
+
+    def _decoded(self, text: bytes) -> Line | None:
         try:
-            found = parse_json(line, self.kind)
+            line: Any = parse_json(text, self.kind)
         except WrongJson:
             return None
-        return found if line.endswith(b"\n") and is_sealed(found) else None
+        is_intact = are_sealed(line) if isinstance(line, dict) else is_sealed(line)
+        return cast("Line", line) if is_intact and text.endswith(b"\n") else None
 
 
-def _encoded(line: Sealable) -> bytes:
-    return msgspec.json.encode(sealed(line)) + b"\n"
+def _with_checksum(line: Any) -> Any:
+    return sealed_fields(line) if isinstance(line, dict) else sealed(line)
+
+
+def _encoded(line: Any) -> bytes:
+    text = json.dumps(line, allow_nan=False).encode() if isinstance(line, dict) else msgspec.json.encode(line)
+    return text + b"\n"

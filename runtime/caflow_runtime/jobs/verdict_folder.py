@@ -1,7 +1,8 @@
 """Folder of a filter job: the settings, one line with a verdict for each pair, and files made from the verdicts.
 
-`job.json` stores the settings, so that only the same job is resumed after an interruption. The accepted targets and
-`scores.parquet` are made from `scores.jsonl` once all verdicts are there.
+The unit of the job is a batch: up to `BATCH` pairs, which are judged together so that their numbers are always
+bit-identical. Its lines in the journal `scores.jsonl` follow each other. The accepted targets and `scores.parquet` are
+made from `scores.jsonl` once all verdicts are there and in the order of the list.
 """
 
 import hashlib
@@ -30,20 +31,19 @@ from caflow_runtime.jobs.accepted import (
 from caflow_runtime.jobs.folder import (
     PipelineSettings,
     State,
-    check_same,
+    find_job,
     flat,
     has_changed,
     is_passing,
     read_state,
 )
+from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.jobs.parquet import write_parquet
 from caflow_runtime.jobs.verdicts import BATCH
 from caflow_runtime.judge.verdict import Verdict
-from caflow_runtime.path_text import as_text
-from caflow_runtime.seal import is_sealed, sealed
-from caflow_runtime.strict_json import WrongJson, parse_json
-from caflow_runtime.whole_files import remove_leftovers, whole_file
+from caflow_runtime.path_text import as_path, as_text
+from caflow_runtime.whole_files import remove_leftovers
 
 COMMAND = "caflow filter"
 SCORES, PARQUET = "scores.jsonl", "scores.parquet"
@@ -87,64 +87,77 @@ class FilterJob:
         check_apart(folder, (name for pair in pairs for name in pair))
         self.state = begin(folder, settings) if force else resume(folder, settings) or begin(folder, settings)
         remove_leftovers(folder / name for name in (JOB_FILE, SCORES, LIST, LIST0, PARQUET))
-        self._kept = keep_whole(folder / SCORES, pairs)
-        self._failed = self._failed_parts()
-        self.done = self._kept - sum(map(len, self._failed.values()))
+        self._journal = Journal(folder / SCORES, Verdict)
+        self._batches = [pairs[k : k + BATCH] for k in range(0, len(pairs), BATCH)]
+        self._finished = self._resume()
+        """Numbers of the batches in the journal, in the order of their lines."""
+        self.done = sum(len(self._batches[number]) for number in self._finished)
         """Number of verdicts that are written and are not made again."""
 
     @property
     def left(self) -> list[Sequence[FilePair]]:
-        """Parts of the list that are judged by this run, each of which begins at a multiple of `BATCH` in the list.
+        """Batches that are judged by this run: those without lines, and those of which a pair failed."""
+        return [self._batches[number] for number in self._numbers_left()]
 
-        The first part are the pairs without a verdict. The others contain pairs that failed in an earlier run.
-        """
-        return [part for part in (self.pairs[self._kept :], *self._failed.values()) if part]
-
-    def _failed_parts(self) -> dict[int, Sequence[FilePair]]:
-        """Return the parts of `BATCH` pairs with a verdict "error", by their number."""
-        if not self._kept:
-            return {}
-        numbers = {k // BATCH: None for k, verdict in enumerate(self.verdicts()) if verdict.verdict == "error"}
-        return {number: self.pairs[number * BATCH : (number + 1) * BATCH] for number in numbers}
-
-    def run(self, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
-        """Seal and write verdicts, and yield each once it is written.
+    def run(self, judged: Iterable[Sequence[Verdict]]) -> Iterator[Verdict]:
+        """Write the verdicts of batches, and yield each verdict, with its checksum, once its batch is written.
 
         Arguments:
-            verdicts: verdicts of the pairs that are `left`, in order.
+            judged: verdicts of the batches that are `left`, in order.
 
         Raises:
-            OSError: if a verdict cannot be written. Earlier verdicts are kept. Verdicts of pairs that failed are
-                replaced only when all of them are there.
+            OSError: if a verdict cannot be written. Earlier batches are kept.
         """
-        if self.done < len(self.pairs):
+        left = self._numbers_left()
+        if left:
             self.state.accepted, self.state.parquet = None, False
             self.state.write(self.folder)
             remove_made(self.folder)  # these files were made from other verdicts
-        path, judged = self.folder / SCORES, map(sealed, verdicts)
-        with path.open("ab") as file:
-            for verdict in islice(judged, len(self.pairs) - self._kept):
-                yield self._write(verdict, file)
-        if not self._failed:
-            return
-        with whole_file(path) as partial, path.open("rb") as before, partial.open("wb") as file:
-            for k, line in enumerate(before):
-                if k // BATCH in self._failed:
-                    yield self._write(next(judged), file)
-                else:
-                    file.write(line)
+        for number, verdicts in zip(left, judged, strict=True):
+            finished = self._journal.append(*verdicts)
+            self._finished.append(number)
+            self.done += len(finished)
+            yield from finished
+        self._put_in_order()
 
-    def _write(self, verdict: Verdict, file: BinaryIO) -> Verdict:
-        file.write(msgspec.json.encode(verdict) + b"\n")
-        file.flush()
-        self.done += 1
-        return verdict
+    def _numbers_left(self) -> list[int]:
+        return sorted(set(range(len(self._batches))) - set(self._finished))
+
+    def _resume(self) -> list[int]:
+        """Remove all lines but those of batches that count. Return the numbers of these batches, in the file's order.
+
+        A batch counts if all its lines count (`Journal`), and none of its pairs failed.
+        """
+        found = list(_batches_in(self._journal, self._batches))
+        if sum(len(self._batches[number]) for number, _ in found) < sum(1 for _ in self._journal.lines()):
+            self._rewrite(found)
+        return [number for number, _ in found]
+
+    def _put_in_order(self) -> None:
+        if self._finished != sorted(self._finished):
+            self._rewrite(sorted(self._places()))
+            self._finished.sort()
+
+    def _places(self) -> Iterator[tuple[int, int]]:
+        """Yield the number of each batch in the journal, and the place of its first line."""
+        with self._journal.path.open("rb") as file:
+            for number in self._finished:
+                yield number, file.tell()
+                for _ in self._batches[number]:
+                    file.readline()
+
+    def _rewrite(self, places: Iterable[tuple[int, int]]) -> None:
+        """Replace the journal by the lines of some of its batches, given as by `_places`."""
+        with self._journal.path.open("rb") as file:
+            self._journal.rewrite(line for number, place in places for line in self._lines_at(file, number, place))
+
+    def _lines_at(self, file: BinaryIO, number: int, place: int) -> Iterator[bytes]:
+        file.seek(place)
+        return (file.readline() for _ in self._batches[number])
 
     def verdicts(self) -> Iterator[Verdict]:
         """Yield all verdicts that are written, in the order of the list."""
-        with (self.folder / SCORES).open("rb") as file:
-            for line in file:
-                yield parse_json(line, Verdict)
+        return (verdict for _, verdict in self._journal.lines() if verdict is not None)
 
     def finish(self, how: Accepted, parquet: bool) -> bool:
         """Write the accepted targets and, if requested, `scores.parquet`. All verdicts must be written before.
@@ -210,16 +223,12 @@ def resume(folder: Path, settings: FilterSettings) -> FilterState | None:
     Raises:
         InputError: if the folder contains another job or other files.
     """
-    try:
-        found = read_state(folder, FilterState, COMMAND)
-    except FileNotFoundError:
-        if folder.is_dir() and not all(map(is_passing, folder.iterdir())):
-            raise InputError(
-                f"{folder} contains other files, but no job of {COMMAND}; choose another -o, or use --force to write "
-                "to it anyway"
-            ) from None
-        return None
-    check_same(folder, found, settings, {})
+    found = find_job(folder, FilterState, COMMAND, settings, {})
+    if found is None and folder.is_dir() and not all(map(is_passing, folder.iterdir())):
+        raise InputError(
+            f"{folder} contains other files, but no job of {COMMAND}; choose another -o, or use --force to write to it "
+            "anyway"
+        )
     return found
 
 
@@ -250,27 +259,6 @@ def remove_made(folder: Path) -> None:
         shutil.rmtree(folder / FILES)
 
 
-def keep_whole(path: Path, pairs: Sequence[FilePair]) -> int:
-    """Truncate `scores.jsonl` to the verdicts that are still valid, and return their number.
-
-    A verdict is not valid if its line is damaged or edited, or if a file of its pair has changed. Valid verdicts are
-    kept up to the last multiple of `BATCH` before the first line that is not valid.
-    """
-    if not path.exists():
-        return 0
-    kept = end = position = 0
-    with path.open("rb+") as file:
-        for number, (line, pair) in enumerate(zip(file, pairs, strict=False), 1):
-            if not _is_verdict_of(pair, line):
-                break
-            position += len(line)
-            if number % BATCH == 0 or number == len(pairs):
-                kept, end = number, position
-        if path.stat().st_size > end:
-            file.truncate(end)
-    return kept
-
-
 def _is_job(folder: Path) -> bool:
     try:
         read_state(folder, FilterState, COMMAND)
@@ -279,11 +267,39 @@ def _is_job(folder: Path) -> bool:
     return True
 
 
-def _is_verdict_of(pair: FilePair, line: bytes) -> bool:
-    try:
-        verdict = parse_json(line, Verdict)
-    except WrongJson:
-        return False
-    is_of_pair = line.endswith(b"\n") and [verdict.target, verdict.condition] == [as_text(name) for name in pair]
-    stamps = (verdict.target_stamp, verdict.condition_stamp)
-    return is_of_pair and is_sealed(verdict) and not any(map(has_changed, pair, stamps))
+def _batches_in(journal: Journal[Verdict], batches: Sequence[Sequence[FilePair]]) -> Iterator[tuple[int, int]]:
+    """Yield the number of each batch that counts, and the place of its first line in the file.
+
+    A list may contain a pair several times, so a line alone does not tell its batch. The lines of a batch follow each
+    other. Blocks of `BATCH` lines are therefore compared with the batches; the last batch may be shorter.
+    """
+    missing: dict[tuple[str, str], list[int]] = {}
+    for number, batch in enumerate(batches):
+        missing.setdefault(_names(batch[0]), []).append(number)
+    lines = ((len(text), _names_if_valid(verdict)) for text, verdict in journal.lines())
+    block: list[tuple[int, tuple[str, str] | None]] = []
+    place = 0
+    while block := [*block, *islice(lines, BATCH - len(block))]:
+        names, used = [names for _, names in block], len(block)
+        alike = [] if names[0] is None else missing.get(names[0], [])
+        found = next((k for k in alike if names[: len(batches[k])] == list(map(_names, batches[k]))), None)
+        # Lines of the short last batch might also be the beginning of another one that is damaged.
+        if found is not None and (len(batches[found]) == BATCH or len(alike) == 1):
+            alike.remove(found)
+            yield found, place
+            used = len(batches[found])
+        place += sum(length for length, _ in block[:used])
+        block = block[used:]
+
+
+def _names(pair: FilePair) -> tuple[str, str]:
+    return as_text(pair.target), as_text(pair.condition)
+
+
+def _names_if_valid(verdict: Verdict | None) -> tuple[str, str] | None:
+    """Return the pair of an undamaged line; None if the pair failed, or if one of its files has changed."""
+    if verdict is None or verdict.verdict == "error":
+        return None
+    files = {verdict.target: verdict.target_stamp, verdict.condition: verdict.condition_stamp}
+    is_changed = any(has_changed(as_path(name), stamp) for name, stamp in files.items())
+    return None if is_changed else (verdict.target, verdict.condition)

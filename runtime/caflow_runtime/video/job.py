@@ -15,7 +15,7 @@ from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.job_file import JOB_FILE
-from caflow_runtime.jobs.folder import alone
+from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
 from caflow_runtime.video.lane import Lane, read_ahead
@@ -32,6 +32,7 @@ from caflow_runtime.video.segment_store import (
     parts_of,
     read_segments,
     remove_parts,
+    resume_segments,
     segment_name,
 )
 from caflow_runtime.video.segments import SegmentFile, join_segments
@@ -181,7 +182,7 @@ class VideoJob:
         return read_segments(self.parts, self.settings)
 
     def open(self, force: bool) -> dict[int, SegmentRecord]:
-        """Begin or resume the job, whose folder the caller has locked (`alone`). Return what `earlier` returns.
+        """Begin or resume the job, whose folder the caller has locked (`exclusive_lock`). Return what `earlier` returns.
 
         Arguments:
             force: discard a job that is there, and start again. Jobs of live sources and pipes are never discarded.
@@ -189,10 +190,9 @@ class VideoJob:
         Raises:
             InputError, OSError: as `earlier`.
         """
-        records = self.earlier(force)
+        self.earlier(force)
         open_parts(self.parts, self.settings, force)
-        open_journal(self.parts).keep(records.values())
-        return records
+        return resume_segments(self.parts, self.settings)
 
     def run(self, force: bool = False) -> VideoOutcome:
         """Run or resume the job in this process. If it ends early, the output contains all frames drawn until then.
@@ -209,7 +209,7 @@ class VideoJob:
         """
         stream = self.pipe.open_stream(self.settings.streaming)
         drawing = VideoDrawing(self.pipe, self.source, stream, self.show, self.show_dropped)
-        with alone(self.parts):
+        with exclusive_lock(self.parts):
             records = self.open(force)
             with drawing.reading():
                 last, ended_by = self._draw(drawing, records)
@@ -231,7 +231,7 @@ class VideoJob:
         journal, ended_by = open_journal(self.parts), None
         try:
             for record in drawn:
-                records[record.number] = journal.append(record)
+                records[record.number] = journal.append(record)[0]
         except (KeyboardInterrupt, Exception) as error:
             ended_by = error
         return self._finish(records, [], ended_by)
@@ -261,7 +261,7 @@ class VideoJob:
                 if file.frames < length:
                     break
                 file.close()
-                records[number] = journal.append(self._record(file, number, drawing.stream.sample))
+                records[number] = journal.append(self._record(file, number, drawing.stream.sample))[0]
         except TooFewFrames:
             raise
         except (KeyboardInterrupt, Exception) as error:

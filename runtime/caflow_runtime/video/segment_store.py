@@ -8,6 +8,7 @@ other way.
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -127,7 +128,7 @@ def holds_same_job(folder: Path, settings: VideoSettings) -> bool:
 
 
 def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
-    """Start a job in its folder, or resume the job that is there. The caller must hold the folder's lock (`alone`).
+    """Start a job in its folder, or resume the job that is there. The caller must hold the folder's lock (`exclusive_lock`).
 
     Arguments:
         force: discard the job that is there, and start again.
@@ -185,18 +186,27 @@ def read_segments(folder: Path, settings: VideoSettings) -> dict[int, SegmentRec
     Raises:
         OSError: if a file cannot be read.
     """
-    usual = settings.segment_frames
+    return open_journal(folder).find(partial(_number_of, folder, settings.segment_frames))
 
-    def is_valid(record: SegmentRecord) -> bool:
-        number = record.number
-        if record.first != first_frame(number, usual) or record.frames > frames_of_segment(number, usual):
-            return False
-        if record.file is None:
-            return record.start is None and not record.written
-        is_own = record.start is not None and Path(record.file.path).stem == segment_name(number, "")
-        return is_own and is_intact(folder, record.file)
 
-    return {record.number: record for record in open_journal(folder).read() if is_valid(record)}
+def resume_segments(folder: Path, settings: VideoSettings) -> dict[int, SegmentRecord]:
+    """Return the segments that need not be drawn again, by their numbers. The lines of others are removed.
+
+    Raises:
+        OSError: if a file cannot be read or written.
+    """
+    return open_journal(folder).resume(partial(_number_of, folder, settings.segment_frames))
+
+
+def _number_of(folder: Path, segment_frames: int, record: SegmentRecord) -> int | None:
+    """Return the number of a segment; None if it does not belong to the job, or its file has changed."""
+    number = record.number
+    if record.first != first_frame(number, segment_frames) or record.frames > frames_of_segment(number, segment_frames):
+        return None
+    if record.file is None:
+        return number if record.start is None and not record.written else None
+    is_own = record.start is not None and Path(record.file.path).stem == segment_name(number, "")
+    return number if is_own and is_intact(folder, record.file) else None
 
 
 def first_segments(records: Mapping[int, SegmentRecord]) -> list[SegmentRecord]:
