@@ -74,4 +74,5 @@ def finding_helpers() -> dict[str, str]:
 
 def segments_of(parts: Path) -> list[dict[str, Any]]:
     """Return the records of the finished segments."""
-    return [json.loads(line) for line in (parts / JOURNAL).read_text().splitlines()]
+    journal = parts / JOURNAL
+    return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []

@@ -182,7 +182,7 @@ class VideoJob:
         return read_segments(self.parts, self.settings)
 
     def open(self, force: bool) -> dict[int, SegmentRecord]:
-        """Begin or resume the job, whose folder the caller has locked (`exclusive_lock`). Return what `earlier` returns.
+        """Begin or resume the job in its folder, which the caller has locked. Return what `earlier` returns.
 
         Arguments:
             force: discard a job that is there, and start again. Jobs of live sources and pipes are never discarded.

@@ -128,7 +128,7 @@ def holds_same_job(folder: Path, settings: VideoSettings) -> bool:
 
 
 def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
-    """Start a job in its folder, or resume the job that is there. The caller must hold the folder's lock (`exclusive_lock`).
+    """Start a job in its folder, which the caller has locked (`exclusive_lock`), or resume the job that is there.
 
     Arguments:
         force: discard the job that is there, and start again.
