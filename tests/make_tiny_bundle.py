@@ -7,11 +7,10 @@ photographs in `tests/data`, so another run with the same machine and versions w
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tiny import CALIBRATED_TEMPERATURE, DATA, TINY, pairs_of_photographs
+from tiny import CALIBRATED_TEMPERATURE, DATA, TINY, calibrate, pairs_of_photographs
 
 from caflow_export.export import export
 from caflow_runtime.bundle.file_names import CARD, SHEET
-from caflow_runtime.jobs.calibrate import calibrate
 from caflow_runtime.jobs.photographs import with_grey_copies
 from caflow_runtime.judge.calibration import write_calibration
 from caflow_runtime.pipeline.pipeline import load

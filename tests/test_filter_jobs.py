@@ -125,7 +125,7 @@ def test_another_job_is_refused(bundle: Path, data: Path, tmp_path: Path) -> Non
         assert refused.returncode == 2
         assert refused.stderr.startswith(f"caflow: {out} contains a job with other settings: {differing}")
         assert refused.stderr.endswith(
-            "; use the same settings to resume it, choose another -o, or use --force to start again\n"
+            "; use the same settings to resume it, choose another output, or use --force to start again\n"
         )
         assert (out / "scores.jsonl").read_bytes() == before
     assert caflow(*given, bundle, "--alpha", 0.97, "--force").returncode == 0

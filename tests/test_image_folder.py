@@ -291,7 +291,7 @@ def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
             assert other.stdout is not None
             other.stdout.readline()
             with pytest.raises(
-                InputError, match=r"another process is working in .*out; wait until it ends, or choose another -o"
+                InputError, match=r"another process is working in .*out; wait until it ends, or choose another output"
             ):
                 exclusive_lock(out).__enter__()
             done = in_a_process(command("image", tmp_path / "a.png", "-o", out))

@@ -152,7 +152,8 @@ def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, t
             assert (second.returncode, second.stdout) == (2, "")
             (why,) = messages(second.stderr)
             assert (
-                why == f"caflow: another process is working in {output}.parts; wait until it ends, or choose another -o"
+                why
+                == f"caflow: another process is working in {output}.parts; wait until it ends, or choose another output"
             )
     done = caflow_video(clips / "cut.mp4", output, uncalibrated)  # a killed process holds no lock
     assert done.returncode == 0, done.stderr
@@ -183,7 +184,7 @@ def test_another_job_is_refused_by_what_differs(
         assert (refused.returncode, refused.stdout) == (2, "")
         (why,) = messages(refused.stderr)
         assert why.startswith(f"caflow: {output}.parts contains a job with other settings: {differing}")
-        assert why.endswith("choose another -o, or use --force to start again")
+        assert why.endswith("choose another output, or use --force to start again")
     done = caflow_video(clips / "vfr.mp4", output, uncalibrated, "--force")
     assert done.returncode == 0, done.stderr
     assert len(frames_of(output)) == len(frames_of(clips / "vfr.mp4"))

@@ -4,7 +4,7 @@ Nothing here requires PyTorch or an export.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from caflow_runtime.jobs.calibrate import Survey, learn_calibration, measure_crops
 from caflow_runtime.jobs.photographs import CROPS, Pair, pairs_of, photographs_in
 from caflow_runtime.judge.calibration import NAME as CALIBRATION
+from caflow_runtime.judge.calibration import Calibration
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 DATA = Path(__file__).parent / "data"
@@ -60,6 +62,18 @@ def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np
     image = cv2.imread(str(sorted(folder.glob("*.jpg"))[number]), cv2.IMREAD_COLOR_RGB)
     assert image is not None
     return np.ascontiguousarray(image[100 : 100 + height, 200 : 200 + width]).astype(np.uint8)
+
+
+def calibrate(
+    pipe: Pipeline, pairs: Iterable[Pair], temperatures: Sequence[float], measures_coverage: bool = True
+) -> Calibration:
+    """Return the calibration that is learned from pairs, as by `caflow calibrate`."""
+    pairs, survey = list(pairs), Survey(pipe.manifest.model)
+    for pair in pairs:
+        survey.add(pair)
+    survey.check()
+    measures = measure_crops(pipe, pairs, temperatures, 0)
+    return learn_calibration(pipe, survey, measures, temperatures, measures_coverage=measures_coverage)
 
 
 def pairs_of_photographs(pipe: Pipeline, folder: Path, each: int = 2 * CROPS) -> list[Pair]:

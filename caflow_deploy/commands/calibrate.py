@@ -1,23 +1,39 @@
 """`caflow calibrate`: learn from photographs what is typical, and write it into a bundle."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
+import msgspec
 
+from caflow_deploy.cluster.executor import Executor, WorkerLost
+from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.jobs import warn_of_results
-from caflow_deploy.commands.option_values import FilePath, numbers
+from caflow_deploy.commands.option_values import FilePath, gathered, numbers
 from caflow_deploy.commands.pace import Pace
-from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, open_pipeline, running_options
-from caflow_deploy.console import CommandConsole, pass_console
+from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, running_options
+from caflow_deploy.commands.running import Running, workers_option
+from caflow_deploy.console import CommandConsole, pass_console, resuming
+from caflow_deploy.stops import exit_code
 from caflow_runtime.bundle.builtin import find_bundle
-from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.jobs.calibrate import calibrate
+from caflow_runtime.errors import CaflowError, InputError, told
+from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.jobs.calibrate import Survey, learn_calibration
+from caflow_runtime.jobs.calibration_job import (
+    FOLDER,
+    CalibrationJob,
+    CalibrationSettings,
+    PhotographCrops,
+    measure_photograph,
+    survey_photographs,
+)
+from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.jobs.pairs import holds_pairs
-from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in, with_grey_copies
+from caflow_runtime.jobs.photographs import Photograph, photographs_in
 from caflow_runtime.judge import calibration
-from caflow_runtime.judge.calibration import WrongCalibration, read_calibration
+from caflow_runtime.judge.calibration import Calibration, WrongCalibration, read_calibration
 from caflow_runtime.judge.coverage import Coverage
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -73,35 +89,90 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing calibration.")
 @running_options
+@workers_option
 @max_pixels_option
+@gathered(Running, "running")
 @pass_console
 def command(
     console: CommandConsole,
-    bundle: Path,
+    running: Running,
     data: Path,
     sides: list[int],
     temperatures: list[float],
     seed: int,
     force: bool,
-    backend: str,
-    threads: int,
-    pixel_budget: int | None,
-    overlap: int | None,
     max_pixels: int,
 ) -> None:
     """Learn from photographs which likelihoods are typical, and write them into BUNDLE.
 
     True images and samples are learned separately, coloured and grey, by size and complexity. The command also measures
     how well the spread of the samples covers the true images. A reliable calibration takes some hundred photographs.
+
+    The same command resumes after a stop. Until the end, BUNDLE/calibration.work contains the measures of the
+    photographs that are finished.
     """
-    _check_free(find_bundle(bundle), force)
+    _check_free(find_bundle(running.bundle), force)
     # An existing calibration may be damaged or belong to another bundle, so do not read it. It is replaced at the end.
-    pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap, is_calibrated=False)
+    pipe = running.open_pipeline(is_calibrated=False)
     if not os.access(pipe.folder, os.W_OK):
         raise InputError(f"{pipe.folder} is not writable; calibrate a copy of it")
-    pairs = with_grey_copies(pipe.manifest.model, _pairs(pipe, data, sides, max_pixels, console))
-    found = calibrate(pipe, pairs, temperatures, seed)
-    calibration.write_calibration(pipe.folder, found)
+    photographs = _photographs(pipe, data, sides, console)
+    pipeline = msgspec.structs.replace(running.settings(pipe), calibration=None)
+    settings = CalibrationSettings(pipeline, sides, temperatures, seed, max_pixels)
+    work = pipe.folder / FOLDER
+    with exclusive_lock(work), running.open_executor(pipe, is_calibrated=False) as executor:
+        crops, survey = _survey(pipe, photographs, settings, console)
+        job = CalibrationJob(work, crops, settings, force)
+        _measure(executor, job, len(crops), settings, console)
+        found = learn_calibration(pipe, survey, job.measures, temperatures, seed)
+        calibration.write_calibration(pipe.folder, found)
+        job.remove()
+    _print_calibration(pipe, found, console)
+
+
+def _survey(
+    pipe: Pipeline, photographs: Sequence[Photograph], settings: CalibrationSettings, console: CommandConsole
+) -> tuple[list[PhotographCrops], Survey]:
+    """Read all photographs.
+
+    Raises:
+        InputError: if too few of them can be used.
+    """
+    with console.progress_bar() as bar:
+        read = bar.track(photographs, description="reading photographs")
+        crops, survey = survey_photographs(
+            read, pipe.manifest.model, settings, lambda why: console.warning(f"skipped: {why}")
+        )
+    survey.check()
+    return crops, survey
+
+
+def _measure(
+    executor: Executor, job: CalibrationJob, count: int, settings: CalibrationSettings, console: CommandConsole
+) -> None:
+    """Measure the crops of all photographs that are left. Stops and errors end the command, which can be resumed."""
+    left = job.left
+    done = count - len(left)
+    function = partial(measure_photograph, settings=settings)
+    try:
+        with console.progress_bar() as bar:
+            task = bar.add_task("photographs", total=count, completed=done)
+            pace = Pace(console.message if bar.disable else None)
+            for _, line in executor.run(function, left, lambda crops: str(crops.photograph.path)):
+                if isinstance(line, WorkerLost):
+                    raise line
+                job.write(line)
+                done += 1
+                bar.advance(task)
+                pace.tell((done - count + len(left)) / len(left), f"{done} of {count} photographs")
+    except KeyboardInterrupt as stop:
+        raise CommandError(f"stopped: {resuming(done, count, 'photograph')}", exit_code(stop)) from None
+    except (CaflowError, OSError) as error:
+        raise CommandError(f"{told(error)}: {resuming(done, count, 'photograph')}", FAILED) from None
+
+
+def _print_calibration(pipe: Pipeline, found: Calibration, console: CommandConsole) -> None:
+    """Print what was learned."""
     rows = []
     for reference in (found.truth, *found.samples):
         name = "true images" if reference.temperature is None else f"samples, τ = {reference.temperature:g}"
@@ -143,7 +214,12 @@ def _print_coverage(coverage: list[Coverage], console: CommandConsole) -> None:
 
 
 def _check_free(folder: Path, force: bool) -> None:
-    """Refuse to overwrite a valid calibration without `force`: without BUNDLE it would be the built-in model's own."""
+    """Refuse to overwrite a valid calibration without `force`: without BUNDLE it would be the built-in model's own.
+
+    A job that was stopped may overwrite it, because it was begun with `force`.
+    """
+    if (folder / FOLDER / JOB_FILE).is_file():
+        return
     try:
         found = read_calibration(folder)
     except WrongCalibration:
@@ -154,8 +230,8 @@ def _check_free(folder: Path, force: bool) -> None:
         )
 
 
-def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int, console: CommandConsole) -> Iterator[Pair]:
-    """Yield the pairs of all photographs that are readable and large enough. Report the others.
+def _photographs(pipe: Pipeline, data: Path, sides: list[int], console: CommandConsole) -> list[Photograph]:
+    """Return the photographs to learn from.
 
     Raises:
         InputError: if there are fewer than two photographs, or crops would be too small.
@@ -172,18 +248,4 @@ def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int, consol
     smallest = LEAST_MULTIPLES * pipe.manifest.model.size_multiple
     if min(sides) < smallest and any(photograph.condition is None for photograph in photographs):
         raise InputError(f"--sides must be at least {smallest} pixels for this model; got {min(sides)}")
-    with console.progress_bar() as bar:
-        task = bar.add_task("photographs", total=len(photographs))
-        pace = Pace(console.message if bar.disable else None)
-        for number, photograph in enumerate(photographs, 1):
-            try:
-                found = pairs_of(photograph, pipe.manifest.model, sides, max_pixels)
-            except UnreadableImage as error:
-                console.warning(f"skipped: {error}")
-            else:
-                if not found:
-                    what = f"{photograph.path}: smaller than {min(sides)}×{min(sides)} pixels"
-                    console.warning(f"skipped: {what}")
-                yield from found
-            bar.advance(task)
-            pace.tell(number / len(photographs), f"{number} of {len(photographs)} photographs")
+    return photographs

@@ -28,7 +28,7 @@ class Running:
     pixel_budget: int | None
     overlap: int | None
     workers: int | None
-    ray: str | None
+    ray: str | None = None
 
     @property
     def is_spread(self) -> bool:
@@ -41,7 +41,7 @@ class Running:
             if is_given and self.is_spread:
                 raise click.UsageError(f"{option} does not work with --workers and --ray; give one or the other")
 
-    def open_pipeline(self) -> Pipeline:
+    def open_pipeline(self, is_calibrated: bool = True) -> Pipeline:
         """Open the pipeline of the command's own process. An error ends the command.
 
         With Ray, the pipeline is used only for checks. It then runs on the CPU, because this machine may lack the GPU
@@ -49,7 +49,7 @@ class Running:
         """
         backend, threads = ("cpu", 1) if self.ray is not None else (self.backend, self.threads)
         threads = threads or int(self.is_spread)
-        return open_pipeline(self.bundle, backend, threads, self.pixel_budget, self.overlap)
+        return open_pipeline(self.bundle, backend, threads, self.pixel_budget, self.overlap, is_calibrated)
 
     def settings(self, pipe: Pipeline, executor: Executor | None = None) -> PipelineSettings:
         """Return the settings of the pipeline that results depend on."""
@@ -57,11 +57,12 @@ class Running:
         return settings if executor is None else msgspec.structs.replace(settings, backend=executor.backend)
 
     @contextmanager
-    def open_executor(self, pipe: Pipeline) -> Iterator[Executor]:
+    def open_executor(self, pipe: Pipeline, is_calibrated: bool = True) -> Iterator[Executor]:
         """Yield what processes the units of a job: this process, or workers that end with the block.
 
         Arguments:
             pipe: the command's own pipeline. Workers must open the same bundle.
+            is_calibrated: False if workers ignore the bundle's calibration, as in `load`.
 
         Raises:
             InputError: if the cluster cannot be reached, or the backend does not work with Ray.
@@ -73,6 +74,7 @@ class Running:
         name = str(pipe.folder.absolute() if pipe.folder == self.bundle else self.bundle)
         tiling = {"pixel_budget": self.pixel_budget, "overlap": self.overlap}
         given = {option: value for option, value in tiling.items() if value is not None}
+        given["is_calibrated"] = is_calibrated
         config = WorkerConfig(name, flat(settings_of_pipeline(pipe)), {}, self.backend, self.threads or 1, given)
         if self.ray is None:
             with open_process_executor(config, self.workers or 1) as processes:
@@ -84,6 +86,15 @@ class Running:
                 yield actors
 
 
+workers_option = click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Work in N processes. Each process loads the bundle into its own memory. Each has one thread, or as many as "
+    "--threads says if that is above 0.  [default: no worker processes]",
+)
+
+
 def workers_options(command: Command) -> Command:
     """Add the options about workers."""
     for option in (
@@ -92,16 +103,10 @@ def workers_options(command: Command) -> Command:
             metavar="auto|HOST:PORT",
             help="Run on an existing Ray cluster; auto is the cluster that this machine belongs to. All machines must "
             "see the input, the output and the bundle under the same paths. Anyone who can reach the ports of the "
-            "cluster can run code on it, unless it requires a token. Requires the extra ray.",
+            "cluster can run code on it, unless it requires a token. The default of --workers is then one process per "
+            "GPU, or one per --threads cores. Requires the extra ray.",
         ),
-        click.option(
-            "--workers",
-            metavar="N",
-            type=click.IntRange(1),
-            help="Work in N processes. Each process loads the bundle into its own memory. Each has one thread, or as "
-            "many as --threads says if that is above 0. With --ray, the default is one process per GPU, or one per "
-            "--threads cores.  [default: no worker processes]",
-        ),
+        workers_option,
     ):
         command = option(command)
     return command

@@ -7,12 +7,11 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, pairs_of_photographs, photograph
+from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibrate, pairs_of_photographs, photograph
 from tiny import calibrated_pipe as pipe
 
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.jobs import coverage
-from caflow_runtime.jobs.calibrate import calibrate
 from caflow_runtime.jobs.photographs import CROPS, Pair, pairs_of, photographs_in, with_grey_copies
 from caflow_runtime.judge.consistency import degrade
 from caflow_runtime.judge.typicality import covariates
@@ -63,11 +62,6 @@ def test_photographs_of_a_kind_with_too_few_images_do_not_count(pipe: Pipeline, 
 def _grey_copy(pair: Pair) -> Pair:
     grey = [np.repeat(image[..., :1], 3, 2) for image in (pair.target, pair.condition)]
     return Pair(pair.photograph, *grey)
-
-
-def test_a_temperature_that_is_given_twice_is_refused(pipe: Pipeline) -> None:
-    with pytest.raises(InputError, match=r"temperatures must be different numbers; got \[0.8, 0.8\]"):
-        calibrate(pipe, iter(()), [0.8, 0.8])
 
 
 def test_too_few_of_each_kind_are_refused_before_anything_is_drawn(

@@ -1,11 +1,12 @@
 """Calibration of a bundle: measures true images and samples, and learns the typical values of their likelihoods."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.health.canary import canary_log_likelihood
@@ -22,48 +23,82 @@ TEMPERATURES = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)
 FOLDS = 50
 
 
-def calibrate(
+class Survey:
+    """All crops, before anything is computed from them: what a calibration is learned from, besides the measures."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.names: list[str] = []
+        """The photograph of each crop."""
+        self.covariates: list[Floats] = []
+        self.smallest: dict[str, Pair] = {}
+        """The smallest pair of each photograph. Coverage is measured with them."""
+
+    def add(self, pair: Pair) -> None:
+        """Add a crop."""
+        self.names.append(pair.photograph)
+        self.covariates.append(covariates(pair.condition, self.model))
+        known = self.smallest.get(pair.photograph, pair)
+        self.smallest[pair.photograph] = min(known, pair, key=lambda one: one.target.size)
+
+    def check(self) -> None:
+        """Check that there are enough crops of one kind, coloured or grey.
+
+        Raises:
+            InputError: if the check fails.
+        """
+        photographs = len(set(self.names))
+        if photographs < 2 or not np.any(learnable_kinds(np.array(self.covariates))):
+            raise InputError(
+                f"expected at least {FEWEST_PAIRS} coloured or {FEWEST_PAIRS} grey crops of at least 2 photographs; "
+                f"got {len(self.names)} crops of {photographs}. A reliable calibration requires some hundred "
+                "photographs"
+            )
+
+
+def measure_crops(
+    pipe: Pipeline, pairs: Iterable[Pair], temperatures: Sequence[float], seed: int
+) -> list[list[list[float]]]:
+    """Return the measures of each true image, and of one sample of its condition at each of the temperatures.
+
+    Arguments:
+        seed: seed of the first pair's samples. Each further pair has the next one.
+
+    Raises:
+        NotFinite: if a sample, or the likelihood of a true image, is not finite.
+    """
+    measures = []
+    for k, pair in enumerate(pairs):
+        try:
+            measures.append([_measures(pipe, pair, kind, (seed + k) % 2**32) for kind in (None, *temperatures)])
+        except NotFinite as error:
+            raise NotFinite(f"{pair.photograph}: {error}; remove this photograph") from None
+    return measures
+
+
+def learn_calibration(
     pipe: Pipeline,
-    pairs: Iterable[Pair],
-    temperatures: Sequence[float] = TEMPERATURES,
+    survey: Survey,
+    measures: Sequence[list[list[float]]],
+    temperatures: Sequence[float],
     seed: int = 0,
     measures_coverage: bool = True,
 ) -> Calibration:
-    """Return a calibration that is learned from true images and from samples of their conditions.
+    """Return the calibration that is learned from the measures of all crops (`measure_crops`).
 
-    Every true image is scored, and one sample of its condition is drawn at each of the temperatures. Coverage is
-    measured with the smallest pair of each photograph. Images of a kind, coloured or grey, are left out if there are
-    fewer than `FEWEST_PAIRS` of them. Nothing is drawn before there are enough images of one kind.
+    Coverage is measured with the smallest pair of each photograph. Images of a kind, coloured or grey, are left out if
+    there are fewer than `FEWEST_PAIRS` of them.
 
     Raises:
-        InputError: if there are too few pairs, a temperature is given twice, or the measures of the pairs give no
-            usable calibration.
-        NotFinite: if a sample, or the likelihood of a true image, is not finite.
+        InputError: if the measures give no usable calibration.
+        NotFinite: if a sample is not finite.
     """
-    if len(set(temperatures)) < len(temperatures):
-        raise InputError(f"temperatures must be different numbers; got {list(temperatures)}")
-    model, kinds = pipe.manifest.model, [None, *temperatures]
-    names, given = [], []
-    small: dict[str, Pair] = {}
-    measures: list[list[Floats]] = [[] for _ in kinds]
-    with_covariates = ((pair, covariates(pair.condition, model)) for pair in pairs)
-    for k, (pair, of_pair) in enumerate(_once_enough(with_covariates)):
-        names.append(pair.photograph)
-        given.append(of_pair)
-        known = small.get(pair.photograph, pair)
-        small[pair.photograph] = min(known, pair, key=lambda one: one.target.size)
-        try:
-            for kind, so_far in zip(kinds, measures, strict=True):
-                so_far.append(_measures(pipe, pair, kind, (seed + k) % 2**32))
-        except NotFinite as error:
-            raise NotFinite(f"{pair.photograph}: {error}; remove this photograph") from None
-    if len(set(names)) < 2:
-        raise _too_few(names)
-    learnable, fold = _folds(names, np.array(given))
+    given = np.array(survey.covariates)
+    learnable, fold = _folds(survey.names, given)
     try:
         learnt = [
-            learn(kind, np.array(measured), np.array(given), fold, model.levels)
-            for kind, measured in zip(kinds, measures, strict=True)
+            learn(kind, np.array(measured), given, fold, survey.model.levels)
+            for kind, measured in zip([None, *temperatures], zip(*measures, strict=True), strict=True)
         ]
         canary = Canary(pipe.backend, canary_log_likelihood(pipe))
     except ValueError as error:
@@ -75,33 +110,8 @@ def calibrate(
         photographs=learnable,
         truth=learnt[0],
         samples=learnt[1:],
-        coverage=coverage.measure(pipe, list(small.values()), seed=seed) if measures_coverage else [],
+        coverage=coverage.measure(pipe, list(survey.smallest.values()), seed=seed) if measures_coverage else [],
         canary=canary,
-    )
-
-
-def _once_enough(pairs: Iterator[tuple[Pair, Floats]]) -> Iterator[tuple[Pair, Floats]]:
-    """Yield pairs with their covariates, (4,). The first pairs are held until there are enough of one kind.
-
-    Raises:
-        InputError: before the first pair, if there are never enough.
-    """
-    held: list[tuple[Pair, Floats]] = []
-    for one in pairs:
-        held.append(one)
-        if np.any(learnable_kinds(np.array([given for _, given in held]))):
-            break
-    else:
-        raise _too_few([pair.photograph for pair, _ in held])
-    yield from held
-    yield from pairs
-
-
-def _too_few(names: Sequence[str]) -> InputError:
-    """Return the error for too few pairs. `names` are their photographs."""
-    return InputError(
-        f"expected at least {FEWEST_PAIRS} coloured or {FEWEST_PAIRS} grey crops of at least 2 photographs; got "
-        f"{len(names)} crops of {len(set(names))}. A reliable calibration requires some hundred photographs"
     )
 
 
@@ -120,11 +130,11 @@ def _folds(names: Sequence[str], given: Floats) -> tuple[int, NDArray[np.int64]]
     return len(photographs), np.array([fold.get(name, 0) for name in names])
 
 
-def _measures(pipe: Pipeline, pair: Pair, temperature: float | None, seed: int) -> Floats:
-    """Return the measures, (M,), of the true image; or, with a temperature, of one sample of its condition."""
+def _measures(pipe: Pipeline, pair: Pair, temperature: float | None, seed: int) -> list[float]:
+    """Return the measures of the true image; or, with a temperature, of one sample of its condition."""
     if temperature is None:
         scored: Likelihood = pipe.score(pair.target, pair.condition)
     else:
         scored = pipe.best_of(pair.condition, n=1, temperature=temperature, seed=seed)
-    measures: Floats = scored.measures[0]
+    measures: list[float] = scored.measures[0].tolist()
     return measures

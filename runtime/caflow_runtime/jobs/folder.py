@@ -101,7 +101,9 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     try:
         with folder_lock(folder) as is_free:
             if not is_free:
-                raise InputError(f"another process is working in {folder}; wait until it ends, or choose another -o")
+                raise InputError(
+                    f"another process is working in {folder}; wait until it ends, or choose another output"
+                )
             yield
     finally:
         if not was_empty:
@@ -167,7 +169,7 @@ def read_state(folder: Path, kind: type[Kind], command: str) -> Kind:
         InputError: if `job.json` is malformed, or the job belongs to another command.
         OSError: if `job.json` cannot be read; FileNotFoundError if there is none.
     """
-    again = "choose another -o, or use --force to start again"
+    again = "choose another output, or use --force to start again"
     try:
         found = read_json(folder / JOB_FILE, kind)
     except WrongJson as error:
@@ -198,7 +200,7 @@ def check_same(folder: Path, found: State, settings: msgspec.Struct, options: Ma
         )
         raise InputError(
             f"{folder} contains a job with other settings: {', '.join(dict.fromkeys(texts))}; use the same settings to "
-            "resume it, choose another -o, or use --force to start again"
+            "resume it, choose another output, or use --force to start again"
         )
 
 

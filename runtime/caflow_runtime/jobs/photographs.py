@@ -98,9 +98,13 @@ def pairs_of(photograph: Photograph, model: Model, sides: Sequence[int], max_pix
     return [Pair(name, crop, degrade(model, crop)) for crop in crops]
 
 
-def with_grey_copies(model: Model, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Yield pairs. For tasks in `KEEPS_COLOURS`, every second pair is followed by a grey copy."""
-    for k, pair in enumerate(pairs):
+def with_grey_copies(model: Model, pairs: Iterable[Pair], first: int = 0) -> Iterator[Pair]:
+    """Yield pairs. For tasks in `KEEPS_COLOURS`, every second pair is followed by a grey copy.
+
+    Arguments:
+        first: number of the first pair, if others come before it.
+    """
+    for k, pair in enumerate(pairs, first):
         yield pair
         if k % 2 == 0 and model.task in KEEPS_COLOURS:
             yield Pair(pair.photograph, _grey(pair.target), _grey(pair.condition))
