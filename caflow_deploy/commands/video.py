@@ -33,6 +33,7 @@ from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import make_folder
+from caflow_runtime.pipeline.stream import Stream
 from caflow_runtime.video.job import VideoJob
 from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
 from caflow_runtime.video.results import holds_alpha
@@ -146,7 +147,7 @@ def command(
         multiple = 1 if output is None or encoded.codec == "ffv1" else 2
         streaming = drawing.stream(noise, batch, sized.size(pipe, multiple))
         check_times(output, streaming)
-        pipe.open_stream(streaming)  # checks the settings, before a source is opened
+        Stream(pipe, streaming)  # checks the settings, before a source is opened
         keeps_alpha = file is not None and holds_alpha(file)
         opened = stack.enter_context(closing(wanted.open(source, keeps_alpha, console.warning)))
         if file is not None:

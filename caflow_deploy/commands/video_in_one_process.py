@@ -9,7 +9,7 @@ from caflow_deploy.commands.video_report import Outcome
 from caflow_deploy.commands.video_work import VideoWork
 from caflow_deploy.console import same_command
 from caflow_deploy.stops import exit_code
-from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.pipeline.stream import Frame, Stream
 from caflow_runtime.video.job import VideoDrawing, VideoJob
 from caflow_runtime.video.parts import holds_a_job
 from caflow_runtime.video.pipe import PipeWriter
@@ -45,7 +45,7 @@ def draw_to_stream(work: VideoWork, writer: PipeWriter | None) -> Outcome:
             if writer is not None:
                 writer.write(frame.pixels, timed.ticks)
 
-        stream = work.pipe.open_stream(work.streaming)
+        stream = Stream(work.pipe, work.streaming)
         drawing = VideoDrawing(work.pipe, work.source, stream, watcher.show, watcher.show_dropped)
         drawing.run(take)
     drawing.written = drawing.frames

@@ -30,7 +30,7 @@ from caflow_runtime.jobs.image_need import TooLittleMemory
 from caflow_runtime.jobs.images import look
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings
+from caflow_runtime.pipeline.stream import FrameNoise, Stream, StreamSettings
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.need import need_of_video
 
@@ -211,7 +211,7 @@ def test_a_video_keeps_noise(noise: FrameNoise, batch: int, n: int, budget: int)
     settings = StreamSettings(Draw(n=n), noise, batch)
     frame = photograph(DATA / "photographs", 0, 32, 48)
     with load(TINY, "cpu", 1, pixel_budget=budget, overlap=16) as pipe:
-        stream = pipe.open_stream(settings)
+        stream = Stream(pipe, settings)
         list(stream([frame] * 7))  # the first one alone, and then full batches
         fixed = {} if stream.scene_noise is None else stream.scene_noise._kept
         drifting = {} if stream.drifting is None else stream.drifting._last

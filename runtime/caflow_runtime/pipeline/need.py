@@ -8,7 +8,6 @@ from math import isqrt
 import numpy as np
 
 from caflow_runtime.available_memory import resident_memory
-from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.bundle.manifest import PER_IMAGE
 from caflow_runtime.bundle.run_memory import Memory, bytes_of_shares, read_memory
 from caflow_runtime.rows.draw import Draw
@@ -66,10 +65,10 @@ class Needs:
     Graphs on a GPU use the GPU's memory, which is not included.
     """
 
-    def __init__(self, graphs: Graphs, runner: Runner) -> None:
+    def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self.manifest = graphs.manifest
-        self.folder, self.backend = graphs.folder, graphs.backend.name
+        self.manifest = runner.graphs.manifest
+        self.folder, self.backend = runner.graphs.folder, runner.backend.name
         self.before = resident_memory()
         """Memory of the process when the bundle was opened, in bytes; None if it is unknown."""
         self.share_bytes = bytes_of_shares(self.manifest.model)

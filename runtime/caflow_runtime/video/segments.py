@@ -60,7 +60,7 @@ def draw_segment(
         UnwritableVideo: if writing fails, for example on a full disk.
     """
     _check_source(source, segment)
-    stream = pipe.open_stream(settings)
+    stream = Stream(pipe, settings)
     whole = VideoSettings(settings_of_pipeline(pipe), settings, encoding, 0, segment.source, segment.cut)
     found = read_record(folder, segment.number, whole.made_of)
     if found is not None and _is_of(segment, found):
