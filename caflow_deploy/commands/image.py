@@ -50,6 +50,7 @@ from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
+from caflow_runtime.jobs.image_estimate import ImageEstimate
 from caflow_runtime.jobs.image_folder import (
     ImageFolder,
     ImageSettings,
@@ -60,13 +61,13 @@ from caflow_runtime.jobs.image_folder import (
     without_leftovers,
 )
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.image_need import ImageNeed, check_together
 from caflow_runtime.jobs.images import Done, Watch, do, look, refusal
 from caflow_runtime.jobs.masks import check_fills
 from caflow_runtime.jobs.passes import Bits
 from caflow_runtime.jobs.result_files import FORMATS, SOURCE, ResultFiles
 from caflow_runtime.pictures.image_files import MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES, WITH_16_BITS
 from caflow_runtime.pictures.maps import names
+from caflow_runtime.pipeline.memory_estimate import check_together
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
 
@@ -316,7 +317,7 @@ def _draw_one(work: ImageWork, running: Running, jobs: list[ImageJob], tally: Ta
 
 def _plan_folder(
     work: ImageWork, fleet: Fleet | None, jobs: Sequence[ImageJob], console: CommandConsole
-) -> dict[Path, ImageNeed]:
+) -> dict[Path, ImageEstimate]:
     """Report the number of images and the memory required. Return the needs of the images whose size is known.
 
     Raises:
@@ -326,7 +327,7 @@ def _plan_folder(
     processes = fleet.size if isinstance(fleet, LocalFleet) else 1
     if console.shows_messages:
         console.message(line_of_folder(needs, len(jobs), work.draw.n, processes, is_timed=fleet is None))
-    check_together((need.bytes for need in needs.values()), processes)
+    check_together((need.memory.bytes for need in needs.values()), processes)
     if fleet is not None and not isinstance(fleet, LocalFleet):
         workers = counted(fleet.size, "worker")
         console.message(f"starting {workers} on the cluster; each opens the bundle before its first image")

@@ -27,9 +27,10 @@ from caflow_runtime.judge.calibration import Calibration, read_calibration
 from caflow_runtime.pipeline.choice import finite_pixels
 from caflow_runtime.pipeline.drawing import draw_all, draw_best, score_rows
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
-from caflow_runtime.pipeline.need import Needs
+from caflow_runtime.pipeline.memory_estimate import MemoryEstimates
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
+from caflow_runtime.pipeline.speed_trial import SpeedTrials
 from caflow_runtime.pipeline.stream import Frame, FrameNoise, OnUntypical, Stream, StreamSettings
 from caflow_runtime.rows.draw import Draw, Rank, Reject
 from caflow_runtime.rows.runner import Runner, ShowWindows
@@ -111,7 +112,8 @@ class Pipeline:
     ) -> None:
         calibration = read_calibration(graphs.folder) if is_calibrated else None
         self.runner = Runner(graphs, pixel_budget, overlap, assume)
-        self.needs = Needs(self.runner)
+        self.memory = MemoryEstimates(self.runner)
+        self.trials = SpeedTrials(self.runner)
         self.likelihoods = Likelihoods(graphs.folder, graphs.manifest.model, calibration)
 
     @property
