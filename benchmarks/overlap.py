@@ -133,7 +133,7 @@ def made_source(folder: Path, size: tuple[int, int], frames: int) -> Path:
 
 def opened(pipe: Pipeline, temperature: float) -> Callable[[], Stream]:
     """Return a function that opens a new stream."""
-    return partial(pipe.open_stream, StreamSettings(Draw(1, temperature)))
+    return partial(Stream, pipe, StreamSettings(Draw(1, temperature)))
 
 
 def measure(case: Case, pipe: Pipeline, folder: Path) -> dict[str, Any]:

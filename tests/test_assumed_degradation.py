@@ -17,10 +17,9 @@ from caflow_export.export import export
 from caflow_runtime.bundle.manifest_checks import check_manifest
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.bundle.wrong_bundle import WrongShape
-from caflow_runtime.degradation import PARAMETERS, Degradation, described, known
+from caflow_runtime.degradation import Degradation, known
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.estimate import estimate
-from caflow_runtime.flow.scan import Array, Arrays
+from caflow_runtime.flow.estimate import estimate_windows
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
@@ -83,7 +82,9 @@ def test_the_estimate_is_that_of_the_model(aware: Aware, photographs: Path) -> N
     told = estimated(aware.model, [condition])
     with load(aware.folder, "cpu", 1) as pipe:
         drawn = pipe.best_of(condition, 1, 0.0)
-        assert pipe.degradation(condition) == described(told)
+        found = pipe.runner.degradations([condition])
+        assert found is not None
+        np.testing.assert_allclose(found[0], told, atol=1e-5)
     np.testing.assert_allclose(drawn.images[0], expected(aware.model, condition, told), atol=1)
     other = expected(aware.model, condition, np.zeros_like(told))
     assert np.abs(drawn.images[0].astype(int) - other).max() > 5, "the estimate should change the image"
@@ -102,21 +103,16 @@ def test_all_tiles_are_told_the_degradation_of_the_whole_image(aware: Aware, pho
 
 
 def test_a_large_image_is_estimated_from_a_few_windows() -> None:
-    seen = []
-
-    def graph(arrays: Arrays) -> dict[str, Array]:
-        (window,) = arrays["condition"]
-        seen.append((*window[0, 0, :2].tolist(), *window.shape[:2]))
-        return {"degradation": np.full((1, len(PARAMETERS)), len(seen), np.float32)}
-
     condition = np.zeros((40, 2048, 3), np.uint8)
     condition[..., 1] = np.arange(2048) // 8
-    assert estimate(graph, condition, 4).tolist() == [2.5] * len(PARAMETERS)
-    assert seen == [(0, x // 8, 40, 128) for x in (0, 640, 1280, 1920)]
-    seen.clear()
-    estimate(graph, condition, 4, largest=(32, 64))
-    assert seen[:5] == [(0, x // 8, 32, 64) for x in (0, 656, 1320, 1984, 0)]
-    assert len(seen) == 8
+
+    def places(windows: list[Picture]) -> list[tuple[int, ...]]:
+        return [(*window[0, 0, 0, :2].tolist(), *window.shape[1:3]) for window in windows]
+
+    assert places(estimate_windows(condition, 4)) == [(0, x // 8, 40, 128) for x in (0, 640, 1280, 1920)]
+    limited = places(estimate_windows(condition, 4, largest=(32, 64)))
+    assert limited[:5] == [(0, x // 8, 32, 64) for x in (0, 656, 1320, 1984, 0)]
+    assert len(limited) == 8
 
 
 def test_what_is_known_replaces_its_group_of_the_estimate(aware: Aware, photographs: Path) -> None:
@@ -125,7 +121,9 @@ def test_what_is_known_replaces_its_group_of_the_estimate(aware: Aware, photogra
     told[0] = Degradation(blur_sigma=3.0).vector()[0]
     told[1:5] = Degradation(noise_sigma=6.0).vector()[1:5]
     with load(aware.folder, "cpu", 1, assume={"blur": 3, "noise": 6}) as pipe:
-        assert pipe.degradation(condition) == {**described(told), "blur": 3.0, "noise": 6.0}
+        found = pipe.runner.degradations([condition])
+        assert found is not None
+        np.testing.assert_allclose(found[0], told, atol=1e-5)
         drawn = pipe.best_of(condition, 1, 0.0)
         on_device = pipe.run(condition[None], 1, 0.0)
     np.testing.assert_allclose(drawn.images[0], expected(aware.model, condition, told), atol=1)
@@ -150,7 +148,7 @@ def test_a_model_that_is_not_told_refuses_what_is_known(uncalibrated: Path) -> N
     with pytest.raises(InputError, match="is not told how its input was degraded"):
         load(uncalibrated, "cpu", 1, assume={"noise": 5})
     with load(uncalibrated, "cpu", 1) as pipe:
-        assert pipe.degradation(np.zeros((8, 8, 3), np.uint8)) is None
+        assert pipe.runner.degradations([np.zeros((8, 8, 3), np.uint8)]) is None
 
 
 def test_a_bundle_whose_graphs_disagree_is_refused(aware: Aware) -> None:

@@ -29,6 +29,7 @@ from caflow_runtime.judge.reference import Reference
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.pictures.image_files import write_image
 from caflow_runtime.pipeline.choice import Choice, Untypical
+from caflow_runtime.pipeline.drawing import draw_best
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.rows.draw import Draw, Reject
 from caflow_runtime.service.request import Request
@@ -313,14 +314,14 @@ def test_requests_whose_deadline_passes_count_as_errors(
     """Also if it passes while they are computed: the client does not get that answer."""
     instruments = Prometheus()
     sampler = Sampler(pipe, instruments=instruments)
-    draw_best, until = Pipeline.draw_best, time.monotonic() + 3600
+    until = time.monotonic() + 3600
 
     def slow(*arguments: Any) -> Any:
         best = draw_best(*arguments)
         monkeypatch.setattr(time, "monotonic", lambda: until + 1)
         return best
 
-    monkeypatch.setattr(Pipeline, "draw_best", slow)
+    monkeypatch.setattr("caflow_runtime.service.served_models.draw_best", slow)
     image = photograph(photographs, 0, 8, 8)[None]
     asked = [Request({"image": image}, {"n": 1}, end) for end in (0.0, until, math.inf)]
     before, during, never = sampler.answer(asked)

@@ -14,6 +14,7 @@ from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.manifest import cell_side, size_of
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
+from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 from caflow_runtime.pipeline.pipeline import Pipeline
 
@@ -28,8 +29,8 @@ class Limited(OnnxRuntimeCpu):
         self.profile = self.most = profile
         self.manifest = read_manifest(folder)
 
-    def load(self, path: Path) -> Graph:
-        run, graph = super().load(path), self.manifest.graph(path.stem)
+    def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
+        run, graph = super().load(path, ports), self.manifest.graph(path.stem)
         cell, most = cell_side(self.manifest.model, graph.name), self.most
         known = {"rows": most.rows, "images": most.rows, "h": most.height // cell, "w": most.width // cell}
         largest = {port.name: [size_of(size, known) for size in port.shape] for port in graph.inputs}
@@ -73,7 +74,7 @@ def test_refusals_name_what_is_missing(limited: Pipeline, photographs: Path) -> 
     large = photograph(photographs, 1, 20, 20)
     with pytest.raises(InputError, match=r"80×80 pixels must run as one tile: use .*--max-size 80x80$"):
         limited.encode(photograph(photographs, 1, 80, 80), large)
-    small = Pipeline(limited.graphs, pixel_budget=2**20, overlap=64)
+    small = Pipeline(limited.runner.graphs, pixel_budget=2**20, overlap=64)
     with pytest.raises(InputError, match=r" or engines built with a larger --max-size$"):
         small.best_of(large, n=1)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caflow_runtime.bundle.engine_sets import Profile
-from caflow_runtime.flow.batching import Room, plan_runs
+from caflow_runtime.flow.batching import Room, plan_batches
 from caflow_runtime.flow.shares import share_map
 from caflow_runtime.flow.tiles import Canvas, TooSmall, cut, pad
 
@@ -90,7 +90,7 @@ def test_every_row_runs_once_where_there_is_room(
     room = Room(budget, profile)
     windows = [cut(*shape, MULTIPLE, budget, 16, room.largest_sides) for shape in shapes]
     rows: list[tuple[int, int, int, int]] = []
-    for run in plan_runs(windows, range(samples), room, canvas_pixels=300**2):
+    for run in plan_batches(windows, range(samples), room, canvas_pixels=300**2):
         assert len({unit.window.shape for unit in run}) == 1
         (height, width), count = run[0].window.shape, sum(len(unit.samples) for unit in run)
         assert count == 1 or count * height * width <= budget

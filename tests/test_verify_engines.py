@@ -10,6 +10,7 @@ from caflow_export.verify_engines import verify_engines
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.reading import read_manifest
+from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 
@@ -21,8 +22,8 @@ class Wrong(OnnxRuntimeCpu):
         self.wrong, self.rows, self.first = name, rows, first
         self.profile = Profile(self.rows + 1, 128, 128)
 
-    def load(self, path: Path) -> Graph:
-        run = super().load(path)
+    def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
+        run = super().load(path, ports)
 
         def sometimes_wrong(arrays: Arrays) -> dict[str, Array]:
             out = run(arrays)

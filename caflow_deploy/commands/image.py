@@ -51,6 +51,7 @@ from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import exclusive_lock
+from caflow_runtime.jobs.image_estimate import ImageEstimate
 from caflow_runtime.jobs.image_folder import (
     ImageFolder,
     ImageSettings,
@@ -61,13 +62,13 @@ from caflow_runtime.jobs.image_folder import (
     without_leftovers,
 )
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.image_need import ImageNeed, check_together
 from caflow_runtime.jobs.images import ImageOutcome, ProgressCallbacks, inspect_image, process_image, refusal
 from caflow_runtime.jobs.masks import check_fills
 from caflow_runtime.jobs.passes import Bits
 from caflow_runtime.jobs.result_files import FORMATS, SOURCE, ResultFiles
 from caflow_runtime.pictures.image_files import MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES, WITH_16_BITS
 from caflow_runtime.pictures.maps import names
+from caflow_runtime.pipeline.memory_estimate import check_together
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
 
@@ -314,7 +315,7 @@ def _draw_one(work: ImageWork, running: Running, jobs: list[ImageJob], tally: Ta
 
 def _plan_folder(
     work: ImageWork, executor: Executor, jobs: Sequence[ImageJob], console: CommandConsole
-) -> dict[Path, ImageNeed]:
+) -> dict[Path, ImageEstimate]:
     """Report the number of images and the memory required. Return the needs of the images whose size is known.
 
     Raises:
@@ -325,7 +326,7 @@ def _plan_folder(
     if console.shows_messages:
         is_timed = isinstance(executor, SerialExecutor)
         console.message(line_of_folder(needs, len(jobs), work.draw.n, processes, is_timed))
-    check_together((need.bytes for need in needs.values()), processes)
+    check_together((need.memory.bytes for need in needs.values()), processes)
     if isinstance(executor, RayExecutor):
         workers = counted(executor.size, "worker")
         console.message(f"starting {workers} on the cluster; each opens the bundle before its first image")

@@ -11,8 +11,8 @@ from caflow_deploy.console import CommandConsole, counted
 from caflow_runtime.available_memory import readable
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image_formats import size_of_file
+from caflow_runtime.jobs.image_estimate import ImageEstimate, Source, Wanted
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.image_need import ImageNeed, Source, Wanted
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
@@ -21,14 +21,14 @@ THIS_IMAGE = "this image"
 """What the bar says while samples are drawn."""
 
 
-def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dict[Path, ImageNeed]:
+def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dict[Path, ImageEstimate]:
     """Estimate what images require from the sizes in their file headers, assuming 8 bits.
 
     Returns:
         The needs by the paths of the results. Images whose header cannot be read, or that cannot be drawn, are missing:
         their errors are reported when they are processed.
     """
-    known: dict[tuple[int, int, str], ImageNeed | None] = {}
+    known: dict[tuple[int, int, str], ImageEstimate | None] = {}
     found = {}
     for job in jobs:
         if (size := size_of_file(job.source)) is None:
@@ -36,7 +36,7 @@ def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dic
         key = (*size, job.output.suffix.lower())  # everything else is the same for all images
         if key not in known:
             try:
-                known[key] = job.need(pipe, draw, Source(size.height, size.width))
+                known[key] = job.estimate(pipe, draw, Source(size.height, size.width))
             except CaflowError:
                 known[key] = None
         if (need := known[key]) is not None:
@@ -44,7 +44,7 @@ def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dic
     return found
 
 
-def line_of_image(job: ImageJob, need: ImageNeed) -> str:
+def line_of_image(job: ImageJob, need: ImageEstimate) -> str:
     """Return the line about one image: files, sizes, tiles, memory and time."""
     windows = _windows(need.windows, need.wanted.draw.n)
     return f"{names_of(job)}: {_sides(need)} {windows}, {_memory(need, 1)}{_time([need])}"
@@ -55,7 +55,7 @@ def names_of(job: ImageJob) -> str:
     return shown(f"{as_text(job.source)} → {as_text(job.output)}")
 
 
-def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: int, is_timed: bool) -> str:
+def line_of_folder(needs: dict[Path, ImageEstimate], count: int, n: int, processes: int, is_timed: bool) -> str:
     """Return the line about the unfinished images of a folder: number, largest size, tiles, memory and time.
 
     Arguments:
@@ -68,7 +68,7 @@ def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: 
     images = counted(count, "image")
     if not needs:
         return f"{images} of unknown size"
-    largest = max(needs.values(), key=lambda need: need.bytes)
+    largest = max(needs.values(), key=lambda need: need.memory.bytes)
     windows = _windows(sum(need.windows for need in needs.values()), n)
     of_processes = f" in {processes} processes" if processes > 1 else ""
     memory, time = f"{_memory(largest, processes)}{of_processes}", _time([*needs.values()]) if is_timed else ""
@@ -84,7 +84,7 @@ class ImageProgress:
     """
 
     def __init__(
-        self, bar: Progress, console: CommandConsole, needs: dict[Path, ImageNeed], count: int, before: int = 0
+        self, bar: Progress, console: CommandConsole, needs: dict[Path, ImageEstimate], count: int, before: int = 0
     ) -> None:
         """Start before the first image.
 
@@ -97,7 +97,7 @@ class ImageProgress:
         self.pace = Pace(console.message if bar.disable else None)
         self._total = sum(need.operations for need in needs.values())
         self._finished, self._images = 0.0, 0
-        self._now: tuple[ImageNeed, str] | None = None
+        self._now: tuple[ImageEstimate, str] | None = None
         self._stage, self._windows = 0, 0
         self._is_folder = count + before > 1
         self._task = (
@@ -106,7 +106,7 @@ class ImageProgress:
             else bar.add_task(THIS_IMAGE, total=None)
         )
 
-    def begins(self, job: ImageJob, need: ImageNeed) -> None:
+    def begins(self, job: ImageJob, need: ImageEstimate) -> None:
         """Record that this process begins to draw an image. Report its needs unless the first line included them."""
         if job.output not in self.needs and self.console.shows_messages:
             self.console.message(line_of_image(job, need))
@@ -160,7 +160,7 @@ def _after_drawing(wanted: Wanted) -> str:
     return "scoring the result" if wanted.is_read_again else "writing the result"
 
 
-def _sides(need: ImageNeed) -> str:
+def _sides(need: ImageEstimate) -> str:
     source, size = need.source, need.wanted.form.size
     return f"{source.width}×{source.height} → {size.width}×{size.height}"
 
@@ -169,12 +169,12 @@ def _windows(windows: int, n: int) -> str:
     return f"in {counted(windows, 'tile')} of {counted(n, 'sample')}" if windows else "without the model"
 
 
-def _time(needs: Sequence[ImageNeed]) -> str:
+def _time(needs: Sequence[ImageEstimate]) -> str:
     """Return the estimated time of all images, with a comma before it; empty if it is short."""
     operations, trial = sum(need.operations for need in needs), needs[0].trial
     return f", about {duration(trial.seconds(operations))}" if trial.is_short_for(operations) else ""
 
 
-def _memory(need: ImageNeed, processes: int) -> str:
-    about = "about" if need.is_measured else "at least"
-    return f"{about} {readable(processes * need.bytes)} of memory"
+def _memory(need: ImageEstimate, processes: int) -> str:
+    about = "about" if need.memory.is_measured else "at least"
+    return f"{about} {readable(processes * need.memory.bytes)} of memory"

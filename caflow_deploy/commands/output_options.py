@@ -50,7 +50,7 @@ def open_metrics(
     """
     if port is None:
         return None
-    reference = pipe.reference(temperature) if measures_drift else None
+    reference = pipe.likelihoods.reference(temperature) if measures_drift else None
     metrics = stack.enter_context(Metrics(pipe, reference))
     metrics.serve(port)
     return metrics

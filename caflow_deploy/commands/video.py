@@ -35,6 +35,7 @@ from caflow_deploy.stops import exit_code
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import make_folder
+from caflow_runtime.pipeline.stream import Stream
 from caflow_runtime.video.job import VideoJob, VideoOutcome
 from caflow_runtime.video.results import holds_alpha
 from caflow_runtime.video.segment_lengths import SEGMENT_FRAMES
@@ -149,7 +150,7 @@ def command(
         multiple = 1 if output is None or encoded.codec == "ffv1" else 2
         streaming = drawing.stream(noise, batch, sized.size(pipe, multiple))
         check_times(output, streaming)
-        pipe.open_stream(streaming)  # checks the settings, before a source is opened
+        Stream(pipe, streaming)  # checks the settings, before a source is opened
         keeps_alpha = file is not None and holds_alpha(file)
         opened = stack.enter_context(closing(wanted.open(source, keeps_alpha, console.warning)))
         if file is not None:

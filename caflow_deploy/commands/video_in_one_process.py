@@ -6,6 +6,7 @@ import click
 
 from caflow_deploy.command_error import ERROR_CODE, FAILED
 from caflow_deploy.commands.video_work import VideoWork
+from caflow_runtime.pipeline.stream import Stream
 from caflow_runtime.video.job import VideoDrawing, VideoJob, VideoOutcome
 from caflow_runtime.video.pipe import PipeWriter
 
@@ -27,7 +28,7 @@ def draw_to_stream(work: VideoWork, writer: PipeWriter | None) -> VideoOutcome:
     outcome = VideoOutcome()
     with ExitStack() as stack:
         watcher = work.watching.open(stack, work.pipe, work.source, work.console)
-        stream = work.pipe.open_stream(work.streaming)
+        stream = Stream(work.pipe, work.streaming)
         drawing = VideoDrawing(work.pipe, work.source, stream, watcher.show, watcher.show_dropped)
         try:
             with drawing.reading():

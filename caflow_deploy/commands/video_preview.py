@@ -15,6 +15,7 @@ from caflow_runtime.jobs.image_folder import check_free
 from caflow_runtime.pictures.alpha import draw_alpha
 from caflow_runtime.pictures.image_files import check_suffix, write_image
 from caflow_runtime.pictures.sheet import sheet
+from caflow_runtime.pipeline.drawing import draw_all, draw_best
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.video.source import CLOCK, Source
 from caflow_runtime.video.sources import frame_at
@@ -57,10 +58,10 @@ def write_preview(
     frame = frame_at(source, wanted.at)
     colours, alpha = without_alpha(frame.image), None
     if wanted.sheet:
-        samples = pipe.draw_all(colours, draw)
+        samples = draw_all(pipe, colours, draw)
         picture, bits = sheet(colours, samples), float(samples.bits_per_dim[0, 0])
     else:
-        best = pipe.draw_best(colours, draw)
+        best = draw_best(pipe, colours, draw)
         picture, bits = best.images[0], float(best.bits_per_dim[0])
         if source.info.has_alpha:
             alpha = draw_alpha(pipe, np.ascontiguousarray(frame.image[..., 3]), draw)

@@ -6,13 +6,13 @@ from caflow_deploy.commands.pace import Pace, duration
 from caflow_deploy.console import counted
 from caflow_runtime.available_memory import readable
 from caflow_runtime.video.cut import WHOLE
+from caflow_runtime.video.estimate import VideoEstimate
 from caflow_runtime.video.job import where_resumed
-from caflow_runtime.video.need import VideoNeed
 from caflow_runtime.video.segment_store import SegmentRecord, first_missing
 from caflow_runtime.video.source import VideoInfo
 
 
-def line_of_video(name: str, need: VideoNeed, info: VideoInfo, processes: int, drawn: int | None) -> str:
+def line_of_video(name: str, need: VideoEstimate, info: VideoInfo, processes: int, drawn: int | None) -> str:
     """Return the line about a video: frames, sizes, tiles and memory; the time, if it is known and not short.
 
     Arguments:
@@ -22,8 +22,8 @@ def line_of_video(name: str, need: VideoNeed, info: VideoInfo, processes: int, d
     (height, width), final = need.sides, need.final
     of_video = _frames_of(info) if info.frames else "frames"
     windows = f"{counted(need.stage.windows, 'tile')} each"
-    about = "about" if need.is_measured else "at least"
-    memory = f"{about} {readable(processes * need.bytes)} of memory"
+    about = "about" if need.memory.is_measured else "at least"
+    memory = f"{about} {readable(processes * need.memory.bytes)} of memory"
     of_processes = f" in {processes} processes" if processes > 1 else ""
     operations, time = need.operations * max(0, (info.frames or 0) - (drawn or 0)), ""
     if drawn is not None and need.trial.is_short_for(operations):

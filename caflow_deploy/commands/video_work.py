@@ -7,11 +7,11 @@ from caflow_deploy.commands.running import Running
 from caflow_deploy.commands.video_progress import line_of_earlier, line_of_video
 from caflow_deploy.commands.video_watching import WatchingOptions
 from caflow_deploy.console import CommandConsole
-from caflow_runtime.jobs.image_need import check_together
+from caflow_runtime.pipeline.memory_estimate import check_available, check_together
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.encoding import Encoding, check_size
-from caflow_runtime.video.need import check_memory, need_of_video
+from caflow_runtime.video.estimate import estimate_video
 from caflow_runtime.video.segment_store import SegmentRecord
 from caflow_runtime.video.source import Source
 
@@ -54,15 +54,15 @@ class VideoWork:
         info, processes = self.source.info, self.running.workers or 1 if self.running.ray is None else 1
         codec = None if encoding is None or encoding.hardware else encoding.codec
         given = info.height, info.width
-        need = need_of_video(self.pipe.needs, self.streaming, given, self.sides, codec, info.has_alpha)
+        need = estimate_video(self.pipe, self.streaming, given, self.sides, codec, info.has_alpha)
         if dry_run or self.console.shows_messages:
             report = self.console.summary if dry_run else self.console.message
             drawn = sum(record.frames for record in earlier.values())
             report(line_of_video(self.source.name, need, info, processes, None if self.running.is_spread else drawn))
             if drawn:
                 report(line_of_earlier(self.source.name, info, earlier))
-        check_memory(need)
-        check_together([need.bytes] * processes, processes)
+        check_available(need.memory.bytes, "use a smaller --pixel-budget, --batch or --width, or another --codec")
+        check_together([need.memory.bytes] * processes, processes)
         if dry_run:
             self._check_first_frame(encoding)
 

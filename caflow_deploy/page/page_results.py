@@ -106,7 +106,7 @@ class PageSampler:
         given = self.read(source)
         height, width = given.rgb.shape[:2]
         self._check_size(height, width, n)
-        if rank == "typical" and self._calibration is not None and self.pipe.reference(temperature) is None:
+        if rank == "typical" and self._calibration is not None and self.pipe.likelihoods.reference(temperature) is None:
             raise InputError(
                 f"the most usual sample can be chosen only at the temperatures {_known(self._calibration)}; choose one "
                 "of them, or another Best sample"
@@ -182,7 +182,7 @@ class PageSampler:
         """Return why no sample of this temperature can be judged; an empty text if the calibration knows them."""
         if self._calibration is None:
             return "this model is not calibrated"
-        reference = self.pipe.reference(temperature)
+        reference = self.pipe.likelihoods.reference(temperature)
         if reference is None:
             return f"this model can judge samples only at these temperatures: {_known(self._calibration)}"
         return "this model was calibrated with too few photographs" if reference.smallest >= ALPHA else ""

@@ -89,10 +89,3 @@ def known(assume: Mapping[str, float]) -> dict[int, float]:
     ).vector()
     groups = {GROUP_NAMES.index(name) for name in assume}
     return {k: float(value) for k, (value, group) in enumerate(zip(of_user, GROUPS, strict=True)) if group in groups}
-
-
-def described(vector: NDArray[np.float32]) -> dict[str, float]:
-    """Return a vector in the units of `known`, rounded: "blur", "noise" (of all kinds together) and "jpeg"."""
-    noise = MAX_NOISE_SIGMA * float(np.sqrt(np.square(vector[1:5], dtype=np.float64).sum()))
-    jpeg = 100 - (100 - MIN_JPEG_QUALITY) * float(vector[PARAMETERS.index("jpeg")])
-    return {"blur": round(MAX_BLUR_SIGMA * float(vector[0]), 1), "noise": round(noise, 1), "jpeg": round(jpeg)}

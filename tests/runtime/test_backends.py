@@ -23,6 +23,7 @@ from caflow_runtime.backends.select import open_backend
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.errors import BackendError
+from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Arrays, Graph
 from caflow_runtime.health.doctor import check_bundle
 from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
@@ -133,8 +134,8 @@ class Tried(OnnxRuntimeCpu):
     def identity(self) -> dict[str, str]:
         return {"device": self.device}
 
-    def load(self, path: Path) -> Graph:
-        run = super().load(path)
+    def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
+        run = super().load(path, ports)
         self.loaded += 1
 
         def run_wrong(arrays: Arrays) -> dict[str, np.ndarray]:

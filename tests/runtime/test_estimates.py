@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -24,15 +23,14 @@ from caflow_deploy.console import CommandConsole
 from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
 from caflow_runtime.bundle.run_memory import NAME, RunMemory, read_memory, write_memory
-from caflow_runtime.jobs import image_need
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.image_need import TooLittleMemory
 from caflow_runtime.jobs.images import inspect_image
 from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pipeline import memory_estimate
+from caflow_runtime.pipeline.memory_estimate import TooLittleMemory
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings
+from caflow_runtime.pipeline.speed_trial import drawing_stage
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.video.need import need_of_video
 
 CPU = "onnxruntime cpu"
 OPTIONS = ["--bundle", TINY, "--backend", "cpu", "--threads", 1]
@@ -66,7 +64,7 @@ def predicted(stderr: str) -> float:
 def short_of(monkeypatch: pytest.MonkeyPatch, bytes_: int) -> None:
     """Make this number of bytes appear as the available memory."""
     for name in ("available_memory", "memory_of_all"):
-        monkeypatch.setattr(image_need, name, lambda: Available(bytes_, "ulimit -v"))
+        monkeypatch.setattr(memory_estimate, name, lambda: Available(bytes_, "ulimit -v"))
 
 
 def test_one_line_says_what_is_made_and_takes(source: Path, tmp_path: Path) -> None:
@@ -106,12 +104,12 @@ def test_a_trial_measures_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
         return []
 
     with load(TINY, "cpu", 1) as pipe:
-        trial = pipe.needs.trial(10)
+        trial = pipe.trials[10]
         monkeypatch.setattr(trial.runner, "draw", draw)
         monkeypatch.setattr(time, "perf_counter", lambda: [0.0, 100.0, 100.05, 103.0][runs])
         assert trial.seconds(20 * trial.operations) == pytest.approx(20 * 1.5)
-        assert pipe.needs.trial(10).seconds(trial.operations) == pytest.approx(1.5)  # it does not run again
-        large = pipe.needs.drawing(800, 800, 10).stage
+        assert pipe.trials[10].seconds(trial.operations) == pytest.approx(1.5)  # it does not run again
+        large = drawing_stage(pipe.runner, 800, 800, 10)
     assert trial.is_short_for(large.operations(large.windows))
     assert not trial.is_short_for(trial.operations)
 
@@ -183,42 +181,23 @@ def test_alpha_is_part_of_the_work(source: Path, tmp_path: Path) -> None:
     assert needs[1] > 1.4 * needs[0]
 
 
-@pytest.mark.parametrize(("suffix", "most"), [(".png", 1.25), (".jpg", 1.4)])
-def test_a_process_takes_as_much_as_was_said(tmp_path: Path, suffix: str, most: float) -> None:
-    """An image in tiles requires at most the predicted memory.
-
-    A JPEG is scored again, which often requires less memory than one window with that many pixels. So the prediction
-    may be less exact for a JPEG.
-    """
+@pytest.mark.parametrize(
+    ("height", "width", "suffix", "most"),
+    [(60, 75, ".png", 1.25), (240, 300, ".png", 1.25), (240, 300, ".jpg", 1.4)],
+    ids=["small", "in tiles", "JPEG"],
+)
+def test_a_process_takes_at_most_the_predicted_memory(
+    tmp_path: Path, height: int, width: int, suffix: str, most: float
+) -> None:
+    """A JPEG is scored again, which often requires less memory than one window with that many pixels. So the prediction
+    may be less exact for a JPEG."""
     given, out = tmp_path / "in.png", tmp_path / f"out{suffix}"
-    write_image(given, photograph(DATA / "photographs", 0, 240, 300))
+    write_image(given, photograph(DATA / "photographs", 0, height, width))
     line = [sys.executable, "-c", WITH_PEAK, "image", given, "-o", out, "-n", 1, *OPTIONS]
     done = in_a_process(line)
     assert done.returncode == 0, done.stderr
     peak = int(done.stderr.rpartition("peak ")[2])
     assert 1 <= predicted(done.stderr) / peak <= most
-
-
-@pytest.mark.parametrize(
-    ("noise", "batch", "n", "budget"), [("fixed", 1, 4, 96 * 96), ("fixed", 3, 1, 2**20), (0.5, 1, 2, 96 * 96)]
-)
-def test_a_video_keeps_noise(noise: FrameNoise, batch: int, n: int, budget: int) -> None:
-    """The estimate includes the noise that a stream keeps.
-
-    Fixed noise is kept for all frames of a batch, drifting noise for all samples. Tiles overlap, so their noise is more
-    than that of the frame's pixels.
-    """
-    settings = StreamSettings(Draw(n=n), noise, batch)
-    frame = photograph(DATA / "photographs", 0, 32, 48)
-    with load(TINY, "cpu", 1, pixel_budget=budget, overlap=16) as pipe:
-        stream = pipe.open_stream(settings)
-        list(stream([frame] * 7))  # the first one alone, and then full batches
-        fixed = {} if stream.scene_noise is None else stream.scene_noise._kept
-        drifting = {} if stream.drifting is None else stream.drifting._last
-        kept: list[Any] = [*fixed.values(), *(z for _, z in drifting.values())]
-        kinds = [settings, replace(settings, noise="fresh")]
-        needs = [need_of_video(pipe.needs, kind, (32, 48), (128, 192), codec="h264").bytes for kind in kinds]
-    assert needs[0] - needs[1] == sum(z.nbytes for z in kept) >= 12 * 128 * 192
 
 
 def test_what_does_not_fit_is_refused_before_it_is_drawn(
@@ -243,14 +222,10 @@ def test_of_a_folder_the_one_that_does_not_fit_is_refused(
     folder.mkdir()
     source.rename(folder / "a.png")
     write_image(folder / "large.png", np.tile(read_image(folder / "a.png").rgb, (8, 8, 1)))
+    monkeypatch.setattr(memory_estimate, "resident_memory", lambda: 0)  # earlier tests may have left memory
     with load(TINY, "cpu", 1) as pipe:
-        needs = [pipe.needs.drawing(4 * height, 4 * width, 1).run_bytes for height, width in ((32, 48), (256, 384))]
-    assert needs[0] is not None
-    assert needs[1] is not None
-    monkeypatch.setattr(image_need, "resident_memory", lambda: 0)  # earlier tests may have left memory
-    with load(TINY, "cpu", 1) as pipe:
-        base = (pipe.needs.before or 0) + (pipe.needs.graph_bytes(scores=False) or 0)
-    short_of(monkeypatch, round(base + (needs[0] + needs[1]) / 2))
+        jobs = [ImageJob(folder / name, tmp_path / "out.png", (), {}) for name in ("a.png", "large.png")]
+        short_of(monkeypatch, sum(inspect_image(pipe, job, Draw(1))[1].memory.bytes for job in jobs) // 2)
     done = caflow("image", folder, "-o", tmp_path / "out", "-n", 1, *OPTIONS)
     assert done.returncode == 1
     assert f"1 of 2 images failed: {folder / 'large.png'}" in done.stderr
@@ -263,7 +238,7 @@ def test_workers_that_do_not_fit_together_are_refused(
 ) -> None:
     write_image(tmp_path / "other.png", read_image(source).rgb)
     with load(TINY, "cpu", 1) as pipe:
-        most = pipe.needs.before or 0
+        most = pipe.memory.before
     short_of(monkeypatch, most + 10**8)
     done = caflow("image", source, tmp_path / "other.png", "-o", tmp_path / "out", *OPTIONS, "--workers", 2)
     assert done.returncode == 2, done.stderr
@@ -421,9 +396,9 @@ def test_what_fits_by_its_header_alone_is_looked_at_again(
     write_image(tmp_path / "deep.png", picture.astype(np.uint16) * 257)
     with load(TINY, "cpu", 1) as pipe:
         jobs = [ImageJob(tmp_path / f"{name}.png", tmp_path / "out.png", (), {}) for name in ("photo", "alpha", "deep")]
-        plain, *more = (inspect_image(pipe, job, Draw(1))[1].bytes for job in jobs)
+        plain, *more = (inspect_image(pipe, job, Draw(1))[1].memory.bytes for job in jobs)
         assert min(more) > plain
-        monkeypatch.setattr(image_need, "resident_memory", lambda: 0)
+        monkeypatch.setattr(memory_estimate, "resident_memory", lambda: 0)
         short_of(monkeypatch, plain)
         inspect_image(pipe, jobs[0], Draw(1))
         for job in jobs[1:]:

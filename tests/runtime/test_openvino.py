@@ -37,7 +37,7 @@ def test_results_are_those_of_onnx_runtime(
 
 
 def test_the_parity_check_passes(openvino: Pipeline) -> None:
-    check_parity(openvino.graphs)
+    check_parity(openvino.runner.graphs)
     assert openvino.backend == "openvino cpu"
 
 
@@ -53,13 +53,13 @@ def test_threads_that_ask_at_the_same_time_get_what_one_gets(openvino: Pipeline,
 
 def test_what_a_graph_lacks_is_an_error(openvino: Pipeline) -> None:
     with pytest.raises(BackendError, match=r"reverse_0\.onnx: the graph requires an input 'latent'"):
-        openvino.graphs.backend.load(openvino.folder / "reverse_0.onnx")({})
+        openvino.runner.graphs.backend.load(openvino.folder / "reverse_0.onnx")({})
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2, 2), (1, 24, 2), (1, 24, 2, 2, 1)])
 def test_inputs_of_another_shape_are_refused(openvino: Pipeline, shape: tuple[int, ...]) -> None:
     """OpenVINO itself accepts all of them, both in its first run and after a correct one."""
-    run = openvino.graphs.backend.load(openvino.folder / "reverse_0.onnx")
+    run = openvino.runner.graphs.backend.load(openvino.folder / "reverse_0.onnx")
     for _ in range(2):
         with pytest.raises(
             BackendError, match=r"reverse_0\.onnx: input 'latent': expected shape \(any, 24, any, any\)"

@@ -19,6 +19,7 @@ import caflow_deploy
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -63,8 +64,8 @@ class SmallMemory(OnnxRuntimeCpu):
         self.is_spared = True
         return super().spare_memory()
 
-    def load(self, path: Path) -> Graph:
-        run = super().load(path)
+    def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
+        run = super().load(path, ports)
 
         def bounded(arrays: Arrays) -> dict[str, Array]:
             out = run(arrays)
@@ -106,7 +107,7 @@ def test_where_memory_runs_out_it_goes_on_with_less(uncalibrated: Path, pipe: Pi
             pytest.raises(MemoryError),
         ):
             none.best_of(images, n=5)
-        assert none._runner.pixel_budget == 2**14
+        assert none.runner.pixel_budget == 2**14
 
 
 def test_more_samples_leave_the_first_as_they_are(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
@@ -187,7 +188,7 @@ def test_progressive_best_of_n(pipe: Pipeline, conditions: list[NDArray[np.uint8
         coarse = np.argsort(-full.per_level[k][:, 0])[:2]  # the two best samples after the coarsest level
         assert place == coarse.min()
     with pytest.raises(InputError, match="keep: all 6 samples"):
-        load(pipe._graphs.folder, backend="cpu", pixel_budget=32 * 40).best_of(conditions, n=6, keep=(6, 2))
+        load(pipe.runner.graphs.folder, backend="cpu", pixel_budget=32 * 40).best_of(conditions, n=6, keep=(6, 2))
 
 
 @pytest.mark.parametrize("overlap", [16, 48])
@@ -197,7 +198,7 @@ def test_tiles_are_close_to_the_whole(uncalibrated: Path, pipe: Pipeline, photog
     whole = pipe.best_of(condition, n=1)
     with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=overlap) as tiled_pipe:
         tiled = tiled_pipe.best_of(condition, n=1)
-        windows = tiled_pipe._runner.windows(condition)
+        windows = tiled_pipe.runner.windows(condition)
     assert len(windows) > 3
     np.testing.assert_allclose(tiled.log_likelihood, whole.log_likelihood, rtol=1e-2)
     a, b = whole.images[0].astype(np.float64), tiled.images[0].astype(np.float64)
@@ -223,13 +224,13 @@ def test_conditions_are_encoded_once_for_all_samples(
     """Each condition, or each window of a tiled one, is encoded once, even if its samples require several runs."""
     with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
         runs: list[int] = []
-        encode = pipe._graphs["encode"]
+        encode = pipe.runner.graphs["encode"]
 
         def counting(arrays: Arrays) -> dict[str, Array]:
             runs.append(1)
             return encode(arrays)
 
-        monkeypatch.setitem(pipe._graphs._loaded, "encode", counting)
+        monkeypatch.setitem(pipe.runner.graphs._loaded, "encode", counting)
         pipe.best_of(photograph(photographs, 0, 20, 24), n=7)
         assert len(runs) == 1
         condition = photograph(photographs, 0, 40, 50)

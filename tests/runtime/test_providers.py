@@ -16,6 +16,7 @@ from caflow_runtime.backends.providers import PLUGINS, PROVIDERS, Provider, Sess
 from caflow_runtime.backends.select import may_use_gpu, open_backend, split_device
 from caflow_runtime.bundle.engine_model import check_engine_model
 from caflow_runtime.errors import BackendError
+from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Graph
 from caflow_runtime.pipeline.pipeline import load
 
@@ -48,11 +49,11 @@ def test_a_compiled_graph_is_a_file_with_one_node_that_computes_the_same(
     """Providers that keep no engines compile in this way, such as that of TensorRT-RTX."""
 
     class Compiled(OnnxRuntime):
-        def load(self, path: Path) -> Graph:
+        def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
             compiled = tmp_path / path.name
             self.sessions.compile(path, self.sessions.needs(), compiled)
             check_engine_model(compiled.read_bytes())
-            return super().load(compiled)
+            return super().load(compiled, ports)
 
     check_parity(Graphs(uncalibrated, Compiled("compiled", openvino)))
     assert {path.stem for path in tmp_path.iterdir()} >= {"encode", "decode_0", "reverse_1", "likelihood_1"}

@@ -14,8 +14,9 @@ from tiny import pairs_of_photographs, photograph
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.choice import Untypical
+from caflow_runtime.pipeline.drawing import draw_best
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.rows.draw import Reject
+from caflow_runtime.rows.draw import Draw, Reject
 from caflow_runtime.service.request import Answer, Request, Tensors
 from caflow_runtime.service.served_models import Sampler, Scorer
 
@@ -169,13 +170,12 @@ def test_no_more_is_computed_together_than_one_request_may_ask_for(
     pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    draw_best = Pipeline.draw_best
 
-    def counting(self: Pipeline, images: Any, *arguments: Any) -> Any:
+    def counting(pipe: Pipeline, images: Any, draw: Draw) -> Any:
         sizes.append(len(images))
-        return draw_best(self, images, *arguments)
+        return draw_best(pipe, images, draw)
 
-    monkeypatch.setattr(Pipeline, "draw_best", counting)
+    monkeypatch.setattr("caflow_runtime.service.served_models.draw_best", counting)
     images = [photograph(photographs, k, 8, 8)[None] for k in range(5)]
     answers = Sampler(pipe, max_pixels=2 * 3 * 32 * 32).answer([ask(image, n=3) for image in images])
     assert sizes == [2, 2, 1]

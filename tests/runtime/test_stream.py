@@ -79,7 +79,7 @@ def test_what_does_not_move_flickers_with_fresh_noise_alone(pipe: Pipeline, scen
 def test_fixed_noise_is_drawn_once_for_each_scene(
     pipe: Pipeline, scenes: list[Picture], n: int, batch: int, runs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend, frames_of_draws = pipe._runner.graphs.backend, []
+    backend, frames_of_draws = pipe.runner.graphs.backend, []
     draw_noise = backend.draw_noise
 
     def counted(z: LevelNoise) -> Array:
@@ -134,7 +134,7 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scene continues. If the scene's sample is not finite for a frame, this frame alone gets another one."""
-    stream = pipe.open_stream(StreamSettings(Draw(3, seed=5), batch=4))
+    stream = Stream(pipe, StreamSettings(Draw(3, seed=5), batch=4))
     plain = list(stream(scenes[:5]))
     value = stream.value
     bad = {2: {0, 1, 2}, 3: {plain[0].sample}}  # all of frame 2, and the scene's sample of frame 3
@@ -143,7 +143,7 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     def spoilt(row: Row, frame: Picture) -> float:
         return -np.inf if row.sample in bad.get(numbers[frame.tobytes()], set()) else value(row, frame)
 
-    stream = pipe.open_stream(StreamSettings(Draw(3, seed=5), batch=4))
+    stream = Stream(pipe, StreamSettings(Draw(3, seed=5), batch=4))
     monkeypatch.setattr(stream, "value", spoilt)
     frames = list(stream(scenes[:5]))
     assert [frame.rejected for frame in frames] == [False, False, True, False, False]
@@ -174,7 +174,7 @@ def test_a_stream_that_begins_later_goes_on_alike(
     whole = list(pipe.stream(scenes, n=n, seed=seed, noise=noise))
     assert n == 1 or whole[0].sample > 0
     scene, start = (0, 0) if number < 5 else (1, 5)
-    stream = pipe.open_stream(StreamSettings(Draw(n, seed=seed), noise))
+    stream = Stream(pipe, StreamSettings(Draw(n, seed=seed), noise))
     stream.skip_to(number, scene, start, scenes[start] if n > 1 else None)
     for frame, same in zip(stream(scenes[number:]), whole[number:], strict=True):
         assert (frame.number, frame.sample, frame.starts_scene) == (same.number, same.sample, same.starts_scene)
@@ -189,7 +189,7 @@ def test_frames_of_a_scene_without_a_sample_do_not_depend_on_where_a_run_begins(
     settings, first = StreamSettings(Draw(3, seed=5, rank="consistency")), scenes[0].tobytes()
 
     def stream() -> Stream:
-        new = pipe.open_stream(settings)
+        new = Stream(pipe, settings)
         value = new.value
         monkeypatch.setattr(new, "value", lambda row, frame: -np.inf if frame.tobytes() == first else value(row, frame))
         return new

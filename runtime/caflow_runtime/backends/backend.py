@@ -12,6 +12,7 @@ from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.flow.noise import LevelNoise, draw_rows
+from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Array, Graph
 
 OUT_OF_MEMORY = (
@@ -44,10 +45,13 @@ class Backend(Protocol):
     def identity(self) -> Mapping[str, str]:
         """What the results depend on besides the bundle, such as versions and the name of the device."""
 
-    def load(self, path: Path) -> Graph:
+    def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
         """Load a graph of the bundle from its ONNX file, or another ONNX file with fixed shapes.
 
         Return a callable that takes named device arrays and returns named device arrays.
+
+        Arguments:
+            ports: checks the arrays of each run; None runs without checks.
         """
 
     def to_device(self, array: NDArray[Any]) -> Array:
@@ -105,21 +109,26 @@ class Backend(Protocol):
 
 @contextmanager
 def explaining(place: Path | str) -> Iterator[None]:
-    """Convert exceptions of the libraries in the block to `BackendError`, or to `MemoryError` if memory ran out.
-
-    The message begins with `place`. Any exception may come from a library, because their exceptions share no base
-    class. Only `CaflowError` and `MemoryError` pass unchanged.
-    """
+    """Convert exceptions of the libraries in the block, as `explained` does. Only `CaflowError` passes unchanged."""
     try:
         yield
-    except KeyError as error:
-        raise BackendError(
-            f"{place}: the graph requires an input {error}, which the runtime does not provide: export the model again"
-        ) from None
-    except (MemoryError, CaflowError):
+    except CaflowError:
         raise
     except Exception as error:
-        raise failure(place, str(error).strip()) from error
+        raise explained(place, error) from error
+
+
+def explained(place: Path | str, error: Exception) -> MemoryError | BackendError:
+    """Return the exception for one of the libraries: `MemoryError` if memory ran out, else `BackendError`.
+
+    The message begins with `place`. Any exception may come from a library, because their exceptions share no base
+    class.
+    """
+    if isinstance(error, KeyError):
+        return BackendError(
+            f"{place}: the graph requires an input {error}, which the runtime does not provide: export the model again"
+        )
+    return MemoryError(*error.args) if isinstance(error, MemoryError) else failure(place, str(error).strip())
 
 
 def failure(place: Path | str, text: str) -> MemoryError | BackendError:

@@ -13,7 +13,7 @@ from caflow_runtime.bundle.reading import file_state, read_manifest, verify_file
 from caflow_runtime.bundle.wrong_bundle import BrokenGraph
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.ports import checked
+from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 
@@ -52,7 +52,7 @@ class Graphs(Mapping[str, Graph]):
                 graph = self.manifest.graph(name)
                 path = self.folder / graph.file.path
                 try:
-                    loaded = self.backend.load(path)
+                    self._loaded[name] = self.backend.load(path, GraphPorts(graph, path, self.backend.describe))
                 except (BackendError, MemoryError):
                     raise
                 except Exception as error:  # the exceptions of the backends share no base class
@@ -60,7 +60,6 @@ class Graphs(Mapping[str, Graph]):
                     raise (reason if isinstance(reason, MemoryError) else BrokenGraph(str(reason))) from error
                 finally:
                     self._check_unchanged(graph.file)
-                self._loaded[name] = checked(loaded, graph, path, self.backend.describe)
             return self._loaded[name]
 
     def _check_unchanged(self, graph: File) -> None:

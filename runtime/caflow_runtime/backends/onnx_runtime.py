@@ -7,13 +7,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.backends.backend import Backend, explaining
+from caflow_runtime.backends.backend import Backend, explained, explaining
 from caflow_runtime.backends.engines import Engines
 from caflow_runtime.backends.host_arrays import HostArrays
 from caflow_runtime.backends.onnx_packages import import_onnxruntime
 from caflow_runtime.backends.provider_sessions import ProviderSessions
 from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.errors import InputError
+from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 TYPES = {
@@ -31,6 +32,9 @@ CUDA = "cuda"
 class _Sessions(Backend):
     """Loads graphs as sessions of a provider."""
 
+    memory: str | None = None
+    """ONNX Runtime's name for the memory of device arrays. None if they are NumPy arrays."""
+
     def __init__(self, name: str, sessions: ProviderSessions, engines: Engines | None = None) -> None:
         """Use the sessions of a provider.
 
@@ -45,28 +49,15 @@ class _Sessions(Backend):
         self.is_reference = sessions.provider.is_reference
         self.profile = None if engines is None else engines.profile
         self.builds_engines = engines is not None and not engines.are_finished
-        self._run_options: Any = None
+        self.run_options: Any = None
 
     @property
     def identity(self) -> Mapping[str, str]:
         return {**self.sessions.identity, **({} if self.engines is None else self.engines.identity)}
 
-    def load(self, path: Path) -> Graph:
+    def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
         file, needs = (path, self.sessions.needs()) if self.engines is None else self.engines.file_for(path)
-        session = self.sessions.open(file, needs)
-        inputs = [value.name for value in session.get_inputs()]
-        outputs = [value.name for value in session.get_outputs()]
-
-        def run(arrays: Arrays) -> dict[str, Array]:
-            with explaining(path):
-                given = {name: arrays[name] for name in inputs}
-                return dict(zip(outputs, self._run(session, given, outputs), strict=True))
-
-        return run
-
-    def _run(self, session: Any, given: Arrays, outputs: list[str]) -> list[Array]:
-        """Run a session, and return its outputs in order."""
-        raise NotImplementedError
+        return _SessionGraph(self, self.sessions.open(file, needs), path, ports)
 
     def _shrink_arena(self, device: str) -> bool:
         """Free the unused memory of the arena at the end of each run. `device` is ONNX Runtime's name, as "cpu:0".
@@ -74,16 +65,43 @@ class _Sessions(Backend):
         By default the arena keeps all memory that its largest run took. Arrays outside the arena may then find no
         memory.
         """
-        self._run_options = import_onnxruntime().RunOptions()
-        self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", device)
+        self.run_options = import_onnxruntime().RunOptions()
+        self.run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", device)
         return True
+
+
+class _SessionGraph:
+    """A graph as a session of ONNX Runtime."""
+
+    def __init__(self, backend: _Sessions, session: Any, path: Path, ports: GraphPorts | None) -> None:
+        self.backend, self.session, self.path, self.ports = backend, session, path, ports
+        self.inputs = [value.name for value in session.get_inputs()]
+        self.outputs = [value.name for value in session.get_outputs()]
+
+    def __call__(self, arrays: Arrays) -> dict[str, Array]:
+        backend, sizes = self.backend, self.ports.check_inputs(arrays) if self.ports else {}
+        try:
+            given = {name: arrays[name] for name in self.inputs}
+            if backend.memory is None:
+                found = self.session.run(self.outputs, given, backend.run_options)
+            else:
+                binding = self.session.io_binding()
+                for name, array in given.items():
+                    binding.bind_ortvalue_input(name, array)
+                for name in self.outputs:
+                    binding.bind_output(name, backend.memory, backend.sessions.number)
+                self.session.run_with_iobinding(binding, backend.run_options)
+                found = binding.get_outputs()
+        except Exception as error:
+            raise explained(self.path, error) from error
+        results = dict(zip(self.outputs, found, strict=True))
+        if self.ports:
+            self.ports.check_outputs(results, sizes)
+        return results
 
 
 class OnnxRuntime(_Sessions, HostArrays):
     """ONNX Runtime with arrays in host memory. Device arrays are NumPy arrays."""
-
-    def _run(self, session: Any, given: Arrays, outputs: list[str]) -> list[Array]:
-        return cast(list[Array], session.run(outputs, given, self._run_options))
 
 
 class OnnxRuntimeCpu(OnnxRuntime):
@@ -120,15 +138,6 @@ class OnnxRuntimeBound(_Sessions):
         super().__init__(name, sessions, engines)
         self.memory = memory
 
-    def _run(self, session: Any, given: Arrays, outputs: list[str]) -> list[Array]:
-        binding = session.io_binding()
-        for name, array in given.items():
-            binding.bind_ortvalue_input(name, array)
-        for name in outputs:
-            binding.bind_output(name, self.memory, self.sessions.number)
-        session.run_with_iobinding(binding, self._run_options)
-        return cast(list[Array], binding.get_outputs())
-
     def to_device(self, array: NDArray[Any]) -> Array:
         values, number = import_onnxruntime().OrtValue, self.sessions.number
         with explaining(self.name):
@@ -136,7 +145,7 @@ class OnnxRuntimeBound(_Sessions):
 
     def to_host(self, array: Any) -> NDArray[Any]:
         with explaining(self.name):
-            return np.asarray(array.numpy())
+            return np.array(array.numpy())  # a copy, because of host memory it is a view that the value does not keep
 
     def describe(self, array: Any) -> tuple[str, tuple[int, ...]]:
         name = array.data_type()

@@ -17,6 +17,7 @@ import numpy as np
 from caflow_runtime.backends.backend import explaining
 from caflow_runtime.backends.host_arrays import HostArrays
 from caflow_runtime.errors import BackendError
+from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 DEVICE = "CPU"
@@ -55,13 +56,14 @@ class OpenVino(HostArrays):
         device = self._core.get_property(DEVICE, "FULL_DEVICE_NAME")
         return {"provider": "OpenVINO", "openvino": self._openvino.__version__, "device": str(device)}
 
-    def load(self, path: Path) -> Graph:
+    def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
         compiled = self._core.compile_model(path, DEVICE, self._settings)
         inputs = [(port.any_name, port.get_element_type(), _sizes(port)) for port in compiled.inputs]
         outputs = [port.any_name for port in compiled.outputs]
         idle: SimpleQueue[Any] = SimpleQueue()  # only one thread at a time may use a request
 
         def run(arrays: Arrays) -> dict[str, Array]:
+            known = ports.check_inputs(arrays) if ports else {}
             with explaining(path):
                 for name, _, sizes in inputs:
                     _check_shape(name, arrays[name].shape, sizes)
@@ -73,7 +75,9 @@ class OpenVino(HostArrays):
                 request.infer(given)
                 found = {name: self._copy(request.get_tensor(name)) for name in outputs}
                 idle.put(request)
-                return found
+            if ports:
+                ports.check_outputs(found, known)
+            return found
 
         return run
 

@@ -1,7 +1,8 @@
 """Planning which rows run together: windows and samples are grouped into runs with a limited number of pixels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.flow.tiles import Window
@@ -71,10 +72,10 @@ class RunLoad:
     """How many times the condition of each window is encoded."""
 
 
-def plan_runs(
+def plan_batches(
     windows: Sequence[list[Window]], samples: Sequence[int], room: Room, canvas_pixels: int
-) -> Iterator[list[Unit]]:
-    """Yield runs: lists of units whose windows have one shape and whose rows fit into `room`.
+) -> list[list[Unit]]:
+    """Return the batches: lists of units whose windows have one shape and whose rows fit into `room`.
 
     All windows of a group of samples are run before the next group begins, so that few images are incomplete at any
     time.
@@ -85,16 +86,20 @@ def plan_runs(
         canvas_pixels: maximum number of target pixels of incomplete tiled images; at least one sample is always
             processed.
     """
-    run: list[Unit] = []
-    for unit in _units(windows, samples, room, canvas_pixels):
-        rows = sum(len(other.samples) for other in run)
-        fits = rows + len(unit.samples) <= room.rows(unit.window)
-        if run and not (fits and run[0].window.shape == unit.window.shape):
-            yield run
-            run = []
-        run.append(unit)
-    if run:
-        yield run
+    batches: list[list[Unit]] = []
+    for image, of_image in enumerate(windows):
+        most, unfinished = room.rows(of_image[0]), most_unfinished(of_image, len(samples), canvas_pixels)
+        for first in range(0, len(samples), unfinished):
+            numbers = samples[first : first + unfinished]
+            for window, start in product(of_image, range(0, len(numbers), most)):
+                unit = Unit(image, window, tuple(numbers[start : start + most]))
+                last = batches[-1] if batches else []
+                rows = sum(len(other.samples) for other in last)
+                if last and last[0].window.shape == window.shape and rows + len(unit.samples) <= most:
+                    last.append(unit)
+                else:
+                    batches.append([unit])
+    return batches
 
 
 def most_unfinished(windows: list[Window], samples: int, canvas_pixels: int) -> int:
@@ -103,13 +108,3 @@ def most_unfinished(windows: list[Window], samples: int, canvas_pixels: int) -> 
         return samples
     height, width = windows[-1].y.end, windows[-1].x.end
     return min(samples, max(1, canvas_pixels // (height * width)))
-
-
-def _units(windows: Sequence[list[Window]], samples: Sequence[int], room: Room, canvas_pixels: int) -> Iterator[Unit]:
-    for image, of_image in enumerate(windows):
-        rows, unfinished = room.rows(of_image[0]), most_unfinished(of_image, len(samples), canvas_pixels)
-        for first in range(0, len(samples), unfinished):
-            numbers = samples[first : first + unfinished]
-            for window in of_image:
-                for start in range(0, len(numbers), rows):
-                    yield Unit(image, window, tuple(numbers[start : start + rows]))

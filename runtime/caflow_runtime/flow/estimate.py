@@ -1,4 +1,4 @@
-"""Estimate of how a whole condition was degraded, for models that are told of it.
+"""Windows from which it is estimated how a whole condition was degraded, for models that are told of it.
 
 The graph `estimate` looks at windows of the condition, and their estimates are averaged. So all tiles of an image are
 told the same, and the time and the memory of the estimate are limited for images of any size.
@@ -9,8 +9,6 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.flow.scan import Graph
-
 WINDOW = 128
 """Largest side of a window, in pixels of the condition; a larger `multiple` makes it larger."""
 MAX_WINDOWS = 4
@@ -19,24 +17,21 @@ BLOCK = 8
 """Windows begin at multiples of this: in JPEG files these are the borders of blocks."""
 
 
-def estimate(
-    graph: Graph, condition: NDArray[np.uint8], multiple: int, largest: tuple[int, int] = (WINDOW, WINDOW)
-) -> NDArray[np.float32]:
-    """Return the degradation of a condition, (13,) float32: see `caflow_runtime.degradation.PARAMETERS`.
+def estimate_windows(
+    condition: NDArray[np.uint8], multiple: int, largest: tuple[int, int] = (WINDOW, WINDOW)
+) -> list[NDArray[np.uint8]]:
+    """Return the windows of a condition that the graph `estimate` looks at, each (1, h, w, 3) and contiguous.
 
     Arguments:
-        graph: the graph `estimate`, with NumPy arrays.
         condition: (h, w, 3) uint8 RGB, with sides that are multiples of `multiple`.
         largest: largest height and width that the graph accepts, if they are smaller than `WINDOW`.
     """
     axes = [_starts(side, multiple, most) for side, most in zip(condition.shape[:2], largest, strict=True)]
-    places = product(*(starts for starts, _ in axes))
     (height, width) = (length for _, length in axes)
-    found = [
-        graph({"condition": np.ascontiguousarray(condition[None, y : y + height, x : x + width])})["degradation"][0]
-        for y, x in places
+    return [
+        np.ascontiguousarray(condition[None, y : y + height, x : x + width])
+        for y, x in product(*(starts for starts, _ in axes))
     ]
-    return np.asarray(np.mean(found, 0, dtype=np.float64), np.float32)
 
 
 def _starts(side: int, multiple: int, most: int) -> tuple[list[int], int]:

@@ -118,7 +118,7 @@ def throughput(pipe: Pipeline, side: int, seconds: float) -> Throughput:
         if speed <= best[1]:
             break
         best = batch, speed
-    backend = pipe.graphs.backend
+    backend = pipe.runner.backend
     peak = peak_gflop_per_s(backend, pipe.manifest.precision)
     return Throughput(pipe.backend, *best, best[1] * per_image / 1e9, peak, backend.used_memory())
 

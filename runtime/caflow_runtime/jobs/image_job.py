@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from caflow_runtime.jobs.image_need import ImageNeed, Source, Wanted, need_of_image
+from caflow_runtime.jobs.image_estimate import ImageEstimate, Source, Wanted, estimate_image
 from caflow_runtime.jobs.passes import Bits, Form
 from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
 from caflow_runtime.pictures.image_files import WITH_16_BITS
@@ -59,7 +59,7 @@ class ImageJob:
         """Return whether all samples of a draw are needed, not only the best one."""
         return bool(self.others or self.extras) and draw.reject is None
 
-    def need(self, pipe: Pipeline, draw: Draw, source: Source) -> ImageNeed:
+    def estimate(self, pipe: Pipeline, draw: Draw, source: Source) -> ImageEstimate:
         """Estimate the work and memory for the results.
 
         Raises:
@@ -71,12 +71,11 @@ class ImageJob:
             form,
             draw,
             keeps_all=self.wants_all(draw),
-            has_sheet="sheet" in self.extras,
-            has_maps="likelihood" in self.extras,
+            has_pictures=bool(self.extras),
             is_read_again=form.is_own and (is_lossy or source.has_alpha or source.is_grey or self.mask is not None),
             suffix=self.output.suffix.lower(),
         )
-        return need_of_image(pipe.needs, source, wanted)
+        return estimate_image(pipe, source, wanted)
 
     def written(self, outcome: str) -> list[Path]:
         """Return the files that exist after a result with this outcome. A resized input has a single file."""

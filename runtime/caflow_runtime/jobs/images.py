@@ -21,8 +21,8 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import MAX_PIXELS, size_of_file
 from caflow_runtime.jobs.folder import stamp_of
+from caflow_runtime.jobs.image_estimate import ImageEstimate, Source
 from caflow_runtime.jobs.image_job import LOSSLESS, ImageJob
-from caflow_runtime.jobs.image_need import ImageNeed, Source, check_memory
 from caflow_runtime.jobs.image_report import ImageReport, about_file, contradiction, report_of
 from caflow_runtime.jobs.masks import Masked, read_masked
 from caflow_runtime.jobs.native_stderr import native_stderr
@@ -64,7 +64,7 @@ class ImageOutcome:
 class ProgressCallbacks:
     """Callbacks that report the progress of one image."""
 
-    begins: Callable[[ImageJob, ImageNeed], None] | None = None
+    begins: Callable[[ImageJob, ImageEstimate], None] | None = None
     """Called once the input has been read, before anything is computed."""
     windows: ShowWindows | None = None
     """Called after each run of the model, with the number of finished windows and their total in the current pass."""
@@ -116,7 +116,7 @@ def process_image(
 
 def inspect_image(
     pipe: Pipeline, job: ImageJob, draw: Draw, max_pixels: int = MAX_PIXELS
-) -> tuple[ImageFile, ImageNeed]:
+) -> tuple[ImageFile, ImageEstimate]:
     """Read the image of a job, and return it with an estimate of the work and memory for its result.
 
     If memory is too small even for the size in the file's header, the pixels are not read.
@@ -128,14 +128,14 @@ def inspect_image(
     """
     size = size_of_file(job.source)
     if size is not None and size.width * size.height <= max_pixels:  # Assume 8 bits: more bits require more memory.
-        check_memory(job.need(pipe, draw, Source(size.height, size.width)))
+        job.estimate(pipe, draw, Source(size.height, size.width)).check_memory()
     given = read_image(job.source, max_pixels)
     height, width = given.rgb.shape[:2]
     is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
     alpha = given.alpha if pipe.manifest.model.task == "super-resolution" else None
     is_alpha_drawn = alpha is not None and bool(np.ptp(alpha))
-    need = job.need(pipe, draw, Source(height, width, given.bits, given.alpha is not None, is_grey, is_alpha_drawn))
-    check_memory(need)
+    need = job.estimate(pipe, draw, Source(height, width, given.bits, given.alpha is not None, is_grey, is_alpha_drawn))
+    need.check_memory()
     return given, need
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from caflow_runtime.image import Image
 from caflow_runtime.judge.consistency import enlarge, enlarge_image
 from caflow_runtime.linear_light import resample, resample_alpha
-from caflow_runtime.pipeline.drawing import Written
+from caflow_runtime.pipeline.drawing import Written, draw_all, draw_best
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Best, Outcome, Samples
 from caflow_runtime.rows.draw import Draw
@@ -72,15 +72,15 @@ class Passes:
         """
         condition, outcomes = rgb, set[Outcome]()
         for _ in range(count - 1):
-            earlier = self.pipe.draw_best(condition, self.draw, self.show)
+            earlier = draw_best(self.pipe, condition, self.draw, self.show)
             if earlier.outcome[0] == "bicubic":
                 return self._enlarged(rgb, count, earlier, written.is_deep)
             outcomes.add(earlier.outcome[0])
             condition = earlier.images[0]
         if needs_all:
-            drawn = self.pipe.draw_all(condition, self.draw, self.show, written.is_deep)
+            drawn = draw_all(self.pipe, condition, self.draw, self.show, written.is_deep)
             return Made(drawn, condition, _pictures(drawn)[0])
-        best = self.pipe.draw_best(condition, self.draw, self.show, written)
+        best = draw_best(self.pipe, condition, self.draw, self.show, written)
         if best.outcome[0] == "bicubic":
             return self._enlarged(rgb, count, best, written.is_deep)
         if "best" in outcomes:

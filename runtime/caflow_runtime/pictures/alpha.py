@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.errors import NotFinite
+from caflow_runtime.pipeline.drawing import draw_best
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
 
@@ -28,7 +29,7 @@ def draw_alpha(pipe: Pipeline, alpha: Alpha, draw: Draw, passes: int = 1) -> Alp
         large = enlarge_alpha(alpha, height, width)
         if model.task == "super-resolution" and alpha.min() < alpha.max():
             with suppress(NotFinite):
-                drawn = pipe.draw_best(np.repeat(alpha[..., None], 3, 2), one).images[0]
+                drawn = draw_best(pipe, np.repeat(alpha[..., None], 3, 2), one).images[0]
                 large = np.asarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY), np.uint8)
         lowest, highest = (
             cv2.resize(around(alpha, NEIGHBOURS), (width, height), interpolation=cv2.INTER_NEAREST)

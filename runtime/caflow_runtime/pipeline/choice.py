@@ -1,6 +1,6 @@
 """Choice among an image's samples: rows become candidates, which are ranked, and rejected if they are untypical."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -62,11 +62,6 @@ class Candidate:
     """The image with 16 bits, (H, W, 3) RGB; None if it was not requested."""
 
 
-Judged = Callable[[Candidate], tuple[Row, Typicality | None] | None]
-"""Function that scores a candidate's image. It returns the row with the likelihood, and the typicality if it is known;
-or None if the likelihood is not finite."""
-
-
 @dataclass
 class Choice:
     """State of the choice among one image's samples."""
@@ -105,12 +100,6 @@ class Chooser:
         self.value = ranking(model, draw.rank, reference)
         self.choices = [Choice() for _ in conditions]
 
-    def take_all(self, rows: Iterable[Row]) -> None:
-        """Take rows of any of the conditions, in any order. The continuous pixels of each row are freed immediately."""
-        for row in rows:
-            self.take(row)
-            del row
-
     def take(self, row: Row) -> None:
         """Take one more sample of `conditions[row.image]`."""
         choice, condition = self.choices[row.image], self.conditions[row.image]
@@ -127,32 +116,33 @@ class Chooser:
             if choice.best is None or value > choice.best.value:
                 choice.best = replace(self.candidate(value, row), outcome=outcome)
 
-    def judge_images(self, k: int, judged: Judged) -> bool:
-        """Judge the waiting samples of `conditions[k]` in the order of their rank, and choose the first accepted one.
+    def take_waiting(self, k: int) -> list[Candidate]:
+        """Return the samples of `conditions[k]` whose images are not judged yet, in the order of their rank.
+
+        They do not wait any longer.
+        """
+        waiting, self.choices[k].waiting = self.choices[k].waiting, []
+        return sorted(waiting, key=lambda one: -one.value)
+
+    def judge_image(self, k: int, candidate: Candidate, row: Row, found: Typicality | None) -> bool:
+        """Judge the image of a candidate for `conditions[k]`. Return whether it is accepted, and so the result.
 
         Arguments:
-            judged: function that scores a candidate's image.
-
-        Returns:
-            Whether a sample was accepted.
+            row: row with the likelihood of the image.
+            found: typicality of the image, if it is known.
         """
         choice, reject = self.choices[k], self.draw.reject
         assert reject is not None
-        waiting, choice.waiting = sorted(choice.waiting, key=lambda one: -one.value), []
-        for candidate in waiting:
-            scored = judged(candidate)
-            if scored is None:  # then the image is no result, as if the sample itself were not finite
-                choice.rejected += 1
-                continue
-            row, found = scored
-            if found is not None and found.value[0] < reject.alpha:
-                self._reject(choice, candidate.value, partial(replace, candidate, scored=row))
-                continue
-            is_judged = found is not None and bool(found.is_judged[0])
-            choice.accepted += 1
-            choice.best = replace(candidate, scored=row, outcome="accepted" if is_judged else "unjudged")
-            return True
-        return False
+        if not row.has_finite_likelihood:  # then the image is no result, as if the sample itself were not finite
+            choice.rejected += 1
+            return False
+        if found is not None and found.value[0] < reject.alpha:
+            self._reject(choice, candidate.value, partial(replace, candidate, scored=row))
+            return False
+        is_judged = found is not None and bool(found.is_judged[0])
+        choice.accepted += 1
+        choice.best = replace(candidate, scored=row, outcome="accepted" if is_judged else "unjudged")
+        return True
 
     def _reject(self, choice: Choice, value: float, candidate: Callable[[], Candidate]) -> None:
         """Count a rejected sample. Keep it if it is the best rejected one and no sample is accepted."""

@@ -2,21 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.image import Image
+from caflow_runtime.image import Image, Images, as_images
 from caflow_runtime.judge.calibration import Calibration
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.judge.typicality import Typicality, check_alpha, temperature_of
 from caflow_runtime.pipeline.choice import Candidate, Chooser
-from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
+from caflow_runtime.pipeline.likelihoods import check_finite
 from caflow_runtime.pipeline.results import REJECTED, Best, Samples, Stack, stack
 from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.runner import Runner, ShowWindows
+
+if TYPE_CHECKING:
+    from caflow_runtime.pipeline.pipeline import Pipeline
 
 AsWritten = Callable[[NDArray[Any]], Image]
 """Function that returns an image as it is read back from its file, with 8 bits. The argument has 16 bits if such files
@@ -35,33 +38,31 @@ class Written:
 
 
 def draw_best(
-    runner: Runner,
-    likelihoods: Likelihoods,
-    conditions: list[Image],
-    draw: Draw,
-    show: ShowWindows | None,
-    written: Written,
+    pipe: "Pipeline", images: Images, draw: Draw, show: ShowWindows | None = None, written: Written | None = None
 ) -> Best:
-    """Draw samples, and return the best sample of each condition.
+    """Draw samples, and return the best sample of each image.
 
     Raises:
-        InputError: if the model or its calibration does not support these settings.
-        NotFinite: if no sample of a condition is finite.
-        Untypical: if all samples of a condition are rejected and `draw.reject` requests an error for that.
+        InputError: if an argument is not valid, or the model or its calibration does not support these settings.
+        NotFinite: if no sample of an image is finite.
+        Untypical: if all samples of an image are rejected and `draw.reject` requests an error for that.
     """
-    chooser = Chooser(runner.model, conditions, draw, reference_for(runner, likelihoods, draw), written.is_deep)
-    chooser.take_all(runner.draw(conditions, range(draw.n), draw, show))
+    conditions, written = as_images(images, "images"), written or Written()
+    chooser = Chooser(pipe.runner.model, conditions, draw, reference_for(pipe, draw), written.is_deep)
+    for row in pipe.runner.draw(conditions, range(draw.n), draw, show):
+        chooser.take(row)
+        del row  # free its continuous pixels
     for k in range(len(conditions)):
         if draw.judges == "sample":
-            _redraw(runner, chooser, k, draw.most_samples)
+            _redraw(pipe.runner, chooser, k)
         elif draw.judges == "image":
-            _judge_images(runner, likelihoods, chooser, k, written.as_read)
+            _judge_images(pipe, chooser, k, written.as_read)
     winners = [chooser.chosen(k) for k in range(len(conditions))]
-    rows = _scored_again(runner, winners, conditions, show) if draw.consistent else [one.row for one in winners]
-    likelihood = likelihoods.parts(rows, conditions, None if draw.consistent else draw.temperature)
+    rows = _scored_again(pipe.runner, winners, conditions, show) if draw.consistent else [one.row for one in winners]
+    likelihood = pipe.likelihoods.parts(rows, conditions, None if draw.consistent else draw.temperature)
     if draw.judges == "image":  # these may be likelihoods of images as they are read back from their files
         scored = [winner.scored or winner.row for winner in winners]
-        likelihood["image_typicality"] = likelihoods.typicality_of(scored, conditions, None)
+        likelihood["image_typicality"] = pipe.likelihoods.typicality_of(scored, conditions, None)
     return Best(
         images=stack([winner.image for winner in winners]),
         deep=stack(_deep(winners)) if written.is_deep else None,
@@ -76,29 +77,25 @@ def draw_best(
 
 
 def draw_all(
-    runner: Runner,
-    likelihoods: Likelihoods,
-    conditions: list[Image],
-    draw: Draw,
-    show: ShowWindows | None,
-    is_deep: bool,
+    pipe: "Pipeline", images: Images, draw: Draw, show: ShowWindows | None = None, is_deep: bool = False
 ) -> Samples:
-    """Draw all samples of each condition, and return them, the best first. With `is_deep`, include 16-bit images.
+    """Draw all samples of each image, and return them, the best first. With `is_deep`, include 16-bit images.
 
     Raises:
-        InputError: if the model or its calibration does not support these settings.
+        InputError: if an argument is not valid, or the model or its calibration does not support these settings.
         NotFinite: if any sample is not finite.
     """
-    n, count = draw.n, len(conditions)
-    chooser = Chooser(runner.model, conditions, draw, reference_for(runner, likelihoods, draw), is_deep)
+    conditions, n = as_images(images, "images"), draw.n
+    count = len(conditions)
+    chooser = Chooser(pipe.runner.model, conditions, draw, reference_for(pipe, draw), is_deep)
     drawn = [
         chooser.candidate(chooser.value(row, conditions[row.image]), row)
-        for row in runner.draw(conditions, range(n), draw, show)
+        for row in pipe.runner.draw(conditions, range(n), draw, show)
     ]
     drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
     repeated = [conditions[candidate.row.image] for candidate in drawn]
-    rows = _scored_again(runner, drawn, repeated, show) if draw.consistent else [one.row for one in drawn]
-    likelihood = likelihoods.parts(rows, repeated, None if draw.consistent else draw.temperature)
+    rows = _scored_again(pipe.runner, drawn, repeated, show) if draw.consistent else [one.row for one in drawn]
+    likelihood = pipe.likelihoods.parts(rows, repeated, None if draw.consistent else draw.temperature)
     measured, shares = _consistencies(drawn), likelihood["shares"]
     statistics = likelihood["statistics"]
     return Samples(
@@ -117,14 +114,14 @@ def draw_all(
     )
 
 
-def reference_for(runner: Runner, likelihoods: Likelihoods, draw: Draw) -> Reference | None:
+def reference_for(pipe: "Pipeline", draw: Draw) -> Reference | None:
     """Return the reference that describes typical samples, if a draw needs it. Check that the model supports the draw.
 
     Raises:
         InputError: if the model or its calibration does not support the draw.
     """
-    draw.check_fits(runner.model)
-    return check_calibrated(likelihoods.calibration, draw) if draw.needs_calibration else None
+    draw.check_fits(pipe.runner.model)
+    return check_calibrated(pipe.calibration, draw) if draw.needs_calibration else None
 
 
 def check_calibrated(calibration: Calibration, draw: Draw) -> Reference | None:
@@ -154,37 +151,33 @@ def score_rows(
     return rows
 
 
-def _redraw(runner: Runner, chooser: Chooser, k: int, most: int) -> None:
-    """Draw samples of one image in place of rejected ones, until `n` are accepted or `most` were drawn in total."""
-    draw, choice = chooser.draw, chooser.choices[k]
-    drawn = draw.n
-    while choice.accepted < draw.n and drawn < most:
-        more = range(drawn, min(most, drawn + draw.n - choice.accepted))
-        for row in runner.draw([chooser.conditions[k]], more, draw):
-            chooser.take(replace(row, image=k))
-        drawn = more.stop
+def _redraw(runner: Runner, chooser: Chooser, k: int) -> None:
+    """Draw samples of one image in place of rejected ones, until `n` are accepted or the most were drawn in total."""
+    draw, drawn = chooser.draw, chooser.draw.n
+    while (missing := draw.n - chooser.choices[k].accepted) > 0 and drawn < draw.most_samples:
+        drawn = _draw_more(runner, chooser, k, range(drawn, min(draw.most_samples, drawn + missing)))
 
 
-def _judge_images(
-    runner: Runner, likelihoods: Likelihoods, chooser: Chooser, k: int, as_read: AsWritten | None
-) -> None:
+def _judge_images(pipe: "Pipeline", chooser: Chooser, k: int, as_read: AsWritten | None) -> None:
     """Choose the first sample of one image whose image is typical. Draw more samples until one is, up to the limit."""
-    draw, condition = chooser.draw, chooser.conditions[k]
+    draw, condition, drawn = chooser.draw, chooser.conditions[k], chooser.draw.n
+    while True:
+        for candidate in chooser.take_waiting(k):
+            pixels = candidate.image if candidate.deep is None else candidate.deep
+            image = candidate.image if as_read is None else as_read(pixels)
+            (row,) = pipe.runner.score([image], [condition])
+            if chooser.judge_image(k, candidate, row, pipe.likelihoods.typicality_of([row], [condition], None)):
+                return
+        if drawn == draw.most_samples:
+            return
+        drawn = _draw_more(pipe.runner, chooser, k, range(drawn, min(draw.most_samples, drawn + draw.n)))
 
-    def judged(candidate: Candidate) -> tuple[Row, Typicality | None] | None:
-        pixels = candidate.image if candidate.deep is None else candidate.deep
-        image = candidate.image if as_read is None else as_read(pixels)
-        (row,) = runner.score([image], [condition])
-        if not row.has_finite_likelihood:
-            return None
-        return row, likelihoods.typicality_of([row], [condition], None)
 
-    drawn = draw.n
-    while not chooser.judge_images(k, judged) and drawn < draw.most_samples:
-        more = range(drawn, min(draw.most_samples, drawn + draw.n))
-        for row in runner.draw([condition], more, draw):
-            chooser.take(replace(row, image=k))
-        drawn = more.stop
+def _draw_more(runner: Runner, chooser: Chooser, k: int, samples: range) -> int:
+    """Draw more samples of one image. Return how many were drawn until now."""
+    for row in runner.draw([chooser.conditions[k]], samples, chooser.draw):
+        chooser.take(replace(row, image=k))
+    return samples.stop
 
 
 def _reshaped(typical: Typicality | None, *shape: int) -> Typicality | None:

@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.batching import Room, Unit
+from caflow_runtime.flow.batching import Unit
 from caflow_runtime.flow.tiles import Axis, Window
 from caflow_runtime.pipeline.choice import TRY_LOWER
 from caflow_runtime.pipeline.results import bits_per_dim
-from caflow_runtime.rows.device_run import GraphChain
+from caflow_runtime.rows.batch import draw_noise, owners, share_on_host
 from caflow_runtime.rows.draw import Draw
+from caflow_runtime.rows.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class DeviceBest:
         return bits_per_dim(self.log_likelihood, self.dims)
 
 
-def best_on_device(chain: GraphChain, room: Room, condition: Any, draw: Draw) -> DeviceBest:
+def best_on_device(runner: Runner, condition: Any, draw: Draw) -> DeviceBest:
     """Draw samples of all conditions in one run. Return the most likely sample of each condition.
 
     Arguments:
@@ -53,35 +55,33 @@ def best_on_device(chain: GraphChain, room: Room, condition: Any, draw: Draw) ->
         NotFinite: if no sample of a condition is finite.
         MemoryError: if memory runs out.
     """
-    (count, height, width), n = _checked(chain, condition), draw.n
+    (count, height, width), n = _checked(runner.model, condition), draw.n
+    graphs, backend, levels = runner.graphs, runner.backend, runner.model.levels
     window = Window(*(Axis(0, np.ones(side, np.float32)) for side in (height, width)))
-    if remedy := room.remedy(count * n, height, width):
+    if remedy := runner.room().remedy(count * n, height, width):
         raise InputError(f"{count} × {n} samples of {width}×{height} pixels must fit in one batch: use {remedy}")
     units = [Unit(k, window, tuple(range(n))) for k in range(count)]
-    noise = chain.noise(units, draw)
-    given = chain.backend.adopt(condition)
-    rows = chain.sample(units, scan.encode(chain.graphs, given, _degradations(chain, given)), noise)
-    shares = chain.shares(rows, window)
-    levels = [sum(share.sum((1, 2), dtype=np.float64) for share in maps) for maps in shares]
-    likelihood = np.stack(levels, 1).reshape(count, n, -1)
+    noise = draw_noise(graphs, units, draw)
+    given = {"condition": backend.adopt(condition)}
+    if "estimate" in graphs:  # degradations are estimated from a copy on the host, as usual
+        degradations = runner.degradations(list(backend.to_host(given["condition"])))
+        assert degradations is not None
+        given["degradation"] = backend.to_device(degradations)
+    rows = scan.sample(graphs, levels, graphs["encode"](given), owners(graphs, units), noise)
+    shares = [[share_on_host(graphs, share, window) for share in maps] for maps in rows.shares]
+    per_level = [sum(share.sum((1, 2), dtype=np.float64) for share in maps) for maps in shares]
+    likelihood = np.stack(per_level, 1).reshape(count, n, -1)
     total = likelihood.sum(2)
-    finite = np.isfinite(total) & chain.backend.are_finite(rows.pixels).reshape(count, n)
+    finite = np.isfinite(total) & backend.are_finite(rows.pixels).reshape(count, n)
     if not finite.any(1).all():
         raise NotFinite(f"no sample of condition[{int(np.argmin(finite.any(1)))}] is finite: {TRY_LOWER}")
     best = np.where(finite, total, -np.inf).argmax(1)
-    pixels = rows.pixels if n == 1 else chain.backend.take(rows.pixels, np.arange(count) * n + best)
-    images = chain.backend.lend(chain.graphs["to_image"]({"pixels": pixels})["integers"])
+    pixels = rows.pixels if n == 1 else backend.take(rows.pixels, np.arange(count) * n + best)
+    images = backend.lend(graphs["to_image"]({"pixels": pixels})["integers"])
     return DeviceBest(images, best, likelihood[np.arange(count), best], 3 * height * width)
 
 
-def _degradations(chain: GraphChain, given: Any) -> Any:
-    """Return the degradations of conditions in device memory, which are estimated from a copy on the host, as usual."""
-    if "estimate" not in chain.graphs:
-        return None
-    return chain.backend.to_device(np.stack([chain.degradation(one) for one in chain.backend.to_host(given)]))
-
-
-def _checked(chain: GraphChain, condition: Any) -> tuple[int, int, int]:
+def _checked(model: Model, condition: Any) -> tuple[int, int, int]:
     """Check the condition. Return the number of conditions, and height and width of their targets."""
     shape, dtype = tuple(getattr(condition, "shape", ())), str(getattr(condition, "dtype", "unknown"))
     if len(shape) != 4 or shape[3] != 3 or min(shape) < 1 or "uint8" not in dtype:
@@ -89,7 +89,6 @@ def _checked(chain: GraphChain, condition: Any) -> tuple[int, int, int]:
             f"condition: expected a device array (B, h, w, 3) of uint8 RGB; got {type(condition).__name__} of "
             f"shape {shape} and type {dtype}"
         )
-    model = chain.model
     height, width = (model.scale * side for side in shape[1:3])
     if height % model.size_multiple or width % model.size_multiple:
         raise InputError(

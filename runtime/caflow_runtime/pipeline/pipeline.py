@@ -20,22 +20,21 @@ from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.checks import check_integer, check_switch, shown
-from caflow_runtime.degradation import described
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
 from caflow_runtime.judge.calibration import Calibration, read_calibration
-from caflow_runtime.judge.reference import Reference
-from caflow_runtime.judge.typicality import check_alpha
 from caflow_runtime.pipeline.choice import finite_pixels
-from caflow_runtime.pipeline.drawing import Written, draw_all, draw_best, reference_for, score_rows
+from caflow_runtime.pipeline.drawing import draw_all, draw_best, score_rows
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
-from caflow_runtime.pipeline.need import Needs
+from caflow_runtime.pipeline.memory_estimate import MemoryEstimates
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
+from caflow_runtime.pipeline.speed_trial import SpeedTrials
 from caflow_runtime.pipeline.stream import Frame, FrameNoise, OnUntypical, Stream, StreamSettings
 from caflow_runtime.rows.draw import Draw, Rank, Reject
-from caflow_runtime.rows.runner import LevelNoises, Runner, ShowWindows
+from caflow_runtime.rows.runner import Runner, ShowWindows
+from caflow_runtime.rows.single_row import LevelNoises, decode_noise, encode_target
 
 PIXEL_BUDGET = 2**20
 """Default pixel budget."""
@@ -111,22 +110,21 @@ class Pipeline:
         is_calibrated: bool = True,
         assume: Mapping[str, float] | None = None,
     ) -> None:
-        self._graphs = graphs
-        self._model = graphs.manifest.model
-        self._runner = Runner(graphs, pixel_budget, overlap, assume)
-        self._needs = Needs(graphs, self._runner)
         calibration = read_calibration(graphs.folder) if is_calibrated else None
-        self._likelihoods = Likelihoods(graphs.folder, self._model, calibration)
+        self.runner = Runner(graphs, pixel_budget, overlap, assume)
+        self.memory = MemoryEstimates(self.runner)
+        self.trials = SpeedTrials(self.runner)
+        self.likelihoods = Likelihoods(graphs.folder, graphs.manifest.model, calibration)
 
     @property
     def manifest(self) -> Manifest:
         """Manifest of the bundle."""
-        return self._graphs.manifest
+        return self.runner.graphs.manifest
 
     @property
     def folder(self) -> Path:
         """Folder of the bundle."""
-        return self._graphs.folder
+        return self.runner.graphs.folder
 
     @property
     def calibration(self) -> Calibration:
@@ -135,29 +133,12 @@ class Pipeline:
         Raises:
             InputError: if the bundle is not calibrated.
         """
-        return self._likelihoods.calibration
-
-    def reference(self, temperature: float | Sequence[float] | None) -> Reference | None:
-        """Return the distribution of samples at a temperature, or of true images if `temperature` is None.
-
-        Return None if the bundle is not calibrated for that.
-        """
-        return self._likelihoods.reference(temperature)
-
-    @property
-    def graphs(self) -> Graphs:
-        """Graphs of the bundle, on the backend."""
-        return self._graphs
+        return self.likelihoods.calibration
 
     @property
     def backend(self) -> str:
         """Name of the backend that runs the graphs, such as "onnxruntime cpu"."""
-        return self._graphs.backend.name
-
-    @property
-    def needs(self) -> Needs:
-        """Estimates of the computation and the memory that drawing and scoring take."""
-        return self._needs
+        return self.runner.graphs.backend.name
 
     def tiles(self, condition: Image) -> list[tuple[int, int]]:
         """Return height and width of each tile of a condition's target, in pixels with padding.
@@ -170,21 +151,7 @@ class Pipeline:
         Raises:
             InputError: if the pixel budget is too small for the overlap, or the model does not support tiles.
         """
-        return [window.shape for window in self._runner.windows(as_image(condition, "condition"))]
-
-    def degradation(self, condition: Image) -> dict[str, float] | None:
-        """Return what the model is told of a condition's degradation, in the units of `load(assume=…)`.
-
-        Return None if the model is not told of degradations.
-
-        Arguments:
-            condition: (h, w, 3) uint8 RGB.
-
-        Raises:
-            InputError: if the argument is not valid.
-        """
-        found = self._runner.chain.prepared([as_image(condition, "condition")]).degradation
-        return None if found is None else described(found[0])
+        return [window.shape for window in self.runner.windows(as_image(condition, "condition"))]
 
     def best_of(
         self,
@@ -225,14 +192,7 @@ class Pipeline:
             Untypical: if all samples of an image are rejected, and `reject.otherwise` is "error".
         """
         draw = Draw(n, temperature, seed, frame, rank, keep, consistent, reject)  # type: ignore[arg-type]
-        return self.draw_best(images, draw, show)
-
-    def draw_best(
-        self, images: Images, draw: Draw, show: ShowWindows | None = None, written: Written | None = None
-    ) -> Best:
-        """Do the same as `best_of`, with checked arguments. `written` describes the files for the results."""
-        given = as_images(images, "images")
-        return draw_best(self._runner, self._likelihoods, given, draw, show, written or Written())
+        return draw_best(self, images, draw, show)
 
     def run(
         self,
@@ -262,8 +222,8 @@ class Pipeline:
             MemoryError: if memory runs out. The pixel budget is not reduced here.
         """
         draw = Draw(n, temperature, seed, frame)  # type: ignore[arg-type]
-        draw.check_fits(self._model)
-        return best_on_device(self._runner.chain, self._runner.room(), condition, draw)
+        draw.check_fits(self.runner.model)
+        return best_on_device(self.runner, condition, draw)
 
     def sample(
         self,
@@ -283,11 +243,7 @@ class Pipeline:
             NotFinite: if any sample is not finite.
         """
         draw = Draw(n, temperature, seed, frame, rank, None, consistent)  # type: ignore[arg-type]
-        return self.draw_all(images, draw, show)
-
-    def draw_all(self, images: Images, draw: Draw, show: ShowWindows | None = None, is_deep: bool = False) -> Samples:
-        """Do the same as `sample`, with checked arguments. With `is_deep`, the result has 16-bit images as well."""
-        return draw_all(self._runner, self._likelihoods, as_images(images, "images"), draw, show, is_deep)
+        return draw_all(self, images, draw, show)
 
     def stream(
         self,
@@ -332,22 +288,7 @@ class Pipeline:
         draw = Draw(n, temperature, seed, 0, rank)  # type: ignore[arg-type]
         check_switch("replaces", replaces)
         untypical: OnUntypical = "bicubic" if replaces else "mark"
-        return self.open_stream(StreamSettings(draw, noise, batch, min_typicality, untypical))(checked)
-
-    def open_stream(self, settings: StreamSettings) -> Stream:
-        """Return the object that draws the frames of `stream`. It can also resume in the middle of a video.
-
-        Raises:
-            InputError: if the model or its calibration does not support these settings.
-        """
-        draw, known = settings.draw, self._likelihoods
-        if settings.size is not None:
-            settings.size.check_fits(self._model.task, self._model.scale)
-        reference = reference_for(self._runner, known, draw)
-        if settings.min_typicality > 0:
-            reference = known.wanted_reference(draw.temperature)
-            check_alpha(settings.min_typicality, reference)
-        return Stream(self._runner, settings, reference or known.reference(draw.temperature))
+        return Stream(self, StreamSettings(draw, noise, batch, min_typicality, untypical))(checked)
 
     def score(self, target: Images, condition: Images, show: ShowWindows | None = None) -> Score:
         """Return log p(target | condition) of existing targets, at the middle of the interval of each value.
@@ -360,8 +301,8 @@ class Pipeline:
             NotFinite: if the log-likelihood of a target is not finite.
         """
         targets, conditions = self._pairs(target, condition)
-        rows = score_rows(self._runner, targets, conditions, show)
-        return Score(density_at="image", **self._likelihoods.parts(rows, conditions, None))
+        rows = score_rows(self.runner, targets, conditions, show)
+        return Score(density_at="image", **self.likelihoods.parts(rows, conditions, None))
 
     def encode(self, target: Images, condition: Images) -> Encoded:
         """Return the noise that produces each target from its condition, and its likelihood. `decode` is the inverse.
@@ -371,13 +312,13 @@ class Pipeline:
             NotFinite: if the log-likelihood of a target is not finite.
         """
         targets, conditions = self._pairs(target, condition)
-        encoded = [self._runner.encode(*pair) for pair in zip(targets, conditions, strict=True)]
+        encoded = [encode_target(self.runner, *pair) for pair in zip(targets, conditions, strict=True)]
         for k, (_, row) in enumerate(encoded):
             check_finite(row, f"target[{k}]")
         return Encoded(
             noise=[[z[0] for z in noise] for noise, _ in encoded],
             density_at="image",
-            **self._likelihoods.parts([row for _, row in encoded], conditions, None),
+            **self.likelihoods.parts([row for _, row in encoded], conditions, None),
         )
 
     def decode(self, noise: Sequence[Sequence[NDArray[np.float32]]], condition: Images) -> Best:
@@ -392,8 +333,8 @@ class Pipeline:
         """
         conditions = as_images(condition, "condition")
         given: list[LevelNoises] = [[z[None] for z in of_image] for of_image in as_noise(noise, len(conditions))]
-        rows = [self._runner.decode(*pair) for pair in zip(given, conditions, strict=True)]
-        likelihood = self._likelihoods.parts(rows, conditions, None)
+        rows = [decode_noise(self.runner, *pair) for pair in zip(given, conditions, strict=True)]
+        likelihood = self.likelihoods.parts(rows, conditions, None)
         likelihood["image_typicality"] = likelihood["statistics"] = None  # only scored images have them
         return Best(
             images=stack([finite_pixels(replace(row, image=k)).integers() for k, row in enumerate(rows)]),
@@ -405,7 +346,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Free the graphs. The pipeline cannot be used after that."""
-        self._graphs.close()
+        self.runner.graphs.close()
 
     def __enter__(self) -> Self:
         return self
@@ -420,5 +361,5 @@ class Pipeline:
 
     def _pairs(self, target: Images, condition: Images) -> tuple[list[Image], list[Image]]:
         targets, conditions = as_images(target, "target"), as_images(condition, "condition")
-        check_pairs(targets, conditions, self._model.scale)
+        check_pairs(targets, conditions, self.runner.model.scale)
         return targets, conditions

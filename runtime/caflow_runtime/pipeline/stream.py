@@ -11,7 +11,7 @@ rejected.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +22,19 @@ from caflow_runtime.flow.noise import DrawNoise, DriftingNoise, LevelNoise, Scen
 from caflow_runtime.flow.scan import Array
 from caflow_runtime.image import Image
 from caflow_runtime.judge.consistency import enlarge
-from caflow_runtime.judge.reference import Reference
-from caflow_runtime.judge.typicality import covariates, typicality
+from caflow_runtime.judge.typicality import check_alpha, covariates, typicality
 from caflow_runtime.linear_light import resample
 from caflow_runtime.pipeline.choice import ranking
+from caflow_runtime.pipeline.drawing import reference_for
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
 from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.pixels import HostPixels
-from caflow_runtime.rows.runner import Runner
 from caflow_runtime.sizes import MAX_ENLARGEMENT, FinalSize, Size
+
+if TYPE_CHECKING:
+    from caflow_runtime.pipeline.pipeline import Pipeline
 
 FrameNoise = Literal["fixed", "fresh"] | float
 """Noise of the frames: "fixed" is the same noise for all frames of a scene, and "fresh" is new noise for each frame. A
@@ -143,19 +145,26 @@ class Frame:
 
 
 class Stream:
-    """Draws frames in order."""
+    """Draws the frames of `Pipeline.stream` in order. It can also resume in the middle of a video."""
 
-    def __init__(self, runner: Runner, settings: StreamSettings, reference: Reference | None = None) -> None:
+    def __init__(self, pipe: "Pipeline", settings: StreamSettings) -> None:
         """Start a stream that has seen no frame.
 
-        Arguments:
-            reference: describes typical samples; None if the bundle is not calibrated for the temperature.
+        Raises:
+            InputError: if the model or its calibration does not support these settings.
         """
+        draw, runner, known = settings.draw, pipe.runner, pipe.likelihoods
+        if settings.size is not None:
+            settings.size.check_fits(runner.model.task, runner.model.scale)
+        reference = reference_for(pipe, draw)
+        if settings.min_typicality > 0:
+            reference = known.wanted_reference(draw.temperature)
+            check_alpha(settings.min_typicality, reference)
         self.runner = runner
         self.settings = settings
-        self.draw = settings.draw
-        self.reference = reference
-        self.value = ranking(runner.model, settings.draw.rank, reference)
+        self.draw = draw
+        self.reference = reference or known.reference(draw.temperature)
+        self.value = ranking(runner.model, draw.rank, self.reference)
         self.batch = settings.batch if settings.noise == "fixed" else 1  # all frames of a run have the same noise
         self.drifting = None if isinstance(settings.noise, str) else DriftingNoise(settings.noise)
         self.draw_noise: DrawNoise = runner.graphs.backend.draw_noise if self.drifting is None else self._drift

@@ -39,7 +39,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class RowPart:
+class TileResult:
     """The part of a row that one window contributes."""
 
     image: int
@@ -69,28 +69,28 @@ class Assembly:
         self._canvases: dict[tuple[int, int], Canvas] = {}
         self._sums: dict[tuple[int, int], list[BlockSums]] = {}
 
-    def add(self, part: RowPart) -> Row | None:
-        """Add a part to its row. Return the row if this was its last part, else None."""
-        key, scale = (part.image, part.sample), self.model.scale
+    def add(self, result: TileResult) -> Row | None:
+        """Add the result of a tile to its row. Return the row if this was its last tile, else None."""
+        key, scale = (result.image, result.sample), self.model.scale
         if key not in self._canvases:
-            height, width = self.conditions[part.image].shape[:2]
+            height, width = self.conditions[result.image].shape[:2]
             self._canvases[key] = Canvas(scale * height, scale * width)
-        canvas, count = self._canvases[key], len(self.windows[part.image])
-        canvas.add(part.window, part.pixels.floats() if part.pixels and count > 1 else None, part.shares)
-        self._add_latents(key, part)
+        canvas, count = self._canvases[key], len(self.windows[result.image])
+        canvas.add(result.window, result.pixels.floats() if result.pixels and count > 1 else None, result.shares)
+        self._add_latents(key, result)
         if canvas.windows < count:
             return None
         del self._canvases[key]
         sums = self._sums.pop(key, None)
-        pixels = part.pixels if canvas.pixels is None else HostPixels(canvas.pixels)
+        pixels = result.pixels if canvas.pixels is None else HostPixels(canvas.pixels)
         inside = pixels and pixels.cropped(canvas.height, canvas.width)
         levels = shares_per_level(canvas.shares, self.model.levels)
         nats = np.array([sum(float(share.sum()) for _, share in level) for level in levels])
         return Row(*key, inside, canvas.shares, nats, statistics_of(sums) if sums else None)
 
-    def _add_latents(self, key: tuple[int, int], part: RowPart) -> None:
-        blocks = zip(part.latents, self.model.noise_channels, strict=bool(part.latents))
-        sums = [block for z, channels in blocks for block in sums_of(z, channels, part.window)]
+    def _add_latents(self, key: tuple[int, int], result: TileResult) -> None:
+        blocks = zip(result.latents, self.model.noise_channels, strict=bool(result.latents))
+        sums = [block for z, channels in blocks for block in sums_of(z, channels, result.window)]
         if key in self._sums:
             sums = [before + more for before, more in zip(self._sums[key], sums, strict=True)]
         if sums:

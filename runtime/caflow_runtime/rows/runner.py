@@ -1,24 +1,29 @@
-"""Runs images through the graphs: cuts them into windows, runs these in limited batches, and assembles the results."""
+"""Runs images through the graphs: cuts them into tiles, runs these in limited batches, and assembles the results."""
 
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.bundle.manifest import cell_side
+from caflow_runtime.degradation import known
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.batching import Room, RunLoad, Unit, most_unfinished, plan_runs
+from caflow_runtime.flow import scan
+from caflow_runtime.flow.batching import Room, RunLoad, Unit, most_unfinished, plan_batches
+from caflow_runtime.flow.estimate import WINDOW, estimate_windows
 from caflow_runtime.flow.noise import DrawNoise
+from caflow_runtime.flow.scan import Array
 from caflow_runtime.flow.tiles import TooSmall, Window, cut
 from caflow_runtime.image import Image
-from caflow_runtime.rows.assembly import Assembly, Row, RowPart
-from caflow_runtime.rows.device_run import GraphChain, padded
+from caflow_runtime.rows import batch
+from caflow_runtime.rows.assembly import Assembly, Row, TileResult
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.rows.work import Drawing, Scoring, Work
+from caflow_runtime.rows.prune import LevelPruning
+from caflow_runtime.rows.work import SamplingWork, ScoringWork
 
 CANVAS_PIXELS = 2**25
 """Largest number of target pixels of tiled images that are unfinished at the same time. Each pixel takes 12 bytes."""
@@ -26,9 +31,22 @@ CANVAS_PIXELS = 2**25
 ShowWindows = Callable[[int, int], None]
 """Callback for progress. Its arguments are the number of windows that are finished, and their total number, over all
 samples. A window is a whole image, or a tile of a large image."""
-LevelNoises = list[NDArray[np.float32]]
-"""z of each level, the coarsest first: (R, channels, h, w). The channels contain the blocks z[i, j] for i = j … n−1, in
-this order."""
+
+
+@dataclass
+class _Plan:
+    """Batches that have not run yet, and the rows that are not finished."""
+
+    budget: int
+    """Pixel budget of the batches."""
+    batches: deque[list[Unit]]
+    rows: Assembly
+    stays: bool
+    """Whether pixels stay on the device. Pixels of tiled images do not, because the host assembles them."""
+    done: int
+    """Number of finished windows."""
+    count: int
+    """Number of windows of all samples."""
 
 
 class Runner:
@@ -37,12 +55,22 @@ class Runner:
     def __init__(
         self, graphs: Graphs, pixel_budget: int, overlap: int, assume: Mapping[str, float] | None = None
     ) -> None:
+        """Describe the runs.
+
+        Arguments:
+            assume: what is known of the degradation of all conditions, as in `caflow_runtime.degradation.known`.
+
+        Raises:
+            InputError: if a name or a value is not valid, or if the model is not told of degradations.
+        """
         self.graphs = graphs
         self.backend = graphs.backend
         self.model = graphs.manifest.model
-        self.chain = GraphChain(graphs, assume)
         self.pixel_budget = pixel_budget
         self.overlap = overlap
+        self._known = known(assume or {})
+        if self._known and "estimate" not in graphs:
+            raise InputError(f"assume: {graphs.folder.name} is not told how its input was degraded: use another model")
 
     def room(self, budget: int | None = None) -> Room:
         """Return the limits of one run. `budget` is in target pixels; by default, it is the whole pixel budget."""
@@ -106,20 +134,25 @@ class Runner:
         height, width = (-(-side * self.model.scale // multiple) * multiple for side in condition.shape[:2])
         return height, width
 
-    def _single_window(self, condition: Image) -> Window:
-        """Return the window of an image that is not cut.
+    def degradations(self, conditions: Sequence[Image]) -> NDArray[np.float32] | None:
+        """Return how padded conditions were degraded, (images, 13) float32. What is known replaces the estimates.
 
-        Raises:
-            InputError: if the image requires more than one window.
+        Return None if the model is not told of degradations.
         """
-        windows = self.windows(condition)
-        if len(windows) > 1:
-            height, width = self._padded_sides(condition)
-            raise InputError(
-                f"the noise belongs to the whole image, so its {width}×{height} pixels must run as one tile: use "
-                f"{self.room().remedy(1, height, width)}"
-            )
-        return windows[0]
+        if "estimate" not in self.graphs:
+            return None
+        graph, backend, scale, profile = self.graphs["estimate"], self.backend, self.model.scale, self.backend.profile
+        largest = (WINDOW, WINDOW) if profile is None else (profile.height // scale, profile.width // scale)
+        found = []
+        for condition in conditions:
+            estimates = []
+            for window in estimate_windows(condition, self.model.size_multiple // scale, largest):
+                estimate = graph({"condition": backend.to_device(window)})["degradation"]
+                estimates.append(backend.to_host(estimate)[0])
+            mean = np.asarray(np.mean(estimates, 0, dtype=np.float64), np.float32)
+            mean[list(self._known)] = list(self._known.values())
+            found.append(mean)
+        return np.stack(found)
 
     def draw(
         self,
@@ -138,10 +171,10 @@ class Runner:
             draw_noise: function that draws the noise of one level; by default the backend's.
 
         Raises:
-            InputError: if `draw.keep` is used and the samples of an image do not all fit into one run.
+            InputError: if `draw.keep` is used and the samples of an image do not all fit into one batch.
             MemoryError: if memory runs out even with the smallest tiles.
         """
-        return self._run(Drawing(self.chain, conditions, samples, draw, draw_noise), show)
+        return self._run(SamplingWork(conditions, samples, draw, draw_noise), show)
 
     def score(
         self, targets: Sequence[Image], conditions: Sequence[Image], show: ShowWindows | None = None
@@ -151,86 +184,97 @@ class Runner:
         Raises:
             MemoryError: if memory runs out even with the smallest tiles.
         """
-        return self._run(Scoring(self.chain, targets, conditions), show)
+        padded = [batch.padded(target, self.model, 1) for target in targets]
+        return self._run(ScoringWork(conditions, padded), show)
 
-    def encode(self, target: Image, condition: Image) -> tuple[LevelNoises, Row]:
-        """Return the noise of a target, an array (1, channels, h, w) for each level, and the row with its likelihood.
+    def _run(self, work: SamplingWork | ScoringWork, show: ShowWindows | None) -> Iterator[Row]:
+        """Run batch by batch. Yield each row when its last tile is finished.
 
-        Raises:
-            InputError: if the image requires more than one tile.
+        When memory runs out, the missing rows and later calls run with half the pixel budget.
         """
-        unit, model = Unit(0, self._single_window(condition), (0,)), self.model
-        rows = self.chain.score([unit], [padded(target, model, 1)], self.chain.prepared([condition]))
-        return [self.backend.to_host(z) for z in rows.noise], self._only_row(condition, self.chain.parts([unit], rows))
-
-    def decode(self, noise: LevelNoises, condition: Image) -> Row:
-        """Return the row whose pixels this noise produces.
-
-        Raises:
-            InputError: if the image requires more than one tile, or the noise has a wrong shape.
-        """
-        unit = Unit(0, self._single_window(condition), (0,))
-        wanted = [
-            (1, sum(channels), *(side // cell_side(self.model, f"decode_{j}") for side in unit.window.shape))
-            for j, channels in enumerate(self.model.noise_channels)
-        ]
-        if [z.shape for z in noise] != wanted:
-            raise InputError(f"noise: expected arrays of shapes {wanted}; got {[z.shape for z in noise]}")
-        encoded = self.chain.encode([unit], self.chain.prepared([condition]))
-        device = [self.backend.to_device(z) for z in noise]
-        rows = self.chain.sample([unit], encoded, device)
-        return self._only_row(condition, self.chain.parts([unit], rows, self.chain.pixels(rows, stay=False)))
-
-    def _only_row(self, condition: Image, parts: Iterable[RowPart]) -> Row:
-        """Return the row of a run that has a single row."""
-        (part,) = parts
-        row = Assembly(self.model, [condition], [[part.window]]).add(part)
-        assert row is not None
-        return row
-
-    def _run(self, work: Work, show: ShowWindows | None) -> Iterator[Row]:
-        """Yield all rows. When memory runs out, halve the budget for the remaining rows and for later calls."""
-        given: set[tuple[int, int]] = set()
-        whole = budget = self.pixel_budget
-        # Halving begins at the pixels of all rows of one size, which may share a batch. More budget has no effect.
-        sizes = Counter(self._padded_sides(one) for one in work.conditions)
-        most = len(work.samples) * max((prod(sides) * count for sides, count in sizes.items()), default=0)
-        while True:
-            ran_out: MemoryError | None = None
+        graphs, levels, finished = self.graphs, self.model.levels, set[tuple[int, int]]()
+        conditions = [batch.padded(condition, self.model, self.model.scale) for condition in work.conditions]
+        degradations = self.degradations(conditions)
+        plan, encoded = self._plan(work, self.pixel_budget, finished), dict[str, Array]()
+        noise: list[Array] | None
+        run: scan.Rows | None
+        while plan.batches:
+            units, results, ran_out = plan.batches.popleft(), list[TileResult](), None
             try:
-                for row in self._batches(work, budget, show):
-                    if (row.image, row.sample) not in given:
-                        given.add((row.image, row.sample))
+                encoded = encoded or batch.encode(graphs, units, conditions, degradations)
+                if isinstance(work, SamplingWork):
+                    pruning = None if work.draw.keep is None else LevelPruning(graphs, units, work.draw.keep)
+                    noise = batch.draw_noise(graphs, units, work.draw, work.draw_noise)
+                    run = scan.sample(graphs, levels, encoded, batch.owners(graphs, units), noise, pruning)
+                    results = batch.results_of_samples(graphs, units, run, plan.stays)
+                else:
+                    run = batch.score(graphs, units, work.targets, encoded)
+                    results = batch.results_of_targets(graphs, units, run)
+                noise = run = None
+                if not plan.batches or batch.tiles_of(plan.batches[0]) != batch.tiles_of(units):
+                    encoded = {}
+                while results:
+                    row = plan.rows.add(results.pop(0))
+                    if row is not None and (row.image, row.sample) not in finished:
+                        finished.add((row.image, row.sample))
                         yield row
                     del row  # free its pixels, which may be many, before the next row is drawn
             except MemoryError as error:
                 ran_out = MemoryError(*error.args)  # a copy, because the original keeps all local variables alive
-            except InputError:
-                if budget == whole:
-                    raise
-                raise MemoryError(
-                    f"memory ran out with a pixel budget of {2 * budget}, and a smaller one does not allow tiles"
-                ) from None
-            if ran_out is None:
-                self.pixel_budget = min(self.pixel_budget, budget)
-                return
-            budget = min(budget, most) // 2
-            if budget < self.model.size_multiple**2:
-                raise ran_out
-            self.graphs.spare_memory()
-            warnings.warn(f"memory ran out; continuing with a pixel budget of {budget}", stacklevel=2)
-
-    def _batches(self, work: Work, budget: int, show: ShowWindows | None) -> Iterator[Row]:
-        """Run all batches. Yield each row when its last window is finished."""
-        windows = [self.windows(condition, budget) for condition in work.conditions]
-        work.begin(windows, self.room(budget))
-        rows = Assembly(self.model, work.conditions, windows)
-        done, count = 0, sum(len(work.samples) * len(of_image) for of_image in windows)
-        for units in plan_runs(windows, work.samples, self.room(budget), CANVAS_PIXELS):
-            for part in work.run(units):
-                if (row := rows.add(part)) is not None:
-                    yield row
-                del part, row
-            done += sum(len(unit.samples) for unit in units)
+            if ran_out is not None:
+                encoded, noise, run, results = {}, None, None, []
+                plan = self._plan_with_less(work, plan.budget, finished, ran_out)
+                continue
+            plan.done += sum(len(unit.samples) for unit in units)
             if show:
-                show(done, count)
+                show(plan.done, plan.count)
+        self.pixel_budget = min(self.pixel_budget, plan.budget)
+
+    def _plan(self, work: SamplingWork | ScoringWork, budget: int, finished: set[tuple[int, int]]) -> _Plan:
+        """Return the batches with rows that are not finished.
+
+        Raises:
+            InputError: as `windows` does, and if samples are to be dropped that do not all fit into one batch.
+        """
+        windows, room = [self.windows(condition, budget) for condition in work.conditions], self.room(budget)
+        if isinstance(work, SamplingWork) and work.draw.keep is not None:
+            _check_prunable(windows, len(work.samples), room)
+        batches = plan_batches(windows, work.samples, room, CANVAS_PIXELS)
+        missing = [b for b in batches if any((unit.image, k) not in finished for unit in b for k in unit.samples)]
+        rows, is_whole = Assembly(self.model, work.conditions, windows), all(len(one) == 1 for one in windows)
+        count, left = (sum(len(unit.samples) for one in some for unit in one) for some in (batches, missing))
+        return _Plan(budget, deque(missing), rows, is_whole, count - left, count)
+
+    def _plan_with_less(
+        self, work: SamplingWork | ScoringWork, budget: int, finished: set[tuple[int, int]], ran_out: MemoryError
+    ) -> _Plan:
+        """Return a plan with half the pixel budget, after memory ran out.
+
+        Raises:
+            MemoryError: if less is not possible.
+        """
+        # Halving begins at the pixels of all rows of one size, which may share a batch. More budget has no effect.
+        sizes = Counter(self._padded_sides(one) for one in work.conditions)
+        most = len(work.samples) * max(prod(sides) * count for sides, count in sizes.items())
+        budget = min(budget, most) // 2
+        if budget < self.model.size_multiple**2:
+            raise ran_out
+        self.graphs.spare_memory()
+        warnings.warn(f"memory ran out; continuing with a pixel budget of {budget}", stacklevel=3)
+        try:
+            return self._plan(work, budget, finished)
+        except InputError:
+            raise MemoryError(
+                f"memory ran out with a pixel budget of {2 * budget}, and a smaller one does not allow tiles"
+            ) from None
+
+
+def _check_prunable(windows: Sequence[list[Window]], samples: int, room: Room) -> None:
+    """Check that all samples of each image fit into one batch, in which their likelihoods can be compared."""
+    for of_image in windows:
+        if len(of_image) > 1 or samples > room.rows(of_image[0]):
+            height, width = of_image[-1].y.end, of_image[-1].x.end
+            raise InputError(
+                f"keep: all {samples} samples of an image must fit in one batch, {width}×{height} "
+                f"pixels each: use {room.remedy(samples, height, width)}"
+            )

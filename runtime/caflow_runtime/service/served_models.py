@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from caflow_runtime.image import Image, check_pairs
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.judge.typicality import Typicality, check_alpha
-from caflow_runtime.pipeline.drawing import check_calibrated
+from caflow_runtime.pipeline.drawing import check_calibrated, draw_best
 from caflow_runtime.pipeline.results import Likelihood, Stack
 from caflow_runtime.rows.draw import Draw, Otherwise, Reject
 from caflow_runtime.service.request import (
@@ -50,7 +50,7 @@ class Sampler(Service):
     parameters = SampleParameters
 
     def _reference(self) -> Reference | None:
-        return self.pipe.reference(TEMPERATURE)
+        return self.pipe.likelihoods.reference(TEMPERATURE)
 
     def _check(self, parameters: SampleParameters, images: list[list[Image]]) -> None:
         draw = draw_of(parameters)
@@ -65,7 +65,7 @@ class Sampler(Service):
         draw = draw_of(parameters)
         images = [image for one in requests for image in one.images[0]]
         with self._stage("sample"):
-            best = self.pipe.draw_best(images, draw)
+            best = draw_best(self.pipe, images, draw)
         counts, late = count_images(requests), are_late(requests)
         if self.metrics:
             is_late = np.repeat(late, counts)
@@ -93,7 +93,7 @@ class Scorer(Service):
     parameters = ScoreParameters
 
     def _reference(self) -> Reference | None:
-        return self.pipe.reference(None)
+        return self.pipe.likelihoods.reference(None)
 
     def _check(self, parameters: ScoreParameters, images: list[list[Image]]) -> None:
         if parameters.min_typicality:

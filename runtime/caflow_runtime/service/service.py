@@ -56,7 +56,7 @@ class Service(ABC):
         self.pipe = pipe
         self.max_pixels = max_pixels
         # All models of a bundle share the buckets, because an engine has one histogram of a name in a process.
-        buckets = buckets_of(pipe.reference(TEMPERATURE), pipe.reference(None))
+        buckets = buckets_of(pipe.likelihoods.reference(TEMPERATURE), pipe.likelihoods.reference(None))
         reference = self._reference()
         self.metrics = None if instruments is None else Metrics(pipe, reference, WINDOW, instruments, buckets)
 

@@ -207,7 +207,7 @@ class VideoJob:
                 job.
             UnwritableVideo: if writing fails, for example on a full disk. Finished segments are kept.
         """
-        stream = self.pipe.open_stream(self.settings.streaming)
+        stream = Stream(self.pipe, self.settings.streaming)
         drawing = VideoDrawing(self.pipe, self.source, stream, self.show, self.show_dropped)
         with exclusive_lock(self.parts):
             records = self.open(force)

@@ -138,7 +138,7 @@ def draw_segment(
         UnwritableVideo: if writing fails, for example on a full disk.
     """
     _check_source(source, segment)
-    stream = pipe.open_stream(settings)
+    stream = Stream(pipe, settings)
     path = folder / segment_name(segment.number, encoding.segment_suffix)
     partial = partial_path(path)
     info = _info(source, segment.cut, segment.source)

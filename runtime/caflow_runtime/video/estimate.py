@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from caflow_runtime.jobs.image_need import FLOATS, RGB, check_bytes
-from caflow_runtime.pipeline.need import Needs, SpeedTrial, Stage
+from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, MemoryEstimate
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, drawing_stage
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.lane import WAITING_FRAMES
 
@@ -19,7 +20,7 @@ OTHER_ENCODERS = (0.0, 40)
 
 
 @dataclass(frozen=True)
-class VideoNeed:
+class VideoEstimate:
     """Estimated requirements of a video."""
 
     sides: tuple[int, int]
@@ -29,10 +30,7 @@ class VideoNeed:
     stage: Stage
     """Work of the model on each frame after the first frame of a scene, without its alpha."""
     trial: SpeedTrial
-    bytes: int
-    """Peak memory of the process."""
-    is_measured: bool
-    """Whether the memory of graph runs was measured. If not, `bytes` does not include it."""
+    memory: MemoryEstimate
 
     @property
     def operations(self) -> float:
@@ -40,14 +38,14 @@ class VideoNeed:
         return self.stage.operations(self.stage.windows)
 
 
-def need_of_video(
-    needs: Needs,
+def estimate_video(
+    pipe: Pipeline,
     settings: StreamSettings,
     sides: tuple[int, int],
     final: tuple[int, int],
     codec: str | None,
     has_alpha: bool = False,
-) -> VideoNeed:
+) -> VideoEstimate:
     """Return the estimated requirements of drawing and encoding a video.
 
     Arguments:
@@ -59,33 +57,15 @@ def need_of_video(
     Raises:
         InputError: if frames cannot be cut into tiles.
     """
-    scale, n = needs.manifest.model.scale, settings.draw.n
-    height, width = scale * sides[0], scale * sides[1]
-    choosing, following = needs.drawing(height, width, n), needs.drawing(height, width, 1, settings.batch)
-    run = max(choosing.run_bytes or 0.0, following.run_bytes or 0.0)
-    pixels, finished = height * width, final[0] * final[1]
-    held = max(min(n, 2), settings.batch) + 1
-    arrays = max(choosing.canvas_bytes, following.canvas_bytes) + held * (FLOATS + needs.share_bytes) * pixels
-    arrays += _rows_of_kept_noise(settings) * needs.noise_bytes(height, width)
-    arrays += has_alpha * (FLOATS + RGB + needs.share_bytes) * pixels
+    n, batch, scale = settings.draw.n, settings.batch, pipe.manifest.model.scale
+    target, finished = (scale * sides[0], scale * sides[1]), final[0] * final[1]
     constant, of_pixel = ENCODERS.get(codec or "", OTHER_ENCODERS)
     waiting = (WAITING_FRAMES + 1) * ((FLOATS + has_alpha) * finished + (RGB + has_alpha) * sides[0] * sides[1])
-    loaded = needs.graph_bytes(scores=False)
-    total = (needs.before or 0) + (loaded or 0.0) + run + arrays + waiting + LIBRARIES + constant + of_pixel * finished
-    return VideoNeed(sides, final, following.stage, needs.trial(1), round(total), loaded is not None)
-
-
-def _rows_of_kept_noise(settings: StreamSettings) -> int:
-    """Return the number of rows whose noise is kept from one frame to the next."""
-    if settings.noise == "fresh":
-        return 0
-    return settings.batch if settings.noise == "fixed" else settings.draw.n
-
-
-def check_memory(need: VideoNeed) -> None:
-    """Check that enough memory is available for a video.
-
-    Raises:
-        TooLittleMemory: if there is not.
-    """
-    check_bytes(need.bytes, "use a smaller --pixel-budget, --batch or --width, or another --codec")
+    stage = drawing_stage(pipe.runner, *target, 1)
+    rows_of_kept_noise = {"fresh": 0, "fixed": batch}.get(str(settings.noise), n)
+    noise = rows_of_kept_noise * FLOATS * stage.windows * pipe.runner.load_of(*target, 1).window_pixels
+    frames = max(min(n, 2), batch) + 1 + 2 * has_alpha
+    buffers = Buffers(frames, FLOATS, others=noise + waiting + LIBRARIES + constant + of_pixel * finished)
+    choosing, following = pipe.memory.of([target], n, buffers), pipe.memory.of([target], 1, buffers, batch)
+    memory = max(choosing, following, key=lambda one: one.bytes)
+    return VideoEstimate(sides, final, stage, pipe.trials[1], memory)

@@ -1,0 +1,130 @@
+"""Estimates of windows, time and memory for an image, made before it is drawn."""
+
+from dataclasses import dataclass
+
+from caflow_runtime.jobs.passes import Form
+from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, MemoryEstimate, check_available
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, drawing_stage, scoring_stage
+from caflow_runtime.rows.draw import Draw
+
+COPIES = 3
+"""Number of copies of a condition: as it was read, as it is padded, and in the form of the model."""
+DEEP = 6
+"""Bytes of an RGB pixel with 16 bits."""
+PICTURES = 58
+"""Bytes per target pixel for making the sheet or the maps."""
+FILE_COPIES = 4
+"""Memory for encoding and writing a file, as a multiple of the picture's bytes. WebP takes more."""
+WEBP_COPIES = 14
+ALPHA = 4
+"""Further channels of a picture with alpha: the alpha, and the colours of a copy."""
+LARGE_PART = 0.25
+"""Fraction of the total memory that runs must exceed before a smaller pixel budget is suggested."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Properties of an image file that are known before it is drawn."""
+
+    height: int
+    width: int
+    bits: int = 8
+    has_alpha: bool = False
+    is_grey: bool = False
+    """Whether the image is grey and its result will be grey."""
+    is_alpha_drawn: bool = False
+    """Whether the model draws the alpha, too: it does not draw one that is constant."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Results that are requested for an image."""
+
+    form: Form
+    draw: Draw
+    keeps_all: bool
+    """Whether all samples are kept until the end, not only the best one."""
+    has_pictures: bool
+    """Whether a sheet or maps are made."""
+    is_read_again: bool
+    """Whether the written file is read again and scored, because its pixels differ from the drawn ones, as in JPEG."""
+    suffix: str
+    """Suffix of the output file, in lower case."""
+
+
+@dataclass(frozen=True)
+class ImageEstimate:
+    """Estimated work and memory for one image."""
+
+    source: Source
+    wanted: Wanted
+    stages: tuple[Stage, ...]
+    """Stages of work: the passes of the model, then scoring if the result is scored."""
+    alpha_stages: tuple[Stage, ...]
+    """Stages of work on alpha, before the others."""
+    trial: SpeedTrial
+    memory: MemoryEstimate
+
+    @property
+    def windows(self) -> int:
+        """Number of windows of one sample, in all passes."""
+        drawn = self.stages[: self.wanted.form.size.passes]
+        return sum(stage.windows for stage in drawn) // self.wanted.draw.n
+
+    @property
+    def operations(self) -> float:
+        """Multiplications and additions of all stages."""
+        return sum(stage.operations(stage.windows) for stage in (*self.alpha_stages, *self.stages))
+
+    def operations_until(self, stage: int, windows: int) -> float:
+        """Return the multiplications and additions until this number of windows of a stage, from 0, is finished."""
+        finished = (*self.alpha_stages, *self.stages[:stage])
+        now = self.stages[stage].operations(windows) if stage < len(self.stages) else 0.0
+        return sum(one.operations(one.windows) for one in finished) + now
+
+    def check_memory(self) -> None:
+        """Check that the memory is available, in addition to the memory that the process uses already.
+
+        Raises:
+            TooLittleMemory
+        """
+        remedies = ["a smaller --pixel-budget"] if self.memory.run_bytes > LARGE_PART * self.memory.bytes else []
+        if self.wanted.keeps_all and self.wanted.draw.n > 1:
+            remedies.append("fewer --samples")
+        check_available(self.memory.bytes, "use " + " or ".join([*remedies, "a smaller image"]))
+
+
+def estimate_image(pipe: Pipeline, source: Source, wanted: Wanted) -> ImageEstimate:
+    """Estimate the work and memory for an image.
+
+    Raises:
+        InputError: if the image cannot be cut into tiles.
+    """
+    draw, size, scale = wanted.draw, wanted.form.size, pipe.manifest.model.scale
+    targets = [(scale**k * source.height, scale**k * source.width) for k in range(1, size.passes + 1)]
+    is_scored = bool(targets) and (wanted.is_read_again or draw.consistent or draw.judges == "image")
+    stages = [drawing_stage(pipe.runner, *target, draw.n) for target in targets]
+    if is_scored:
+        stages.append(scoring_stage(pipe.runner, *targets[-1]))
+    alpha = [drawing_stage(pipe.runner, *target, 1) for target in targets if source.is_alpha_drawn]
+    memory = pipe.memory.of(targets, draw.n, _buffers(source, wanted, scale), is_scored=is_scored)
+    return ImageEstimate(source, wanted, tuple(stages), tuple(alpha), pipe.trials[draw.n], memory)
+
+
+def _buffers(source: Source, wanted: Wanted, scale: int) -> Buffers:
+    """Return the arrays for reading, ranking and writing."""
+    draw, form = wanted.draw, wanted.form
+    channels = 3 + ALPHA * source.has_alpha
+    written = (WEBP_COPIES if wanted.suffix == ".webp" else FILE_COPIES) * channels * form.bits / 8
+    written *= form.size.height * form.size.width
+    given = (RGB + DEEP * (source.bits > 8) + source.has_alpha) * source.height * source.width
+    if not form.size.passes:
+        return Buffers(0, 0.0, others=given + written)
+    condition = scale ** (form.size.passes - 1)
+    given += COPIES * RGB * condition**2 * source.height * source.width
+    pixels = (condition * scale) ** 2 * source.height * source.width
+    compared = 2 * FLOATS * (draw.consistent or draw.rank == "consistency")
+    kept = draw.n if wanted.keeps_all or draw.judges == "image" else min(draw.n, 2)
+    picture = RGB + DEEP * (form.bits == 16)
+    return Buffers(kept, picture, max(written / pixels, PICTURES * wanted.has_pictures, compared), given)
