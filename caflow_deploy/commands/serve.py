@@ -19,6 +19,7 @@ from caflow_deploy.serving.worker import WorkerFailed
 from caflow_deploy.serving.worker_instruments import WorkerMetrics
 from caflow_deploy.serving.worker_pool import BatchSettings, WorkerPool
 from caflow_deploy.serving.worker_process import WorkerSettings
+from caflow_deploy.stops import deferring_stops
 from caflow_runtime.backends.select import BackendName
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest
@@ -141,10 +142,9 @@ def command(
         metrics,
     )
     with suppress(KeyboardInterrupt), loop_thread() as run, pool.open(run):
-        # These modules take long to import. Meanwhile, the workers start.
-        from caflow_deploy.serving.addresses import Addresses
-        from caflow_deploy.serving.front import Front, models_of
-
+        with deferring_stops():  # imports may lose exceptions; these take long, and workers start meanwhile
+            from caflow_deploy.serving.addresses import Addresses
+            from caflow_deploy.serving.front import Front, models_of
         try:
             run(pool.wait_until_ready())
         except WorkerFailed as error:

@@ -65,12 +65,13 @@ class WorkerPool:
         """Set while requests wait."""
         self._idle: set[int] = set()
         """Numbers of the workers that wait for requests."""
+        self._tasks: list[asyncio.Task[None]] = []
 
     @contextmanager
     def open(self, run: Run) -> Iterator[None]:
         """Run the workers until the block ends. `wait_until_ready` waits for them."""
-        run(self._start())
         try:
+            run(self._start())
             yield
         finally:
             run(self._end())
