@@ -131,6 +131,7 @@ def test_a_request_is_computed_unless_its_client_has_left(calibrated: Path, imag
         for task in (left, late):
             task.cancel()
         await asyncio.wait([left, late])
+        assert [one.request.tensors for one in pool._queue] == [{}, {}]
         last = await queued(pool, image)
         send(pool, 0, signal.SIGCONT)
         await asyncio.gather(first, last)

@@ -36,7 +36,7 @@ class BatchSettings:
     """Maximum number of requests that wait for a worker."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class PendingRequest:
     """Request without an answer yet."""
 
@@ -100,7 +100,11 @@ class WorkerPool:
         pending = PendingRequest(model, request)
         self._queue.append(pending)
         self._arrival.set()
-        answer = await pending.answer
+        try:
+            answer = await pending.answer
+        except asyncio.CancelledError:
+            pending.request = Request({}, {}, request.until)  # limits on memory do not count its tensors any more
+            raise
         if isinstance(answer, Failure):
             raise answer
         return answer
