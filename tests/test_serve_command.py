@@ -73,15 +73,16 @@ def test_a_server_is_ready_answers_and_ends(calibrated: Path, number: signal.Sig
 
 
 def test_workers_end_with_a_server_that_is_killed(calibrated: Path) -> None:
-    """Also one that computes."""
+    """Also one that would compute for longer than the test waits."""
     port = free_port()
-    with started(command("serve", "--bundle", calibrated, "--port", port, "--workers", 2)) as process:
+    line = command("serve", "--bundle", calibrated, "--port", port, "--workers", 2, "--max-pixels", 2**31)
+    with started(line) as process:
         assert process.stdout is not None
         process.stdout.readline()
         workers = workers_of(process.pid)
         assert len(workers) == 2
         with ThreadPoolExecutor() as pool:
-            answer = pool.submit(ask, port, 8000)
+            answer = pool.submit(ask, port, 2**20)
             before = sum(map(computed_s, workers))
             while sum(map(computed_s, workers)) < before + 0.1:
                 assert not answer.done()

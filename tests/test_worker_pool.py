@@ -222,7 +222,7 @@ def test_metrics_of_two_workers_add_up(calibrated: Path, image: NDArray[np.uint8
         await asyncio.gather(begin(pool, image, n=2), begin(pool, image, n=2))
 
     metrics = WorkerMetrics()
-    with opened(calibrated, 2, replace(BATCHES, max_queue=8), metrics) as (pool, run):
+    with opened(calibrated, 2, replace(BATCHES, max_queue=8, max_batch=8), metrics) as (pool, run):
         run(ask(pool))
     found = values(metrics)
     assert found["caflow_requests_total", "model", "unjudged"] == 2
