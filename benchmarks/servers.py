@@ -1,6 +1,6 @@
 """Servers of the Open Inference Protocol, and clients that send many requests at once.
 
-The servers, Ray Serve and Triton, are started as users start them. Benchmarks and tests use them.
+The servers, `caflow serve` and Triton, are started as users start them. Benchmarks and tests use them.
 """
 
 import http.client
@@ -34,8 +34,9 @@ from caflow_runtime.service.service import MAX_PIXELS
 
 ROOT = Path(__file__).parents[1]
 STARTS_S, ENDS_S, ANSWERS_S = 600.0, 60.0, 120.0
-REPLICA, STUB = "ray::ServeReplica", "triton_python_backend_stub"
-Engine = Literal["ray", "triton"]
+WORKER, STUB = "--multiprocessing-fork", "triton_python_backend_stub"
+"""Parts of the command lines of worker processes."""
+Engine = Literal["caflow", "triton"]
 Protocol = Literal["http", "grpc"]
 CLIENTS: dict[Protocol, Any] = {"http": tritonclient.http, "grpc": tritonclient.grpc}
 
@@ -48,7 +49,7 @@ class Server:
     ports: dict[Protocol, int]
     scraped: int
     """Port of the metrics, which Prometheus would read."""
-    replica: str
+    worker: str
     """Text by which the command lines of the worker processes are recognized."""
 
     def url(self, protocol: Protocol) -> str:
@@ -73,9 +74,9 @@ class Server:
 
         return {int(pid): " ".join(args) for pid, _, *args in rows if is_ours(int(pid))}
 
-    def replicas(self) -> list[int]:
+    def workers(self) -> list[int]:
         """Return the process ids of the workers, which run the model, in ascending order."""
-        return sorted(pid for pid, args in self.processes().items() if self.replica in args)
+        return sorted(pid for pid, args in self.processes().items() if self.worker in args)
 
     def resident(self) -> int:
         """Return the private memory of all processes together, in bytes."""
@@ -111,20 +112,15 @@ class Replied:
 
 
 @contextmanager
-def ray_server(bundle: Path, replicas: int = 1, max_pixels: int = MAX_PIXELS) -> Iterator[Server]:
+def caflow_server(bundle: Path, workers: int = 1, max_pixels: int = MAX_PIXELS, *options: object) -> Iterator[Server]:
     """Run `caflow serve` until the context ends."""
     ports: dict[Protocol, int] = {"http": free_port(), "grpc": free_port()}
-    command = [sys.executable, "-m", "caflow_deploy.cli", "serve", "--bundle", str(bundle), "--replicas", str(replicas)]
+    command = [sys.executable, "-m", "caflow_deploy.cli", "serve", "--bundle", str(bundle), "--workers", str(workers)]
     scraped = free_port()
     given = ["--port", str(ports["http"]), "--grpc-port", str(ports["grpc"]), "--metrics", str(scraped)]
-    given += ["--max-pixels", str(max_pixels)]
-    folder = Path(tempfile.mkdtemp(prefix="caflow-"))  # a short path, since names of sockets may not be long
-    environment = {**os.environ, "RAY_TMPDIR": str(folder)}
-    try:
-        with running([*command, *given], environment, ports, scraped, REPLICA) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    given += ["--max-pixels", str(max_pixels), *map(str, options)]
+    with running([*command, *given], os.environ, ports, scraped, WORKER) as server:
+        yield server
 
 
 @contextmanager
@@ -139,7 +135,7 @@ def triton_server(bundle: Path, installed: Path, instances: int = 1, max_pixels:
     folder = Path(tempfile.mkdtemp(prefix="caflow-"))
     for model in write_repository(bundle, folder / "models", force=False):
         config = model / "config.pbtxt"
-        # Each instance has one thread, like a replica of `caflow serve`.
+        # Each instance has one thread, like a worker of `caflow serve`.
         text = config.read_text().replace(
             'key: "threads" value { string_value: "0" }', 'key: "threads" value { string_value: "1" }'
         )
@@ -184,7 +180,7 @@ def running(
     environment: Mapping[str, str],
     ports: dict[Protocol, int],
     scraped: int,
-    replica: str,
+    worker: str,
 ) -> Iterator[Server]:
     """Start a server, wait until it is ready, and stop it with all its descendants when the context ends.
 
@@ -193,7 +189,7 @@ def running(
     """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        server = Server(process, ports, scraped, replica)
+        server = Server(process, ports, scraped, worker)
         try:
             until = time.monotonic() + STARTS_S
             while not server.is_ready():
@@ -302,7 +298,7 @@ def private_bytes(pid: int) -> int:
 
 
 def free_port() -> int:
-    """Return a free port of the loopback address. Linux assigns only later ones itself, so Ray does not take it."""
+    """Return a free port of the loopback address. Linux assigns only later ones itself, so no connection takes it."""
     while True:
         port = SystemRandom().randrange(20_000, 32_768)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -1,6 +1,6 @@
-"""Cost of serving: the same requests to a plain loop in one process, to Ray Serve and to Triton.
+"""Cost of serving: the same requests to a plain loop in one process, to `caflow serve` and to Triton.
 
-The loop runs in one process with two threads. The servers have two replicas with one thread each. All of them, and the
+The loop runs in one process with two threads. The servers have two workers with one thread each. All of them, and the
 clients, run on the same cores.
 """
 
@@ -14,15 +14,15 @@ from typing import Any
 import click
 import numpy as np
 import report
-from servers import Asked, Protocol, Server, ask_all, ray_server, triton_environment, triton_server
+from servers import Asked, Protocol, Server, ask_all, caflow_server, triton_environment, triton_server
 
 from caflow_runtime.bundle.builtin import DEFAULT, find_bundle
 from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
-CLIENTS, REPLICAS, THREADS = 16, 2, 2
+CLIENTS, WORKERS, THREADS = 16, 2, 2
 SIDES, SAMPLES = (12, 16, 24), (1, 4, 10)
-PACKAGES = ("onnxruntime", "numpy", "ray", "tritonclient")
+PACKAGES = ("onnxruntime", "numpy", "tritonclient")
 
 
 def requests(count: int) -> list[Asked]:
@@ -85,10 +85,10 @@ def main(bundle: Path, environment: Path, count: int, rounds: int, json_file: Pa
     model = folder.stem
     with ExitStack() as stack:
         pipe = stack.enter_context(load(folder, backend="cpu", threads=THREADS))
-        ray = stack.enter_context(ray_server(folder, REPLICAS))
-        triton = stack.enter_context(triton_server(folder, triton_environment(environment).resolve(), REPLICAS))
+        caflow = stack.enter_context(caflow_server(folder, WORKERS))
+        triton = stack.enter_context(triton_server(folder, triton_environment(environment).resolve(), WORKERS))
         ways: dict[str, Callable[[Sequence[Asked]], list[float]]] = {"plain loop": partial(plain_loop, pipe)}
-        for name, server in (("Ray Serve", ray), ("Triton", triton)):
+        for name, server in (("caflow serve", caflow), ("Triton", triton)):
             protocols: tuple[Protocol, ...] = ("http", "grpc")
             for protocol in protocols:
                 for clients in (1, CLIENTS):
@@ -96,7 +96,7 @@ def main(bundle: Path, environment: Path, count: int, rounds: int, json_file: Pa
                     ways[f"{name}, {protocol}, {clients} client{'s' if clients > 1 else ''}"] = way
         rows = measure(ways, count, rounds)
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, count=count, rounds=rounds, clients=CLIENTS, replicas=REPLICAS)
+    report.write(json_file, rows, PACKAGES, count=count, rounds=rounds, clients=CLIENTS, workers=WORKERS)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving.addresses import Addresses
 from caflow_deploy.serving.bodies import Bodies
 from caflow_deploy.serving.front import GRPC_SERVICE, Front, models_of
+from caflow_deploy.serving.loop_thread import loop_thread
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request, Tensors
@@ -34,7 +35,7 @@ CALL = f"/{GRPC_SERVICE}/ModelInfer"
 
 
 @dataclass
-class Computing:
+class HeldBackend:
     """Sampler that answers only while `may_answer` is set."""
 
     sampler: Sampler
@@ -42,7 +43,7 @@ class Computing:
     asked: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
 
-    async def answer(self, model: str, request: Request, seconds: float) -> Tensors:
+    async def answer(self, model: str, request: Request) -> Tensors:
         self.asked.set()
         try:
             while not self.may_answer.is_set():
@@ -66,18 +67,18 @@ def sampler() -> Iterator[Sampler]:
 
 
 @pytest.fixture
-def computing(sampler: Sampler) -> Computing:
-    made = Computing(sampler)
+def backend(sampler: Sampler) -> HeldBackend:
+    made = HeldBackend(sampler)
     made.may_answer.set()
     return made
 
 
 @contextmanager
-def answering(computing: Computing, deadline: float = PATIENCE_S, **limits: Any) -> Iterator[Addresses]:
+def answering(backend: HeldBackend, deadline: float = PATIENCE_S, **limits: Any) -> Iterator[Addresses]:
     """Serve HTTP and gRPC until the block ends."""
-    front = Front(models_of("model"), computing, Bodies(**{"largest": 2**20, **limits}), deadline)
+    front = Front(models_of("model"), backend, Bodies(**{"largest": 2**20, **limits}), deadline)
     opened = Addresses(front, "127.0.0.1", free_port(), free_port())
-    with opened.open():
+    with loop_thread() as run, opened.open(run):
         yield opened
 
 

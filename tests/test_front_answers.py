@@ -16,10 +16,10 @@ from front_calls import (
     GOOD,
     PATIENCE_S,
     PIXELS,
-    Computing,
+    HeldBackend,
     answering,
+    backend,
     call,
-    computing,
     http,
     http_good,
     message,
@@ -27,15 +27,16 @@ from front_calls import (
 )
 from ports import free_port
 
-from caflow_deploy.cluster.cluster import listen
 from caflow_deploy.serving import failures
 from caflow_deploy.serving.addresses import Addresses
 from caflow_deploy.serving.bodies import Bodies
 from caflow_deploy.serving.front import Front, models_of
+from caflow_deploy.serving.listening import listen
+from caflow_deploy.serving.loop_thread import loop_thread
 from caflow_runtime.errors import InputError
 from caflow_runtime.service.served_models import Sampler
 
-__all__ = ["computing", "sampler"]  # fixtures
+__all__ = ["backend", "sampler"]  # fixtures
 
 
 def got(server: Addresses, address: str, method: str = "GET") -> int:
@@ -49,9 +50,9 @@ def got(server: Addresses, address: str, method: str = "GET") -> int:
         return error.code
 
 
-def test_good_requests_are_answered(computing: Computing, sampler: Sampler) -> None:
+def test_good_requests_are_answered(backend: HeldBackend, sampler: Sampler) -> None:
     image = np.frombuffer(PIXELS, np.uint8).reshape(1, 1, 2, 3)
-    with answering(computing) as server:
+    with answering(backend) as server:
         header = {"inputs": [{**GOOD, "parameters": {"binary_data_size": 6}}], "parameters": {"n": 2, "seed": 3}}
         status, answer = http(server, header, PIXELS)
         assert status == 200
@@ -61,26 +62,26 @@ def test_good_requests_are_answered(computing: Computing, sampler: Sampler) -> N
 
 
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
-def test_addresses_are_shown_as_urls(computing: Computing, host: str, shown: str) -> None:
-    front = Front(models_of("model"), computing, Bodies(1), PATIENCE_S)
+def test_addresses_are_shown_as_urls(backend: HeldBackend, host: str, shown: str) -> None:
+    front = Front(models_of("model"), backend, Bodies(1), PATIENCE_S)
     assert Addresses(front, host, 8000, None).text == f"http://{shown}:8000"
     assert Addresses(front, host, 8000, 8001).text == f"http://{shown}:8000 and grpc://{shown}:8001"
 
 
 def error_of(addresses: Addresses) -> BaseException:
     """Return the error of addresses that cannot be served."""
-    with pytest.raises((InputError, RuntimeError)) as caught, addresses.open():
+    with pytest.raises((InputError, RuntimeError)) as caught, loop_thread() as run, addresses.open(run):
         pass
     return caught.value
 
 
-def test_a_server_that_cannot_start_leaves_no_open_port(computing: Computing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_cannot_start_leaves_no_open_port(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """The port for gRPC may be in use, and HTTP may fail."""
 
     async def fail(*_: object) -> None:
         raise RuntimeError("no HTTP here")
 
-    front = Front(models_of("model"), computing, Bodies(1), PATIENCE_S)
+    front = Front(models_of("model"), backend, Bodies(1), PATIENCE_S)
     port, grpc_port = free_port(), free_port()
     opened = Addresses(front, "127.0.0.1", port, grpc_port)
     with listen("127.0.0.1", grpc_port):
@@ -94,33 +95,33 @@ def test_a_server_that_cannot_start_leaves_no_open_port(computing: Computing, mo
     assert str(failed) == "no HTTP here"
 
 
-def test_what_arrived_before_the_end_is_answered(computing: Computing) -> None:
-    computing.may_answer.clear()
+def test_what_arrived_before_the_end_is_answered(backend: HeldBackend) -> None:
+    backend.may_answer.clear()
     found: list[bool] = []
-    with answering(computing) as server:
+    with answering(backend) as server:
         waiting = threading.Thread(target=lambda: found.append(http_good(server)))
         waiting.start()
-        assert computing.asked.wait(PATIENCE_S)
-        threading.Timer(0.2, computing.may_answer.set).start()
+        assert backend.asked.wait(PATIENCE_S)
+        threading.Timer(0.2, backend.may_answer.set).start()
     waiting.join()
     assert found == [True]
 
 
-def serve_and_interrupt_the_end(computing: Computing, pool: ThreadPoolExecutor) -> None:
+def serve_and_interrupt_the_end(backend: HeldBackend, pool: ThreadPoolExecutor) -> None:
     """Stop serving while a request waits for its answer, and interrupt that with Ctrl-C."""
-    with answering(computing) as server:
+    with answering(backend) as server:
         pool.submit(http_good, server)
-        assert computing.asked.wait(PATIENCE_S)
+        assert backend.asked.wait(PATIENCE_S)
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
-def test_an_end_that_is_interrupted_leaves_no_tasks(computing: Computing, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_end_that_is_interrupted_leaves_no_tasks(backend: HeldBackend, caplog: pytest.LogCaptureFixture) -> None:
     """asyncio logs each pending task that is destroyed."""
-    computing.may_answer.clear()
+    backend.may_answer.clear()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores SIGINT
     try:
         with ThreadPoolExecutor() as pool, pytest.raises(KeyboardInterrupt):
-            serve_and_interrupt_the_end(computing, pool)
+            serve_and_interrupt_the_end(backend, pool)
     finally:
         signal.signal(signal.SIGINT, before)
     gc.collect()
@@ -141,8 +142,8 @@ def test_an_end_that_is_interrupted_leaves_no_tasks(computing: Computing, caplog
         ({"name": "picture"}, "expected image; got picture"),
     ],
 )
-def test_wrong_tensors_are_the_fault_of_the_client(computing: Computing, given: dict[str, Any], said: str) -> None:
-    with answering(computing) as server:
+def test_wrong_tensors_are_the_fault_of_the_client(backend: HeldBackend, given: dict[str, Any], said: str) -> None:
+    with answering(backend) as server:
         binary = {**GOOD, **given, "parameters": {"binary_data_size": 6}}
         for header, blob in (({**GOOD, **given, "data": list(PIXELS)}, b""), (binary, PIXELS)):
             status, text = http(server, {"inputs": [header]}, blob)
@@ -153,8 +154,8 @@ def test_wrong_tensors_are_the_fault_of_the_client(computing: Computing, given: 
         assert said in text
 
 
-def test_only_a_version_may_follow_the_name_of_a_model(computing: Computing) -> None:
-    with answering(computing) as server:
+def test_only_a_version_may_follow_the_name_of_a_model(backend: HeldBackend) -> None:
+    with answering(backend) as server:
         for address in ("model", "model/versions/1", "model/ready", "model/versions/1/ready"):
             assert got(server, address) == 200
         for address in ("model/foo/1", "model/foo/1/ready", "model/versions", "model/versions/2"):
@@ -163,27 +164,27 @@ def test_only_a_version_may_follow_the_name_of_a_model(computing: Computing) -> 
         assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/foo/1")[0] == 404
 
 
-def test_health_checks_may_use_head(computing: Computing) -> None:
-    with answering(computing) as server:
+def test_health_checks_may_use_head(backend: HeldBackend) -> None:
+    with answering(backend) as server:
         assert got(server, "model", "HEAD") == got(server, "model/ready", "HEAD") == 200
         assert got(server, "none", "HEAD") == got(server, "model/infer", "HEAD") == 404
 
 
 @pytest.mark.parametrize("size", [2.5, "2", None, True, [2], 2**70])
-def test_sizes_are_integers(computing: Computing, size: Any) -> None:
-    with answering(computing) as server:
+def test_sizes_are_integers(backend: HeldBackend, size: Any) -> None:
+    with answering(backend) as server:
         status, text = http(server, {"inputs": [{**GOOD, "shape": [1, 1, size, 3], "data": list(PIXELS)}]})
         assert status == 400
         assert "Expected `int`" in text
         assert "$.inputs[0].shape[2]" in text
 
 
-def test_errors_over_grpc_are_short(computing: Computing) -> None:
+def test_errors_over_grpc_are_short(backend: HeldBackend) -> None:
     """Errors are short, whatever the client sends: gRPC sends them in a header, where a long text does not fit."""
     request = message()
     request.outputs.add(name="x" * 100_000)
     request.parameters["y" * 100_000].int64_param = 1
-    with answering(computing) as server:
+    with answering(backend) as server:
         code, text = call(server, request.SerializeToString())
         assert (code, len(text) <= failures.MAX_TEXT) == ("INVALID_ARGUMENT", True)
         assert http(server, {"inputs": [GOOD]}, model="x" * 10_000)[0] == 404

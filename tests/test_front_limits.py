@@ -16,10 +16,10 @@ from front_calls import (
     GOOD,
     PATIENCE_S,
     PIXELS,
-    Computing,
+    HeldBackend,
     answering,
+    backend,
     call,
-    computing,
     half_called,
     half_sent,
     http,
@@ -31,11 +31,11 @@ from front_calls import (
 
 from caflow_deploy.serving import addresses, bodies
 
-__all__ = ["computing", "sampler"]  # fixtures
+__all__ = ["backend", "sampler"]  # fixtures
 
 
-def test_requests_that_are_half_sent_block_nobody(computing: Computing) -> None:
-    with answering(computing, seconds=PATIENCE_S) as server, ExitStack() as stack:
+def test_requests_that_are_half_sent_block_nobody(backend: HeldBackend) -> None:
+    with answering(backend, seconds=PATIENCE_S) as server, ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(half_sent(server))
         calls = [stack.enter_context(half_called(server)) for _ in range(20)]  # gRPC cancels calls without a reference
@@ -44,8 +44,8 @@ def test_requests_that_are_half_sent_block_nobody(computing: Computing) -> None:
         assert not any(called.done() for called in calls)
 
 
-def test_a_request_must_arrive_in_time(computing: Computing) -> None:
-    with answering(computing, seconds=0.1) as server:
+def test_a_request_must_arrive_in_time(backend: HeldBackend) -> None:
+    with answering(backend, seconds=0.1) as server:
         with half_sent(server) as connection:
             answer = connection.makefile("rb").read()  # returns once the connection is closed
         assert answer.startswith(b"HTTP/1.1 408 ")
@@ -58,12 +58,12 @@ def test_a_request_must_arrive_in_time(computing: Computing) -> None:
 @pytest.mark.parametrize("earlier", [0, 1])
 @pytest.mark.parametrize("sent", [b"", b"POST /v2/models"])
 def test_headers_must_arrive_in_time(
-    computing: Computing, monkeypatch: pytest.MonkeyPatch, sent: bytes, earlier: int
+    backend: HeldBackend, monkeypatch: pytest.MonkeyPatch, sent: bytes, earlier: int
 ) -> None:
     """The timeout applies to the first request of a connection and to later ones."""
     monkeypatch.setattr(addresses, "HEADERS_S", PATIENCE_S if earlier else 0.1)
     monkeypatch.setattr(addresses, "IDLE_S", 1)
-    with answering(computing) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
+    with answering(backend) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
         answers = connection.makefile("rb")
         for _ in range(earlier):
             connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -76,8 +76,8 @@ def test_headers_must_arrive_in_time(
             assert answers.read() == b""  # the connection was closed
 
 
-def test_bodies_that_arrive_are_counted(computing: Computing) -> None:
-    with answering(computing, most=1, seconds=PATIENCE_S) as server:
+def test_bodies_that_arrive_are_counted(backend: HeldBackend) -> None:
+    with answering(backend, most=1, seconds=PATIENCE_S) as server:
         with half_sent(server):
             found = wait_for(lambda: http(server, {"inputs": []}), lambda found: found[0] == 503)
             assert found[1] == "too many requests: 1 are arriving already; try again later"
@@ -86,8 +86,8 @@ def test_bodies_that_arrive_are_counted(computing: Computing) -> None:
         assert server.front.bodies.arriving == server.front.bodies.held == 0
 
 
-def test_bodies_are_bounded(computing: Computing) -> None:
-    with answering(computing, largest=1000) as server:
+def test_bodies_are_bounded(backend: HeldBackend) -> None:
+    with answering(backend, largest=1000) as server:
         header = {"inputs": [{**GOOD, "parameters": {"binary_data_size": 1000}}]}
         with contextlib.suppress(ConnectionError, urllib.error.URLError):  # refused before the whole body was sent
             assert http(server, header, bytes(1000)) == (413, "the request must have at most 1000 bytes")
@@ -99,25 +99,25 @@ def test_bodies_are_bounded(computing: Computing) -> None:
         assert http_good(server)
 
 
-def test_bodies_that_wait_are_bounded_together(computing: Computing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bodies_that_wait_are_bounded_together(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "MOST_HELD", 1)
-    computing.may_answer.clear()
+    backend.may_answer.clear()
     held = {"inputs": [{**GOOD, "data": list(PIXELS)}], "id": "x" * 200}
-    with answering(computing, largest=400) as server:
+    with answering(backend, largest=400) as server:
         waiting = threading.Thread(target=http, args=(server, held))
         waiting.start()
-        assert computing.asked.wait(PATIENCE_S)
+        assert backend.asked.wait(PATIENCE_S)
         status, text = http(server, held)
         assert (status, "use all memory for requests" in text) == (503, True)
-        computing.may_answer.set()
+        backend.may_answer.set()
         waiting.join()
         assert http_good(server)
 
 
-def test_grpc_messages_that_arrive_count_as_the_largest(computing: Computing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grpc_messages_that_arrive_count_as_the_largest(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "MOST_HELD", 3)
     monkeypatch.setattr(bodies, "MOST_MESSAGES", 2)
-    with answering(computing, seconds=PATIENCE_S) as server, ExitStack() as stack:
+    with answering(backend, seconds=PATIENCE_S) as server, ExitStack() as stack:
         held = server.front.bodies
         calls = [stack.enter_context(half_called(server)) for _ in range(20)]
         wait_for(lambda: held.arriving, lambda count: count == 20)
@@ -128,57 +128,57 @@ def test_grpc_messages_that_arrive_count_as_the_largest(computing: Computing, mo
         wait_for(lambda: (held.arriving, held.held), lambda counts: counts == (0, 0))
 
 
-def test_grpc_messages_that_find_no_memory_are_refused(computing: Computing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grpc_messages_that_find_no_memory_are_refused(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "MOST_HELD", 1)
-    computing.may_answer.clear()
-    with answering(computing) as server, ThreadPoolExecutor() as pool:
+    backend.may_answer.clear()
+    with answering(backend) as server, ThreadPoolExecutor() as pool:
         waiting = pool.submit(http_good, server)
-        assert computing.asked.wait(PATIENCE_S)
+        assert backend.asked.wait(PATIENCE_S)
         code, text = call(server, message().SerializeToString())
         assert (code, "use all memory for requests" in text) == ("RESOURCE_EXHAUSTED", True)
-        computing.may_answer.set()
+        backend.may_answer.set()
         assert waiting.result()
         assert call(server, message().SerializeToString())[0] == "OK"
 
 
-def test_many_small_grpc_messages_at_once_are_all_answered(computing: Computing) -> None:
+def test_many_small_grpc_messages_at_once_are_all_answered(backend: HeldBackend) -> None:
     """They wait for their turns to be read. None is refused, although each counts as the largest meanwhile."""
-    with answering(computing) as server, grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+    with answering(backend) as server, grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         ask = channel.unary_unary(CALL)
         request = message().SerializeToString()
         calls = [ask.future(request, timeout=PATIENCE_S) for _ in range(100)]
         assert [called.code().name for called in calls] == ["OK"] * 100
 
 
-def test_what_nobody_waits_for_is_not_computed(computing: Computing) -> None:
-    computing.may_answer.clear()
+def test_what_nobody_waits_for_is_not_computed(backend: HeldBackend) -> None:
+    backend.may_answer.clear()
     text = json.dumps({"inputs": [{**GOOD, "data": list(PIXELS)}]}).encode()
     start = f"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(text)}\r\n\r\n".encode()
-    with answering(computing) as server:
+    with answering(backend) as server:
         with socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
             connection.sendall(start + text)
-            assert computing.asked.wait(PATIENCE_S)
-        assert computing.left.wait(PATIENCE_S)
-        computing.left.clear()
-        computing.asked.clear()
+            assert backend.asked.wait(PATIENCE_S)
+        assert backend.left.wait(PATIENCE_S)
+        backend.left.clear()
+        backend.asked.clear()
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
             called = channel.unary_unary(CALL).future(message().SerializeToString())
-            assert computing.asked.wait(PATIENCE_S)
+            assert backend.asked.wait(PATIENCE_S)
             called.cancel()
-            assert computing.left.wait(PATIENCE_S)
+            assert backend.left.wait(PATIENCE_S)
 
 
-def test_reading_is_within_the_deadline(computing: Computing) -> None:
-    with answering(computing, deadline=1e-9) as server:
+def test_reading_is_within_the_deadline(backend: HeldBackend) -> None:
+    with answering(backend, deadline=1e-9) as server:
         assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]})[0] == 504
         assert call(server, message().SerializeToString())[0] == "DEADLINE_EXCEEDED"
 
 
-def test_a_client_may_wait_for_less(computing: Computing) -> None:
-    computing.may_answer.clear()
+def test_a_client_may_wait_for_less(backend: HeldBackend) -> None:
+    backend.may_answer.clear()
     request = message()
     request.parameters["timeout"].int64_param = 1
-    with answering(computing) as server:
+    with answering(backend) as server:
         header = {"inputs": [{**GOOD, "data": list(PIXELS)}], "parameters": {"timeout": 1}}
         assert http(server, header)[0] == 504
         assert call(server, request.SerializeToString())[0] == "DEADLINE_EXCEEDED"

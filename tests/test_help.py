@@ -2,21 +2,17 @@
 
 import tomllib
 from pathlib import Path
-from typing import ClassVar
 
 import click
 import pytest
 from commands import caflow, caflow_export
-from ports import free_port
 
 from caflow_deploy import __version__
 from caflow_deploy.cli import COMMANDS
 from caflow_deploy.cli import main as caflow_main
-from caflow_deploy.commands.serve import delete_application
 from caflow_deploy.serving import failures
 from caflow_export.cli import main as export_main
 from caflow_runtime.bundle.builtin import DESCRIBED
-from caflow_runtime.errors import InputError
 from caflow_training.cli import main as train_main
 from caflow_training.recipe import builtin_recipes
 
@@ -70,7 +66,7 @@ def test_recipes_are_listed() -> None:
         ("image", None, "heic"),
         ("page", None, "page"),
         ("report", None, "report"),
-        ("serve", None, "ray"),
+        ("serve", None, "serve"),
         ("video", "--show", "show"),
         ("video", None, "video"),
     ],
@@ -142,37 +138,6 @@ def test_options_of_live_sources_require_one(option: tuple[str, str], uncalibrat
     done = caflow("video", source, "-o", tmp_path / "out.mp4", "--bundle", uncalibrated, *option)
     assert done.returncode == 2
     assert f"{option[0]} requires a camera or a stream" in done.stderr
-
-
-def test_serve_says_that_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cannot_start(*_: object) -> None:
-        raise InputError("Ray cannot start here")
-
-    monkeypatch.setattr("caflow_deploy.cluster.cluster.cluster", cannot_start)
-    done = caflow("serve", "--port", free_port(), "--replicas", 2)
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "caflow: starting Ray and 2 × x4-photo, which takes seconds to minutes",
-        "caflow: Ray cannot start here",
-    ]
-
-
-@pytest.mark.parametrize("is_own_ray", [True, False])
-def test_serve_ends_although_replicas_are_slow_to_end(is_own_ray: bool) -> None:
-    class Serve:
-        calls: ClassVar[list[str]] = []
-
-        @classmethod
-        def delete(cls, name: str) -> None:
-            cls.calls.append(f"delete {name}")
-            raise TimeoutError("Some of these applications weren't deleted after 60s")
-
-        @classmethod
-        def shutdown(cls) -> None:
-            cls.calls.append("shutdown")
-
-    delete_application(Serve, is_own_ray)
-    assert Serve.calls == ["delete caflow"] + ["shutdown"] * (not is_own_ray)
 
 
 def test_an_answer_that_is_too_late_names_the_option() -> None:

@@ -88,13 +88,20 @@ def test_metrics_without_prometheus_name_the_extra(tmp_path: Path, photographs: 
     ]
 
 
-@pytest.mark.parametrize("command", ["serve", "image"])
-def test_many_machines_without_ray_name_the_extra(command: str, photographs: Path, tmp_path: Path) -> None:
-    arguments = [str(photographs), "-o", str(tmp_path / "out"), "--ray", "auto"] if command == "image" else []
-    result = run_without(("ray",), f"from caflow_deploy.cli import main; main({[command, *arguments]})")
+def test_many_machines_without_ray_name_the_extra(photographs: Path, tmp_path: Path) -> None:
+    arguments = ["image", str(photographs), "-o", str(tmp_path / "out"), "--ray", "auto"]
+    result = run_without(("ray",), f"from caflow_deploy.cli import main; main({arguments})")
     assert result.returncode == 2
-    *_, last = result.stderr.splitlines()  # serve first says that it begins
-    assert last == "caflow: this requires Ray; install it with pip install 'caflow-deploy[ray]'"
+    assert result.stderr.splitlines() == ["caflow: this requires Ray; install it with pip install 'caflow-deploy[ray]'"]
+
+
+@pytest.mark.parametrize("package", ["grpc", "h11", "starlette", "tritonclient", "uvicorn"])
+def test_a_server_without_its_packages_names_the_extra(package: str) -> None:
+    result = run_without((package,), "from caflow_deploy.cli import main; main(['serve'])")
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        f"caflow: caflow serve requires {package}; install it with pip install 'caflow-deploy[serve]'"
+    ]
 
 
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])

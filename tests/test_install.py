@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import started
+from ports import free_port
 from tiny import photograph
 
 from caflow_deploy import load
@@ -14,8 +16,9 @@ from caflow_runtime.bundle import builtin
 from caflow_runtime.pictures.image_files import read_image, write_image
 
 ROOT = Path(__file__).parents[1]
-LARGEST_BYTES = 380e6
-"""Limit for the size of the package and its dependencies, in bytes. pip is not counted."""
+LARGEST_BYTES, SERVER_BYTES = 380e6, 150e6
+"""Limits for the size of the package with its dependencies, and of what the extra `serve` adds, in bytes. pip is not
+counted."""
 
 
 @pytest.mark.full
@@ -54,6 +57,14 @@ def test_the_runtime_needs_no_pytorch_and_little_room(photographs: Path, tmp_pat
         cwd=tmp_path,
     )
     assert train.stderr == "caflow-train needs torch: pip install 'caflow-deploy[train]'\n"
+    before = bytes_in(environment)
+    subprocess.run([*pip[:-1], f"{ROOT}[cpu,serve]"], check=True, cwd=tmp_path)
+    assert bytes_in(environment) - before < SERVER_BYTES
+    port = free_port()
+    line = [str(programs / "caflow"), "serve", "--port", str(port), "--grpc-port", str(free_port())]
+    with started([*line, "--metrics", str(free_port())], cwd=tmp_path) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline().startswith(f"x4-photo is ready at http://127.0.0.1:{port} and grpc://")
 
 
 def bytes_in(folder: Path) -> int:

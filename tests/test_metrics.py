@@ -282,7 +282,7 @@ def test_a_command_serves_while_it_runs(calibrated: Path, photographs: Path, tmp
 
 
 def test_all_models_of_a_bundle_have_the_same_buckets(pipe: Pipeline) -> None:
-    """Ray keeps one histogram for each name in a process, with the buckets of the first one."""
+    """A server has one histogram for each name, with the buckets of the first model."""
     ends = []
     for kind in (Sampler, Scorer):
         instruments = Prometheus()

@@ -15,29 +15,24 @@ from caflow_runtime.errors import InputError
 
 PATIENCE_S = 5.0
 """Timeout for connecting to a cluster, in seconds."""
-BACKLOG = 1024
-"""Maximum number of connections that wait to be accepted."""
 LOOPBACK = "127.0.0.1"
 ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Environment variable of Ray. With 0, a cluster that is started here listens on the loopback address only, on every
 operating system. The address cannot be an argument: Ray would replace 127.0.0.1 by another address of this machine."""
-NICENESS = "RAY_worker_niceness"
-"""Environment variable of Ray. Its default, 15, would let replicas wait for minutes where other work needs the CPU."""
 TOKEN = "~/.ray/auth_token"
 AUTH_MODE = "RAY_AUTH_MODE"
-HANDLED = r"Task (MapWorker|ServeController)\S* failed|A worker died or was killed while executing a task"
-"""Messages of Ray's daemons that are hidden. They report lost workers, whose work is retried, and servers that end."""
+HANDLED = r"Task MapWorker\S* failed|A worker died or was killed while executing a task"
+"""Messages of Ray's daemons that are hidden. They report lost workers, whose work is retried."""
 EXPOSED = "anyone who can reach Ray's ports can run code on its machines: block these ports in the firewall"
 
 
 @contextmanager
-def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[Any]:
+def cluster(address: str | None) -> Iterator[Any]:
     """Yield the `ray` package, connected to a cluster until the block ends.
 
     Arguments:
         address: HOST:PORT of an existing cluster, or "auto" for the cluster that this machine belongs to. None starts
             a cluster on this machine and ends it with the block.
-        metrics_port: port of Ray's endpoint for Prometheus if a cluster is started; None is any free port.
 
     Raises:
         InputError: if Ray is not installed, or the cluster cannot be reached or started.
@@ -48,13 +43,12 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", HANDLED)
     if address is None:
         os.environ[ON_LOOPBACK] = "0"
-        os.environ.setdefault(NICENESS, "0")
     elif _has_token():
         os.environ.setdefault(AUTH_MODE, "token")  # Ray itself would set it too late
     ray = _import_ray()
     try:
         _check_reachable(address)
-        own = {"include_dashboard": False, "_metrics_export_port": metrics_port} if address is None else {}
+        own = {"include_dashboard": False} if address is None else {}
         ray.init(address or "local", logging_level="ERROR", log_to_driver=False, **own)
     except SystemExit as stop:
         if stop.code == signal.SIGTERM:  # the handler that Ray sets when it begins
@@ -78,21 +72,6 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
         yield ray
     finally:
         ray.shutdown()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        InputError: if the address is in use or does not exist.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise InputError(
-            f"cannot listen on port {port} of {host}: {error.strerror}; give another port or host"
-        ) from None
 
 
 def _has_token() -> bool:

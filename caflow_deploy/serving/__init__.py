@@ -1,1 +1,1 @@
-"""Servers: wrappers that run the service of the runtime in Ray Serve and in Triton."""
+"""Servers: `caflow serve`, with its worker processes, and the model for Triton."""

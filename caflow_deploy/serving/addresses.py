@@ -1,7 +1,6 @@
-"""HTTP and gRPC servers of a `Front`, run in a separate thread."""
+"""HTTP and gRPC servers of a `Front`."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from caflow_deploy.cluster.cluster import listen
 from caflow_deploy.serving.front import Front
+from caflow_deploy.serving.listening import listen
+from caflow_deploy.serving.loop_thread import Run
 from caflow_runtime.errors import InputError
 
 HEADERS_S = 10.0
@@ -67,30 +67,17 @@ class Addresses:
         return f"http://{self._place(self.port)}{also}"
 
     @contextmanager
-    def open(self) -> Iterator[None]:
+    def open(self, run: Run) -> Iterator[None]:
         """Serve until the block ends. Requests that have arrived by then are still answered.
 
         Raises:
             InputError: if an address is in use or does not exist.
         """
-        loop = asyncio.new_event_loop()
-        running = threading.Thread(target=loop.run_forever, name="addresses", daemon=True)
-        running.start()
-
-        def run(work: Any) -> Any:
-            return asyncio.run_coroutine_threadsafe(work, loop).result()
-
+        servers = run(self._start())
         try:
-            servers = run(self._start())
-            try:
-                yield
-            finally:
-                run(self._end(*servers))
+            yield
         finally:
-            run(_cancel_others())
-            loop.call_soon_threadsafe(loop.stop)
-            running.join()
-            loop.close()
+            run(self._end(*servers))
 
     async def _start(self) -> tuple[Any, Any, Any]:
         async with AsyncExitStack() as undoing:
@@ -152,11 +139,3 @@ class Addresses:
         if calls is not None:
             await calls.stop(self.front.deadline)
         await serving
-
-
-async def _cancel_others() -> None:
-    """Cancel all other tasks of the loop. Tasks remain if a second signal interrupts the end of the servers."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)

@@ -1,13 +1,13 @@
 """HTTP and gRPC handlers of the Open Inference Protocol v2.
 
-A front receives and checks requests, and passes them to a `Computing` object. That object only gets complete requests
+A front receives and checks requests, and passes them to an `InferenceBackend`. The backend only gets complete requests
 of the right form.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import grpc
@@ -32,19 +32,17 @@ CLOSE = {"Connection": "close"}
 """Header of error replies. It closes the connection, because the rest of the body may still arrive."""
 
 
-class Computing(Protocol):
+class InferenceBackend(Protocol):
     """Interface of the object that computes the answers of checked requests."""
 
-    async def answer(self, model: str, request: Request, seconds: float) -> Tensors:
-        """Return the output tensors of one request.
+    async def answer(self, model: str, request: Request) -> Tensors:
+        """Return the output tensors of one request. The call is cancelled at the request's deadline.
 
         Arguments:
             model: name of the model.
-            seconds: time limit.
 
         Raises:
             CaflowError, Failure, MemoryError: if the request fails.
-            TimeoutError: if the time limit is exceeded.
         """
 
     async def check(self) -> None:
@@ -56,7 +54,7 @@ class Front:
     """Handlers for the HTTP and gRPC servers."""
 
     models: Mapping[str, protocol.Model]
-    computing: Computing
+    backend: InferenceBackend
     bodies: Bodies
     deadline: float
     """Maximum time from the arrival of a whole request to its answer, in seconds."""
@@ -111,16 +109,16 @@ class Front:
         self, model: protocol.Model, asked: Request, parameters: Mapping[str, Any], limit: asyncio.Timeout
     ) -> Tensors:
         """Compute an answer within the deadline, or within the client's own timeout if that is shorter."""
-        now, until = asyncio.get_running_loop().time(), limit.when()
+        until = limit.when()  # by the clock of the loop, which is `time.monotonic`
         assert until is not None
         if seconds := protocol.deadline(parameters):
-            until = min(until, now + seconds)
+            until = min(until, asyncio.get_running_loop().time() + seconds)
             limit.reschedule(until)
-        return await self.computing.answer(model.name, asked, until - now)
+        return await self.backend.answer(model.name, replace(asked, until=until))
 
     async def _check(self) -> None:
         async with asyncio.timeout(self.deadline):
-            await self.computing.check()
+            await self.backend.check()
 
     async def ModelInfer(self, message: bytes) -> Any:  # noqa: N802 - names of the protocol
         async with asyncio.timeout(self.deadline) as limit:

@@ -1,0 +1,121 @@
+"""A worker process as its server sees it. Everything here runs in the server's event loop."""
+
+import asyncio
+import logging
+import multiprocessing
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from caflow_deploy.serving.worker_process import Asked, Reply, WorkerSettings, run
+from caflow_deploy.stops import heedless_of_ctrl_c
+
+SPAWN = multiprocessing.get_context("spawn")
+ENDS_S = 5.0
+"""Time within which the operating system ends a process that was killed, in seconds."""
+LOG = logging.getLogger("caflow.serve")
+
+
+class WorkerFailed(Exception):
+    """A worker process cannot open the bundle, or died."""
+
+
+class Worker:
+    """One worker. `start` starts its process, and starts it again after the process has ended."""
+
+    def __init__(self, number: int, settings: WorkerSettings) -> None:
+        self.number, self.settings = number, settings
+        self.is_up = False
+        """Whether the process has opened the bundle and runs."""
+        self.is_busy = False
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._reply: asyncio.Task[Reply | str | None] | None = None
+        """Next message of the process; None if the process ends before it sends one."""
+
+    @property
+    def next_message(self) -> "asyncio.Task[Reply | str | None]":
+        """Next message. As an idle worker sends none, this is done when the process has died."""
+        assert self._reply is not None
+        return self._reply
+
+    async def start(self) -> Reply:
+        """Start the process, and wait until it has opened the bundle.
+
+        Raises:
+            WorkerFailed: if it cannot.
+        """
+        self._connection, other = SPAWN.Pipe()
+        self._process = SPAWN.Process(target=run, args=(other, self.settings, self.number), daemon=True)
+        with heedless_of_ctrl_c():  # the server ends its workers itself
+            self._process.start()
+        other.close()
+        self._expect()
+        message = await self.next_message
+        if isinstance(message, Reply):
+            self.is_up = True
+            self._expect()
+            return message
+        why = message or f"the process ended with exit code {await self._exit_code()}, perhaps for lack of memory"
+        self.kill()
+        raise WorkerFailed(why)
+
+    async def compute(self, batch: list[Asked], seconds: float) -> Reply:
+        """Return the answers to a batch.
+
+        Raises:
+            WorkerFailed: if the process dies, or takes longer than `seconds`. It must then be killed.
+        """
+        assert self._connection is not None
+        self.is_busy = True
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.to_thread(self._connection.send, batch)
+                message = await self.next_message
+            if isinstance(message, Reply):
+                self._expect()
+                return message
+            why = "the process died"
+        except TimeoutError:
+            why = f"the process was killed, because a batch took longer than {seconds:g} s"
+        except Exception as error:  # a message may have been sent in part, so the connection cannot be used any more
+            why = f"the process cannot be reached: {error!r}"
+        finally:
+            self.is_busy = False
+        raise WorkerFailed(why)
+
+    def kill(self) -> None:
+        """End the process, if it runs."""
+        self.is_up = False
+        if self._reply is not None:
+            self._reply.cancel()
+        if self._process is not None:
+            self._process.kill()
+
+    async def wait_for_end(self) -> None:
+        """Wait until a killed process has ended."""
+        if self._process is not None:
+            await asyncio.to_thread(self._process.join, ENDS_S)
+
+    def _expect(self) -> None:
+        self._reply = asyncio.create_task(self._receive())
+
+    async def _receive(self) -> Reply | str | None:
+        """Return the next message. A thread reads it once it begins to arrive, because it may be large."""
+        connection = self._connection  # that of this process, also if another one is started
+        assert connection is not None
+        loop, arrives = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(connection, arrives.set)
+        try:
+            await arrives.wait()
+        finally:
+            loop.remove_reader(connection)
+        try:
+            message: Reply | str = await asyncio.to_thread(connection.recv)
+        except (EOFError, MemoryError, OSError):
+            return None
+        return message
+
+    async def _exit_code(self) -> int | None:
+        assert self._process is not None
+        await self.wait_for_end()
+        return self._process.exitcode

@@ -1,0 +1,176 @@
+"""Worker process of a server: it holds a pipeline, and answers batches of requests until its connection ends."""
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+
+from caflow_deploy.serving.failures import Failure, failure_of
+from caflow_deploy.serving.worker_instruments import Changed, Made, RecordingInstruments
+from caflow_deploy.silence import silence
+from caflow_deploy.stops import STOPPING
+from caflow_runtime.backends.gpu import find_gpus, has_gpu
+from caflow_runtime.backends.onnx_packages import is_installed
+from caflow_runtime.backends.select import BackendName, may_use_gpu, split_device
+from caflow_runtime.errors import BackendError, CaflowError, told
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.service.request import Request, Tensors
+from caflow_runtime.service.served_models import SERVICES
+
+CHECK = ""
+"""In place of a model's name: the request is a check that the worker can compute."""
+EXPECTED = (CaflowError, MemoryError, TimeoutError)
+"""Types of errors that do not indicate that the worker is broken, except for `BackendError`."""
+LOG = logging.getLogger("caflow.serve")
+
+Asked = tuple[str, Request]
+"""Name of the model, and the request."""
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Settings of a worker process."""
+
+    bundle: Path
+    backend: BackendName
+    threads: int
+    max_pixels: int
+    """Maximum number of pixels in the results of one request, counting all samples."""
+    records_metrics: bool
+
+
+class Reply(NamedTuple):
+    """Message of a worker: answers in the order of the requests, and what changed in its metrics.
+
+    A worker sends a reply without answers when it has opened the bundle.
+    """
+
+    answers: list[Tensors | Failure]
+    records: list[Made | Changed]
+
+
+def run(connection: Connection, settings: WorkerSettings, number: int) -> None:
+    """Answer batches until the connection or the server ends. The server alone decides when a worker ends.
+
+    If the bundle cannot be opened, the only message is the text of the error.
+
+    Arguments:
+        number: number of the worker, from 0.
+    """
+    for stop in STOPPING:
+        signal.signal(stop, signal.SIG_IGN)
+    Thread(target=_end_with_the_server, daemon=True).start()
+    warnings.showwarning = _show
+    silence()
+    try:
+        worker = OpenWorker(settings, number)
+    except (CaflowError, MemoryError, OSError) as error:
+        connection.send(told(error) or "memory ran out")
+        return
+    connection.send(Reply([], worker.take_records()))
+    while _answer_next(connection, worker):
+        pass
+
+
+class OpenWorker:
+    """The services of an open bundle, and what they record."""
+
+    def __init__(self, settings: WorkerSettings, number: int) -> None:
+        """Open the bundle."""
+        self.pipe = load(settings.bundle, backend_of(settings.backend, number), settings.threads)
+        self._records: list[Made | Changed] = []
+        services = [
+            kind(
+                self.pipe,
+                settings.max_pixels,
+                RecordingInstruments(settings.bundle.stem + kind.suffix, self._records)
+                if settings.records_metrics
+                else None,
+            )
+            for kind in SERVICES
+        ]
+        self.services = {service.name: service for service in services}
+
+    def answers(self, batch: Sequence[Asked]) -> list[Any]:
+        """Return the output tensors of each request, or the exception that it caused."""
+        answers: dict[int, Any] = {k: self._checked() for k, (name, _) in enumerate(batch) if name == CHECK}
+        for name, service in self.services.items():
+            places = [k for k, (asked, _) in enumerate(batch) if asked == name]
+            try:
+                found: Sequence[Any] = service.answer([batch[k][1] for k in places])
+            except Exception as error:  # requests to the other model still get answers
+                found = [error] * len(places)
+            answers |= zip(places, found, strict=True)
+        return [answers[k] for k in range(len(batch))]
+
+    def check(self) -> None:
+        """Raise an exception if the worker cannot compute."""
+        next(iter(self.services.values())).check()
+
+    def take_records(self) -> list[Made | Changed]:
+        """Return what was recorded since the last call."""
+        taken = self._records[:]
+        self._records.clear()
+        return taken
+
+    def _checked(self) -> Tensors | Exception:
+        try:
+            self.check()
+        except Exception as error:
+            return error
+        return {}
+
+
+def backend_of(backend: BackendName, number: int) -> BackendName:
+    """Return the backend of a worker. If there are several GPUs, workers use them in turns.
+
+    Arguments:
+        number: number of the worker, from 0.
+    """
+    base, _ = split_device(backend)
+    if base != backend or not may_use_gpu(backend) or (base == "auto" and not is_installed("onnxruntime-gpu")):
+        return backend
+    gpus = len(find_gpus()) if has_gpu() else 0
+    return f"{'cuda' if base == 'auto' else base}:{number % gpus}" if gpus > 1 else backend
+
+
+def _answer_next(connection: Connection, worker: OpenWorker) -> bool:
+    """Answer the next batch. Return whether there was one.
+
+    After an error that may come from a broken driver or library, the worker checks itself. If the check fails, its
+    exception ends the process, and the server starts another one.
+    """
+    try:
+        batch = connection.recv()
+    except EOFError:
+        return False
+    answers = worker.answers(batch)
+    errors = [answer for answer in answers if isinstance(answer, BaseException)]
+    for error in errors:
+        if not isinstance(error, EXPECTED):
+            LOG.error("caflow: a request failed", exc_info=error)
+    sent = [failure_of(answer) if isinstance(answer, BaseException) else answer for answer in answers]
+    connection.send(Reply(sent, worker.take_records()))
+    if any(isinstance(error, BackendError) or not isinstance(error, EXPECTED) for error in errors):
+        worker.check()
+    return True
+
+
+def _end_with_the_server() -> None:
+    """End this process at once when the server has ended, also while it computes."""
+    server = parent_process()
+    assert server is not None
+    wait([server.sentinel])
+    os._exit(1)
+
+
+def _show(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"caflow: {message}", file=sys.stderr)

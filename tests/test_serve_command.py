@@ -1,0 +1,136 @@
+"""`caflow serve` as a process: its start, its end, and errors before it is ready."""
+
+import json
+import os
+import shutil
+import signal
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import caflow, command, started
+from many import workers_of
+from ports import free_port, listening
+
+PATIENCE_S = 300
+
+
+def ask(port: int, n: int) -> Any:
+    """Ask the model for the best of n samples of a small image."""
+    image = {"name": "image", "shape": [1, 8, 8, 3], "datatype": "UINT8", "data": [0] * 192}
+    body = json.dumps({"inputs": [image], "parameters": {"n": n}}).encode()
+    url = f"http://127.0.0.1:{port}/v2/models/model/infer"
+    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=PATIENCE_S) as answer:
+        return json.load(answer)
+
+
+def wait_until_gone(processes: list[int]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while any(is_running(process) for process in processes):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    """Return whether a process exists and is no zombie."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def computed_s(process: int) -> float:
+    """Return the CPU time of a process, in seconds."""
+    stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(ticks) for ticks in stat[11:13]) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_is_ready_answers_and_ends(calibrated: Path, number: signal.Signals) -> None:
+    """A signal for the whole process group, as Ctrl-C sends it, does not end the workers before their requests."""
+    port = free_port()
+    line = command("serve", "--bundle", calibrated, "--port", port, "--workers", 2)
+    with started(line, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"model is ready at http://127.0.0.1:{port}\n"
+        workers = workers_of(process.pid)
+        assert len(workers) == 2
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(ask, port, 500)
+            before = sum(map(computed_s, workers))
+            while sum(map(computed_s, workers)) < before + 0.1:
+                assert not answer.done()
+                time.sleep(0.01)
+            os.killpg(process.pid, number)
+            assert answer.result()["outputs"][0]["shape"] == [1, 32, 32, 3]
+        assert process.communicate(timeout=PATIENCE_S) == ("", "")
+        assert process.returncode == 0
+        wait_until_gone(workers)
+    assert not listening(port)
+
+
+def test_workers_end_with_a_server_that_is_killed(calibrated: Path) -> None:
+    """Also one that would compute for longer than the test waits."""
+    port = free_port()
+    line = command("serve", "--bundle", calibrated, "--port", port, "--workers", 2, "--max-pixels", 2**31)
+    with started(line) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        workers = workers_of(process.pid)
+        assert len(workers) == 2
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(ask, port, 2**20)
+            before = sum(map(computed_s, workers))
+            while sum(map(computed_s, workers)) < before + 0.1:
+                assert not answer.done()
+                time.sleep(0.01)
+            process.kill()
+            assert isinstance(answer.exception(), OSError)
+        wait_until_gone(workers)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_starts_can_be_stopped(calibrated: Path, number: signal.Signals) -> None:
+    """A stopped worker never becomes ready."""
+    with started(command("serve", "--bundle", calibrated, "--port", free_port())) as process:
+        end = time.monotonic() + PATIENCE_S
+        while not (workers := workers_of(process.pid)):
+            assert process.poll() is None
+            assert time.monotonic() < end
+        os.kill(workers[0], signal.SIGSTOP)
+        process.send_signal(number)
+        assert process.communicate(timeout=PATIENCE_S) == ("", "")
+        wait_until_gone(workers)
+    assert process.returncode == 0
+
+
+def test_a_worker_that_cannot_start_ends_the_command_with_one_line(calibrated: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
+    weights = max(bundle.glob("*"), key=lambda path: path.stat().st_size)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    port = free_port()
+    done = caflow("serve", "--bundle", bundle, "--port", port, "--workers", 2)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"caflow: a worker could not start: {weights} is damaged: expected SHA-256 ")
+    assert len(done.stderr.splitlines()) == 1
+    done = caflow("serve", "--bundle", calibrated, "--port", port, "--backend", "ort:nothing")
+    assert done.returncode == 1
+    assert done.stderr.startswith("caflow: a worker could not start: backend: expected one of")
+
+
+def test_wrong_use_ends_the_command_before_workers_start(tmp_path: Path) -> None:
+    port = free_port()
+    same = caflow("serve", "--port", port, "--metrics", port)
+    assert (same.returncode, same.stderr) == (2, "caflow: --port, --grpc-port and --metrics must be different ports\n")
+    assert caflow("serve", "--bundle", tmp_path).returncode == 2
+
+
+def test_replicas_is_the_former_name_of_workers(calibrated: Path) -> None:
+    line = command("serve", "--bundle", calibrated, "--port", free_port(), "--replicas", 2)
+    with started(line) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert len(workers_of(process.pid)) == 2

@@ -1,0 +1,282 @@
+"""The queue and the worker processes of a server: real processes that are stopped, killed and replaced."""
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import Pipe
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tiny import photograph
+
+from caflow_deploy.serving import worker_pool, worker_process
+from caflow_deploy.serving.failures import Busy, Failure
+from caflow_deploy.serving.loop_thread import Run, loop_thread
+from caflow_deploy.serving.worker import WorkerFailed
+from caflow_deploy.serving.worker_instruments import WorkerMetrics
+from caflow_deploy.serving.worker_pool import BatchSettings, WorkerPool
+from caflow_deploy.serving.worker_process import CHECK, WorkerSettings, backend_of
+from caflow_runtime.backends.gpu import Gpu
+from caflow_runtime.errors import BackendError, InputError
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.service.request import Request
+
+PATIENCE_S = 300
+BATCHES = BatchSettings(deadline=PATIENCE_S, max_batch=1, max_wait=0, max_queue=1)
+
+
+@pytest.fixture
+def image(photographs: Path) -> NDArray[np.uint8]:
+    return photograph(photographs, 0, 8, 12)[None]
+
+
+@contextmanager
+def opened(
+    bundle: Path, count: int = 1, batches: BatchSettings = BATCHES, metrics: WorkerMetrics | None = None
+) -> Iterator[tuple[WorkerPool, Run]]:
+    """Yield a pool whose workers have started, and a function that runs coroutines beside it."""
+    settings = WorkerSettings(bundle, "cpu", 1, 2**20, metrics is not None)
+    pool = WorkerPool(count, settings, batches, metrics)
+    with loop_thread() as run, pool.open(run):
+        run(pool.wait_until_ready())
+        yield pool, lambda work: run(asyncio.wait_for(work, PATIENCE_S))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def process_of(pool: WorkerPool, number: int = 0) -> int:
+    process = pool.workers[number]._process
+    assert process is not None
+    assert process.pid is not None
+    return process.pid
+
+
+def send(pool: WorkerPool, number: int, sent: signal.Signals) -> None:
+    os.kill(process_of(pool, number), sent)
+
+
+def begin(pool: WorkerPool, image: NDArray[np.uint8], **parameters: Any) -> "asyncio.Task[Any]":
+    request = Request({"image": image}, {"n": 1, **parameters}, time.monotonic() + PATIENCE_S)
+    return asyncio.create_task(pool.answer("model", request))
+
+
+async def held(pool: WorkerPool, image: NDArray[np.uint8]) -> "asyncio.Task[Any]":
+    """Stop the first worker, and return a request that it has received."""
+    send(pool, 0, signal.SIGSTOP)
+    first = begin(pool, image)
+    await until(lambda: pool.workers[0].is_busy)
+    return first
+
+
+async def queued(pool: WorkerPool, image: NDArray[np.uint8]) -> "asyncio.Task[Any]":
+    """Return a request that waits in the queue behind others."""
+    before = len(pool._queue)
+    task = begin(pool, image)
+    await until(lambda: len(pool._queue) > before)
+    return task
+
+
+def values(metrics: WorkerMetrics) -> dict[tuple[str, ...], float]:
+    """Return the values of all metrics by name and values of labels."""
+    families = metrics.instruments.registry.collect()
+    return {(one.name, *sorted(one.labels.values())): one.value for family in families for one in family.samples}
+
+
+def test_answers_are_those_of_the_pipeline(calibrated: Path, image: NDArray[np.uint8]) -> None:
+    async def ask(pool: WorkerPool) -> list[Any]:
+        return [await begin(pool, image, n=3, seed=seed) for seed in range(4)]
+
+    with opened(calibrated, 2) as (pool, run), load(calibrated, "cpu", 1) as pipe:
+        for seed, answer in enumerate(run(ask(pool))):
+            best = pipe.best_of(image, n=3, seed=seed)
+            np.testing.assert_array_equal(answer["image"], best.images)
+            np.testing.assert_array_equal(answer["log_likelihood"][:, 0], best.log_likelihood)
+
+
+def test_a_full_queue_refuses_requests_until_there_is_room(calibrated: Path, image: NDArray[np.uint8]) -> None:
+    async def fill(pool: WorkerPool) -> None:
+        first, second = await held(pool, image), await queued(pool, image)
+        with pytest.raises(Busy, match="the queue is full; try again later"):
+            await begin(pool, image)
+        await pool.check()  # a worker that computes needs no check
+        second.cancel()  # its client leaves
+        await asyncio.wait([second])
+        third = begin(pool, image)
+        send(pool, 0, signal.SIGCONT)
+        await asyncio.gather(first, third)
+
+    with opened(calibrated) as (pool, run):
+        run(fill(pool))
+
+
+def test_a_request_is_computed_unless_its_client_has_left(calibrated: Path, image: NDArray[np.uint8]) -> None:
+    """A request whose deadline has passed is not computed either, but counts as an error."""
+
+    async def leave(pool: WorkerPool) -> None:
+        first, left = await held(pool, image), await queued(pool, image)
+        late = asyncio.create_task(pool.answer("model", Request({"image": image}, {"n": 1}, time.monotonic())))
+        await until(lambda: len(pool._queue) == 2)
+        for task in (left, late):
+            task.cancel()
+        await asyncio.wait([left, late])
+        assert [one.request.tensors for one in pool._queue] == [{}, {}]
+        last = await queued(pool, image)
+        send(pool, 0, signal.SIGCONT)
+        await asyncio.gather(first, last)
+
+    metrics = WorkerMetrics()
+    with opened(calibrated, 1, replace(BATCHES, max_queue=8), metrics) as (pool, run):
+        run(leave(pool))
+    found = values(metrics)
+    assert found["caflow_requests_total", "model", "unjudged"] == 2
+    assert found["caflow_requests_total", "error", "model"] == 1
+
+
+def test_a_killed_worker_fails_only_what_it_computed(calibrated: Path, image: NDArray[np.uint8]) -> None:
+    async def kill(pool: WorkerPool) -> None:
+        first, second = await held(pool, image), await queued(pool, image)
+        before = process_of(pool)
+        send(pool, 0, signal.SIGKILL)
+        with pytest.raises(Failure) as lost:
+            await first
+        assert (lost.value.http, lost.value.grpc) == (503, "UNAVAILABLE")
+        assert lost.value.text == "the worker process died before it answered: try again"
+        assert (await second)["image"].shape == (1, 32, 48, 3)
+        assert process_of(pool) != before
+
+    with opened(calibrated) as (pool, run):
+        run(kill(pool))
+
+
+def test_a_worker_that_is_stuck_is_killed(calibrated: Path, image: NDArray[np.uint8]) -> None:
+    async def wait(pool: WorkerPool) -> None:
+        pool.batches = replace(BATCHES, deadline=0.01)
+        send(pool, 0, signal.SIGSTOP)
+        with pytest.raises(Failure, match="died before it answered"):
+            await begin(pool, image)
+        pool.batches = BATCHES
+        await begin(pool, image)
+
+    with opened(calibrated) as (pool, run):
+        run(wait(pool))
+
+
+def test_a_worker_that_dies_while_it_is_idle_is_replaced(
+    calibrated: Path, image: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is not ready meanwhile. If the new process cannot start, others are started until one can."""
+    monkeypatch.setattr(worker_pool, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(worker_pool, "LONGEST_PAUSE_S", 0.02)
+    bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
+
+    async def die(pool: WorkerPool) -> None:
+        await pool.check()
+        bundle.rename(tmp_path / "away")
+        before = process_of(pool)
+        send(pool, 0, signal.SIGKILL)
+        await until(lambda: not pool.workers[0].is_up and process_of(pool) != before)
+        failed = process_of(pool)
+        await until(lambda: process_of(pool) != failed)
+        with pytest.raises(Failure, match="no worker process is running") as refused:
+            await pool.check()
+        assert refused.value.http == 503
+        (tmp_path / "away").rename(bundle)
+        await begin(pool, image)
+        await pool.check()
+
+    with opened(bundle) as (pool, run):
+        run(die(pool))
+
+
+@pytest.mark.parametrize("damage", ["hash", "death"])
+def test_the_first_start_must_succeed(
+    calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
+    if damage == "hash":
+        weights = max(bundle.glob("*"), key=lambda path: path.stat().st_size)
+        weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    else:
+        monkeypatch.setattr("caflow_deploy.serving.worker.run", os._exit)  # whose arguments are wrong
+    said = "expected SHA-256" if damage == "hash" else "ended with exit code 1, perhaps for lack of memory"
+    with pytest.raises(WorkerFailed, match=said), opened(bundle):
+        pass
+
+
+def test_metrics_of_two_workers_add_up(calibrated: Path, image: NDArray[np.uint8]) -> None:
+    async def ask(pool: WorkerPool) -> None:
+        """Ask for two answers while both workers are idle, so that each of them computes one."""
+        await until(lambda: len(pool._idle) == 2)
+        await asyncio.gather(begin(pool, image, n=2), begin(pool, image, n=2))
+
+    metrics = WorkerMetrics()
+    with opened(calibrated, 2, replace(BATCHES, max_queue=8, max_batch=8), metrics) as (pool, run):
+        run(ask(pool))
+    found = values(metrics)
+    assert found["caflow_requests_total", "model", "unjudged"] == 2
+    assert found["caflow_samples_total", "", "accepted", "model"] == 4
+    assert found["caflow_sample_bits_per_dim_count", "model"] == 4
+    assert found["caflow_stage_seconds_count", "model", "sample"] == 2
+    for worker in ("0", "1"):
+        assert found["caflow_drift_psi", worker, "model"] > 0
+        assert abs(found["caflow_canary_difference", worker, "model-score"]) < 0.01
+
+
+@pytest.mark.parametrize(("error", "checks"), [(InputError("wrong"), 0), (BackendError("lost"), 1), (KeyError(), 1)])
+def test_a_worker_checks_itself_after_errors_that_may_be_its_own(error: Exception, checks: int) -> None:
+    checked: list[None] = []
+    worker: Any = SimpleNamespace(answers=lambda _: [error], take_records=list, check=lambda: checked.append(None))
+    here, there = Pipe()
+    here.send([("model", Request({}, {}))])
+    assert worker_process._answer_next(there, worker)
+    (failure,) = here.recv().answers
+    assert isinstance(failure, Failure)
+    assert len(checked) == checks
+    here.close()
+    assert not worker_process._answer_next(there, worker)
+
+
+def test_checks_are_answered_beside_requests(calibrated: Path, image: NDArray[np.uint8]) -> None:
+    worker = worker_process.OpenWorker(WorkerSettings(calibrated, "cpu", 1, 2**20, False), 0)
+    asked = ("model", Request({"image": image}, {"n": 1}))
+    good, checked, unknown = worker.answers([asked, (CHECK, Request({}, {})), ("model-score", asked[1])])
+    assert good["image"].shape == (1, 32, 48, 3)
+    assert checked == {}
+    assert isinstance(unknown, InputError)
+    worker.services.clear()
+    with pytest.raises(StopIteration):
+        worker.check()
+    assert isinstance(worker.answers([(CHECK, Request({}, {}))])[0], StopIteration)
+
+
+@pytest.mark.parametrize(
+    ("backend", "gpus", "used"),
+    [
+        ("cuda", 2, ["cuda:0", "cuda:1", "cuda:0"]),
+        ("auto", 2, ["cuda:0", "cuda:1", "cuda:0"]),
+        ("tensorrt", 2, ["tensorrt:0", "tensorrt:1", "tensorrt:0"]),
+        ("cuda:1", 2, ["cuda:1"] * 3),
+        ("cuda", 1, ["cuda"] * 3),
+        ("auto", 0, ["auto"] * 3),
+        ("cpu", 2, ["cpu"] * 3),
+    ],
+)
+def test_workers_use_several_gpus_in_turns(
+    backend: str, gpus: int, used: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "is_installed", lambda _: True)
+    monkeypatch.setattr(worker_process, "has_gpu", lambda: gpus > 0)
+    monkeypatch.setattr(worker_process, "find_gpus", lambda: [Gpu("a GPU", "9.0")] * gpus)
+    assert [backend_of(backend, number) for number in range(3)] == used
