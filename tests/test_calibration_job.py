@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from commands import caflow, command, in_a_process
 from many import crops, started, wait_for_lines
-from tiny import CALIBRATION
 
 from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.calibration_job import FOLDER, MEASURES
+from caflow_runtime.judge.calibration import NAME as CALIBRATION
 
 PHOTOGRAPHS = 30
 
