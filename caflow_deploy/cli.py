@@ -7,11 +7,11 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from caflow_cli.command_error import ERROR_CODE, WRONG_USE, CommandError
+from caflow_cli.line_wrapping import wrapped
+from caflow_cli.stops import ending_when_stopped
 from caflow_deploy import __version__
-from caflow_deploy.command_error import ERROR_CODE, WRONG_USE, CommandError
-from caflow_deploy.line_wrapping import wrapped
 from caflow_deploy.silence import silence
-from caflow_deploy.stops import ending_when_stopped
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.extras import HOW_TO_INSTALL
 

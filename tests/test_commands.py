@@ -19,8 +19,8 @@ from click.testing import CliRunner
 from commands import caflow, command, messages, started
 from tiny import photograph
 
+from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.output_options import quiet_option
-from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 

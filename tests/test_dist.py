@@ -16,6 +16,7 @@ from caflow_runtime.bundle import builtin
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
+    "caflow_cli": ROOT / "caflow_cli",
     "caflow_deploy": ROOT / "caflow_deploy",
     "caflow_export": ROOT / "export" / "caflow_export",
     "caflow_runtime": ROOT / "runtime" / "caflow_runtime",
@@ -69,7 +70,7 @@ def test_the_wheel_holds_the_packages_and_the_model(built: tuple[Path, Path]) ->
     with tarfile.open(sdist) as archive:
         top = {Path(*Path(name).parts[1:2]).name for name in archive.getnames()}
     assert top == {
-        *("caflow_deploy", "export", "models", "runtime", "training"),
+        *("caflow_cli", "caflow_deploy", "export", "models", "runtime", "training"),
         *(".gitignore", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"),
     }
 

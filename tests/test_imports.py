@@ -47,7 +47,7 @@ def test_the_block_blocks() -> None:
 @pytest.mark.parametrize(
     "forbidden",
     [
-        *("caflow_training", "caflow_export", "caflow_deploy", "click", "rich", "torch", "onnxruntime"),
+        *("caflow_training", "caflow_export", "caflow_deploy", "caflow_cli", "click", "rich", "torch", "onnxruntime"),
         *("gradio", "jinja2", "matplotlib", "prometheus_client"),
     ],
 )

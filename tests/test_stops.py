@@ -12,8 +12,8 @@ import pytest
 from commands import caflow, command, started
 from many import workers_of
 
+from caflow_cli.stops import deferring_stops
 from caflow_deploy.commands import doctor
-from caflow_deploy.stops import deferring_stops
 from caflow_training.cli import stoppable
 
 
@@ -41,7 +41,7 @@ def test_the_exit_code_is_the_same_wherever_ctrl_c_interrupts(interrupted: str, 
     (tmp_path / "program.py").write_text(
         f"""
 import time
-from caflow_deploy.stops import ending_when_stopped
+from caflow_cli.stops import ending_when_stopped
 with ending_when_stopped("program"):
     print("ready", flush=True)
     {interrupted}

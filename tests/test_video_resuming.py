@@ -12,7 +12,7 @@ from commands import messages
 from video_jobs import video_job
 from video_runs import SCRIPT, begun, caflow_video, finding_helpers, job, segments_of
 
-from caflow_deploy.console import counted
+from caflow_cli.console import counted
 from caflow_runtime.bundle import builtin
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame

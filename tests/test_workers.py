@@ -15,6 +15,7 @@ from deadly import DeadlyConfig, fail, square
 from many import crops, drawn_alike, started, wait_for_lines, workers_of
 from tiny import DATA, photograph
 
+from caflow_cli.console import resuming
 from caflow_deploy.cluster import process_executor
 from caflow_deploy.cluster.executor import (
     SerialExecutor,
@@ -24,7 +25,6 @@ from caflow_deploy.cluster.executor import (
     versions_here,
 )
 from caflow_deploy.cluster.process_executor import open_process_executor
-from caflow_deploy.console import resuming
 from caflow_runtime.bundle.wrong_bundle import NoBundle
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from caflow_cli.stops import Terminated
 from caflow_deploy.cluster.error_lines import first_line
-from caflow_deploy.stops import Terminated
 from caflow_runtime.errors import InputError
 
 PATIENCE_S = 5.0

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from caflow_cli.stops import heedless_of_ctrl_c
 from caflow_deploy.cluster.executor import (
     Function,
     Result,
@@ -25,7 +26,6 @@ from caflow_deploy.cluster.executor import (
     open_worker_pipeline,
     run_on_workers,
 )
-from caflow_deploy.stops import heedless_of_ctrl_c
 
 if TYPE_CHECKING:
     from caflow_runtime.pipeline.pipeline import Pipeline

@@ -9,6 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
+from caflow_cli.stops import heed_sigterm
 from caflow_deploy.cluster.cluster import cluster
 from caflow_deploy.cluster.error_lines import last_line
 from caflow_deploy.cluster.executor import (
@@ -20,7 +21,6 @@ from caflow_deploy.cluster.executor import (
     open_worker_pipeline,
     run_on_workers,
 )
-from caflow_deploy.stops import heed_sigterm
 from caflow_runtime.errors import BackendError, CaflowError, InputError
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.option_values import NumberRange, numbers
 from caflow_deploy.commands.output_options import json_option
 from caflow_deploy.commands.pipeline_options import (
@@ -15,7 +16,6 @@ from caflow_deploy.commands.pipeline_options import (
     open_pipeline,
     threads_option,
 )
-from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.health.bench import Throughput, Timing, throughput
 from caflow_runtime.health.bench import bench as measure
 

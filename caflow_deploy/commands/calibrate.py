@@ -8,15 +8,15 @@ from pathlib import Path
 import click
 import msgspec
 
+from caflow_cli.command_error import FAILED, CommandError
+from caflow_cli.console import CommandConsole, pass_console, resuming
+from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, WorkerLost
-from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.jobs import warn_of_results
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
 from caflow_deploy.commands.pace import Pace
 from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, running_options
 from caflow_deploy.commands.running import Running, workers_option
-from caflow_deploy.console import CommandConsole, pass_console, resuming
-from caflow_deploy.stops import exit_code
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.job_file import JOB_FILE

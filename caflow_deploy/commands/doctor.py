@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from caflow_deploy.command_error import FAILED
+from caflow_cli.command_error import FAILED
+from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.output_options import json_option
 from caflow_deploy.commands.pipeline_options import bundle_argument
-from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.health.doctor import check_bundle, check_environment
 from caflow_runtime.path_text import as_text

@@ -11,15 +11,15 @@ from pathlib import Path
 import click
 import msgspec
 
+from caflow_cli.command_error import FAILED, CommandError
+from caflow_cli.console import CommandConsole, counted, pass_console, resuming
+from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, WorkerLost
-from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
 from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
 from caflow_deploy.commands.running import Running, workers_options
-from caflow_deploy.console import CommandConsole, counted, pass_console, resuming
-from caflow_deploy.stops import exit_code
 from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics

@@ -10,10 +10,12 @@ from typing import Literal
 
 import click
 
+from caflow_cli.command_error import FAILED, CommandError
+from caflow_cli.console import CommandConsole, counted, pass_console, resuming
+from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
 from caflow_deploy.cluster.process_executor import ProcessExecutor
 from caflow_deploy.cluster.ray_executor import RayExecutor
-from caflow_deploy.command_error import FAILED, CommandError
 from caflow_deploy.commands.drawing_options import (
     DrawingOptions,
     consistent_option,
@@ -46,8 +48,6 @@ from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_deploy.commands.standard_streams import is_pipe, piped_images, refuse_beside
 from caflow_deploy.commands.tally import Tally
-from caflow_deploy.console import CommandConsole, counted, pass_console, resuming
-from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import exclusive_lock

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from caflow_cli.console import CommandConsole, counted
 from caflow_deploy.commands.pace import Pace, duration
 from caflow_deploy.commands.standard_streams import shown
-from caflow_deploy.console import CommandConsole, counted
 from caflow_runtime.available_memory import readable
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image_formats import size_of_file

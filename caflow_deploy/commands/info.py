@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
+from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.pipeline_options import bundle_argument
-from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.engine_sets import EngineSet

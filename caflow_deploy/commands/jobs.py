@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from caflow_cli.console import counted
 from caflow_deploy.commands.result_names import ResultNames
-from caflow_deploy.console import counted
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_formats import READABLE, throw
 from caflow_runtime.job_file import JOB_FILE, job_folders_below, originals_below

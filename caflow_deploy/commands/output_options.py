@@ -5,8 +5,8 @@ from contextlib import ExitStack
 
 import click
 
+from caflow_cli.console import CommandConsole
 from caflow_deploy.commands.option_values import Command
-from caflow_deploy.console import CommandConsole
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.pipeline.pipeline import Pipeline
 

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.pipeline_options import bundle_option, open_pipeline, running_options
-from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.errors import InputError
 
 LOOPBACK = "127.0.0.1"

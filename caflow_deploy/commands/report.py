@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.command_error import CommandError
+from caflow_cli.command_error import CommandError
+from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import bundle_option
-from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest, sha256_of
 from caflow_runtime.errors import InputError

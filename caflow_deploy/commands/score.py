@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
+from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.output_options import json_option
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, open_pipeline, running_options
-from caflow_deploy.console import CommandConsole, pass_console
 from caflow_runtime.image import check_pair
 from caflow_runtime.judge.typicality import reason
 from caflow_runtime.path_text import as_text

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.command_error import FAILED, CommandError
+from caflow_cli.command_error import FAILED, CommandError
+from caflow_cli.console import CommandConsole, pass_console
+from caflow_cli.stops import deferring_stops
 from caflow_deploy.commands.option_values import NumberRange
 from caflow_deploy.commands.pipeline_options import backend_option, bundle_option
-from caflow_deploy.console import CommandConsole, pass_console
 from caflow_deploy.serving.bodies import Bodies
 from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import loop_thread
@@ -19,7 +20,6 @@ from caflow_deploy.serving.worker import WorkerFailed
 from caflow_deploy.serving.worker_instruments import WorkerMetrics
 from caflow_deploy.serving.worker_pool import BatchSettings, WorkerPool
 from caflow_deploy.serving.worker_process import WorkerSettings
-from caflow_deploy.stops import deferring_stops
 from caflow_runtime.backends.select import BackendName
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import click
 
-from caflow_deploy.command_error import FAILED, CommandError
+from caflow_cli.command_error import FAILED, CommandError
 from caflow_runtime.errors import InputError, told
 from caflow_runtime.path_text import as_text
 

@@ -5,9 +5,9 @@ from collections import Counter
 
 from msgspec import UnsetType
 
-from caflow_deploy.command_error import FAILED, CommandError
+from caflow_cli.command_error import FAILED, CommandError
+from caflow_cli.console import CommandConsole, counted
 from caflow_deploy.commands.standard_streams import as_given, shown
-from caflow_deploy.console import CommandConsole, counted
 from caflow_runtime.jobs.image_report import ImageReport, ModelImage
 from caflow_runtime.jobs.images import ImageOutcome
 from caflow_runtime.path_text import as_text

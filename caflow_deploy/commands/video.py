@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from caflow_deploy.command_error import FAILED, CommandError
+from caflow_cli.command_error import FAILED, CommandError
+from caflow_cli.console import CommandConsole, pass_console, same_command
+from caflow_cli.stops import exit_code
 from caflow_deploy.commands.drawing_options import (
     DrawingOptions,
     drawing_options,
@@ -30,8 +32,6 @@ from caflow_deploy.commands.video_preview import PreviewOptions, preview_options
 from caflow_deploy.commands.video_report import report
 from caflow_deploy.commands.video_watching import WatchingOptions
 from caflow_deploy.commands.video_work import VideoWork
-from caflow_deploy.console import CommandConsole, pass_console, same_command
-from caflow_deploy.stops import exit_code
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import make_folder

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import click
 
-from caflow_deploy.command_error import ERROR_CODE, FAILED
+from caflow_cli.command_error import ERROR_CODE, FAILED
 from caflow_deploy.commands.video_work import VideoWork
 from caflow_runtime.pipeline.stream import Stream
 from caflow_runtime.video.job import VideoDrawing, VideoJob, VideoOutcome

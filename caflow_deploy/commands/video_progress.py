@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from caflow_cli.console import counted
 from caflow_deploy.commands.pace import Pace, duration
-from caflow_deploy.console import counted
 from caflow_runtime.available_memory import readable
 from caflow_runtime.video.cut import WHOLE
 from caflow_runtime.video.estimate import VideoEstimate

@@ -9,9 +9,9 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from caflow_cli.console import CommandConsole
 from caflow_deploy.commands.output_options import open_metrics
 from caflow_deploy.commands.video_progress import FrameProgress
-from caflow_deploy.console import CommandConsole
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from caflow_cli.console import CommandConsole
 from caflow_deploy.commands.running import Running
 from caflow_deploy.commands.video_progress import line_of_earlier, line_of_video
 from caflow_deploy.commands.video_watching import WatchingOptions
-from caflow_deploy.console import CommandConsole
 from caflow_runtime.pipeline.memory_estimate import check_available, check_together
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings

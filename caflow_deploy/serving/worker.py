@@ -6,8 +6,8 @@ import multiprocessing
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from caflow_cli.stops import heedless_of_ctrl_c
 from caflow_deploy.serving.worker_process import Asked, Reply, WorkerSettings, run
-from caflow_deploy.stops import heedless_of_ctrl_c
 
 SPAWN = multiprocessing.get_context("spawn")
 ENDS_S = 5.0

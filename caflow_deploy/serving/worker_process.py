@@ -13,10 +13,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
+from caflow_cli.stops import STOPPING
 from caflow_deploy.serving.failures import Failure, failure_of
 from caflow_deploy.serving.worker_instruments import Changed, Made, RecordingInstruments
 from caflow_deploy.silence import silence
-from caflow_deploy.stops import STOPPING
 from caflow_runtime.backends.gpu import find_gpus, has_gpu
 from caflow_runtime.backends.onnx_packages import is_installed
 from caflow_runtime.backends.select import BackendName, may_use_gpu, split_device

@@ -20,7 +20,14 @@ PAGES = (
     "runtime/**/README.md",
 )
 SOURCES = (
-    *("training/**/*.py", "export/**/*.py", "runtime/**/*.py", "caflow_deploy/**/*.py", "integrations/**/*.py"),
+    *(
+        "training/**/*.py",
+        "export/**/*.py",
+        "runtime/**/*.py",
+        "caflow_cli/*.py",
+        "caflow_deploy/**/*.py",
+        "integrations/**/*.py",
+    ),
     *("benchmarks/*.py", "models/*.py", "docs/generate/*.py"),
     *("runtime/cpp/include/**/*.h*", "runtime/cpp/src/*.*pp", "runtime/cpp/src/*.cu"),
 )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from caflow_deploy.console import CommandConsole
-from caflow_deploy.stops import ending_when_stopped, exit_code
+from caflow_cli.console import CommandConsole
+from caflow_cli.stops import ending_when_stopped, exit_code
 from caflow_runtime.backends.gpu import gpu, has_gpu
 from caflow_runtime.bundle.engine_sets import DEFAULT_PROFILE, Profile
 from caflow_runtime.bundle.file_names import MANIFEST

@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 import torch
 
-from caflow_deploy.stops import deferring_stops, heedless_of_ctrl_c
+from caflow_cli.stops import deferring_stops, heedless_of_ctrl_c
 from caflow_export.cuda_nodes import nodes_on_cpu
 from caflow_export.graphs import ModelGraphs
 from caflow_export.int8 import in_int8

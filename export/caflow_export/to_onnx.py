@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from caflow_deploy.stops import ended_by_ctrl_c
+from caflow_cli.stops import ended_by_ctrl_c
 from caflow_export.arctangent import arctangent
 from caflow_export.graphs import Encode, ModelGraphs, ToImage
 from caflow_runtime.bundle.manifest import size_of

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import Progress
 from tiny import DATA, TINY, photograph
 
+from caflow_cli.console import CommandConsole
 from caflow_deploy.commands import pace
 from caflow_deploy.commands.image_progress import ImageProgress
-from caflow_deploy.console import CommandConsole
 from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
 from caflow_runtime.bundle.run_memory import NAME, RunMemory, read_memory, write_memory

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import click
 
-from caflow_deploy.console import CommandConsole
-from caflow_deploy.stops import ending_when_stopped, exit_code
+from caflow_cli.console import CommandConsole
+from caflow_cli.stops import ending_when_stopped, exit_code
 from caflow_runtime.bundle.builtin import find_bundle, names
 from caflow_runtime.errors import NO_SPACE
 from caflow_runtime.extras import HOW_TO_INSTALL

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from caflow_deploy.console import CommandConsole
+from caflow_cli.console import CommandConsole
 from caflow_runtime.image_formats import MAX_PIXELS, SUFFIXES, claimed_size, images_below, is_cut_off, partners
 from caflow_runtime.job_file import job_folders_below, originals_below
 from caflow_training.tasks import Image, ImageToImage, Task

@@ -15,7 +15,7 @@ from typing import Any, Self
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from caflow_deploy.console import CommandConsole
+from caflow_cli.console import CommandConsole
 from caflow_runtime.whole_files import write_whole
 from caflow_training.validation import Validation
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from caflow_deploy.stops import deferring_stops
+from caflow_cli.stops import deferring_stops
 from caflow_runtime.folder_lock import folder_lock
 from caflow_runtime.whole_files import remove_leftovers, write_whole
 from caflow_training import checkpoint

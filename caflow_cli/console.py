@@ -17,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from caflow_deploy.line_wrapping import is_terminal, wrapped
-from caflow_deploy.stops import deferring_stops
+from caflow_cli.line_wrapping import is_terminal, wrapped
+from caflow_cli.stops import deferring_stops
 
 WIDTH_IN_FILES = 160
 """Width of tables that are not printed to a terminal, in characters."""

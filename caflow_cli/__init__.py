@@ -1,0 +1,1 @@
+"""Console, stops and errors of the commands: `caflow`, `caflow-train` and `caflow-export`."""
