@@ -239,12 +239,14 @@ def pairs(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "list.jsonl"
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_killed_filter_is_resumed(calibrated: Path, pairs: Path, tmp_path: Path, workers: int) -> None:
-    """The lines and their order equal those of one undisturbed process, byte for byte."""
+def test_a_killed_filter_is_resumed(calibrated: Path, pairs: Path, tmp_path: Path) -> None:
+    """The lines and their order equal those of one undisturbed process, byte for byte.
+
+    test_filter_resumed.py covers jobs without workers.
+    """
     options = ["--bundle", calibrated, "--alpha", 0.1, "--accepted", "copy", "--threads", 1]
     out, alone = tmp_path / "out", tmp_path / "alone"
-    given = [*options, *["--workers", workers][: 2 * bool(workers)]]
+    given = [*options, "--workers", 2]
     with started(command("filter", pairs, "-o", out, *given), tmp_path) as process:
         wait_for_lines(process, tmp_path, out / "scores.jsonl", 70)
         process.kill()

@@ -4,6 +4,7 @@ Each worker holds one pipeline and processes one unit at a time. Each unit is pr
 its unit is tried again by another worker.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -51,17 +52,18 @@ class WorkerConfig:
     """Further arguments of `load`."""
 
 
-class Executor(Protocol):
+class Executor(ABC):
     """One or several workers."""
 
+    size: int
+    """Number of workers."""
+
     @property
+    @abstractmethod
     def backend(self) -> str:
         """`Pipeline.backend` of the workers' pipelines."""
 
-    @property
-    def size(self) -> int:
-        """Number of workers."""
-
+    @abstractmethod
     def run(
         self,
         function: Function[Unit, Result],
@@ -82,16 +84,16 @@ class Executor(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class SerialExecutor:
-    """Executor that processes the units in this process, one after another."""
+class SerialExecutor(Executor):
+    """Executor that processes the units in this process, in their order, each when its result is requested."""
 
-    pipe: "Pipeline"
     size = 1
+
+    def __init__(self, pipe: "Pipeline") -> None:
+        self.pipe = pipe
 
     @property
     def backend(self) -> str:
-        """`Pipeline.backend`."""
         return self.pipe.backend
 
     def run(
@@ -101,14 +103,11 @@ class SerialExecutor:
         name: Callable[[Unit], str] = str,
         in_order: bool = False,
     ) -> Iterator[tuple[Unit, Result | WorkerLost]]:
-        """Process all units in their order, each when its result is requested."""
         return ((unit, function(self.pipe, unit)) for unit in units)
 
 
 class Worker(Protocol):
-    """Process with one pipeline that `run_on_workers` restarts if it dies."""
-
-    config: WorkerConfig
+    """Process with one pipeline."""
 
     @property
     def errors_of_death(self) -> tuple[type[Exception], ...]:
@@ -121,16 +120,69 @@ class Worker(Protocol):
         """Replace a process that died."""
 
 
-def run_on_workers(
-    workers: Sequence[Worker],
-    function: Function[Unit, Result],
-    units: Sequence[Unit],
-    name: Callable[[Unit], str],
-    in_order: bool,
-) -> Iterator[tuple[Unit, Result | WorkerLost]]:
-    """Process all units by workers of one kind. This is `Executor.run`."""
-    found = _results(workers, function, units, name)
-    return ((units[number], result) for number, result in (_ordered(found) if in_order else found))
+class WorkerExecutor(Executor):
+    """Executor whose units are processed by workers."""
+
+    def __init__(self, config: WorkerConfig, size: int) -> None:
+        self.config, self.size = config, size
+
+    @property
+    def backend(self) -> str:
+        return str(self.config.settings["backend"])
+
+    @abstractmethod
+    def workers(self, count: int) -> Sequence[Worker]:
+        """Return this number of workers."""
+
+    def run(
+        self,
+        function: Function[Unit, Result],
+        units: Sequence[Unit],
+        name: Callable[[Unit], str] = str,
+        in_order: bool = False,
+    ) -> Iterator[tuple[Unit, Result | WorkerLost]]:
+        found = self._results(function, units, name)
+        return ((units[number], result) for number, result in (_ordered(found) if in_order else found))
+
+    def _results(
+        self, function: Function[Unit, Result], units: Sequence[Unit], name: Callable[[Unit], str]
+    ) -> Iterator[tuple[int, Result | WorkerLost]]:
+        """Yield the indices of units with their results, in the order in which they are finished."""
+        workers = self.workers(min(self.size, len(units)))
+        waiting, unfinished = deque(range(len(units))), len(units)
+        attempts: Counter[int | None] = Counter()  # None: lost while opening pipelines, in a row
+        running: dict[Future[Any], tuple[Worker, int | None]]
+        running = {worker.submit(_do_nothing, None): (worker, None) for worker in workers}
+        while unfinished:
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                worker, number = running.pop(future)
+                result: Result | WorkerLost
+                try:
+                    result = future.result()
+                except worker.errors_of_death:
+                    attempts[number] += 1
+                    if number is None and attempts[None] == MAX_ATTEMPTS * len(workers):
+                        raise BackendError(
+                            f"{attempts[None]} workers in a row died while they opened {self.config.bundle}, perhaps "
+                            "for lack of memory; give fewer --workers"
+                        ) from None
+                    worker.restart()
+                    running[worker.submit(_do_nothing, None)] = worker, None
+                    if number is None:
+                        continue
+                    if attempts[number] < MAX_ATTEMPTS:
+                        waiting.appendleft(number)
+                        continue
+                    result = WorkerLost(name(units[number]))
+                else:
+                    attempts[None] = 0
+                    if waiting:
+                        following = waiting.popleft()
+                        running[worker.submit(function, units[following])] = worker, following
+                if number is not None:
+                    unfinished -= 1
+                    yield number, result
 
 
 def open_worker_pipeline(config: WorkerConfig) -> "Pipeline":
@@ -166,46 +218,6 @@ def versions_here() -> dict[str, str]:
     from caflow_runtime.backends.onnx_packages import import_onnxruntime
 
     return {"caflow-deploy": __version__, "onnxruntime": import_onnxruntime().__version__}
-
-
-def _results(
-    workers: Sequence[Worker], function: Function[Unit, Result], units: Sequence[Unit], name: Callable[[Unit], str]
-) -> Iterator[tuple[int, Result | WorkerLost]]:
-    """Yield the indices of units with their results, in the order in which they are finished."""
-    waiting, unfinished = deque(range(len(units))), len(units)
-    attempts: Counter[int | None] = Counter()  # None: lost while opening pipelines, in a row
-    running: dict[Future[Any], tuple[Worker, int | None]]
-    running = {worker.submit(_do_nothing, None): (worker, None) for worker in workers}
-    while unfinished:
-        finished, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in finished:
-            worker, number = running.pop(future)
-            result: Result | WorkerLost
-            try:
-                result = future.result()
-            except worker.errors_of_death:
-                attempts[number] += 1
-                if number is None and attempts[None] == MAX_ATTEMPTS * len(workers):
-                    raise BackendError(
-                        f"{attempts[None]} workers in a row died while they opened {worker.config.bundle}, perhaps for "
-                        "lack of memory; give fewer --workers"
-                    ) from None
-                worker.restart()
-                running[worker.submit(_do_nothing, None)] = worker, None
-                if number is None:
-                    continue
-                if attempts[number] < MAX_ATTEMPTS:
-                    waiting.appendleft(number)
-                    continue
-                result = WorkerLost(name(units[number]))
-            else:
-                attempts[None] = 0
-                if waiting:
-                    following = waiting.popleft()
-                    running[worker.submit(function, units[following])] = worker, following
-            if number is not None:
-                unfinished -= 1
-                yield number, result
 
 
 def _do_nothing(_: "Pipeline", __: None) -> None:

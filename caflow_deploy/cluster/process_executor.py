@@ -7,7 +7,7 @@ lifeline. They end when the process that started them closes it or is killed.
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -21,10 +21,10 @@ from caflow_deploy.cluster.executor import (
     Function,
     Result,
     Unit,
+    Worker,
     WorkerConfig,
-    WorkerLost,
+    WorkerExecutor,
     open_worker_pipeline,
-    run_on_workers,
 )
 
 if TYPE_CHECKING:
@@ -35,30 +35,18 @@ PATIENCE_S = 5
 """Seconds within which a worker must end. Workers that compute end at once, so one that does not hangs."""
 
 
-class ProcessExecutor:
+class ProcessExecutor(WorkerExecutor):
     """Worker processes on this machine. They start at the first call of `run`."""
 
     def __init__(self, config: WorkerConfig, size: int) -> None:
-        self.config, self.size = config, size
+        super().__init__(config, size)
         self._lifeline, self._writer = SPAWN.Pipe(duplex=False)
         self._workers: list[ProcessWorker] = []
 
-    @property
-    def backend(self) -> str:
-        """`Pipeline.backend` of the workers' pipelines."""
-        return str(self.config.settings["backend"])
-
-    def run(
-        self,
-        function: Function[Unit, Result],
-        units: Sequence[Unit],
-        name: Callable[[Unit], str] = str,
-        in_order: bool = False,
-    ) -> Iterator[tuple[Unit, Result | WorkerLost]]:
-        """Process all units, as `Executor.run`."""
-        while len(self._workers) < min(self.size, len(units)):
+    def workers(self, count: int) -> Sequence[Worker]:
+        while len(self._workers) < count:
             self._workers.append(ProcessWorker(self.config, self._lifeline))
-        return run_on_workers(self._workers, function, units, name, in_order)
+        return self._workers
 
     def close(self) -> None:
         """End all workers, even if they are busy."""

@@ -3,10 +3,10 @@
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from caflow_cli.stops import heed_sigterm
@@ -16,40 +16,23 @@ from caflow_deploy.cluster.executor import (
     Function,
     Result,
     Unit,
+    Worker,
     WorkerConfig,
-    WorkerLost,
+    WorkerExecutor,
     open_worker_pipeline,
-    run_on_workers,
 )
 from caflow_runtime.errors import BackendError, CaflowError, InputError
 
 
-@dataclass(frozen=True)
-class RayExecutor:
+class RayExecutor(WorkerExecutor):
     """Workers on a Ray cluster. They start at each call of `run`."""
 
-    ray: Any
-    config: WorkerConfig
-    size: int
+    def __init__(self, ray: Any, config: WorkerConfig, size: int) -> None:
+        super().__init__(config, size)
+        self.ray = ray
 
-    @property
-    def backend(self) -> str:
-        """`Pipeline.backend` of the workers' pipelines."""
-        return str(self.config.settings["backend"])
-
-    def run(
-        self,
-        function: Function[Unit, Result],
-        units: Sequence[Unit],
-        name: Callable[[Unit], str] = str,
-        in_order: bool = False,
-    ) -> Iterator[tuple[Unit, Result | WorkerLost]]:
-        """Process all units, as `Executor.run`."""
-        workers = [RayWorker(self.ray, self.config) for _ in range(min(self.size, len(units)))]
-        try:
-            yield from run_on_workers(workers, function, units, name, in_order)
-        except self.ray.exceptions.RayError as error:
-            raise BackendError(f"Ray failed: {last_line(error)}") from None
+    def workers(self, count: int) -> Sequence[Worker]:
+        return [RayWorker(self.ray, self.config) for _ in range(count)]
 
 
 class RayWorker:
@@ -66,13 +49,26 @@ class RayWorker:
         """Send a unit to the actor."""
         sent: Future[tuple[Result, Exception | None]] = self._actor.process.remote(function, unit).future()
         answer: Future[Result] = Future()
-        sent.add_done_callback(lambda done: _pass_on(done, answer))
+        sent.add_done_callback(lambda done: self._pass_on(done, answer))
         return answer
 
     def restart(self) -> None:
         """Start another actor."""
         self.ray.kill(self._actor)  # it may still run if only its machine cannot be reached
         self._actor = self._kind.remote(self.config)
+
+    def _pass_on(self, sent: "Future[tuple[Any, Exception | None]]", answer: "Future[Any]") -> None:
+        """Complete a future with the result, or the error, that the actor returned."""
+        try:
+            result, error = sent.result()
+        except self.errors_of_death as lost:
+            result, error = None, lost
+        except Exception as failure:
+            result, error = None, BackendError(f"Ray failed: {last_line(failure)}")
+        if error is None:
+            answer.set_result(result)
+        else:
+            answer.set_exception(error)
 
 
 class Actor:
@@ -122,18 +118,6 @@ def open_ray_executor(address: str | None, config: WorkerConfig, workers: int | 
         heed_sigterm()  # again, because Ray has replaced the handler
         settings = {**config.settings, "backend": f"onnxruntime {backend}"}
         yield RayExecutor(ray, replace(config, backend=backend, settings=settings), workers or room)
-
-
-def _pass_on(sent: "Future[tuple[Any, Exception | None]]", answer: "Future[Any]") -> None:
-    """Complete a future with the result, or the error, that an actor returned."""
-    try:
-        result, error = sent.result()
-    except Exception as lost:
-        result, error = None, lost
-    if error is None:
-        answer.set_result(result)
-    else:
-        answer.set_exception(error)
 
 
 def _explained(error: Exception) -> Exception:

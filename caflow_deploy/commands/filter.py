@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,7 @@ import click
 import msgspec
 
 from caflow_cli.command_error import FAILED, CommandError
-from caflow_cli.console import CommandConsole, counted, pass_console, resuming
-from caflow_cli.stops import exit_code
-from caflow_deploy.cluster.executor import Executor, WorkerLost
+from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
 from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
@@ -121,21 +119,29 @@ def command(
         settings = FilterSettings(running.settings(pipe, executor), alpha, max_pixels, hash_of(pairs))
         job = FilterJob(output, pairs, settings, force)
         metrics = open_metrics(stack, metrics_port, pipe, None)
-        verdicts = _verdicts(executor, job.left, alpha, max_pixels)
-        is_new = run_job(job, verdicts, accepted, parquet, console, metrics)
+        judging = partial(_verdicts, executor, job.left, partial(judge, alpha=alpha, max_pixels=max_pixels))
+        is_new = run_job(job, judging, accepted, parquet, console, metrics)
     next_command = report_command(job, running.bundle)
     report_job(job, alpha, pipe.calibration.photographs, next_command, is_new, console)
 
 
 def _verdicts(
-    executor: Executor, batches: Sequence[Sequence[FilePair]], alpha: float, max_pixels: int
+    executor: Executor,
+    batches: Sequence[Sequence[FilePair]],
+    function: Callable[..., list[Verdict]],
+    progress: Callable[[int], object],
 ) -> Iterator[list[Verdict]]:
     """Yield the verdicts of each batch.
+
+    Arguments:
+        function: `judge`, with the settings.
+        progress: called with the number of pairs of the current batch that are judged, if this process judges them.
 
     Raises:
         WorkerLost: if every worker that tried some pairs died.
     """
-    function = partial(judge, alpha=alpha, max_pixels=max_pixels)
+    if isinstance(executor, SerialExecutor):  # workers cannot call functions of this process
+        function = partial(function, progress=progress)
     for _, verdicts in executor.run(function, batches, lambda batch: batch[0].target, in_order=True):
         if isinstance(verdicts, WorkerLost):
             raise verdicts
@@ -197,18 +203,24 @@ def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> 
 
 def run_job(
     job: FilterJob,
-    verdicts: Iterable[Sequence[Verdict]],
+    judging: Callable[[Callable[[int], object]], Iterable[Sequence[Verdict]]],
     accepted: Accepted,
     parquet: bool,
     console: CommandConsole,
     metrics: Metrics | None = None,
 ) -> bool:
-    """Write the missing verdicts of a job and report each pair. Return False if the job was complete already."""
+    """Write the missing verdicts of a job and report each pair. Return False if the job was complete already.
+
+    Arguments:
+        judging: returns the verdicts of each batch that is left. Its argument is called with the number of verdicts of
+            the current batch.
+    """
     count = len(job.pairs)
     is_new = job.done < count
     try:
         with console.progress_bar() as bar:
             task = bar.add_task("pairs", total=count, completed=job.done)
+            verdicts = judging(lambda judged: bar.update(task, completed=job.done + judged))
             for verdict in job.run(verdicts):
                 if metrics:
                     metrics.observe_verdict(verdict)

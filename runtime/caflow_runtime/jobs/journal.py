@@ -63,8 +63,12 @@ class Journal(Generic[Line]):
             OSError: if a line cannot be written. Earlier lines are kept.
         """
         finished = [_with_checksum(line) for line in lines]
-        with self.path.open("ab") as file:
-            file.writelines(_encoded(line) for line in finished)
+        try:
+            with self.path.open("ab") as file:
+                file.writelines(_encoded(line) for line in finished)
+        except OSError as error:
+            error.filename = error.filename or str(self.path)  # the error of a full disk names no file
+            raise
         return finished
 
     def _texts(self) -> Iterator[bytes]:
