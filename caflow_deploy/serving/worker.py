@@ -1,7 +1,6 @@
 """A worker process as its server sees it. Everything here runs in the server's event loop."""
 
 import asyncio
-import logging
 import multiprocessing
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -12,7 +11,6 @@ from caflow_deploy.serving.worker_process import Asked, Reply, WorkerSettings, r
 SPAWN = multiprocessing.get_context("spawn")
 ENDS_S = 5.0
 """Time within which the operating system ends a process that was killed, in seconds."""
-LOG = logging.getLogger("caflow.serve")
 
 
 class WorkerFailed(Exception):

@@ -24,6 +24,7 @@ from caflow_runtime.errors import BackendError, CaflowError, told
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request, Tensors
 from caflow_runtime.service.served_models import SERVICES
+from caflow_runtime.service.service import Service
 
 CHECK = ""
 """In place of a model's name: the request is a check that the worker can compute."""
@@ -87,17 +88,11 @@ class OpenWorker:
         """Open the bundle."""
         self.pipe = load(settings.bundle, backend_of(settings.backend, number), settings.threads)
         self._records: list[Made | Changed] = []
-        services = [
-            kind(
-                self.pipe,
-                settings.max_pixels,
-                RecordingInstruments(settings.bundle.stem + kind.suffix, self._records)
-                if settings.records_metrics
-                else None,
-            )
-            for kind in SERVICES
-        ]
-        self.services = {service.name: service for service in services}
+        self.services: dict[str, Service] = {}
+        for kind in SERVICES:
+            name = settings.bundle.stem + kind.suffix
+            instruments = RecordingInstruments(name, self._records) if settings.records_metrics else None
+            self.services[name] = kind(self.pipe, settings.max_pixels, instruments)
 
     def answers(self, batch: Sequence[Asked]) -> list[Any]:
         """Return the output tensors of each request, or the exception that it caused."""
