@@ -12,6 +12,8 @@ import click
 import msgspec
 
 from caflow_cli.command_error import FAILED, CommandError
+from caflow_cli.console import CommandConsole, counted, pass_console, resuming
+from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
