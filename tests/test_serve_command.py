@@ -59,7 +59,7 @@ def test_a_server_is_ready_answers_and_ends(calibrated: Path, number: signal.Sig
         workers = workers_of(process.pid)
         assert len(workers) == 2
         with ThreadPoolExecutor() as pool:
-            answer = pool.submit(ask, port, 500)
+            answer = pool.submit(ask, port, 3000)
             before = sum(map(computed_s, workers))
             while sum(map(computed_s, workers)) < before + 0.1:
                 assert not answer.done()

@@ -126,7 +126,7 @@ def test_many_clients_and_a_worker_is_killed(
         assert len(good) >= KILLED_AT
         check(pipe, good)
         if engine == "caflow":
-            assert 1 <= len(bad) <= MAX_BATCH  # the requests that the killed worker computed
+            assert len(bad) <= MAX_BATCH  # the requests that the killed worker computed
             assert all("the worker process died before it answered: try again" in str(reply.error) for reply in bad)
             until = time.monotonic() + STARTS_S
             while len(server.workers()) < 2 and time.monotonic() < until:
