@@ -22,7 +22,7 @@ from caflow_runtime.image import Image
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.judge.typicality import check_alpha, covariates, typicality
 from caflow_runtime.linear_light import resample
-from caflow_runtime.pipeline.choice import ranking
+from caflow_runtime.pipeline.choice import value_of
 from caflow_runtime.pipeline.drawing import reference_for
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
 from caflow_runtime.pipeline.scenes import SceneCuts
@@ -162,7 +162,6 @@ class Stream:
         self.settings = settings
         self.draw = draw
         self.reference = reference or known.reference(draw.temperature)
-        self.value = ranking(runner.model, draw.rank, self.reference)
         self.batch = settings.batch if settings.noise == "fixed" else 1  # all frames of a run have the same noise
         self.drifting = None if isinstance(settings.noise, str) else DriftingNoise(settings.noise)
         self.draw_noise: DrawNoise = runner.graphs.backend.draw_noise if self.drifting is None else self._drift
@@ -274,6 +273,10 @@ class Stream:
             if good < len(waiting):
                 self.sample = None
             waiting = waiting[good:]
+
+    def value(self, row: Row, frame: Image) -> float:
+        """Return the value by which a sample of a frame is ranked, −∞ if it is not finite."""
+        return value_of(row, frame, self.runner.model, self.draw.rank, self.reference)
 
     def _rejected(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         levels = np.full(self.runner.model.levels, np.nan)
