@@ -110,6 +110,16 @@ def test_where_memory_runs_out_it_goes_on_with_less(uncalibrated: Path, pipe: Pi
         assert none.runner.pixel_budget == 2**14
 
 
+def test_where_memory_runs_out_finished_samples_do_not_run_again(uncalibrated: Path, photographs: Path) -> None:
+    images, shown = [photograph(photographs, 0, *size) for size in ((4, 4), (8, 10))], list[tuple[int, int]]()
+    with (
+        Pipeline(Graphs(uncalibrated, SmallMemory(32 * 40)), pixel_budget=2**20, overlap=16) as small,
+        pytest.warns(UserWarning, match="memory ran out"),
+    ):
+        small.best_of(images, n=2, show=lambda done, count: shown.append((done, count)))
+    assert shown == [(2, 4), (3, 4), (4, 4)]  # both samples of the small image, and then each of the other one
+
+
 def test_more_samples_leave_the_first_as_they_are(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
     few, many = (pipe.sample(conditions[0], n=n, seed=2) for n in (2, 6))
     for k in range(2):

@@ -20,10 +20,6 @@ from caflow_runtime.rows.pixels import Pixels, deep_integers
 
 TRY_LOWER = "the model's inverse diverges there: use a lower temperature"
 
-Value = Callable[[Row, Image], float]
-"""Function that ranks a row, given the row and its condition. A better row has a higher value. The value is −∞ if the
-row is not finite."""
-
 
 class Untypical(NotFinite):
     """All samples of an image were rejected."""
@@ -97,13 +93,16 @@ class Chooser:
         self.draw = draw
         self.reference = reference
         self.is_deep = is_deep
-        self.value = ranking(model, draw.rank, reference)
         self.choices = [Choice() for _ in conditions]
+
+    def value(self, row: Row) -> float:
+        """Return the value by which a row is ranked."""
+        return value_of(row, self.conditions[row.image], self.model, self.draw.rank, self.reference)
 
     def take(self, row: Row) -> None:
         """Take one more sample of `conditions[row.image]`."""
         choice, condition = self.choices[row.image], self.conditions[row.image]
-        value = self.value(row, condition)
+        value = self.value(row)
         if value > -np.inf:
             choice.bits_per_dim.append(float(bits_of(row, condition, self.model).sum()))
         outcome = self._outcome(row, condition, value)
@@ -215,21 +214,21 @@ class Chooser:
         return "accepted" if found.accept(reject.alpha)[0] else "best"
 
 
-def ranking(model: Model, rank: Rank, reference: Reference | None) -> Value:
-    """Return the function that ranks rows. The rank "typical" requires `reference`."""
+def value_of(row: Row, condition: Image, model: Model, rank: Rank, reference: Reference | None) -> float:
+    """Return the value by which a row is ranked; a better row has a higher one. It is −∞ if the row is not finite.
 
-    def value(row: Row, condition: Image) -> float:
-        if not is_finite(row):
-            return -np.inf
-        if rank == "likelihood":
-            return float(row.per_level.sum())
-        if rank == "typical":
-            assert reference is not None
-            far = distance_of(reference, bits_of(row, condition, model), covariates(condition, model))
-            return -far if np.isfinite(far) else float(row.per_level.sum())  # no reference for images of this kind
+    The rank "typical" requires `reference`.
+    """
+    if not is_finite(row):
+        return -np.inf
+    if rank == "consistency":
         return consistency(model, finite_pixels(row).integers(), condition)
-
-    return value
+    if rank == "typical":
+        assert reference is not None
+        far = distance_of(reference, bits_of(row, condition, model), covariates(condition, model))
+        if np.isfinite(far):
+            return -far
+    return float(row.per_level.sum())  # also where there is no reference for images of this kind
 
 
 def bits_of(row: Row, condition: Image, model: Model) -> Floats:

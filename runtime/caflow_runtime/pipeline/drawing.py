@@ -88,10 +88,8 @@ def draw_all(
     conditions, n = as_images(images, "images"), draw.n
     count = len(conditions)
     chooser = Chooser(pipe.runner.model, conditions, draw, reference_for(pipe, draw), is_deep)
-    drawn = [
-        chooser.candidate(chooser.value(row, conditions[row.image]), row)
-        for row in pipe.runner.draw(conditions, range(n), draw, show)
-    ]
+    found = pipe.runner.draw(conditions, range(n), draw, show)
+    drawn = [chooser.candidate(chooser.value(row), row) for row in found]
     drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
     repeated = [conditions[candidate.row.image] for candidate in drawn]
     rows = _scored_again(pipe.runner, drawn, repeated, show) if draw.consistent else [one.row for one in drawn]

@@ -16,9 +16,9 @@ from caflow_runtime.rows.runner import Runner
 
 RGB, FLOATS = 3, 12
 """Bytes of an RGB pixel with 8 bits, and as float32."""
-TILE_BYTES = 24
-"""Bytes per pixel of a tile that is added to its image: its pixels, and its pixels times their weights."""
-SPARE = 1.05
+TILE_BYTES = 12
+"""Bytes per pixel of a tile while it is added to its image: its pixels times their weights."""
+SPARE = 1.1
 """Factor on all memory: freed memory is fragmented, so not all of it can be used again, and small arrays do not count.
 """
 

@@ -24,7 +24,7 @@ from caflow_runtime.image import Image
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.judge.typicality import check_alpha, covariates, typicality
 from caflow_runtime.linear_light import resample
-from caflow_runtime.pipeline.choice import ranking
+from caflow_runtime.pipeline.choice import value_of
 from caflow_runtime.pipeline.drawing import reference_for
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
 from caflow_runtime.pipeline.scenes import SceneCuts
@@ -164,7 +164,6 @@ class Stream:
         self.settings = settings
         self.draw = draw
         self.reference = reference or known.reference(draw.temperature)
-        self.value = ranking(runner.model, draw.rank, self.reference)
         self.batch = settings.batch if settings.noise == "fixed" else 1  # all frames of a run have the same noise
         self.drifting = None if isinstance(settings.noise, str) else DriftingNoise(settings.noise)
         self.draw_noise: DrawNoise = runner.graphs.backend.draw_noise if self.drifting is None else self._drift
@@ -268,6 +267,10 @@ class Stream:
                 yield self._frame(number, rows[k], image, starts_scene=False)
             else:
                 yield self._choose(number, image, starts_scene=False)
+
+    def value(self, row: Row, frame: Image) -> float:
+        """Return the value by which a sample of a frame is ranked, −∞ if it is not finite."""
+        return value_of(row, frame, self.runner.model, self.draw.rank, self.reference)
 
     def _rejected(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         levels = np.full(self.runner.model.levels, np.nan)

@@ -6,7 +6,7 @@ On a GPU, pixels stay on the device until they are needed. Of N samples, usually
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,26 +21,6 @@ DEEP = 257
 """Factor that converts 8-bit integers to 16-bit integers: 65535 / 255."""
 
 
-class Pixels(Protocol):
-    """Pixels of one row, whose target has H × W pixels."""
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether all values are finite."""
-
-    def floats(self) -> NDArray[np.float32]:
-        """Return the continuous pixel values, (H, W, 3) float32."""
-
-    def integers(self) -> Image:
-        """Return the image, (H, W, 3) uint8. Values are rounded down and clamped to 0…255.
-
-        They are rounded down because the interval [w, w + 1) stands for w.
-        """
-
-    def cropped(self, height: int, width: int) -> "Pixels":
-        """Return the pixels without the parts below `height` and to the right of `width`."""
-
-
 @dataclass(frozen=True)
 class HostPixels:
     """Pixels of one row in host memory."""
@@ -50,18 +30,25 @@ class HostPixels:
 
     @cached_property
     def is_finite(self) -> bool:
+        """Whether all values are finite."""
         return all(np.isfinite(self.values[part]).all() for part in _strips(len(self.values)))
 
     def floats(self) -> NDArray[np.float32]:
+        """Return the continuous pixel values, (H, W, 3) float32."""
         return self.values
 
     def integers(self) -> Image:
+        """Return the image, (H, W, 3) uint8. Values are rounded down and clamped to 0…255.
+
+        They are rounded down because the interval [w, w + 1) stands for w.
+        """
         image = np.empty(self.values.shape, np.uint8)
         for part in _strips(len(image)):
             image[part] = np.clip(self.values[part], 0, 255).astype(np.uint8)
         return image
 
     def cropped(self, height: int, width: int) -> "HostPixels":
+        """Return the pixels without the parts below `height` and to the right of `width`."""
         return HostPixels(self.values[:height, :width])
 
 
@@ -83,7 +70,7 @@ def _strips(height: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class DevicePixels:
-    """Pixels of one row on the device, where they are part of the array of all rows of a run."""
+    """Pixels of one row on the device, where they are part of the array of all rows of a run. As `HostPixels`."""
 
     graphs: Graphs
     rows: Array
@@ -120,3 +107,7 @@ class DevicePixels:
 
     def _inside(self, whole: NDArray[Any]) -> NDArray[Any]:
         return whole[: self.height, : self.width]
+
+
+Pixels = HostPixels | DevicePixels
+"""Pixels of one row, whose target has H × W pixels."""
