@@ -67,7 +67,6 @@ def test_recipes_are_listed() -> None:
         ("page", None, "page"),
         ("report", None, "report"),
         ("serve", None, "serve"),
-        ("video", "--show", "show"),
         ("video", None, "video"),
     ],
 )
