@@ -3,7 +3,6 @@
 import contextlib
 import http.server
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -241,24 +240,6 @@ def test_refusals(uncalibrated: Path, tmp_path: Path) -> None:
         done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4", "--workers", 2)
         assert f"{address} is live: --workers and --ray require a video file" in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "clip.mp4"]
-
-
-def test_a_window_shows_frames_or_says_why_not(uncalibrated: Path, tmp_path: Path) -> None:
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=0.2", "-c:v", "libx264", tmp_path / "clip.mp4")
-    unseen = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "XDG_RUNTIME_DIR": str(tmp_path)}
-    done = caflow_video(uncalibrated, tmp_path / "clip.mp4", "--show", **unseen)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "--show requires a display" in done.stderr
-    done = caflow_video(uncalibrated, tmp_path / "clip.mp4", "--show", SDL_VIDEODRIVER="dummy", **unseen)
-    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'clip.mp4'} → a window  6 frames\n")
-
-
-@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="requires an X server: apt-get install xvfb")
-def test_a_window_opens_on_a_real_display(uncalibrated: Path, tmp_path: Path) -> None:
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=0.2", "-c:v", "libx264", tmp_path / "clip.mp4")
-    shown = command("video", tmp_path / "clip.mp4", "--show", "--bundle", uncalibrated, "-n", 1)
-    done = in_a_process(["xvfb-run", "-a", *shown])
-    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'clip.mp4'} → a window  6 frames\n")
 
 
 @pytest.fixture

@@ -43,6 +43,21 @@ def test_a_closed_player_stops_the_video(clip: Path, uncalibrated: Path) -> None
     assert messages(stderr)[-1].startswith("caflow: stopped after ")
 
 
+@needs_player
+def test_without_a_display_the_error_says_so(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    missing = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = in_a_process(showing(clip, uncalibrated), env=os.environ | missing)
+    assert done.returncode == 2
+    assert "--show requires a display" in done.stderr
+
+
+@needs_player
+@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="requires an X server: apt-get install xvfb")
+def test_a_player_opens_on_a_real_display(clip: Path, uncalibrated: Path) -> None:
+    done = in_a_process(["xvfb-run", "-a", *showing(clip, uncalibrated)])
+    assert (done.returncode, done.stdout) == (0, f"{clip} → a window  20 frames\n")
+
+
 def test_without_a_player_the_error_names_both(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
     done = in_a_process(showing(clip, uncalibrated), env=os.environ | {"PATH": str(tmp_path)})
     assert done.returncode == 2

@@ -24,7 +24,8 @@ from caflow_deploy.cluster.executor import (
     open_worker_pipeline,
     versions_here,
 )
-from caflow_deploy.cluster.process_executor import open_process_executor
+from caflow_deploy.cluster.process_executor import ProcessExecutor, open_process_executor
+from caflow_deploy.commands.running import Running
 from caflow_runtime.bundle.wrong_bundle import NoBundle
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
@@ -324,3 +325,16 @@ def test_refusals(calibrated: Path, tmp_path: Path, arguments: list[object], sai
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["model.caflow", "x4-photo"])
+def test_workers_find_the_bundle_from_any_folder(
+    calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Workers on a cluster have other working directories. Built-in models keep their name: each machine has a copy."""
+    shutil.copytree(calibrated, tmp_path / "model.caflow")
+    monkeypatch.chdir(tmp_path)
+    running = Running(Path(name), "cpu", 1, None, None, workers=1)
+    with running.open_pipeline() as pipe, running.open_executor(pipe) as executor:
+        assert isinstance(executor, ProcessExecutor)
+        assert executor.config.bundle == (str(tmp_path / name) if name == "model.caflow" else name)

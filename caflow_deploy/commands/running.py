@@ -13,6 +13,7 @@ from caflow_deploy.cluster.process_executor import open_process_executor
 from caflow_deploy.cluster.ray_executor import open_ray_executor
 from caflow_deploy.commands.option_values import Command
 from caflow_deploy.commands.pipeline_options import open_pipeline
+from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import PipelineSettings, flat, settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -71,7 +72,7 @@ class Running:
             yield SerialExecutor(pipe)
             return
         # Built-in models keep their name, because each machine has its own copy.
-        name = str(pipe.folder.absolute() if pipe.folder == self.bundle else self.bundle)
+        name = str(pipe.folder if find_bundle(self.bundle) == self.bundle else self.bundle)
         tiling = {"pixel_budget": self.pixel_budget, "overlap": self.overlap}
         given = {option: value for option, value in tiling.items() if value is not None}
         given["is_calibrated"] = is_calibrated

@@ -15,6 +15,8 @@ PLAYERS = {
     "ffplay": ("-loglevel", "error", "-autoexit", "-window_title", "caflow", "-f", "yuv4mpegpipe", "-i", "-"),
 }
 """Players, the preferred one first, with their arguments."""
+CANNOT_PLAY = (1, 2)
+"""Exit codes of both players if they cannot open a window, or cannot read the frames."""
 
 
 class Player:
@@ -32,15 +34,22 @@ class Player:
                 f"--show requires a player, {' or '.join(PLAYERS)}, which your system's packages contain; or write the "
                 "frames to another program with -o -"
             )
+        self._name = name
         self._process = subprocess.Popen([name, *PLAYERS[name]], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self._pipe = cast(BinaryIO, self._process.stdin)
         self._writer = PipeWriter(self._pipe, info)
 
     def show(self, frame: Frame, timed: TimedFrame) -> bool:
-        """Show a frame. Return False if the user has closed the player."""
+        """Show a frame. Return False if the user has closed the player.
+
+        Raises:
+            InputError: if the player failed.
+        """
         try:
             self._writer.write(frame.pixels, timed.ticks)
         except BrokenPipeError:
+            if self._process.wait() in CANNOT_PLAY:
+                raise InputError(f"{self._name} cannot show the frames; --show requires a display") from None
             return False
         return True
 
