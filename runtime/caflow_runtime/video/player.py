@@ -48,13 +48,20 @@ class Player:
         try:
             self._writer.write(frame.pixels, timed.ticks)
         except BrokenPipeError:
-            if self._process.wait() in CANNOT_PLAY:
-                raise InputError(f"{self._name} cannot show the frames; --show requires a display") from None
+            self._check_end()
             return False
         return True
 
     def close(self) -> None:
-        """Wait until the player has shown all frames, or is closed."""
+        """Wait until the player has shown all frames, or is closed.
+
+        Raises:
+            InputError: if the player failed.
+        """
         with suppress(BrokenPipeError):
             self._pipe.close()
-        self._process.wait()
+        self._check_end()
+
+    def _check_end(self) -> None:
+        if self._process.wait() in CANNOT_PLAY:
+            raise InputError(f"{self._name} cannot show the frames; --show requires a display")
