@@ -59,7 +59,7 @@ def test_a_player_opens_on_a_real_display(clip: Path, uncalibrated: Path) -> Non
 
 
 def test_without_a_player_the_error_names_both(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    done = in_a_process(showing(clip, uncalibrated), env=os.environ | {"PATH": str(tmp_path)})
+    done = in_a_process(showing(clip, uncalibrated), env=WITHOUT_DISPLAY | {"PATH": str(tmp_path)})
     assert done.returncode == 2
     assert "--show requires a player, mpv or ffplay" in done.stderr
 

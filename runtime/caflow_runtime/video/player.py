@@ -1,7 +1,9 @@
 """Show frames while they are drawn, in a player that reads them from a pipe."""
 
+import os
 import shutil
 import subprocess
+import sys
 from contextlib import suppress
 from typing import BinaryIO, cast
 
@@ -15,6 +17,8 @@ PLAYERS = {
     "ffplay": ("-loglevel", "error", "-autoexit", "-window_title", "caflow", "-f", "yuv4mpegpipe", "-i", "-"),
 }
 """Players, the preferred one first, with their arguments."""
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+"""Environment variables, of which Linux sets one if there is a display. Without a display, ffplay shows nothing."""
 CANNOT_PLAY = (1, 2)
 """Exit codes of both players if they cannot open a window, or cannot read the frames."""
 
@@ -26,8 +30,10 @@ class Player:
         """Start the first player of `PLAYERS` that is installed.
 
         Raises:
-            InputError: if none is.
+            InputError: if none is, or there is no display.
         """
+        if sys.platform == "linux" and not any(map(os.environ.get, DISPLAYS)):
+            raise InputError("--show requires a display, and there is none: set DISPLAY, or omit --show")
         name = next(filter(shutil.which, PLAYERS), None)
         if name is None:
             raise InputError(
@@ -64,4 +70,4 @@ class Player:
 
     def _check_end(self) -> None:
         if self._process.wait() in CANNOT_PLAY:
-            raise InputError(f"{self._name} cannot show the frames; --show requires a display")
+            raise InputError(f"{self._name} cannot show the frames")
