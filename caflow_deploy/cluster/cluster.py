@@ -21,7 +21,7 @@ ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 operating system. The address cannot be an argument: Ray would replace 127.0.0.1 by another address of this machine."""
 TOKEN = "~/.ray/auth_token"
 AUTH_MODE = "RAY_AUTH_MODE"
-HANDLED = r"Task MapWorker\S* failed|A worker died or was killed while executing a task"
+HANDLED = "A worker died or was killed while executing a task"
 """Messages of Ray's daemons that are hidden. They report lost workers, whose work is retried."""
 EXPOSED = "anyone who can reach Ray's ports can run code on its machines: block these ports in the firewall"
 
