@@ -21,7 +21,7 @@ from caflow_runtime.flow.selftest import smooth_conditions
 
 CASES = ((64, 1), (64, 10), (256, 10))
 """Side of the square target in pixels, and number of samples, of each case."""
-SECONDS, FEWEST_CALLS = 15, 15
+SECONDS, MIN_CALLS = 15, 15
 """Calls are repeated for at least this time, in seconds, and at least this number of times."""
 PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
 
@@ -116,7 +116,7 @@ def measure(folder: Path, program: Path, threads: int, rounds: int, scratch: Pat
         ours, python = (Process(command) for command in commands)
         end = time.monotonic() + SECONDS
         calls: list[tuple[float, float]] = []
-        while len(calls) < FEWEST_CALLS or time.monotonic() < end:
+        while len(calls) < MIN_CALLS or time.monotonic() < end:
             calls.append((ours.call_s(), python.call_s()))
         call, calls_python = (statistics.median(pair[k] for pair in calls) for k in (0, 1))
         peak, peak_python = ours.end(), python.end()

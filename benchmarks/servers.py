@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from caflow_export.triton import write_repository
-from caflow_runtime.service.service import MAX_PIXELS
+from caflow_runtime.service.service import MAX_REQUEST_PIXELS
 
 ROOT = Path(__file__).parents[1]
 STARTS_S, ENDS_S, ANSWERS_S = 600.0, 60.0, 120.0
@@ -112,7 +112,9 @@ class Replied:
 
 
 @contextmanager
-def caflow_server(bundle: Path, workers: int = 1, max_pixels: int = MAX_PIXELS, *options: object) -> Iterator[Server]:
+def caflow_server(
+    bundle: Path, workers: int = 1, max_pixels: int = MAX_REQUEST_PIXELS, *options: object
+) -> Iterator[Server]:
     """Run `caflow serve` until the context ends."""
     ports: dict[Protocol, int] = {"http": free_port(), "grpc": free_port()}
     command = [sys.executable, "-m", "caflow_deploy.cli", "serve", "--bundle", str(bundle), "--workers", str(workers)]
@@ -124,7 +126,9 @@ def caflow_server(bundle: Path, workers: int = 1, max_pixels: int = MAX_PIXELS, 
 
 
 @contextmanager
-def triton_server(bundle: Path, installed: Path, instances: int = 1, max_pixels: int = MAX_PIXELS) -> Iterator[Server]:
+def triton_server(
+    bundle: Path, installed: Path, instances: int = 1, max_pixels: int = MAX_REQUEST_PIXELS
+) -> Iterator[Server]:
     """Run Triton with a repository that `caflow-export --triton` writes, until the context ends.
 
     Arguments:
@@ -140,7 +144,7 @@ def triton_server(bundle: Path, installed: Path, instances: int = 1, max_pixels:
             'key: "threads" value { string_value: "0" }', 'key: "threads" value { string_value: "1" }'
         )
         config.write_text(
-            f"{text.replace(str(MAX_PIXELS), str(max_pixels))}\n"
+            f"{text.replace(str(MAX_REQUEST_PIXELS), str(max_pixels))}\n"
             f'parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "{installed}" }} }}\n'
             f"instance_group [ {{ count: {instances} kind: KIND_CPU }} ]\n"
         )

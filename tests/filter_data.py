@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny import DATA, photograph
 
-from caflow_runtime.image_formats import MAX_PIXELS
+from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
 from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.jobs.verdict_folder import FilterJob, FilterSettings, hash_of
@@ -65,11 +65,11 @@ def scores(folder: Path) -> list[dict[str, Any]]:
 
 
 def settings_of(pipe: Pipeline, pairs: list[FilePair]) -> FilterSettings:
-    return FilterSettings(settings_of_pipeline(pipe), ALPHA, MAX_PIXELS, hash_of(pairs))
+    return FilterSettings(settings_of_pipeline(pipe), ALPHA, MAX_IMAGE_PIXELS, hash_of(pairs))
 
 
 def judged(pipe: Pipeline, job: FilterJob) -> Iterator[list[Verdict]]:
-    return (judge(pipe, batch, ALPHA, MAX_PIXELS) for batch in job.left)
+    return (judge(pipe, batch, ALPHA, MAX_IMAGE_PIXELS) for batch in job.left)
 
 
 def run_to(folder: Path, pipe: Pipeline, pairs: list[FilePair], count: int) -> FilterJob:

@@ -32,7 +32,7 @@ from caflow_runtime.video.sources import open_video
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc=size=32x24:rate=10:duration=0.6")
 SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:duration=0.6")
-MOST_FRAMES = 200
+MAX_FRAMES = 200
 
 
 def videos(folder: Path) -> Attempt:
@@ -93,7 +93,7 @@ def read_all(video: Source) -> str:
         assert frame.image.ndim == 3
         assert frame.ticks > last
         last = frame.ticks
-        if number == MOST_FRAMES:
+        if number == MAX_FRAMES:
             break
     return "ended early" if video.ended_early else "read"
 

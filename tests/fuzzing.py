@@ -17,7 +17,7 @@ from pathlib import Path
 
 LIMIT_S = 60.0
 """Timeout of one input, in seconds. It is long enough for a busy machine."""
-MOST_BYTES = 16 * 2**30
+MAX_BYTES = 16 * 2**30
 """Limit of the process's address space, in bytes. Most of the reserved space is never used."""
 REFUSED = "refused"
 """Outcome of an input for which a documented error was raised."""
@@ -74,6 +74,6 @@ def run(name: str, first: int, count: int, folder: Path) -> Counter[str]:
 
 if __name__ == "__main__":
     faulthandler.enable()
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
     reader, first, count, folder = sys.argv[1:]
     print(json.dumps(run(reader, int(first), int(count), Path(folder))))

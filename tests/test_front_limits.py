@@ -100,7 +100,7 @@ def test_bodies_are_bounded(backend: HeldBackend) -> None:
 
 
 def test_bodies_that_wait_are_bounded_together(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MOST_HELD", 1)
+    monkeypatch.setattr(bodies, "MAX_HELD", 1)
     backend.may_answer.clear()
     held = {"inputs": [{**GOOD, "data": list(PIXELS)}], "id": "x" * 200}
     with answering(backend, largest=400) as server:
@@ -115,8 +115,8 @@ def test_bodies_that_wait_are_bounded_together(backend: HeldBackend, monkeypatch
 
 
 def test_grpc_messages_that_arrive_count_as_the_largest(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MOST_HELD", 3)
-    monkeypatch.setattr(bodies, "MOST_MESSAGES", 2)
+    monkeypatch.setattr(bodies, "MAX_HELD", 3)
+    monkeypatch.setattr(bodies, "MAX_MESSAGES", 2)
     with answering(backend, seconds=PATIENCE_S) as server, ExitStack() as stack:
         held = server.front.bodies
         calls = [stack.enter_context(half_called(server)) for _ in range(20)]
@@ -129,7 +129,7 @@ def test_grpc_messages_that_arrive_count_as_the_largest(backend: HeldBackend, mo
 
 
 def test_grpc_messages_that_find_no_memory_are_refused(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MOST_HELD", 1)
+    monkeypatch.setattr(bodies, "MAX_HELD", 1)
     backend.may_answer.clear()
     with answering(backend) as server, ThreadPoolExecutor() as pool:
         waiting = pool.submit(http_good, server)

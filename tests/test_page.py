@@ -19,7 +19,7 @@ from visit import TIMEOUT_S, source
 from caflow_deploy.page import guard, page_results
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
-from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
+from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.judge.consistency import consistency, enlarge
 from caflow_runtime.pictures.image_files import read_image, write_image
@@ -137,13 +137,13 @@ def test_grey_and_transparent_images(sampler: PageSampler, photographs: Path, tm
 
 
 def test_limits_say_what_to_do(sampler: PageSampler, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=f"must be at most {MOST_SAMPLES} for results of 80×64 pixels; got 33"):
-        sampler.draw(source, MOST_SAMPLES + 1, 0.8, "likelihood", 0, nobody)
-    monkeypatch.setattr(page_results, "MOST_PIXELS", 3 * 80 * 64)
+    with pytest.raises(InputError, match=f"must be at most {MAX_SAMPLES} for results of 80×64 pixels; got 33"):
+        sampler.draw(source, MAX_SAMPLES + 1, 0.8, "likelihood", 0, nobody)
+    monkeypatch.setattr(page_results, "MAX_PAGE_PIXELS", 3 * 80 * 64)
     assert len(sampler.draw(source, 3, 0.8, "likelihood", 0, nobody).samples) == 3
     with pytest.raises(InputError, match="must be at most 3"):
         sampler.draw(source, 4, 0.8, "likelihood", 0, nobody)
-    monkeypatch.setattr(page_results, "MOST_PIXELS", 80 * 64 - 1)
+    monkeypatch.setattr(page_results, "MAX_PAGE_PIXELS", 80 * 64 - 1)
     with pytest.raises(InputError, match=r"would have 80×64 pixels.*use the command caflow image"):
         sampler.draw(source, 1, 0.8, "likelihood", 0, nobody)
 
@@ -269,7 +269,7 @@ def test_other_websites_cannot_use_the_page(tmp_path: Path, host: str, headers: 
 
 
 def test_uploads_are_refused_when_files_take_too_much_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "MOST_BYTES", 10)
+    monkeypatch.setattr(guard, "MAX_BYTES", 10)
     (tmp_path / "upload").mkdir()
     (tmp_path / "upload" / "a.png").write_bytes(bytes(11))
     client = guarded(tmp_path)

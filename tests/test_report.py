@@ -24,7 +24,7 @@ from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError
 from caflow_runtime.judge.calibration import Calibration, read_calibration
 from caflow_runtime.judge.drift import Drift
-from caflow_runtime.judge.whole_list import FEWEST
+from caflow_runtime.judge.whole_list import MIN_PAIRS
 from caflow_runtime.report.html import most_by_chance, write_report
 from caflow_runtime.report.summary import ACCEPTED, ERRORS, UNTYPICAL, Summary, read_lines
 
@@ -137,12 +137,12 @@ def test_few_pairs_raise_no_alarm(
     calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
 ) -> None:
     """From FEWEST judged pairs on, a list is compared as a whole. A single rejected pair is no alarm."""
-    for count in (1, FEWEST - 1, FEWEST):
+    for count in (1, MIN_PAIRS - 1, MIN_PAIRS):
         path = scores([entry | {"verdict": "accepted"} for entry in entries[1:count]] + [entries[-1]])
         write_report(path, calibration, path.with_name("report.html"))
         text = Page(path.with_name("report.html")).text
-        assert ("PSI" in text) == ("All pairs together" in text) == (count == FEWEST)
-        assert (f"Fewer than {FEWEST} pairs" in text) == (count < FEWEST)
+        assert ("PSI" in text) == ("All pairs together" in text) == (count == MIN_PAIRS)
+        assert (f"Fewer than {MIN_PAIRS} pairs" in text) == (count < MIN_PAIRS)
         assert "In this list more are rejected" not in text
 
 
@@ -172,7 +172,7 @@ def test_the_sentence_about_drift_names_the_test_that_decides(
 ) -> None:
     """A KS above its limit does not stand below a sentence that nothing differs."""
     truth = calibration.truth.main.bits_per_dim
-    middle = np.quantile(truth, (np.arange(FEWEST) + 0.5) / FEWEST) + shift * (truth[-1] - truth[0])
+    middle = np.quantile(truth, (np.arange(MIN_PAIRS) + 0.5) / MIN_PAIRS) + shift * (truth[-1] - truth[0])
     path = scores([entries[0] | {"bits_per_dim": bits} for bits in middle.tolist()])
     write_report(path, calibration, path.with_name("report.html"))
     text = " ".join(Page(path.with_name("report.html")).text.split())

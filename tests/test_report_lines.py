@@ -12,7 +12,7 @@ from report_data import Entry, calibration, entries, scores
 from caflow_runtime.errors import InputError
 from caflow_runtime.judge.calibration import Calibration, read_calibration
 from caflow_runtime.report.html import write_report
-from caflow_runtime.strict_json import MOST_BYTES_OF_A_LINE
+from caflow_runtime.strict_json import MAX_BYTES_OF_A_LINE
 
 __all__ = ["calibration", "entries", "scores"]  # fixtures
 
@@ -44,7 +44,7 @@ def test_lines_that_say_something_else(
 def test_a_line_that_is_too_long_is_named(
     calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
 ) -> None:
-    path = scores([entries[0], entries[1] | {"target": "x" * MOST_BYTES_OF_A_LINE}])
+    path = scores([entries[0], entries[1] | {"target": "x" * MAX_BYTES_OF_A_LINE}])
     with pytest.raises(InputError, match=re.escape(f"{path}, line 2: a line must have at most")):
         write_report(path, calibration, path.with_name("report.html"))
 

@@ -36,7 +36,7 @@ from tiny import pairs_of_photographs, photograph
 
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.service.service import MAX_PIXELS
+from caflow_runtime.service.service import MAX_REQUEST_PIXELS
 
 pytestmark = [
     pytest.mark.full,
@@ -66,7 +66,7 @@ def pipe(calibrated: Path) -> Iterator[Pipeline]:
 
 
 def serve(
-    engine: Engine, bundle: Path, request: pytest.FixtureRequest, workers: int, max_pixels: int = MAX_PIXELS
+    engine: Engine, bundle: Path, request: pytest.FixtureRequest, workers: int, max_pixels: int = MAX_REQUEST_PIXELS
 ) -> AbstractContextManager[Server]:
     if engine == "caflow":
         return caflow_server(bundle, workers, max_pixels)

@@ -21,7 +21,7 @@ from caflow_runtime.jobs.pairs import list_pairs
 from caflow_runtime.judge.calibration import WrongCalibration, read_calibration
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.report.summary import read_job, read_lines
-from caflow_runtime.strict_json import DEEPEST, MOST_BYTES, MOST_BYTES_OF_A_LINE, WrongJson, parse_json, read_json
+from caflow_runtime.strict_json import DEEPEST, MAX_BYTES, MAX_BYTES_OF_A_LINE, WrongJson, parse_json, read_json
 from caflow_training.progress import TrainingLog
 
 BROKEN: list[tuple[bytes, str]] = [
@@ -59,7 +59,7 @@ def test_what_is_within_the_limits_is_read(tmp_path: Path) -> None:
     )
     assert found == {"a": -(2**63), "b": 2**63 - 1, "c": "\U0001f600", "d": 100.0}
     assert str(parse_json(deep, object)).encode() == deep
-    (tmp_path / "large").write_bytes(b" " * MOST_BYTES + b"1")
+    (tmp_path / "large").write_bytes(b" " * MAX_BYTES + b"1")
     with pytest.raises(WrongJson, match="must have at most 16777216 bytes"):
         read_json(tmp_path / "large", object)
 
@@ -89,7 +89,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], type[Exception]]] = {
 
 
 @pytest.mark.parametrize("name", READERS)
-@pytest.mark.parametrize("text", [text for text, _ in BROKEN if text] + [b" " * MOST_BYTES + b"1"])
+@pytest.mark.parametrize("text", [text for text, _ in BROKEN if text] + [b" " * MAX_BYTES + b"1"])
 def test_each_file_has_its_error(tmp_path: Path, name: str, text: bytes) -> None:
     read, error = READERS[name]
     folder = bundle_with(tmp_path / "folder", name, text)
@@ -119,7 +119,7 @@ def test_damaged_lines_of_a_log_are_dropped(tmp_path: Path, text: bytes) -> None
 
 def test_lines_are_bounded(tmp_path: Path) -> None:
     for name in ("list.jsonl", "list.csv"):
-        (tmp_path / name).write_bytes(b"target,condition\n" + b"x" * (MOST_BYTES_OF_A_LINE + 1))
+        (tmp_path / name).write_bytes(b"target,condition\n" + b"x" * (MAX_BYTES_OF_A_LINE + 1))
     with pytest.raises(InputError, match="line 2: a line must have at most 1048576 bytes"):
         list_pairs(tmp_path / "list.csv")
     with pytest.raises(InputError, match="line 1: expected"):

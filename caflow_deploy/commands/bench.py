@@ -19,7 +19,7 @@ from caflow_deploy.commands.pipeline_options import (
 from caflow_runtime.health.bench import Throughput, Timing, throughput
 from caflow_runtime.health.bench import bench as measure
 
-MOST_SIDE = 2**16
+MAX_SIDE = 2**16
 """Largest value of --side, in pixels."""
 
 
@@ -27,7 +27,7 @@ MOST_SIDE = 2**16
 @bundle_argument
 @click.option(
     "--side",
-    type=click.IntRange(1, MOST_SIDE),
+    type=click.IntRange(1, MAX_SIDE),
     default=64,
     show_default=True,
     help="Width and height of the result, in pixels.",

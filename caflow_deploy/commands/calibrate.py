@@ -40,7 +40,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 
 ENOUGH = 100
 """Number of photographs below which a warning is printed. With 100, a fraction of 0.05 is known to ±0.04."""
-LEAST_MULTIPLES = 2
+MIN_MULTIPLES = 2
 """Smallest side of the crops, in size multiples of the model. Smaller crops give no usable calibration."""
 SIDES, TEMPERATURES = "64,128,256", "0,0.5,0.7,0.8,0.9,1"
 
@@ -245,7 +245,7 @@ def _photographs(pipe: Pipeline, data: Path, sides: list[int], console: CommandC
             f"{data}: expected at least 2 photographs; found {len(names)}. All pairs in one folder below A and B count "
             "as one photograph"
         )
-    smallest = LEAST_MULTIPLES * pipe.manifest.model.size_multiple
+    smallest = MIN_MULTIPLES * pipe.manifest.model.size_multiple
     if min(sides) < smallest and any(photograph.condition is None for photograph in photographs):
         raise InputError(f"--sides must be at least {smallest} pixels for this model; got {min(sides)}")
     return photographs

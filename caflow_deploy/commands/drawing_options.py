@@ -12,7 +12,7 @@ from caflow_runtime.pipeline.stream import FrameNoise, OnUntypical, StreamSettin
 from caflow_runtime.rows.draw import Draw, Judge, Otherwise, Rank, Reject
 from caflow_runtime.sizes import Size
 
-MOST_SAMPLES = 10_000
+MAX_SAMPLES = 10_000
 CALIBRATED = "requires a bundle that caflow calibrate has calibrated for this --temperature, as the built-in models are"
 REDRAWS = 20
 """Default of --redraws."""
@@ -40,7 +40,7 @@ judge_option = click.option(
 def samples_option(text: str) -> Callable[[Command], Command]:
     """Return the decorator that adds --samples, with `text` as its help text."""
     return click.option(
-        "-n", "--samples", type=click.IntRange(1, MOST_SAMPLES), default=10, show_default=True, help=text
+        "-n", "--samples", type=click.IntRange(1, MAX_SAMPLES), default=10, show_default=True, help=text
     )
 
 

@@ -30,7 +30,7 @@ from caflow_runtime.jobs.parquet import import_pyarrow
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, check_apart, hash_of
 from caflow_runtime.jobs.verdicts import judge, smallest_typicality
 from caflow_runtime.judge.verdict import Verdict
-from caflow_runtime.judge.whole_list import FEWEST, SMALL_P, WholeList
+from caflow_runtime.judge.whole_list import MIN_PAIRS, SMALL_P, WholeList
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 SHOWN_REJECTIONS = 5
@@ -276,7 +276,7 @@ def report_job(
             console.result(f"rejected: {verdict.target}: {verdict.reason}")
         if counts["rejected"] > len(rejected):
             console.result(f"… and {counts['rejected'] - len(rejected)} more in {job.folder / SCORES}")
-    if whole.count >= FEWEST:
+    if whole.count >= MIN_PAIRS:
         like = "unlike" if whole.p_value < SMALL_P else "like"
         console.summary(
             f"as a whole, the pairs are {like} real photographs: p = {whole.p_value:.2g} (valid if each is of "

@@ -66,7 +66,7 @@ from caflow_runtime.jobs.images import ImageOutcome, ProgressCallbacks, inspect_
 from caflow_runtime.jobs.masks import check_fills
 from caflow_runtime.jobs.passes import Bits
 from caflow_runtime.jobs.result_files import FORMATS, SOURCE, ResultFiles
-from caflow_runtime.pictures.image_files import MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES, WITH_16_BITS
+from caflow_runtime.pictures.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES, WITH_16_BITS
 from caflow_runtime.pictures.maps import names
 from caflow_runtime.pipeline.memory_estimate import check_together
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -183,7 +183,7 @@ def command(
         raise click.UsageError("--format and --suffix require a folder as -o, but this -o names a single file")
     running.refuse({"--metrics": metrics_port is not None})
     refuse_beside(output, {"--keep-all": keep_all, "--sheet": sheet, "--maps": maps})
-    most_bytes = MOST_BYTES_PER_PIXEL * max_pixels + MOST_OTHER_BYTES
+    most_bytes = MAX_BYTES_PER_PIXEL * max_pixels + MAX_OTHER_BYTES
     piped = piped_images(inputs, output, FORMATS.get(files.format, FORMATS["png"]), most_bytes)
     inputs, output = click.get_current_context().with_resource(piped)
     pipe = running.open_pipeline()

@@ -18,7 +18,7 @@ from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.image_files import check_suffix
 
 GLOB_CHARACTERS = "*?["
-MOST_NAMED = 3
+MAX_NAMED = 3
 """Maximum number of skipped folders that a warning names."""
 
 
@@ -68,7 +68,7 @@ def warn_of_results(searched: Iterable[Path], warn: Callable[[str], object], out
     found = {folder for place in searched for folder in job_folders_below(place)}
     others = sorted(folder for folder in found if own not in (folder.resolve(), *folder.resolve().parents))
     if others:
-        names = ", ".join([*map(as_text, others[:MOST_NAMED]), *["…"] * (len(others) > MOST_NAMED)])
+        names = ", ".join([*map(as_text, others[:MAX_NAMED]), *["…"] * (len(others) > MAX_NAMED)])
         warn(
             f"skipped {counted(len(others), 'folder')} with results of earlier jobs ({names}): to process them, give "
             "such a folder itself"

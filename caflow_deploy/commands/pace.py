@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-LEAST_S, LEAST_SHARE = 10.0, 0.1
+MIN_S, MIN_SHARE = 10.0, 0.1
 """Least time in seconds, and least fraction of the work, between two progress lines; both must have passed."""
 MINUTE, HOUR = 60, 3600
 
@@ -41,12 +41,12 @@ class Pace:
         now = time.monotonic()
         if self.say is None or not self._before < share < 1:
             return
-        if not self._is_warm and share - self._before < LEAST_SHARE:
+        if not self._is_warm and share - self._before < MIN_SHARE:
             # Memory is allocated during the first part, which makes it slow. A small first part is not counted.
             self._is_warm = True
             self.begin_at(share)
             return
-        if self._last is not None and (now - self._last[0] < LEAST_S or share - self._last[1] < LEAST_SHARE):
+        if self._last is not None and (now - self._last[0] < MIN_S or share - self._last[1] < MIN_SHARE):
             return
         self._last = now, share
         self.say(f"{what}, about {duration((now - self._began) * (1 - share) / (share - self._before))} left")

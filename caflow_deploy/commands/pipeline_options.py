@@ -7,15 +7,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from caflow_deploy.commands.option_values import Command, FilePath
-from caflow_runtime.backends import MOST_THREADS
+from caflow_runtime.backends import MAX_THREADS
 from caflow_runtime.backends.providers import PREFIX
 from caflow_runtime.backends.select import BACKENDS, split_device
 from caflow_runtime.bundle.builtin import DEFAULT, DESCRIBED, matching
 from caflow_runtime.errors import BackendError
-from caflow_runtime.image_formats import MAX_PIXELS
+from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
-MOST_PIXELS = 2**30
+MAX_PIXELS_LIMIT = 2**30
 """Largest value of --max-pixels: OpenCV does not read larger images."""
 
 
@@ -38,7 +38,7 @@ class BackendType(click.types.StringParamType):
 BACKEND_METAVAR = f"[{'|'.join(BACKENDS)}|{PREFIX}PROVIDER]"
 threads_option = click.option(
     "--threads",
-    type=click.IntRange(0, MOST_THREADS),
+    type=click.IntRange(0, MAX_THREADS),
     default=0,
     show_default=True,
     help="Number of CPU threads; 0 is one per core.",
@@ -60,8 +60,8 @@ backend_option = click.option(
 )
 max_pixels_option = click.option(
     "--max-pixels",
-    type=click.IntRange(1, MOST_PIXELS),
-    default=MAX_PIXELS,
+    type=click.IntRange(1, MAX_PIXELS_LIMIT),
+    default=MAX_IMAGE_PIXELS,
     show_default=True,
     help="Reject image files with more pixels than this before they are decoded. The default is 268 megapixels. "
     "Reading a file takes 6 to 40 bytes of memory per pixel.",

@@ -5,7 +5,7 @@ import click
 from caflow_deploy.commands.option_values import Command
 from caflow_runtime.jobs.result_files import FORMATS, SOURCE
 
-MOST_SUFFIX_CHARACTERS = 64
+MAX_SUFFIX_CHARACTERS = 64
 
 
 def result_options(command: Command) -> Command:
@@ -44,9 +44,9 @@ def result_options(command: Command) -> Command:
 
 
 def _suffix(context: click.Context, parameter: click.Parameter, text: str) -> str:
-    if len(text) > MOST_SUFFIX_CHARACTERS or not text.isprintable() or {"/", "\\"} & set(text):
+    if len(text) > MAX_SUFFIX_CHARACTERS or not text.isprintable() or {"/", "\\"} & set(text):
         raise click.BadParameter(
-            f"must be at most {MOST_SUFFIX_CHARACTERS} printable characters, such as -x4, without / and \\; "
+            f"must be at most {MAX_SUFFIX_CHARACTERS} printable characters, such as -x4, without / and \\; "
             f"got {text!r}",
             context,
             parameter,

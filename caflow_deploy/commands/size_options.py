@@ -7,7 +7,7 @@ import click
 
 from caflow_deploy.commands.option_values import Command, NumberRange
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.sizes import MOST_SCALE, MOST_SIDE, Size
+from caflow_runtime.sizes import MAX_SCALE, MAX_SIDE, Size
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,17 @@ def size_options(command: Command) -> Command:
         ),
         click.option(
             "--height",
-            type=click.IntRange(1, MOST_SIDE),
+            type=click.IntRange(1, MAX_SIDE),
             help="Height of the result in pixels. Without --width, the aspect ratio of IN is kept.",
         ),
         click.option(
             "--width",
-            type=click.IntRange(1, MOST_SIDE),
+            type=click.IntRange(1, MAX_SIDE),
             help="Width of the result in pixels. Without --height, the aspect ratio of IN is kept.",
         ),
         click.option(
             "--scale",
-            type=NumberRange(1, MOST_SCALE, min_open=True),
+            type=NumberRange(1, MAX_SCALE, min_open=True),
             help="Enlarge width and height by this factor, such as 2 or 1.5. Up to 1.5 times the model's factor, the "
             "model enlarges once, and its image is reduced or enlarged by a filter. For larger factors, which videos "
             "cannot have, the model enlarges again, which takes far longer.  [default: the model's factor]",
@@ -75,8 +75,8 @@ def box(context: click.Context, parameter: click.Parameter, text: str | None) ->
         return None
     found = re.fullmatch(r"(\d{1,7})[x×](\d{1,7})", text)
     sides = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not all(1 <= side <= MOST_SIDE for side in sides):
+    if not all(1 <= side <= MAX_SIDE for side in sides):
         raise click.BadParameter(
-            f"must be a width and a height from 1 to {MOST_SIDE}, such as 1920x1080; got {text!r}", context, parameter
+            f"must be a width and a height from 1 to {MAX_SIDE}, such as 1920x1080; got {text!r}", context, parameter
         )
     return sides

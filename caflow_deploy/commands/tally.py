@@ -13,7 +13,7 @@ from caflow_runtime.jobs.images import ImageOutcome
 from caflow_runtime.path_text import as_text
 from caflow_runtime.rows.draw import Draw
 
-MOST_NAMED = 20
+MAX_NAMED = 20
 """Maximum number of failed files, and of unreadable folders, that the last line names."""
 
 
@@ -80,8 +80,8 @@ class Tally:
 
 def _listed(names: list[str]) -> str:
     """Return the first names of a list, and how many more there are."""
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED] + ([f"and {more} more, named above"] if more > 0 else []))
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED] + ([f"and {more} more, named above"] if more > 0 else []))
 
 
 def _json(report: ImageReport) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from starlette.responses import PlainTextResponse
 
-MOST_BYTES = 2 << 30
+MAX_BYTES = 2 << 30
 """Total size of the page's files, in bytes. When they take more, no file can be uploaded until old ones are deleted."""
 EVERYWHERE = "0.0.0.0"
 """Address of a server that listens on all networks."""
@@ -49,7 +49,7 @@ class Guard:
             return 403, "this page answers only under the address that it listens on; --host 0.0.0.0 allows all names"
         if self._names is not None and origin is not None and origin.partition("://")[2] != host:
             return 403, "requests of other websites are refused"
-        if scope["method"] == "POST" and scope["path"].endswith(UPLOAD) and self._bytes() > MOST_BYTES:
+        if scope["method"] == "POST" and scope["path"].endswith(UPLOAD) and self._bytes() > MAX_BYTES:
             return 507, "the page's files take too much room; restart the page to delete them"
         return None
 

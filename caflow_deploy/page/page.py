@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from caflow_deploy.page import page_texts
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
-from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
+from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler
 from caflow_deploy.page.page_style import CSS, DISMISS_ERRORS, FONTS, MONOSPACED, SHOW_RESULTS
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.image_formats import SUFFIXES
@@ -95,7 +95,7 @@ def _inputs(sampler: PageSampler) -> Inputs:
         given=gradio.File(label="Image", file_types=sorted(SUFFIXES), elem_id="given"),
         looked=gradio.Image(label="Input", interactive=False, height=150, buttons=[], elem_id="looked"),
         n=gradio.Slider(
-            1, MOST_SAMPLES, SAMPLES, step=1, label="Samples", info="How many results to draw.", elem_id="samples"
+            1, MAX_SAMPLES, SAMPLES, step=1, label="Samples", info="How many results to draw.", elem_id="samples"
         ),
         temperature=_temperatures(sampler.temperatures),
         rank=gradio.Radio(

@@ -20,8 +20,8 @@ from caflow_runtime.pipeline.results import Samples
 from caflow_runtime.rows.draw import Draw, Rank
 from caflow_runtime.rows.runner import ShowWindows
 
-MOST_SAMPLES = 32
-MOST_PIXELS = 2**25
+MAX_SAMPLES = 32
+MAX_PAGE_PIXELS = 2**25
 """Largest number of pixels of all samples together. It bounds the memory, about 30 bytes per pixel, and the time that
 other visitors wait."""
 
@@ -136,11 +136,11 @@ class PageSampler:
             InputError: if they have.
         """
         height, width = (self.pipe.manifest.model.scale * side for side in (height, width))
-        fitting = min(MOST_SAMPLES, MOST_PIXELS // max(1, height * width))
+        fitting = min(MAX_SAMPLES, MAX_PAGE_PIXELS // max(1, height * width))
         if not fitting:
             raise InputError(
                 f"the image is too large: its result would have {width}×{height} pixels, and the limit of this page is "
-                f"{MOST_PIXELS / 1e6:.0f} million; crop or reduce the image, or use the command caflow image"
+                f"{MAX_PAGE_PIXELS / 1e6:.0f} million; crop or reduce the image, or use the command caflow image"
             )
         if n > fitting:
             raise InputError(

@@ -9,12 +9,12 @@ from caflow_deploy.serving.failures import Busy, TooLarge, TooSlow
 
 ARRIVES_S = 30.0
 """Timeout for a whole body, in seconds."""
-MOST_ARRIVING = 1024
+MAX_ARRIVING = 1024
 """Maximum number of bodies that arrive at the same time."""
-MOST_HELD = 32
+MAX_HELD = 32
 """Memory limit for all bodies, as a number of bodies of the largest size. More bodies fit if they are smaller."""
-MOST_MESSAGES = 24
-"""Maximum number of gRPC messages that are read at the same time; further ones wait. The rest of `MOST_HELD` remains
+MAX_MESSAGES = 24
+"""Maximum number of gRPC messages that are read at the same time; further ones wait. The rest of `MAX_HELD` remains
 for bodies that have arrived, and for HTTP."""
 
 
@@ -26,12 +26,12 @@ class Bodies:
     """Maximum size of a body, in bytes."""
     seconds: float = ARRIVES_S
     """Timeout for a whole body, in seconds."""
-    most: int = MOST_ARRIVING
+    most: int = MAX_ARRIVING
     """Maximum number of bodies that arrive at the same time."""
     arriving: int = 0
     held: int = 0
     """Bytes of all bodies whose requests are not answered yet."""
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_MESSAGES))
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_MESSAGES))
     """Turns of the gRPC messages that are read."""
 
     @asynccontextmanager
@@ -105,5 +105,5 @@ class Bodies:
     def _check(self, there: int, more: int) -> None:
         if there + more > self.largest:
             raise TooLarge(f"the request must have at most {self.largest} bytes")
-        if self.held + more > MOST_HELD * self.largest:
+        if self.held + more > MAX_HELD * self.largest:
             raise Busy("too many requests: those that wait use all memory for requests; try again later")

@@ -43,7 +43,7 @@ from caflow_training.validation import ExplodingInverse, write_sheet
 
 SHEET_SIDES_IN_MULTIPLES = (4, 4)
 SHEET_TEMPERATURES = (0.0, 0.5, 0.8, 1.0)
-MOST_PHOTOGRAPHS, SIDE = 32, 128
+MAX_PHOTOGRAPHS, SIDE = 32, 128
 """Most photographs from which int8 networks learn their ranges, and side of the square crop of each, in pixels."""
 
 PRECISIONS: dict[PrecisionName, Precision] = {
@@ -222,13 +222,13 @@ def _check_kernels(folder: Path, graphs: list[bundle.Graph]) -> None:
 def _pairs(folder: Path, model: bundle.Model, say: Callable[[str], None]) -> list[Pair]:
     """Return one pair of target and condition from each readable photograph of a folder.
 
-    If there are more than `MOST_PHOTOGRAPHS`, photographs at regular intervals are used, because neighbouring files
+    If there are more than `MAX_PHOTOGRAPHS`, photographs at regular intervals are used, because neighbouring files
     are often similar.
     """
     pairs: list[Pair] = []
     try:
         found = photographs_in(folder)
-        for one in found[:: ceil(len(found) / MOST_PHOTOGRAPHS)]:
+        for one in found[:: ceil(len(found) / MAX_PHOTOGRAPHS)]:
             try:
                 pairs += pairs_of(one, model, [SIDE])[:1]
             except UnreadableImage as error:
@@ -237,8 +237,8 @@ def _pairs(folder: Path, model: bundle.Model, say: Callable[[str], None]) -> lis
         raise ExportError(str(error)) from None
     if not pairs:
         raise ExportError(f"{folder}: expected photographs of at least {SIDE}×{SIDE} pixels; found none")
-    if len(pairs) < MOST_PHOTOGRAPHS:
-        say(f"photographs that set the ranges of the integers: {len(pairs)}; give {MOST_PHOTOGRAPHS} or more")
+    if len(pairs) < MAX_PHOTOGRAPHS:
+        say(f"photographs that set the ranges of the integers: {len(pairs)}; give {MAX_PHOTOGRAPHS} or more")
     return pairs
 
 

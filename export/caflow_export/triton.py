@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from caflow_runtime.errors import InputError
 from caflow_runtime.service.request import TensorSpec
 from caflow_runtime.service.served_models import SERVICES
-from caflow_runtime.service.service import MAX_PIXELS, Service
+from caflow_runtime.service.service import MAX_REQUEST_PIXELS, Service
 
 VERSION, CONFIG_NAME = "1", "config.pbtxt"
 MODEL = '''"""The model class that Triton loads."""
@@ -98,7 +98,7 @@ def config(kind: type[Service], name: str, bundle: str) -> str:
     """Return the text of a model's `config.pbtxt`. `bundle` is the path of the bundle inside the repository."""
     inputs = ",\n".join(_tensor(spec, " allow_ragged_batch: true") for spec in kind.inputs)
     outputs = ",\n".join(_tensor(spec) for spec in kind.outputs)
-    return CONFIG.format(name=name, inputs=inputs, outputs=outputs, bundle=bundle, max_pixels=MAX_PIXELS)
+    return CONFIG.format(name=name, inputs=inputs, outputs=outputs, bundle=bundle, max_pixels=MAX_REQUEST_PIXELS)
 
 
 def _tensor(spec: TensorSpec, more: str = "") -> str:

@@ -9,7 +9,7 @@ from caflow_runtime.errors import InputError
 
 LARGEST_WORD = 2**32 - 1
 """Maximum of seeds, frames and numbers of samples."""
-MOST_SHOWN = 200
+MAX_SHOWN = 200
 """Maximum number of characters of a value in a message."""
 
 
@@ -62,9 +62,9 @@ def is_real(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """Return a value of any type as text for a message, shortened to `MOST_SHOWN` characters."""
+    """Return a value of any type as text for a message, shortened to `MAX_SHOWN` characters."""
     try:
         text = repr(value)
     except ValueError:  # Python does not print integers of more than 4300 digits
         return f"{type(value).__name__} of thousands of digits"
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

@@ -22,7 +22,7 @@ READ_ONLY = {".avif", ".heic", ".heif"}
 READABLE = SUFFIXES | READ_ONLY
 VIDEO_SUFFIXES = {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
 """Suffixes of videos, which are refused where images are expected."""
-MAX_PIXELS = 2**28
+MAX_IMAGE_PIXELS = 2**28
 """Default maximum number of pixels that an image file may claim: 268 megapixels. Reading requires 6 to 40 bytes per
 pixel."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -30,7 +30,7 @@ GIF_START = b"GIF8"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 JPEG_TRAILER_BYTES = 4096  # some cameras write data after the end of the image, and pad the file with zeros
 MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
-MOST_SEGMENTS = 2**16
+MAX_SEGMENTS = 2**16
 """Maximum number of segments before the size of a JPEG. Segments may be empty, so a file full of them would take long
 to read."""
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
@@ -132,7 +132,7 @@ def _png(contents: Contents) -> ImageSize:
 
 def _jpeg(contents: Contents) -> ImageSize:
     place = len(JPEG_START)
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         found = MARKER.search(contents, place)  # decoders skip data between segments
         if found is None or found[1][0] in (START_OF_SCAN, END_OF_IMAGE):
             break

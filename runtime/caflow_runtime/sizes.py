@@ -13,10 +13,10 @@ import msgspec
 from caflow_runtime.checks import check_integer, is_number, shown
 from caflow_runtime.errors import InputError
 
-MOST_SIDE = 2**20
+MAX_SIDE = 2**20
 """Maximum side of a result, in pixels. OpenCV does not write larger images."""
-MOST_SCALE = 64
-MOST_PIXELS = 2**30
+MAX_SCALE = 64
+MAX_RESULT_PIXELS = 2**30
 """Maximum number of pixels of a result, and of the model's image before it is resampled. OpenCV does not read larger
 images."""
 MAX_ENLARGEMENT = 1.5
@@ -59,12 +59,12 @@ class Size(msgspec.Struct, frozen=True):
         ways = [self.scale is not None, (self.width, self.height) != (None, None), self.fit is not None]
         if sum(ways) != 1:
             raise InputError("expected exactly one of a scale, a size (width, height or both) and a box to fit in")
-        if self.scale is not None and not (is_number(self.scale) and 1 < self.scale <= MOST_SCALE):
-            raise InputError(f"scale must be a number above 1 and at most {MOST_SCALE}; got {shown(self.scale)}")
+        if self.scale is not None and not (is_number(self.scale) and 1 < self.scale <= MAX_SCALE):
+            raise InputError(f"scale must be a number above 1 and at most {MAX_SCALE}; got {shown(self.scale)}")
         box = (None, None) if self.fit is None else self.fit
         for name, side in zip(("width", "height", "fit", "fit"), (self.width, self.height, *box), strict=True):
             if side is not None:
-                check_integer(name, side, self.multiple, MOST_SIDE)
+                check_integer(name, side, self.multiple, MAX_SIDE)
         for name, side in (("width", self.width), ("height", self.height)):
             if side is not None and side % self.multiple:
                 raise InputError(
@@ -92,7 +92,7 @@ class Size(msgspec.Struct, frozen=True):
             model_scale: factor by which the model enlarges in one pass.
 
         Raises:
-            InputError: if the model's image or the result would have more than `MOST_PIXELS` pixels.
+            InputError: if the model's image or the result would have more than `MAX_RESULT_PIXELS` pixels.
         """
         final = self._sides(height, width)
         passes, reach = 0, 1.0
@@ -100,11 +100,11 @@ class Size(msgspec.Struct, frozen=True):
             passes += 1
             reach = MAX_ENLARGEMENT * model_scale**passes
         pixels = max(model_scale ** (2 * passes) * height * width, final[0] * final[1])
-        if pixels > max(MOST_PIXELS, height * width):
+        if pixels > max(MAX_RESULT_PIXELS, height * width):
             raise InputError(
                 f"a result of {final[1]}×{final[0]} from {width}×{height} requires {passes} pass{'es' * (passes != 1)} "
                 f"of a ×{model_scale} model and images of {pixels / 1e6:.4g} megapixels; at most "
-                f"{MOST_PIXELS / 1e6:.4g} are allowed: choose a smaller size"
+                f"{MAX_RESULT_PIXELS / 1e6:.4g} are allowed: choose a smaller size"
             )
         return FinalSize(*final, passes)
 

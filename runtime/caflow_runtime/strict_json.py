@@ -12,9 +12,9 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-MOST_BYTES = 16 * 2**20
+MAX_BYTES = 16 * 2**20
 """Maximum length of a file that is read at once, in bytes."""
-MOST_BYTES_OF_A_LINE = 2**20
+MAX_BYTES_OF_A_LINE = 2**20
 """Maximum length of a line, in bytes."""
 DEEPEST = 32
 """Maximum nesting depth of objects and arrays."""
@@ -32,7 +32,7 @@ class WrongJson(ValueError):
     """
 
 
-def read_json(path: Path, kind: type[Kind], most_bytes: int = MOST_BYTES) -> Kind:
+def read_json(path: Path, kind: type[Kind], most_bytes: int = MAX_BYTES) -> Kind:
     """Return the contents of a JSON file, converted to `kind`: a struct or any other type that msgspec supports.
 
     Raises:
@@ -54,9 +54,9 @@ def read_lines(path: Path) -> Iterator[bytes]:
         OSError: if a file cannot be read or written.
     """
     with path.open("rb") as file:
-        while line := file.readline(MOST_BYTES_OF_A_LINE + 1):
-            if len(line) > MOST_BYTES_OF_A_LINE:
-                raise WrongJson(f"a line must have at most {MOST_BYTES_OF_A_LINE} bytes; this line has more")
+        while line := file.readline(MAX_BYTES_OF_A_LINE + 1):
+            if len(line) > MAX_BYTES_OF_A_LINE:
+                raise WrongJson(f"a line must have at most {MAX_BYTES_OF_A_LINE} bytes; this line has more")
             yield line
 
 

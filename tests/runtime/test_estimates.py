@@ -116,7 +116,7 @@ def test_a_trial_measures_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first pass of two is a small part of the work."""
-    monkeypatch.setattr(pace, "LEAST_S", 0.0)
+    monkeypatch.setattr(pace, "MIN_S", 0.0)
     tiles = ["--pixel-budget", 96 * 96, "--overlap", 16]
     done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 1, "--scale", 8, *OPTIONS, *tiles)
     assert done.returncode == 0, done.stderr
@@ -319,7 +319,7 @@ def test_quiet_leaves_errors_alone(source: Path, tmp_path: Path) -> None:
 
 def test_progress_is_said_without_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most one progress line is printed for each tenth of the images."""
-    monkeypatch.setattr(pace, "LEAST_S", 0.0)
+    monkeypatch.setattr(pace, "MIN_S", 0.0)
     folder = tmp_path / "in"
     folder.mkdir()
     for k in range(25):

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 NAME = "checkpoint.json"
 WEIGHTS = "weights.bin"
-MOST_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20
 """Largest allowed size of `checkpoint.json`, which is read at once."""
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
@@ -69,8 +69,8 @@ def read(folder: Path) -> dict[str, Any]:
         DamagedBundle: if the weights in these files differ from the exported weights.
     """
     path = folder / NAME
-    if path.stat().st_size > MOST_BYTES:
-        raise DamagedBundle(f"{path} is damaged: it has more than {MOST_BYTES} bytes; export the model again")
+    if path.stat().st_size > MAX_BYTES:
+        raise DamagedBundle(f"{path} is damaged: it has more than {MAX_BYTES} bytes; export the model again")
     try:
         stored = StoredCheckpoint.model_validate_json(path.read_bytes())
     except ValidationError as error:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from caflow_cli.console import CommandConsole
-from caflow_runtime.image_formats import MAX_PIXELS, SUFFIXES, claimed_size, images_below, is_cut_off, partners
+from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, SUFFIXES, claimed_size, images_below, is_cut_off, partners
 from caflow_runtime.job_file import job_folders_below, originals_below
 from caflow_training.tasks import Image, ImageToImage, Task
 
@@ -37,7 +37,7 @@ class Photographs:
 
 
 def find_photographs(
-    folder: Path, task: Task, smallest_side: int, max_pixels: int = MAX_PIXELS, shows_progress: bool = False
+    folder: Path, task: Task, smallest_side: int, max_pixels: int = MAX_IMAGE_PIXELS, shows_progress: bool = False
 ) -> Photographs:
     """Find all photographs in `folder` and its subfolders. Every file is decoded once as a check.
 
@@ -127,7 +127,7 @@ def split_by_file(photographs: Photographs, validation_share: float) -> tuple[Ph
     return part(kept), part(held_out)
 
 
-def read_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
+def read_rgb(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> Image:
     """Read an image file as (H, W, 3) uint8 RGB.
 
     Arguments:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.dataclasses import dataclass
 
-from caflow_runtime.image_formats import MAX_PIXELS
+from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
 from caflow_training.config import (
     CAFlowConfig,
     ConfigError,
@@ -68,7 +68,7 @@ class TrainingConfig:
     flips: bool = True
     """Whether crops are mirrored left to right, each with probability ½. Choose `false` if left and right differ, as in
     pictures of text."""
-    max_pixels: Count = MAX_PIXELS
+    max_pixels: Count = MAX_IMAGE_PIXELS
     """Largest number of pixels of a photograph. Larger photographs are skipped before they are decoded. Decoding takes
     at least 3 bytes of memory per pixel. Above 2³⁰, raise OpenCV's own limit as well, with the environment variable
     OPENCV_IO_MAX_IMAGE_PIXELS."""

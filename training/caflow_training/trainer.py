@@ -33,7 +33,7 @@ from caflow_training.training_data import TrainingData, find_training_data
 from caflow_training.validation import ExplodingInverse, validate, write_sheet
 
 HELD_OUT = "held-out.txt"
-MOST_THREADS = 8
+MAX_THREADS = 8
 """Largest number of threads that prepare batches for a GPU."""
 
 
@@ -314,7 +314,7 @@ def _threads(device: torch.device) -> int:
     if device.type == "cpu":
         return 1
     processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun sets it
-    return max(1, min(MOST_THREADS, len(os.sched_getaffinity(0)) // processes_here))
+    return max(1, min(MAX_THREADS, len(os.sched_getaffinity(0)) // processes_here))
 
 
 def _say_nothing(_: str) -> None:

@@ -1,4 +1,4 @@
 """Backends: each one loads the file of a graph and returns a callable that runs the graph on arrays."""
 
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 """Largest number of threads for the operators of a graph. A much larger number would crash the process."""

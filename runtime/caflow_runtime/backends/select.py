@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caflow_runtime.backends import MOST_THREADS
+from caflow_runtime.backends import MAX_THREADS
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.cupy_runtime import OnnxRuntimeCupy
 from caflow_runtime.backends.engines import Engines, machine_of
@@ -30,13 +30,13 @@ def open_backend(name: BackendName, folder: Path, threads: int = 0) -> Backend:
 
     Arguments:
         folder: folder of the bundle, which may contain finished engines.
-        threads: number of threads on the CPU, up to MOST_THREADS; 0 is one per core.
+        threads: number of threads on the CPU, up to MAX_THREADS; 0 is one per core.
 
     Raises:
         BackendError: if there is no such backend, or it cannot run on this machine.
         InputError: if the number of threads is out of range.
     """
-    check_integer("threads", threads, 0, MOST_THREADS)
+    check_integer("threads", threads, 0, MAX_THREADS)
     base, number = split_device(name)
     match base:
         case "auto":

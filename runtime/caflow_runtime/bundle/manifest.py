@@ -10,7 +10,7 @@ import msgspec
 
 FORMAT = "caflow-bundle"
 FORMAT_VERSION = 1
-MOST_LEVELS = 15
+MAX_LEVELS = 15
 """Maximum number of levels: the size multiple is a `Count` and must be a multiple of 2 ** (levels + 1)."""
 LARGEST_SIZE = 2**31 - 1
 PER_IMAGE = ("encode", "estimate")
@@ -64,7 +64,7 @@ class Model(Strict, frozen=True):
     """Ratio of the target's sides to the condition's sides."""
     size_multiple: Count
     """Target height and width must be multiples of this."""
-    levels: Annotated[int, msgspec.Meta(ge=1, le=MOST_LEVELS)]
+    levels: Annotated[int, msgspec.Meta(ge=1, le=MAX_LEVELS)]
     channels: Count
     residual: bool
     dependencies: Literal["unshared", "shared", "dual-glow"]

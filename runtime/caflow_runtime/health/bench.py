@@ -21,7 +21,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 
 WARM_UPS = 3
 """Untimed runs before a measurement, which load the graphs and choose kernels."""
-FEWEST_RUNS = 5
+MIN_RUNS = 5
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 PER_ROW = ("decode", "reverse")
 
@@ -131,7 +131,7 @@ def _times(run: Callable[[], object], seconds: float) -> list[float]:
     for _ in range(WARM_UPS):
         run()
     times: list[float] = []
-    while len(times) < FEWEST_RUNS or sum(times) < seconds:
+    while len(times) < MIN_RUNS or sum(times) < seconds:
         started = time.perf_counter()
         run()
         times.append(time.perf_counter() - started)

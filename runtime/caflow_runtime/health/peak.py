@@ -10,7 +10,7 @@ from caflow_runtime.backends.backend import Backend
 
 SIDE = 4096
 """Side of the square matrices; the ONNX graphs in this folder use this size, too."""
-ABOUT_S, MOST_IN_A_ROW, ROUNDS = 0.1, 32, 3
+ABOUT_S, MAX_IN_A_ROW, ROUNDS = 0.1, 32, 3
 SHORTEST_S = 1e-6
 
 
@@ -36,7 +36,7 @@ def peak_gflop_per_s(backend: Backend, precision: str) -> float:
     once = seconds(1)
     if once > ABOUT_S:  # Slow device: the transfer to the host is negligible.
         return 2 * SIDE**3 / once / 1e9
-    more = min(MOST_IN_A_ROW, int(ABOUT_S / once))
+    more = min(MAX_IN_A_ROW, int(ABOUT_S / once))
     # Take a difference, since on a large GPU the transfer to the host takes longer than a product.
     took = [seconds(1 + more) - seconds(1) for _ in range(ROUNDS)]
     return more * 2 * SIDE**3 / max(SHORTEST_S, statistics.median(took)) / 1e9

@@ -13,7 +13,7 @@ from caflow_runtime.health.canary import canary_log_likelihood
 from caflow_runtime.jobs import coverage
 from caflow_runtime.jobs.photographs import Pair
 from caflow_runtime.judge.calibration import FORMAT, FORMAT_VERSION, Calibration, Canary
-from caflow_runtime.judge.learning import FEWEST_PAIRS, learn, learnable_kinds
+from caflow_runtime.judge.learning import MIN_PAIRS, learn, learnable_kinds
 from caflow_runtime.judge.typicality import Floats, covariates
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Likelihood
@@ -50,7 +50,7 @@ class Survey:
         photographs = len(set(self.names))
         if photographs < 2 or not np.any(learnable_kinds(np.array(self.covariates))):
             raise InputError(
-                f"expected at least {FEWEST_PAIRS} coloured or {FEWEST_PAIRS} grey crops of at least 2 photographs; "
+                f"expected at least {MIN_PAIRS} coloured or {MIN_PAIRS} grey crops of at least 2 photographs; "
                 f"got {len(self.names)} crops of {photographs}. A reliable calibration requires some hundred "
                 "photographs"
             )
@@ -87,7 +87,7 @@ def learn_calibration(
     """Return the calibration that is learned from the measures of all crops (`measure_crops`).
 
     Coverage is measured with the smallest pair of each photograph. Images of a kind, coloured or grey, are left out if
-    there are fewer than `FEWEST_PAIRS` of them.
+    there are fewer than `MIN_PAIRS` of them.
 
     Raises:
         InputError: if the measures give no usable calibration.

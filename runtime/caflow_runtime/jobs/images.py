@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from caflow_runtime.errors import CaflowError, UnreadableImage, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
-from caflow_runtime.image_formats import MAX_PIXELS, size_of_file
+from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, size_of_file
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.image_estimate import ImageEstimate, Source
 from caflow_runtime.jobs.image_job import LOSSLESS, ImageJob
@@ -76,7 +76,7 @@ def process_image(
     draw: Draw,
     callbacks: ProgressCallbacks = ProgressCallbacks(),
     metrics: Metrics | None = None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> ImageOutcome:
     """Process one image: draw samples, write the files and return a report.
 
@@ -115,7 +115,7 @@ def process_image(
 
 
 def inspect_image(
-    pipe: Pipeline, job: ImageJob, draw: Draw, max_pixels: int = MAX_PIXELS
+    pipe: Pipeline, job: ImageJob, draw: Draw, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> tuple[ImageFile, ImageEstimate]:
     """Read the image of a job, and return it with an estimate of the work and memory for its result.
 

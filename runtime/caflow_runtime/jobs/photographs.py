@@ -11,7 +11,7 @@ import numpy as np
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image import Image, mismatch_of
-from caflow_runtime.image_formats import MAX_PIXELS, READABLE
+from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, READABLE
 from caflow_runtime.job_file import originals_below
 from caflow_runtime.jobs.pairs import TARGETS, FilePair, holds_pairs, list_pairs
 from caflow_runtime.judge.consistency import degrade
@@ -69,7 +69,9 @@ def _of_pair(pair: FilePair, folder: Path) -> Photograph:
     return Photograph(str(name if name.parent == Path() else name.parent), target, condition)
 
 
-def pairs_of(photograph: Photograph, model: Model, sides: Sequence[int], max_pixels: int = MAX_PIXELS) -> list[Pair]:
+def pairs_of(
+    photograph: Photograph, model: Model, sides: Sequence[int], max_pixels: int = MAX_IMAGE_PIXELS
+) -> list[Pair]:
     """Return pairs of true images and conditions made from one photograph.
 
     Usually, the true images are square crops of several sizes and scales, and the model's task defines how their

@@ -14,7 +14,7 @@ from typing import Any
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.image import Image, check_pair
-from caflow_runtime.image_formats import MAX_PIXELS
+from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.judge.typicality import reason
@@ -69,7 +69,7 @@ class Loaded:
 
 
 def filter_pairs(
-    pipe: Pipeline, pairs: Iterable[FilePair], alpha: float = 0.01, max_pixels: int = MAX_PIXELS
+    pipe: Pipeline, pairs: Iterable[FilePair], alpha: float = 0.01, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> Iterator[Verdict]:
     """Yield the verdict of each pair, in the order of the list. Memory use does not grow with the number of pairs.
 

@@ -15,7 +15,7 @@ from caflow_runtime.flow.tiles import Floats
 from caflow_runtime.image import Image
 from caflow_runtime.linear_light import cubic
 
-MOST_PROJECTIONS = 200
+MAX_PROJECTIONS = 200
 """Maximum number of iterations. About ten are enough unless pixels are clipped at 0 or 255."""
 CLOSE_ENOUGH = 0.2
 """Largest accepted difference in grey levels. It is smaller than the error of the rounding that follows."""
@@ -80,7 +80,7 @@ def projected(model: Model, pixels: Floats, condition: Image) -> Floats:
     down_filter = model.task_settings["down_filter"]
     # Continuous values in [w, w + 1) stand for the integer w, so the middle of the interval becomes w.
     image: NDArray[Any] = np.clip(pixels - np.float32(0.5), 0, 255)
-    for _ in range(MOST_PROJECTIONS):
+    for _ in range(MAX_PROJECTIONS):
         missing = condition - reduce(image, model.scale, down_filter)
         if np.abs(missing).max() < CLOSE_ENOUGH:
             break

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from caflow_runtime.judge.reference import (
     DETAIL,
     FEWER_QUANTILES,
-    MOST_COVARIATE,
+    MAX_COVARIATE,
     QUANTILES,
     SIZE,
     SMALLEST_SCALE,
@@ -22,9 +22,9 @@ from caflow_runtime.judge.reference import (
 )
 from caflow_runtime.judge.typicality import Floats, basis, is_grey, mahalanobis, standardized
 
-FEWEST_PAIRS = 20
+MIN_PAIRS = 20
 """Minimum number of images of a kind. With fewer, a false rejection rate of 1 in 20 cannot be estimated."""
-FEWEST_IN_GROUP = 100
+MIN_IN_GROUP = 100
 """Minimum number of images of a group. With fewer, a false rejection rate of 1 in 100 cannot be estimated."""
 SIZES = (13.0, 15.0)
 """Base-2 logarithms of the numbers of target pixels, 90² and 181², that separate small, medium and large images."""
@@ -65,14 +65,14 @@ def learn(
         for rows in learnable_kinds(given)
     ]
     if not any(kinds):
-        raise ValueError(f"at least {FEWEST_PAIRS} coloured or {FEWEST_PAIRS} grey images are required")
+        raise ValueError(f"at least {MIN_PAIRS} coloured or {MIN_PAIRS} grey images are required")
     return Reference(temperature, *kinds)
 
 
 def learnable_kinds(given: Floats) -> list[NDArray[np.bool_]]:
     """Return which of R images are coloured, and which are grey, each (R,). A kind with too few images has none."""
     greys = is_grey(given)
-    return [rows & (rows.sum() >= FEWEST_PAIRS) for rows in (~greys, greys)]
+    return [rows & (rows.sum() >= MIN_PAIRS) for rows in (~greys, greys)]
 
 
 def _learn_kind(measures: Floats, given: Floats, fold: NDArray[np.int64], levels: int) -> Kind:
@@ -109,9 +109,9 @@ def _groups(distances: Floats, given: Floats) -> Iterator[Group]:
         of_size = (given[:, SIZE] >= low) & (given[:, SIZE] < high)
         middle = float(f"{np.median(given[of_size, DETAIL]):.{DIGITS}g}")
         is_plain = given[:, DETAIL] < middle
-        halves = [(is_plain, [0.0, middle], "plain"), (~is_plain, [middle, MOST_COVARIATE], "detailed")]
-        if min((of_size & half).sum() for half, _, _ in halves) < FEWEST_IN_GROUP:
-            halves = [(of_size, [0.0, MOST_COVARIATE], "")]
+        halves = [(is_plain, [0.0, middle], "plain"), (~is_plain, [middle, MAX_COVARIATE], "detailed")]
+        if min((of_size & half).sum() for half, _, _ in halves) < MIN_IN_GROUP:
+            halves = [(of_size, [0.0, MAX_COVARIATE], "")]
         for half, complexities, detail_name in halves:
             rows = of_size & half
             name = ", ".join(part for part in (size_name if len(sizes) > 1 else "", detail_name) if part)
@@ -125,10 +125,8 @@ def _divided(sizes: Floats) -> list[tuple[tuple[float, float], str]]:
     A class with too few images is merged with the next smaller class.
     """
     classes: list[tuple[tuple[float, float], str]] = []
-    for (low, high), name in zip(pairwise((0.0, *SIZES, MOST_COVARIATE)), SIZE_NAMES, strict=True):
-        if classes and (
-            _count(sizes, (low, high)) < FEWEST_IN_GROUP or _count(sizes, classes[-1][0]) < FEWEST_IN_GROUP
-        ):
+    for (low, high), name in zip(pairwise((0.0, *SIZES, MAX_COVARIATE)), SIZE_NAMES, strict=True):
+        if classes and (_count(sizes, (low, high)) < MIN_IN_GROUP or _count(sizes, classes[-1][0]) < MIN_IN_GROUP):
             (before, _), before_name = classes[-1]
             classes[-1] = (before, high), f"{before_name} or {name}"
         else:

@@ -21,9 +21,9 @@ SPREAD = COVARIATES + 2
 BASIS = SPREAD + COMPLEXITIES * (COMPLEXITIES + 1) // 2
 SMALLEST_SCALE = 1e-6
 """Smallest standard deviation of a covariate, used if all images have the same value."""
-MOST_LOG_SPREAD = 100.0
+MAX_LOG_SPREAD = 100.0
 """Largest absolute value of a log standard deviation within `lowest` … `highest`; observed values are below 10."""
-MOST_COVARIATE = 64.0
+MAX_COVARIATE = 64.0
 QUANTILES = 1001
 """Maximum number of quantiles of distances, which decide verdicts, and of bits/dim, which are used for drift. There are
 fewer if there are fewer images."""
@@ -36,10 +36,10 @@ Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
 """A finite number. Products of several such numbers are finite, too."""
 Positive = Annotated[float, Meta(ge=0, le=1e30)]
-Covariate = Annotated[float, Meta(ge=0, le=MOST_COVARIATE)]
+Covariate = Annotated[float, Meta(ge=0, le=MAX_COVARIATE)]
 """Base-2 logarithm of a number that is at least 1: 1 + a difference of pixels, or a number of pixels."""
 PerCovariate = Annotated[list[Covariate], Meta(min_length=COVARIATES, max_length=COVARIATES)]
-Scale = Annotated[float, Meta(ge=SMALLEST_SCALE, le=MOST_COVARIATE)]
+Scale = Annotated[float, Meta(ge=SMALLEST_SCALE, le=MAX_COVARIATE)]
 Quantiles = Annotated[list[Number], Meta(min_length=2, max_length=FEWER_QUANTILES)]
 ManyQuantiles = Annotated[list[Number], Meta(min_length=2, max_length=QUANTILES)]
 Between = Annotated[list[Covariate], Meta(min_length=2, max_length=2)]
@@ -75,8 +75,8 @@ class Fit(Strict, frozen=True):
         ends = (np.array([self.lowest, self.highest]) - self.centre) / self.scale
         bounds = np.abs(ends).max(0)
         largest = np.abs(self.log_spread) @ np.array([1.0, *bounds, bounds[-1] ** 2])
-        if not largest.max() <= MOST_LOG_SPREAD:
-            raise ValueError(f"log_spread must give logarithms within ±{MOST_LOG_SPREAD:g}; got {largest.max():g}")
+        if not largest.max() <= MAX_LOG_SPREAD:
+            raise ValueError(f"log_spread must give logarithms within ±{MAX_LOG_SPREAD:g}; got {largest.max():g}")
 
     @property
     def measures(self) -> int:

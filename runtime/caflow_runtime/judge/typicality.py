@@ -26,7 +26,7 @@ from caflow_runtime.flow.latents import DOWNWARDS, MEAN_SQUARE, STATISTICS, TO_T
 from caflow_runtime.image import Image
 from caflow_runtime.judge.reference import COLOUR, COMPLEXITIES, DETAIL, SIZE, SPREAD, Fit, Group, Kind, Reference
 
-MOST_GREY = 0.02
+MAX_GREY = 0.02
 """Largest covariate `COLOUR` of a grey condition, whose channels differ by less than rounding."""
 USUAL = 2.58
 """Absolute value, in standard deviations, that 1 in 100 normal values exceeds."""
@@ -133,7 +133,7 @@ def distance_of(reference: Reference, measures: Floats, given: Floats) -> float:
 
 def is_grey(given: Floats) -> NDArray[np.bool_]:
     """Return (R,) whether each condition is grey, from covariates (R, 4)."""
-    return np.asarray(given[:, COLOUR] <= MOST_GREY)
+    return np.asarray(given[:, COLOUR] <= MAX_GREY)
 
 
 def group_of(kind: Kind, given: Floats) -> Group | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-FEWEST = 20
+MIN_PAIRS = 20
 """Number of images from which a list is compared with the calibration. Fewer images say little about a list."""
 BINS = 1000
 TERMS = 100

@@ -17,7 +17,7 @@ from caflow_runtime.pictures.tags import EXIF_START, MALFORMED, Directory, Field
 
 INCHES, CENTIMETRES = 2, 3
 """Values of the TIFF tag ResolutionUnit."""
-MOST_CHUNKS = 2**16
+MAX_CHUNKS = 2**16
 """Largest number of chunks that are read from a WebP file."""
 WITH_PROFILE, WITH_ALPHA, WITH_EXIF, WITH_XMP = 0x20, 0x10, 0x08, 0x04
 """Flags of the VP8X chunk in a WebP file."""
@@ -83,7 +83,7 @@ def _read_webp(contents: bytes) -> Metadata:
 
 def _webp_chunks(contents: bytes) -> Iterator[tuple[bytes, bytes]]:
     place = 12
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         if place + 8 > len(contents):
             return
         kind, size = struct.unpack_from("<4sI", contents, place)

@@ -21,10 +21,10 @@ from caflow_runtime.pictures.tags import EXIF_START
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-BRANDS_START, MOST_BRAND_BYTES = 8, 256
+BRANDS_START, MAX_BRAND_BYTES = 8, 256
 UNDECODABLE = (EOFError, OSError, RuntimeError, SyntaxError, ValueError)
 """Exceptions that both libraries raise for files that they cannot decode."""
-MOST_BOXES = 2**16
+MAX_BOXES = 2**16
 PROPERTIES = ((b"meta", 4), (b"iprp", 0), (b"ipco", 0))
 """Nested boxes that lead to the properties of pictures, outermost first, and the bytes to skip at the start of each
 box."""
@@ -32,7 +32,7 @@ SIZES, COLOURS = (*PROPERTIES, (b"ispe", 4)), (*PROPERTIES, (b"colr", 0))
 """Boxes of the sizes and of the colour spaces of pictures, in the same form."""
 CODES = b"nclx"
 """Type of a colour space that is named by codes of ITU-T H.273."""
-MOST_CODE = 255
+MAX_CODE = 255
 MODES = ("L", "LA", "RGB", "RGBA")
 
 
@@ -73,7 +73,7 @@ def decode(contents: bytes) -> tuple[NDArray[np.uint8], Metadata, int]:
 
 def _is_avif(contents: bytes) -> bool:
     (size,) = struct.unpack_from(">I", contents)
-    return b"avif" in contents[BRANDS_START : min(size, MOST_BRAND_BYTES)]
+    return b"avif" in contents[BRANDS_START : min(size, MAX_BRAND_BYTES)]
 
 
 def _avif(contents: bytes) -> "tuple[Image, dict[Any, Any], int]":
@@ -116,14 +116,14 @@ def _colours(contents: bytes) -> bytes | None:
     with suppress(struct.error, ValueError):
         for start in _found(contents, COLOURS, 0, len(contents)):
             kind, primaries, curve = struct.unpack_from(">4sHH", contents, start)
-            if kind == CODES and max(primaries, curve) <= MOST_CODE:
+            if kind == CODES and max(primaries, curve) <= MAX_CODE:
                 return colours_of_codes(primaries, curve)
     return None
 
 
 def _boxes(contents: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield the type of each box, and the offsets of the start and end of its contents."""
-    for _ in range(MOST_BOXES):
+    for _ in range(MAX_BOXES):
         if start + 8 > end:
             return
         size, kind = struct.unpack_from(">I4s", contents, start)

@@ -21,7 +21,7 @@ from caflow_runtime.image import Image
 from caflow_runtime.image_formats import (
     GIF_START,
     JPEG_START,
-    MAX_PIXELS,
+    MAX_IMAGE_PIXELS,
     READ_ONLY,
     SUFFIXES,
     VIDEO_SUFFIXES,
@@ -41,7 +41,7 @@ WITH_16_BITS = {".png", ".tif", ".tiff"}
 JPEG_SUFFIXES, DEFAULT_QUALITY = (".jpeg", ".jpg"), 95
 TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 """Flags of OpenCV for decoding without alpha. The image is rotated as its EXIF orientation says."""
-MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES = 32, 2**26
+MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES = 32, 2**26
 """Limits of a file's size: bytes per pixel, for four uncompressed 64-bit channels; and bytes of everything else."""
 BITS = {"uint8": 8, "uint16": 16, "float32": 32, "float64": 64}
 """Bits per channel of each supported dtype."""
@@ -74,7 +74,7 @@ class ImageFile:
         return self.rgb * np.uint16(257) if self.deep is None else self.deep
 
 
-def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
+def read_image(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFile:
     """Read an image file: grey, RGB or RGBA, rotated as its EXIF orientation says.
 
     Supported are files of 8 or 16 bits per channel, and TIFF files of floating-point values 0…1. A truncated file is
@@ -93,7 +93,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     path = Path(path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise UnreadableImage(path, "expected an image, the file is a video; enlarge it with caflow video")
-    contents = _contents(path, MOST_BYTES_PER_PIXEL * max_pixels + MOST_OTHER_BYTES)
+    contents = _contents(path, MAX_BYTES_PER_PIXEL * max_pixels + MAX_OTHER_BYTES)
     is_heif = heif.is_heif(contents)
     width, height = (heif.claimed_size if is_heif else claimed_size)(contents) or (0, 0)
     if width * height > max_pixels:

@@ -16,15 +16,15 @@ JFIF_BYTES = 12
 """Bytes of JFIF data up to the end of the resolution."""
 PER_INCH, PER_CM = 1, 2
 """Units of the resolution in JFIF."""
-MOST_SEGMENTS = 2**16
+MAX_SEGMENTS = 2**16
 """Largest number of segments that are read."""
-MOST_BYTES = 65533
+MAX_BYTES = 65533
 """Largest size of the data of a segment."""
 LIMITS = {
-    "profile": 255 * (MOST_BYTES - len(PROFILE_START) - 2),
-    "exif": MOST_BYTES - len(EXIF_START),
-    "xmp": MOST_BYTES - len(XMP_START),
-    "iptc": MOST_BYTES - len(PHOTOSHOP_START) - 13,
+    "profile": 255 * (MAX_BYTES - len(PROFILE_START) - 2),
+    "exif": MAX_BYTES - len(EXIF_START),
+    "xmp": MAX_BYTES - len(XMP_START),
+    "iptc": MAX_BYTES - len(PHOTOSHOP_START) - 13,
 }
 """Largest size in bytes of each kind of metadata."""
 
@@ -50,7 +50,7 @@ def read_jpeg(contents: bytes) -> Metadata:
 
 def _jpeg_segments(contents: bytes) -> Iterator[tuple[int, bytes]]:
     place = len(JPEG_START)
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         found = MARKER.search(contents, place)
         if found is None or found[1][0] in (START_OF_SCAN, END_OF_IMAGE) or found.end() + 2 > len(contents):
             return
@@ -71,7 +71,7 @@ def write_jpeg(contents: bytes, metadata: Metadata) -> bytes:
     if metadata.iptc is not None:
         segments.append((APP13, PHOTOSHOP_START + iptc_resource(metadata.iptc)))
     if metadata.profile is not None:
-        most = MOST_BYTES - len(PROFILE_START) - 2
+        most = MAX_BYTES - len(PROFILE_START) - 2
         parts = [metadata.profile[k : k + most] for k in range(0, len(metadata.profile), most)]
         segments += [(APP2, PROFILE_START + bytes([k, len(parts)]) + part) for k, part in enumerate(parts, 1)]
     written = b"".join(struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data for marker, data in segments)

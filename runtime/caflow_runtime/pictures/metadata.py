@@ -9,7 +9,7 @@ CM_PER_INCH, CM_PER_M = 2.54, 100.0
 PROFILE_HEADER, COLOURED, GREY = 128, b"RGB ", b"GRAY"
 """Size of the header of an ICC profile, and the colour spaces that the header can name."""
 IPTC_MARKER = b"\x1c"
-MOST_XMP_BYTES = 2**22
+MAX_XMP_BYTES = 2**22
 XMP_SIDES = {"tiff:ImageWidth": 0, "exif:PixelXDimension": 0, "tiff:ImageLength": 1, "exif:PixelYDimension": 1}
 """XMP properties that contain a side of the image: 0 for the width, 1 for the height."""
 XMP_THUMBNAILS = (b"xmp:Thumbnails", b"xap:Thumbnails")
@@ -100,7 +100,7 @@ def _is_xmp(xmp: bytes) -> bool:
         xmp.decode()
     except UnicodeDecodeError:
         return False
-    return len(xmp) <= MOST_XMP_BYTES and b"rdf:RDF" in xmp and b"\0" not in xmp.rstrip(b"\0")
+    return len(xmp) <= MAX_XMP_BYTES and b"rdf:RDF" in xmp and b"\0" not in xmp.rstrip(b"\0")
 
 
 def _xmp_for_result(xmp: bytes, width: int, height: int) -> bytes:

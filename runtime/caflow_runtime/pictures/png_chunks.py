@@ -18,7 +18,7 @@ from caflow_runtime.pictures.tags import EXIF_START, MALFORMED
 XMP_KEYWORD, IPTC_KEYWORD = b"XML:com.adobe.xmp", b"Raw profile type iptc"
 EXIF_KEYWORDS = (b"Raw profile type exif", b"Raw profile type APP1")
 """Text keywords under which programs stored EXIF before PNG had a chunk for it."""
-MOST_CHUNKS, MOST_BYTES = 2**16, 2**24
+MAX_CHUNKS, MAX_BYTES = 2**16, 2**24
 """Largest number of chunks that are read, and largest size of a decompressed text."""
 GREY = 0
 """Colour type of grey images without alpha, in IHDR."""
@@ -73,7 +73,7 @@ def _with_png_chunk(found: Metadata, kind: bytes, data: bytes) -> Metadata:
 
 def _png_chunks(contents: bytes) -> Iterator[tuple[bytes, bytes]]:
     place = len(PNG_START)
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         if place + 12 > len(contents):
             return
         size, kind = struct.unpack_from(">I4s", contents, place)
@@ -83,9 +83,9 @@ def _png_chunks(contents: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _inflated(data: bytes) -> bytes:
-    """Return decompressed data. Data larger than `MOST_BYTES`, such as a decompression bomb, is refused."""
+    """Return decompressed data. Data larger than `MAX_BYTES`, such as a decompression bomb, is refused."""
     stream = zlib.decompressobj()
-    found = stream.decompress(data, MOST_BYTES)
+    found = stream.decompress(data, MAX_BYTES)
     if not stream.eof:
         raise ValueError("a compressed text is truncated or too long")
     return found

@@ -1,6 +1,6 @@
 """Tag directories of TIFF files and EXIF. EXIF is a TIFF file without pixels (TIFF 6.0, EXIF 3.0).
 
-The files come from untrusted sources. Every offset is checked against the end of the file, and at most `MOST_BYTES` are
+The files come from untrusted sources. Every offset is checked against the end of the file, and at most `MAX_BYTES` are
 copied.
 """
 
@@ -31,7 +31,7 @@ BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
 KIND_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 WORD_BYTES = KIND_BYTES | {5: 4, 10: 4}
 """Bytes of the unit that is reversed when the byte order changes, for each type."""
-MOST_ENTRIES, MOST_BYTES = 4096, 2**24
+MAX_ENTRIES, MAX_BYTES = 4096, 2**24
 """Largest number of tags in one directory, and of bytes in all values together."""
 
 
@@ -115,7 +115,7 @@ def first_directory(contents: bytes) -> Directory:
         ValueError, struct.error: if the file is malformed.
     """
     layout, first = _start(contents)
-    return _directory(contents, layout, first, MOST_BYTES)
+    return _directory(contents, layout, first, MAX_BYTES)
 
 
 def first_short(contents: bytes, tag: int) -> ShortValue | None:
@@ -193,7 +193,7 @@ def _entries(contents: bytes, layout: Layout, place: int) -> tuple[list[Entry], 
     counts, offsets = ("Q", "Q") if layout.is_big else ("H", "I")
     head, inline = 4 + struct.calcsize("<" + offsets), struct.calcsize("<" + offsets)
     (count,) = struct.unpack_from(layout.order + counts, contents, place)
-    if count > MOST_ENTRIES:
+    if count > MAX_ENTRIES:
         raise ValueError("a directory has too many tags")
     place += struct.calcsize("<" + counts)
     entries = []

@@ -40,7 +40,7 @@ PIXEL_BUDGET = 2**20
 """Default pixel budget."""
 OVERLAP = 64
 """Default overlap of tiles, in target pixels."""
-MOST_PIXELS = 2**62
+MAX_PIXEL_BUDGET = 2**62
 """Largest pixel budget and overlap; it fits in a signed 64-bit integer."""
 
 
@@ -82,8 +82,8 @@ def load(
         BackendError: if the backend cannot run on this machine.
         InputError: if another argument is not valid.
     """
-    check_integer("pixel_budget", pixel_budget, 1, MOST_PIXELS)
-    check_integer("overlap", overlap, 0, MOST_PIXELS)
+    check_integer("pixel_budget", pixel_budget, 1, MAX_PIXEL_BUDGET)
+    check_integer("overlap", overlap, 0, MAX_PIXEL_BUDGET)
     folder = builtin.find_bundle(bundle)
     graphs = Graphs(folder, open_backend(backend, folder, threads))
     try:

@@ -9,7 +9,7 @@ import cv2
 
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.judge.calibration import Calibration
-from caflow_runtime.judge.whole_list import FEWEST
+from caflow_runtime.judge.whole_list import MIN_PAIRS
 from caflow_runtime.path_text import as_path
 from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.report import plots
@@ -58,7 +58,7 @@ def write_report(
         scores=scores,
         summary=summary,
         alpha=alpha,
-        fewest=FEWEST,
+        fewest=MIN_PAIRS,
         by_chance=most_by_chance(alpha, summary.judged, calibration.photographs) if alpha and summary.judged else None,
         plots=plots.all_of(summary, alpha) if summary.scored else {},
     )

@@ -30,11 +30,11 @@ from caflow_runtime.service.request import (
     TensorSpec,
 )
 
-MAX_PIXELS = 2**23
+MAX_REQUEST_PIXELS = 2**23
 """Default for the largest number of result pixels in a request, over all samples."""
 SMALLEST = 2**10
 """Smallest number of pixels that a sample counts as, because smaller samples take as long."""
-MOST_NAMED = 4
+MAX_NAMED = 4
 """Largest number of received inputs that an error names."""
 
 
@@ -46,7 +46,9 @@ class Service(ABC):
     outputs: ClassVar[tuple[TensorSpec, ...]]
     parameters: ClassVar[type[SampleParameters] | type[ScoreParameters]]
 
-    def __init__(self, pipe: Pipeline, max_pixels: int = MAX_PIXELS, instruments: Instruments | None = None) -> None:
+    def __init__(
+        self, pipe: Pipeline, max_pixels: int = MAX_REQUEST_PIXELS, instruments: Instruments | None = None
+    ) -> None:
         """Serve the model of an open pipeline.
 
         Arguments:
@@ -106,7 +108,7 @@ class Service(ABC):
         """
         names = [spec.name for spec in self.inputs]
         if request.tensors.keys() != set(names):
-            got = ", ".join([*islice(request.tensors, MOST_NAMED), "…"][: len(request.tensors)])
+            got = ", ".join([*islice(request.tensors, MAX_NAMED), "…"][: len(request.tensors)])
             raise InputError(f"inputs of {self.name}: expected {', '.join(names)}; got {got or 'none'}")
         for name, tensor in request.tensors.items():
             if 0 in tensor.shape:  # check this first: the other sizes may be huge

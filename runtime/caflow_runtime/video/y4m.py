@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from caflow_runtime.image_formats import MAX_PIXELS
+from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
 
 MAGIC, FRAME = b"YUV4MPEG2", b"FRAME"
 LONGEST_LINE = 1024
@@ -67,8 +67,8 @@ def parse_line(line: bytes) -> PictureFormat:
         raise ValueError("it is not YUV4MPEG2")
     fields = {word[0]: word[1:] for word in words if word[0] != "X"}
     width, height = _number(fields, "W"), _number(fields, "H")
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise ValueError(f"frames must have 1 to {MAX_PIXELS} pixels; got {width}×{height}")
+    if width < 1 or height < 1 or width * height > MAX_IMAGE_PIXELS:
+        raise ValueError(f"frames must have 1 to {MAX_IMAGE_PIXELS} pixels; got {width}×{height}")
     name = fields.get("C", "420")
     pixel_format = (COLOURS | OTHER_NAMES).get(name)
     if pixel_format is None:
