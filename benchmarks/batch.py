@@ -18,12 +18,12 @@ import report
 from caflow_deploy.cluster.executor import Executor, WorkerConfig, WorkerLost, versions_here
 from caflow_deploy.cluster.process_executor import open_process_executor
 from caflow_deploy.cluster.ray_executor import open_ray_executor
+from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import ImageOutcome, process_image
-from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.rows.draw import Draw
 
 SIDE = 16
 PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless", "ray")

@@ -24,9 +24,9 @@ from scipy.stats import mannwhitneyu
 
 from caflow_runtime.bundle import builtin
 from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in, with_grey_copies
-from caflow_runtime.judge.consistency import consistency, project
-from caflow_runtime.judge.reference import Kind, Reference
-from caflow_runtime.judge.typicality import covariates, distance_of
+from caflow_runtime.ood.consistency import consistency, project
+from caflow_runtime.ood.typicality import covariates, distance_of
+from caflow_runtime.ood.typicality_model import Kind, Reference
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 PHOTOGRAPHS = Path("build/photographs")

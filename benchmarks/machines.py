@@ -17,7 +17,7 @@ import numpy as np
 import report
 
 from caflow_runtime.bundle.builtin import DEFAULT
-from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
 SIDES, SAMPLES = (16, 64, 256), (1, 10)

@@ -30,10 +30,10 @@ from metrics import Picture
 from quality import PHOTOGRAPHS
 
 from caflow_export.export import export
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings
-from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.job import VideoJob

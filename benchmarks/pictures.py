@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.pictures.image_files import read_image, write_image
-from caflow_runtime.pictures.maps import pictures
-from caflow_runtime.pictures.sheet import sheet
+from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.image_io.maps import pictures
+from caflow_runtime.image_io.sheet import sheet
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.results import Samples
 

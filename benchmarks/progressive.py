@@ -16,7 +16,7 @@ import numpy as np
 import report
 from numpy.typing import NDArray
 
-from caflow_runtime.judge.consistency import reduce
+from caflow_runtime.ood.consistency import reduce
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 N = 10

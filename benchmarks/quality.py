@@ -31,7 +31,7 @@ from metrics import WHOLE, Crop, Judge, Picture, Scores, crops, halved_crops, me
 from peers import PEERS, installed
 from scipy.stats import t, wilcoxon
 
-from caflow_runtime.judge.consistency import consistency
+from caflow_runtime.ood.consistency import consistency
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.results import Samples
 

@@ -16,8 +16,8 @@ from metrics import WHOLE, Crop, Judge, crops, psnr
 from numpy.typing import NDArray
 from PIL import Image
 
-from caflow_runtime.judge.consistency import consistency
-from caflow_runtime.judge.typicality import covariates, distance_of
+from caflow_runtime.ood.consistency import consistency
+from caflow_runtime.ood.typicality import covariates, distance_of
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 PHOTOGRAPHS = Path("build/photographs")

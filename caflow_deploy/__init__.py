@@ -7,8 +7,8 @@ from caflow_runtime.bundle.builtin import DEFAULT
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from caflow_runtime.batching.sampling_config import Reject
     from caflow_runtime.pipeline.pipeline import Pipeline
-    from caflow_runtime.rows.draw import Reject
 
 __all__ = ["Reject", "load"]
 __version__ = "0.1.0"
@@ -27,7 +27,7 @@ def load(bundle: "str | Path" = DEFAULT, **settings: Any) -> "Pipeline":
 def __getattr__(name: str) -> Any:
     """Import `Reject` at its first use, because its module imports OpenCV, which takes time."""
     if name == "Reject":
-        from caflow_runtime.rows.draw import Reject
+        from caflow_runtime.batching.sampling_config import Reject
 
         return Reject
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from caflow_runtime.pictures.image_files import write_image
-from caflow_training.crops import Crops
+from caflow_runtime.image_io.image_files import write_image
+from caflow_training.crop_sampler import Crops
 from caflow_training.photographs import Photographs, find_photographs
 from caflow_training.recipe import Recipe, load_recipe
 

@@ -20,8 +20,8 @@ from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.flow.latents import statistics_of, sums_of
 from caflow_runtime.flow.noise import DriftingNoise, Place, draw_place, philox
 from caflow_runtime.flow.tiles import cut
-from caflow_runtime.judge.consistency import consistency, project, reduce
-from caflow_runtime.judge.typicality import covariates
+from caflow_runtime.ood.consistency import consistency, project, reduce
+from caflow_runtime.ood.typicality import covariates
 from caflow_runtime.pipeline.scenes import SceneCuts
 
 CALLS = 10_000

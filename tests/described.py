@@ -7,7 +7,7 @@ import struct
 
 from PIL import ImageCms
 
-from caflow_runtime.pictures.metadata import Metadata, Resolution
+from caflow_runtime.image_io.metadata import Metadata, Resolution
 
 THUMBNAIL = b"\xff\xd8 the old picture \xff\xd9"
 MAKER_NOTE = b"MAKER\0 with a place in it: \x01\x02"

@@ -11,13 +11,13 @@ import pytest
 from tiny import DATA, photograph
 
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
+from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.jobs.verdict_folder import FilterJob, FilterSettings, hash_of
 from caflow_runtime.jobs.verdicts import judge
-from caflow_runtime.judge.consistency import degrade
-from caflow_runtime.judge.verdict import Verdict
-from caflow_runtime.pictures.image_files import write_image
+from caflow_runtime.ood.consistency import degrade
+from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 SIDES = (16, 32)

@@ -18,10 +18,10 @@ from ports import free_port
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import open_inference as protocol
-from caflow_deploy.serving.addresses import Addresses
-from caflow_deploy.serving.bodies import Bodies
-from caflow_deploy.serving.front import GRPC_SERVICE, Front, models_of
+from caflow_deploy.serving.body_limiter import Bodies
+from caflow_deploy.serving.inference_app import GRPC_SERVICE, Front, models_of
 from caflow_deploy.serving.loop_thread import loop_thread
+from caflow_deploy.serving.server_runner import Addresses
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request, Tensors

@@ -12,12 +12,12 @@ from mutations import changed_bytes, changed_json
 from tiny import TINY
 
 from caflow_runtime.bundle import engine_sets as engines
+from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files
-from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.judge.calibration import NAME, Calibration, read_calibration, write_calibration
-from caflow_runtime.judge.typicality import typicality
+from caflow_runtime.ood.calibration import NAME, Calibration, read_calibration, write_calibration
+from caflow_runtime.ood.typicality import typicality
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.strict_json import convert, read_json
 

@@ -14,9 +14,9 @@ import numpy as np
 from fuzzing import REFUSED, Attempt
 from tiny import TINY
 
+from caflow_runtime.batching.sampling_config import Reject
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.rows.draw import Reject
 
 SMALL, TARGET = np.full((2, 2, 3), 100, np.uint8), np.full((8, 8, 3), 90, np.uint8)
 ODD: list[Any] = [

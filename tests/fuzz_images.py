@@ -15,9 +15,9 @@ from mutations import changed_bytes
 from PIL import Image
 
 from caflow_runtime.errors import UnreadableImage
-from caflow_runtime.pictures.containers import read_metadata, with_metadata
-from caflow_runtime.pictures.image_files import read_image
-from caflow_runtime.pictures.metadata import Metadata
+from caflow_runtime.image_io.containers import read_metadata, with_metadata
+from caflow_runtime.image_io.image_files import read_image
+from caflow_runtime.image_io.metadata import Metadata
 
 PHOTOGRAPHS = Path(__file__).parent / "data" / "photographs"
 MAX_PIXELS = 2**16

@@ -11,20 +11,20 @@ from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_json_line, changed_lines
 from tiny import TINY
 
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import PipelineSettings, State, flat, stamp_of
 from caflow_runtime.jobs.image_folder import COMMAND, RESULTS, ImageFolder, ImageSettings
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, FilterState
-from caflow_runtime.judge.calibration import read_calibration
-from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.line_checksum import sealed, sealed_fields
+from caflow_runtime.ood.calibration import read_calibration
+from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.path_text import as_path, as_text
-from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.report.summary import Summary, read_job, read_lines
-from caflow_runtime.rows.draw import Draw
-from caflow_runtime.seal import sealed, sealed_fields
 
 PIPELINE = PipelineSettings("0" * 64, "1" * 64, "fp32", "onnxruntime cpu")
 SETTINGS = FilterSettings(PIPELINE, 0.01, 2**28, "2" * 64)

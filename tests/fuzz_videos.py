@@ -8,12 +8,12 @@ from clips import ffmpeg
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_json
 
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import PipelineSettings
 from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.pipe import PipeSource

@@ -12,7 +12,7 @@ from tiny import CALIBRATED_TEMPERATURE, DATA, TINY, calibrate, pairs_of_photogr
 from caflow_export.export import export
 from caflow_runtime.bundle.file_names import CARD, SHEET
 from caflow_runtime.jobs.photographs import with_grey_copies
-from caflow_runtime.judge.calibration import write_calibration
+from caflow_runtime.ood.calibration import write_calibration
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training.recipe import recipe_from_dict
 from caflow_training.trainer import train

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from tiny import DATA
 
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.image_folder import RESULTS
-from caflow_runtime.pictures.image_files import read_image, write_image
-from caflow_runtime.seal import are_sealed
+from caflow_runtime.line_checksum import are_sealed
 
 
 @pytest.fixture

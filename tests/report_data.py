@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from tiny import pairs_of_photographs
 
-from caflow_runtime.judge.calibration import Calibration, read_calibration
-from caflow_runtime.judge.typicality import reason
-from caflow_runtime.judge.verdict import Verdict
-from caflow_runtime.pictures.image_files import write_image
+from caflow_runtime.image_io.image_files import write_image
+from caflow_runtime.line_checksum import sealed
+from caflow_runtime.ood.calibration import Calibration, read_calibration
+from caflow_runtime.ood.typicality import reason
+from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.seal import sealed
 
 ALPHA = 0.1
 Entry = dict[str, Any]

@@ -17,9 +17,9 @@ import pytest
 from c_library import CError, CModel
 from onnx import TensorProto, helper
 
+from caflow_runtime.bundle.bundle_errors import BrokenGraph, BundleError, UnlistedFile, WrongShape
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import describe_file
-from caflow_runtime.bundle.wrong_bundle import BrokenGraph, BundleError, UnlistedFile, WrongShape
 from caflow_runtime.pipeline.pipeline import load
 
 CONDITION = np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3)

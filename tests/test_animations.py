@@ -14,12 +14,12 @@ from commands import messages
 from numpy.typing import NDArray
 from video_runs import video
 
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.image import Image
-from caflow_runtime.pictures.alpha import draw_alpha
-from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.image_io.alpha import draw_alpha
+from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video import animation
 from caflow_runtime.video.animation import AnimationSource, is_animation
 from caflow_runtime.video.encoding import Encoding

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 

@@ -14,9 +14,9 @@ from test_degradation_aware import AWARE
 from tiny import photograph
 
 from caflow_export.export import export
+from caflow_runtime.bundle.bundle_errors import WrongShape
 from caflow_runtime.bundle.manifest_checks import check_manifest
 from caflow_runtime.bundle.reading import read_manifest
-from caflow_runtime.bundle.wrong_bundle import WrongShape
 from caflow_runtime.degradation import Degradation, known
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.estimate import estimate_windows

@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 
 from caflow_runtime.bundle import manifest as bundle
-from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest_checks import needed_outputs
-from caflow_runtime.bundle.reading import MANIFEST_BYTES, describe_file, read_manifest, verify_files, write_manifest
-from caflow_runtime.bundle.wrong_bundle import (
+from caflow_runtime.bundle.bundle_errors import (
     BundleError,
     ManifestTooLarge,
     MissingFile,
@@ -26,6 +23,9 @@ from caflow_runtime.bundle.wrong_bundle import (
     WrongManifest,
     WrongShape,
 )
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest_checks import needed_outputs
+from caflow_runtime.bundle.reading import MANIFEST_BYTES, describe_file, read_manifest, verify_files, write_manifest
 
 Manifest = dict[str, Any]
 

@@ -10,7 +10,7 @@ from many import crops, started, wait_for_lines
 
 from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.calibration_job import FOLDER, MEASURES
-from caflow_runtime.judge.calibration import NAME as CALIBRATION
+from caflow_runtime.ood.calibration import NAME as CALIBRATION
 
 PHOTOGRAPHS = 30
 

@@ -15,7 +15,7 @@ from commands import caflow
 from numpy.typing import NDArray
 from tiny import photograph
 
-from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.image_io.image_files import read_image, write_image
 
 FOLDER = Path(__file__).parents[1] / "integrations" / "comfyui"
 OPTIONS = {"samples": 3, "temperature": 0.7, "seed": 5}

@@ -12,7 +12,7 @@ from tiny import photograph
 
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError
-from caflow_runtime.judge.consistency import EXACT, consistency, project, psnr, reduce
+from caflow_runtime.ood.consistency import EXACT, consistency, project, psnr, reduce
 from caflow_training.tasks import Colorization, Inpainting, Sketch, SuperResolution
 
 

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from c_library import WITHOUT_CALIBRATION, CError, CModel
 
-from caflow_runtime.bundle.wrong_bundle import BundleError
-from caflow_runtime.judge.calibration import NAME, Calibration, read_calibration, write_calibration
+from caflow_runtime.bundle.bundle_errors import BundleError
+from caflow_runtime.ood.calibration import NAME, Calibration, read_calibration, write_calibration
 
 Change = Callable[[dict[str, Any]], None]
 

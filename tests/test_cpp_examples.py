@@ -12,7 +12,7 @@ from tiny import photograph
 
 from caflow_runtime.bundle import builtin
 from caflow_runtime.image import Image
-from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 BUNDLE = builtin.find_bundle(builtin.DEFAULT)

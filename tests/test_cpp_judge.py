@@ -27,11 +27,11 @@ from cpp_build import MISSING
 from numpy.typing import NDArray
 from tiny import photograph
 
-from caflow_runtime.judge.calibration import read_calibration, write_calibration
-from caflow_runtime.judge.typicality import Typicality, reason
+from caflow_runtime.batching.sampling_config import Reject
+from caflow_runtime.ood.calibration import read_calibration, write_calibration
+from caflow_runtime.ood.typicality import Typicality, reason
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.rows.draw import Reject
 
 SAME = 1e-3
 """Tolerance of typicalities. They are ranks of values that are derived from likelihoods, which agree to about 1e-6."""

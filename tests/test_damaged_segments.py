@@ -14,9 +14,9 @@ from video_jobs import video_job
 from video_runs import job, segments_of
 
 from caflow_runtime.bundle.reading import describe_file
+from caflow_runtime.line_checksum import sealed
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
-from caflow_runtime.seal import sealed
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.segment_store import JOURNAL, SegmentRecord, open_journal, parts_of
 from caflow_runtime.video.source import TimedFrame, UnwritableVideo

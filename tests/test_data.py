@@ -16,7 +16,7 @@ import torch
 from commands import command, in_a_process
 from test_images import chunk_of
 
-from caflow_training.crops import TRAINING_STREAM, Crops
+from caflow_training.crop_sampler import TRAINING_STREAM, Crops
 from caflow_training.photographs import DataError, Photographs, find_photographs, read_rgb, split_by_file
 from caflow_training.recipe import TrainingConfig
 from caflow_training.tasks import ImageToImage, SuperResolution
@@ -188,7 +188,7 @@ def test_a_target_without_its_condition_is_skipped_with_the_reason(photographs: 
 
 
 def test_the_cache_forgets_and_reads_again(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("caflow_training.crops.CACHE_BYTES", 2_000_000)
+    monkeypatch.setattr("caflow_training.crop_sampler.CACHE_BYTES", 2_000_000)
     forgetful, remembering = crops(photographs), crops(photographs)
     for step in range(5):
         assert torch.equal(forgetful.batch(step, range(4)).targets, remembering.batch(step, range(4)).targets)
@@ -206,7 +206,7 @@ def test_making_batches_starts_no_threads_but_its_own(photographs: Path) -> None
     """Only the prefetching thread is new. More OpenMP threads would double the time of each training step."""
     code = (
         "import sys; from pathlib import Path; import cv2, torch; "
-        "from caflow_training.crops import TRAINING_STREAM, Crops; "
+        "from caflow_training.crop_sampler import TRAINING_STREAM, Crops; "
         "from caflow_training.photographs import find_photographs; "
         "from caflow_training.recipe import TrainingConfig; from caflow_training.tasks import SuperResolution; "
         "cv2.setNumThreads(0); torch.set_num_threads(3); task, config = SuperResolution(), TrainingConfig(crop=64); "

@@ -10,7 +10,7 @@ import pytest
 
 from caflow_runtime.degradation import PARAMETERS, Degradation
 from caflow_training.config import ConfigError
-from caflow_training.crops import TRAINING_STREAM, Crops
+from caflow_training.crop_sampler import TRAINING_STREAM, Crops
 from caflow_training.degradations import Degradations, MissingPackage, checkerboard
 from caflow_training.photographs import find_photographs
 from caflow_training.recipe import recipe_from_dict

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.judge.drift import HALF_A_COUNT, Drift
-from caflow_runtime.judge.learning import learn
-from caflow_runtime.judge.reference import FEWER_QUANTILES, QUANTILES, Group, Reference
-from caflow_runtime.judge.typicality import rank
+from caflow_runtime.ood.drift import HALF_A_COUNT, Drift
+from caflow_runtime.ood.learning import learn
+from caflow_runtime.ood.typicality import rank
+from caflow_runtime.ood.typicality_model import FEWER_QUANTILES, QUANTILES, Group, Reference
 
 IMAGES = 5000
 

@@ -15,7 +15,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.jobs import accepted as accepted_files
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.parquet import write_parquet
-from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 __all__ = ["bundle", "data", "pipe"]  # fixtures

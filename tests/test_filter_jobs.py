@@ -12,8 +12,8 @@ from filter_data import ALPHA, bundle, data, scores, write_list
 
 from caflow_deploy.commands.filter import SHOWN_REJECTIONS
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
-from caflow_runtime.judge.calibration import NAME as CALIBRATION
-from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.ood.calibration import NAME as CALIBRATION
+from caflow_runtime.ood.verdict import Verdict
 
 __all__ = ["bundle", "data"]  # fixtures
 

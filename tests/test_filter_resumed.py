@@ -19,9 +19,9 @@ from filter_data import ALPHA, bundle, data, judged, pipe, run_to, scores, setti
 from caflow_runtime.jobs import verdict_folder as filter_job
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.verdict_folder import FilterJob
-from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.line_checksum import sealed
+from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.seal import sealed
 from caflow_runtime.strict_json import parse_json
 
 __all__ = ["bundle", "data", "pipe"]  # fixtures

@@ -11,13 +11,13 @@ import pytest
 from filter_data import ALPHA, NOISE, bundle, data, pipe
 
 from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.jobs import verdicts as filtering
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.photographs import pairs_of, photographs_in
 from caflow_runtime.jobs.verdicts import BATCH, filter_pairs
-from caflow_runtime.judge.typicality import reason
-from caflow_runtime.judge.verdict import Verdict
-from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.ood.typicality import reason
+from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 __all__ = ["bundle", "data", "pipe"]  # fixtures

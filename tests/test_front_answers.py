@@ -28,11 +28,11 @@ from front_calls import (
 from ports import free_port
 
 from caflow_deploy.serving import failures
-from caflow_deploy.serving.addresses import Addresses
-from caflow_deploy.serving.bodies import Bodies
-from caflow_deploy.serving.front import Front, models_of
+from caflow_deploy.serving.body_limiter import Bodies
+from caflow_deploy.serving.inference_app import Front, models_of
 from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import loop_thread
+from caflow_deploy.serving.server_runner import Addresses
 from caflow_runtime.errors import InputError
 from caflow_runtime.service.served_models import Sampler
 

@@ -29,8 +29,6 @@ from front_calls import (
     wait_for,
 )
 
-from caflow_deploy.serving import addresses, bodies
-
 __all__ = ["backend", "sampler"]  # fixtures
 
 
@@ -61,8 +59,8 @@ def test_headers_must_arrive_in_time(
     backend: HeldBackend, monkeypatch: pytest.MonkeyPatch, sent: bytes, earlier: int
 ) -> None:
     """The timeout applies to the first request of a connection and to later ones."""
-    monkeypatch.setattr(addresses, "HEADERS_S", PATIENCE_S if earlier else 0.1)
-    monkeypatch.setattr(addresses, "IDLE_S", 1)
+    monkeypatch.setattr(server_runner, "HEADERS_S", PATIENCE_S if earlier else 0.1)
+    monkeypatch.setattr(server_runner, "IDLE_S", 1)
     with answering(backend) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
         answers = connection.makefile("rb")
         for _ in range(earlier):
@@ -70,7 +68,7 @@ def test_headers_must_arrive_in_time(
             while answers.readline() != b"\r\n":
                 pass
             assert answers.read(len(b'{"live":true}')) == b'{"live":true}'
-        monkeypatch.setattr(addresses, "HEADERS_S", 0.1)
+        monkeypatch.setattr(server_runner, "HEADERS_S", 0.1)
         with contextlib.suppress(ConnectionError):  # closed before the server has read what was sent
             connection.sendall(sent)
             assert answers.read() == b""  # the connection was closed
@@ -100,7 +98,7 @@ def test_bodies_are_bounded(backend: HeldBackend) -> None:
 
 
 def test_bodies_that_wait_are_bounded_together(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MAX_HELD", 1)
+    monkeypatch.setattr(body_limiter, "MAX_HELD", 1)
     backend.may_answer.clear()
     held = {"inputs": [{**GOOD, "data": list(PIXELS)}], "id": "x" * 200}
     with answering(backend, largest=400) as server:
@@ -115,8 +113,8 @@ def test_bodies_that_wait_are_bounded_together(backend: HeldBackend, monkeypatch
 
 
 def test_grpc_messages_that_arrive_count_as_the_largest(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MAX_HELD", 3)
-    monkeypatch.setattr(bodies, "MAX_MESSAGES", 2)
+    monkeypatch.setattr(body_limiter, "MAX_HELD", 3)
+    monkeypatch.setattr(body_limiter, "MAX_MESSAGES", 2)
     with answering(backend, seconds=PATIENCE_S) as server, ExitStack() as stack:
         held = server.front.bodies
         calls = [stack.enter_context(half_called(server)) for _ in range(20)]
@@ -129,7 +127,7 @@ def test_grpc_messages_that_arrive_count_as_the_largest(backend: HeldBackend, mo
 
 
 def test_grpc_messages_that_find_no_memory_are_refused(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MAX_HELD", 1)
+    monkeypatch.setattr(body_limiter, "MAX_HELD", 1)
     backend.may_answer.clear()
     with answering(backend) as server, ThreadPoolExecutor() as pool:
         waiting = pool.submit(http_good, server)

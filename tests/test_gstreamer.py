@@ -10,7 +10,7 @@ from commands import environment_with, in_a_process
 from environments import environment_of
 from numpy.typing import NDArray
 
-from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.image_io.image_files import read_image, write_image
 
 ELEMENT = Path(__file__).parents[1] / "integrations" / "gstreamer" / "caflow_element.py"
 PYTHON = "/usr/bin/python3"

@@ -10,7 +10,7 @@ from commands import caflow
 from msgspec.structs import replace
 
 from caflow_runtime.bundle.reading import describe_file, read_manifest, write_manifest
-from caflow_runtime.judge.calibration import read_calibration, write_calibration
+from caflow_runtime.ood.calibration import read_calibration, write_calibration
 
 
 def test_bench(uncalibrated: Path) -> None:

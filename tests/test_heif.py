@@ -15,11 +15,11 @@ from PIL.AvifImagePlugin import AvifImageFile
 from tiny import TINY
 
 from caflow_runtime.errors import UnreadableImage
+from caflow_runtime.image_io.heif import claimed_size
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.masks import find_masks
 from caflow_runtime.jobs.pairs import list_pairs
 from caflow_runtime.jobs.photographs import Photograph, photographs_in
-from caflow_runtime.pictures.heif import claimed_size
-from caflow_runtime.pictures.image_files import read_image, write_image
 
 HALVES = np.zeros((24, 40, 3), np.uint8)
 HALVES[:, 20:] = 250

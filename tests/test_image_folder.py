@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from tiny import TINY
 
 from caflow_deploy.cluster.executor import SerialExecutor
-from caflow_deploy.commands.running import Running
+from caflow_deploy.commands.execution_options import Running
+from caflow_runtime.batching.sampling_config import Draw, Reject
 from caflow_runtime.errors import InputError
 from caflow_runtime.folder_lock import LOCK
 from caflow_runtime.job_file import JOB_FILE
@@ -26,10 +27,9 @@ from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_report import ImageReport
 from caflow_runtime.jobs.images import ImageOutcome
+from caflow_runtime.line_checksum import sealed_fields
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.rows.draw import Draw, Reject
-from caflow_runtime.seal import sealed_fields
 
 PIPELINE = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
 SETTINGS = ImageSettings(PIPELINE, Draw(2))

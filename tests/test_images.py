@@ -20,10 +20,10 @@ from tiny import photograph
 
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.image_formats import SUFFIXES, claimed_size
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs import native_stderr
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import refusal
-from caflow_runtime.pictures.image_files import read_image, write_image
 
 
 @pytest.fixture(scope="module")

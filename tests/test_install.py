@@ -13,7 +13,7 @@ from tiny import photograph
 
 from caflow_deploy import load
 from caflow_runtime.bundle import builtin
-from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.image_io.image_files import read_image, write_image
 
 ROOT = Path(__file__).parents[1]
 LARGEST_BYTES, SERVER_BYTES = 380e6, 150e6

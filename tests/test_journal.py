@@ -14,7 +14,7 @@ from caflow_runtime.jobs.folder import PipelineSettings
 from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings
-from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.ood.verdict import Verdict
 
 UNITS = 8
 

@@ -16,9 +16,9 @@ from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.image_folder import RESULTS
 from caflow_runtime.jobs.masks import check_fills
-from caflow_runtime.pictures.image_files import read_image, write_image
 
 HEIGHT, WIDTH = 50, 37
 """Sides that are not multiples of those that the model requires."""

@@ -17,9 +17,9 @@ from described import ALL, IPTC, MAKER_NOTE, PROFILE, THUMBNAIL, XMP, exif_file
 from PIL import ExifTags, IptcImagePlugin, PngImagePlugin
 from tiny import TINY
 
-from caflow_runtime.pictures.containers import read_metadata
-from caflow_runtime.pictures.image_files import read_image, write_image
-from caflow_runtime.pictures.metadata import Metadata, Resolution
+from caflow_runtime.image_io.containers import read_metadata
+from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.image_io.metadata import Metadata, Resolution
 
 FORMATS = ["png", "jpg", "webp", "tiff"]
 

@@ -20,18 +20,18 @@ from commands import caflow, command, started
 from ports import free_port, listening
 from tiny import pairs_of_photographs, photograph
 
+from caflow_runtime.batching.sampling_config import Draw, Reject
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.instruments import Prometheus
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.health.model_instruments import BITS_PER_DIM
-from caflow_runtime.judge.calibration import Calibration, write_calibration
-from caflow_runtime.judge.reference import Reference
-from caflow_runtime.judge.verdict import Verdict
-from caflow_runtime.pictures.image_files import write_image
+from caflow_runtime.image_io.image_files import write_image
+from caflow_runtime.ood.calibration import Calibration, write_calibration
+from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.choice import Choice, Untypical
-from caflow_runtime.pipeline.drawing import draw_best
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.rows.draw import Draw, Reject
+from caflow_runtime.pipeline.sampling import draw_best
 from caflow_runtime.service.request import Request
 from caflow_runtime.service.served_models import Sampler, Scorer
 

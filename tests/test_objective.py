@@ -15,7 +15,7 @@ from torch import Tensor
 from caflow_runtime.degradation import PARAMETERS
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError
-from caflow_training.crops import Batch
+from caflow_training.crop_sampler import Batch
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.perceptual import FeatureError, PerceptualDistance

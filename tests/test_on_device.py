@@ -14,11 +14,11 @@ from tiny import photograph
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.batching.pixels import DevicePixels
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.scan import Array
 from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
-from caflow_runtime.rows.pixels import DevicePixels
 
 
 @pytest.fixture(params=[OnnxRuntimeCpu, bound_to_cpu], ids=["numpy", "bound"])

@@ -20,11 +20,11 @@ from caflow_deploy.page import guard, page_results
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler
+from caflow_runtime.batching.sampling_config import Reject
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.judge.consistency import consistency, enlarge
-from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.ood.consistency import consistency, enlarge
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.rows.draw import Reject
 
 __all__ = ["source"]  # a fixture
 

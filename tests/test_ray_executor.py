@@ -15,8 +15,8 @@ from tiny import DATA, photograph
 from two_machines import Machine, kill, why_none
 
 from caflow_deploy.cluster.error_lines import first_line, last_line
+from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.jobs.image_folder import RESULTS
-from caflow_runtime.pictures.image_files import write_image
 
 __all__ = ["environment"]  # a fixture
 

@@ -11,11 +11,11 @@ from test_bundle import a_bundle
 from tiny import TINY
 
 from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.external_data import external_files
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.onnx_fields import WrongGraph
 from caflow_runtime.bundle.reading import parse_manifest
-from caflow_runtime.bundle.wrong_bundle import BundleError
 
 MANIFESTS, GRAPHS = 4_000, 2_000
 LARGEST_GRAPH = 15_000

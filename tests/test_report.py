@@ -22,9 +22,9 @@ from visit import browser
 
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError
-from caflow_runtime.judge.calibration import Calibration, read_calibration
-from caflow_runtime.judge.drift import Drift
-from caflow_runtime.judge.whole_list import MIN_PAIRS
+from caflow_runtime.ood.calibration import Calibration, read_calibration
+from caflow_runtime.ood.drift import Drift
+from caflow_runtime.ood.whole_list import MIN_PAIRS
 from caflow_runtime.report.html import most_by_chance, write_report
 from caflow_runtime.report.summary import ACCEPTED, ERRORS, UNTYPICAL, Summary, read_lines
 

@@ -12,8 +12,8 @@ from caflow_deploy.commands.jobs import plan_jobs
 from caflow_deploy.commands.result_names import ResultNames
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_formats import PNG_START
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.result_files import ResultFiles
-from caflow_runtime.pictures.image_files import read_image, write_image
 
 STARTS = {"png": PNG_START, "jpg": b"\xff\xd8", "webp": b"RIFF", "tiff": b"II*\0", "bmp": b"BM"}
 

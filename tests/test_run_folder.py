@@ -16,11 +16,10 @@ from filelock import FileLock
 from test_restart import in_two_processes
 from test_trainer import log_of, short_recipe, write_recipe
 
-from caflow_runtime import whole_files
 from caflow_runtime.bundle import builtin
 from caflow_runtime.folder_lock import LOCK
 from caflow_training import checkpoint, training_data
-from caflow_training.crops import Crops
+from caflow_training.crop_sampler import Crops
 from caflow_training.degradations import MissingPackage
 from caflow_training.photographs import DataError, Photographs, find_photographs, read_rgb, split_by_file
 from caflow_training.progress import LOG, TrainingLog
@@ -135,7 +134,7 @@ def test_a_full_disk_is_named_with_what_to_do(few: Path, tmp_path: Path, monkeyp
 
     recipe, out = write_recipe(tmp_path / "recipe.toml", steps=1), tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(whole_files, "move_into_place", fill)
+        patch.setattr(atomic_files, "move_into_place", fill)
         done = caflow_train(recipe, "--data", few, "--out", out)
     assert done.returncode == 1
     first = out / "held-out.txt"

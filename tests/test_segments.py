@@ -12,10 +12,10 @@ from clips import FFMPEG, frames_of, packets
 from segment_clips import CLIPS, SEGMENT_FRAMES, clips
 from video_jobs import H264, video_job, video_settings
 
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
-from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.job import TakeFrame, VideoOutcome
 from caflow_runtime.video.segment_plan import Plan, plan_segments

@@ -15,7 +15,7 @@ from terminals import in_a_terminal
 from test_trainer import assert_same_checkpoint, log_of, short_recipe, write_recipe
 
 from caflow_training import checkpoint, trainer
-from caflow_training.crops import Crops
+from caflow_training.crop_sampler import Crops
 from caflow_training.objective import AveragedWeights
 from caflow_training.progress import LOG
 

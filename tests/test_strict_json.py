@@ -10,16 +10,16 @@ from tiny import TINY
 
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.bundle_errors import BundleError, PathOutside
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest_checks import check_path
 from caflow_runtime.bundle.reading import read_manifest
-from caflow_runtime.bundle.wrong_bundle import BundleError, PathOutside
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import State, read_state
 from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.pairs import list_pairs
-from caflow_runtime.judge.calibration import WrongCalibration, read_calibration
-from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.ood.calibration import WrongCalibration, read_calibration
+from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.report.summary import read_job, read_lines
 from caflow_runtime.strict_json import DEEPEST, MAX_BYTES, MAX_BYTES_OF_A_LINE, WrongJson, parse_json, read_json
 from caflow_training.progress import TrainingLog

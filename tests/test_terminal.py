@@ -20,8 +20,8 @@ from pages import ROOT
 from terminals import Shown, in_a_terminal
 from tiny import photograph
 
+from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.jobs.pairs import list_pairs
-from caflow_runtime.pictures.image_files import write_image
 
 __all__ = ["pairs"]  # a fixture
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caflow_runtime.bundle.engine_sets import Profile
-from caflow_runtime.flow.batching import Room, plan_batches
-from caflow_runtime.flow.shares import share_map
+from caflow_runtime.flow.log_likelihood_maps import share_map
+from caflow_runtime.flow.tile_batches import Room, plan_batches
 from caflow_runtime.flow.tiles import Canvas, TooSmall, cut, pad
 
 MULTIPLE = 8

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from caflow_training import checkpoint, validation
 from caflow_training.config import CAFlowConfig
-from caflow_training.crops import TRAINING_STREAM, VALIDATION_STREAM, Batch, Crops
+from caflow_training.crop_sampler import TRAINING_STREAM, VALIDATION_STREAM, Batch, Crops
 from caflow_training.model import CAFlow
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
 from caflow_training.photographs import find_photographs, split_by_file

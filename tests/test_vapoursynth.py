@@ -8,7 +8,7 @@ from commands import in_a_process
 from environments import environment_of
 from tiny import photograph
 
-from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.image_io.image_files import read_image, write_image
 
 FILTER = Path(__file__).parents[1] / "integrations" / "vapoursynth"
 FRAMES, HEIGHT, WIDTH = 3, 17, 30

@@ -12,7 +12,7 @@ from commands import caflow
 from video_runs import LOSSLESS, video
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.numbered import NumberedSource
 from caflow_runtime.video.source import CLOCK

@@ -11,10 +11,10 @@ from clips import FRAMES, RATE, ffmpeg, frames_of, packets, pixels_of
 from video_runs import LOSSLESS, video
 
 from caflow_runtime.video import file_source, segments
-from caflow_runtime.video.cut import Cut
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.source import CLOCK
 from caflow_runtime.video.sources import CutSource
+from caflow_runtime.video.time_range import Cut
 
 SECOND = int(1 / CLOCK)
 

@@ -12,7 +12,7 @@ from commands import messages
 from PIL import Image
 from video_runs import caflow_video, video
 
-from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.video.file_source import FileSource
 
 

@@ -7,10 +7,10 @@ import pytest
 from clips import ffmpeg, frames_of, packets
 from commands import caflow, json_lines
 
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.linear_light import resample
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Stream, StreamSettings
-from caflow_runtime.rows.draw import Draw
 from caflow_runtime.sizes import Size
 from caflow_runtime.video.file_source import FileSource
 

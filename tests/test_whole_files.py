@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from caflow_runtime.whole_files import LEFTOVER, remove_leftovers, whole_file, whole_folder, write_whole
+from caflow_runtime.atomic_files import LEFTOVER, remove_leftovers, whole_file, whole_folder, write_whole
 
 
 def names_in(folder: Path) -> list[str]:
@@ -79,7 +79,7 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path: Path, m
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from caflow_runtime.whole_files import whole_file, whole_folder
+from caflow_runtime.atomic_files import whole_file, whole_folder
 with whole_file(Path(sys.argv[1])) as file, whole_folder(Path(sys.argv[2])) as folder:
     file.write_text("half")
     (folder / "half").touch()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from caflow_runtime.judge.whole_list import SMALL_P, WholeList
+from caflow_runtime.ood.whole_list import SMALL_P, WholeList
 
 
 def of(values: np.ndarray, photographs: int = 150) -> WholeList:

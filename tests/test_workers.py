@@ -25,14 +25,14 @@ from caflow_deploy.cluster.executor import (
     versions_here,
 )
 from caflow_deploy.cluster.process_executor import ProcessExecutor, open_process_executor
-from caflow_deploy.commands.running import Running
-from caflow_runtime.bundle.wrong_bundle import NoBundle
+from caflow_deploy.commands.execution_options import Running
+from caflow_runtime.bundle.bundle_errors import NoBundle
 from caflow_runtime.errors import BackendError, InputError
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
 from caflow_runtime.jobs.image_folder import RESULTS
-from caflow_runtime.judge.calibration import NAME as CALIBRATION
-from caflow_runtime.judge.consistency import degrade
-from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.ood.calibration import NAME as CALIBRATION
+from caflow_runtime.ood.consistency import degrade
 from caflow_runtime.pipeline.pipeline import load
 
 IMAGES = 40

@@ -15,7 +15,7 @@ from caflow_deploy import load
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.flow.tolerances import TOLERANCES
-from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_training import checkpoint
 from caflow_training.results import to_integers

@@ -8,7 +8,7 @@ from commands import caflow, messages
 from PIL import Image
 from tiny import photograph
 
-from caflow_runtime.judge.consistency import degrade
+from caflow_runtime.ood.consistency import degrade
 from caflow_runtime.pipeline.pipeline import load
 
 SIDE, PHOTOGRAPHS = 128, 4

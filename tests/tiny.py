@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from caflow_runtime.jobs.calibrate import Survey, learn_calibration, measure_crops
 from caflow_runtime.jobs.photographs import CROPS, Pair, pairs_of, photographs_in
-from caflow_runtime.judge.calibration import NAME as CALIBRATION
-from caflow_runtime.judge.calibration import Calibration
+from caflow_runtime.ood.calibration import NAME as CALIBRATION
+from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 DATA = Path(__file__).parent / "data"

@@ -19,7 +19,7 @@ import os, signal, sys
 from pathlib import Path
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.rows.draw import Draw
+from caflow_runtime.batching.sampling_config import Draw
 from video_jobs import video_job
 source, output, bundle, noise, how, last = sys.argv[1:]
 noise = noise if noise == "fixed" else float(noise)

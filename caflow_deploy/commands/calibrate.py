@@ -12,11 +12,11 @@ from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, pass_console, resuming
 from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, WorkerLost
+from caflow_deploy.commands.execution_options import Running, workers_option
 from caflow_deploy.commands.jobs import warn_of_results
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
-from caflow_deploy.commands.pace import Pace
 from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, running_options
-from caflow_deploy.commands.running import Running, workers_option
+from caflow_deploy.commands.progress_reporter import Pace
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.job_file import JOB_FILE
@@ -32,10 +32,10 @@ from caflow_runtime.jobs.calibration_job import (
 from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.jobs.pairs import holds_pairs
 from caflow_runtime.jobs.photographs import Photograph, photographs_in
-from caflow_runtime.judge import calibration
-from caflow_runtime.judge.calibration import Calibration, WrongCalibration, read_calibration
-from caflow_runtime.judge.coverage import Coverage
-from caflow_runtime.judge.reference import Reference
+from caflow_runtime.ood import calibration
+from caflow_runtime.ood.calibration import Calibration, WrongCalibration, read_calibration
+from caflow_runtime.ood.coverage import Coverage
+from caflow_runtime.ood.typicality_model import Reference
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 ENOUGH = 100

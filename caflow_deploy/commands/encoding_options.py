@@ -6,8 +6,8 @@ from typing import BinaryIO, Literal
 
 import click
 
+from caflow_deploy.commands.execution_options import Running
 from caflow_deploy.commands.option_values import Command
-from caflow_deploy.commands.running import Running
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.encoding import (
     Codec,

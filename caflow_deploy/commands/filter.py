@@ -15,11 +15,11 @@ from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted, pass_console, resuming
 from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
+from caflow_deploy.commands.execution_options import Running, workers_options
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
 from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
-from caflow_deploy.commands.running import Running, workers_options
 from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
@@ -29,8 +29,8 @@ from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.parquet import import_pyarrow
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, check_apart, hash_of
 from caflow_runtime.jobs.verdicts import judge, smallest_typicality
-from caflow_runtime.judge.verdict import Verdict
-from caflow_runtime.judge.whole_list import MIN_PAIRS, SMALL_P, WholeList
+from caflow_runtime.ood.verdict import Verdict
+from caflow_runtime.ood.whole_list import MIN_PAIRS, SMALL_P, WholeList
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 SHOWN_REJECTIONS = 5

@@ -16,15 +16,7 @@ from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
 from caflow_deploy.cluster.process_executor import ProcessExecutor
 from caflow_deploy.cluster.ray_executor import RayExecutor
-from caflow_deploy.commands.drawing_options import (
-    DrawingOptions,
-    consistent_option,
-    drawing_options,
-    judge_option,
-    redraws_option,
-    rejecting_options,
-    samples_option,
-)
+from caflow_deploy.commands.execution_options import Running, workers_options
 from caflow_deploy.commands.image_progress import (
     ImageProgress,
     line_of_folder,
@@ -34,6 +26,7 @@ from caflow_deploy.commands.image_progress import (
 )
 from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, warn_of_results, with_masks
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
+from caflow_deploy.commands.outcome_counter import Tally
 from caflow_deploy.commands.output_options import (
     dry_run_option,
     json_option,
@@ -44,12 +37,22 @@ from caflow_deploy.commands.output_options import (
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
 from caflow_deploy.commands.result_names import ResultNames
 from caflow_deploy.commands.result_options import result_options
-from caflow_deploy.commands.running import Running, workers_options
+from caflow_deploy.commands.sampling_options import (
+    DrawingOptions,
+    consistent_option,
+    drawing_options,
+    judge_option,
+    redraws_option,
+    rejecting_options,
+    samples_option,
+)
 from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_deploy.commands.standard_streams import is_pipe, piped_images, refuse_beside
-from caflow_deploy.commands.tally import Tally
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
+from caflow_runtime.image_io.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES, WITH_16_BITS
+from caflow_runtime.image_io.maps import names
 from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.jobs.image_estimate import ImageEstimate
 from caflow_runtime.jobs.image_folder import (
@@ -64,13 +67,10 @@ from caflow_runtime.jobs.image_folder import (
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import ImageOutcome, ProgressCallbacks, inspect_image, process_image, refusal
 from caflow_runtime.jobs.masks import check_fills
-from caflow_runtime.jobs.passes import Bits
+from caflow_runtime.jobs.model_passes import Bits
 from caflow_runtime.jobs.result_files import FORMATS, SOURCE, ResultFiles
-from caflow_runtime.pictures.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES, WITH_16_BITS
-from caflow_runtime.pictures.maps import names
 from caflow_runtime.pipeline.memory_estimate import check_together
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.rows.draw import Draw
 
 
 @click.command("image")

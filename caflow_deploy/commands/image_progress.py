@@ -6,16 +6,16 @@ from pathlib import Path
 from rich.progress import Progress
 
 from caflow_cli.console import CommandConsole, counted
-from caflow_deploy.commands.pace import Pace, duration
+from caflow_deploy.commands.progress_reporter import Pace, duration
 from caflow_deploy.commands.standard_streams import shown
 from caflow_runtime.available_memory import readable
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image_formats import size_of_file
 from caflow_runtime.jobs.image_estimate import ImageEstimate, Source, Wanted
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.rows.draw import Draw
 
 THIS_IMAGE = "this image"
 """What the bar says while samples are drawn."""

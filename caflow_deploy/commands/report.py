@@ -11,7 +11,7 @@ from caflow_deploy.commands.pipeline_options import bundle_option
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest, sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.judge.calibration import NAME, read_calibration
+from caflow_runtime.ood.calibration import NAME, read_calibration
 from caflow_runtime.report.html import write_report
 
 

@@ -13,7 +13,7 @@ from caflow_cli.console import CommandConsole, pass_console
 from caflow_cli.stops import deferring_stops
 from caflow_deploy.commands.option_values import NumberRange
 from caflow_deploy.commands.pipeline_options import backend_option, bundle_option
-from caflow_deploy.serving.bodies import Bodies
+from caflow_deploy.serving.body_limiter import Bodies
 from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import loop_thread
 from caflow_deploy.serving.worker import WorkerFailed
@@ -143,8 +143,8 @@ def command(
     )
     with suppress(KeyboardInterrupt), loop_thread() as run, pool.open(run):
         with deferring_stops():  # imports may lose exceptions; these take long, and workers start meanwhile
-            from caflow_deploy.serving.addresses import Addresses
-            from caflow_deploy.serving.front import Front, models_of
+            from caflow_deploy.serving.inference_app import Front, models_of
+            from caflow_deploy.serving.server_runner import Addresses
         try:
             run(pool.wait_until_ready())
         except WorkerFailed as error:

@@ -10,28 +10,28 @@ import click
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, pass_console, same_command
 from caflow_cli.stops import exit_code
-from caflow_deploy.commands.drawing_options import (
+from caflow_deploy.commands.encoding_options import EncodingOptions, encoding_options
+from caflow_deploy.commands.execution_options import Running, workers_options
+from caflow_deploy.commands.option_values import FilePath, gathered
+from caflow_deploy.commands.output_options import dry_run_option, json_option, metrics_option, quiet_option
+from caflow_deploy.commands.pipeline_options import bundle_option, running_options
+from caflow_deploy.commands.sampling_options import (
     DrawingOptions,
     drawing_options,
     noise_option,
     rejecting_options,
     samples_option,
 )
-from caflow_deploy.commands.encoding_options import EncodingOptions, encoding_options
-from caflow_deploy.commands.option_values import FilePath, gathered
-from caflow_deploy.commands.output_options import dry_run_option, json_option, metrics_option, quiet_option
-from caflow_deploy.commands.pipeline_options import bundle_option, running_options
-from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_deploy.commands.standard_streams import is_pipe, standard_output
 from caflow_deploy.commands.video_by_workers import draw_by_workers
+from caflow_deploy.commands.video_command import VideoWork
 from caflow_deploy.commands.video_in_one_process import draw_to_file, draw_to_stream
 from caflow_deploy.commands.video_input import SourceOptions, source_options
 from caflow_deploy.commands.video_output import check_overwriting, check_times
 from caflow_deploy.commands.video_preview import PreviewOptions, preview_options, write_preview
 from caflow_deploy.commands.video_report import report
 from caflow_deploy.commands.video_watching import WatchingOptions
-from caflow_deploy.commands.video_work import VideoWork
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import make_folder

@@ -10,8 +10,8 @@ from caflow_cli.command_error import CommandError
 from caflow_cli.console import CommandConsole
 from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, WorkerLost
+from caflow_deploy.commands.video_command import VideoWork
 from caflow_deploy.commands.video_progress import FrameProgress
-from caflow_deploy.commands.video_work import VideoWork
 from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.video.job import VideoJob, VideoOutcome
 from caflow_runtime.video.segment_plan import Plan, plan_segments

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import click
 
 from caflow_cli.command_error import ERROR_CODE, FAILED
-from caflow_deploy.commands.video_work import VideoWork
+from caflow_deploy.commands.video_command import VideoWork
 from caflow_runtime.pipeline.stream import Stream
 from caflow_runtime.video.job import VideoDrawing, VideoJob, VideoOutcome
 from caflow_runtime.video.pipe import PipeWriter

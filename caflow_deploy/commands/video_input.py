@@ -13,13 +13,13 @@ import click
 from caflow_deploy.commands.option_values import Command, NumberRange
 from caflow_deploy.commands.standard_streams import PIPE
 from caflow_runtime.errors import InputError
-from caflow_runtime.video.cut import Cut
 from caflow_runtime.video.live import LiveSource, is_live
 from caflow_runtime.video.numbered import is_numbered
 from caflow_runtime.video.opening import without_secrets
 from caflow_runtime.video.pipe import PipeSource
 from caflow_runtime.video.source import CLOCK, Source
 from caflow_runtime.video.sources import cut_source, open_video
+from caflow_runtime.video.time_range import Cut
 from caflow_runtime.video.y4m import PictureFormat
 
 PATIENCE_S = 60

@@ -6,17 +6,17 @@ from pathlib import Path
 import click
 import numpy as np
 
-from caflow_deploy.commands.drawing_options import DrawingOptions
 from caflow_deploy.commands.option_values import Command
+from caflow_deploy.commands.sampling_options import DrawingOptions
 from caflow_deploy.commands.video_input import ticks
 from caflow_runtime.errors import InputError
+from caflow_runtime.image_io.alpha import draw_alpha
+from caflow_runtime.image_io.image_files import check_suffix, write_image
+from caflow_runtime.image_io.sheet import sheet
 from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.jobs.image_folder import check_free
-from caflow_runtime.pictures.alpha import draw_alpha
-from caflow_runtime.pictures.image_files import check_suffix, write_image
-from caflow_runtime.pictures.sheet import sheet
-from caflow_runtime.pipeline.drawing import draw_all, draw_best
 from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.sampling import draw_all, draw_best
 from caflow_runtime.video.source import CLOCK, Source
 from caflow_runtime.video.sources import frame_at
 from caflow_runtime.video.transparency import without_alpha

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 
 from caflow_cli.console import counted
-from caflow_deploy.commands.pace import Pace, duration
+from caflow_deploy.commands.progress_reporter import Pace, duration
 from caflow_runtime.available_memory import readable
-from caflow_runtime.video.cut import WHOLE
 from caflow_runtime.video.estimate import VideoEstimate
 from caflow_runtime.video.job import where_resumed
 from caflow_runtime.video.segment_store import SegmentRecord, first_missing
 from caflow_runtime.video.source import VideoInfo
+from caflow_runtime.video.time_range import WHOLE
 
 
 def line_of_video(name: str, need: VideoEstimate, info: VideoInfo, processes: int, drawn: int | None) -> str:

@@ -6,19 +6,19 @@ from tempfile import mkdtemp
 from threading import Lock
 
 from caflow_deploy.page.judged_sample import ALPHA, JudgedSample
+from caflow_runtime.batching.runner import ShowWindows
+from caflow_runtime.batching.sampling_config import Draw, Rank
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import claimed_size
-from caflow_runtime.judge.calibration import Calibration, read_calibration
-from caflow_runtime.judge.consistency import consistency, enlarge_image
-from caflow_runtime.judge.typicality import reason
-from caflow_runtime.pictures.alpha import Alpha, draw_alpha, enlarge_alpha
-from caflow_runtime.pictures.image_files import ImageFile, read_image, write_image
-from caflow_runtime.pictures.maps import pictures
+from caflow_runtime.image_io.alpha import Alpha, draw_alpha, enlarge_alpha
+from caflow_runtime.image_io.image_files import ImageFile, read_image, write_image
+from caflow_runtime.image_io.maps import pictures
+from caflow_runtime.ood.calibration import Calibration, read_calibration
+from caflow_runtime.ood.consistency import consistency, enlarge_image
+from caflow_runtime.ood.typicality import reason
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Samples
-from caflow_runtime.rows.draw import Draw, Rank
-from caflow_runtime.rows.runner import ShowWindows
 
 MAX_SAMPLES = 32
 MAX_PAGE_PIXELS = 2**25

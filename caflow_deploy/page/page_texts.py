@@ -3,7 +3,7 @@
 from html import escape
 
 from caflow_deploy.page.judged_sample import JudgedSample
-from caflow_runtime.judge.calibration import read_calibration
+from caflow_runtime.ood.calibration import read_calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 TASKS = {

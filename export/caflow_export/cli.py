@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from caflow_cli.console import CommandConsole
 from caflow_cli.stops import ending_when_stopped, exit_code
 from caflow_runtime.backends.gpu import gpu, has_gpu
+from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.engine_sets import DEFAULT_PROFILE, Profile
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import read_manifest
-from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.errors import BackendError
 from caflow_runtime.extras import HOW_TO_INSTALL
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from caflow_export.graphs import ModelGraphs
+from caflow_export.grouped_convolutions import SideBySide
 from caflow_export.levels import Precision
 from caflow_export.measure import Measure
-from caflow_export.side_by_side import SideBySide
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.manifest import Measurement, PrecisionName

@@ -18,7 +18,7 @@ Contents = bytes | mmap
 """Contents of a file."""
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 READ_ONLY = {".avif", ".heic", ".heif"}
-"""Suffixes of files that `pictures/heif.py` reads if the required packages are installed."""
+"""Suffixes of files that `image_io/heif.py` reads if the required packages are installed."""
 READABLE = SUFFIXES | READ_ONLY
 VIDEO_SUFFIXES = {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
 """Suffixes of videos, which are refused where images are expected."""

@@ -8,12 +8,12 @@ import pytest
 from commands import caflow, json_lines
 from numpy.typing import NDArray
 
-from caflow_runtime.judge.consistency import enlarge_image
-from caflow_runtime.pictures.alpha import draw_alpha
-from caflow_runtime.pictures.image_files import read_image, write_image
-from caflow_runtime.pictures.matte import matted
+from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.image_io.alpha import draw_alpha
+from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.image_io.matte import matted
+from caflow_runtime.ood.consistency import enlarge_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.rows.draw import Draw
 
 RED = np.array([220, 40, 30], np.uint8)
 SIDE = 32

@@ -20,8 +20,8 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.backends.parity import check_once
 from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.backends.select import open_backend
+from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Arrays, Graph

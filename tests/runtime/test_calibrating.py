@@ -11,11 +11,11 @@ from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibrate, pairs_of_p
 from tiny import calibrated_pipe as pipe
 
 from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.jobs import coverage
 from caflow_runtime.jobs.photographs import CROPS, Pair, pairs_of, photographs_in, with_grey_copies
-from caflow_runtime.judge.consistency import degrade
-from caflow_runtime.judge.typicality import covariates
-from caflow_runtime.pictures.image_files import write_image
+from caflow_runtime.ood.consistency import degrade
+from caflow_runtime.ood.typicality import covariates
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 __all__ = ["pipe"]  # a fixture

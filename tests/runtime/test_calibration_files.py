@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tiny import calibrated_pipe as pipe
 
-from caflow_runtime.judge.calibration import NAME, Calibration, WrongCalibration, read_calibration, write_calibration
+from caflow_runtime.ood.calibration import NAME, Calibration, WrongCalibration, read_calibration, write_calibration
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.strict_json import WrongJson, parse_json
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from caflow_runtime.judge.coverage import Coverage, quantity_of, rank_of
+from caflow_runtime.ood.coverage import Coverage, quantity_of, rank_of
 
 
 def coverage(spread: float) -> Coverage:

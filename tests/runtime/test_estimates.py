@@ -18,19 +18,19 @@ from rich.progress import Progress
 from tiny import DATA, TINY, photograph
 
 from caflow_cli.console import CommandConsole
-from caflow_deploy.commands import pace
+from caflow_deploy.commands import progress_reporter
 from caflow_deploy.commands.image_progress import ImageProgress
 from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.bundle.run_memory import NAME, RunMemory, read_memory, write_memory
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import inspect_image
-from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline import memory_estimate
 from caflow_runtime.pipeline.memory_estimate import TooLittleMemory
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.speed_trial import drawing_stage
-from caflow_runtime.rows.draw import Draw
 
 CPU = "onnxruntime cpu"
 OPTIONS = ["--bundle", TINY, "--backend", "cpu", "--threads", 1]
@@ -116,7 +116,7 @@ def test_a_trial_measures_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first pass of two is a small part of the work."""
-    monkeypatch.setattr(pace, "MIN_S", 0.0)
+    monkeypatch.setattr(progress_reporter, "MIN_S", 0.0)
     tiles = ["--pixel-budget", 96 * 96, "--overlap", 16]
     done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 1, "--scale", 8, *OPTIONS, *tiles)
     assert done.returncode == 0, done.stderr
@@ -319,7 +319,7 @@ def test_quiet_leaves_errors_alone(source: Path, tmp_path: Path) -> None:
 
 def test_progress_is_said_without_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most one progress line is printed for each tenth of the images."""
-    monkeypatch.setattr(pace, "MIN_S", 0.0)
+    monkeypatch.setattr(progress_reporter, "MIN_S", 0.0)
     folder = tmp_path / "in"
     folder.mkdir()
     for k in range(25):
@@ -340,7 +340,7 @@ def test_the_rest_takes_as_long_as_what_was_done() -> None:
     now = iter([100.0, 130.0, 131.0, 160.0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: next(now))
-        told = pace.Pace(said.append)
+        told = progress_reporter.Pace(said.append)
         for share in (0.25, 0.4, 0.5):
             told.tell(share, f"{share:.0%}")
     assert said == ["25%, about 90 s left", "50%, about 60 s left"]  # no line only a second after the last one
@@ -352,7 +352,7 @@ def test_a_small_first_part_is_not_counted() -> None:
     now = iter([100.0, 160.0, 160.0, 170.0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: next(now))
-        told = pace.Pace(said.append)
+        told = progress_reporter.Pace(said.append)
         for share in (0.05, 0.1):
             told.tell(share, f"{share:.0%}")
     assert said == ["10%, about 3 min left"]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from caflow_runtime.batching.sampling_config import Reject
+from caflow_runtime.bundle.bundle_errors import BrokenGraph, BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import describe_file, sha256_of
-from caflow_runtime.bundle.wrong_bundle import BrokenGraph, BundleError
 from caflow_runtime.errors import BackendError, InputError, NotFinite
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.rows.draw import Reject
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from tiny import pairs_of_photographs, photograph
 
+from caflow_runtime.batching.sampling_config import Draw, Reject
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.choice import Untypical
-from caflow_runtime.pipeline.drawing import draw_best
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.rows.draw import Draw, Reject
+from caflow_runtime.pipeline.sampling import draw_best
 from caflow_runtime.service.request import Answer, Request, Tensors
 from caflow_runtime.service.served_models import Sampler, Scorer
 

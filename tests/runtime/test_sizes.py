@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from tiny import photograph
 
 from caflow_runtime import linear_light
+from caflow_runtime.batching.pixels import deep_integers
 from caflow_runtime.errors import InputError
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.image_folder import RESULTS
-from caflow_runtime.judge.consistency import enlarge_image, psnr
 from caflow_runtime.linear_light import reduce, reduce_alpha, resample, resample_alpha
-from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.ood.consistency import enlarge_image, psnr
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.rows.pixels import deep_integers
 from caflow_runtime.sizes import FinalSize, Size
 
 REFUSED = 0.999

@@ -11,15 +11,15 @@ import pytest
 from numpy.typing import NDArray
 from tiny import photograph
 
+from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.tile_merging import Row
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import DriftingNoise, LevelNoise, Place
 from caflow_runtime.flow.scan import Array
-from caflow_runtime.judge.consistency import psnr
+from caflow_runtime.ood.consistency import psnr
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.pipeline.stream import FrameNoise, Stream, StreamSettings
-from caflow_runtime.rows.assembly import Row
-from caflow_runtime.rows.draw import Draw
 
 CHANNELS = [3, 6]
 Picture = NDArray[np.uint8]

@@ -8,14 +8,14 @@ import pytest
 from tiny import CALIBRATED_TEMPERATURE, photograph
 from tiny import calibrated_pipe as pipe
 
+from caflow_runtime.batching.sampling_config import Reject
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.photographs import pairs_of, photographs_in
-from caflow_runtime.judge.consistency import enlarge
-from caflow_runtime.judge.typicality import covariates, distance_of, typicality
+from caflow_runtime.ood.consistency import enlarge
+from caflow_runtime.ood.typicality import covariates, distance_of, typicality
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.results import REJECTED
-from caflow_runtime.rows.draw import Reject
 
 __all__ = ["pipe"]  # a fixture
 TEMPERATURE = CALIBRATED_TEMPERATURE

@@ -12,8 +12,8 @@ from tiny import CALIBRATED_TEMPERATURE, photograph
 from tiny import calibrated_pipe as pipe
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.judge.learning import learn
-from caflow_runtime.judge.typicality import Typicality, covariates, reason, typicality
+from caflow_runtime.ood.learning import learn
+from caflow_runtime.ood.typicality import Typicality, covariates, reason, typicality
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 __all__ = ["pipe"]  # a fixture

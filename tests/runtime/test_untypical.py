@@ -13,17 +13,17 @@ import pytest
 from commands import caflow
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, photograph
 
+from caflow_runtime.batching.runner import Runner
+from caflow_runtime.batching.sampling_config import Draw, Reject
+from caflow_runtime.batching.tile_merging import Row
 from caflow_runtime.errors import NotFinite
+from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.image_io.maps import names, pictures
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import process_image
-from caflow_runtime.judge.calibration import NAME, read_calibration, write_calibration
-from caflow_runtime.judge.consistency import enlarge
-from caflow_runtime.pictures.image_files import read_image, write_image
-from caflow_runtime.pictures.maps import names, pictures
+from caflow_runtime.ood.calibration import NAME, read_calibration, write_calibration
+from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.rows.assembly import Row
-from caflow_runtime.rows.draw import Draw, Reject
-from caflow_runtime.rows.runner import Runner
 from caflow_runtime.service.request import Request
 from caflow_runtime.service.served_models import Scorer
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from caflow_runtime.whole_files import write_whole
+from caflow_runtime.atomic_files import write_whole
 from caflow_training import bundle_checkpoint, reference_checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
 from caflow_training.model import CAFlow

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caflow_training.bijections import initialize_actnorm
-from caflow_training.crops import Batch
+from caflow_training.crop_sampler import Batch
 from caflow_training.dequantization import CELLS, MIDPOINT
 from caflow_training.model import CAFlow
 from caflow_training.recipe import TrainingConfig

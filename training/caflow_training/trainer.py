@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from caflow_cli.stops import deferring_stops
+from caflow_runtime.atomic_files import remove_leftovers, write_whole
 from caflow_runtime.folder_lock import folder_lock
-from caflow_runtime.whole_files import remove_leftovers, write_whole
 from caflow_training import checkpoint
 from caflow_training.checkpoint import LAST_CHECKPOINT
-from caflow_training.crops import Batch
+from caflow_training.crop_sampler import Batch
 from caflow_training.model import CAFlow
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
 from caflow_training.perceptual import PerceptualDistance

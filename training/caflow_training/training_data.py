@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from caflow_training.crops import TRAINING_STREAM, VALIDATION_STREAM, Crops
+from caflow_training.crop_sampler import TRAINING_STREAM, VALIDATION_STREAM, Crops
 from caflow_training.photographs import DataError, Photographs, find_photographs, split_by_file
 from caflow_training.processes import Processes
 from caflow_training.recipe import Recipe

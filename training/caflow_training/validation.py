@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caflow_runtime.whole_files import write_whole
-from caflow_training.crops import Batch
+from caflow_runtime.atomic_files import write_whole
+from caflow_training.crop_sampler import Batch
 from caflow_training.model import CAFlow
 from caflow_training.results import bits_per_dim, to_integers
 

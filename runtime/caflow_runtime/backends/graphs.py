@@ -8,9 +8,9 @@ from threading import Lock
 import numpy as np
 
 from caflow_runtime.backends.backend import Backend, failure
+from caflow_runtime.bundle.bundle_errors import BrokenGraph
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import file_state, read_manifest, verify_file, verify_files
-from caflow_runtime.bundle.wrong_bundle import BrokenGraph
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.ports import GraphPorts

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from caflow_runtime.atomic_files import write_whole
 from caflow_runtime.backends.cache_folders import user_cache
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_packages import installed_builds
@@ -18,7 +19,6 @@ from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Array, Graph
 from caflow_runtime.flow.selftest import Case, case_within, flow_errors, is_invertible, likelihood_error
 from caflow_runtime.flow.tolerances import TOLERANCES, Tolerances
-from caflow_runtime.whole_files import write_whole
 
 FOLDER = "parity"
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from caflow_runtime.bundle.bundle_errors import PathOutside
 from caflow_runtime.bundle.engine_model import check_engine_model
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import (
@@ -31,7 +32,6 @@ from caflow_runtime.bundle.manifest import (
 from caflow_runtime.bundle.manifest_checks import check_path
 from caflow_runtime.bundle.onnx_fields import WrongGraph
 from caflow_runtime.bundle.reading import sha256_of
-from caflow_runtime.bundle.wrong_bundle import PathOutside
 from caflow_runtime.errors import BackendError
 from caflow_runtime.strict_json import WrongJson, read_json
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from os.path import realpath
 from pathlib import Path
 
+from caflow_runtime.bundle.bundle_errors import MissingGraph, PathOutside, UnknownFormat, WrongManifest, WrongShape
 from caflow_runtime.bundle.manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -19,7 +20,6 @@ from caflow_runtime.bundle.manifest import (
     files_of,
     graph_names,
 )
-from caflow_runtime.bundle.wrong_bundle import MissingGraph, PathOutside, UnknownFormat, WrongManifest, WrongShape
 from caflow_runtime.degradation import PARAMETERS
 
 PATH_BYTES = 255

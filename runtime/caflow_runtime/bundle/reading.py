@@ -9,12 +9,7 @@ from pathlib import Path
 import msgspec
 
 from caflow_runtime.bundle.builtin import names
-from caflow_runtime.bundle.external_data import external_files
-from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import File, Manifest, files_of
-from caflow_runtime.bundle.manifest_checks import PATH_BYTES, check_format, check_manifest
-from caflow_runtime.bundle.onnx_fields import WrongGraph
-from caflow_runtime.bundle.wrong_bundle import (
+from caflow_runtime.bundle.bundle_errors import (
     BrokenGraph,
     ManifestTooLarge,
     MissingFile,
@@ -24,6 +19,11 @@ from caflow_runtime.bundle.wrong_bundle import (
     WrongHash,
     WrongManifest,
 )
+from caflow_runtime.bundle.external_data import external_files
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import File, Manifest, files_of
+from caflow_runtime.bundle.manifest_checks import PATH_BYTES, check_format, check_manifest
+from caflow_runtime.bundle.onnx_fields import WrongGraph
 from caflow_runtime.strict_json import WrongJson, convert, parse_json
 
 MANIFEST_BYTES = 4 * 2**20

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.bundle_errors import WrongShape
 from caflow_runtime.bundle.manifest import Port
-from caflow_runtime.bundle.wrong_bundle import WrongShape
 from caflow_runtime.flow.scan import Array, Arrays
 
 Describe = Callable[[Array], tuple[str, tuple[int, ...]]]

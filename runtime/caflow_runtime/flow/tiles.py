@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.flow.shares import Shares
+from caflow_runtime.flow.log_likelihood_maps import Shares
 
 Floats = NDArray[np.float32]
 

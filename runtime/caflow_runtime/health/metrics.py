@@ -15,19 +15,19 @@ from typing import Any, Self
 
 import numpy as np
 
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.health.instruments import Instruments, Prometheus
 from caflow_runtime.health.model_instruments import VERDICTS, ModelInstruments, buckets_of
-from caflow_runtime.judge.drift import WINDOW, Drift
-from caflow_runtime.judge.reference import Reference
-from caflow_runtime.judge.typicality import Floats
-from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.ood.drift import WINDOW, Drift
+from caflow_runtime.ood.typicality import Floats
+from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Best, Samples, Score
 from caflow_runtime.pipeline.stream import Frame
-from caflow_runtime.rows.draw import Draw
 
 LOOPBACK = "127.0.0.1"
 

@@ -12,7 +12,7 @@ from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.canary import canary_difference
 from caflow_runtime.health.instruments import Instruments
-from caflow_runtime.judge.reference import Reference
+from caflow_runtime.ood.typicality_model import Reference
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Outcome
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from caflow_runtime.atomic_files import whole_file
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.pairs import FilePair
-from caflow_runtime.whole_files import whole_file
 
 LIST, LIST0, FILES = "accepted.txt", "accepted.list0", "accepted"
 

@@ -12,9 +12,9 @@ from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.health.canary import canary_log_likelihood
 from caflow_runtime.jobs import coverage
 from caflow_runtime.jobs.photographs import Pair
-from caflow_runtime.judge.calibration import FORMAT, FORMAT_VERSION, Calibration, Canary
-from caflow_runtime.judge.learning import MIN_PAIRS, learn, learnable_kinds
-from caflow_runtime.judge.typicality import Floats, covariates
+from caflow_runtime.ood.calibration import FORMAT, FORMAT_VERSION, Calibration, Canary
+from caflow_runtime.ood.learning import MIN_PAIRS, learn, learnable_kinds
+from caflow_runtime.ood.typicality import Floats, covariates
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Likelihood
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from caflow_runtime.atomic_files import remove_leftovers
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.job_file import JOB_FILE
@@ -18,7 +19,6 @@ from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.photographs import Pair, Photograph, pairs_of, with_grey_copies
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.whole_files import remove_leftovers
 
 COMMAND = "caflow calibrate"
 FOLDER, MEASURES = "calibration.work", "measures.jsonl"

@@ -11,7 +11,7 @@ import numpy as np
 from caflow_runtime.bundle.manifest import cell_side
 from caflow_runtime.image import Image
 from caflow_runtime.jobs.photographs import Pair
-from caflow_runtime.judge.coverage import QUANTITIES, Coverage, Floats, quantity_of, rank_of
+from caflow_runtime.ood.coverage import QUANTITIES, Coverage, Floats, quantity_of, rank_of
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 SAMPLES = 19

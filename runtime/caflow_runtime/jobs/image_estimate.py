@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from caflow_runtime.jobs.passes import Form
+from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.jobs.model_passes import Form
 from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, MemoryEstimate, check_available
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, drawing_stage, scoring_stage
-from caflow_runtime.rows.draw import Draw
 
 COPIES = 3
 """Number of copies of a condition: as it was read, as it is padded, and in the form of the model."""

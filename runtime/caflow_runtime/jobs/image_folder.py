@@ -13,18 +13,18 @@ from typing import Any
 
 import msgspec
 
+from caflow_runtime.atomic_files import remove_leftovers
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.errors import InputError
 from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import PipelineSettings, State, find_job, flat, has_changed
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import ImageOutcome
 from caflow_runtime.jobs.journal import Journal
-from caflow_runtime.jobs.passes import Bits
+from caflow_runtime.jobs.model_passes import Bits
 from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
 from caflow_runtime.path_text import as_path, as_text
-from caflow_runtime.rows.draw import Draw
 from caflow_runtime.sizes import Size
-from caflow_runtime.whole_files import remove_leftovers
 
 COMMAND = "caflow image"
 RESULTS = "results.jsonl"

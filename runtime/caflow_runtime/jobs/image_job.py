@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.image_io.image_files import WITH_16_BITS
 from caflow_runtime.jobs.image_estimate import ImageEstimate, Source, Wanted, estimate_image
-from caflow_runtime.jobs.passes import Bits, Form
+from caflow_runtime.jobs.model_passes import Bits, Form
 from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
-from caflow_runtime.pictures.image_files import WITH_16_BITS
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.rows.draw import Draw
 from caflow_runtime.sizes import FinalSize, Size
 
 LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}

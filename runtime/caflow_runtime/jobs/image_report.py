@@ -7,16 +7,16 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
+from caflow_runtime.batching.sampling_config import Draw, Judge
 from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.image import Image
+from caflow_runtime.image_io.image_files import ImageFile
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.passes import Form, Made
-from caflow_runtime.judge.consistency import consistency
-from caflow_runtime.judge.typicality import Typicality
+from caflow_runtime.jobs.model_passes import Form, Made
+from caflow_runtime.ood.consistency import consistency
+from caflow_runtime.ood.typicality import Typicality
 from caflow_runtime.path_text import as_text
-from caflow_runtime.pictures.image_files import ImageFile
 from caflow_runtime.pipeline.results import Likelihood, Samples
-from caflow_runtime.rows.draw import Draw, Judge
 
 SUSPICIOUS = 0.01
 """Largest sample typicality of samples that `contradiction` compares with their input."""

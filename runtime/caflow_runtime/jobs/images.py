@@ -16,31 +16,31 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
+from caflow_runtime.batching.runner import ShowWindows
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.errors import CaflowError, UnreadableImage, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, size_of_file
+from caflow_runtime.image_io.alpha import draw_alpha
+from caflow_runtime.image_io.image_files import ImageFile, check_suffix, read_image, write_image
+from caflow_runtime.image_io.maps import pictures as maps_of
+from caflow_runtime.image_io.matte import matted
+from caflow_runtime.image_io.sheet import sheet
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.image_estimate import ImageEstimate, Source
 from caflow_runtime.jobs.image_job import LOSSLESS, ImageJob
 from caflow_runtime.jobs.image_report import ImageReport, about_file, contradiction, report_of
 from caflow_runtime.jobs.masks import Masked, read_masked
+from caflow_runtime.jobs.model_passes import Form, Passes
 from caflow_runtime.jobs.native_stderr import native_stderr
-from caflow_runtime.jobs.passes import Form, Passes
 from caflow_runtime.jobs.photographs import KEEPS_COLOURS
-from caflow_runtime.judge.consistency import consistency
+from caflow_runtime.ood.consistency import consistency
 from caflow_runtime.path_text import as_text
-from caflow_runtime.pictures.alpha import draw_alpha
-from caflow_runtime.pictures.image_files import ImageFile, check_suffix, read_image, write_image
-from caflow_runtime.pictures.maps import pictures as maps_of
-from caflow_runtime.pictures.matte import matted
-from caflow_runtime.pictures.sheet import sheet
 from caflow_runtime.pipeline.choice import Untypical
-from caflow_runtime.pipeline.drawing import Written
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import REJECTED, Best, Samples
-from caflow_runtime.rows.draw import Draw
-from caflow_runtime.rows.runner import ShowWindows
+from caflow_runtime.pipeline.sampling import Written
 
 
 @dataclass(frozen=True)

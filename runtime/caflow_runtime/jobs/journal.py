@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from caflow_runtime.seal import are_sealed, is_sealed, sealed, sealed_fields
+from caflow_runtime.atomic_files import whole_file
+from caflow_runtime.line_checksum import are_sealed, is_sealed, sealed, sealed_fields
 from caflow_runtime.strict_json import WrongJson, parse_json
-from caflow_runtime.whole_files import whole_file
 
 Line = TypeVar("Line")
 Unit = TypeVar("Unit", bound=Hashable)

@@ -12,7 +12,7 @@ from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import READABLE, images_below
-from caflow_runtime.pictures.image_files import ImageFile, read_image
+from caflow_runtime.image_io.image_files import ImageFile, read_image
 
 WHITE = 128
 """Smallest mean of the three colour values, 0…255, of a pixel that counts as white."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from caflow_runtime.atomic_files import whole_file
 from caflow_runtime.errors import InputError
-from caflow_runtime.judge.verdict import Verdict
-from caflow_runtime.whole_files import whole_file
+from caflow_runtime.ood.verdict import Verdict
 
 ROWS_IN_GROUP = 2048
 

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from caflow_runtime.atomic_files import remove_leftovers
 from caflow_runtime.errors import InputError
 from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.accepted import (
@@ -41,9 +42,8 @@ from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.jobs.parquet import write_parquet
 from caflow_runtime.jobs.verdicts import BATCH
-from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.path_text import as_path, as_text
-from caflow_runtime.whole_files import remove_leftovers
 
 COMMAND = "caflow filter"
 SCORES, PARQUET = "scores.jsonl", "scores.parquet"

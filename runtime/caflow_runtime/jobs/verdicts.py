@@ -15,12 +15,12 @@ from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.image import Image, check_pair
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
+from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.pairs import FilePair
-from caflow_runtime.judge.typicality import reason
-from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.ood.typicality import reason
+from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.path_text import as_text
-from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.pipeline.likelihoods import NOT_FINITE
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Score

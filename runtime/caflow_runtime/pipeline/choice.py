@@ -7,16 +7,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.batching.pixels import Pixels, deep_integers
+from caflow_runtime.batching.sampling_config import Draw, Rank
+from caflow_runtime.batching.tile_merging import Row
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import NotFinite
 from caflow_runtime.image import Image
-from caflow_runtime.judge.consistency import consistency, enlarge, enlarge_image, projected
-from caflow_runtime.judge.reference import Reference
-from caflow_runtime.judge.typicality import Floats, Typicality, covariates, distance_of, typicality
+from caflow_runtime.ood.consistency import consistency, enlarge, enlarge_image, projected
+from caflow_runtime.ood.typicality import Floats, Typicality, covariates, distance_of, typicality
+from caflow_runtime.ood.typicality_model import Reference
 from caflow_runtime.pipeline.results import REJECTED, Outcome, bits_per_dim
-from caflow_runtime.rows.assembly import Row
-from caflow_runtime.rows.draw import Draw, Rank
-from caflow_runtime.rows.pixels import Pixels, deep_integers
 
 TRY_LOWER = "the model's inverse diverges there: use a lower temperature"
 

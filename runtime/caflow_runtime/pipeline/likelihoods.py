@@ -7,16 +7,16 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.batching.tile_merging import Row
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.latents import STATISTICS
-from caflow_runtime.flow.shares import Shares
+from caflow_runtime.flow.log_likelihood_maps import Shares
 from caflow_runtime.image import Image
-from caflow_runtime.judge.calibration import Calibration
-from caflow_runtime.judge.reference import Reference
-from caflow_runtime.judge.typicality import Floats, Typicality, covariates, temperature_of, typicality
+from caflow_runtime.ood.calibration import Calibration
+from caflow_runtime.ood.typicality import Floats, Typicality, covariates, temperature_of, typicality
+from caflow_runtime.ood.typicality_model import Reference
 from caflow_runtime.pipeline.results import bits_per_dim
-from caflow_runtime.rows.assembly import Row
 
 NOT_FINITE = "its log-likelihood is not finite: the image is too different from the training images"
 

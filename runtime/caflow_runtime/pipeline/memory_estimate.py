@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from caflow_runtime.available_memory import Available, available_memory, memory_of_all, readable, resident_memory
+from caflow_runtime.batching.runner import Runner
 from caflow_runtime.bundle.run_memory import Memory, bytes_of_shares, read_memory
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.rows.runner import Runner
 
 RGB, FLOATS = 3, 12
 """Bytes of an RGB pixel with 8 bits, and as float32."""

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.batching.batch import draw_noise, owners, share_on_host
+from caflow_runtime.batching.runner import Runner
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.batching import Unit
+from caflow_runtime.flow.tile_batches import Unit
 from caflow_runtime.flow.tiles import Axis, Window
 from caflow_runtime.pipeline.choice import TRY_LOWER
 from caflow_runtime.pipeline.results import bits_per_dim
-from caflow_runtime.rows.batch import draw_noise, owners, share_on_host
-from caflow_runtime.rows.draw import Draw
-from caflow_runtime.rows.runner import Runner
 
 
 @dataclass(frozen=True)

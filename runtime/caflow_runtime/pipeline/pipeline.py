@@ -17,24 +17,24 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.parity import check_once
 from caflow_runtime.backends.select import BackendName, open_backend
+from caflow_runtime.batching.runner import Runner, ShowWindows
+from caflow_runtime.batching.sampling_config import Draw, Rank, Reject
+from caflow_runtime.batching.single_row import LevelNoises, decode_noise, encode_target
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.checks import check_integer, check_switch, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
-from caflow_runtime.judge.calibration import Calibration, read_calibration
+from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.pipeline.choice import finite_pixels
-from caflow_runtime.pipeline.drawing import draw_all, draw_best, score_rows
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.memory_estimate import MemoryEstimates
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
+from caflow_runtime.pipeline.sampling import draw_all, draw_best, score_rows
 from caflow_runtime.pipeline.speed_trial import SpeedTrials
 from caflow_runtime.pipeline.stream import Frame, FrameNoise, OnUntypical, Stream, StreamSettings
-from caflow_runtime.rows.draw import Draw, Rank, Reject
-from caflow_runtime.rows.runner import Runner, ShowWindows
-from caflow_runtime.rows.single_row import LevelNoises, decode_noise, encode_target
 
 PIXEL_BUDGET = 2**20
 """Default pixel budget."""

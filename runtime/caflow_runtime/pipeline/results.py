@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.flow.shares import Shares, share_map, shares_per_level
-from caflow_runtime.judge.typicality import Typicality
+from caflow_runtime.flow.log_likelihood_maps import Shares, share_map, shares_per_level
+from caflow_runtime.ood.typicality import Typicality
 
 Outcome = Literal["unjudged", "accepted", "best", "bicubic"]
 """Kind of a result. "unjudged": a sample that was not judged, or cannot be judged. "accepted": an accepted sample.

@@ -7,9 +7,9 @@ from math import isqrt
 
 import numpy as np
 
+from caflow_runtime.batching.runner import Runner
+from caflow_runtime.batching.sampling_config import Draw
 from caflow_runtime.bundle.manifest import PER_IMAGE, Manifest
-from caflow_runtime.rows.draw import Draw
-from caflow_runtime.rows.runner import Runner
 
 TRIAL_PIXELS, MAX_TRIAL_SAMPLES = 2**16, 4
 """Number of target pixels of a trial, of all its samples together, and maximum number of these samples. Larger trials

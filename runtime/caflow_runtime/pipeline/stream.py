@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.batching.pixels import HostPixels
+from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.tile_merging import Row
 from caflow_runtime.checks import check_integer, check_share, is_number, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import DrawNoise, DriftingNoise, LevelNoise, SceneNoise, draw_rows
 from caflow_runtime.flow.scan import Array
 from caflow_runtime.image import Image
-from caflow_runtime.judge.consistency import enlarge
-from caflow_runtime.judge.typicality import check_alpha, covariates, typicality
 from caflow_runtime.linear_light import resample
+from caflow_runtime.ood.consistency import enlarge
+from caflow_runtime.ood.typicality import check_alpha, covariates, typicality
 from caflow_runtime.pipeline.choice import value_of
-from caflow_runtime.pipeline.drawing import reference_for
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
+from caflow_runtime.pipeline.sampling import reference_for
 from caflow_runtime.pipeline.scenes import SceneCuts
-from caflow_runtime.rows.assembly import Row
-from caflow_runtime.rows.draw import Draw
-from caflow_runtime.rows.pixels import HostPixels
 from caflow_runtime.sizes import MAX_ENLARGEMENT, FinalSize, Size
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import cv2
 
+from caflow_runtime.atomic_files import remove_leftovers, write_whole
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.judge.calibration import Calibration
-from caflow_runtime.judge.whole_list import MIN_PAIRS
+from caflow_runtime.image_io.image_files import read_image
+from caflow_runtime.ood.calibration import Calibration
+from caflow_runtime.ood.whole_list import MIN_PAIRS
 from caflow_runtime.path_text import as_path
-from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.report import plots
 from caflow_runtime.report.summary import Summary, read_job, read_lines
-from caflow_runtime.whole_files import remove_leftovers, write_whole
 
 NEEDED = ("jinja2", "matplotlib")
 TEMPLATE = Path(__file__).with_name("report.html.j2")

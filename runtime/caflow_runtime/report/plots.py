@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caflow_runtime.judge.coverage import Coverage
-from caflow_runtime.judge.typicality import Floats
+from caflow_runtime.ood.coverage import Coverage
+from caflow_runtime.ood.typicality import Floats
 from caflow_runtime.report.summary import Histogram, Summary
 
 if TYPE_CHECKING:

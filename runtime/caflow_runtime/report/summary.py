@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from caflow_runtime import strict_json
 from caflow_runtime.errors import InputError
-from caflow_runtime.judge.calibration import Calibration
-from caflow_runtime.judge.drift import Drift
-from caflow_runtime.judge.typicality import Floats, rank
-from caflow_runtime.judge.verdict import Verdict
-from caflow_runtime.judge.whole_list import WholeList
-from caflow_runtime.seal import is_sealed
+from caflow_runtime.line_checksum import is_sealed
+from caflow_runtime.ood.calibration import Calibration
+from caflow_runtime.ood.drift import Drift
+from caflow_runtime.ood.typicality import Floats, rank
+from caflow_runtime.ood.verdict import Verdict
+from caflow_runtime.ood.whole_list import WholeList
 
 JOB = "job.json"
 """Name of the file with the job's settings, beside the scores."""

@@ -9,10 +9,10 @@ import msgspec
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from caflow_runtime.batching.sampling_config import Judge, Rank
 from caflow_runtime.checks import LARGEST_WORD
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image import Image
-from caflow_runtime.rows.draw import Judge, Rank
 
 TEMPERATURE = 0.8
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.batching.sampling_config import Draw, Otherwise, Reject
 from caflow_runtime.image import Image, check_pairs
-from caflow_runtime.judge.reference import Reference
-from caflow_runtime.judge.typicality import Typicality, check_alpha
-from caflow_runtime.pipeline.drawing import check_calibrated, draw_best
+from caflow_runtime.ood.typicality import Typicality, check_alpha
+from caflow_runtime.ood.typicality_model import Reference
 from caflow_runtime.pipeline.results import Likelihood, Stack
-from caflow_runtime.rows.draw import Draw, Otherwise, Reject
+from caflow_runtime.pipeline.sampling import check_calibrated, draw_best
 from caflow_runtime.service.request import (
     TEMPERATURE,
     Answer,

@@ -15,8 +15,8 @@ from caflow_runtime.health.instruments import Instruments
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.health.model_instruments import buckets_of
 from caflow_runtime.image import Image, as_images
-from caflow_runtime.judge.drift import WINDOW
-from caflow_runtime.judge.reference import Reference
+from caflow_runtime.ood.drift import WINDOW
+from caflow_runtime.ood.typicality_model import Reference
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.service.request import (

@@ -7,11 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from caflow_runtime.atomic_files import whole_file
 from caflow_runtime.video.join import VideoPart, frames_of, packets_of
 from caflow_runtime.video.opening import address_of, import_av
+from caflow_runtime.video.rotation import has_alpha
 from caflow_runtime.video.source import CLOCK, VideoInfo
-from caflow_runtime.video.upright import has_alpha
-from caflow_runtime.whole_files import whole_file
 
 GIF_UNIT, WEBP_UNIT = Fraction(1, 100), Fraction(1, 1000)
 """Units in which the formats count times, in seconds."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.pictures.image_files import WITH_16_BITS, check_suffix
+from caflow_runtime.image_io.image_files import WITH_16_BITS, check_suffix
 from caflow_runtime.video.numbered import is_numbered
 from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.source import CLOCK

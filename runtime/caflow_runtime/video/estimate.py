@@ -6,7 +6,7 @@ from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, Memory
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, drawing_stage
 from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.video.lane import WAITING_FRAMES
+from caflow_runtime.video.bounded_queue import WAITING_FRAMES
 
 LIBRARIES = 40e6
 """Bytes of FFmpeg's libraries."""

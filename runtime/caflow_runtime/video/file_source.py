@@ -13,6 +13,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.video.hdr10 import PQ, x265_hdr10
 from caflow_runtime.video.opening import address_of, import_av, open_to_read, without_secrets
+from caflow_runtime.video.rotation import Upright, has_alpha, is_on_its_side
 from caflow_runtime.video.source import (
     BT601,
     BT709,
@@ -26,9 +27,8 @@ from caflow_runtime.video.source import (
     UnreadableVideo,
     VideoInfo,
 )
-from caflow_runtime.video.steady import is_restarting, steady
+from caflow_runtime.video.timestamps import is_restarting, steady
 from caflow_runtime.video.transparency import framed, split_alpha
-from caflow_runtime.video.upright import Upright, has_alpha, is_on_its_side
 
 SOUGHT_BY_DTS = ("mpegts", "mpeg")
 """Containers without an index, in which FFmpeg seeks by decoding timestamps, not by presentation timestamps."""

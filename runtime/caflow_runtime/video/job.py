@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 
+from caflow_runtime.atomic_files import to_disk
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
@@ -18,7 +19,7 @@ from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
-from caflow_runtime.video.lane import Lane, read_ahead
+from caflow_runtime.video.bounded_queue import Lane, read_ahead
 from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
 from caflow_runtime.video.segment_store import (
@@ -38,7 +39,6 @@ from caflow_runtime.video.segment_store import (
 from caflow_runtime.video.segments import SegmentFile, join_segments
 from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, resized
 from caflow_runtime.video.transparency import draw_frames, without_alpha
-from caflow_runtime.whole_files import to_disk
 
 TakeFrame = Callable[[Frame, TimedFrame], None]
 """Callback that receives each finished frame, and the frame of the source that it was made from."""

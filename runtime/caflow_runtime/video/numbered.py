@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.batching.pixels import DEEP
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.pictures.image_files import read_image, write_image
-from caflow_runtime.rows.pixels import DEEP
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.video.source import CLOCK, TimedFrame, VideoInfo, assumed_colours
 from caflow_runtime.video.transparency import framed, without_alpha
 

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
-from caflow_runtime.pictures.image_files import WITH_ALPHA
+from caflow_runtime.image_io.image_files import WITH_ALPHA
 from caflow_runtime.video.animated import write_animation
 from caflow_runtime.video.join import VideoPart, frames_of, join_into_place, packets_of
+from caflow_runtime.video.lost_features import unkept_of
 from caflow_runtime.video.numbered import is_numbered, write_numbered
 from caflow_runtime.video.opening import open_to_read
+from caflow_runtime.video.rotation import has_alpha
 from caflow_runtime.video.source import CLOCK, VideoInfo
-from caflow_runtime.video.unkept import unkept_of
-from caflow_runtime.video.upright import has_alpha
 
 ANIMATIONS = (".gif", ".apng", ".png", ".webp")
 SQUARE = (None, 1)

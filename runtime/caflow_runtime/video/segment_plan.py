@@ -15,11 +15,11 @@ from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.pipeline.scenes import SceneCuts
-from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.segment_lengths import SEGMENT_FRAMES, frames_of_segment
 from caflow_runtime.video.source import Source, UnreadableVideo, resized
 from caflow_runtime.video.sources import open_video
+from caflow_runtime.video.time_range import WHOLE, Cut
 from caflow_runtime.video.transparency import without_alpha
 
 ShowPlanned = Callable[[int], None]

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import msgspec
 
+from caflow_runtime.atomic_files import leftover_of, remove_leftovers
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
@@ -30,13 +31,12 @@ from caflow_runtime.jobs.folder import (
 from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.join import VideoPart
 from caflow_runtime.video.numbered import sha256_of_numbered
 from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
 from caflow_runtime.video.source import Source
-from caflow_runtime.whole_files import leftover_of, remove_leftovers
+from caflow_runtime.video.time_range import WHOLE, Cut
 
 COMMAND = "caflow video"
 OPTIONS = {"given_format": "--pixel-format", "bits": "", "frame": "", "has_alpha": "", "multiple": ""}

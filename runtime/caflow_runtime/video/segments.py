@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from caflow_runtime.atomic_files import move_into_place, partial_path
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import describe_file, sha256_of
 from caflow_runtime.errors import InputError
@@ -22,9 +23,8 @@ from caflow_runtime.jobs.folder import is_intact
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings
-from caflow_runtime.video.cut import Cut
+from caflow_runtime.video.bounded_queue import WAITING_FRAMES, read_ahead
 from caflow_runtime.video.encoding import Encoding
-from caflow_runtime.video.lane import WAITING_FRAMES, read_ahead
 from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.results import cut_to, write_result
 from caflow_runtime.video.segment_plan import Segment, pictures
@@ -32,8 +32,8 @@ from caflow_runtime.video.segment_store import SegmentRecord, parts_in, segment_
 from caflow_runtime.video.sink import SegmentWriter
 from caflow_runtime.video.source import Source, UnreadableVideo, UnwritableVideo, VideoInfo
 from caflow_runtime.video.sources import open_video
+from caflow_runtime.video.time_range import Cut
 from caflow_runtime.video.transparency import draw_frames, without_alpha
-from caflow_runtime.whole_files import move_into_place, partial_path
 
 
 @dataclass

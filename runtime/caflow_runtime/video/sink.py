@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.rows.pixels import DEEP, deep_integers
+from caflow_runtime.batching.pixels import DEEP, deep_integers
 from caflow_runtime.video.encoding import ENCODER_THREADS, Encoding, check_sides, wrong_size
 from caflow_runtime.video.opening import address_of, import_av
 from caflow_runtime.video.source import BT601, BT709, CLOCK, FULL_RANGE, RGB_MATRIX, TAGS, VideoInfo

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image import Image
-from caflow_runtime.video.cut import WHOLE, Cut
+from caflow_runtime.video.time_range import WHOLE, Cut
 
 CLOCK = Fraction(1, 90_000)
 """Seconds per tick. All times are counted in ticks, as in MPEG; they are exact for most usual frame rates."""

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.image import Image
+from caflow_runtime.image_io.alpha import Alpha, draw_alpha
+from caflow_runtime.image_io.matte import matted
 from caflow_runtime.linear_light import resample_alpha
-from caflow_runtime.pictures.alpha import Alpha, draw_alpha
-from caflow_runtime.pictures.matte import matted
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
 

@@ -1,0 +1,115 @@
+"""Outcomes of images: a line for each finished image, a summary, and the exit code."""
+
+import json
+from collections import Counter
+
+from msgspec import UnsetType
+
+from caflow_cli.command_error import FAILED, CommandError
+from caflow_cli.console import CommandConsole, counted
+from caflow_deploy.commands.standard_streams import as_given, shown
+from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.jobs.image_report import ImageReport, ModelImage
+from caflow_runtime.jobs.images import ImageOutcome
+from caflow_runtime.path_text import as_text
+
+MAX_NAMED = 20
+"""Maximum number of failed files, and of unreadable folders, that the last line names."""
+
+
+class Tally:
+    """Counter of outcomes that also reports them."""
+
+    def __init__(self, total: int, draw: Draw, console: CommandConsole) -> None:
+        """Start before the first image.
+
+        Arguments:
+            total: number of all images.
+            draw: settings that each image is drawn with.
+        """
+        self.total, self.draw, self.console = total, draw, console
+        self.outcomes: Counter[str] = Counter()
+        self.failed: list[str] = []
+        self.unreadable: list[str] = []
+
+    def take(self, done: ImageOutcome) -> None:
+        """Count and report one image."""
+        if done.wrong is not None:
+            if not done.is_dropped:
+                self.failed.append(shown(as_text(done.job.source)))
+            self.outcomes["dropped"] += done.is_dropped
+            self.console.error(shown(done.wrong))
+        elif done.report is not None:
+            self.outcomes[done.report.outcome] += 1
+            self.console.result(_json(done.report) if self.console.as_json else line(done.report, self.draw.n))
+            for warning in done.report.warnings or ():
+                self.console.warning(shown(f"{done.report.input}: {warning}"))
+
+    def take_unreadable(self, error: OSError) -> None:
+        """Report a folder that cannot be read. Its images are skipped."""
+        self.unreadable.append(as_text(error.filename))
+        self.console.error(f"{as_text(error.filename)} cannot be read: {error.strerror}: its images are skipped")
+
+    def end(self) -> None:
+        """Report how many images are untypical or unjudged.
+
+        Raises:
+            CommandError: if some images failed.
+        """
+        if self.draw.reject:
+            dropped = self.outcomes["dropped"]
+            became = {"error": "dropped", "bicubic": "bicubic"}.get(self.draw.reject.otherwise, "marked")
+            untypical = dropped or self.outcomes["best"] + self.outcomes["bicubic"]
+            what = f", {became}" if untypical else ""
+            verb = "is" if 1 in (untypical, self.total) else "are"
+            unjudged = self.outcomes["unjudged"]
+            rest = f"; {unjudged} could not be judged: the calibration knows no such images" if unjudged else ""
+            self.console.warning(f"{untypical} of {counted(self.total, 'image')} {verb} untypical{what}{rest}")
+        self.end_of_failed()
+
+    def end_of_failed(self) -> None:
+        """Raise a `CommandError` if some images failed, or some folders cannot be read."""
+        failures = []
+        if self.failed:
+            failures.append(f"{len(self.failed)} of {counted(self.total, 'image')} failed: {_listed(self.failed)}")
+        if self.unreadable:
+            failures.append(f"{counted(len(self.unreadable), 'folder')} cannot be read: {_listed(self.unreadable)}")
+        if failures:
+            raise CommandError("; ".join(failures), FAILED)
+
+
+def _listed(names: list[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED] + ([f"and {more} more, named above"] if more > 0 else []))
+
+
+def _json(report: ImageReport) -> str:
+    """Return the JSON object about a finished image, with its paths as given."""
+    paths = {"input": as_given(report.input), "output": as_given(report.output)}
+    return json.dumps(report.fields() | paths, allow_nan=False)
+
+
+def line(report: ImageReport, n: int) -> str:
+    """Return the line about a finished image, for people."""
+    names = f"{shown(report.input)} → {shown(report.output)}"
+    if report.outcome == "bicubic":
+        return f"{names}  untypical: replaced by the enlarged input"
+    if report.outcome == "reduced":
+        return f"{names}  not enlarged: the input is not smaller than the result, so there are no samples"
+    parts = [f"{report.bits_per_dim:.3f} bits/dim", f"sample {report.sample + 1} of {n}"]
+    for name in ("sample", "image"):
+        if isinstance(value := getattr(report, f"{name}_typicality"), float):
+            parts.append(f"{name} typicality {value:.3f}{_verdict(report) if report.judge == name else ''}")
+    if not isinstance(report.consistency_db, UnsetType):
+        parts.append(f"consistency {report.consistency_db:.1f} dB")
+    if isinstance(of := report.likelihood_of, ModelImage):
+        parts.append(f"likelihood of the model's {of.width}×{of.height} image with {of.bits} bits")
+    if report.input_bits > report.output_bits:
+        parts.append(f"reduced from {report.input_bits} to {report.output_bits} bits")
+    return f"{names}  {', '.join(parts)}"
+
+
+def _verdict(report: ImageReport) -> str:
+    """Return the verdict to print after the typicality that --judge chose."""
+    return {"best": " (untypical)", "accepted": " (accepted)"}.get(report.outcome, "")

@@ -1,0 +1,184 @@
+"""Options that say how samples are drawn, which one is the best, and which ones are rejected."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import click
+
+from caflow_deploy.commands.option_values import Command, NumberRange
+from caflow_runtime.batching.sampling_config import Draw, Judge, Otherwise, Rank, Reject
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.sampling import check_calibrated
+from caflow_runtime.pipeline.stream import FrameNoise, OnUntypical, StreamSettings
+from caflow_runtime.sizes import Size
+
+MAX_SAMPLES = 10_000
+CALIBRATED = "requires a bundle that caflow calibrate has calibrated for this --temperature, as the built-in models are"
+REDRAWS = 20
+"""Default of --redraws."""
+
+redraws_option = click.option(
+    "--redraws",
+    type=click.IntRange(0),
+    help="With --min-typicality: maximum number of samples to draw in place of rejected ones, for each image; 0 draws "
+    f"none.  [default: {REDRAWS}]",
+)
+consistent_option = click.option(
+    "--consistent",
+    is_flag=True,
+    help="Super-resolution only: change each result so that it matches the input when it is down-sampled.",
+)
+judge_option = click.option(
+    "--judge",
+    type=click.Choice(["sample", "image"]),
+    help="With --min-typicality: the typicality that is checked. sample: how usual the sample is, as drawn, among "
+    "samples of the same temperature; this takes no extra time. image: how usual the image is, as written, among true "
+    "images, as caflow filter computes it; each checked sample is scored again, which takes time.  [default: sample]",
+)
+
+
+def samples_option(text: str) -> Callable[[Command], Command]:
+    """Return the decorator that adds --samples, with `text` as its help text."""
+    return click.option(
+        "-n", "--samples", type=click.IntRange(1, MAX_SAMPLES), default=10, show_default=True, help=text
+    )
+
+
+def drawing_options(command: Command) -> Command:
+    """Add the options that say how samples are drawn, and which of them is the best."""
+    for option in (
+        click.option(
+            "--rank",
+            type=click.Choice(["likelihood", "consistency", "typical"]),
+            default="likelihood",
+            show_default=True,
+            help="Criterion for the best sample. likelihood: the most likely sample. consistency: the sample that is "
+            "closest to the input after it is degraded again. typical: the sample whose likelihood is closest to the "
+            f"typical value; {CALIBRATED}.",
+        ),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**32 - 1),
+            default=0,
+            show_default=True,
+            help="Seed of the random numbers. The same seed gives the same samples again.",
+        ),
+        click.option(
+            "--temperature",
+            type=NumberRange(0),
+            default=0.8,
+            show_default=True,
+            help="Spread of the samples. 0: all samples are the same smooth result. 1: the distribution that the model "
+            "learned. The larger the value, the more the samples differ from each other.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def rejecting_options(command: Command) -> Command:
+    """Add the options that say which results are untypical, and how they are handled."""
+    for option in (
+        click.option(
+            "--untypical",
+            type=click.Choice(["mark", "drop", "bicubic"]),
+            help="With --min-typicality: what to do with an image whose samples are all rejected, or with a rejected "
+            "video frame. mark: write the best rejected sample or the frame, and report that it is untypical. drop: do "
+            "not write it. bicubic: write the bicubically enlarged input instead.  [default: mark]",
+        ),
+        click.option(
+            "--min-typicality",
+            type=NumberRange(0, 1, min_open=True, max_open=True),
+            metavar="α",
+            help="Reject samples and video frames whose typicality is below α, a number between 0 and 1. About a "
+            f"fraction α of good ones is rejected by mistake; 0.01 is a common choice. This {CALIBRATED}.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """Values of the options about drawing. A field whose option the command does not have keeps its default."""
+
+    samples: int
+    temperature: float
+    seed: int
+    rank: Rank
+    min_typicality: float | None
+    untypical: OnUntypical | None
+    consistent: bool = False
+    keep: Sequence[int] | None = None
+    redraws: int | None = 0
+    """None is the default of --redraws. Commands without that option draw no further samples."""
+    judge: Judge | None = None
+
+    def __post_init__(self) -> None:
+        for name, what in (
+            ("untypical", "handles the results that are rejected by"),
+            ("judge", "chooses the typicality that is checked by"),
+        ):
+            if getattr(self, name) and self.min_typicality is None:
+                raise click.UsageError(f"--{name} {what} --min-typicality; also give --min-typicality")
+
+    def draw(self, pipe: Pipeline) -> Draw:
+        """Return the settings for drawing images.
+
+        Raises:
+            InputError: if the model or its calibration does not support these settings.
+        """
+        reject = None
+        if self.min_typicality:
+            otherwise: dict[str, Otherwise] = {"drop": "error", "bicubic": "bicubic"}
+            fallback = otherwise.get(self.untypical or "", "best")
+            redraws = REDRAWS if self.redraws is None else self.redraws
+            reject = Reject(self.min_typicality, redraws, fallback, self.judge or "sample")
+        keep = None if self.keep is None else tuple(self.keep)
+        draw = Draw(self.samples, self.temperature, self.seed, 0, self.rank, keep, self.consistent, reject)
+        draw.check_fits(pipe.manifest.model)
+        if draw.needs_calibration:
+            check_calibrated(pipe.calibration, draw)
+        return draw
+
+    def stream(self, noise: FrameNoise, batch: int, size: Size | None) -> StreamSettings:
+        """Return the settings for drawing the frames of a video.
+
+        Arguments:
+            noise: how the noise changes between the frames of a scene.
+            batch: number of frames that are computed together.
+            size: size of the results; None is the model's own.
+
+        Raises:
+            InputError: if a setting is out of range.
+        """
+        draw = Draw(self.samples, self.temperature, self.seed, rank=self.rank)
+        return StreamSettings(draw, noise, batch, self.min_typicality or 0.0, self.untypical or "mark", size)
+
+
+def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> FrameNoise:
+    """Parse the value of --noise."""
+    if text in ("fixed", "fresh"):
+        return text  # type: ignore[return-value]
+    name, _, number = text.partition(":")
+    try:
+        persistence = float(number) if name == "ar1" else 0.0
+    except ValueError:
+        persistence = 0.0
+    if not 0 < persistence < 1:
+        raise click.BadParameter(f"must be fixed, fresh, or ar1:ρ with 0 < ρ < 1; got {text!r}", context, parameter)
+    return persistence
+
+
+def noise_option(command: Command) -> Command:
+    """Add the option about the noise of video frames."""
+    return click.option(
+        "--noise",
+        callback=noise_kind,
+        metavar="fixed|fresh|ar1:ρ",
+        default="fixed",
+        show_default=True,
+        help="Noise in the frames of a scene. fixed: all frames have the same noise, so that static content does not "
+        "flicker. fresh: each frame has new noise. ar1:ρ: the noise drifts; ρ, between 0 and 1, is the correlation of "
+        "one frame's noise with that of the next frame.",
+    )(command)

@@ -1,0 +1,49 @@
+"""Progressive best-of-N: the least likely samples are dropped between levels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.backends.graphs import Graphs
+from caflow_runtime.batching.batch import share_on_host
+from caflow_runtime.flow.scan import Array
+from caflow_runtime.flow.tile_batches import Unit
+from caflow_runtime.flow.tiles import weighted
+
+
+class LevelPruning:
+    """Drops the least likely samples of each unit of a batch between levels.
+
+    `keep[j + 1]` samples remain after level j.
+    """
+
+    def __init__(self, graphs: Graphs, units: list[Unit], keep: Sequence[int]) -> None:
+        self.graphs = graphs
+        self.units = units
+        self.keep = keep
+        self._owner = np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units])
+
+    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
+        return self.graphs.backend.take(array, rows)
+
+    def kept(self, j: int, shares: list[list[Array]]) -> NDArray[np.int64] | None:
+        if self.keep[j + 1] == self.keep[j]:
+            return None
+        likelihood = self._so_far(shares)
+        chosen = []
+        for k in range(len(self.units)):
+            rows = np.flatnonzero(self._owner == k)
+            chosen.append(np.sort(rows[np.argsort(-likelihood[rows], kind="stable")[: self.keep[j + 1]]]))
+        kept = np.concatenate(chosen)
+        self._owner = self._owner[kept]
+        return kept
+
+    def _so_far(self, shares: list[list[Array]]) -> NDArray[np.float64]:
+        """Return the log-likelihood of each row over the levels so far. Values that are not finite become −∞."""
+        total, window = np.zeros(len(self._owner)), self.units[0].window
+        for share in (share_on_host(self.graphs, share, window) for maps in shares for share in maps):
+            cell = window.y.length // share.shape[1]
+            windows = (self.units[k].window for k in self._owner)
+            total += [weighted(of_row, row, cell).sum() for of_row, row in zip(windows, share, strict=True)]
+        return np.where(np.isfinite(total), total, -np.inf)

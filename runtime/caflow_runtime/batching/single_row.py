@@ -1,0 +1,72 @@
+"""Runs of a single row, from a target to its noise and from noise to its target."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.batching import batch
+from caflow_runtime.batching.runner import Runner
+from caflow_runtime.batching.tile_merging import Assembly, Row, TileResult
+from caflow_runtime.bundle.manifest import cell_side
+from caflow_runtime.errors import InputError
+from caflow_runtime.flow import scan
+from caflow_runtime.flow.scan import Arrays
+from caflow_runtime.flow.tile_batches import Unit
+from caflow_runtime.image import Image
+
+LevelNoises = list[NDArray[np.float32]]
+"""z of each level, the coarsest first: (R, channels, h, w). The channels contain the blocks z[i, j] for i = j … n−1, in
+this order."""
+
+
+def encode_target(runner: Runner, target: Image, condition: Image) -> tuple[LevelNoises, Row]:
+    """Return the noise of a target, an array (1, channels, h, w) for each level, and the row with its likelihood.
+
+    Raises:
+        InputError: if the image requires more than one tile.
+    """
+    units, encoded = _encoded(runner, condition)
+    run = batch.score(runner.graphs, units, [batch.padded(target, runner.model, 1)], encoded)
+    row = _only_row(runner, condition, batch.results_of_targets(runner.graphs, units, run))
+    return [runner.backend.to_host(z) for z in run.noise], row
+
+
+def decode_noise(runner: Runner, noise: LevelNoises, condition: Image) -> Row:
+    """Return the row whose pixels this noise produces.
+
+    Raises:
+        InputError: if the image requires more than one tile, or the noise has a wrong shape.
+    """
+    units, encoded = _encoded(runner, condition)
+    wanted = [
+        (1, sum(channels), *(side // cell_side(runner.model, f"decode_{j}") for side in units[0].window.shape))
+        for j, channels in enumerate(runner.model.noise_channels)
+    ]
+    if [z.shape for z in noise] != wanted:
+        raise InputError(f"noise: expected arrays of shapes {wanted}; got {[z.shape for z in noise]}")
+    image, given = batch.owners(runner.graphs, units), [runner.backend.to_device(z) for z in noise]
+    run = scan.sample(runner.graphs, runner.model.levels, encoded, image, given)
+    return _only_row(runner, condition, batch.results_of_samples(runner.graphs, units, run, stays=False))
+
+
+def _encoded(runner: Runner, condition: Image) -> tuple[list[Unit], Arrays]:
+    """Return the batch of a single row, and the encoding of its condition.
+
+    Raises:
+        InputError: if the image requires more than one tile.
+    """
+    windows, padded = runner.windows(condition), batch.padded(condition, runner.model, runner.model.scale)
+    if len(windows) > 1:
+        height, width = (runner.model.scale * side for side in padded.shape[:2])
+        raise InputError(
+            f"the noise belongs to the whole image, so its {width}×{height} pixels must run as one tile: use "
+            f"{runner.room().remedy(1, height, width)}"
+        )
+    units = [Unit(0, windows[0], (0,))]
+    return units, batch.encode(runner.graphs, units, [padded], runner.degradations([padded]))
+
+
+def _only_row(runner: Runner, condition: Image, results: list[TileResult]) -> Row:
+    (result,) = results
+    row = Assembly(runner.model, [condition], [[result.window]]).add(result)
+    assert row is not None
+    return row

@@ -1,0 +1,97 @@
+"""Assembly of rows from their windows, which finish batch by batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.batching.pixels import HostPixels, Pixels
+from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.flow.latents import BlockSums, statistics_of, sums_of
+from caflow_runtime.flow.log_likelihood_maps import Shares, shares_per_level
+from caflow_runtime.flow.tiles import Canvas, Window
+from caflow_runtime.image import Image
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished row: a sample of an image, or an existing target with its likelihood."""
+
+    image: int
+    """Index of the image among the conditions."""
+    sample: int
+    """Number of the sample, from 0."""
+    pixels: Pixels | None
+    """Pixels of the sample; None for an existing target."""
+    shares: Shares
+    """Shares of the log-likelihood."""
+    per_level: NDArray[np.float64]
+    """(n,) log-likelihood of each level in nats, the coarsest level first."""
+    statistics: NDArray[np.float64] | None = None
+    """Statistics of the latents of an existing target (`latents.statistics_of`). None for a sample, whose latents are
+    the noise that was drawn."""
+
+    @property
+    def has_finite_likelihood(self) -> bool:
+        """Whether the log-likelihoods of all levels are finite."""
+        return bool(np.isfinite(self.per_level).all())
+
+
+@dataclass(frozen=True)
+class TileResult:
+    """The part of a row that one window contributes."""
+
+    image: int
+    sample: int
+    window: Window
+    pixels: Pixels | None
+    """Pixels of the window; None for an existing target."""
+    shares: list[NDArray[np.float32]]
+    """Shares of all levels, the coarsest first: from the graphs decode and reverse, or from forward and likelihood. The
+    share of the dequantization comes last, if there is one."""
+    latents: list[NDArray[np.float32]]
+    """z of each level of an existing target, the coarsest first: (channels, h, w). Empty for a sample."""
+
+
+class Assembly:
+    """The rows that are not finished yet."""
+
+    def __init__(self, model: Model, conditions: Sequence[Image], windows: Sequence[list[Window]]) -> None:
+        """Start without any finished window.
+
+        Arguments:
+            windows: windows of the target of each condition.
+        """
+        self.model = model
+        self.conditions = conditions
+        self.windows = windows
+        self._canvases: dict[tuple[int, int], Canvas] = {}
+        self._sums: dict[tuple[int, int], list[BlockSums]] = {}
+
+    def add(self, result: TileResult) -> Row | None:
+        """Add the result of a tile to its row. Return the row if this was its last tile, else None."""
+        key, scale = (result.image, result.sample), self.model.scale
+        if key not in self._canvases:
+            height, width = self.conditions[result.image].shape[:2]
+            self._canvases[key] = Canvas(scale * height, scale * width)
+        canvas, count = self._canvases[key], len(self.windows[result.image])
+        canvas.add(result.window, result.pixels.floats() if result.pixels and count > 1 else None, result.shares)
+        self._add_latents(key, result)
+        if canvas.windows < count:
+            return None
+        del self._canvases[key]
+        sums = self._sums.pop(key, None)
+        pixels = result.pixels if canvas.pixels is None else HostPixels(canvas.pixels)
+        inside = pixels and pixels.cropped(canvas.height, canvas.width)
+        levels = shares_per_level(canvas.shares, self.model.levels)
+        nats = np.array([sum(float(share.sum()) for _, share in level) for level in levels])
+        return Row(*key, inside, canvas.shares, nats, statistics_of(sums) if sums else None)
+
+    def _add_latents(self, key: tuple[int, int], result: TileResult) -> None:
+        blocks = zip(result.latents, self.model.noise_channels, strict=bool(result.latents))
+        sums = [block for z, channels in blocks for block in sums_of(z, channels, result.window)]
+        if key in self._sums:
+            sums = [before + more for before, more in zip(self._sums[key], sums, strict=True)]
+        if sums:
+            self._sums[key] = sums

@@ -1,0 +1,101 @@
+"""Passes of a model over an image. Each later pass enlarges the best result of the previous pass."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.batching.pixels import deep_integers
+from caflow_runtime.batching.runner import ShowWindows
+from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.image import Image
+from caflow_runtime.linear_light import resample, resample_alpha
+from caflow_runtime.ood.consistency import enlarge, enlarge_image
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.results import Best, Outcome, Samples
+from caflow_runtime.pipeline.sampling import Written, draw_all, draw_best
+from caflow_runtime.sizes import FinalSize
+
+Bits = Literal[8, 16]
+
+
+@dataclass(frozen=True)
+class Form:
+    """Size and bit depth of a result."""
+
+    size: FinalSize
+    is_own: bool
+    """Whether the size is the one that the model makes from the source in a single pass."""
+    bits: Bits
+    """Bits per channel."""
+
+    def resampled(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return colours, (H, W, 3), or alpha, (H, W), in the final size."""
+        kind = resample if pixels.ndim == 3 else resample_alpha
+        return kind(pixels, self.size.height, self.size.width)
+
+
+@dataclass(frozen=True)
+class Made:
+    """Output of a model for one image."""
+
+    drawn: Samples | Best
+    """Result of the last pass."""
+    condition: Image
+    """Condition of the last pass, (h, w, 3); the source, if `pictures` is the enlarged source."""
+    pictures: NDArray[Any]
+    """All samples of the last pass, best first, or only the best: (N, H, W, 3) uint8, or uint16 if requested."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Model, drawing options and progress callback for the passes."""
+
+    pipe: Pipeline
+    draw: Draw
+    show: ShowWindows | None
+
+    def run(self, rgb: Image, count: int, needs_all: bool, written: Written) -> Made:
+        """Enlarge an image `count` times, at least once.
+
+        If any pass rejects all samples and falls back to its enlarged input, the result is the source, enlarged
+        bicubically. If an earlier pass kept an untypical sample, the outcome of the result is "best".
+
+        Arguments:
+            needs_all: whether to return all samples of the last pass, not only the best one.
+            written: form in which the results of the last pass will be written.
+
+        Raises:
+            NotFinite: if no sample is finite; with `needs_all`, if any sample of the last pass is not.
+            Untypical: if all samples are rejected and the draw requires an error then.
+        """
+        condition, outcomes = rgb, set[Outcome]()
+        for _ in range(count - 1):
+            earlier = draw_best(self.pipe, condition, self.draw, self.show)
+            if earlier.outcome[0] == "bicubic":
+                return self._enlarged(rgb, count, earlier, written.is_deep)
+            outcomes.add(earlier.outcome[0])
+            condition = earlier.images[0]
+        if needs_all:
+            drawn = draw_all(self.pipe, condition, self.draw, self.show, written.is_deep)
+            return Made(drawn, condition, _pictures(drawn)[0])
+        best = draw_best(self.pipe, condition, self.draw, self.show, written)
+        if best.outcome[0] == "bicubic":
+            return self._enlarged(rgb, count, best, written.is_deep)
+        if "best" in outcomes:
+            best = replace(best, outcome=["best"])
+        return Made(best, condition, _pictures(best)[0][None])
+
+    def _enlarged(self, rgb: Image, count: int, drawn: Best, is_deep: bool) -> Made:
+        """Return the source, enlarged bicubically by the factor of `count` passes."""
+        factor = self.pipe.manifest.model.scale**count
+        if not is_deep:
+            return Made(drawn, rgb, enlarge_image(rgb, factor)[None])
+        values = enlarge(rgb.astype(np.float32), factor) + np.float32(0.5)
+        return Made(drawn, rgb, deep_integers(values)[None])
+
+
+def _pictures(drawn: Samples | Best) -> Any:
+    """Return the images: uint16 if 16 bits were requested, else uint8."""
+    return drawn.images if drawn.deep is None else drawn.deep

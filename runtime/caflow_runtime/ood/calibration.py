@@ -1,0 +1,144 @@
+"""The calibration of a bundle: `calibration.json`, which `caflow calibrate` writes into the bundle's folder."""
+
+from pathlib import Path
+
+import msgspec
+
+from caflow_runtime.atomic_files import remove_leftovers, write_whole
+from caflow_runtime.bundle.bundle_errors import BundleError
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import Strict
+from caflow_runtime.bundle.reading import read_manifest, sha256_of
+from caflow_runtime.errors import InputError
+from caflow_runtime.flow.latents import STATISTICS
+from caflow_runtime.line_checksum import is_sealed, sealed
+from caflow_runtime.ood.coverage import Coverage
+from caflow_runtime.ood.typicality_model import Count, Number, Reference
+from caflow_runtime.strict_json import WrongJson, read_json
+
+NAME = "calibration.json"
+FORMAT = "caflow-calibration"
+FORMAT_VERSION = 2
+SAME_TEMPERATURE = 1e-6
+
+
+class WrongCalibration(BundleError):
+    """`calibration.json` is damaged, has an unsupported version, or belongs to another bundle."""
+
+
+class Canary(Strict, frozen=True):
+    """One fixed sample, which is the same on every backend up to rounding.
+
+    If its log-likelihood changes later, the backend no longer computes the same function.
+    """
+
+    backend: str
+    log_likelihood: Number
+    """Log-likelihood of the sample at calibration, in nats. It must not be 0, because relative differences are
+    reported."""
+
+    def __post_init__(self) -> None:
+        if not self.log_likelihood:
+            raise ValueError("log_likelihood must not be 0")
+
+
+class Calibration(Strict, frozen=True):
+    """Contents of `calibration.json`."""
+
+    format: str
+    format_version: int
+    manifest_sha256: str
+    """SHA-256 of the manifest of the calibrated bundle."""
+    photographs: Count
+    """Number of photographs that the images of `truth` are crops of."""
+    truth: Reference
+    """Distribution of true images."""
+    samples: list[Reference]
+    """Distributions of samples, one for each calibrated temperature."""
+    coverage: list[Coverage]
+    """Ranks of true images among samples; empty if they were not measured."""
+    canary: Canary
+    sha256: str = ""
+    """Hash of all other fields (`seal`)."""
+
+    def __post_init__(self) -> None:
+        temperatures = [reference.temperature for reference in self.samples]
+        if self.truth.temperature is not None or None in temperatures or len(set(temperatures)) < len(temperatures):
+            raise ValueError(
+                f"truth must have no temperature, and samples must have different temperatures; got "
+                f"{self.truth.temperature} and {temperatures}"
+            )
+        levels = self.truth.levels
+        if any((one.levels, one.main.measures) != (levels, levels) for one in self.samples):
+            raise ValueError(f"samples must have {levels} levels, as truth has, and {levels} measures")
+        if any(self.photographs > reference.images for reference in (self.truth, *self.samples)):
+            raise ValueError(f"every reference must have at least {self.photographs} images, one for each photograph")
+
+    def reference(self, temperature: float | None) -> Reference:
+        """Return the distribution of samples at a temperature, or of true images if `temperature` is None.
+
+        Raises:
+            InputError: if the calibration has no such temperature.
+        """
+        if temperature is None:
+            return self.truth
+        for reference in self.samples:
+            assert reference.temperature is not None
+            if abs(reference.temperature - temperature) < SAME_TEMPERATURE:
+                return reference
+        known = ", ".join(f"{reference.temperature:g}" for reference in self.samples)
+        raise InputError(
+            f"typicality: the bundle is calibrated for the temperatures {known}; got {temperature:g}: use one of them, "
+            "or run caflow calibrate with this temperature"
+        )
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """Return the calibration of the bundle in `folder`, or None if the bundle has no calibration.
+
+    Raises:
+        WrongCalibration
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    again = "run caflow calibrate again"
+    try:
+        found = read_json(path, Calibration)
+    except WrongJson as error:
+        raise WrongCalibration(f"{path}: {error}", again) from None
+    if (found.format, found.format_version) != (FORMAT, FORMAT_VERSION):
+        raise WrongCalibration(
+            f"{path}: expected format {FORMAT!r} version {FORMAT_VERSION}; got {found.format!r} version "
+            f"{found.format_version}",
+            again,
+        )
+    if not is_sealed(found):
+        raise WrongCalibration(f"{path} is damaged: its contents do not match its own hash", again)
+    if found.manifest_sha256 != sha256_of(folder / MANIFEST):
+        raise WrongCalibration(f"{path} belongs to another bundle: it was made for a different {MANIFEST}", again)
+    model = read_manifest(folder).model
+    statistics = len(STATISTICS) * sum(len(channels) for channels in model.noise_channels)
+    wanted = (model.levels, model.levels + statistics)
+    if (got := (found.truth.levels, found.truth.main.measures)) != wanted:
+        raise WrongCalibration(
+            f"{path}: expected {wanted[0]} levels and {wanted[1]} measures, as in the model; got {got[0]} and {got[1]}",
+            again,
+        )
+    return found
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Write the calibration into a bundle. An existing calibration is replaced only when the new file is complete.
+
+    Raises:
+        WrongCalibration: if the calibration could not be read again.
+        OSError: if a file cannot be read or written.
+    """
+    content = msgspec.json.encode(sealed(calibration))
+    try:
+        msgspec.json.decode(content, type=Calibration)
+    except msgspec.ValidationError as error:
+        raise WrongCalibration(f"the likelihoods of these images give no usable calibration: {error}") from None
+    write_whole(folder / NAME, content)
+    remove_leftovers([folder / NAME])

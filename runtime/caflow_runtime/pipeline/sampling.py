@@ -1,0 +1,208 @@
+"""Drawing of results: samples are ranked, replaced if they are rejected, and scored again if they are changed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.batching.runner import Runner, ShowWindows
+from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.tile_merging import Row
+from caflow_runtime.image import Image, Images, as_images
+from caflow_runtime.ood.calibration import Calibration
+from caflow_runtime.ood.typicality import Typicality, check_alpha, temperature_of
+from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.pipeline.choice import Candidate, Chooser
+from caflow_runtime.pipeline.likelihoods import check_finite
+from caflow_runtime.pipeline.results import REJECTED, Best, Samples, Stack, stack
+
+if TYPE_CHECKING:
+    from caflow_runtime.pipeline.pipeline import Pipeline
+
+AsWritten = Callable[[NDArray[Any]], Image]
+"""Function that returns an image as it is read back from its file, with 8 bits. The argument has 16 bits if such files
+are written, else 8 bits."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """Form in which results are written to files."""
+
+    is_deep: bool = False
+    """Whether files have 16 bits per value. Results then have 16-bit images as well."""
+    as_read: AsWritten | None = None
+    """Function that returns an image as it is read back from its file, so that this image is judged. None if files
+    store images unchanged."""
+
+
+def draw_best(
+    pipe: "Pipeline", images: Images, draw: Draw, show: ShowWindows | None = None, written: Written | None = None
+) -> Best:
+    """Draw samples, and return the best sample of each image.
+
+    Raises:
+        InputError: if an argument is not valid, or the model or its calibration does not support these settings.
+        NotFinite: if no sample of an image is finite.
+        Untypical: if all samples of an image are rejected and `draw.reject` requests an error for that.
+    """
+    conditions, written = as_images(images, "images"), written or Written()
+    chooser = Chooser(pipe.runner.model, conditions, draw, reference_for(pipe, draw), written.is_deep)
+    for row in pipe.runner.draw(conditions, range(draw.n), draw, show):
+        chooser.take(row)
+        del row  # free its continuous pixels
+    for k in range(len(conditions)):
+        if draw.judges == "sample":
+            _redraw(pipe.runner, chooser, k)
+        elif draw.judges == "image":
+            _judge_images(pipe, chooser, k, written.as_read)
+    winners = [chooser.chosen(k) for k in range(len(conditions))]
+    rows = _scored_again(pipe.runner, winners, conditions, show) if draw.consistent else [one.row for one in winners]
+    likelihood = pipe.likelihoods.parts(rows, conditions, None if draw.consistent else draw.temperature)
+    if draw.judges == "image":  # these may be likelihoods of images as they are read back from their files
+        scored = [winner.scored or winner.row for winner in winners]
+        likelihood["image_typicality"] = pipe.likelihoods.typicality_of(scored, conditions, None)
+    return Best(
+        images=stack([winner.image for winner in winners]),
+        deep=stack(_deep(winners)) if written.is_deep else None,
+        sample=np.array([winner.row.sample for winner in winners]),
+        consistency=_consistencies(winners),
+        outcome=[winner.outcome for winner in winners],
+        rejected=np.array([choice.rejected for choice in chooser.choices]),
+        bits_per_dim_drawn=[np.array(choice.bits_per_dim) for choice in chooser.choices],
+        density_at="image" if draw.consistent else "sample",
+        **likelihood,
+    )
+
+
+def draw_all(
+    pipe: "Pipeline", images: Images, draw: Draw, show: ShowWindows | None = None, is_deep: bool = False
+) -> Samples:
+    """Draw all samples of each image, and return them, the best first. With `is_deep`, include 16-bit images.
+
+    Raises:
+        InputError: if an argument is not valid, or the model or its calibration does not support these settings.
+        NotFinite: if any sample is not finite.
+    """
+    conditions, n = as_images(images, "images"), draw.n
+    count = len(conditions)
+    chooser = Chooser(pipe.runner.model, conditions, draw, reference_for(pipe, draw), is_deep)
+    found = pipe.runner.draw(conditions, range(n), draw, show)
+    drawn = [chooser.candidate(chooser.value(row), row) for row in found]
+    drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
+    repeated = [conditions[candidate.row.image] for candidate in drawn]
+    rows = _scored_again(pipe.runner, drawn, repeated, show) if draw.consistent else [one.row for one in drawn]
+    likelihood = pipe.likelihoods.parts(rows, repeated, None if draw.consistent else draw.temperature)
+    measured, shares = _consistencies(drawn), likelihood["shares"]
+    statistics = likelihood["statistics"]
+    return Samples(
+        images=_of_each([candidate.image for candidate in drawn], n),
+        deep=_of_each(_deep(drawn), n) if is_deep else None,
+        sample=np.array([candidate.row.sample for candidate in drawn]).reshape(-1, n),
+        consistency=None if measured is None else measured.reshape(-1, n),
+        density_at="image" if draw.consistent else "sample",
+        per_level=likelihood["per_level"].reshape(count, n, -1),
+        dims=likelihood["dims"][::n],
+        sides=likelihood["sides"][::n],
+        shares=[shares[k : k + n] for k in range(0, len(shares), n)],
+        sample_typicality=_reshaped(likelihood["sample_typicality"], count, n),
+        image_typicality=_reshaped(likelihood["image_typicality"], count, n),
+        statistics=None if statistics is None else statistics.reshape(count, n, -1),
+    )
+
+
+def reference_for(pipe: "Pipeline", draw: Draw) -> Reference | None:
+    """Return the reference that describes typical samples, if a draw needs it. Check that the model supports the draw.
+
+    Raises:
+        InputError: if the model or its calibration does not support the draw.
+    """
+    draw.check_fits(pipe.runner.model)
+    return check_calibrated(pipe.calibration, draw) if draw.needs_calibration else None
+
+
+def check_calibrated(calibration: Calibration, draw: Draw) -> Reference | None:
+    """Check that the calibration supports a draw. Return the reference of typical samples, if the draw needs it.
+
+    Raises:
+        InputError: if the temperature is not calibrated, or the threshold α is too small for the calibration.
+    """
+    needs_samples = draw.rank == "typical" or draw.judges == "sample"
+    reference = calibration.reference(temperature_of(draw.temperature)) if needs_samples else None
+    if draw.reject is not None:
+        check_alpha(draw.reject.alpha, reference if reference and draw.judges == "sample" else calibration.truth)
+    return reference
+
+
+def score_rows(
+    runner: Runner, targets: list[Image], conditions: list[Image], show: ShowWindows | None = None
+) -> list[Row]:
+    """Return a row with the likelihood of each target, in the order of the targets.
+
+    Raises:
+        NotFinite: if the likelihood of a target is not finite.
+    """
+    rows = sorted(runner.score(targets, conditions, show), key=lambda row: row.image)
+    for row in rows:
+        check_finite(row, f"target[{row.image}]")
+    return rows
+
+
+def _redraw(runner: Runner, chooser: Chooser, k: int) -> None:
+    """Draw samples of one image in place of rejected ones, until `n` are accepted or the most were drawn in total."""
+    draw, drawn = chooser.draw, chooser.draw.n
+    while (missing := draw.n - chooser.choices[k].accepted) > 0 and drawn < draw.most_samples:
+        drawn = _draw_more(runner, chooser, k, range(drawn, min(draw.most_samples, drawn + missing)))
+
+
+def _judge_images(pipe: "Pipeline", chooser: Chooser, k: int, as_read: AsWritten | None) -> None:
+    """Choose the first sample of one image whose image is typical. Draw more samples until one is, up to the limit."""
+    draw, condition, drawn = chooser.draw, chooser.conditions[k], chooser.draw.n
+    while True:
+        for candidate in chooser.take_waiting(k):
+            pixels = candidate.image if candidate.deep is None else candidate.deep
+            image = candidate.image if as_read is None else as_read(pixels)
+            (row,) = pipe.runner.score([image], [condition])
+            if chooser.judge_image(k, candidate, row, pipe.likelihoods.typicality_of([row], [condition], None)):
+                return
+        if drawn == draw.most_samples:
+            return
+        drawn = _draw_more(pipe.runner, chooser, k, range(drawn, min(draw.most_samples, drawn + draw.n)))
+
+
+def _draw_more(runner: Runner, chooser: Chooser, k: int, samples: range) -> int:
+    """Draw more samples of one image. Return how many were drawn until now."""
+    for row in runner.draw([chooser.conditions[k]], samples, chooser.draw):
+        chooser.take(replace(row, image=k))
+    return samples.stop
+
+
+def _reshaped(typical: Typicality | None, *shape: int) -> Typicality | None:
+    return None if typical is None else typical.reshape(*shape)
+
+
+def _scored_again(
+    runner: Runner, candidates: list[Candidate], conditions: list[Image], show: ShowWindows | None
+) -> list[Row]:
+    """Return the rows with the likelihoods of the candidates' images, which were changed after drawing."""
+    rows = [candidate.row for candidate in candidates]
+    changed = [k for k, row in enumerate(rows) if row.sample != REJECTED]
+    scored = score_rows(runner, [candidates[k].image for k in changed], [conditions[k] for k in changed], show)
+    for k, row in zip(changed, scored, strict=True):
+        rows[k] = row
+    return rows
+
+
+def _of_each(pictures: Sequence[NDArray[Any]], n: int) -> Stack:
+    """Stack the `n` pictures of each image."""
+    return stack([np.stack(pictures[k : k + n]) for k in range(0, len(pictures), n)])
+
+
+def _deep(candidates: list[Candidate]) -> list[NDArray[np.uint16]]:
+    return [candidate.deep for candidate in candidates if candidate.deep is not None]
+
+
+def _consistencies(candidates: list[Candidate]) -> NDArray[np.float64] | None:
+    known = [candidate.consistency for candidate in candidates]
+    return None if any(value is None for value in known) else np.array(known, np.float64)
