@@ -18,7 +18,7 @@ import report
 from caflow_deploy.cluster.executor import Executor, WorkerConfig, WorkerLost, versions_here
 from caflow_deploy.cluster.process_executor import open_process_executor
 from caflow_deploy.cluster.ray_executor import open_ray_executor
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
 from caflow_runtime.jobs.image_job import ImageJob
@@ -43,25 +43,25 @@ def cut_crops(photographs: Path, folder: Path, count: int) -> list[ImageJob]:
     return jobs
 
 
-def in_a_loop(bundle: Path, threads: int, jobs: list[ImageJob], draw: Draw) -> Iterator[ImageOutcome]:
+def in_a_loop(bundle: Path, threads: int, jobs: list[ImageJob], draw: SamplingConfig) -> Iterator[ImageOutcome]:
     """Yield the results of one process with this number of threads."""
     with load(bundle, backend="cpu", threads=threads) as pipe:
         yield from (process_image(pipe, job, draw) for job in jobs)
 
 
-def by_workers(bundle: Path, workers: int, jobs: list[ImageJob], draw: Draw) -> Iterator[ImageOutcome]:
+def by_workers(bundle: Path, workers: int, jobs: list[ImageJob], draw: SamplingConfig) -> Iterator[ImageOutcome]:
     """Yield the results of workers as in `caflow image --workers`, with one thread each."""
     with open_process_executor(config_of(bundle), workers) as executor:
         yield from outcomes(executor, jobs, draw)
 
 
-def by_ray(bundle: Path, workers: int, jobs: list[ImageJob], draw: Draw) -> Iterator[ImageOutcome]:
+def by_ray(bundle: Path, workers: int, jobs: list[ImageJob], draw: SamplingConfig) -> Iterator[ImageOutcome]:
     """Yield the results of workers as in `caflow image --ray`, with one thread each."""
     with open_ray_executor(None, config_of(bundle), workers) as executor:
         yield from outcomes(executor, jobs, draw)
 
 
-def outcomes(executor: Executor, jobs: list[ImageJob], draw: Draw) -> Iterator[ImageOutcome]:
+def outcomes(executor: Executor, jobs: list[ImageJob], draw: SamplingConfig) -> Iterator[ImageOutcome]:
     """Yield the results of workers."""
     for _, found in executor.run(partial(process_image, draw=draw), jobs):
         if not isinstance(found, WorkerLost):
@@ -104,7 +104,7 @@ def main(
     Compare one process of --threads threads with the same number of workers of one thread.
     """
     bundle = bundle.absolute()
-    draw = Draw(samples)
+    draw = SamplingConfig(samples)
     with tempfile.TemporaryDirectory() as name:
         jobs = cut_crops(photographs, Path(name), count)
         runs = {

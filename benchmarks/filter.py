@@ -26,7 +26,7 @@ from caflow_runtime.bundle import builtin
 from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in, with_grey_copies
 from caflow_runtime.ood.consistency import consistency, project
 from caflow_runtime.ood.typicality import covariates, distance_of
-from caflow_runtime.ood.typicality_model import Kind, Reference
+from caflow_runtime.ood.typicality_model import ImageStatistic, TypicalityModel
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 PHOTOGRAPHS = Path("build/photographs")
@@ -93,10 +93,10 @@ def judged(pipe: Pipeline, pairs: Iterable[Pair]) -> Judged:
     return Judged(names, Scores(*np.array(found).T), np.array(values), np.array(groups))
 
 
-def levels_of(truth: Reference) -> Reference:
+def levels_of(truth: TypicalityModel) -> TypicalityModel:
     """Return the reference without the statistics of latents: only the levels' bits per dimension remain."""
 
-    def levels(kind: Kind | None) -> Kind | None:
+    def levels(kind: ImageStatistic | None) -> ImageStatistic | None:
         if kind is None:
             return None
         n = kind.levels
@@ -105,7 +105,7 @@ def levels_of(truth: Reference) -> Reference:
         changes = {"mean": kind.mean[:n], "log_spread": kind.log_spread[:n], "precision": precision.tolist()}
         return msgspec.structs.replace(kind, **changes)
 
-    return Reference(None, levels(truth.coloured), levels(truth.grey))
+    return TypicalityModel(None, levels(truth.coloured), levels(truth.grey))
 
 
 def crops(pipe: Pipeline, kind: str, sides: tuple[int, ...]) -> list[Pair]:

@@ -30,7 +30,7 @@ from metrics import Picture
 from quality import PHOTOGRAPHS
 
 from caflow_export.export import export
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings
@@ -118,7 +118,7 @@ def write(path: Path, pixels: list[Any], encoding: Encoding) -> None:
 
 def run(path: Path, output: Path, pipe: Pipeline, temperature: float, encoding: Encoding, show: Any = None) -> None:
     """Run a whole video job."""
-    source, streaming = FileSource(path), StreamSettings(Draw(1, temperature))
+    source, streaming = FileSource(path), StreamSettings(SamplingConfig(1, temperature))
     pipeline = settings_of_pipeline(pipe)
     settings = VideoSettings(pipeline, streaming, encoding, SEGMENT_FRAMES, identity_of(source))
     VideoJob(pipe, source, output, settings, show).run()
@@ -133,7 +133,7 @@ def made_source(folder: Path, size: tuple[int, int], frames: int) -> Path:
 
 def opened(pipe: Pipeline, temperature: float) -> Callable[[], Stream]:
     """Return a function that opens a new stream."""
-    return partial(Stream, pipe, StreamSettings(Draw(1, temperature)))
+    return partial(Stream, pipe, StreamSettings(SamplingConfig(1, temperature)))
 
 
 def measure(case: Case, pipe: Pipeline, folder: Path) -> dict[str, Any]:

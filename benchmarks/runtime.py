@@ -23,7 +23,7 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.noise import Place, draw_place
+from caflow_runtime.flow.noise import NoiseWindow, draw_window_noise
 from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.health.bench import bench
 from caflow_runtime.pipeline.pipeline import load
@@ -88,7 +88,7 @@ def likelihood_cost(folder: Path, scratch: Path, threads: int, rounds: int) -> l
         noise = []
         for j, channels in enumerate(model.noise_channels):
             side = SIDE // bundle.cell_side(model, f"decode_{j}")
-            noise.append(draw_place(channels, j, Place(0, 0, side, side, tuple(range(n))), seed=0))
+            noise.append(draw_window_noise(channels, j, NoiseWindow(0, 0, side, side, tuple(range(n))), seed=0))
 
         def chain(name: str, n: int = n, noise: list[scan.Array] = noise) -> None:
             graphs = chains[name]

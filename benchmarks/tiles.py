@@ -14,7 +14,7 @@ import numpy as np
 import report
 from numpy.typing import NDArray
 
-from caflow_runtime.flow.tiles import Window, cut
+from caflow_runtime.flow.tiles import Tile, cut
 from caflow_runtime.pipeline.pipeline import load
 
 TILE = 128
@@ -36,14 +36,14 @@ def conditions(folder: Path, scale: int) -> list[NDArray[np.uint8]]:
     return found
 
 
-def borders(windows: list[Window], axis: int) -> list[int]:
+def borders(windows: list[Tile], axis: int) -> list[int]:
     """Return where tiles meet along an axis: the last pixel before the middle of each overlap."""
     axes = [window.y if axis == 0 else window.x for window in windows]
     starts, side = sorted({place.start for place in axes}), axes[0].length
     return [(before + side + after) // 2 - 1 for before, after in pairwise(starts)]
 
 
-def seam(tiled: NDArray[np.integer[Any]], whole: NDArray[np.integer[Any]], windows: list[Window]) -> float:
+def seam(tiled: NDArray[np.integer[Any]], whole: NDArray[np.integer[Any]], windows: list[Tile]) -> float:
     """Return the mean step across borders of tiles, tiled divided by untiled, averaged over both axes."""
     ratios = []
     for axis in (0, 1):

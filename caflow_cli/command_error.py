@@ -1,6 +1,6 @@
 """The error that ends a command with a message and an exit code."""
 
-from caflow_runtime.errors import NO_SPACE, CaflowError, told
+from caflow_runtime.errors import NO_SPACE, CaflowError, format_error
 
 FAILED, WRONG_USE = 1, 2
 """Exit codes: some of the work failed; wrong use, before any work was done."""
@@ -21,4 +21,4 @@ class CommandError(Exception):
         if isinstance(error, MemoryError) and not isinstance(error, CaflowError):
             return cls(f"memory ran out: {error}", FAILED)
         is_full = isinstance(error, OSError) and error.errno in NO_SPACE
-        return cls(told(error) + ": free space, then run the same command again" * is_full, code)
+        return cls(format_error(error) + ": free space, then run the same command again" * is_full, code)

@@ -18,7 +18,7 @@ class Terminated(KeyboardInterrupt):
     """Raised by SIGTERM. It is a `KeyboardInterrupt`, so that code which handles Ctrl-C also handles SIGTERM."""
 
 
-def heed_sigterm() -> None:
+def handle_sigterm() -> None:
     """Make SIGTERM raise `Terminated` in the main thread of this process."""
     signal.signal(signal.SIGTERM, _terminate)
 
@@ -31,7 +31,7 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 @contextmanager
 def ending_when_stopped(program: str) -> Iterator[None]:
     """Heed SIGTERM. If the block is stopped and does not report that itself, report it and exit."""
-    heed_sigterm()
+    handle_sigterm()
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -62,7 +62,7 @@ def deferring_stops() -> Iterator[None]:
 
 
 @contextmanager
-def heedless_of_ctrl_c() -> Iterator[None]:
+def ctrl_c_blocked() -> Iterator[None]:
     """Block Ctrl-C for processes that are started in the block, also while they start."""
     with _ctrl_c_masked("SIG_BLOCK"):
         yield
@@ -70,7 +70,7 @@ def heedless_of_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def ended_by_ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C end this process at once and silently, although it was started by `heedless_of_ctrl_c`."""
+    """Let Ctrl-C end this process at once and silently, although it was started by `ctrl_c_blocked`."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with _ctrl_c_masked("SIG_UNBLOCK"):
         yield

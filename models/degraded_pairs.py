@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from caflow_runtime.image_io.image_files import write_image
-from caflow_training.crop_sampler import Crops
+from caflow_training.crop_sampler import CropSampler
 from caflow_training.photographs import Photographs, find_photographs
 from caflow_training.recipe import Recipe, load_recipe
 
@@ -39,7 +39,7 @@ def main(recipe: str, photographs: Path, out: Path) -> None:
 def _write_pairs(recipe: Recipe, photograph: Path, side: int, stream: int, out: Path) -> None:
     config = replace(recipe.training, crop=side, crop_scales=SCALES, crop_candidates=1)
     degradations = replace(recipe.degradations, pattern_share=0.0)
-    crops = Crops(Photographs([photograph], None, {}), recipe.model.task, config, stream, degradations)
+    crops = CropSampler(Photographs([photograph], None, {}), recipe.model.task, config, stream, degradations)
     batch = crops.batch(side, range(CROPS))
     for folder, images in (("A", batch.conditions), ("B", batch.targets)):
         place = out / folder / photograph.name

@@ -20,7 +20,7 @@ from tiny import calibrated, photographs, pipe, uncalibrated
 
 from caflow_export.export import ExportReport, export
 from caflow_runtime.bundle.manifest import PrecisionName
-from caflow_runtime.flow.noise import Place, draw_place
+from caflow_runtime.flow.noise import NoiseWindow, draw_window_noise
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow
@@ -174,7 +174,9 @@ def torch_noise(
     blocks: dict[tuple[int, int], torch.Tensor] = {}
     for j, channels in enumerate(noise_channels):
         cell = 2 ** (len(noise_channels) - j + 1)
-        z = torch.from_numpy(draw_place(channels, j, Place(0, 0, height // cell, width // cell, tuple(samples)), seed))
+        z = torch.from_numpy(
+            draw_window_noise(channels, j, NoiseWindow(0, 0, height // cell, width // cell, tuple(samples)), seed)
+        )
         blocks |= {(j + k, j): part for k, part in enumerate(z.split(channels, 1))}
     return blocks
 

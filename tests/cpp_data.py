@@ -18,7 +18,7 @@ from tiny import DATA, photograph
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.flow.latents import statistics_of, sums_of
-from caflow_runtime.flow.noise import DriftingNoise, Place, draw_place, philox
+from caflow_runtime.flow.noise import DriftingNoise, NoiseWindow, draw_window_noise, philox
 from caflow_runtime.flow.tiles import cut
 from caflow_runtime.ood.consistency import consistency, project, reduce
 from caflow_runtime.ood.typicality import covariates
@@ -59,11 +59,13 @@ def write_noise(folder: Path) -> None:
         made = philox([np.array([word], np.uint32) for word in given[:4]], (given[4], given[5]))
         lines.append(" ".join(map(str, [*given, *(int(word[0]) for word in made)])))
     (folder / "philox.txt").write_text("\n".join(lines) + "\n")
-    normals = draw_place([4], 2, Place(1000, 70_000, SIDE, SIDE, (4_000_000_000,)), seed=2**32 - 1, frame=7)
+    normals = draw_window_noise(
+        [4], 2, NoiseWindow(1000, 70_000, SIDE, SIDE, (4_000_000_000,)), seed=2**32 - 1, frame=7
+    )
     (folder / "normals.bin").write_bytes(normals.tobytes())
     drifting = DriftingNoise(PERSISTENCE)
     drifting.restart(3)
-    (folder / "drifted.bin").write_bytes(drifting([6], 1, Place(5, 7, 8, 12, (0, 9)), seed=1, frame=8).tobytes())
+    (folder / "drifted.bin").write_bytes(drifting([6], 1, NoiseWindow(5, 7, 8, 12, (0, 9)), seed=1, frame=8).tobytes())
 
 
 def write_consistencies(folder: Path) -> None:

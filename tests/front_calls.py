@@ -18,10 +18,10 @@ from ports import free_port
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import open_inference as protocol
-from caflow_deploy.serving.body_limiter import Bodies
-from caflow_deploy.serving.inference_app import GRPC_SERVICE, Front, models_of
+from caflow_deploy.serving.body_limiter import BodyLimiter
+from caflow_deploy.serving.inference_app import GRPC_SERVICE, InferenceApp, models_of
 from caflow_deploy.serving.loop_thread import loop_thread
-from caflow_deploy.serving.server_runner import Addresses
+from caflow_deploy.serving.server_runner import ServerRunner
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request, Tensors
@@ -74,15 +74,15 @@ def backend(sampler: Sampler) -> HeldBackend:
 
 
 @contextmanager
-def answering(backend: HeldBackend, deadline: float = PATIENCE_S, **limits: Any) -> Iterator[Addresses]:
+def answering(backend: HeldBackend, deadline: float = PATIENCE_S, **limits: Any) -> Iterator[ServerRunner]:
     """Serve HTTP and gRPC until the block ends."""
-    front = Front(models_of("model"), backend, Bodies(**{"largest": 2**20, **limits}), deadline)
-    opened = Addresses(front, "127.0.0.1", free_port(), free_port())
+    front = InferenceApp(models_of("model"), backend, BodyLimiter(**{"largest": 2**20, **limits}), deadline)
+    opened = ServerRunner(front, "127.0.0.1", free_port(), free_port())
     with loop_thread() as run, opened.open(run):
         yield opened
 
 
-def http(server: Addresses, header: dict[str, Any], blob: bytes = b"", model: str = "model") -> tuple[int, Any]:
+def http(server: ServerRunner, header: dict[str, Any], blob: bytes = b"", model: str = "model") -> tuple[int, Any]:
     """Send a request of JSON, or of JSON and a binary tensor; return the status and the JSON or error text."""
     text = json.dumps(header).encode()
     headers = {protocol.HEADER_LENGTH: str(len(text))} if blob else {}
@@ -94,7 +94,7 @@ def http(server: Addresses, header: dict[str, Any], blob: bytes = b"", model: st
         return error.code, json.load(error)["error"]
 
 
-def http_good(server: Addresses) -> bool:
+def http_good(server: ServerRunner) -> bool:
     status, answer = http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}], "parameters": {"n": 1}})
     return status == 200 and answer["outputs"][0]["shape"] == [1, 4, 8, 3]
 
@@ -106,7 +106,7 @@ def message(**given: Any) -> Any:
     return made
 
 
-def call(server: Addresses, request: bytes) -> tuple[str, str]:
+def call(server: ServerRunner, request: bytes) -> tuple[str, str]:
     """Return the code and the details of a gRPC call, or OK and the shape of the first output."""
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         try:
@@ -116,14 +116,14 @@ def call(server: Addresses, request: bytes) -> tuple[str, str]:
     return "OK", str(service_pb2.ModelInferResponse.FromString(reply).outputs[0].shape)
 
 
-def half_sent(server: Addresses) -> socket.socket:
+def half_sent(server: ServerRunner) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", server.port), PATIENCE_S)
     connection.sendall(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
     return connection
 
 
 @contextmanager
-def half_called(server: Addresses) -> Iterator[Any]:
+def half_called(server: ServerRunner) -> Iterator[Any]:
     """Yield a gRPC call whose message is never sent."""
     ended = threading.Event()
 

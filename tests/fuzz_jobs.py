@@ -11,7 +11,7 @@ from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_json_line, changed_lines
 from tiny import TINY
 
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.job_file import JOB_FILE
@@ -20,7 +20,7 @@ from caflow_runtime.jobs.image_folder import COMMAND, RESULTS, ImageFolder, Imag
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, FilterState
-from caflow_runtime.line_checksum import sealed, sealed_fields
+from caflow_runtime.line_checksum import fields_with_checksum, with_checksum
 from caflow_runtime.ood.calibration import read_calibration
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.path_text import as_path, as_text
@@ -28,7 +28,7 @@ from caflow_runtime.report.summary import Summary, read_job, read_lines
 
 PIPELINE = PipelineSettings("0" * 64, "1" * 64, "fp32", "onnxruntime cpu")
 SETTINGS = FilterSettings(PIPELINE, 0.01, 2**28, "2" * 64)
-IMAGES = ImageSettings(PIPELINE, Draw(10, (0.8, 0.7)))
+IMAGES = ImageSettings(PIPELINE, SamplingConfig(10, (0.8, 0.7)))
 PAIRS = 4
 
 
@@ -106,7 +106,7 @@ def image_batches(folder: Path) -> Attempt:
         job.output.write_bytes(b"result")
         names = {"input": as_text(job.source), "output": as_text(job.output)}
         drawn = {"outcome": "accepted", "input_stamp": stamp_of(job.source), "log_likelihood": -7352.5, "sample": 0}
-        lines.append(sealed_fields({**names, **drawn, "consistency_db": 50.0, "maps": {"spread": [0.0, 1.5]}}))
+        lines.append(fields_with_checksum({**names, **drawn, "consistency_db": 50.0, "maps": {"spread": [0.0, 1.5]}}))
     State(flat(IMAGES), COMMAND).write(batch)
     (batch / RESULTS).write_text("".join(json.dumps(line) + "\n" for line in lines))
     good = {name: (batch / name).read_bytes() for name in (JOB_FILE, RESULTS)}
@@ -179,7 +179,7 @@ def _judged(folder: Path, levels: int = 3) -> tuple[list[FilePair], list[Verdict
         }
         rest |= {"target_stamp": stamp_of(target), "condition_stamp": stamp_of(condition)}
         verdict = Verdict(as_text(target), as_text(condition), "accepted" if k else "rejected", **rest)
-        verdicts.append(sealed(verdict))
+        verdicts.append(with_checksum(verdict))
     return pairs, verdicts
 
 

@@ -8,7 +8,7 @@ from clips import ffmpeg
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_json
 
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.job_file import JOB_FILE
@@ -106,7 +106,9 @@ def journals(folder: Path) -> Attempt:
     ffmpeg(*PICTURE, "-c:v", "libx264", source_file)
     pipeline = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
     encoding = Encoding("h264", 18, 8)
-    settings = VideoSettings(pipeline, StreamSettings(Draw(2)), encoding, 3, identity_of(FileSource(source_file)))
+    settings = VideoSettings(
+        pipeline, StreamSettings(SamplingConfig(2)), encoding, 3, identity_of(FileSource(source_file))
+    )
     open_parts(parts, settings, force=False)
     for number in range(2):
         name = segment_name(number, ".mp4")

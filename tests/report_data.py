@@ -11,7 +11,7 @@ import pytest
 from tiny import pairs_of_photographs
 
 from caflow_runtime.image_io.image_files import write_image
-from caflow_runtime.line_checksum import sealed
+from caflow_runtime.line_checksum import with_checksum
 from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.ood.typicality import reason
 from caflow_runtime.ood.verdict import Verdict
@@ -65,7 +65,7 @@ def calibration(calibrated: Path) -> Calibration:
 def line_of(entry: Entry) -> str:
     """Return a line as caflow filter writes it. The values may be wrong; then its seal is, too."""
     try:
-        sha256 = sealed(msgspec.convert(entry, Verdict)).sha256
+        sha256 = with_checksum(msgspec.convert(entry, Verdict)).sha256
     except msgspec.ValidationError:
         sha256 = "0"
     return json.dumps(entry | {"sha256": sha256}) + "\n"

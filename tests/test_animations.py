@@ -14,7 +14,7 @@ from commands import messages
 from numpy.typing import NDArray
 from video_runs import video
 
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.image import Image
 from caflow_runtime.image_io.alpha import draw_alpha
 from caflow_runtime.image_io.image_files import read_image
@@ -137,7 +137,7 @@ def test_workers_decode_a_whole_animation_once(
     monkeypatch.setattr(animation, "_decoded", counting)
     with load(uncalibrated, backend="cpu", threads=1) as pipe:
         for segment in planned.segments:
-            draw_segment(pipe, segment, source, StreamSettings(Draw(n=1)), Encoding("ffv1", 18, 8), tmp_path)
+            draw_segment(pipe, segment, source, StreamSettings(SamplingConfig(n=1)), Encoding("ffv1", 18, 8), tmp_path)
     assert [len(segment.frames.ticks) for segment in planned.segments] == [2, 2, 1]
     assert decoded.count(source) == 5 + 2 + 4 + 5
 
@@ -201,7 +201,7 @@ def test_transparency_is_kept(discs: Path, uncalibrated: Path, tmp_path: Path, n
     assert found.shape == (3, 64, 64, 4)
     small = [np.asarray(image)[..., 3] for image in disc_on_green()]
     with load(uncalibrated, backend="cpu") as pipe:
-        wanted = np.stack([draw_alpha(pipe, alpha, Draw(1)) for alpha in small])
+        wanted = np.stack([draw_alpha(pipe, alpha, SamplingConfig(1)) for alpha in small])
     if name == "a.gif":
         np.testing.assert_array_equal(found[..., 3], np.where(wanted >= 128, 255, 0))
     else:

@@ -14,7 +14,7 @@ from video_jobs import video_job
 from video_runs import job, segments_of
 
 from caflow_runtime.bundle.reading import describe_file
-from caflow_runtime.line_checksum import sealed
+from caflow_runtime.line_checksum import with_checksum
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.file_source import FileSource
@@ -148,7 +148,7 @@ def test_a_segment_whose_line_was_changed_is_drawn_again(
     CHANGES[change](first)
     if is_resealed:
         with suppress(msgspec.ValidationError):
-            first = msgspec.to_builtins(sealed(msgspec.convert(first, SegmentRecord)))
+            first = msgspec.to_builtins(with_checksum(msgspec.convert(first, SegmentRecord)))
     (stopped / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in (first, *others)))
     output = stopped.with_name("out.mp4")
     assert job(clips / "cut.mp4", output, uncalibrated, "0.8").returncode == 0

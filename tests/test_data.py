@@ -16,7 +16,7 @@ import torch
 from commands import command, in_a_process
 from test_images import chunk_of
 
-from caflow_training.crop_sampler import TRAINING_STREAM, Crops
+from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler
 from caflow_training.photographs import DataError, Photographs, find_photographs, read_rgb, split_by_file
 from caflow_training.recipe import TrainingConfig
 from caflow_training.tasks import ImageToImage, SuperResolution
@@ -25,8 +25,10 @@ CONFIG = TrainingConfig(crop=32, crop_scales=(1.0, 0.5))
 UNREADABLE = "cannot be read: the file is damaged, incomplete, not accessible or of an unsupported format"
 
 
-def crops(folder: Path, config: TrainingConfig = CONFIG) -> Crops:
-    return Crops(find_photographs(folder, SuperResolution(), config.crop), SuperResolution(), config, TRAINING_STREAM)
+def crops(folder: Path, config: TrainingConfig = CONFIG) -> CropSampler:
+    return CropSampler(
+        find_photographs(folder, SuperResolution(), config.crop), SuperResolution(), config, TRAINING_STREAM
+    )
 
 
 def test_a_batch_depends_on_seed_step_and_row_alone(photographs: Path) -> None:
@@ -107,7 +109,7 @@ def test_a_photograph_that_claims_too_many_pixels_is_not_decoded(photographs: Pa
     with pytest.raises(
         DataError, match=r"casa-mila\.jpg was readable when training started, but now it is .*max_pixels"
     ):
-        Crops(found, SuperResolution(), config, TRAINING_STREAM).batch(0, range(1))
+        CropSampler(found, SuperResolution(), config, TRAINING_STREAM).batch(0, range(1))
 
 
 def test_the_recipe_says_how_large_photographs_may_be(photographs: Path, tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_pairs_are_cropped_alike(photographs: Path, tmp_path: Path) -> None:
     found = find_photographs(tmp_path, ImageToImage(), 32)
     assert len(found.targets) == 2
     assert list(found.skipped) == [tmp_path / "B" / "sub" / "ocean-waves.png"]
-    batch = Crops(found, ImageToImage(), TrainingConfig(crop=32), TRAINING_STREAM).batch(0, range(8))
+    batch = CropSampler(found, ImageToImage(), TrainingConfig(crop=32), TRAINING_STREAM).batch(0, range(8))
     assert torch.equal(batch.conditions, 255 - batch.targets)
     with pytest.raises(DataError, match="expected a folder of photographs, with the folder A next to it"):
         find_photographs(photographs, ImageToImage(), 32)

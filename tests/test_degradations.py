@@ -10,7 +10,7 @@ import pytest
 
 from caflow_runtime.degradation import PARAMETERS, Degradation
 from caflow_training.config import ConfigError
-from caflow_training.crop_sampler import TRAINING_STREAM, Crops
+from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler
 from caflow_training.degradations import Degradations, MissingPackage, checkerboard
 from caflow_training.photographs import find_photographs
 from caflow_training.recipe import recipe_from_dict
@@ -41,10 +41,10 @@ ONE_BY_ONE: dict[str, dict[str, Any]] = {
 }
 
 
-def crops(folder: Path, **degradations: Any) -> Crops:
+def crops(folder: Path, **degradations: Any) -> CropSampler:
     recipe = recipe_from_dict({"crop": 64, "crop_scales": [1.0, 0.5], "levels": 2, **degradations})
     found = find_photographs(folder, recipe.model.task, 64)
-    return Crops(found, recipe.model.task, recipe.training, TRAINING_STREAM, recipe.degradations)
+    return CropSampler(found, recipe.model.task, recipe.training, TRAINING_STREAM, recipe.degradations)
 
 
 def psnr(image: Image, other: Image) -> float:

@@ -12,12 +12,12 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.ood.drift import HALF_A_COUNT, Drift
 from caflow_runtime.ood.learning import learn
 from caflow_runtime.ood.typicality import rank
-from caflow_runtime.ood.typicality_model import FEWER_QUANTILES, QUANTILES, Group, Reference
+from caflow_runtime.ood.typicality_model import FEWER_QUANTILES, QUANTILES, CalibrationGroup, TypicalityModel
 
 IMAGES = 5000
 
 
-def reference_of(total: NDArray[np.float64]) -> Reference:
+def reference_of(total: NDArray[np.float64]) -> TypicalityModel:
     """Learn a reference from images of two levels, whose bits per dimension have these totals."""
     generator = np.random.default_rng(1)
     given = generator.uniform(3, 16, (len(total), 4))
@@ -30,13 +30,13 @@ def calibrated() -> NDArray[np.float64]:
 
 
 @pytest.fixture(scope="module")
-def reference(calibrated: NDArray[np.float64]) -> Reference:
+def reference(calibrated: NDArray[np.float64]) -> TypicalityModel:
     return reference_of(calibrated)
 
 
 @pytest.mark.parametrize(("shift", "factor"), [(0.0, 1.0), (0.3, 1.0), (0.0, 1.4), (-20.0, 1.0)])
 def test_psi_and_ks_are_those_of_the_samples(
-    reference: Reference, calibrated: NDArray[np.float64], shift: float, factor: float
+    reference: TypicalityModel, calibrated: NDArray[np.float64], shift: float, factor: float
 ) -> None:
     values = factor * np.random.default_rng(2).gamma(9, 0.4, 800) + shift
     drift = Drift(reference)
@@ -53,7 +53,7 @@ def test_psi_and_ks_are_those_of_the_samples(
     assert math.isfinite(drift.psi)
 
 
-def test_only_the_last_values_count(reference: Reference, calibrated: NDArray[np.float64]) -> None:
+def test_only_the_last_values_count(reference: TypicalityModel, calibrated: NDArray[np.float64]) -> None:
     generator = np.random.default_rng(3)
     sliding, fresh = Drift(reference, 700), Drift(reference, 700)
     sliding.add(calibrated + 9)
@@ -68,7 +68,7 @@ def test_only_the_last_values_count(reference: Reference, calibrated: NDArray[np
         assert (drift.count, drift.psi, drift.ks) == (700, fresh.psi, fresh.ks)
 
 
-def with_values(reference: Reference, values: NDArray[np.float64]) -> Reference:
+def with_values(reference: TypicalityModel, values: NDArray[np.float64]) -> TypicalityModel:
     """Return a copy of the reference with the quantiles of these values, which are used as bits per dimension."""
 
     def quantiles(most: int) -> list[float]:
@@ -76,7 +76,7 @@ def with_values(reference: Reference, values: NDArray[np.float64]) -> Reference:
         return known
 
     many, few, count = quantiles(QUANTILES), quantiles(FEWER_QUANTILES), len(values)
-    group = Group("", [0.0, 64.0], [0.0, 64.0], count, many)
+    group = CalibrationGroup("", [0.0, 64.0], [0.0, 64.0], count, many)
     kind = replace(
         reference.main,
         images=count,
@@ -85,10 +85,10 @@ def with_values(reference: Reference, values: NDArray[np.float64]) -> Reference:
         bits_per_dim=many,
         bits_per_dim_per_level=[few, few],
     )
-    return Reference(None, kind, None)
+    return TypicalityModel(None, kind, None)
 
 
-def test_chance_is_not_taken_for_drift(reference: Reference) -> None:
+def test_chance_is_not_taken_for_drift(reference: TypicalityModel) -> None:
     """Without drift, means and 99 % quantiles are those in the docstring of `drift.py`.
 
     This includes small windows and a small calibration.
@@ -107,7 +107,7 @@ def test_chance_is_not_taken_for_drift(reference: Reference) -> None:
         assert sum(drift.is_worth_a_look for drift in windows) <= 6
 
 
-def test_what_shifted_is_worth_a_look(reference: Reference) -> None:
+def test_what_shifted_is_worth_a_look(reference: TypicalityModel) -> None:
     generator = np.random.default_rng(5)
     drift = Drift(reference)
     drift.add(generator.gamma(9, 0.4, 1000))
@@ -117,7 +117,7 @@ def test_what_shifted_is_worth_a_look(reference: Reference) -> None:
     assert drift.ks > drift.largest_ks
 
 
-def test_what_is_no_number_does_not_count(reference: Reference) -> None:
+def test_what_is_no_number_does_not_count(reference: TypicalityModel) -> None:
     drift = Drift(reference)
     assert drift.count == 0
     assert math.isnan(drift.psi)

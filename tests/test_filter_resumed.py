@@ -19,7 +19,7 @@ from filter_data import ALPHA, bundle, data, judged, pipe, run_to, scores, setti
 from caflow_runtime.jobs import verdict_folder as filter_job
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.verdict_folder import FilterJob
-from caflow_runtime.line_checksum import sealed
+from caflow_runtime.line_checksum import with_checksum
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.strict_json import parse_json
@@ -183,7 +183,7 @@ def test_failed_pairs_are_judged_again(bundle: Path, data: Path, tmp_path: Path,
     shutil.copytree(tmp_path / "whole", tmp_path / "out")
     lines = (tmp_path / "whole" / "scores.jsonl").read_bytes().splitlines(keepends=True)
     failed = [msgspec.structs.replace(parse_json(lines[k], Verdict), verdict="error", sha256="") for k in (71, 72)]
-    earlier = [*lines[:71], *(msgspec.json.encode(sealed(verdict)) + b"\n" for verdict in failed), *lines[73:]]
+    earlier = [*lines[:71], *(msgspec.json.encode(with_checksum(verdict)) + b"\n" for verdict in failed), *lines[73:]]
     (tmp_path / "out" / "scores.jsonl").write_bytes(b"".join(earlier[:150]))  # the first batch is kept
     again = caflow("filter", listed, "-o", tmp_path / "out", "--json", *given)
     assert again.returncode == 1

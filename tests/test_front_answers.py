@@ -28,18 +28,18 @@ from front_calls import (
 from ports import free_port
 
 from caflow_deploy.serving import failures
-from caflow_deploy.serving.body_limiter import Bodies
-from caflow_deploy.serving.inference_app import Front, models_of
+from caflow_deploy.serving.body_limiter import BodyLimiter
+from caflow_deploy.serving.inference_app import InferenceApp, models_of
 from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import loop_thread
-from caflow_deploy.serving.server_runner import Addresses
+from caflow_deploy.serving.server_runner import ServerRunner
 from caflow_runtime.errors import InputError
 from caflow_runtime.service.served_models import Sampler
 
 __all__ = ["backend", "sampler"]  # fixtures
 
 
-def got(server: Addresses, address: str, method: str = "GET") -> int:
+def got(server: ServerRunner, address: str, method: str = "GET") -> int:
     """Return the status of a request for an address below `v2/models/`. A reply to HEAD must have no body."""
     url = f"http://127.0.0.1:{server.port}/v2/models/{address}"
     try:
@@ -63,12 +63,12 @@ def test_good_requests_are_answered(backend: HeldBackend, sampler: Sampler) -> N
 
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
 def test_addresses_are_shown_as_urls(backend: HeldBackend, host: str, shown: str) -> None:
-    front = Front(models_of("model"), backend, Bodies(1), PATIENCE_S)
-    assert Addresses(front, host, 8000, None).text == f"http://{shown}:8000"
-    assert Addresses(front, host, 8000, 8001).text == f"http://{shown}:8000 and grpc://{shown}:8001"
+    front = InferenceApp(models_of("model"), backend, BodyLimiter(1), PATIENCE_S)
+    assert ServerRunner(front, host, 8000, None).text == f"http://{shown}:8000"
+    assert ServerRunner(front, host, 8000, 8001).text == f"http://{shown}:8000 and grpc://{shown}:8001"
 
 
-def error_of(addresses: Addresses) -> BaseException:
+def error_of(addresses: ServerRunner) -> BaseException:
     """Return the error of addresses that cannot be served."""
     with pytest.raises((InputError, RuntimeError)) as caught, loop_thread() as run, addresses.open(run):
         pass
@@ -81,9 +81,9 @@ def test_a_server_that_cannot_start_leaves_no_open_port(backend: HeldBackend, mo
     async def fail(*_: object) -> None:
         raise RuntimeError("no HTTP here")
 
-    front = Front(models_of("model"), backend, Bodies(1), PATIENCE_S)
+    front = InferenceApp(models_of("model"), backend, BodyLimiter(1), PATIENCE_S)
     port, grpc_port = free_port(), free_port()
-    opened = Addresses(front, "127.0.0.1", port, grpc_port)
+    opened = ServerRunner(front, "127.0.0.1", port, grpc_port)
     with listen("127.0.0.1", grpc_port):
         in_use = error_of(opened)
     monkeypatch.setattr(uvicorn.Server, "serve", fail)

@@ -29,6 +29,8 @@ from front_calls import (
     wait_for,
 )
 
+from caflow_deploy.serving import body_limiter, server_runner
+
 __all__ = ["backend", "sampler"]  # fixtures
 
 

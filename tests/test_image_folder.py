@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from tiny import TINY
 
 from caflow_deploy.cluster.executor import SerialExecutor
-from caflow_deploy.commands.execution_options import Running
-from caflow_runtime.batching.sampling_config import Draw, Reject
+from caflow_deploy.commands.execution_options import ExecutionOptions
+from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
 from caflow_runtime.errors import InputError
 from caflow_runtime.folder_lock import LOCK
 from caflow_runtime.job_file import JOB_FILE
@@ -27,12 +27,12 @@ from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_report import ImageReport
 from caflow_runtime.jobs.images import ImageOutcome
-from caflow_runtime.line_checksum import sealed_fields
+from caflow_runtime.line_checksum import fields_with_checksum
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 PIPELINE = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
-SETTINGS = ImageSettings(PIPELINE, Draw(2))
+SETTINGS = ImageSettings(PIPELINE, SamplingConfig(2))
 
 
 def jobs_of(folder: Path, *names: str) -> list[ImageJob]:
@@ -57,7 +57,7 @@ def drawn(job: ImageJob, **more: Any) -> ImageOutcome:
 
 def line_of(done: ImageOutcome) -> dict[str, Any]:
     assert done.report is not None
-    return sealed_fields(done.report.fields())
+    return fields_with_checksum(done.report.fields())
 
 
 def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,9 +175,9 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
     list(ImageFolder(out, jobs, SETTINGS).run(map(drawn, jobs)))
     cuda = replace(PIPELINE, bundle="1" * 64, backend="onnxruntime cuda")
     for other, differing in (
-        (replace(SETTINGS, draw=Draw(2, seed=1)), r"--seed 0 \(now 1\)"),
+        (replace(SETTINGS, draw=SamplingConfig(2, seed=1)), r"--seed 0 \(now 1\)"),
         (
-            replace(SETTINGS, draw=Draw(2, reject=Reject(0.1))),
+            replace(SETTINGS, draw=SamplingConfig(2, reject=Reject(0.1))),
             r"--min-typicality not given \(now 0\.1\), --redraws ",
         ),
         (replace(SETTINGS, pipeline=cuda), "the model has changed, --backend onnxruntime cpu .now onnxruntime cuda"),
@@ -191,7 +191,7 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
         ):
             ImageFolder(out, jobs, other)
     assert not ImageFolder(out, jobs, SETTINGS).left
-    assert ImageFolder(out, jobs, replace(SETTINGS, draw=Draw(2, seed=1)), force=True).left == jobs
+    assert ImageFolder(out, jobs, replace(SETTINGS, draw=SamplingConfig(2, seed=1)), force=True).left == jobs
 
 
 def test_a_job_that_has_written_nothing_is_forgotten(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_job_that_has_written_nothing_is_forgotten(tmp_path: Path) -> None:
     with closing(ImageFolder(out, jobs, SETTINGS)) as folder:
         list(folder.run([ImageOutcome(job, wrong="cannot be read") for job in jobs]))
     assert not list(out.iterdir())
-    other = replace(SETTINGS, draw=Draw(2, seed=1))
+    other = replace(SETTINGS, draw=SamplingConfig(2, seed=1))
     with closing(ImageFolder(out, jobs, other)):
         drawn(jobs[0])
     with pytest.raises(InputError, match="contains a job with other settings"):
@@ -221,7 +221,7 @@ def test_a_result_that_a_worker_writes_at_its_end_keeps_the_job(
         finally:
             (out / "a.png").write_text("a picture")
 
-    monkeypatch.setattr(Running, "open_executor", writing_at_its_end)
+    monkeypatch.setattr(ExecutionOptions, "open_executor", writing_at_its_end)
     assert caflow("image", unreadable, "-o", out, "--bundle", TINY, "--backend", "cpu").returncode == 1
     assert (out / JOB_FILE).is_file()
 

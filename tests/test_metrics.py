@@ -20,18 +20,18 @@ from commands import caflow, command, started
 from ports import free_port, listening
 from tiny import pairs_of_photographs, photograph
 
-from caflow_runtime.batching.sampling_config import Draw, Reject
+from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.instruments import Prometheus
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.health.model_instruments import BITS_PER_DIM
 from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.ood.calibration import Calibration, write_calibration
-from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.choice import Choice, Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.pipeline.sampling import draw_best
+from caflow_runtime.pipeline.sampling import sample_best
 from caflow_runtime.service.request import Request
 from caflow_runtime.service.served_models import Sampler, Scorer
 
@@ -58,7 +58,7 @@ def pipe(calibrated: Path) -> Iterator[Pipeline]:
 
 
 @pytest.fixture
-def reference(pipe: Pipeline) -> Reference:
+def reference(pipe: Pipeline) -> TypicalityModel:
     return pipe.calibration.reference(0.8)
 
 
@@ -76,7 +76,7 @@ def served(metrics: Metrics) -> dict[str, float]:
     return scrape(metrics.serve(0))
 
 
-def test_all_is_at_zero_from_the_start(pipe: Pipeline, reference: Reference) -> None:
+def test_all_is_at_zero_from_the_start(pipe: Pipeline, reference: TypicalityModel) -> None:
     instruments = Prometheus()
     with Metrics(pipe, reference, instruments=instruments) as metrics:
         assert {family.name for family in instruments.registry.collect()} == NAMES
@@ -96,11 +96,11 @@ def test_all_is_at_zero_from_the_start(pipe: Pipeline, reference: Reference) -> 
     assert re.search(r'manifest="[0-9a-f]{64}",precision="fp32",version="', info)
 
 
-def test_the_best_of_n(pipe: Pipeline, reference: Reference, photographs: Path) -> None:
+def test_the_best_of_n(pipe: Pipeline, reference: TypicalityModel, photographs: Path) -> None:
     pictures = np.stack([photograph(photographs, k, 12, 12) for k in range(3)])
     best = pipe.best_of(pictures, n=5)
     with Metrics(pipe, reference) as metrics:
-        metrics.observe_best(best, Draw(n=5))
+        metrics.observe_best(best, SamplingConfig(n=5))
         with metrics.stage("sample"):
             pass
         values = served(metrics)
@@ -121,8 +121,10 @@ def test_the_best_of_n(pipe: Pipeline, reference: Reference, photographs: Path) 
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
-def test_rejected_samples_by_reason(pipe: Pipeline, reference: Reference, photographs: Path, share: float) -> None:
-    """Counts that `Best` lacks are derived from it and `Draw`. Half of the first samples are rejected, or all."""
+def test_rejected_samples_by_reason(
+    pipe: Pipeline, reference: TypicalityModel, photographs: Path, share: float
+) -> None:
+    """Counts that `Best` lacks are derived from the settings. Half of the first samples are rejected, or all."""
     n, redraws, condition = 4, 3, photograph(photographs, 1, 12, 12)
     drawn = pipe.sample(condition, n=n).sample_typicality
     assert drawn is not None
@@ -135,7 +137,7 @@ def test_rejected_samples_by_reason(pipe: Pipeline, reference: Reference, photog
     sick = replace(best, rejected=best.rejected + 2)
     for case, more, not_finite in ((best, redraws, 0), (sick, redraws + 2, 2)):
         with Metrics(pipe, reference) as metrics:
-            metrics.observe_best(case, Draw(n, reject=Reject(alpha, more)))
+            metrics.observe_best(case, SamplingConfig(n, reject=Reject(alpha, more)))
             values = served(metrics)
         assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == rejected
         assert values['caflow_samples_total{model="model",reason="not_finite",verdict="rejected"}'] == not_finite
@@ -208,7 +210,7 @@ def test_what_cannot_be_judged_is_neither_accepted_nor_rejected(
     assert counts["accepted"] == counts["rejected"] == 0
 
 
-def test_buckets_are_those_of_the_calibration(pipe: Pipeline, reference: Reference) -> None:
+def test_buckets_are_those_of_the_calibration(pipe: Pipeline, reference: TypicalityModel) -> None:
     def ends(metrics: Metrics) -> list[float]:
         found = [re.fullmatch(r'caflow_sample_bits_per_dim_bucket{le="(.*)"}', name) for name in served(metrics)]
         return [float(match[1]) for match in found if match]
@@ -317,7 +319,7 @@ def test_requests_whose_deadline_passes_count_as_errors(
     until = time.monotonic() + 3600
 
     def slow(*arguments: Any) -> Any:
-        best = draw_best(*arguments)
+        best = sample_best(*arguments)
         monkeypatch.setattr(time, "monotonic", lambda: until + 1)
         return best
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from caflow_runtime.flow.noise import Place, draw_place, philox
+from caflow_runtime.flow.noise import NoiseWindow, draw_window_noise, philox
 
 ONES = 0xFFFFFFFF
 PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
@@ -33,7 +33,7 @@ def test_the_generator_is_philox4x32_10(
 
 def test_a_normal_is_what_the_specification_says() -> None:
     """Computed by hand: channel 5 of z[2, 1] at row 3 and column 7, for sample 9, seed 11 and frame 13."""
-    z = draw_place([4, 8], 1, Place(0, 0, 4, 8, (9,)), seed=11, frame=13)
+    z = draw_window_noise([4, 8], 1, NoiseWindow(0, 0, 4, 8, (9,)), seed=11, frame=13)
     counter = (7, 3, 1 + (2 << 16) + (1 << 24), 9)
     a, b, _, _ = (int(w[0]) for w in philox([np.array([c], np.uint32) for c in counter], (11, 13)))
     radius = math.sqrt(-2 * math.log((a + 0.5) / 2**32))
@@ -43,15 +43,15 @@ def test_a_normal_is_what_the_specification_says() -> None:
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 9), st.integers(1, 9))
 def test_a_window_is_a_window_of_the_whole(top: int, left: int, height: int, width: int) -> None:
-    whole = draw_place([6, 3], 0, Place(0, 0, 50, 50, (0, 1, 2, 3)), seed=5)
-    part = draw_place([6, 3], 0, Place(top, left, height, width, (3, 1)), seed=5)
+    whole = draw_window_noise([6, 3], 0, NoiseWindow(0, 0, 50, 50, (0, 1, 2, 3)), seed=5)
+    part = draw_window_noise([6, 3], 0, NoiseWindow(top, left, height, width, (3, 1)), seed=5)
     np.testing.assert_array_equal(part, whole[[3, 1], :, top : top + height, left : left + width])
 
 
 def drawn(
     channels: list[int], *, level: int, top: int, left: int, samples: tuple[int, ...], seed: int, frame: int
 ) -> NDArray[np.float32]:
-    return draw_place(channels, level, Place(top, left, 32, 32, samples), seed, frame)
+    return draw_window_noise(channels, level, NoiseWindow(top, left, 32, 32, samples), seed, frame)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_every_part_of_the_place_counts(other: dict[str, Any]) -> None:
 
 
 def test_it_is_standard_normal() -> None:
-    z = draw_place([16], 0, Place(0, 0, 128, 128, (0, 1, 2, 3)), seed=0).astype(np.float64)
+    z = draw_window_noise([16], 0, NoiseWindow(0, 0, 128, 128, (0, 1, 2, 3)), seed=0).astype(np.float64)
     count = z.size
     assert abs(z.mean()) < 5 / math.sqrt(count)
     assert abs(z.var() - 1) < 5 * math.sqrt(2 / count)

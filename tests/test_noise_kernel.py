@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from caflow_runtime.checks import LARGEST_WORD
-from caflow_runtime.flow.noise import LevelNoise, Place, draw_rows
+from caflow_runtime.flow.noise import LevelNoise, NoiseWindow, draw_rows
 
 HOST = """
 #include <math.h>
@@ -40,11 +40,13 @@ BLOCKS = (1, 32, 96, 256, 1024)
 GUARD = 64
 """Number of values on both sides of an array that must not be written."""
 NOISE = [
-    LevelNoise((5, 6, 12), 1, (Place(3, 5, 7, 9, (0, 4)), Place(1, 0, 7, 9, (2,))), (0.8, 0.5, 0.3), 7, 11),
-    LevelNoise((1,), 0, (Place(0, 0, 1, 1, (0,)),), (1.0,), 0, 0),
-    LevelNoise((3,), 2, (Place(0, 0, 1, 257, (1, 2)),), (0.0,), 1, 0),
-    LevelNoise((4, 2), 7, (Place(70_000, 1000, 16, 1, (LARGEST_WORD,)),), (0.7, 1.3), LARGEST_WORD, LARGEST_WORD),
-    LevelNoise((8, 7), 3, (Place(LARGEST_WORD - 1, LARGEST_WORD - 2, 2, 3, (4_000_000_000, 0)),), (1e-30, 1e30), 5, 6),
+    LevelNoise((5, 6, 12), 1, (NoiseWindow(3, 5, 7, 9, (0, 4)), NoiseWindow(1, 0, 7, 9, (2,))), (0.8, 0.5, 0.3), 7, 11),
+    LevelNoise((1,), 0, (NoiseWindow(0, 0, 1, 1, (0,)),), (1.0,), 0, 0),
+    LevelNoise((3,), 2, (NoiseWindow(0, 0, 1, 257, (1, 2)),), (0.0,), 1, 0),
+    LevelNoise((4, 2), 7, (NoiseWindow(70_000, 1000, 16, 1, (LARGEST_WORD,)),), (0.7, 1.3), LARGEST_WORD, LARGEST_WORD),
+    LevelNoise(
+        (8, 7), 3, (NoiseWindow(LARGEST_WORD - 1, LARGEST_WORD - 2, 2, 3, (4_000_000_000, 0)),), (1e-30, 1e30), 5, 6
+    ),
 ]
 """Levels with numbers of channels around multiples of four, sizes around those of blocks, and the largest words."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from caflow_runtime.degradation import PARAMETERS
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError
-from caflow_training.crop_sampler import Batch
+from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.perceptual import FeatureError, PerceptualDistance
@@ -29,8 +29,8 @@ MEAN: dict[str, Any] = {"mean_blocks": 1, "mean_width": 4, "mean_features": 2}
 EVERY_TERM: dict[str, Any] = {**MEAN, "likelihood_weight": 0.01, "mean_weight": 0.5, "still_weight": 1.0}
 
 
-def batch_of(rows: int = 2, side: int = 16, scale: int = 4) -> Batch:
-    return Batch(
+def batch_of(rows: int = 2, side: int = 16, scale: int = 4) -> TrainingBatch:
+    return TrainingBatch(
         torch.randint(0, 256, (rows, 3, side, side)),
         torch.randint(0, 256, (rows, 3, side // scale, side // scale)),
         torch.rand(rows, 3, side, side),

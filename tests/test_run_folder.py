@@ -16,10 +16,11 @@ from filelock import FileLock
 from test_restart import in_two_processes
 from test_trainer import log_of, short_recipe, write_recipe
 
+from caflow_runtime import atomic_files
 from caflow_runtime.bundle import builtin
 from caflow_runtime.folder_lock import LOCK
 from caflow_training import checkpoint, training_data
-from caflow_training.crop_sampler import Crops
+from caflow_training.crop_sampler import CropSampler
 from caflow_training.degradations import MissingPackage
 from caflow_training.photographs import DataError, Photographs, find_photographs, read_rgb, split_by_file
 from caflow_training.progress import LOG, TrainingLog
@@ -84,11 +85,11 @@ def test_validation_shows_no_patterns(few: Path, tmp_path: Path, monkeypatch: py
     """Otherwise the bits/dim of photographs and of checkerboards would be mixed."""
     shown = []
 
-    def recorded(photographs: Photographs, *others: Any) -> Crops:
-        shown.append(Crops(photographs, *others))
+    def recorded(photographs: Photographs, *others: Any) -> CropSampler:
+        shown.append(CropSampler(photographs, *others))
         return shown[-1]
 
-    monkeypatch.setattr(training_data, "Crops", recorded)
+    monkeypatch.setattr(training_data, "CropSampler", recorded)
     train(short_recipe(steps=1, pattern_share=1.0), few, tmp_path / "run")
     colours = [[len(np.unique(target)) for target in crops.batch(0, range(4)).targets.numpy()] for crops in shown]
     assert max(colours[0]) <= 6

@@ -12,7 +12,7 @@ from clips import FFMPEG, frames_of, packets
 from segment_clips import CLIPS, SEGMENT_FRAMES, clips
 from video_jobs import H264, video_job, video_settings
 
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
@@ -32,7 +32,7 @@ from caflow_runtime.video.source import TimedFrame, UnreadableVideo, UnwritableV
 
 __all__ = ["clips"]  # a fixture
 
-BEST_OF_4 = StreamSettings(Draw(4, seed=10, rank="consistency"))
+BEST_OF_4 = StreamSettings(SamplingConfig(4, seed=10, rank="consistency"))
 """Settings with which a later frame of the scene would choose another sample than its first frame."""
 
 
@@ -62,8 +62,8 @@ def in_segments(
     [
         StreamSettings(),
         BEST_OF_4,
-        StreamSettings(Draw(2), "fresh"),
-        StreamSettings(Draw(2, (0.7, 0.9)), 0.8),
+        StreamSettings(SamplingConfig(2), "fresh"),
+        StreamSettings(SamplingConfig(2, (0.7, 0.9)), 0.8),
     ],
     ids=["fixed", "best of 4", "fresh", "drifting"],
 )
@@ -82,7 +82,7 @@ def test_they_are_what_one_process_makes(pipe: Pipeline, clips: Path, tmp_path: 
 @pytest.mark.full
 @pytest.mark.parametrize("name", CLIPS)
 def test_other_files(pipe: Pipeline, clips: Path, tmp_path: Path, name: str) -> None:
-    settings = StreamSettings(Draw(2))
+    settings = StreamSettings(SamplingConfig(2))
     in_one_process(pipe, clips / name, tmp_path / "whole.mp4", settings)
     in_segments(pipe, clips / name, tmp_path / "joined.mp4", settings)
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
@@ -141,7 +141,7 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
     folder.mkdir()
 
     def settings(source: Path = source, seed: int = 0, pixel_budget: int | None = None) -> VideoSettings:
-        streaming = StreamSettings(Draw(1, seed=seed))
+        streaming = StreamSettings(SamplingConfig(1, seed=seed))
         return video_settings(pipe, FileSource(source), streaming, SEGMENT_FRAMES, pixel_budget)
 
     open_parts(folder, settings(), force=False)

@@ -15,7 +15,7 @@ from terminals import in_a_terminal
 from test_trainer import assert_same_checkpoint, log_of, short_recipe, write_recipe
 
 from caflow_training import checkpoint, trainer
-from caflow_training.crop_sampler import Crops
+from caflow_training.crop_sampler import CropSampler
 from caflow_training.objective import AveragedWeights
 from caflow_training.progress import LOG
 
@@ -58,7 +58,7 @@ def then_stop(function: Callable[..., Any], call: int, number: signal.Signals) -
         (AveragedWeights, "update", 9, signal.SIGTERM, 9),
         (trainer, "validate", 1, signal.SIGINT, 6),
         (trainer, "validate", 3, signal.SIGTERM, 14),  # the last one
-        (Crops, "batch", 1, signal.SIGINT, None),  # of the validation, before the first step
+        (CropSampler, "batch", 1, signal.SIGINT, None),  # of the validation, before the first step
     ],
     ids=[
         "before the first checkpoint",

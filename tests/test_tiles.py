@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.flow.log_likelihood_maps import share_map
-from caflow_runtime.flow.tile_batches import Room, plan_batches
-from caflow_runtime.flow.tiles import Canvas, TooSmall, cut, pad
+from caflow_runtime.flow.tile_batches import BatchLimits, plan_batches
+from caflow_runtime.flow.tiles import TileCanvas, TooSmall, cut, pad
 
 MULTIPLE = 8
 sides = st.integers(1, 300)
@@ -36,7 +36,7 @@ def test_pixels_and_shares_come_back_from_their_windows(height: int, width: int,
     padded = [-(-side // MULTIPLE) * MULTIPLE for side in (height, width)]
     pixels = rng.uniform(0, 255, (*padded, 3)).astype(np.float32)
     nats = {cell: rng.normal(size=[side // cell for side in padded]).astype(np.float32) for cell in (2, 8)}
-    canvas = Canvas(height, width)
+    canvas = TileCanvas(height, width)
     for window in cut(height, width, MULTIPLE, budget, 16):
         (top, left), (bottom, right) = (window.y.start, window.x.start), (window.y.end, window.x.end)
         parts = [n[top // c : bottom // c, left // c : right // c] for c, n in nats.items()]
@@ -87,7 +87,7 @@ def test_padding_reflects_where_it_can(side: int) -> None:
 def test_every_row_runs_once_where_there_is_room(
     profile: Profile | None, shapes: list[tuple[int, int]], samples: int, budget: int
 ) -> None:
-    room = Room(budget, profile)
+    room = BatchLimits(budget, profile)
     windows = [cut(*shape, MULTIPLE, budget, 16, room.largest_sides) for shape in shapes]
     rows: list[tuple[int, int, int, int]] = []
     for run in plan_batches(windows, range(samples), room, canvas_pixels=300**2):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from caflow_training import checkpoint, validation
 from caflow_training.config import CAFlowConfig
-from caflow_training.crop_sampler import TRAINING_STREAM, VALIDATION_STREAM, Batch, Crops
+from caflow_training.crop_sampler import TRAINING_STREAM, VALIDATION_STREAM, CropSampler, TrainingBatch
 from caflow_training.model import CAFlow
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
 from caflow_training.photographs import find_photographs, split_by_file
@@ -105,7 +105,7 @@ def gaussian_bits_per_dim(recipe: Recipe, folder: Path) -> float:
     training, held_out = split_by_file(found, recipe.training.validation_share)
 
     def residuals(part: Any, stream: int, rows: int) -> Tensor:
-        batch = Crops(part, recipe.model.task, recipe.training, stream).batch(0, range(rows))
+        batch = CropSampler(part, recipe.model.task, recipe.training, stream).batch(0, range(rows))
         return batch.targets + batch.target_u - recipe.model.task.prepare(batch.conditions.float())
 
     fitted = residuals(training, TRAINING_STREAM, 512)
@@ -129,7 +129,7 @@ def test_the_objective_is_equation_9() -> None:
     u, v = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
     likelihood, condition_log_prob = model.log_joint(target, condition, u, v)
     unused = torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 1, 1), torch.zeros(2, 2), torch.zeros(2, 13), torch.ones(2, 13)
-    batch = Batch(target, condition, u, v, *unused)
+    batch = TrainingBatch(target, condition, u, v, *unused)
     terms = Objective(model, TrainingConfig(condition_weight=0.25))(batch)
     torch.testing.assert_close(terms["conditional"], -likelihood.total.mean() / 192)
     torch.testing.assert_close(terms["loss"], -(likelihood.total + 0.25 * condition_log_prob).mean() / 192)
@@ -284,7 +284,7 @@ def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
 
 def test_initialization_uses_the_whole_batch(photographs: Path) -> None:
     recipe = short_recipe()
-    source = Crops(
+    source = CropSampler(
         find_photographs(photographs, recipe.model.task, 16), recipe.model.task, recipe.training, TRAINING_STREAM
     )
     batch = source.batch(0, range(8))

@@ -10,7 +10,7 @@ from torch import Tensor
 from caflow_export.conditional_level import ConditionalLevel
 from caflow_export.fold import FoldedChain
 from caflow_export.levels import FlowLevel, Precision
-from caflow_export.networks import Contribution, NetworkTails, halves, join_halves, squeeze
+from caflow_export.networks import ConditioningTerms, NetworkTails, halves, join_halves, squeeze
 from caflow_export.verify import torch_graphs
 from caflow_runtime.flow import scan
 from caflow_training.bijections import AffineNetwork, Chain, ReferenceSqueeze, Squeeze, TransitionStep
@@ -72,8 +72,8 @@ def test_hoist_is_the_network() -> None:
     stir(network)
     network.double()
     x = torch.randn(2, 7, 4, 4, dtype=torch.float64)
-    state = Contribution([network], slice(0, 3), False, torch.float64)
-    condition = Contribution([network], slice(3, None), True, torch.float64)
+    state = ConditioningTerms([network], slice(0, 3), False, torch.float64)
+    condition = ConditioningTerms([network], slice(3, None), True, torch.float64)
     tails = NetworkTails([network], torch.float64, torch.float64)
     for got, expected in zip(tails(state(x[:, :3]) + condition(x[:, 3:])), network(x), strict=True):
         torch.testing.assert_close(got, expected, rtol=0, atol=EXACT)
@@ -85,7 +85,7 @@ def test_batch_is_the_networks_one_by_one() -> None:
         stir(network)
         network.double()
     x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
-    first = Contribution(networks, slice(0, None), True, torch.float64)
+    first = ConditioningTerms(networks, slice(0, None), True, torch.float64)
     log_scale, shift = NetworkTails(networks, torch.float64, torch.float64)(first(x))
     expected = [network(x) for network in networks]
     torch.testing.assert_close(log_scale, torch.cat([e[0] for e in expected], 1), rtol=0, atol=EXACT)

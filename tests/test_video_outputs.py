@@ -14,7 +14,7 @@ from caflow_runtime.video import file_source, segments
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.source import CLOCK
 from caflow_runtime.video.sources import CutSource
-from caflow_runtime.video.time_range import Cut
+from caflow_runtime.video.time_range import TimeRange
 
 SECOND = int(1 / CLOCK)
 
@@ -101,7 +101,7 @@ def test_the_beginning_of_a_far_part_is_sought(clip: Path, tmp_path: Path, monke
         source = FileSource(path)
         source.seek_before(source.info.origin + 7 * SECOND // 10)
         assert next(source.frames()).ticks > every[0].ticks
-        found = list(CutSource(FileSource(path), Cut(7 * SECOND // 10)).frames())
+        found = list(CutSource(FileSource(path), TimeRange(7 * SECOND // 10)).frames())
         assert [frame.ticks for frame in found] == [frame.ticks for frame in every[-len(found) :]]
         assert np.array_equal([frame.image for frame in found], [frame.image for frame in every[-len(found) :]])
         assert len(found) == 9

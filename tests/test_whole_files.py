@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from caflow_runtime.atomic_files import LEFTOVER, remove_leftovers, whole_file, whole_folder, write_whole
+from caflow_runtime.atomic_files import LEFTOVER, atomic_file, atomic_folder, remove_leftovers, write_atomically
 
 
 def names_in(folder: Path) -> list[str]:
@@ -17,30 +17,30 @@ def names_in(folder: Path) -> list[str]:
 
 def test_a_file_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     for content in (b"old", b"new"):
-        write_whole(tmp_path / "file", content)
+        write_atomically(tmp_path / "file", content)
         assert (tmp_path / "file").read_bytes() == content
     assert names_in(tmp_path) == ["file"]
 
 
 def fail_in_a_file(path: Path) -> None:
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_bytes(b"half")
         raise ZeroDivisionError
 
 
 def fail_in_a_folder(path: Path) -> None:
-    with whole_folder(path) as partial:
+    with atomic_folder(path) as partial:
         (partial / "inner").touch()
         raise ZeroDivisionError
 
 
 def test_what_fails_changes_nothing(tmp_path: Path) -> None:
-    write_whole(tmp_path / "file", b"old")
+    write_atomically(tmp_path / "file", b"old")
     with pytest.raises(ZeroDivisionError):
         fail_in_a_file(tmp_path / "file")
     with pytest.raises(ZeroDivisionError):
         fail_in_a_folder(tmp_path / "folder")
-    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "file"):
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "file"):
         pass  # no partial file was written
     assert (tmp_path / "file").read_bytes() == b"old"
     assert names_in(tmp_path) == ["file"]
@@ -48,7 +48,7 @@ def test_what_fails_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     for name in ("old", "new"):
-        with whole_folder(tmp_path / "folder") as partial:
+        with atomic_folder(tmp_path / "folder") as partial:
             (partial / name).touch()
         assert names_in(tmp_path / "folder") == [name]
     assert names_in(tmp_path) == ["folder"]
@@ -56,7 +56,7 @@ def test_a_folder_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
 
 def test_several_may_write_one_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    with whole_file(path) as one, whole_file(path) as other:
+    with atomic_file(path) as one, atomic_file(path) as other:
         one.write_bytes(b"one")
         other.write_bytes(b"other")
     assert path.read_bytes() == b"one"
@@ -72,7 +72,7 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path: Path, m
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    write_whole(path, b"content")
+    write_atomically(path, b"content")
     assert done == ["file, not named", "folder, named"]
 
 
@@ -99,7 +99,7 @@ def test_files_that_are_moved_into_place_meanwhile_are_no_leftovers(
             partial.replace(path)
         return found
 
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_bytes(b"new")
         with monkeypatch.context() as patch:
             patch.setattr(Path, "glob", glob)

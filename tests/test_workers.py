@@ -25,7 +25,7 @@ from caflow_deploy.cluster.executor import (
     versions_here,
 )
 from caflow_deploy.cluster.process_executor import ProcessExecutor, open_process_executor
-from caflow_deploy.commands.execution_options import Running
+from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_runtime.bundle.bundle_errors import NoBundle
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.image_io.image_files import read_image, write_image
@@ -334,7 +334,7 @@ def test_workers_find_the_bundle_from_any_folder(
     """Workers on a cluster have other working directories. Built-in models keep their name: each machine has a copy."""
     shutil.copytree(calibrated, tmp_path / "model.caflow")
     monkeypatch.chdir(tmp_path)
-    running = Running(Path(name), "cpu", 1, None, None, workers=1)
+    running = ExecutionOptions(Path(name), "cpu", 1, None, None, workers=1)
     with running.open_pipeline() as pipe, running.open_executor(pipe) as executor:
         assert isinstance(executor, ProcessExecutor)
         assert executor.config.bundle == (str(tmp_path / name) if name == "model.caflow" else name)

@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from caflow_cli.stops import heedless_of_ctrl_c
+from caflow_cli.stops import ctrl_c_blocked
 from caflow_deploy.cluster.executor import (
     Function,
     Result,
@@ -68,7 +68,7 @@ class ProcessWorker:
 
     def submit(self, function: Function[Unit, Result], unit: Unit) -> "Future[Result]":
         """Send a unit to the worker."""
-        with heedless_of_ctrl_c():  # the command ends its workers itself
+        with ctrl_c_blocked():  # the command ends its workers itself
             try:
                 return self._submit(function, unit)
             except BrokenProcessPool:  # the process died while it was idle

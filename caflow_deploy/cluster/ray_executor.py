@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
-from caflow_cli.stops import heed_sigterm
+from caflow_cli.stops import handle_sigterm
 from caflow_deploy.cluster.cluster import cluster
 from caflow_deploy.cluster.error_lines import last_line
 from caflow_deploy.cluster.executor import (
@@ -115,7 +115,7 @@ def open_ray_executor(address: str | None, config: WorkerConfig, workers: int | 
                 "a GPU; give --backend cpu" if backend == "cuda" else f"{config.threads} cores; give fewer --threads"
             )
             raise InputError(f"no machine of the cluster has {wanted}")
-        heed_sigterm()  # again, because Ray has replaced the handler
+        handle_sigterm()  # again, because Ray has replaced the handler
         settings = {**config.settings, "backend": f"onnxruntime {backend}"}
         yield RayExecutor(ray, replace(config, backend=backend, settings=settings), workers or room)
 

@@ -12,13 +12,13 @@ from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, pass_console, resuming
 from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, WorkerLost
-from caflow_deploy.commands.execution_options import Running, workers_option
+from caflow_deploy.commands.execution_options import ExecutionOptions, workers_option
 from caflow_deploy.commands.jobs import warn_of_results
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
 from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, running_options
-from caflow_deploy.commands.progress_reporter import Pace
+from caflow_deploy.commands.progress_reporter import ProgressReporter
 from caflow_runtime.bundle.builtin import find_bundle
-from caflow_runtime.errors import CaflowError, InputError, told
+from caflow_runtime.errors import CaflowError, InputError, format_error
 from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.calibrate import Survey, learn_calibration
 from caflow_runtime.jobs.calibration_job import (
@@ -35,7 +35,7 @@ from caflow_runtime.jobs.photographs import Photograph, photographs_in
 from caflow_runtime.ood import calibration
 from caflow_runtime.ood.calibration import Calibration, WrongCalibration, read_calibration
 from caflow_runtime.ood.coverage import Coverage
-from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 ENOUGH = 100
@@ -91,11 +91,11 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
 @running_options
 @workers_option
 @max_pixels_option
-@gathered(Running, "running")
+@gathered(ExecutionOptions, "running")
 @pass_console
 def command(
     console: CommandConsole,
-    running: Running,
+    running: ExecutionOptions,
     data: Path,
     sides: list[int],
     temperatures: list[float],
@@ -157,7 +157,7 @@ def _measure(
     try:
         with console.progress_bar() as bar:
             task = bar.add_task("photographs", total=count, completed=done)
-            pace = Pace(console.message if bar.disable else None)
+            pace = ProgressReporter(console.message if bar.disable else None)
             for _, line in executor.run(function, left, lambda crops: str(crops.photograph.path)):
                 if isinstance(line, WorkerLost):
                     raise line
@@ -168,7 +168,7 @@ def _measure(
     except KeyboardInterrupt as stop:
         raise CommandError(f"stopped: {resuming(done, count, 'photograph')}", exit_code(stop)) from None
     except (CaflowError, OSError) as error:
-        raise CommandError(f"{told(error)}: {resuming(done, count, 'photograph')}", FAILED) from None
+        raise CommandError(f"{format_error(error)}: {resuming(done, count, 'photograph')}", FAILED) from None
 
 
 def _print_calibration(pipe: Pipeline, found: Calibration, console: CommandConsole) -> None:
@@ -190,7 +190,7 @@ def _print_calibration(pipe: Pipeline, found: Calibration, console: CommandConso
         )
 
 
-def _print_groups(truth: Reference, console: CommandConsole) -> None:
+def _print_groups(truth: TypicalityModel, console: CommandConsole) -> None:
     """Print the groups of images that the calibration distinguishes, with the smallest typicality of each."""
     kinds = (("coloured", truth.coloured), ("grey", truth.grey))
     rows = [

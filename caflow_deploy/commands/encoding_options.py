@@ -6,7 +6,7 @@ from typing import BinaryIO, Literal
 
 import click
 
-from caflow_deploy.commands.execution_options import Running
+from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.option_values import Command
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.encoding import (
@@ -35,7 +35,7 @@ class EncodingOptions:
     preset: str | None
     pixel_format: str | None
 
-    def of(self, info: VideoInfo, output: Path, sides: tuple[int, int], running: Running) -> Encoding:
+    def of(self, info: VideoInfo, output: Path, sides: tuple[int, int], running: ExecutionOptions) -> Encoding:
         """Return the encoding of a result. Bits that are not given are those of the source.
 
         The encoding is in hardware if that is available and no other processes do the work.
@@ -67,7 +67,7 @@ class EncodingOptions:
             raise InputError("-o - writes frames that are not encoded; remove --codec and --preset")
         return PipeWriter(out, info, self.pixel_format)
 
-    def _in_hardware(self, software: Encoding, sides: tuple[int, int], running: Running) -> Encoding:
+    def _in_hardware(self, software: Encoding, sides: tuple[int, int], running: ExecutionOptions) -> Encoding:
         if self.encoder == "software" or running.is_spread:
             return software
         height, width = sides

@@ -20,7 +20,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
-class Running:
+class ExecutionOptions:
     """Values of the options about where and how a command works."""
 
     bundle: Path

@@ -15,13 +15,13 @@ from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted, pass_console, resuming
 from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
-from caflow_deploy.commands.execution_options import Running, workers_options
+from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
 from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
 from caflow_runtime.bundle.builtin import DEFAULT
-from caflow_runtime.errors import CaflowError, InputError, told
+from caflow_runtime.errors import CaflowError, InputError, format_error
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.accepted import Accepted, check_fits_in_a_line, common_folder
 from caflow_runtime.jobs.folder import exclusive_lock
@@ -83,7 +83,7 @@ parquet_option = click.option(
 @max_pixels_option
 @metrics_option
 @json_option
-@gathered(Running, "running")
+@gathered(ExecutionOptions, "running")
 @pass_console
 def command(
     console: CommandConsole,
@@ -91,7 +91,7 @@ def command(
     output: Path,
     targets: str | None,
     conditions: str | None,
-    running: Running,
+    running: ExecutionOptions,
     alpha: float,
     accepted: Accepted,
     parquet: bool,
@@ -235,7 +235,7 @@ def run_job(
     except KeyboardInterrupt as stop:
         raise CommandError(f"stopped: {resuming(job.done, count, 'pair')}", exit_code(stop)) from None
     except (CaflowError, OSError) as error:  # verdicts that are written are kept
-        raise CommandError(f"{told(error)}: {resuming(job.done, count, 'pair')}", FAILED) from None
+        raise CommandError(f"{format_error(error)}: {resuming(job.done, count, 'pair')}", FAILED) from None
 
 
 def report_command(job: FilterJob, bundle: Path) -> str:

@@ -16,7 +16,7 @@ from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
 from caflow_deploy.cluster.process_executor import ProcessExecutor
 from caflow_deploy.cluster.ray_executor import RayExecutor
-from caflow_deploy.commands.execution_options import Running, workers_options
+from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.image_progress import (
     ImageProgress,
     line_of_folder,
@@ -26,7 +26,7 @@ from caflow_deploy.commands.image_progress import (
 )
 from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, warn_of_results, with_masks
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
-from caflow_deploy.commands.outcome_counter import Tally
+from caflow_deploy.commands.outcome_counter import OutcomeCounter
 from caflow_deploy.commands.output_options import (
     dry_run_option,
     json_option,
@@ -38,18 +38,18 @@ from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_op
 from caflow_deploy.commands.result_names import ResultNames
 from caflow_deploy.commands.result_options import result_options
 from caflow_deploy.commands.sampling_options import (
-    DrawingOptions,
+    SamplingOptions,
     consistent_option,
-    drawing_options,
     judge_option,
     redraws_option,
     rejecting_options,
     samples_option,
+    sampling_options,
 )
 from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_deploy.commands.standard_streams import is_pipe, piped_images, refuse_beside
-from caflow_runtime.batching.sampling_config import Draw
-from caflow_runtime.errors import CaflowError, InputError, told
+from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.errors import CaflowError, InputError, format_error
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image_io.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES, WITH_16_BITS
 from caflow_runtime.image_io.maps import names
@@ -84,7 +84,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 )
 @bundle_option
 @samples_option("Number of samples to draw of each image; the best one is written.")
-@drawing_options
+@sampling_options
 @click.option(
     "--keep",
     metavar="N,N,…",
@@ -133,17 +133,17 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 @quiet_option
 @dry_run_option
 @click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
-@gathered(DrawingOptions, "drawing")
+@gathered(SamplingOptions, "drawing")
 @gathered(ResultFiles, "files")
 @gathered(SizeOptions, "sized")
-@gathered(Running, "running")
+@gathered(ExecutionOptions, "running")
 @pass_console
 def command(
     console: CommandConsole,
     inputs: tuple[str, ...],
     output: Path,
-    running: Running,
-    drawing: DrawingOptions,
+    running: ExecutionOptions,
+    drawing: SamplingOptions,
     files: ResultFiles,
     sized: SizeOptions,
     bits: Literal["8", "16"] | None,
@@ -203,7 +203,7 @@ def command(
         check_fills(pipe.manifest.model)
         jobs = with_masks(jobs, mask)
     is_single = is_for_one(output)
-    tally = Tally(len(jobs), draw, console)
+    tally = OutcomeCounter(len(jobs), draw, console)
     for error in unreadable:
         tally.take_unreadable(error)
     if dry_run:
@@ -217,7 +217,7 @@ def command(
         return
     with ExitStack() as stack:
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
-        work = ImageWork(pipe, draw, max_pixels, metrics)
+        work = ImageCommand(pipe, draw, max_pixels, metrics)
         if is_single:
             _draw_one(work, running, jobs, tally, force)
         else:
@@ -237,11 +237,11 @@ def command(
 
 
 @dataclass(frozen=True)
-class ImageWork:
+class ImageCommand:
     """Pipeline and settings that process each image of the command."""
 
     pipe: Pipeline
-    draw: Draw
+    draw: SamplingConfig
     max_pixels: int
     metrics: Metrics | None
 
@@ -256,7 +256,7 @@ class ImageWork:
             yield ImageOutcome(job, wrong=str(found)) if isinstance(found, WorkerLost) else found
 
 
-def _check_options(drawing: DrawingOptions, keep_all: bool, sheet: bool, maps: bool) -> None:
+def _check_options(drawing: SamplingOptions, keep_all: bool, sheet: bool, maps: bool) -> None:
     """Raise a `CommandError` if options contradict each other."""
     if drawing.keep and (keep_all or sheet or maps):
         raise CommandError(
@@ -277,7 +277,7 @@ def _check_options(drawing: DrawingOptions, keep_all: bool, sheet: bool, maps: b
         )
 
 
-def _check_results(jobs: list[ImageJob], draw: Draw, scale: int) -> None:
+def _check_results(jobs: list[ImageJob], draw: SamplingConfig, scale: int) -> None:
     """Check that the results can be judged and can have the requested bits.
 
     Raises:
@@ -293,7 +293,9 @@ def _check_results(jobs: list[ImageJob], draw: Draw, scale: int) -> None:
             raise InputError(f"{job.output}: --bits 16 requires a result in {', '.join(sorted(WITH_16_BITS))}")
 
 
-def _draw_one(work: ImageWork, running: Running, jobs: list[ImageJob], tally: Tally, force: bool) -> None:
+def _draw_one(
+    work: ImageCommand, running: ExecutionOptions, jobs: list[ImageJob], tally: OutcomeCounter, force: bool
+) -> None:
     """Process one image whose result is a file named by -o.
 
     Raises:
@@ -314,7 +316,7 @@ def _draw_one(work: ImageWork, running: Running, jobs: list[ImageJob], tally: Ta
 
 
 def _plan_folder(
-    work: ImageWork, executor: Executor, jobs: Sequence[ImageJob], console: CommandConsole
+    work: ImageCommand, executor: Executor, jobs: Sequence[ImageJob], console: CommandConsole
 ) -> dict[Path, ImageEstimate]:
     """Report the number of images and the memory required. Return the needs of the images whose size is known.
 
@@ -334,7 +336,12 @@ def _plan_folder(
 
 
 def _list_all(
-    pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob], done: Set[str], max_pixels: int, tally: Tally
+    pipe: Pipeline,
+    draw: SamplingConfig,
+    jobs: Sequence[ImageJob],
+    done: Set[str],
+    max_pixels: int,
+    tally: OutcomeCounter,
 ) -> None:
     """Do the dry run: list for each image what would be done, and report why images would be rejected.
 
@@ -357,7 +364,7 @@ def _list_all(
     tally.end_of_failed()
 
 
-def _draw_folder(work: ImageWork, executor: Executor, images: ImageFolder, tally: Tally) -> None:
+def _draw_folder(work: ImageCommand, executor: Executor, images: ImageFolder, tally: OutcomeCounter) -> None:
     """Process all images of a folder that have no result yet. Each is reported when its line is written."""
     make_folders(images.left)
     tally.outcomes.update(images.outcomes)
@@ -375,4 +382,4 @@ def _draw_folder(work: ImageWork, executor: Executor, images: ImageFolder, tally
         except KeyboardInterrupt as stop:
             raise CommandError(f"stopped: {resuming(done, count, 'image')}", exit_code(stop)) from None
         except (CaflowError, OSError) as error:
-            raise CommandError(f"{told(error)}: {resuming(done, count, 'image')}", FAILED) from None
+            raise CommandError(f"{format_error(error)}: {resuming(done, count, 'image')}", FAILED) from None

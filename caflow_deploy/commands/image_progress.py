@@ -6,13 +6,13 @@ from pathlib import Path
 from rich.progress import Progress
 
 from caflow_cli.console import CommandConsole, counted
-from caflow_deploy.commands.progress_reporter import Pace, duration
+from caflow_deploy.commands.progress_reporter import ProgressReporter, duration
 from caflow_deploy.commands.standard_streams import shown
 from caflow_runtime.available_memory import readable
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image_formats import size_of_file
-from caflow_runtime.jobs.image_estimate import ImageEstimate, Source, Wanted
+from caflow_runtime.jobs.image_estimate import ImageEstimate, ImageProperties, OutputRequest
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -21,7 +21,7 @@ THIS_IMAGE = "this image"
 """What the bar says while samples are drawn."""
 
 
-def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dict[Path, ImageEstimate]:
+def needs_by_header(pipe: Pipeline, draw: SamplingConfig, jobs: Sequence[ImageJob]) -> dict[Path, ImageEstimate]:
     """Estimate what images require from the sizes in their file headers, assuming 8 bits.
 
     Returns:
@@ -36,7 +36,7 @@ def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dic
         key = (*size, job.output.suffix.lower())  # everything else is the same for all images
         if key not in known:
             try:
-                known[key] = job.estimate(pipe, draw, Source(size.height, size.width))
+                known[key] = job.estimate(pipe, draw, ImageProperties(size.height, size.width))
             except CaflowError:
                 known[key] = None
         if (need := known[key]) is not None:
@@ -94,7 +94,7 @@ class ImageProgress:
             before: number of images that earlier runs have finished.
         """
         self.bar, self.console, self.needs, self.count = bar, console, needs, count
-        self.pace = Pace(console.message if bar.disable else None)
+        self.pace = ProgressReporter(console.message if bar.disable else None)
         self._total = sum(need.operations for need in needs.values())
         self._finished, self._images = 0.0, 0
         self._now: tuple[ImageEstimate, str] | None = None
@@ -153,7 +153,7 @@ class ImageProgress:
             self.pace.tell((self._finished + of_image) / self._total, what)
 
 
-def _after_drawing(wanted: Wanted) -> str:
+def _after_drawing(wanted: OutputRequest) -> str:
     """Return what the command does after the samples of an image are drawn."""
     if wanted.draw.reject is not None:
         return "judging the samples"  # and perhaps drawing others

@@ -8,7 +8,7 @@ from msgspec import UnsetType
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted
 from caflow_deploy.commands.standard_streams import as_given, shown
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.jobs.image_report import ImageReport, ModelImage
 from caflow_runtime.jobs.images import ImageOutcome
 from caflow_runtime.path_text import as_text
@@ -17,10 +17,10 @@ MAX_NAMED = 20
 """Maximum number of failed files, and of unreadable folders, that the last line names."""
 
 
-class Tally:
+class OutcomeCounter:
     """Counter of outcomes that also reports them."""
 
-    def __init__(self, total: int, draw: Draw, console: CommandConsole) -> None:
+    def __init__(self, total: int, draw: SamplingConfig, console: CommandConsole) -> None:
         """Start before the first image.
 
         Arguments:

@@ -8,7 +8,7 @@ MIN_S, MIN_SHARE = 10.0, 0.1
 MINUTE, HOUR = 60, 3600
 
 
-class Pace:
+class ProgressReporter:
     """Progress lines with the remaining time: one after a small part of the work, others from time to time."""
 
     def __init__(self, say: Callable[[str], None] | None) -> None:

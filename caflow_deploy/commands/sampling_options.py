@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import click
 
 from caflow_deploy.commands.option_values import Command, NumberRange
-from caflow_runtime.batching.sampling_config import Draw, Judge, Otherwise, Rank, Reject
+from caflow_runtime.batching.sampling_config import Judge, Otherwise, Rank, Reject, SamplingConfig
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import check_calibrated
 from caflow_runtime.pipeline.stream import FrameNoise, OnUntypical, StreamSettings
@@ -44,7 +44,7 @@ def samples_option(text: str) -> Callable[[Command], Command]:
     )
 
 
-def drawing_options(command: Command) -> Command:
+def sampling_options(command: Command) -> Command:
     """Add the options that say how samples are drawn, and which of them is the best."""
     for option in (
         click.option(
@@ -99,7 +99,7 @@ def rejecting_options(command: Command) -> Command:
 
 
 @dataclass(frozen=True)
-class DrawingOptions:
+class SamplingOptions:
     """Values of the options about drawing. A field whose option the command does not have keeps its default."""
 
     samples: int
@@ -122,7 +122,7 @@ class DrawingOptions:
             if getattr(self, name) and self.min_typicality is None:
                 raise click.UsageError(f"--{name} {what} --min-typicality; also give --min-typicality")
 
-    def draw(self, pipe: Pipeline) -> Draw:
+    def draw(self, pipe: Pipeline) -> SamplingConfig:
         """Return the settings for drawing images.
 
         Raises:
@@ -135,7 +135,7 @@ class DrawingOptions:
             redraws = REDRAWS if self.redraws is None else self.redraws
             reject = Reject(self.min_typicality, redraws, fallback, self.judge or "sample")
         keep = None if self.keep is None else tuple(self.keep)
-        draw = Draw(self.samples, self.temperature, self.seed, 0, self.rank, keep, self.consistent, reject)
+        draw = SamplingConfig(self.samples, self.temperature, self.seed, 0, self.rank, keep, self.consistent, reject)
         draw.check_fits(pipe.manifest.model)
         if draw.needs_calibration:
             check_calibrated(pipe.calibration, draw)
@@ -152,7 +152,7 @@ class DrawingOptions:
         Raises:
             InputError: if a setting is out of range.
         """
-        draw = Draw(self.samples, self.temperature, self.seed, rank=self.rank)
+        draw = SamplingConfig(self.samples, self.temperature, self.seed, rank=self.rank)
         return StreamSettings(draw, noise, batch, self.min_typicality or 0.0, self.untypical or "mark", size)
 
 

@@ -13,7 +13,7 @@ from caflow_cli.console import CommandConsole, pass_console
 from caflow_cli.stops import deferring_stops
 from caflow_deploy.commands.option_values import NumberRange
 from caflow_deploy.commands.pipeline_options import backend_option, bundle_option
-from caflow_deploy.serving.body_limiter import Bodies
+from caflow_deploy.serving.body_limiter import BodyLimiter
 from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import loop_thread
 from caflow_deploy.serving.worker import WorkerFailed
@@ -143,14 +143,14 @@ def command(
     )
     with suppress(KeyboardInterrupt), loop_thread() as run, pool.open(run):
         with deferring_stops():  # imports may lose exceptions; these take long, and workers start meanwhile
-            from caflow_deploy.serving.inference_app import Front, models_of
-            from caflow_deploy.serving.server_runner import Addresses
+            from caflow_deploy.serving.inference_app import InferenceApp, models_of
+            from caflow_deploy.serving.server_runner import ServerRunner
         try:
             run(pool.wait_until_ready())
         except WorkerFailed as error:
             raise CommandError(f"a worker could not start: {error}", FAILED) from None
-        bodies = Bodies(SPARE_BYTES + 6 * max_pixels)  # the largest request: a target and its condition
-        addresses = Addresses(Front(models_of(folder.stem), pool, bodies, deadline), host, port, grpc_port)
+        bodies = BodyLimiter(SPARE_BYTES + 6 * max_pixels)  # the largest request: a target and its condition
+        addresses = ServerRunner(InferenceApp(models_of(folder.stem), pool, bodies, deadline), host, port, grpc_port)
         with _exported(metrics, metrics_port), addresses.open(run):
             console.result(f"{folder.stem} is ready at {addresses.text}")
             threading.Event().wait()

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import click
 
 from caflow_cli.command_error import FAILED, CommandError
-from caflow_runtime.errors import InputError, told
+from caflow_runtime.errors import InputError, format_error
 from caflow_runtime.path_text import as_text
 
 PIPE = "-"
@@ -61,7 +61,7 @@ def standard_output(output: Path | None) -> Iterator[BinaryIO | None]:
         with os.fdopen(descriptor, "wb", closefd=False) as out:
             yield out
     except BrokenPipeError as error:
-        raise CommandError(f"{told(error)}: the rest was not written", FAILED) from None
+        raise CommandError(f"{format_error(error)}: the rest was not written", FAILED) from None
     finally:
         sys.stdout.flush()
         os.dup2(descriptor, 1)

@@ -11,21 +11,21 @@ from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, pass_console, same_command
 from caflow_cli.stops import exit_code
 from caflow_deploy.commands.encoding_options import EncodingOptions, encoding_options
-from caflow_deploy.commands.execution_options import Running, workers_options
+from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.option_values import FilePath, gathered
 from caflow_deploy.commands.output_options import dry_run_option, json_option, metrics_option, quiet_option
 from caflow_deploy.commands.pipeline_options import bundle_option, running_options
 from caflow_deploy.commands.sampling_options import (
-    DrawingOptions,
-    drawing_options,
+    SamplingOptions,
     noise_option,
     rejecting_options,
     samples_option,
+    sampling_options,
 )
 from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_deploy.commands.standard_streams import is_pipe, standard_output
 from caflow_deploy.commands.video_by_workers import draw_by_workers
-from caflow_deploy.commands.video_command import VideoWork
+from caflow_deploy.commands.video_command import VideoCommand
 from caflow_deploy.commands.video_in_one_process import draw_to_file, draw_to_stream
 from caflow_deploy.commands.video_input import SourceOptions, source_options
 from caflow_deploy.commands.video_output import check_overwriting, check_times
@@ -53,7 +53,7 @@ OUTPUT_HELP = (
 @click.option("-o", "--output", type=FilePath(path_type=Path), help=OUTPUT_HELP)
 @partial(bundle_option, default=DEFAULT_FOR_VIDEOS)
 @samples_option("Number of samples to draw of each scene's first frame; the scene keeps the noise of the best one.")
-@drawing_options
+@sampling_options
 @noise_option
 @size_options
 @click.option(
@@ -87,20 +87,20 @@ OUTPUT_HELP = (
 @json_option
 @quiet_option
 @dry_run_option
-@gathered(DrawingOptions, "drawing")
+@gathered(SamplingOptions, "drawing")
 @gathered(EncodingOptions, "encoded")
 @gathered(SizeOptions, "sized")
 @gathered(SourceOptions, "wanted")
 @gathered(PreviewOptions, "preview")
 @gathered(WatchingOptions, "watching")
-@gathered(Running, "running")
+@gathered(ExecutionOptions, "running")
 @pass_console
 def command(
     console: CommandConsole,
     source: str,
     output: Path | None,
-    running: Running,
-    drawing: DrawingOptions,
+    running: ExecutionOptions,
+    drawing: SamplingOptions,
     sized: SizeOptions,
     noise: Any,
     batch: int,
@@ -156,7 +156,7 @@ def command(
         if file is not None:
             # An unfinished job may replace its output; `_draw_file` checks later that it is the same job.
             check_overwriting(file, source, force or holds_a_job(file))
-        work = VideoWork(pipe, opened, streaming, running, watching, console)
+        work = VideoCommand(pipe, opened, streaming, running, watching, console)
         if file is not None:
             outcome = _draw_file(work, _job(work, file, encoded, segment_frames, wanted), dry_run, force)
         else:
@@ -168,7 +168,7 @@ def command(
 
 
 def _job(
-    work: VideoWork, output: Path, encoded: EncodingOptions, segment_frames: int, wanted: SourceOptions
+    work: VideoCommand, output: Path, encoded: EncodingOptions, segment_frames: int, wanted: SourceOptions
 ) -> VideoJob:
     """Return the job that writes a file.
 
@@ -185,7 +185,7 @@ def _job(
     return VideoJob(work.pipe, source, output, settings)
 
 
-def _draw_file(work: VideoWork, job: VideoJob, dry_run: bool, force: bool) -> VideoOutcome | None:
+def _draw_file(work: VideoCommand, job: VideoJob, dry_run: bool, force: bool) -> VideoOutcome | None:
     """Write the output of a job. Return the outcome; None in a dry run."""
     is_known = work.running.ray is None  # Only a running cluster knows its backend, which is a setting.
     work.announce(job.settings.encoding, dry_run, job.earlier(force) if is_known else {})

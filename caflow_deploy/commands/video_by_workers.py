@@ -10,7 +10,7 @@ from caflow_cli.command_error import CommandError
 from caflow_cli.console import CommandConsole
 from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, WorkerLost
-from caflow_deploy.commands.video_command import VideoWork
+from caflow_deploy.commands.video_command import VideoCommand
 from caflow_deploy.commands.video_progress import FrameProgress
 from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.video.job import VideoJob, VideoOutcome
@@ -19,7 +19,7 @@ from caflow_runtime.video.segment_store import SegmentRecord, VideoSettings
 from caflow_runtime.video.segments import draw_segment
 
 
-def draw_by_workers(work: VideoWork, job: VideoJob, force: bool) -> VideoOutcome:
+def draw_by_workers(work: VideoCommand, job: VideoJob, force: bool) -> VideoOutcome:
     """Write the output of a job whose source is a file. Segments that are finished already are not drawn again.
 
     Raises:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from caflow_cli.console import CommandConsole
-from caflow_deploy.commands.execution_options import Running
+from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.video_progress import line_of_earlier, line_of_video
 from caflow_deploy.commands.video_watching import WatchingOptions
 from caflow_runtime.pipeline.memory_estimate import check_available, check_together
@@ -17,13 +17,13 @@ from caflow_runtime.video.source import Source
 
 
 @dataclass(frozen=True)
-class VideoWork:
+class VideoCommand:
     """An opened source, and how its frames are drawn and shown."""
 
     pipe: Pipeline
     source: Source
     streaming: StreamSettings
-    running: Running
+    running: ExecutionOptions
     watching: WatchingOptions
     console: CommandConsole
 

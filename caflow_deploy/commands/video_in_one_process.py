@@ -5,13 +5,13 @@ from contextlib import ExitStack
 import click
 
 from caflow_cli.command_error import ERROR_CODE, FAILED
-from caflow_deploy.commands.video_command import VideoWork
+from caflow_deploy.commands.video_command import VideoCommand
 from caflow_runtime.pipeline.stream import Stream
 from caflow_runtime.video.job import VideoDrawing, VideoJob, VideoOutcome
 from caflow_runtime.video.pipe import PipeWriter
 
 
-def draw_to_file(work: VideoWork, job: VideoJob, force: bool) -> VideoOutcome:
+def draw_to_file(work: VideoCommand, job: VideoJob, force: bool) -> VideoOutcome:
     """Write the output of a job, or resume it."""
     with ExitStack() as stack:
         watcher = work.watching.open(stack, work.pipe, work.source, work.console)
@@ -19,7 +19,7 @@ def draw_to_file(work: VideoWork, job: VideoJob, force: bool) -> VideoOutcome:
         return job.run(force)
 
 
-def draw_to_stream(work: VideoWork, writer: PipeWriter | None) -> VideoOutcome:
+def draw_to_stream(work: VideoCommand, writer: PipeWriter | None) -> VideoOutcome:
     """Draw frames that cannot be resumed.
 
     Arguments:

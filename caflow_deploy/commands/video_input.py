@@ -19,7 +19,7 @@ from caflow_runtime.video.opening import without_secrets
 from caflow_runtime.video.pipe import PipeSource
 from caflow_runtime.video.source import CLOCK, Source
 from caflow_runtime.video.sources import cut_source, open_video
-from caflow_runtime.video.time_range import Cut
+from caflow_runtime.video.time_range import TimeRange
 from caflow_runtime.video.y4m import PictureFormat
 
 PATIENCE_S = 60
@@ -86,9 +86,9 @@ class SourceOptions:
             raise click.UsageError("--end must be later than --start")
 
     @property
-    def cut(self) -> Cut:
+    def cut(self) -> TimeRange:
         """The part of the source to read."""
-        return Cut(self.start or 0, self.end)
+        return TimeRange(self.start or 0, self.end)
 
     def open(self, address: str, keeps_alpha: bool, warn: Callable[[str], None]) -> Source:
         """Open any source, limited to the part to read.

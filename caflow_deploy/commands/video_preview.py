@@ -7,7 +7,7 @@ import click
 import numpy as np
 
 from caflow_deploy.commands.option_values import Command
-from caflow_deploy.commands.sampling_options import DrawingOptions
+from caflow_deploy.commands.sampling_options import SamplingOptions
 from caflow_deploy.commands.video_input import ticks
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.alpha import draw_alpha
@@ -16,7 +16,7 @@ from caflow_runtime.image_io.sheet import sheet
 from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.jobs.image_folder import check_free
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.sampling import draw_all, draw_best
+from caflow_runtime.pipeline.sampling import sample_all, sample_best
 from caflow_runtime.video.source import CLOCK, Source
 from caflow_runtime.video.sources import frame_at
 from caflow_runtime.video.transparency import without_alpha
@@ -36,7 +36,7 @@ class PreviewOptions:
 
 
 def write_preview(
-    pipe: Pipeline, source: Source, output: Path, drawing: DrawingOptions, wanted: PreviewOptions, force: bool
+    pipe: Pipeline, source: Source, output: Path, drawing: SamplingOptions, wanted: PreviewOptions, force: bool
 ) -> str:
     """Write the frame that is shown at the time `wanted.at` as `caflow image` would, or a sheet of all its samples.
 
@@ -58,10 +58,10 @@ def write_preview(
     frame = frame_at(source, wanted.at)
     colours, alpha = without_alpha(frame.image), None
     if wanted.sheet:
-        samples = draw_all(pipe, colours, draw)
+        samples = sample_all(pipe, colours, draw)
         picture, bits = sheet(colours, samples), float(samples.bits_per_dim[0, 0])
     else:
-        best = draw_best(pipe, colours, draw)
+        best = sample_best(pipe, colours, draw)
         picture, bits = best.images[0], float(best.bits_per_dim[0])
         if source.info.has_alpha:
             alpha = draw_alpha(pipe, np.ascontiguousarray(frame.image[..., 3]), draw)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from caflow_cli.console import counted
-from caflow_deploy.commands.progress_reporter import Pace, duration
+from caflow_deploy.commands.progress_reporter import ProgressReporter, duration
 from caflow_runtime.available_memory import readable
 from caflow_runtime.video.estimate import VideoEstimate
 from caflow_runtime.video.job import where_resumed
@@ -60,7 +60,7 @@ class FrameProgress:
             name: name of the source.
             frames: number of frames of the video; None if it is unknown, and then no line is printed.
         """
-        self.pace, self.name, self.frames = Pace(say), name, frames
+        self.pace, self.name, self.frames = ProgressReporter(say), name, frames
         self._has_begun = False
 
     def done(self, count: int) -> None:

@@ -6,14 +6,14 @@ from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted, same_command
 from caflow_cli.stops import exit_code
 from caflow_deploy.commands.standard_streams import STANDARD_OUTPUT, is_pipe
-from caflow_deploy.commands.video_command import VideoWork
+from caflow_deploy.commands.video_command import VideoCommand
 from caflow_runtime.pipeline.stream import OnUntypical
 from caflow_runtime.video.job import VideoOutcome, where_resumed
 from caflow_runtime.video.live import LiveSource
 from caflow_runtime.video.segment_store import holds_a_job
 
 
-def report(work: VideoWork, outcome: VideoOutcome, output: Path | None) -> None:
+def report(work: VideoCommand, outcome: VideoOutcome, output: Path | None) -> None:
     """Report the outcome of the video.
 
     Raises:

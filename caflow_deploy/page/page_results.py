@@ -7,7 +7,7 @@ from threading import Lock
 
 from caflow_deploy.page.judged_sample import ALPHA, JudgedSample
 from caflow_runtime.batching.runner import ShowWindows
-from caflow_runtime.batching.sampling_config import Draw, Rank
+from caflow_runtime.batching.sampling_config import Rank, SamplingConfig
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import claimed_size
@@ -115,7 +115,9 @@ class PageSampler:
             self._check_open()
             drawn = self.pipe.sample(given.rgb, n, temperature, seed, rank=rank, show=show_unless_closed)
             drawn_alpha = (
-                None if given.alpha is None else draw_alpha(self.pipe, given.alpha, Draw(1, temperature, seed))
+                None
+                if given.alpha is None
+                else draw_alpha(self.pipe, given.alpha, SamplingConfig(1, temperature, seed))
             )
             return self._results(source.stem, given, drawn, drawn_alpha, temperature)
 

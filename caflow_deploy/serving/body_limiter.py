@@ -19,7 +19,7 @@ for bodies that have arrived, and for HTTP."""
 
 
 @dataclass
-class Bodies:
+class BodyLimiter:
     """Limits and counters for all request bodies of a server. Must be used in a single event loop."""
 
     largest: int

@@ -21,7 +21,7 @@ from tritonclient.grpc import service_pb2
 from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving import open_inference_grpc as messages
-from caflow_deploy.serving.body_limiter import Bodies
+from caflow_deploy.serving.body_limiter import BodyLimiter
 from caflow_runtime.errors import InputError
 from caflow_runtime.service.request import Request, Tensors
 from caflow_runtime.service.served_models import SERVICES
@@ -50,12 +50,12 @@ class InferenceBackend(Protocol):
 
 
 @dataclass(frozen=True)
-class Front:
+class InferenceApp:
     """Handlers for the HTTP and gRPC servers."""
 
     models: Mapping[str, protocol.Model]
     backend: InferenceBackend
-    bodies: Bodies
+    bodies: BodyLimiter
     deadline: float
     """Maximum time from the arrival of a whole request to its answer, in seconds."""
 

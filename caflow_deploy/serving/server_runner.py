@@ -1,4 +1,4 @@
-"""HTTP and gRPC servers of a `Front`."""
+"""HTTP and gRPC servers of a `InferenceApp`."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from caflow_deploy.serving.inference_app import Front
+from caflow_deploy.serving.inference_app import InferenceApp
 from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import Run
 from caflow_runtime.errors import InputError
@@ -22,7 +22,7 @@ IDLE_S = 90
 """Timeout for a connection without a request, in seconds."""
 
 
-class PromptHttp(H11Protocol):
+class HeaderTimeoutProtocol(H11Protocol):
     """HTTP protocol that closes a connection if headers do not arrive in time. Uvicorn has no option for this."""
 
     waiting: asyncio.TimerHandle | None = None
@@ -51,10 +51,10 @@ class PromptHttp(H11Protocol):
 
 
 @dataclass(frozen=True)
-class Addresses:
+class ServerRunner:
     """Addresses that a front listens on."""
 
-    front: Front
+    front: InferenceApp
     host: str
     port: int
     grpc_port: int | None
@@ -97,7 +97,7 @@ class Addresses:
     def _http_config(self) -> uvicorn.Config:
         return uvicorn.Config(
             self.front,
-            http=PromptHttp,
+            http=HeaderTimeoutProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

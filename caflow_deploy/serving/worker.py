@@ -5,7 +5,7 @@ import multiprocessing
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from caflow_cli.stops import heedless_of_ctrl_c
+from caflow_cli.stops import ctrl_c_blocked
 from caflow_deploy.serving.worker_process import Asked, Reply, WorkerSettings, run
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -44,7 +44,7 @@ class Worker:
         """
         self._connection, other = SPAWN.Pipe()
         self._process = SPAWN.Process(target=run, args=(other, self.settings, self.number), daemon=True)
-        with heedless_of_ctrl_c():  # the server ends its workers itself
+        with ctrl_c_blocked():  # the server ends its workers itself
             self._process.start()
         other.close()
         self._expect()

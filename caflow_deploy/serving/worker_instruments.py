@@ -12,7 +12,7 @@ from caflow_runtime.health.instruments import Prometheus
 Kind = Literal["counter", "gauge", "histogram"]
 
 
-class Made(NamedTuple):
+class CreatedInstrument(NamedTuple):
     """A metric was made."""
 
     kind: Kind
@@ -23,7 +23,7 @@ class Made(NamedTuple):
     """The buckets of a histogram, as the only entry."""
 
 
-class Changed(NamedTuple):
+class InstrumentChange(NamedTuple):
     """A metric was changed, or shown with its first value."""
 
     name: str
@@ -39,7 +39,7 @@ class RecordingInstruments:
 
     model: str
     """Value of the label `model`, which all metrics have."""
-    records: list[Made | Changed]
+    records: list[CreatedInstrument | InstrumentChange]
 
     def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
         return self._made("counter", name, text, labels)
@@ -52,7 +52,7 @@ class RecordingInstruments:
 
     def _made(self, kind: Kind, name: str, text: str, labels: Sequence[str], *buckets: tuple[float, ...]) -> Any:
         others = tuple(label for label in labels if label != "model")
-        self.records.append(Made(kind, name, text, ("model", *others), buckets))
+        self.records.append(CreatedInstrument(kind, name, text, ("model", *others), buckets))
         made = Instrument(self, name, tuple(labels), (self.model,))
         return made if labels else made.labels()
 
@@ -72,7 +72,7 @@ class Instrument:
         if values not in self.shown:
             others = tuple(value for name, value in zip(self.names, values, strict=True) if name != "model")
             self.shown[values] = type(self)(self.made_by, self.name, (), (*self.values, *others))
-            self.made_by.records.append(Changed(self.name, self.shown[values].values))
+            self.made_by.records.append(InstrumentChange(self.name, self.shown[values].values))
         return self.shown[values]
 
     def inc(self, amount: float = 1) -> None:
@@ -88,7 +88,7 @@ class Instrument:
         self._change("observe", value)
 
     def _change(self, method: str, value: float) -> None:
-        self.made_by.records.append(Changed(self.name, self.values, method, float(value)))
+        self.made_by.records.append(InstrumentChange(self.name, self.values, method, float(value)))
 
 
 class WorkerMetrics:
@@ -106,10 +106,10 @@ class WorkerMetrics:
         self.instruments = Prometheus()
         self._made: dict[str, tuple[Kind, Any]] = {}
 
-    def replay(self, records: Iterable[Made | Changed], worker: int) -> None:
+    def replay(self, records: Iterable[CreatedInstrument | InstrumentChange], worker: int) -> None:
         """Repeat what a worker recorded. The first worker that makes a metric determines its buckets."""
         for record in records:
-            if isinstance(record, Changed):
+            if isinstance(record, InstrumentChange):
                 kind, metric = self._made[record.name]
                 metric = metric.labels(*record.labels, *[str(worker)] * (kind == "gauge"))
                 if record.method:

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from caflow_cli.stops import STOPPING
 from caflow_deploy.serving.failures import Failure, failure_of
-from caflow_deploy.serving.worker_instruments import Changed, Made, RecordingInstruments
+from caflow_deploy.serving.worker_instruments import CreatedInstrument, InstrumentChange, RecordingInstruments
 from caflow_deploy.silence import silence
 from caflow_runtime.backends.gpu import find_gpus, has_gpu
 from caflow_runtime.backends.onnx_packages import is_installed
 from caflow_runtime.backends.select import BackendName, may_use_gpu, split_device
-from caflow_runtime.errors import BackendError, CaflowError, told
+from caflow_runtime.errors import BackendError, CaflowError, format_error
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request, Tensors
 from caflow_runtime.service.served_models import SERVICES
@@ -55,7 +55,7 @@ class Reply(NamedTuple):
     """
 
     answers: list[Tensors | Failure]
-    records: list[Made | Changed]
+    records: list[CreatedInstrument | InstrumentChange]
 
 
 def run(connection: Connection, settings: WorkerSettings, number: int) -> None:
@@ -74,7 +74,7 @@ def run(connection: Connection, settings: WorkerSettings, number: int) -> None:
     try:
         worker = OpenWorker(settings, number)
     except (CaflowError, MemoryError, OSError) as error:
-        connection.send(told(error) or "memory ran out")
+        connection.send(format_error(error) or "memory ran out")
         return
     connection.send(Reply([], worker.take_records()))
     while _answer_next(connection, worker):
@@ -87,7 +87,7 @@ class OpenWorker:
     def __init__(self, settings: WorkerSettings, number: int) -> None:
         """Open the bundle."""
         self.pipe = load(settings.bundle, backend_of(settings.backend, number), settings.threads)
-        self._records: list[Made | Changed] = []
+        self._records: list[CreatedInstrument | InstrumentChange] = []
         self.services: dict[str, Service] = {}
         for kind in SERVICES:
             name = settings.bundle.stem + kind.suffix
@@ -110,7 +110,7 @@ class OpenWorker:
         """Raise an exception if the worker cannot compute."""
         next(iter(self.services.values())).check()
 
-    def take_records(self) -> list[Made | Changed]:
+    def take_records(self) -> list[CreatedInstrument | InstrumentChange]:
         """Return what was recorded since the last call."""
         taken = self._records[:]
         self._records.clear()

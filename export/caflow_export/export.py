@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 import torch
 
-from caflow_cli.stops import deferring_stops, heedless_of_ctrl_c
+from caflow_cli.stops import ctrl_c_blocked, deferring_stops
 from caflow_export.cuda_nodes import nodes_on_cpu
 from caflow_export.graphs import ModelGraphs
 from caflow_export.int8 import in_int8
@@ -22,7 +22,7 @@ from caflow_export.manifest_entries import graph_entry, numbers_of, source_of
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to_bytes
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_export.weights import WeightStore
-from caflow_runtime.atomic_files import whole_folder
+from caflow_runtime.atomic_files import atomic_folder
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import manifest as bundle
@@ -124,7 +124,7 @@ def export(
     types = PRECISIONS[precision]
     to_trace = list(graphs_to_trace(model, ModelGraphs.of(model, types), types.state))
     loses_calibration = (output / calibration.NAME).exists()
-    with whole_folder(output) as partial:
+    with atomic_folder(output) as partial:
         source = source_of(checkpoint)
         with (partial / WEIGHTS).open("w+b") as file:
             store = WeightStore(file)
@@ -174,7 +174,7 @@ def _traced(
             # The processes ignore Ctrl-C until they trace, because one that is interrupted while it starts says so.
             # They receive bytes, because the server that would send them tensors complains when one is interrupted.
             # Stops are deferred, because PyTorch clears some exceptions while it pickles tensors.
-            with deferring_stops(), heedless_of_ctrl_c():
+            with deferring_stops(), ctrl_c_blocked():
                 futures = [pool.submit(trace_to_bytes, pickle.dumps(graph)) for graph in to_trace]
             traced = (onnx.load_from_string(future.result()) for future in futures)
         for done, (graph, proto) in enumerate(zip(to_trace, traced, strict=True), start=1):

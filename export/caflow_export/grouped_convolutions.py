@@ -11,7 +11,7 @@ from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class GroupedConvolutions:
     """Exact graphs, the graphs to compare with them, and the record of the errors."""
 
     exact: Mapping[str, Graph]

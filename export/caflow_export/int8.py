@@ -24,7 +24,7 @@ from caflow_export.to_onnx import GraphToTrace
 from caflow_runtime.backends.onnx_packages import import_onnxruntime
 from caflow_runtime.bundle.manifest import Model, cell_side
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.noise import Place, draw_place
+from caflow_runtime.flow.noise import NoiseWindow, draw_window_noise
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 from caflow_runtime.jobs.photographs import Pair
 
@@ -97,8 +97,8 @@ def _learn(
         noise = []
         for j, channels in enumerate(model.noise_channels):
             cell = cell_side(model, f"decode_{j}")
-            place = Place(0, 0, height // cell, width // cell, (0,))
-            noise.append(np.float32(TEMPERATURE) * draw_place(channels, j, place, seed=0))
+            place = NoiseWindow(0, 0, height // cell, width // cell, (0,))
+            noise.append(np.float32(TEMPERATURE) * draw_window_noise(channels, j, place, seed=0))
         scan.sample(graphs, model.levels, encoded, row, noise)
         scan.score(graphs, model.levels, encoded, row, target.astype(np.float32) + np.float32(0.5))
     return ranges

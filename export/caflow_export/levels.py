@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caflow_export.fold import FoldedChain
-from caflow_export.networks import Contribution, Couplings, Mixings, NetworkTails, halves, join_halves
+from caflow_export.networks import ConditioningTerms, Couplings, Mixings, NetworkTails, halves, join_halves
 from caflow_training.bijections import AffineNetwork, Bijection, Chain
 from caflow_training.dequantization import ALPHA, CELLS, MIDPOINT, VariationalDequantizer, log_sigmoid_slope, sigmoid
 from caflow_training.model import CHANNELS
@@ -42,7 +42,7 @@ class FlowLevel(nn.Module):
         kept = folded.channels // 2
         self.mixings = nn.ModuleList(Mixings([s.mixing], precision.state, m == 0) for m, s in enumerate(folded.steps))
         self.firsts = nn.ModuleList(
-            Contribution([step.coupling], slice(0, kept), True, precision.network) for step in folded.steps
+            ConditioningTerms([step.coupling], slice(0, kept), True, precision.network) for step in folded.steps
         )
         self.tails = nn.ModuleList(
             NetworkTails([step.coupling], precision.network, precision.state) for step in folded.steps
@@ -85,7 +85,7 @@ class DequantizerMidpoint(nn.Module):
         steps = FoldedChain.of(Chain(cast(Iterable[Bijection], dequantizer.layers))).steps if dequantizer.layers else []
         for step in steps:
             self.mixings.append(Mixings([step.mixing], precision.state, squeezes=False))
-            self.firsts.append(Contribution([step.coupling], slice(0, None), True, precision.network))
+            self.firsts.append(ConditioningTerms([step.coupling], slice(0, None), True, precision.network))
             self.tails.append(NetworkTails([step.coupling], precision.network, precision.state))
         per_value = math.log1p(-ALPHA) - 2 * math.log(MIDPOINT)
         self.log_det = sum(step.mixing.log_det for step in steps) + CHANNELS * per_value
@@ -167,9 +167,9 @@ class OwnTerms(nn.Module):
     def __init__(self, chain: FoldedChain, precision: Precision) -> None:
         super().__init__()
         injectors, couplings = _injectors([chain]), _couplings([chain])
-        self.injector_firsts = Contribution(injectors, slice(0, None), True, precision.network)
+        self.injector_firsts = ConditioningTerms(injectors, slice(0, None), True, precision.network)
         self.injector_tails = NetworkTails(injectors, precision.network, precision.state)
-        self.hoisted = Contribution(couplings, slice(chain.channels // 2, None), True, precision.network)
+        self.hoisted = ConditioningTerms(couplings, slice(chain.channels // 2, None), True, precision.network)
 
     def forward(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the injectors' scale, shift and log-determinant map, and the hoisted contribution to the couplings.
@@ -189,10 +189,10 @@ class CrossTerms(nn.Module):
         kept = chains[0].channels // 2
         end_of_l = kept + latent_channels
         network = precision.network
-        self.injectors_of_d = Contribution(injectors, slice(latent_channels, None), True, network)
-        self.couplings_of_d = Contribution(couplings, slice(end_of_l, None), True, network)
-        self.injectors_of_l = Contribution(injectors, slice(0, latent_channels), False, network)
-        self.couplings_of_l = Contribution(couplings, slice(kept, end_of_l), False, network)
+        self.injectors_of_d = ConditioningTerms(injectors, slice(latent_channels, None), True, network)
+        self.couplings_of_d = ConditioningTerms(couplings, slice(end_of_l, None), True, network)
+        self.injectors_of_l = ConditioningTerms(injectors, slice(0, latent_channels), False, network)
+        self.couplings_of_l = ConditioningTerms(couplings, slice(kept, end_of_l), False, network)
         self.injector_tails = NetworkTails(injectors, network, precision.state)
 
     def of_condition(self, d: Tensor) -> tuple[Tensor, Tensor]:

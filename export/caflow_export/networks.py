@@ -16,7 +16,7 @@ from caflow_export.fold import Mixing
 from caflow_training.bijections import AffineNetwork, bounded_log_scale
 
 
-class Contribution(nn.Module):
+class ConditioningTerms(nn.Module):
     """Contribution of some input channels to the first convolutions of several networks.
 
     Maps (B, C, H, W) to (B, Σ widths, H, W), in the networks' type and before the activation. A network's first

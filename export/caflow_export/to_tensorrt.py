@@ -13,7 +13,7 @@ import onnx
 from caflow_export.engine_targets import Target, choose
 from caflow_export.tensorrt_builder import EngineBuilder
 from caflow_export.verify_engines import verify_engines
-from caflow_runtime.atomic_files import whole_folder
+from caflow_runtime.atomic_files import atomic_folder
 from caflow_runtime.backends.gpu import Gpu, gpu, has_gpu
 from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.backends.select import open_backend
@@ -109,7 +109,7 @@ class _Set:
 
     def build(self, tell: Callable[[str, int], None]) -> None:
         """Build the engine of each graph. If anything fails, no set is written."""
-        with whole_folder(self.folder) as partial:
+        with atomic_folder(self.folder) as partial:
             engines = []
             for done, graph in enumerate(self.manifest.graphs):
                 tell(f"{graph.name} for {self.described.compute_capability}", done)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from caflow_export.graphs import ModelGraphs
-from caflow_export.grouped_convolutions import SideBySide
+from caflow_export.grouped_convolutions import GroupedConvolutions
 from caflow_export.levels import Precision
 from caflow_export.measure import Measure
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
@@ -70,7 +70,7 @@ def verify(
         case = _case(exact_model, height, width)
         size = f"at {height}×{width}"
         if number == 0:
-            beside = SideBySide(exact, _taking_doubles(graphs), measure, tolerances.graph, f" {size}")
+            beside = GroupedConvolutions(exact, _taking_doubles(graphs), measure, tolerances.graph, f" {size}")
             beside.run(model.config.levels, case.condition, case.image, case.noise)
         _measure_chain(graphs, exact_model, case, size, tolerances, measure)
     _measure_flow(graphs, exact_model, case, tolerances, measure)

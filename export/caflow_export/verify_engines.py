@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caflow_export.grouped_convolutions import SideBySide
+from caflow_export.grouped_convolutions import GroupedConvolutions
 from caflow_export.measure import Measure
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.graphs import Graphs
@@ -54,7 +54,7 @@ def _measure_graphs(
     height, width = (side * manifest.model.scale for side in inputs[0].shape[1:3])
     size = f"{len(inputs[1])} × {height}×{width}"
 
-    drawn = SideBySide(exact, hosted, measure, tolerances.graph, f", {size}").run(levels, *inputs)
+    drawn = GroupedConvolutions(exact, hosted, measure, tolerances.graph, f", {size}").run(levels, *inputs)
     again = scan.sample(hosted, levels, scan.encode(hosted, inputs[0]), *inputs[1:])
     error = (again.pixels - drawn.pixels) / max(256.0, float(np.abs(drawn.pixels).max()))
     measure("sample", f"pixels, {size}, share of full scale", error, tolerances.pixels)

@@ -17,14 +17,14 @@ TOKEN_BYTES = 4
 LEFTOVER = re.compile(rf"\.(.+)\.[0-9a-f]{{{2 * TOKEN_BYTES}}}\.partial", re.DOTALL)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file atomically. It replaces an existing file.
 
     Raises:
         OSError: if the file cannot be written; an existing file is unchanged.
     """
     try:
-        with whole_file(path) as partial:
+        with atomic_file(path) as partial:
             partial.write_bytes(content)
     except OSError as error:
         error.filename = error.filename or str(path)  # the error of a full disk names no file
@@ -32,7 +32,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yield the path of a temporary file, which replaces `path` at the end of the block unless the block fails.
 
     Raises:
@@ -47,7 +47,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new temporary folder, which replaces `path` at the end of the block unless the block fails.
 
     Only one process may write a folder at a time. At the end the old folder is removed, and so are leftovers of killed

@@ -57,7 +57,7 @@ class NotFinite(CaflowError, ArithmeticError):
     """A sample or a likelihood is not finite, so there is no result."""
 
 
-def told(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """Return the message of an error. Errors of the operating system are told in words, without their number."""
     if isinstance(error, BrokenPipeError):
         return "the reader of standard output has closed it"

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 
-class Sealable(Protocol):
+class Checksummed(Protocol):
     """A struct with a field `sha256`."""
 
     @property
@@ -19,31 +19,31 @@ class Sealable(Protocol):
         """SHA-256 of the other fields, as hexadecimal digits."""
 
 
-Record = TypeVar("Record", bound=Sealable)
+Record = TypeVar("Record", bound=Checksummed)
 
 
-def sealed(record: Record) -> Record:
+def with_checksum(record: Record) -> Record:
     """Return the record with the hash of its contents."""
     changed: Record = msgspec.structs.replace(record, sha256=_hash(record))  # type: ignore[type-var]
     return changed
 
 
-def is_sealed(record: Sealable) -> bool:
+def has_valid_checksum(record: Checksummed) -> bool:
     """Return whether a record's contents match its hash. Formatting of the JSON does not matter."""
     return record.sha256 == _hash(record)
 
 
-def sealed_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+def fields_with_checksum(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a record that is a mapping, not a struct, with the hash of its contents as last field."""
     return {**fields, "sha256": _hash_of_fields(fields)}
 
 
-def are_sealed(fields: Mapping[str, Any]) -> bool:
-    """Return whether the contents of a record from `sealed_fields` match its hash."""
+def fields_have_valid_checksum(fields: Mapping[str, Any]) -> bool:
+    """Return whether the contents of a record from `fields_with_checksum` match its hash."""
     return fields.get("sha256") == _hash_of_fields(fields)
 
 
-def _hash(record: Sealable) -> str:
+def _hash(record: Checksummed) -> str:
     """Return the SHA-256 of a struct's fields, in the order of the struct and without conversion of numbers."""
     return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(record, sha256=""))).hexdigest()  # type: ignore[type-var]
 

@@ -8,7 +8,7 @@ import pytest
 from commands import caflow, json_lines
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.image_io.alpha import draw_alpha
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.image_io.matte import matted
@@ -72,8 +72,8 @@ def test_edges_of_alpha_are_sharper_than_bicubic_ones(disc: Path) -> None:
     centre, radius = 2 * SIDE + 1, 4 * (SIDE // 3) + 2
     cv2.circle(truth, (centre, centre), radius, 255, -1, cv2.LINE_AA)
     with load(backend="cpu") as pipe:
-        drawn = draw_alpha(pipe, alpha, Draw(1))
-        np.testing.assert_array_equal(drawn, draw_alpha(pipe, alpha, Draw(10)))
+        drawn = draw_alpha(pipe, alpha, SamplingConfig(1))
+        np.testing.assert_array_equal(drawn, draw_alpha(pipe, alpha, SamplingConfig(10)))
     bicubic = np.clip(enlarge_image(np.repeat(alpha[..., None], 3, 2), 4)[..., 0], 0, 255)
     between = [np.count_nonzero((one > 25) & (one < 230)) for one in (drawn, bicubic)]
     assert between[0] < 0.8 * between[1]
@@ -83,9 +83,9 @@ def test_what_is_opaque_or_transparent_stays_so(disc: Path, pipe: Pipeline) -> N
     """Only pixels next to pixels with another alpha may change."""
     alpha = read_image(disc).alpha
     assert alpha is not None
-    drawn = draw_alpha(pipe, alpha, Draw(1, temperature=1.0))
+    drawn = draw_alpha(pipe, alpha, SamplingConfig(1, temperature=1.0))
     for value in (0, 77, 255):
-        assert (draw_alpha(pipe, np.full((8, 8), value, np.uint8), Draw(1)) == value).all()
+        assert (draw_alpha(pipe, np.full((8, 8), value, np.uint8), SamplingConfig(1)) == value).all()
     around = np.ones((3, 3), np.uint8)
     for value, same in ((255, cv2.erode(alpha, around) == 255), (0, cv2.dilate(alpha, around) == 0)):
         assert (drawn[np.repeat(np.repeat(same, 4, 0), 4, 1)] == value).all()

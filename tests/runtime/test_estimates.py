@@ -22,7 +22,7 @@ from caflow_deploy.commands import progress_reporter
 from caflow_deploy.commands.image_progress import ImageProgress
 from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.run_memory import NAME, RunMemory, read_memory, write_memory
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.image_job import ImageJob
@@ -129,7 +129,7 @@ def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: p
 def test_the_bar_of_a_folder_counts_images_in_one_row(source: Path, tmp_path: Path) -> None:
     job = ImageJob(source, tmp_path / "out.png", (), {})
     with load(TINY, "cpu", 1) as pipe, Progress(console=Console(file=StringIO())) as bar:
-        need = inspect_image(pipe, job, Draw(2))[1]
+        need = inspect_image(pipe, job, SamplingConfig(2))[1]
         progress = ImageProgress(bar, CommandConsole(), {job.output: need}, 2)
         for k in range(2):
             progress.begins(job, need)
@@ -177,7 +177,9 @@ def test_alpha_is_part_of_the_work(source: Path, tmp_path: Path) -> None:
         for hole in (255, 0):
             alpha[:8, :8] = hole
             write_image(source, rgb, alpha)
-            needs.append(inspect_image(pipe, ImageJob(source, tmp_path / "out.png", (), {}), Draw(1))[1].operations)
+            needs.append(
+                inspect_image(pipe, ImageJob(source, tmp_path / "out.png", (), {}), SamplingConfig(1))[1].operations
+            )
     assert needs[1] > 1.4 * needs[0]
 
 
@@ -225,7 +227,7 @@ def test_of_a_folder_the_one_that_does_not_fit_is_refused(
     monkeypatch.setattr(memory_estimate, "resident_memory", lambda: 0)  # earlier tests may have left memory
     with load(TINY, "cpu", 1) as pipe:
         jobs = [ImageJob(folder / name, tmp_path / "out.png", (), {}) for name in ("a.png", "large.png")]
-        short_of(monkeypatch, sum(inspect_image(pipe, job, Draw(1))[1].memory.bytes for job in jobs) // 2)
+        short_of(monkeypatch, sum(inspect_image(pipe, job, SamplingConfig(1))[1].memory.bytes for job in jobs) // 2)
     done = caflow("image", folder, "-o", tmp_path / "out", "-n", 1, *OPTIONS)
     assert done.returncode == 1
     assert f"1 of 2 images failed: {folder / 'large.png'}" in done.stderr
@@ -340,7 +342,7 @@ def test_the_rest_takes_as_long_as_what_was_done() -> None:
     now = iter([100.0, 130.0, 131.0, 160.0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: next(now))
-        told = progress_reporter.Pace(said.append)
+        told = progress_reporter.ProgressReporter(said.append)
         for share in (0.25, 0.4, 0.5):
             told.tell(share, f"{share:.0%}")
     assert said == ["25%, about 90 s left", "50%, about 60 s left"]  # no line only a second after the last one
@@ -352,7 +354,7 @@ def test_a_small_first_part_is_not_counted() -> None:
     now = iter([100.0, 160.0, 160.0, 170.0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: next(now))
-        told = progress_reporter.Pace(said.append)
+        told = progress_reporter.ProgressReporter(said.append)
         for share in (0.05, 0.1):
             told.tell(share, f"{share:.0%}")
     assert said == ["10%, about 3 min left"]
@@ -396,14 +398,14 @@ def test_what_fits_by_its_header_alone_is_looked_at_again(
     write_image(tmp_path / "deep.png", picture.astype(np.uint16) * 257)
     with load(TINY, "cpu", 1) as pipe:
         jobs = [ImageJob(tmp_path / f"{name}.png", tmp_path / "out.png", (), {}) for name in ("photo", "alpha", "deep")]
-        plain, *more = (inspect_image(pipe, job, Draw(1))[1].memory.bytes for job in jobs)
+        plain, *more = (inspect_image(pipe, job, SamplingConfig(1))[1].memory.bytes for job in jobs)
         assert min(more) > plain
         monkeypatch.setattr(memory_estimate, "resident_memory", lambda: 0)
         short_of(monkeypatch, plain)
-        inspect_image(pipe, jobs[0], Draw(1))
+        inspect_image(pipe, jobs[0], SamplingConfig(1))
         for job in jobs[1:]:
             with pytest.raises(TooLittleMemory, match=r" of memory required, .* available"):
-                inspect_image(pipe, job, Draw(1))
+                inspect_image(pipe, job, SamplingConfig(1))
 
 
 @pytest.mark.parametrize("version", [1, 2])

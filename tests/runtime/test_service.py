@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from tiny import pairs_of_photographs, photograph
 
-from caflow_runtime.batching.sampling_config import Draw, Reject
+from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.pipeline.sampling import draw_best
+from caflow_runtime.pipeline.sampling import sample_best
 from caflow_runtime.service.request import Answer, Request, Tensors
 from caflow_runtime.service.served_models import Sampler, Scorer
 
@@ -171,9 +171,9 @@ def test_no_more_is_computed_together_than_one_request_may_ask_for(
 ) -> None:
     sizes: list[int] = []
 
-    def counting(pipe: Pipeline, images: Any, draw: Draw) -> Any:
+    def counting(pipe: Pipeline, images: Any, draw: SamplingConfig) -> Any:
         sizes.append(len(images))
-        return draw_best(pipe, images, draw)
+        return sample_best(pipe, images, draw)
 
     monkeypatch.setattr("caflow_runtime.service.served_models.draw_best", counting)
     images = [photograph(photographs, k, 8, 8)[None] for k in range(5)]

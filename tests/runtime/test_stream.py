@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from tiny import photograph
 
-from caflow_runtime.batching.sampling_config import Draw
-from caflow_runtime.batching.tile_merging import Row
+from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.noise import DriftingNoise, LevelNoise, Place
+from caflow_runtime.flow.noise import DriftingNoise, LevelNoise, NoiseWindow
 from caflow_runtime.flow.scan import Array
 from caflow_runtime.ood.consistency import psnr
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -94,14 +94,14 @@ def test_fixed_noise_is_drawn_once_for_each_scene(
 
 def test_drifting_noise_is_normal_and_remembers_as_much_as_it_says() -> None:
     noise = DriftingNoise(0.8)
-    drawn = np.stack([noise(CHANNELS, 0, Place(0, 0, 8, 8, (0, 1, 2, 3)), 1, frame) for frame in range(60)])
+    drawn = np.stack([noise(CHANNELS, 0, NoiseWindow(0, 0, 8, 8, (0, 1, 2, 3)), 1, frame) for frame in range(60)])
     assert drawn.shape == (60, 4, 9, 8, 8)
     np.testing.assert_allclose(drawn.std((1, 2, 3, 4)), 1.0, atol=0.06)
     steps = [np.corrcoef(drawn[k].ravel(), drawn[k + 1].ravel())[0, 1] for k in range(59)]
     np.testing.assert_allclose(steps, 0.8, atol=0.06)
-    np.testing.assert_array_equal(noise(CHANNELS, 0, Place(0, 0, 8, 8, (0, 1, 2, 3)), 1, 59), drawn[-1])
+    np.testing.assert_array_equal(noise(CHANNELS, 0, NoiseWindow(0, 0, 8, 8, (0, 1, 2, 3)), 1, 59), drawn[-1])
     noise.restart(0)
-    np.testing.assert_array_equal(noise(CHANNELS, 0, Place(0, 0, 8, 8, (0, 1, 2, 3)), 1, 0), drawn[0])
+    np.testing.assert_array_equal(noise(CHANNELS, 0, NoiseWindow(0, 0, 8, 8, (0, 1, 2, 3)), 1, 0), drawn[0])
 
 
 def test_scenes_are_cut_where_colours_change_at_once(photographs: Path) -> None:
@@ -134,16 +134,16 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scene continues. If the scene's sample is not finite for a frame, this frame alone gets another one."""
-    stream = Stream(pipe, StreamSettings(Draw(3, seed=5), batch=4))
+    stream = Stream(pipe, StreamSettings(SamplingConfig(3, seed=5), batch=4))
     plain = list(stream(scenes[:5]))
     value = stream.value
     bad = {2: {0, 1, 2}, 3: {plain[0].sample}}  # all of frame 2, and the scene's sample of frame 3
     numbers = {frame.tobytes(): k for k, frame in enumerate(scenes)}
 
-    def spoilt(row: Row, frame: Picture) -> float:
+    def spoilt(row: BatchItem, frame: Picture) -> float:
         return -np.inf if row.sample in bad.get(numbers[frame.tobytes()], set()) else value(row, frame)
 
-    stream = Stream(pipe, StreamSettings(Draw(3, seed=5), batch=4))
+    stream = Stream(pipe, StreamSettings(SamplingConfig(3, seed=5), batch=4))
     monkeypatch.setattr(stream, "value", spoilt)
     frames = list(stream(scenes[:5]))
     assert [frame.rejected for frame in frames] == [False, False, True, False, False]
@@ -160,9 +160,9 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
 def test_drifting_noise_is_a_function_of_the_frame() -> None:
     """Earlier frames need not be drawn first, so a resumed job or a sample that is chosen later has the same noise."""
     asked = DriftingNoise(0.8)
-    each = [asked(CHANNELS, 0, Place(0, 0, 8, 8, (3,)), 1, frame) for frame in range(6)]
+    each = [asked(CHANNELS, 0, NoiseWindow(0, 0, 8, 8, (3,)), 1, frame) for frame in range(6)]
     late = DriftingNoise(0.8)
-    np.testing.assert_array_equal(late(CHANNELS, 0, Place(0, 0, 8, 8, (3,)), 1, 5), each[5])
+    np.testing.assert_array_equal(late(CHANNELS, 0, NoiseWindow(0, 0, 8, 8, (3,)), 1, 5), each[5])
 
 
 @pytest.mark.parametrize("number", [1, 4, 5, 7])
@@ -174,7 +174,7 @@ def test_a_stream_that_begins_later_goes_on_alike(
     whole = list(pipe.stream(scenes, n=n, seed=seed, noise=noise))
     assert n == 1 or whole[0].sample > 0
     scene, start = (0, 0) if number < 5 else (1, 5)
-    stream = Stream(pipe, StreamSettings(Draw(n, seed=seed), noise))
+    stream = Stream(pipe, StreamSettings(SamplingConfig(n, seed=seed), noise))
     stream.skip_to(number, scene, start, scenes[start] if n > 1 else None)
     for frame, same in zip(stream(scenes[number:]), whole[number:], strict=True):
         assert (frame.number, frame.sample, frame.starts_scene) == (same.number, same.sample, same.starts_scene)
@@ -186,7 +186,7 @@ def test_frames_of_a_scene_without_a_sample_do_not_depend_on_where_a_run_begins(
     pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch, begin: int
 ) -> None:
     """If no sample of a scene's first frame is finite, each later frame chooses one of its own."""
-    settings, first = StreamSettings(Draw(3, seed=5, rank="consistency")), scenes[0].tobytes()
+    settings, first = StreamSettings(SamplingConfig(3, seed=5, rank="consistency")), scenes[0].tobytes()
 
     def stream() -> Stream:
         new = Stream(pipe, settings)

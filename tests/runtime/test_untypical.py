@@ -14,8 +14,8 @@ from commands import caflow
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, photograph
 
 from caflow_runtime.batching.runner import Runner
-from caflow_runtime.batching.sampling_config import Draw, Reject
-from caflow_runtime.batching.tile_merging import Row
+from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
+from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.errors import NotFinite
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.image_io.maps import names, pictures
@@ -119,7 +119,7 @@ def test_a_result_that_cannot_be_removed_is_a_failure_of_its_image(
     output = tmp_path / "out.png"
     output.mkdir()
     with load(calibrated, backend="cpu") as pipe:
-        done = process_image(pipe, ImageJob(source, output, (), {}), Draw(1, reject=Reject(ALL, 0, "error")))
+        done = process_image(pipe, ImageJob(source, output, (), {}), SamplingConfig(1, reject=Reject(ALL, 0, "error")))
     assert not done.is_dropped
     assert done.stamp is None
     assert done.wrong is not None
@@ -133,7 +133,7 @@ def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_pa
     with load(calibrated, backend="cpu") as pipe:
         reject = Reject(0.1, redraws=0)
         drawn = pipe.best_of(read_image(source).rgb, n=1, rank="consistency", reject=reject)
-        report = process_image(pipe, job, Draw(1, rank="consistency", reject=reject)).report
+        report = process_image(pipe, job, SamplingConfig(1, rank="consistency", reject=reject)).report
         written = pipe.score(read_image(job.output).rgb, read_image(source).rgb)
     assert report is not None
     assert drawn.sample_typicality is not None
@@ -183,9 +183,9 @@ def test_an_image_without_a_finite_likelihood_is_rejected(
     calibrated: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An image of such a file is no result, but the other samples and the other images of the batch are."""
-    score, judged = Runner.score, list[Row]()
+    score, judged = Runner.score, list[BatchItem]()
 
-    def score_first_as_nan(*arguments: Any) -> Iterator[Row]:
+    def score_first_as_nan(*arguments: Any) -> Iterator[BatchItem]:
         for row in score(*arguments):
             judged.append(row if judged else replace(row, per_level=np.full_like(row.per_level, np.nan)))
             yield judged[-1]
@@ -219,7 +219,7 @@ def test_maps_of_an_earlier_run_do_not_stay(calibrated: Path, source: Path, tmp_
         for otherwise in ("bicubic", "error"):
             for path in job.extras.values():
                 path.write_bytes(b"of an earlier run")
-            process_image(pipe, job, Draw(1, reject=Reject(ALL, redraws=0, otherwise=otherwise)))
+            process_image(pipe, job, SamplingConfig(1, reject=Reject(ALL, redraws=0, otherwise=otherwise)))
             assert not any(path.exists() for path in job.extras.values())
 
 

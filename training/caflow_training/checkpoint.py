@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from caflow_runtime.atomic_files import write_whole
+from caflow_runtime.atomic_files import write_atomically
 from caflow_training import bundle_checkpoint, reference_checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
 from caflow_training.model import CAFlow
@@ -177,7 +177,7 @@ def save(
     # In memory, because `torch.save` to a file on a full disk raises a RuntimeError that does not say so.
     stream = io.BytesIO()
     torch.save(contents, stream)
-    write_whole(Path(path), stream.getvalue())
+    write_atomically(Path(path), stream.getvalue())
 
 
 def _compact(tensor: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,7 @@ TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 """Numbers of the random streams, so that training and validation draw different random numbers."""
 
 
-class Batch(NamedTuple):
+class TrainingBatch(NamedTuple):
     """Crops, and all random numbers that a training step uses for them."""
 
     targets: Tensor
@@ -55,12 +55,12 @@ class Batch(NamedTuple):
     is_known: Tensor
     """Which values of `degradation` the model is told, (B, 13) bool. It has to estimate the others."""
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "TrainingBatch":
         """Return the batch on a device."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        return TrainingBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
-class Crops:
+class CropSampler:
     """Source of random crops of photographs, with their conditions.
 
     Arguments:
@@ -82,23 +82,23 @@ class Crops:
         self.degradations = degradations or Degradations()
         self._cache = _ImageCache(CACHE_BYTES, config.max_pixels)
 
-    def batch(self, step: int, rows: range) -> Batch:
+    def batch(self, step: int, rows: range) -> TrainingBatch:
         """Return the given rows of the global batch of a step. A row depends on (seed, stream, step, row) alone."""
         parts = [self._row(step, row) for row in rows]
         targets, conditions, *drawn = (np.stack(arrays) for arrays in zip(*parts, strict=True))
         # Copy with NumPy. In this background thread, PyTorch would start further OpenMP threads. With more threads than
         # cores, OpenMP's threads sleep instead of spinning, and a training step takes twice as long.
         planes = (np.ascontiguousarray(images.transpose(0, 3, 1, 2)) for images in (targets, conditions))
-        return Batch(*map(torch.from_numpy, (*planes, *drawn)))
+        return TrainingBatch(*map(torch.from_numpy, (*planes, *drawn)))
 
-    def batches(self, first_step: int, rows: range, threads: int = 1) -> Generator[Batch]:
+    def batches(self, first_step: int, rows: range, threads: int = 1) -> Generator[TrainingBatch]:
         """Yield the batches of step `first_step` and all further steps.
 
         Arguments:
             threads: number of threads that prepare batches in advance, each another batch.
         """
         with ThreadPoolExecutor(threads) as pool:
-            pending: list[Future[Batch]] = []
+            pending: list[Future[TrainingBatch]] = []
             step = first_step
             while True:
                 while len(pending) < PREFETCHED_BATCHES + threads - 1:
@@ -114,7 +114,7 @@ class Crops:
         if degradations.pattern_share and rng.random() < degradations.pattern_share:
             margin, side = CONTEXT * self.task.scale, self.config.crop
             photograph = checkerboard(side + 2 * margin, self.task.scale, rng)
-            window = _Window(margin, margin, side, side, flipped=False)
+            window = CropWindow(margin, margin, side, side, flipped=False)
             degradations = degradations.for_pattern(rng)
         target, degradation = window.cut(photograph), Degradation()
         if isinstance(self.task, ImageToImage):
@@ -130,7 +130,7 @@ class Crops:
         is_known = (rng.random(1 + max(GROUPS)) < self.config.known_share)[list(GROUPS)]
         return target, condition, u[0], u[1], noise, noise_level, shift, degradation.vector(), is_known
 
-    def _window(self, photograph: Image, rng: np.random.Generator) -> "_Window":
+    def _window(self, photograph: Image, rng: np.random.Generator) -> "CropWindow":
         """Draw the window of a crop. Of several random positions, the one with the largest variation is used."""
         side = self.config.crop
         scales = [scale for scale in self.config.crop_scales if min(photograph.shape[:2]) * scale >= side] or [1.0]
@@ -143,11 +143,11 @@ class Crops:
             else places[0]
         )
         flipped = bool(rng.integers(2)) and self.config.flips
-        return _Window(top, left, taken, side, flipped)
+        return CropWindow(top, left, taken, side, flipped)
 
 
 @dataclass(frozen=True)
-class _Window:
+class CropWindow:
     """Square window of a photograph, which is resized to `side` × `side` pixels."""
 
     top: int
@@ -159,7 +159,7 @@ class _Window:
     flipped: bool
     """Whether the crop is flipped horizontally."""
 
-    def with_context(self, top: int, left: int, both: int) -> "_Window":
+    def with_context(self, top: int, left: int, both: int) -> "CropWindow":
         """Return a larger window. Arguments are in pixels of the crop.
 
         Arguments:
@@ -168,7 +168,7 @@ class _Window:
         """
         factor = self.taken / self.side
         taken = round((self.side + both) * factor)
-        return _Window(
+        return CropWindow(
             self.top - round(top * factor), self.left - round(left * factor), taken, self.side + both, self.flipped
         )
 
@@ -221,7 +221,7 @@ def _degraded(
     degradations: Degradations,
     target: Image,
     photograph: Image,
-    window: _Window,
+    window: CropWindow,
     rng: np.random.Generator,
 ) -> tuple[Image, Degradation]:
     """Return the condition of a crop, and how it was degraded.

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caflow_training.bijections import initialize_actnorm
-from caflow_training.crop_sampler import Batch
+from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.dequantization import CELLS, MIDPOINT
 from caflow_training.model import CAFlow
 from caflow_training.recipe import TrainingConfig
@@ -48,7 +48,7 @@ class Objective(nn.Module):
         self.config = config
         self.distance = distance
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Return `loss` and its terms without their weights, as scalars.
 
         With the term `likelihood`, the result also contains `conditional`: −log p(W | Y) / dims.
@@ -60,7 +60,7 @@ class Objective(nn.Module):
             loss = loss + weight * value
         return {"loss": loss, **terms}
 
-    def _terms(self, batch: Batch) -> Iterator[tuple[str, float, Tensor]]:
+    def _terms(self, batch: TrainingBatch) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and value of each term."""
         config, model = self.config, self.model
         degradation = None
@@ -87,14 +87,16 @@ class Objective(nn.Module):
         if config.trains_samples:
             yield from self._of_samples(batch, encoded, targets)
 
-    def _of_mean(self, mean: Tensor, targets: Tensor, batch: Batch) -> Iterator[tuple[str, float, Tensor]]:
+    def _of_mean(self, mean: Tensor, targets: Tensor, batch: TrainingBatch) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and value of each term that is about the mean network's prediction."""
         if self.config.mean_weight:
             yield "mean", self.config.mean_weight, _l1(mean, targets)
         if self.config.compared == "mean":
             yield from self._compared(mean, targets, batch)
 
-    def _of_samples(self, batch: Batch, encoded: Encoded, targets: Tensor) -> Iterator[tuple[str, float, Tensor]]:
+    def _of_samples(
+        self, batch: TrainingBatch, encoded: Encoded, targets: Tensor
+    ) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and value of each term that requires samples.
 
         All samples are drawn in one batch: those at temperature 0 first, then those that are compared by features.
@@ -112,7 +114,7 @@ class Objective(nn.Module):
         if draws:
             yield from self._compared(images[-rows:], targets, batch)
 
-    def _compared(self, images: Tensor, targets: Tensor, batch: Batch) -> Iterator[tuple[str, float, Tensor]]:
+    def _compared(self, images: Tensor, targets: Tensor, batch: TrainingBatch) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and value of the terms that compare images with their targets by features and lattice."""
         config = self.config
         if config.feature_weight:
@@ -150,7 +152,7 @@ def _lattice(difference: Tensor) -> Tensor:
     return deviation.abs().mean()
 
 
-def initialize_from(model: CAFlow, batch: Batch) -> None:
+def initialize_from(model: CAFlow, batch: TrainingBatch) -> None:
     """Initialize every ActNorm of the model from one batch."""
     batch = batch.to(next(model.parameters()).device)
     initialize_actnorm(

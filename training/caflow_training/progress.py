@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from caflow_cli.console import CommandConsole
-from caflow_runtime.atomic_files import write_whole
+from caflow_runtime.atomic_files import write_atomically
 from caflow_training.validation import Validation
 
 SPEED_SMOOTHING = 0.95
@@ -95,7 +95,7 @@ class TrainingLog:
         self._tensorboard: Any = None
         if not writes:
             return
-        write_whole(self._path, b"".join(line + b"\n" for line in _lines_before(self._path, first_step)))
+        write_atomically(self._path, b"".join(line + b"\n" for line in _lines_before(self._path, first_step)))
         self._file = self._path.open("a")
         if importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter

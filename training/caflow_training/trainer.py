@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from caflow_cli.stops import deferring_stops
-from caflow_runtime.atomic_files import remove_leftovers, write_whole
+from caflow_runtime.atomic_files import remove_leftovers, write_atomically
 from caflow_runtime.folder_lock import folder_lock
 from caflow_training import checkpoint
 from caflow_training.checkpoint import LAST_CHECKPOINT
-from caflow_training.crop_sampler import Batch
+from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.model import CAFlow
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
 from caflow_training.perceptual import PerceptualDistance
@@ -161,7 +161,7 @@ class _Run:
         if self.processes.leads:
             remove_leftovers([path, self.out / LOG, self.out / HELD_OUT])
             held_out = self.data.held_out.photographs.targets
-            write_whole(self.out / HELD_OUT, b"".join(os.fsencode(file) + b"\n" for file in held_out))
+            write_atomically(self.out / HELD_OUT, b"".join(os.fsencode(file) + b"\n" for file in held_out))
         if self.is_complete:
             self.say(f"{path} is complete, after {self.step} steps: to train it further, raise steps in the recipe")
         elif self.step:
@@ -212,7 +212,7 @@ class _Run:
                 raise
 
     def _train(
-        self, objective: torch.nn.Module, batches: Iterator[Batch], log: TrainingLog, progress: Progress
+        self, objective: torch.nn.Module, batches: Iterator[TrainingBatch], log: TrainingLog, progress: Progress
     ) -> None:
         while not self.is_complete:
             batch = next(batches)
@@ -233,7 +233,7 @@ class _Run:
         """Whether the model is to be validated after the current number of steps."""
         return self.step % self.config.epoch_steps == 0 or self.is_complete
 
-    def _step(self, objective: torch.nn.Module, batch: Batch) -> tuple[dict[str, float], float]:
+    def _step(self, objective: torch.nn.Module, batch: TrainingBatch) -> tuple[dict[str, float], float]:
         """Update the weights once.
 
         Returns: the loss and its terms, averaged over the global batch, and the norm of the gradient before clipping.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from caflow_training.crop_sampler import TRAINING_STREAM, VALIDATION_STREAM, Crops
+from caflow_training.crop_sampler import TRAINING_STREAM, VALIDATION_STREAM, CropSampler
 from caflow_training.photographs import DataError, Photographs, find_photographs, split_by_file
 from caflow_training.processes import Processes
 from caflow_training.recipe import Recipe
@@ -16,8 +16,8 @@ from caflow_training.recipe import Recipe
 class TrainingData:
     """Crops for training and for validation."""
 
-    training: Crops
-    held_out: Crops
+    training: CropSampler
+    held_out: CropSampler
     digest: int
     """Hash of the names and sizes of all photographs, by which a resumed run recognizes them."""
 
@@ -48,8 +48,8 @@ def find_training_data(recipe: Recipe, data: Path, processes: Processes, say: Ca
     task, degradations = recipe.model.task, recipe.degradations
     without_patterns = replace(degradations, pattern_share=0.0)  # bits/dim of patterns say nothing about photographs
     return TrainingData(
-        Crops(training, task, config, TRAINING_STREAM, degradations),
-        Crops(held_out, task, config, VALIDATION_STREAM, without_patterns),
+        CropSampler(training, task, config, TRAINING_STREAM, degradations),
+        CropSampler(held_out, task, config, VALIDATION_STREAM, without_patterns),
         digest,
     )
 

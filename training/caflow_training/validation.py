@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caflow_runtime.atomic_files import write_whole
-from caflow_training.crop_sampler import Batch
+from caflow_runtime.atomic_files import write_atomically
+from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.model import CAFlow
 from caflow_training.results import bits_per_dim, to_integers
 
@@ -40,7 +40,7 @@ class Validation:
 
 
 @torch.no_grad()
-def validate(model: CAFlow, batch: Batch, rows: int) -> Validation:
+def validate(model: CAFlow, batch: TrainingBatch, rows: int) -> Validation:
     """Score the crops of `batch`, `rows` crops at a time, and check the inverse with them.
 
     Raises:
@@ -116,7 +116,7 @@ def write_sheet(
     cells = torch.stack([to_integers(column.float()) for column in columns], dim=1).permute(0, 1, 3, 4, 2)
     sheet = _grid(cells.cpu().numpy())
     _, coded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    write_whole(path, coded.tobytes())
+    write_atomically(path, coded.tobytes())
 
 
 def _grid(cells: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from caflow_runtime.atomic_files import write_whole
+from caflow_runtime.atomic_files import write_atomically
 from caflow_runtime.backends.cache_folders import user_cache
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_packages import installed_builds
@@ -42,7 +42,7 @@ def check_once(graphs: Graphs) -> None:
     check_parity(graphs)
     with suppress(OSError):  # without a cache folder, it is checked again next time
         passed.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(passed, text.encode())
+        write_atomically(passed, text.encode())
 
 
 def check_parity(graphs: Graphs) -> None:

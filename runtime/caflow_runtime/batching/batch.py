@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.batching.pixels import DevicePixels, HostPixels, Pixels
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import TileResult
 from caflow_runtime.bundle.bundle_errors import WrongShape
 from caflow_runtime.bundle.manifest import Model, cell_side
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.noise import DrawNoise, LevelNoise, Place
+from caflow_runtime.flow.noise import DrawNoise, LevelNoise, NoiseWindow
 from caflow_runtime.flow.scan import Array, Arrays
-from caflow_runtime.flow.tile_batches import Unit
-from caflow_runtime.flow.tiles import Window, pad
+from caflow_runtime.flow.tile_batches import TileBatch
+from caflow_runtime.flow.tiles import Tile, pad
 from caflow_runtime.image import Image
 
 
@@ -31,18 +31,18 @@ def padded(image: Image, model: Model, scale: int) -> Image:
     return pad(image, height, width)
 
 
-def owners(graphs: Graphs, units: list[Unit]) -> Array:
+def owners(graphs: Graphs, units: list[TileBatch]) -> Array:
     """Return the index of the unit of each row, as a device array."""
     return graphs.backend.to_device(np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units]))
 
 
-def tiles_of(units: list[Unit]) -> list[tuple[int, int, int]]:
+def tiles_of(units: list[TileBatch]) -> list[tuple[int, int, int]]:
     """Return image and position of each unit's tile. Batches with equal tiles share the encoding of the conditions."""
     return [(unit.image, unit.window.y.start, unit.window.x.start) for unit in units]
 
 
 def encode(
-    graphs: Graphs, units: list[Unit], conditions: list[Image], degradations: NDArray[np.float32] | None
+    graphs: Graphs, units: list[TileBatch], conditions: list[Image], degradations: NDArray[np.float32] | None
 ) -> dict[str, Array]:
     """Run the graph that depends on the condition only, once for each unit.
 
@@ -61,7 +61,9 @@ def encode(
     return graphs["encode"](arrays)
 
 
-def draw_noise(graphs: Graphs, units: list[Unit], draw: Draw, draw_level: DrawNoise | None = None) -> list[Array]:
+def draw_noise(
+    graphs: Graphs, units: list[TileBatch], draw: SamplingConfig, draw_level: DrawNoise | None = None
+) -> list[Array]:
     """Draw the noise z of each level, the coarsest first, for all rows of the units.
 
     Arguments:
@@ -77,7 +79,7 @@ def draw_noise(graphs: Graphs, units: list[Unit], draw: Draw, draw_level: DrawNo
     return drawn
 
 
-def score(graphs: Graphs, units: list[Unit], targets: list[Image], encoded: Arrays) -> scan.Rows:
+def score(graphs: Graphs, units: list[TileBatch], targets: list[Image], encoded: Arrays) -> scan.Rows:
     """Compute the likelihoods and the latents of existing targets.
 
     Arguments:
@@ -94,7 +96,7 @@ def score(graphs: Graphs, units: list[Unit], targets: list[Image], encoded: Arra
     return rows
 
 
-def results_of_samples(graphs: Graphs, units: list[Unit], run: scan.Rows, stays: bool) -> list[TileResult]:
+def results_of_samples(graphs: Graphs, units: list[TileBatch], run: scan.Rows, stays: bool) -> list[TileResult]:
     """Return drawn samples with their pixels.
 
     Arguments:
@@ -109,12 +111,12 @@ def results_of_samples(graphs: Graphs, units: list[Unit], run: scan.Rows, stays:
     return _results(graphs, units, run, pixels, [])
 
 
-def results_of_targets(graphs: Graphs, units: list[Unit], run: scan.Rows) -> list[TileResult]:
+def results_of_targets(graphs: Graphs, units: list[TileBatch], run: scan.Rows) -> list[TileResult]:
     """Return existing targets with their latents."""
     return _results(graphs, units, run, [None] * len(units), [graphs.backend.to_host(z) for z in run.noise])
 
 
-def share_on_host(graphs: Graphs, share: Array, window: Window) -> NDArray[np.float32]:
+def share_on_host(graphs: Graphs, share: Array, window: Tile) -> NDArray[np.float32]:
     """Return a map of shares on the host, (R, h, w) in nats.
 
     Raises:
@@ -132,7 +134,7 @@ def share_on_host(graphs: Graphs, share: Array, window: Window) -> NDArray[np.fl
 
 
 def _results(
-    graphs: Graphs, units: list[Unit], run: scan.Rows, pixels: Sequence[Pixels | None], latents: list[NDArray[Any]]
+    graphs: Graphs, units: list[TileBatch], run: scan.Rows, pixels: Sequence[Pixels | None], latents: list[NDArray[Any]]
 ) -> list[TileResult]:
     pairs = [(unit, sample) for unit in units for sample in unit.samples]
     kept = range(len(pairs)) if run.kept is None else run.kept
@@ -143,13 +145,13 @@ def _results(
     ]
 
 
-def _place(unit: Unit, cell: int) -> Place:
+def _place(unit: TileBatch, cell: int) -> NoiseWindow:
     """Return the place of a unit's noise on a level. `cell` is the side of the level's positions in target pixels."""
     y, x = unit.window.y, unit.window.x
-    return Place(y.start // cell, x.start // cell, y.length // cell, x.length // cell, unit.samples)
+    return NoiseWindow(y.start // cell, x.start // cell, y.length // cell, x.length // cell, unit.samples)
 
 
-def _window_of(padded: Image, window: Window, scale: int) -> Image:
+def _window_of(padded: Image, window: Tile, scale: int) -> Image:
     """Return a window of an image whose target is `scale` times as large."""
     rows, columns = (slice(axis.start // scale, axis.end // scale) for axis in (window.y, window.x))
     return padded[rows, columns]

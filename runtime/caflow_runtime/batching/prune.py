@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.batching.batch import share_on_host
 from caflow_runtime.flow.scan import Array
-from caflow_runtime.flow.tile_batches import Unit
+from caflow_runtime.flow.tile_batches import TileBatch
 from caflow_runtime.flow.tiles import weighted
 
 
@@ -18,7 +18,7 @@ class LevelPruning:
     `keep[j + 1]` samples remain after level j.
     """
 
-    def __init__(self, graphs: Graphs, units: list[Unit], keep: Sequence[int]) -> None:
+    def __init__(self, graphs: Graphs, units: list[TileBatch], keep: Sequence[int]) -> None:
         self.graphs = graphs
         self.units = units
         self.keep = keep

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.batching import batch
 from caflow_runtime.batching.prune import LevelPruning
-from caflow_runtime.batching.sampling_config import Draw
-from caflow_runtime.batching.tile_merging import Assembly, Row, TileResult
+from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.tile_merging import BatchItem, TileMerger, TileResult
 from caflow_runtime.batching.work import SamplingWork, ScoringWork
 from caflow_runtime.degradation import known
 from caflow_runtime.errors import InputError
@@ -21,8 +21,8 @@ from caflow_runtime.flow import scan
 from caflow_runtime.flow.estimate import WINDOW, estimate_windows
 from caflow_runtime.flow.noise import DrawNoise
 from caflow_runtime.flow.scan import Array
-from caflow_runtime.flow.tile_batches import Room, RunLoad, Unit, most_unfinished, plan_batches
-from caflow_runtime.flow.tiles import TooSmall, Window, cut
+from caflow_runtime.flow.tile_batches import BatchCost, BatchLimits, TileBatch, most_unfinished, plan_batches
+from caflow_runtime.flow.tiles import Tile, TooSmall, cut
 from caflow_runtime.image import Image
 
 CANVAS_PIXELS = 2**25
@@ -39,8 +39,8 @@ class _Plan:
 
     budget: int
     """Pixel budget of the batches."""
-    batches: deque[list[Unit]]
-    rows: Assembly
+    batches: deque[list[TileBatch]]
+    rows: TileMerger
     stays: bool
     """Whether pixels stay on the device. Pixels of tiled images do not, because the host assembles them."""
     done: int
@@ -72,11 +72,11 @@ class Runner:
         if self._known and "estimate" not in graphs:
             raise InputError(f"assume: {graphs.folder.name} is not told how its input was degraded: use another model")
 
-    def room(self, budget: int | None = None) -> Room:
+    def room(self, budget: int | None = None) -> BatchLimits:
         """Return the limits of one run. `budget` is in target pixels; by default, it is the whole pixel budget."""
-        return Room(budget or self.pixel_budget, self.backend.profile)
+        return BatchLimits(budget or self.pixel_budget, self.backend.profile)
 
-    def windows(self, condition: Image, budget: int | None = None) -> list[Window]:
+    def windows(self, condition: Image, budget: int | None = None) -> list[Tile]:
         """Return the windows of a condition's target.
 
         Arguments:
@@ -89,7 +89,7 @@ class Runner:
         scale = self.model.scale
         return self.windows_of(scale * condition.shape[0], scale * condition.shape[1], budget)
 
-    def windows_of(self, height: int, width: int, budget: int | None = None) -> list[Window]:
+    def windows_of(self, height: int, width: int, budget: int | None = None) -> list[Tile]:
         """Return the windows of a target of this size in pixels, as `windows` does.
 
         Raises:
@@ -110,7 +110,7 @@ class Runner:
             )
         return windows
 
-    def load_of(self, height: int, width: int, samples: int, images: int = 1) -> RunLoad:
+    def load_of(self, height: int, width: int, samples: int, images: int = 1) -> BatchCost:
         """Return how samples of targets of this size, in pixels, are divided into windows and runs.
 
         Arguments:
@@ -126,7 +126,7 @@ class Runner:
         rows = min(unfinished, self.room().rows(windows[0]))
         units = min(images * len(windows), self.room().rows(windows[0]) // unfinished) or 1
         canvases = unfinished if len(windows) > 1 else 0
-        return RunLoad(len(windows), pixels, units, units * rows, canvases, -(-samples // unfinished))
+        return BatchCost(len(windows), pixels, units, units * rows, canvases, -(-samples // unfinished))
 
     def _padded_sides(self, condition: Image) -> tuple[int, int]:
         """Return height and width of a condition's target with its padding, in pixels."""
@@ -158,10 +158,10 @@ class Runner:
         self,
         conditions: Sequence[Image],
         samples: Sequence[int],
-        draw: Draw,
+        draw: SamplingConfig,
         show: ShowWindows | None = None,
         draw_noise: DrawNoise | None = None,
-    ) -> Iterator[Row]:
+    ) -> Iterator[BatchItem]:
         """Draw samples of all conditions. Yield each row when it is finished.
 
         Arguments:
@@ -178,7 +178,7 @@ class Runner:
 
     def score(
         self, targets: Sequence[Image], conditions: Sequence[Image], show: ShowWindows | None = None
-    ) -> Iterator[Row]:
+    ) -> Iterator[BatchItem]:
         """Compute the likelihoods of existing targets. Yield each row when it is finished.
 
         Raises:
@@ -187,7 +187,7 @@ class Runner:
         padded = [batch.padded(target, self.model, 1) for target in targets]
         return self._run(ScoringWork(conditions, padded), show)
 
-    def _run(self, work: SamplingWork | ScoringWork, show: ShowWindows | None) -> Iterator[Row]:
+    def _run(self, work: SamplingWork | ScoringWork, show: ShowWindows | None) -> Iterator[BatchItem]:
         """Run batch by batch. Yield each row when its last tile is finished.
 
         When memory runs out, the missing rows and later calls run with half the pixel budget.
@@ -241,7 +241,7 @@ class Runner:
             _check_prunable(windows, len(work.samples), room)
         batches = plan_batches(windows, work.samples, room, CANVAS_PIXELS)
         missing = [b for b in batches if any((unit.image, k) not in finished for unit in b for k in unit.samples)]
-        rows, is_whole = Assembly(self.model, work.conditions, windows), all(len(one) == 1 for one in windows)
+        rows, is_whole = TileMerger(self.model, work.conditions, windows), all(len(one) == 1 for one in windows)
         count, left = (sum(len(unit.samples) for one in some for unit in one) for some in (batches, missing))
         return _Plan(budget, deque(missing), rows, is_whole, count - left, count)
 
@@ -269,7 +269,7 @@ class Runner:
             ) from None
 
 
-def _check_prunable(windows: Sequence[list[Window]], samples: int, room: Room) -> None:
+def _check_prunable(windows: Sequence[list[Tile]], samples: int, room: BatchLimits) -> None:
     """Check that all samples of each image fit into one batch, in which their likelihoods can be compared."""
     for of_image in windows:
         if len(of_image) > 1 or samples > room.rows(of_image[0]):

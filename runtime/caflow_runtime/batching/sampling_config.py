@@ -47,7 +47,7 @@ class Reject:
 
 
 @dataclass(frozen=True)
-class Draw:
+class SamplingConfig:
     """Settings for drawing samples, for any number of images. The values are checked and converted to the types below.
 
     Raises:

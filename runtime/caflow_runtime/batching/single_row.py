@@ -5,12 +5,12 @@ from numpy.typing import NDArray
 
 from caflow_runtime.batching import batch
 from caflow_runtime.batching.runner import Runner
-from caflow_runtime.batching.tile_merging import Assembly, Row, TileResult
+from caflow_runtime.batching.tile_merging import BatchItem, TileMerger, TileResult
 from caflow_runtime.bundle.manifest import cell_side
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Arrays
-from caflow_runtime.flow.tile_batches import Unit
+from caflow_runtime.flow.tile_batches import TileBatch
 from caflow_runtime.image import Image
 
 LevelNoises = list[NDArray[np.float32]]
@@ -18,7 +18,7 @@ LevelNoises = list[NDArray[np.float32]]
 this order."""
 
 
-def encode_target(runner: Runner, target: Image, condition: Image) -> tuple[LevelNoises, Row]:
+def encode_target(runner: Runner, target: Image, condition: Image) -> tuple[LevelNoises, BatchItem]:
     """Return the noise of a target, an array (1, channels, h, w) for each level, and the row with its likelihood.
 
     Raises:
@@ -30,7 +30,7 @@ def encode_target(runner: Runner, target: Image, condition: Image) -> tuple[Leve
     return [runner.backend.to_host(z) for z in run.noise], row
 
 
-def decode_noise(runner: Runner, noise: LevelNoises, condition: Image) -> Row:
+def decode_noise(runner: Runner, noise: LevelNoises, condition: Image) -> BatchItem:
     """Return the row whose pixels this noise produces.
 
     Raises:
@@ -48,7 +48,7 @@ def decode_noise(runner: Runner, noise: LevelNoises, condition: Image) -> Row:
     return _only_row(runner, condition, batch.results_of_samples(runner.graphs, units, run, stays=False))
 
 
-def _encoded(runner: Runner, condition: Image) -> tuple[list[Unit], Arrays]:
+def _encoded(runner: Runner, condition: Image) -> tuple[list[TileBatch], Arrays]:
     """Return the batch of a single row, and the encoding of its condition.
 
     Raises:
@@ -61,12 +61,12 @@ def _encoded(runner: Runner, condition: Image) -> tuple[list[Unit], Arrays]:
             f"the noise belongs to the whole image, so its {width}×{height} pixels must run as one tile: use "
             f"{runner.room().remedy(1, height, width)}"
         )
-    units = [Unit(0, windows[0], (0,))]
+    units = [TileBatch(0, windows[0], (0,))]
     return units, batch.encode(runner.graphs, units, [padded], runner.degradations([padded]))
 
 
-def _only_row(runner: Runner, condition: Image, results: list[TileResult]) -> Row:
+def _only_row(runner: Runner, condition: Image, results: list[TileResult]) -> BatchItem:
     (result,) = results
-    row = Assembly(runner.model, [condition], [[result.window]]).add(result)
+    row = TileMerger(runner.model, [condition], [[result.window]]).add(result)
     assert row is not None
     return row

@@ -10,12 +10,12 @@ from caflow_runtime.batching.pixels import HostPixels, Pixels
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.flow.latents import BlockSums, statistics_of, sums_of
 from caflow_runtime.flow.log_likelihood_maps import Shares, shares_per_level
-from caflow_runtime.flow.tiles import Canvas, Window
+from caflow_runtime.flow.tiles import Tile, TileCanvas
 from caflow_runtime.image import Image
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchItem:
     """One finished row: a sample of an image, or an existing target with its likelihood."""
 
     image: int
@@ -44,7 +44,7 @@ class TileResult:
 
     image: int
     sample: int
-    window: Window
+    window: Tile
     pixels: Pixels | None
     """Pixels of the window; None for an existing target."""
     shares: list[NDArray[np.float32]]
@@ -54,10 +54,10 @@ class TileResult:
     """z of each level of an existing target, the coarsest first: (channels, h, w). Empty for a sample."""
 
 
-class Assembly:
+class TileMerger:
     """The rows that are not finished yet."""
 
-    def __init__(self, model: Model, conditions: Sequence[Image], windows: Sequence[list[Window]]) -> None:
+    def __init__(self, model: Model, conditions: Sequence[Image], windows: Sequence[list[Tile]]) -> None:
         """Start without any finished window.
 
         Arguments:
@@ -66,15 +66,15 @@ class Assembly:
         self.model = model
         self.conditions = conditions
         self.windows = windows
-        self._canvases: dict[tuple[int, int], Canvas] = {}
+        self._canvases: dict[tuple[int, int], TileCanvas] = {}
         self._sums: dict[tuple[int, int], list[BlockSums]] = {}
 
-    def add(self, result: TileResult) -> Row | None:
+    def add(self, result: TileResult) -> BatchItem | None:
         """Add the result of a tile to its row. Return the row if this was its last tile, else None."""
         key, scale = (result.image, result.sample), self.model.scale
         if key not in self._canvases:
             height, width = self.conditions[result.image].shape[:2]
-            self._canvases[key] = Canvas(scale * height, scale * width)
+            self._canvases[key] = TileCanvas(scale * height, scale * width)
         canvas, count = self._canvases[key], len(self.windows[result.image])
         canvas.add(result.window, result.pixels.floats() if result.pixels and count > 1 else None, result.shares)
         self._add_latents(key, result)
@@ -86,7 +86,7 @@ class Assembly:
         inside = pixels and pixels.cropped(canvas.height, canvas.width)
         levels = shares_per_level(canvas.shares, self.model.levels)
         nats = np.array([sum(float(share.sum()) for _, share in level) for level in levels])
-        return Row(*key, inside, canvas.shares, nats, statistics_of(sums) if sums else None)
+        return BatchItem(*key, inside, canvas.shares, nats, statistics_of(sums) if sums else None)
 
     def _add_latents(self, key: tuple[int, int], result: TileResult) -> None:
         blocks = zip(result.latents, self.model.noise_channels, strict=bool(result.latents))

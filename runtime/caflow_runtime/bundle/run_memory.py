@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from caflow_runtime.atomic_files import write_whole
+from caflow_runtime.atomic_files import write_atomically
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Model, Strict, cell_side
 from caflow_runtime.bundle.reading import sha256_of
@@ -80,7 +80,7 @@ def write_memory(folder: Path, backend: str, sample: RunMemory, score: RunMemory
         OSError: if a file cannot be read or written.
     """
     memory = Memory(FORMAT, FORMAT_VERSION, sha256_of(folder / MANIFEST), backend, sample, score)
-    write_whole(folder / NAME, msgspec.json.format(msgspec.json.encode(memory), indent=2) + b"\n")
+    write_atomically(folder / NAME, msgspec.json.format(msgspec.json.encode(memory), indent=2) + b"\n")
 
 
 def bytes_of_shares(model: Model) -> float:

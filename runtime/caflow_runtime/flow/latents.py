@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.flow.tiles import Window, weighted
+from caflow_runtime.flow.tiles import Tile, weighted
 
 STATISTICS = (
     "mean",
@@ -69,7 +69,7 @@ class BlockSums:
         return np.array([*self.powers / (channels * self.weight), *pairs, cross])
 
 
-def sums_of(z: NDArray[np.float32], channels: Sequence[int], window: Window) -> list[BlockSums]:
+def sums_of(z: NDArray[np.float32], channels: Sequence[int], window: Tile) -> list[BlockSums]:
     """Return the sums of each block of one level.
 
     Arguments:

@@ -29,7 +29,7 @@ COUNTERS_IN_CACHE = 2**14
 
 
 @dataclass(frozen=True)
-class Place:
+class NoiseWindow:
     """A window of one level, in positions of that level, and the samples to draw noise for."""
 
     top: int
@@ -47,7 +47,7 @@ class LevelNoise:
     """Number of channels of each z[i, j], i = j, j + 1, …"""
     level: int
     """The level j."""
-    places: tuple[Place, ...]
+    places: tuple[NoiseWindow, ...]
     temperatures: tuple[float, ...]
     """Temperature of each z[i, j]."""
     seed: int
@@ -55,13 +55,15 @@ class LevelNoise:
     frame: int
 
 
-DrawPlace = Callable[[Sequence[int], int, Place, int, int], NDArray[np.float32]]
-"""Type of `draw_place` and of functions that replace it."""
+DrawWindowNoise = Callable[[Sequence[int], int, NoiseWindow, int, int], NDArray[np.float32]]
+"""Type of `draw_window_noise` and of functions that replace it."""
 DrawNoise = Callable[[LevelNoise], Array]
 """Function that draws the noise of a level and returns it as a device array."""
 
 
-def draw_place(channels: Sequence[int], level: int, place: Place, seed: int, frame: int = 0) -> NDArray[np.float32]:
+def draw_window_noise(
+    channels: Sequence[int], level: int, place: NoiseWindow, seed: int, frame: int = 0
+) -> NDArray[np.float32]:
     """Return standard normal noise z[i, j] of one level j, for i = j, j + 1, ….
 
     The result is (samples, channels, height, width) float32. Blocks are concatenated along the channels.
@@ -102,23 +104,27 @@ class DriftingNoise:
     def __init__(self, persistence: float) -> None:
         self.persistence = persistence
         self._first = 0
-        self._last: dict[tuple[int, Place], tuple[int, NDArray[np.float32] | None]] = {}
+        self._last: dict[tuple[int, NoiseWindow], tuple[int, NDArray[np.float32] | None]] = {}
 
     def restart(self, first: int) -> None:
         """Begin a new scene at frame `first`."""
         self._first = first
         self._last.clear()
 
-    def __call__(self, channels: Sequence[int], level: int, place: Place, seed: int, frame: int) -> NDArray[np.float32]:
-        """Return the noise of a frame, as `draw_place` does."""
+    def __call__(
+        self, channels: Sequence[int], level: int, place: NoiseWindow, seed: int, frame: int
+    ) -> NDArray[np.float32]:
+        """Return the noise of a frame, as `draw_window_noise` does."""
         singles = [replace(place, samples=(k,)) for k in place.samples]
         return np.concatenate([self._next(channels, level, single, seed, frame) for single in singles])
 
-    def _next(self, channels: Sequence[int], level: int, place: Place, seed: int, frame: int) -> NDArray[np.float32]:
+    def _next(
+        self, channels: Sequence[int], level: int, place: NoiseWindow, seed: int, frame: int
+    ) -> NDArray[np.float32]:
         """Return the noise of a single sample."""
         done, drawn = self._last.get((level, place), (self._first - 1, None))
         for number in range(done + 1, frame + 1):  # also frames for which this place was not drawn
-            new = draw_place(channels, level, place, seed, number)
+            new = draw_window_noise(channels, level, place, seed, number)
             fresh = np.float32(math.sqrt(1 - self.persistence**2)) * new
             drawn = new if drawn is None else self.persistence * drawn + fresh
         assert drawn is not None  # frame numbers of a stream never decrease
@@ -159,7 +165,7 @@ class SceneNoise:
         return self._kept[z]
 
 
-def draw_rows(z: LevelNoise, draw: DrawPlace = draw_place) -> NDArray[np.float32]:
+def draw_rows(z: LevelNoise, draw: DrawWindowNoise = draw_window_noise) -> NDArray[np.float32]:
     """Return z of one level for the rows of all places, (rows, channels, height, width) float32.
 
     The rows of each place follow those of the previous place.

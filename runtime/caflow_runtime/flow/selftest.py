@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.manifest import Manifest, Model, cell_side
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.noise import Place, draw_place
+from caflow_runtime.flow.noise import NoiseWindow, draw_window_noise
 from caflow_runtime.flow.scan import Array, Graph
 
 SIDES_IN_MULTIPLES = (2, 3)
@@ -92,8 +92,8 @@ def case(model: Model, rows: int = ROWS, sides: tuple[int, int] | None = None) -
     noise = []
     for j, channels in enumerate(model.noise_channels):
         cell = cell_side(model, f"decode_{j}")
-        place = Place(0, 0, height // cell, width // cell, tuple(range(len(image))))
-        drawn = draw_place(channels, j, place, seed=0)
+        place = NoiseWindow(0, 0, height // cell, width // cell, tuple(range(len(image))))
+        drawn = draw_window_noise(channels, j, place, seed=0)
         noise.append(np.float32(TEMPERATURE) * drawn)
     return condition, image, noise
 

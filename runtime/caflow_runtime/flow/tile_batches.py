@@ -5,20 +5,20 @@ from dataclasses import dataclass
 from itertools import product
 
 from caflow_runtime.bundle.engine_sets import Profile
-from caflow_runtime.flow.tiles import Window
+from caflow_runtime.flow.tiles import Tile
 
 
 @dataclass(frozen=True)
-class Unit:
+class TileBatch:
     """Rows of one image and one window, so that they share one encoding of the condition."""
 
     image: int
-    window: Window
+    window: Tile
     samples: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Room:
+class BatchLimits:
     """Limits of one run of the graphs."""
 
     pixels: int
@@ -31,7 +31,7 @@ class Room:
         """Maximum height and width of a window, or None if there is no limit."""
         return None if self.profile is None else (self.profile.height, self.profile.width)
 
-    def rows(self, window: Window) -> int:
+    def rows(self, window: Tile) -> int:
         """Return how many rows with this window's shape fit into one run, at least 1."""
         height, width = window.shape
         rows = self.pixels // (height * width)
@@ -55,7 +55,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class RunLoad:
+class BatchCost:
     """Workload of drawing or scoring one image."""
 
     windows: int
@@ -73,8 +73,8 @@ class RunLoad:
 
 
 def plan_batches(
-    windows: Sequence[list[Window]], samples: Sequence[int], room: Room, canvas_pixels: int
-) -> list[list[Unit]]:
+    windows: Sequence[list[Tile]], samples: Sequence[int], room: BatchLimits, canvas_pixels: int
+) -> list[list[TileBatch]]:
     """Return the batches: lists of units whose windows have one shape and whose rows fit into `room`.
 
     All windows of a group of samples are run before the next group begins, so that few images are incomplete at any
@@ -86,13 +86,13 @@ def plan_batches(
         canvas_pixels: maximum number of target pixels of incomplete tiled images; at least one sample is always
             processed.
     """
-    batches: list[list[Unit]] = []
+    batches: list[list[TileBatch]] = []
     for image, of_image in enumerate(windows):
         most, unfinished = room.rows(of_image[0]), most_unfinished(of_image, len(samples), canvas_pixels)
         for first in range(0, len(samples), unfinished):
             numbers = samples[first : first + unfinished]
             for window, start in product(of_image, range(0, len(numbers), most)):
-                unit = Unit(image, window, tuple(numbers[start : start + most]))
+                unit = TileBatch(image, window, tuple(numbers[start : start + most]))
                 last = batches[-1] if batches else []
                 rows = sum(len(other.samples) for other in last)
                 if last and last[0].window.shape == window.shape and rows + len(unit.samples) <= most:
@@ -102,7 +102,7 @@ def plan_batches(
     return batches
 
 
-def most_unfinished(windows: list[Window], samples: int, canvas_pixels: int) -> int:
+def most_unfinished(windows: list[Tile], samples: int, canvas_pixels: int) -> int:
     """Return how many samples of an image are processed together, window by window: at least 1."""
     if len(windows) == 1:
         return samples

@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Axis:
+class TileAxis:
     """Range of a window along one axis of the padded target."""
 
     start: int
@@ -39,11 +39,11 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Window:
+class Tile:
     """A rectangle of the padded target."""
 
-    y: Axis
-    x: Axis
+    y: TileAxis
+    x: TileAxis
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -57,7 +57,7 @@ class TooSmall(ValueError):
 
 def cut(
     height: int, width: int, multiple: int, pixel_budget: int, overlap: int, largest: tuple[int, int] | None = None
-) -> list[Window]:
+) -> list[Tile]:
     """Return windows that cover a target of height × width.
 
     All windows have the same shape, with at most `pixel_budget` pixels.
@@ -82,10 +82,10 @@ def cut(
             )
     rows = _cut_axis(height, padded[0], sides[0], multiple, overlap)
     columns = _cut_axis(width, padded[1], sides[1], multiple, overlap)
-    return [Window(y, x) for y in rows for x in columns]
+    return [Tile(y, x) for y in rows for x in columns]
 
 
-class Canvas:
+class TileCanvas:
     """The pixels and shares of one image, merged from windows."""
 
     def __init__(self, height: int, width: int) -> None:
@@ -97,7 +97,7 @@ class Canvas:
         self.shares: Shares = []
         """Shares inside the image; at the border, a cell has only the part that lies inside."""
 
-    def add(self, window: Window, pixels: Floats | None, shares: Sequence[Floats]) -> None:
+    def add(self, window: Tile, pixels: Floats | None, shares: Sequence[Floats]) -> None:
         """Add the pixels (h, w, 3) of a window, and its shares, each a map (h / cell, w / cell) of square cells."""
         self.windows += 1
         if pixels is not None:
@@ -110,7 +110,7 @@ class Canvas:
             part = whole[top : top + share.shape[0], left : left + share.shape[1]]
             part += weighted(window, share, cell)[: part.shape[0], : part.shape[1]]
 
-    def _add_pixels(self, window: Window, pixels: Floats) -> None:
+    def _add_pixels(self, window: Tile, pixels: Floats) -> None:
         inside = pixels[: self.height - window.y.start, : self.width - window.x.start]
         if inside.shape[:2] == (self.height, self.width):
             self.pixels = inside
@@ -121,7 +121,7 @@ class Canvas:
         self.pixels[window.y.start : window.y.end, window.x.start : window.x.end] += weights * inside
 
 
-def weighted(window: Window, shares: NDArray[np.float32], cell: int) -> NDArray[np.float64]:
+def weighted(window: Tile, shares: NDArray[np.float32], cell: int) -> NDArray[np.float64]:
     """Return the shares (…, h, w) of a window, multiplied by the mean weight of each cell.
 
     The result is the part that the window adds to the shares of the whole image.
@@ -157,7 +157,7 @@ def _window_sides(height: int, width: int, multiple: int, budget: int) -> tuple[
     return tall, min(width, max(multiple, budget // tall // multiple * multiple))
 
 
-def _cut_axis(length: int, padded: int, side: int, multiple: int, overlap: int) -> list[Axis]:
+def _cut_axis(length: int, padded: int, side: int, multiple: int, overlap: int) -> list[TileAxis]:
     """Return evenly spaced windows along one axis, all of one length of at most `side`."""
     count = 1 if side >= padded else -(-(padded - overlap) // (side - overlap))
     # Shrink the windows as far as this count allows, so that an image slightly over the budget costs only slightly
@@ -173,6 +173,6 @@ def _cut_axis(length: int, padded: int, side: int, multiple: int, overlap: int) 
     whole = [np.ones(padded), *rises, np.zeros(padded)]
     inside = places < length
     return [
-        Axis(start, ((whole[k] - whole[k + 1]) * inside)[start : start + side].astype(np.float32))
+        TileAxis(start, ((whole[k] - whole[k + 1]) * inside)[start : start + side].astype(np.float32))
         for k, start in enumerate(starts)
     ]

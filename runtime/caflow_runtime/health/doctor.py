@@ -20,9 +20,9 @@ from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.bundle_errors import BundleError, NoBundle
 from caflow_runtime.bundle.reading import read_manifest, verify_files
-from caflow_runtime.errors import BackendError, CaflowError, told
+from caflow_runtime.errors import BackendError, CaflowError, format_error
 from caflow_runtime.flow.selftest import case_within, flow_errors, is_invertible
-from caflow_runtime.flow.tile_batches import Room
+from caflow_runtime.flow.tile_batches import BatchLimits
 from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_runtime.health.canary import SIDE_IN_MULTIPLES, canary_difference
 from caflow_runtime.ood.calibration import read_calibration
@@ -73,7 +73,7 @@ def check_bundle(folder: Path) -> Iterator[Check]:
     except (BundleError, OSError) as error:
         # The message about a missing bundle contains its own advice.
         remedy = "" if isinstance(error, NoBundle) else "copy or export the bundle again"
-        yield Check("bundle", "failed", told(error), remedy)
+        yield Check("bundle", "failed", format_error(error), remedy)
         return
     size = sum(file.bytes for file in bundle.files_of(manifest)) / 2**20
     yield Check("bundle", "ok", f"{len(manifest.graphs)} graphs, {size:.1f} MiB, all files match the manifest")
@@ -138,7 +138,7 @@ def _check_results(graphs: Graphs, is_calibrated: bool, remedy: str) -> Iterator
         state: State = "ok" if worst <= allowed[kind] else "failed"
         found = f"{worst:.1e}, at most {allowed[kind]:.0e} allowed"
         yield Check(f"{backend.name}: {what}", state, found, "" if state == "ok" else remedy)
-    largest = Room(PIXEL_BUDGET, backend.profile).largest_sides
+    largest = BatchLimits(PIXEL_BUDGET, backend.profile).largest_sides
     if is_calibrated and (largest is None or min(largest) >= SIDE_IN_MULTIPLES * manifest.model.size_multiple):
         yield _check_canary(Pipeline(graphs, PIXEL_BUDGET, OVERLAP), remedy)
 

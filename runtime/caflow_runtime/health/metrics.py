@@ -15,13 +15,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.health.instruments import Instruments, Prometheus
 from caflow_runtime.health.model_instruments import VERDICTS, ModelInstruments, buckets_of
 from caflow_runtime.ood.drift import WINDOW, Drift
 from caflow_runtime.ood.typicality import Floats
-from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.choice import Untypical
@@ -38,7 +38,7 @@ class Metrics:
     def __init__(
         self,
         pipe: Pipeline,
-        reference: Reference | None = None,
+        reference: TypicalityModel | None = None,
         window: int = WINDOW,
         instruments: Instruments | None = None,
         buckets: Sequence[float] | None = None,
@@ -65,7 +65,7 @@ class Metrics:
         self._made = ModelInstruments(self._instruments, self._model, pipe, buckets or buckets_of(reference))
 
     def observe_best(
-        self, best: Best, draw: Draw, measures_drift: bool = True, late: Sequence[bool] | Any = None
+        self, best: Best, draw: SamplingConfig, measures_drift: bool = True, late: Sequence[bool] | Any = None
     ) -> None:
         """Count the results of best-of-N.
 

@@ -12,7 +12,7 @@ from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.canary import canary_difference
 from caflow_runtime.health.instruments import Instruments
-from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Outcome
 
@@ -121,7 +121,7 @@ class ModelInstruments:
             canary.set(math.nan)
 
 
-def buckets_of(*references: Reference | None) -> Sequence[float]:
+def buckets_of(*references: TypicalityModel | None) -> Sequence[float]:
     """Return upper bounds of buckets, each with 5 % of a calibration's images; without calibration, fixed bounds.
 
     The bounds of several references are merged.

@@ -6,16 +6,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import NotFinite
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.sampling import draw_best
+from caflow_runtime.pipeline.sampling import sample_best
 
 Alpha = NDArray[np.uint8]
 NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
-def draw_alpha(pipe: Pipeline, alpha: Alpha, draw: Draw, passes: int = 1) -> Alpha:
+def draw_alpha(pipe: Pipeline, alpha: Alpha, draw: SamplingConfig, passes: int = 1) -> Alpha:
     """Return alpha, (h, w), enlarged to the size of a result. Each pass draws one sample.
 
     Samples have the temperature and seed of the draw. Each value is limited to the range of the 3×3 pixels around it in
@@ -23,13 +23,13 @@ def draw_alpha(pipe: Pipeline, alpha: Alpha, draw: Draw, passes: int = 1) -> Alp
     if no sample is finite, and for tasks other than super-resolution.
     """
     model = pipe.manifest.model
-    one = Draw(1, draw.temperature, draw.seed, draw.frame)
+    one = SamplingConfig(1, draw.temperature, draw.seed, draw.frame)
     for _ in range(passes):
         height, width = (model.scale * side for side in alpha.shape)
         large = enlarge_alpha(alpha, height, width)
         if model.task == "super-resolution" and alpha.min() < alpha.max():
             with suppress(NotFinite):
-                drawn = draw_best(pipe, np.repeat(alpha[..., None], 3, 2), one).images[0]
+                drawn = sample_best(pipe, np.repeat(alpha[..., None], 3, 2), one).images[0]
                 large = np.asarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY), np.uint8)
         lowest, highest = (
             cv2.resize(around(alpha, NEIGHBOURS), (width, height), interpolation=cv2.INTER_NEAREST)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.atomic_files import write_whole
+from caflow_runtime.atomic_files import write_atomically
 from caflow_runtime.checks import check_integer
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image import Image
@@ -168,7 +168,7 @@ def write_image(
     if metadata is not None:
         contents, left_out = with_metadata(contents, metadata, pixels.ndim == 2 and suffix != ".webp")
     try:
-        write_whole(path, contents)
+        write_atomically(path, contents)
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error.strerror}") from None
     return left_out

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from caflow_runtime.atomic_files import whole_file
+from caflow_runtime.atomic_files import atomic_file
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.pairs import FilePair
 
@@ -34,7 +34,7 @@ def write_list(path: Path, names: Iterable[str], end: bytes) -> None:
         InputError: if `end` is a line break, and a name contains one.
         OSError: if a file cannot be read or written.
     """
-    with whole_file(path) as partial, partial.open("wb") as file:
+    with atomic_file(path) as partial, partial.open("wb") as file:
         for name in names:
             if end == b"\n":
                 check_fits_in_a_line(name)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from caflow_runtime.atomic_files import leftover_of, write_whole
+from caflow_runtime.atomic_files import leftover_of, write_atomically
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import sha256_of
@@ -61,7 +61,7 @@ class State(msgspec.Struct):
 
     def write(self, folder: Path) -> None:
         """Write `job.json`. If the process or the machine stops while writing, the old file stays unchanged."""
-        write_whole(folder / JOB_FILE, msgspec.json.encode(self))
+        write_atomically(folder / JOB_FILE, msgspec.json.encode(self))
 
 
 def is_passing(path: Path) -> bool:

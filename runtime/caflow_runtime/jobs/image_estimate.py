@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from caflow_runtime.batching.sampling_config import Draw
-from caflow_runtime.jobs.model_passes import Form
+from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.jobs.model_passes import OutputSpec
 from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, MemoryEstimate, check_available
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, drawing_stage, scoring_stage
@@ -24,7 +24,7 @@ LARGE_PART = 0.25
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageProperties:
     """Properties of an image file that are known before it is drawn."""
 
     height: int
@@ -38,11 +38,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class OutputRequest:
     """Results that are requested for an image."""
 
-    form: Form
-    draw: Draw
+    form: OutputSpec
+    draw: SamplingConfig
     keeps_all: bool
     """Whether all samples are kept until the end, not only the best one."""
     has_pictures: bool
@@ -57,8 +57,8 @@ class Wanted:
 class ImageEstimate:
     """Estimated work and memory for one image."""
 
-    source: Source
-    wanted: Wanted
+    source: ImageProperties
+    wanted: OutputRequest
     stages: tuple[Stage, ...]
     """Stages of work: the passes of the model, then scoring if the result is scored."""
     alpha_stages: tuple[Stage, ...]
@@ -95,7 +95,7 @@ class ImageEstimate:
         check_available(self.memory.bytes, "use " + " or ".join([*remedies, "a smaller image"]))
 
 
-def estimate_image(pipe: Pipeline, source: Source, wanted: Wanted) -> ImageEstimate:
+def estimate_image(pipe: Pipeline, source: ImageProperties, wanted: OutputRequest) -> ImageEstimate:
     """Estimate the work and memory for an image.
 
     Raises:
@@ -112,7 +112,7 @@ def estimate_image(pipe: Pipeline, source: Source, wanted: Wanted) -> ImageEstim
     return ImageEstimate(source, wanted, tuple(stages), tuple(alpha), pipe.trials[draw.n], memory)
 
 
-def _buffers(source: Source, wanted: Wanted, scale: int) -> Buffers:
+def _buffers(source: ImageProperties, wanted: OutputRequest, scale: int) -> Buffers:
     """Return the arrays for reading, ranking and writing."""
     draw, form = wanted.draw, wanted.form
     channels = 3 + ALPHA * source.has_alpha

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from caflow_runtime.atomic_files import remove_leftovers
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import InputError
 from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import PipelineSettings, State, find_job, flat, has_changed
@@ -38,7 +38,7 @@ class ImageSettings(msgspec.Struct, frozen=True):
     """Settings that the results depend on. The list of images is not included: images may be added at any time."""
 
     pipeline: PipelineSettings
-    draw: Draw
+    draw: SamplingConfig
     keep_all: bool = False
     sheet: bool = False
     maps: bool = False

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.image_io.image_files import WITH_16_BITS
-from caflow_runtime.jobs.image_estimate import ImageEstimate, Source, Wanted, estimate_image
-from caflow_runtime.jobs.model_passes import Bits, Form
+from caflow_runtime.jobs.image_estimate import ImageEstimate, ImageProperties, OutputRequest, estimate_image
+from caflow_runtime.jobs.model_passes import Bits, OutputSpec
 from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.sizes import FinalSize, Size
@@ -34,7 +34,7 @@ class ImageJob:
     mask: Path | None = None
     """Image file as large as the source. Its white pixels mark the hole to fill."""
 
-    def form(self, height: int, width: int, bits: int, scale: int) -> Form:
+    def form(self, height: int, width: int, bits: int, scale: int) -> OutputSpec:
         """Return the size and bit depth of the results.
 
         Arguments:
@@ -48,18 +48,18 @@ class ImageJob:
         own = FinalSize(scale * height, scale * width, 1)
         size = own if self.size is None else self.size.of(height, width, scale)
         as_source: Bits = 16 if bits > 8 and self.output.suffix.lower() in WITH_16_BITS else 8
-        return Form(size, size == own, self.bits or as_source)
+        return OutputSpec(size, size == own, self.bits or as_source)
 
     @property
     def outputs(self) -> list[Path]:
         """All files that may be written."""
         return [self.output, *self.others, *self.extras.values()]
 
-    def wants_all(self, draw: Draw) -> bool:
+    def wants_all(self, draw: SamplingConfig) -> bool:
         """Return whether all samples of a draw are needed, not only the best one."""
         return bool(self.others or self.extras) and draw.reject is None
 
-    def estimate(self, pipe: Pipeline, draw: Draw, source: Source) -> ImageEstimate:
+    def estimate(self, pipe: Pipeline, draw: SamplingConfig, source: ImageProperties) -> ImageEstimate:
         """Estimate the work and memory for the results.
 
         Raises:
@@ -67,7 +67,7 @@ class ImageJob:
         """
         form = self.form(source.height, source.width, source.bits, pipe.manifest.model.scale)
         is_lossy = self.output.suffix.lower() not in LOSSLESS
-        wanted = Wanted(
+        wanted = OutputRequest(
             form,
             draw,
             keeps_all=self.wants_all(draw),

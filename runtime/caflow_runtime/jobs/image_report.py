@@ -7,12 +7,12 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
-from caflow_runtime.batching.sampling_config import Draw, Judge
+from caflow_runtime.batching.sampling_config import Judge, SamplingConfig
 from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.image import Image
 from caflow_runtime.image_io.image_files import ImageFile
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.model_passes import Form, Made
+from caflow_runtime.jobs.model_passes import ModelOutput, OutputSpec
 from caflow_runtime.ood.consistency import consistency
 from caflow_runtime.ood.typicality import Typicality
 from caflow_runtime.path_text import as_text
@@ -108,7 +108,9 @@ class ImageReport(msgspec.Struct, frozen=True):
         return found
 
 
-def report_of(job: ImageJob, made: Made, given: ImageFile, draw: Draw, form: Form) -> ImageReport:
+def report_of(
+    job: ImageJob, made: ModelOutput, given: ImageFile, draw: SamplingConfig, form: OutputSpec
+) -> ImageReport:
     """Return the report on the best sample, or on the enlarged input."""
     drawn = made.drawn
     best = (0, 0) if isinstance(drawn, Samples) else (0,)
@@ -132,7 +134,7 @@ def report_of(job: ImageJob, made: Made, given: ImageFile, draw: Draw, form: For
     return msgspec.structs.replace(report, likelihood_of=of, unjudged_because=_why_unjudged(given.rgb, form))
 
 
-def contradiction(manifest: Manifest, made: Made, report: ImageReport) -> list[str]:
+def contradiction(manifest: Manifest, made: ModelOutput, report: ImageReport) -> list[str]:
     """Return a warning if the chosen sample is untypical and contradicts its condition. For super-resolution only.
 
     Each alone may be right: a sample of a flat image is untypical, and one without the noise of its condition
@@ -154,7 +156,7 @@ def contradiction(manifest: Manifest, made: Made, report: ImageReport) -> list[s
     ]
 
 
-def _why_unjudged(given: Image, form: Form) -> str | UnsetType:
+def _why_unjudged(given: Image, form: OutputSpec) -> str | UnsetType:
     if form.is_own:
         return UNSET
     size, (height, width) = form.size, given.shape[:2]

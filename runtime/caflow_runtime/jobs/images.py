@@ -17,8 +17,8 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from caflow_runtime.batching.runner import ShowWindows
-from caflow_runtime.batching.sampling_config import Draw
-from caflow_runtime.errors import CaflowError, UnreadableImage, told
+from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.errors import CaflowError, UnreadableImage, format_error
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, size_of_file
@@ -28,11 +28,11 @@ from caflow_runtime.image_io.maps import pictures as maps_of
 from caflow_runtime.image_io.matte import matted
 from caflow_runtime.image_io.sheet import sheet
 from caflow_runtime.jobs.folder import stamp_of
-from caflow_runtime.jobs.image_estimate import ImageEstimate, Source
+from caflow_runtime.jobs.image_estimate import ImageEstimate, ImageProperties
 from caflow_runtime.jobs.image_job import LOSSLESS, ImageJob
 from caflow_runtime.jobs.image_report import ImageReport, about_file, contradiction, report_of
 from caflow_runtime.jobs.masks import Masked, read_masked
-from caflow_runtime.jobs.model_passes import Form, Passes
+from caflow_runtime.jobs.model_passes import ModelPasses, OutputSpec
 from caflow_runtime.jobs.native_stderr import native_stderr
 from caflow_runtime.jobs.photographs import KEEPS_COLOURS
 from caflow_runtime.ood.consistency import consistency
@@ -40,7 +40,7 @@ from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import REJECTED, Best, Samples
-from caflow_runtime.pipeline.sampling import Written
+from caflow_runtime.pipeline.sampling import ResultEncoding
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ProgressCallbacks:
 def process_image(
     pipe: Pipeline,
     job: ImageJob,
-    draw: Draw,
+    draw: SamplingConfig,
     callbacks: ProgressCallbacks = ProgressCallbacks(),
     metrics: Metrics | None = None,
     max_pixels: int = MAX_IMAGE_PIXELS,
@@ -115,7 +115,7 @@ def process_image(
 
 
 def inspect_image(
-    pipe: Pipeline, job: ImageJob, draw: Draw, max_pixels: int = MAX_IMAGE_PIXELS
+    pipe: Pipeline, job: ImageJob, draw: SamplingConfig, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> tuple[ImageFile, ImageEstimate]:
     """Read the image of a job, and return it with an estimate of the work and memory for its result.
 
@@ -128,13 +128,15 @@ def inspect_image(
     """
     size = size_of_file(job.source)
     if size is not None and size.width * size.height <= max_pixels:  # Assume 8 bits: more bits require more memory.
-        job.estimate(pipe, draw, Source(size.height, size.width)).check_memory()
+        job.estimate(pipe, draw, ImageProperties(size.height, size.width)).check_memory()
     given = read_image(job.source, max_pixels)
     height, width = given.rgb.shape[:2]
     is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
     alpha = given.alpha if pipe.manifest.model.task == "super-resolution" else None
     is_alpha_drawn = alpha is not None and bool(np.ptp(alpha))
-    need = job.estimate(pipe, draw, Source(height, width, given.bits, given.alpha is not None, is_grey, is_alpha_drawn))
+    need = job.estimate(
+        pipe, draw, ImageProperties(height, width, given.bits, given.alpha is not None, is_grey, is_alpha_drawn)
+    )
     need.check_memory()
     return given, need
 
@@ -145,14 +147,19 @@ def refusal(job: ImageJob, error: Exception, said: Sequence[str] = ()) -> str:
     Arguments:
         said: messages of C libraries, such as decoders, which are appended.
     """
-    why = told(error) or type(error).__name__
+    why = format_error(error) or type(error).__name__
     if isinstance(error, UnreadableImage) and error.path == job.source:
         why = error.why
     return f"{job.source}: {'; '.join([why, *dict.fromkeys(said)])}"
 
 
 def _draw(
-    pipe: Pipeline, job: ImageJob, draw: Draw, show: ShowWindows | None, metrics: Metrics | None, given: ImageFile
+    pipe: Pipeline,
+    job: ImageJob,
+    draw: SamplingConfig,
+    show: ShowWindows | None,
+    metrics: Metrics | None,
+    given: ImageFile,
 ) -> tuple[ImageReport, list[str]]:
     """Write the files of an image. Return the report, and warnings about the result."""
     model = pipe.manifest.model
@@ -172,7 +179,7 @@ def _draw(
     is_changed = is_grey or is_lossy or masked is not None
     as_read = partial(_as_read_again, write=write, suffix=job.output.suffix, masked=masked) if is_changed else None
     with metrics.stage("sample") if metrics else nullcontext():
-        passes, written = Passes(pipe, draw, show), Written(form.bits == 16, as_read)
+        passes, written = ModelPasses(pipe, draw, show), ResultEncoding(form.bits == 16, as_read)
         made = passes.run(given.rgb, form.size.passes, needs_all, written)
     pictures = made.pictures if masked is None else masked.filled_from(made.pictures)
     for path, picture in zip([job.output, *job.others], pictures, strict=False):
@@ -204,7 +211,7 @@ def _draw(
     return report, warnings
 
 
-def _reduce(job: ImageJob, given: ImageFile, form: Form) -> tuple[ImageReport, list[str]]:
+def _reduce(job: ImageJob, given: ImageFile, form: OutputSpec) -> tuple[ImageReport, list[str]]:
     """Write a reduced copy of a source that is not smaller than the result. Return the same as `_draw`."""
     pixels = given.pixels(form.bits)
     if given.alpha is not None:

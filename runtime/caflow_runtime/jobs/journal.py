@@ -12,8 +12,13 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from caflow_runtime.atomic_files import whole_file
-from caflow_runtime.line_checksum import are_sealed, is_sealed, sealed, sealed_fields
+from caflow_runtime.atomic_files import atomic_file
+from caflow_runtime.line_checksum import (
+    fields_have_valid_checksum,
+    fields_with_checksum,
+    has_valid_checksum,
+    with_checksum,
+)
 from caflow_runtime.strict_json import WrongJson, parse_json
 
 Line = TypeVar("Line")
@@ -53,7 +58,7 @@ class Journal(Generic[Line]):
 
     def rewrite(self, texts: Iterable[bytes]) -> None:
         """Replace the file by other lines, atomically."""
-        with whole_file(self.path) as partial, partial.open("wb") as file:
+        with atomic_file(self.path) as partial, partial.open("wb") as file:
             file.writelines(texts)
 
     def append(self, *lines: Line) -> list[Line]:
@@ -88,12 +93,12 @@ class Journal(Generic[Line]):
             line: Any = parse_json(text, self.kind)
         except WrongJson:
             return None
-        is_intact = are_sealed(line) if isinstance(line, dict) else is_sealed(line)
+        is_intact = fields_have_valid_checksum(line) if isinstance(line, dict) else has_valid_checksum(line)
         return cast("Line", line) if is_intact and text.endswith(b"\n") else None
 
 
 def _with_checksum(line: Any) -> Any:
-    return sealed_fields(line) if isinstance(line, dict) else sealed(line)
+    return fields_with_checksum(line) if isinstance(line, dict) else with_checksum(line)
 
 
 def _encoded(line: Any) -> bytes:

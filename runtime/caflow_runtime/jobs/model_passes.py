@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 
 from caflow_runtime.batching.pixels import deep_integers
 from caflow_runtime.batching.runner import ShowWindows
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.image import Image
 from caflow_runtime.linear_light import resample, resample_alpha
 from caflow_runtime.ood.consistency import enlarge, enlarge_image
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Best, Outcome, Samples
-from caflow_runtime.pipeline.sampling import Written, draw_all, draw_best
+from caflow_runtime.pipeline.sampling import ResultEncoding, sample_all, sample_best
 from caflow_runtime.sizes import FinalSize
 
 Bits = Literal[8, 16]
 
 
 @dataclass(frozen=True)
-class Form:
+class OutputSpec:
     """Size and bit depth of a result."""
 
     size: FinalSize
@@ -37,7 +37,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Made:
+class ModelOutput:
     """Output of a model for one image."""
 
     drawn: Samples | Best
@@ -49,14 +49,14 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Passes:
+class ModelPasses:
     """Model, drawing options and progress callback for the passes."""
 
     pipe: Pipeline
-    draw: Draw
+    draw: SamplingConfig
     show: ShowWindows | None
 
-    def run(self, rgb: Image, count: int, needs_all: bool, written: Written) -> Made:
+    def run(self, rgb: Image, count: int, needs_all: bool, written: ResultEncoding) -> ModelOutput:
         """Enlarge an image `count` times, at least once.
 
         If any pass rejects all samples and falls back to its enlarged input, the result is the source, enlarged
@@ -72,28 +72,28 @@ class Passes:
         """
         condition, outcomes = rgb, set[Outcome]()
         for _ in range(count - 1):
-            earlier = draw_best(self.pipe, condition, self.draw, self.show)
+            earlier = sample_best(self.pipe, condition, self.draw, self.show)
             if earlier.outcome[0] == "bicubic":
                 return self._enlarged(rgb, count, earlier, written.is_deep)
             outcomes.add(earlier.outcome[0])
             condition = earlier.images[0]
         if needs_all:
-            drawn = draw_all(self.pipe, condition, self.draw, self.show, written.is_deep)
-            return Made(drawn, condition, _pictures(drawn)[0])
-        best = draw_best(self.pipe, condition, self.draw, self.show, written)
+            drawn = sample_all(self.pipe, condition, self.draw, self.show, written.is_deep)
+            return ModelOutput(drawn, condition, _pictures(drawn)[0])
+        best = sample_best(self.pipe, condition, self.draw, self.show, written)
         if best.outcome[0] == "bicubic":
             return self._enlarged(rgb, count, best, written.is_deep)
         if "best" in outcomes:
             best = replace(best, outcome=["best"])
-        return Made(best, condition, _pictures(best)[0][None])
+        return ModelOutput(best, condition, _pictures(best)[0][None])
 
-    def _enlarged(self, rgb: Image, count: int, drawn: Best, is_deep: bool) -> Made:
+    def _enlarged(self, rgb: Image, count: int, drawn: Best, is_deep: bool) -> ModelOutput:
         """Return the source, enlarged bicubically by the factor of `count` passes."""
         factor = self.pipe.manifest.model.scale**count
         if not is_deep:
-            return Made(drawn, rgb, enlarge_image(rgb, factor)[None])
+            return ModelOutput(drawn, rgb, enlarge_image(rgb, factor)[None])
         values = enlarge(rgb.astype(np.float32), factor) + np.float32(0.5)
-        return Made(drawn, rgb, deep_integers(values)[None])
+        return ModelOutput(drawn, rgb, deep_integers(values)[None])
 
 
 def _pictures(drawn: Samples | Best) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from caflow_runtime.atomic_files import whole_file
+from caflow_runtime.atomic_files import atomic_file
 from caflow_runtime.errors import InputError
 from caflow_runtime.ood.verdict import Verdict
 
@@ -57,6 +57,6 @@ def write_parquet(path: Path, verdicts: Iterator[Verdict]) -> None:
         "condition_stamp": text,
     }
     schema = pyarrow.schema(types.items())
-    with whole_file(path) as partial, pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+    with atomic_file(path) as partial, pyarrow.parquet.ParquetWriter(partial, schema) as writer:
         while rows := list(islice(verdicts, ROWS_IN_GROUP)):
             writer.write_table(pyarrow.Table.from_pylist([msgspec.structs.asdict(row) for row in rows], schema))

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import msgspec
 
-from caflow_runtime.atomic_files import remove_leftovers, write_whole
+from caflow_runtime.atomic_files import remove_leftovers, write_atomically
 from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Strict
 from caflow_runtime.bundle.reading import read_manifest, sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.latents import STATISTICS
-from caflow_runtime.line_checksum import is_sealed, sealed
+from caflow_runtime.line_checksum import has_valid_checksum, with_checksum
 from caflow_runtime.ood.coverage import Coverage
-from caflow_runtime.ood.typicality_model import Count, Number, Reference
+from caflow_runtime.ood.typicality_model import Count, Number, TypicalityModel
 from caflow_runtime.strict_json import WrongJson, read_json
 
 NAME = "calibration.json"
@@ -51,9 +51,9 @@ class Calibration(Strict, frozen=True):
     """SHA-256 of the manifest of the calibrated bundle."""
     photographs: Count
     """Number of photographs that the images of `truth` are crops of."""
-    truth: Reference
+    truth: TypicalityModel
     """Distribution of true images."""
-    samples: list[Reference]
+    samples: list[TypicalityModel]
     """Distributions of samples, one for each calibrated temperature."""
     coverage: list[Coverage]
     """Ranks of true images among samples; empty if they were not measured."""
@@ -74,7 +74,7 @@ class Calibration(Strict, frozen=True):
         if any(self.photographs > reference.images for reference in (self.truth, *self.samples)):
             raise ValueError(f"every reference must have at least {self.photographs} images, one for each photograph")
 
-    def reference(self, temperature: float | None) -> Reference:
+    def reference(self, temperature: float | None) -> TypicalityModel:
         """Return the distribution of samples at a temperature, or of true images if `temperature` is None.
 
         Raises:
@@ -113,7 +113,7 @@ def read_calibration(folder: Path) -> Calibration | None:
             f"{found.format_version}",
             again,
         )
-    if not is_sealed(found):
+    if not has_valid_checksum(found):
         raise WrongCalibration(f"{path} is damaged: its contents do not match its own hash", again)
     if found.manifest_sha256 != sha256_of(folder / MANIFEST):
         raise WrongCalibration(f"{path} belongs to another bundle: it was made for a different {MANIFEST}", again)
@@ -135,10 +135,10 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
         WrongCalibration: if the calibration could not be read again.
         OSError: if a file cannot be read or written.
     """
-    content = msgspec.json.encode(sealed(calibration))
+    content = msgspec.json.encode(with_checksum(calibration))
     try:
         msgspec.json.decode(content, type=Calibration)
     except msgspec.ValidationError as error:
         raise WrongCalibration(f"the likelihoods of these images give no usable calibration: {error}") from None
-    write_whole(folder / NAME, content)
+    write_atomically(folder / NAME, content)
     remove_leftovers([folder / NAME])

@@ -26,7 +26,7 @@ import numpy as np
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.ood.typicality import Floats, rank
-from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.ood.typicality_model import TypicalityModel
 
 BINS = 10
 WINDOW = 1000
@@ -46,7 +46,7 @@ class Drift:
     Only one thread may add values at a time.
     """
 
-    def __init__(self, reference: Reference, window: int = WINDOW) -> None:
+    def __init__(self, reference: TypicalityModel, window: int = WINDOW) -> None:
         """Start with an empty window.
 
         Arguments:

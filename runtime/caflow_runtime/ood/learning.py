@@ -1,4 +1,4 @@
-"""Computing a `Reference` from measures of many images: regression, quantiles of distances, and groups."""
+"""Computing a `TypicalityModel` from measures of many images: regression, quantiles of distances, and groups."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -16,10 +16,10 @@ from caflow_runtime.ood.typicality_model import (
     SIZE,
     SMALLEST_SCALE,
     SPREAD,
-    Fit,
-    Group,
-    Kind,
-    Reference,
+    CalibrationGroup,
+    FittedDistribution,
+    ImageStatistic,
+    TypicalityModel,
 )
 
 MIN_PAIRS = 20
@@ -47,7 +47,7 @@ SMALLEST_RESIDUAL = 1e-6
 
 def learn(
     temperature: float | None, measures: Floats, given: Floats, fold: NDArray[np.int64], levels: int
-) -> Reference:
+) -> TypicalityModel:
     """Return the reference of R images.
 
     Arguments:
@@ -66,7 +66,7 @@ def learn(
     ]
     if not any(kinds):
         raise ValueError(f"at least {MIN_PAIRS} coloured or {MIN_PAIRS} grey images are required")
-    return Reference(temperature, *kinds)
+    return TypicalityModel(temperature, *kinds)
 
 
 def learnable_kinds(given: Floats) -> list[NDArray[np.bool_]]:
@@ -75,7 +75,7 @@ def learnable_kinds(given: Floats) -> list[NDArray[np.bool_]]:
     return [rows & (rows.sum() >= MIN_PAIRS) for rows in (~greys, greys)]
 
 
-def _learn_kind(measures: Floats, given: Floats, fold: NDArray[np.int64], levels: int) -> Kind:
+def _learn_kind(measures: Floats, given: Floats, fold: NDArray[np.int64], levels: int) -> ImageStatistic:
     """Return the reference of one kind of images.
 
     Quantiles are computed from cross-validated residuals: each image is judged by a fit of the other folds. Residuals
@@ -91,7 +91,7 @@ def _learn_kind(measures: Floats, given: Floats, fold: NDArray[np.int64], levels
         seen = standardized(measures[~held_out], given[~held_out], part)
         distances[held_out] = mahalanobis(residuals[held_out], _precision(seen))
     whole, bits = _fit(measures, given), measures[:, :levels]
-    return Kind(
+    return ImageStatistic(
         **asdict(whole),
         images=len(measures),
         precision=_precision(standardized(measures, given, whole)).tolist(),
@@ -102,7 +102,7 @@ def _learn_kind(measures: Floats, given: Floats, fold: NDArray[np.int64], levels
     )
 
 
-def _groups(distances: Floats, given: Floats) -> Iterator[Group]:
+def _groups(distances: Floats, given: Floats) -> Iterator[CalibrationGroup]:
     """Yield groups by size, each split at its median complexity if both halves have enough images."""
     sizes = _divided(given[:, SIZE])
     for (low, high), size_name in sizes:
@@ -116,7 +116,7 @@ def _groups(distances: Floats, given: Floats) -> Iterator[Group]:
             rows = of_size & half
             name = ", ".join(part for part in (size_name if len(sizes) > 1 else "", detail_name) if part)
             known = _quantiles(distances[rows], QUANTILES)
-            yield Group(name, [low, high], complexities, int(rows.sum()), known)
+            yield CalibrationGroup(name, [low, high], complexities, int(rows.sum()), known)
 
 
 def _divided(sizes: Floats) -> list[tuple[tuple[float, float], str]]:
@@ -138,7 +138,7 @@ def _count(sizes: Floats, bounds: tuple[float, float]) -> int:
     return int(((sizes >= bounds[0]) & (sizes < bounds[1])).sum())
 
 
-def _fit(measures: Floats, given: Floats) -> Fit:
+def _fit(measures: Floats, given: Floats) -> FittedDistribution:
     """Fit the measures by ridge regression, then the logarithms of the absolute residuals."""
     lowest, highest = np.quantile(given, (OUTLYING, 1 - OUTLYING), axis=0)
     bounded = np.clip(given, lowest, highest)
@@ -146,7 +146,7 @@ def _fit(measures: Floats, given: Floats) -> Fit:
     x = basis((bounded - centre) / scale)
     mean = _ridge(x, measures)
     left = np.maximum(np.abs(measures - x @ mean.T), SMALLEST_RESIDUAL)
-    return Fit(
+    return FittedDistribution(
         lowest=lowest.tolist(),
         highest=highest.tolist(),
         centre=centre.tolist(),

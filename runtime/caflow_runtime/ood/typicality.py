@@ -24,7 +24,17 @@ from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.latents import DOWNWARDS, MEAN_SQUARE, STATISTICS, TO_THE_RIGHT, name_of
 from caflow_runtime.image import Image
-from caflow_runtime.ood.typicality_model import COLOUR, COMPLEXITIES, DETAIL, SIZE, SPREAD, Fit, Group, Kind, Reference
+from caflow_runtime.ood.typicality_model import (
+    COLOUR,
+    COMPLEXITIES,
+    DETAIL,
+    SIZE,
+    SPREAD,
+    CalibrationGroup,
+    FittedDistribution,
+    ImageStatistic,
+    TypicalityModel,
+)
 
 MAX_GREY = 0.02
 """Largest covariate `COLOUR` of a grey condition, whose channels differ by less than rounding."""
@@ -100,7 +110,7 @@ def covariates(condition: Image, model: Model) -> Floats:
     return np.array([np.log2(1 + steps.mean()), colour, np.log2(1 + steps).mean(), size], np.float64)
 
 
-def typicality(reference: Reference, measures: Floats, given: Floats) -> Typicality:
+def typicality(reference: TypicalityModel, measures: Floats, given: Floats) -> Typicality:
     """Return the typicality of R images with measures (R, M) and covariates `given` (R, 4)."""
     count, levels = len(measures), reference.levels
     residuals, per_level = np.full(measures.shape, np.nan), np.full((count, levels), np.nan)
@@ -120,7 +130,7 @@ def typicality(reference: Reference, measures: Floats, given: Floats) -> Typical
     return Typicality(value, per_level, residuals[:, :levels], residuals[:, levels:], group.astype(np.str_))
 
 
-def distance_of(reference: Reference, measures: Floats, given: Floats) -> float:
+def distance_of(reference: TypicalityModel, measures: Floats, given: Floats) -> float:
     """Return the Mahalanobis distance of one image, with measures (M,) and covariates (4,), from its expected measures.
 
     NaN if its kind is not known.
@@ -136,7 +146,7 @@ def is_grey(given: Floats) -> NDArray[np.bool_]:
     return np.asarray(given[:, COLOUR] <= MAX_GREY)
 
 
-def group_of(kind: Kind, given: Floats) -> Group | None:
+def group_of(kind: ImageStatistic, given: Floats) -> CalibrationGroup | None:
     """Return the group of an image with covariates (4,), or None if the calibration has no such group."""
     for group in kind.groups:
         (small, large), (plain, detailed) = group.sizes, group.complexities
@@ -145,7 +155,7 @@ def group_of(kind: Kind, given: Floats) -> Group | None:
     return None
 
 
-def check_alpha(alpha: float, reference: Reference) -> None:
+def check_alpha(alpha: float, reference: TypicalityModel) -> None:
     """Check that some typicality can be below `alpha` in every group, so that images can be rejected.
 
     Raises:
@@ -171,7 +181,7 @@ def temperature_of(temperature: float | Sequence[float]) -> float:
     return float(values[0])
 
 
-def standardized(measures: Floats, given: Floats, fit: Fit) -> Floats:
+def standardized(measures: Floats, given: Floats, fit: FittedDistribution) -> Floats:
     """Return (R, M) residuals of measures (R, M), for covariates `given` (R, 4)."""
     bounded = np.clip(given, fit.lowest, fit.highest)
     x = basis((bounded - fit.centre) / fit.scale)
@@ -227,13 +237,13 @@ def reason(one: Typicality) -> str:
     return f"{words} ({name}: {measures[found]:+.1f} standard deviations)"
 
 
-def _value(group: Group, distance: float) -> float:
+def _value(group: CalibrationGroup, distance: float) -> float:
     """Return the p-value of a distance among those of the group's images."""
     above = 1 - float(rank(np.array([distance]), group.distances)[0])
     return (1 + group.images * above) / (group.images + 1)
 
 
-def _per_level(kind: Kind, residuals: Floats) -> Floats:
+def _per_level(kind: ImageStatistic, residuals: Floats) -> Floats:
     """Return (R, n) two-sided p-values of each level's residual."""
     levels = residuals[:, : kind.levels].T
     below = np.stack([rank(level, known) for level, known in zip(levels, kind.residuals, strict=True)], 1)

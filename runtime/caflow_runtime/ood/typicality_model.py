@@ -46,7 +46,7 @@ Between = Annotated[list[Covariate], Meta(min_length=2, max_length=2)]
 """Bounds of an interval: the lowest value, and the first value above the interval."""
 
 
-class Fit(Strict, frozen=True):
+class FittedDistribution(Strict, frozen=True):
     """Regression of M measures of an image on its covariates.
 
     With the `basis` x of the covariates, the expected value is `mean` · x, and the standard deviation is
@@ -84,7 +84,7 @@ class Fit(Strict, frozen=True):
         return len(self.mean)
 
 
-class Group(Strict, frozen=True):
+class CalibrationGroup(Strict, frozen=True):
     """Images of similar size and complexity.
 
     Typicality is a rank within a group, so the false rejection rate is α in each group.
@@ -105,7 +105,7 @@ class Group(Strict, frozen=True):
         _check_quantiles(self.distances, self.images, QUANTILES)
 
 
-class Kind(Fit, frozen=True):
+class ImageStatistic(FittedDistribution, frozen=True):
     """Distribution of the measures of one kind of images: coloured or grey.
 
     The residual of a measure is its difference from the fitted expectation, in standard deviations. Quantiles are
@@ -115,7 +115,7 @@ class Kind(Fit, frozen=True):
     images: Count
     precision: list[list[Number]]
     """(M, M) inverse covariance of the residuals."""
-    groups: Annotated[list[Group], Meta(min_length=1)]
+    groups: Annotated[list[CalibrationGroup], Meta(min_length=1)]
     residuals: Annotated[list[Quantiles], Meta(min_length=1)]
     """Quantiles of the residuals of each level's bits per dimension, for images that the fit did not see."""
     bits_per_dim: ManyQuantiles
@@ -143,13 +143,13 @@ class Kind(Fit, frozen=True):
         return len(self.residuals)
 
 
-class Reference(Strict, frozen=True):
+class TypicalityModel(Strict, frozen=True):
     """Distribution of the measures of true images, or of samples at one temperature."""
 
     temperature: Positive | None
     """Temperature of the samples; None for true images."""
-    coloured: Kind | None
-    grey: Kind | None
+    coloured: ImageStatistic | None
+    grey: ImageStatistic | None
     """Distribution of one kind of images; None if the calibration had too few images of that kind."""
 
     def __post_init__(self) -> None:
@@ -161,12 +161,12 @@ class Reference(Strict, frozen=True):
             )
 
     @property
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[ImageStatistic]:
         """The kinds of images that are known, coloured first."""
         return [kind for kind in (self.coloured, self.grey) if kind is not None]
 
     @property
-    def main(self) -> Kind:
+    def main(self) -> ImageStatistic:
         """The distribution of coloured images if it is known, otherwise of grey images."""
         return self.kinds[0]
 

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.batching.pixels import Pixels, deep_integers
-from caflow_runtime.batching.sampling_config import Draw, Rank
-from caflow_runtime.batching.tile_merging import Row
+from caflow_runtime.batching.sampling_config import Rank, SamplingConfig
+from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import NotFinite
 from caflow_runtime.image import Image
 from caflow_runtime.ood.consistency import consistency, enlarge, enlarge_image, projected
 from caflow_runtime.ood.typicality import Floats, Typicality, covariates, distance_of, typicality
-from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.results import REJECTED, Outcome, bits_per_dim
 
 TRY_LOWER = "the model's inverse diverges there: use a lower temperature"
@@ -44,13 +44,13 @@ class Candidate:
 
     value: float
     """Value by which the sample is ranked; higher is better."""
-    row: Row
+    row: BatchItem
     """Row of the sample, without its pixels."""
     image: Image
     """(H, W, 3) uint8 RGB."""
     consistency: float | None
     """Consistency with the condition in dB; None if it was not computed."""
-    scored: Row | None = None
+    scored: BatchItem | None = None
     """Row with the likelihood of `image`; None if the image was not scored."""
     outcome: Outcome = "unjudged"
     """Whether the sample was accepted, rejected, or not judged."""
@@ -80,7 +80,12 @@ class Chooser:
     """Chooses the best sample of each condition from rows that are passed in any order."""
 
     def __init__(
-        self, model: Model, conditions: list[Image], draw: Draw, reference: Reference | None, is_deep: bool = False
+        self,
+        model: Model,
+        conditions: list[Image],
+        draw: SamplingConfig,
+        reference: TypicalityModel | None,
+        is_deep: bool = False,
     ) -> None:
         """Prepare to choose among the samples of several images.
 
@@ -95,11 +100,11 @@ class Chooser:
         self.is_deep = is_deep
         self.choices = [Choice() for _ in conditions]
 
-    def value(self, row: Row) -> float:
+    def value(self, row: BatchItem) -> float:
         """Return the value by which a row is ranked."""
         return value_of(row, self.conditions[row.image], self.model, self.draw.rank, self.reference)
 
-    def take(self, row: Row) -> None:
+    def take(self, row: BatchItem) -> None:
         """Take one more sample of `conditions[row.image]`."""
         choice, condition = self.choices[row.image], self.conditions[row.image]
         value = self.value(row)
@@ -123,7 +128,7 @@ class Chooser:
         waiting, self.choices[k].waiting = self.choices[k].waiting, []
         return sorted(waiting, key=lambda one: -one.value)
 
-    def judge_image(self, k: int, candidate: Candidate, row: Row, found: Typicality | None) -> bool:
+    def judge_image(self, k: int, candidate: Candidate, row: BatchItem, found: Typicality | None) -> bool:
         """Judge the image of a candidate for `conditions[k]`. Return whether it is accepted, and so the result.
 
         Arguments:
@@ -150,7 +155,7 @@ class Chooser:
         if choice.best is None and value > worst:
             choice.best_rejected = replace(candidate(), outcome="best")
 
-    def candidate(self, value: float, row: Row) -> Candidate:
+    def candidate(self, value: float, row: BatchItem) -> Candidate:
         """Return a row as a candidate with integer pixels.
 
         The candidate does not keep the continuous pixels, because they are a view of the pixels of the whole run.
@@ -194,10 +199,10 @@ class Chooser:
             deep = deep_integers(values + np.float32(0.5))
         measured = self.draw.consistent or self.draw.rank == "consistency"
         known = consistency(self.model, image, self.conditions[k]) if measured else None
-        row = Row(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
+        row = BatchItem(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
         return Candidate(-np.inf, row, image, known, outcome="bicubic", deep=deep)
 
-    def _outcome(self, row: Row, condition: Image, value: float) -> Outcome:
+    def _outcome(self, row: BatchItem, condition: Image, value: float) -> Outcome:
         """Return the outcome of a sample. "best" means that the sample is rejected.
 
         Of rejected samples, only the best one may be returned.
@@ -214,7 +219,7 @@ class Chooser:
         return "accepted" if found.accept(reject.alpha)[0] else "best"
 
 
-def value_of(row: Row, condition: Image, model: Model, rank: Rank, reference: Reference | None) -> float:
+def value_of(row: BatchItem, condition: Image, model: Model, rank: Rank, reference: TypicalityModel | None) -> float:
     """Return the value by which a row is ranked; a better row has a higher one. It is −∞ if the row is not finite.
 
     The rank "typical" requires `reference`.
@@ -231,17 +236,17 @@ def value_of(row: Row, condition: Image, model: Model, rank: Rank, reference: Re
     return float(row.per_level.sum())  # also where there is no reference for images of this kind
 
 
-def bits_of(row: Row, condition: Image, model: Model) -> Floats:
+def bits_of(row: BatchItem, condition: Image, model: Model) -> Floats:
     """Return the bits per dimension of each level, (n,)."""
     return bits_per_dim(row.per_level, condition.size * model.scale**2)
 
 
-def is_finite(row: Row) -> bool:
+def is_finite(row: BatchItem) -> bool:
     """Return whether a row has pixels, and whether all its pixels and likelihoods are finite."""
     return row.pixels is not None and row.has_finite_likelihood and row.pixels.is_finite
 
 
-def finite_pixels(row: Row) -> Pixels:
+def finite_pixels(row: BatchItem) -> Pixels:
     """Return the pixels of a row.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.tile_merging import Row
+from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.latents import STATISTICS
@@ -15,7 +15,7 @@ from caflow_runtime.flow.log_likelihood_maps import Shares
 from caflow_runtime.image import Image
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.typicality import Floats, Typicality, covariates, temperature_of, typicality
-from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.results import bits_per_dim
 
 NOT_FINITE = "its log-likelihood is not finite: the image is too different from the training images"
@@ -54,7 +54,7 @@ class Likelihoods:
             )
         return self._calibration
 
-    def wanted_reference(self, temperature: float | Sequence[float]) -> Reference:
+    def wanted_reference(self, temperature: float | Sequence[float]) -> TypicalityModel:
         """Return the reference that describes typical samples at a temperature.
 
         Raises:
@@ -62,7 +62,7 @@ class Likelihoods:
         """
         return self.calibration.reference(temperature_of(temperature))
 
-    def reference(self, temperature: float | Sequence[float] | None) -> Reference | None:
+    def reference(self, temperature: float | Sequence[float] | None) -> TypicalityModel | None:
         """Return the reference that describes typical samples at a temperature.
 
         If `temperature` is None, the reference describes true images. Return None if the bundle is not calibrated for
@@ -74,7 +74,7 @@ class Likelihoods:
             return None
 
     def typicality_of(
-        self, rows: list[Row], conditions: list[Image], temperature: float | Sequence[float] | None
+        self, rows: list[BatchItem], conditions: list[Image], temperature: float | Sequence[float] | None
     ) -> Typicality | None:
         """Return the typicality of samples at a temperature, or of scored images if `temperature` is None.
 
@@ -89,7 +89,9 @@ class Likelihoods:
         given = np.stack([covariates(condition, self._model) for condition in conditions])
         return typicality(reference, measures, given)
 
-    def parts(self, rows: list[Row], conditions: list[Image], temperature: float | Sequence[float] | None) -> Parts:
+    def parts(
+        self, rows: list[BatchItem], conditions: list[Image], temperature: float | Sequence[float] | None
+    ) -> Parts:
         """Return the likelihood fields of rows, one row per condition. `temperature` is None for scored images."""
         scale, is_image = self._model.scale, temperature is None
         typical = self.typicality_of(rows, conditions, temperature)
@@ -103,14 +105,14 @@ class Likelihoods:
             "statistics": self._statistics(rows) if is_image else None,
         }
 
-    def _statistics(self, rows: list[Row]) -> Floats:
+    def _statistics(self, rows: list[BatchItem]) -> Floats:
         """Return (R, M − n) statistics of latents. They are NaN for an enlarged input, which was not scored."""
         blocks = sum(len(channels) for channels in self._model.noise_channels)
         unknown = np.full(blocks * len(STATISTICS), np.nan)
         return np.stack([unknown if row.statistics is None else row.statistics for row in rows])
 
 
-def check_finite(row: Row, what: str) -> None:
+def check_finite(row: BatchItem, what: str) -> None:
     """Check that the likelihood of a row is finite.
 
     Arguments:

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from caflow_runtime.batching.batch import draw_noise, owners, share_on_host
 from caflow_runtime.batching.runner import Runner
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.tile_batches import Unit
-from caflow_runtime.flow.tiles import Axis, Window
+from caflow_runtime.flow.tile_batches import TileBatch
+from caflow_runtime.flow.tiles import Tile, TileAxis
 from caflow_runtime.pipeline.choice import TRY_LOWER
 from caflow_runtime.pipeline.results import bits_per_dim
 
@@ -43,7 +43,7 @@ class DeviceBest:
         return bits_per_dim(self.log_likelihood, self.dims)
 
 
-def best_on_device(runner: Runner, condition: Any, draw: Draw) -> DeviceBest:
+def best_on_device(runner: Runner, condition: Any, draw: SamplingConfig) -> DeviceBest:
     """Draw samples of all conditions in one run. Return the most likely sample of each condition.
 
     Arguments:
@@ -57,10 +57,10 @@ def best_on_device(runner: Runner, condition: Any, draw: Draw) -> DeviceBest:
     """
     (count, height, width), n = _checked(runner.model, condition), draw.n
     graphs, backend, levels = runner.graphs, runner.backend, runner.model.levels
-    window = Window(*(Axis(0, np.ones(side, np.float32)) for side in (height, width)))
+    window = Tile(*(TileAxis(0, np.ones(side, np.float32)) for side in (height, width)))
     if remedy := runner.room().remedy(count * n, height, width):
         raise InputError(f"{count} × {n} samples of {width}×{height} pixels must fit in one batch: use {remedy}")
-    units = [Unit(k, window, tuple(range(n))) for k in range(count)]
+    units = [TileBatch(k, window, tuple(range(n))) for k in range(count)]
     noise = draw_noise(graphs, units, draw)
     given = {"condition": backend.adopt(condition)}
     if "estimate" in graphs:  # degradations are estimated from a copy on the host, as usual

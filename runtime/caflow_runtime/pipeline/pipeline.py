@@ -18,7 +18,7 @@ from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.parity import check_once
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.batching.runner import Runner, ShowWindows
-from caflow_runtime.batching.sampling_config import Draw, Rank, Reject
+from caflow_runtime.batching.sampling_config import Rank, Reject, SamplingConfig
 from caflow_runtime.batching.single_row import LevelNoises, decode_noise, encode_target
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
@@ -32,7 +32,7 @@ from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.memory_estimate import MemoryEstimates
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
-from caflow_runtime.pipeline.sampling import draw_all, draw_best, score_rows
+from caflow_runtime.pipeline.sampling import sample_all, sample_best, score_rows
 from caflow_runtime.pipeline.speed_trial import SpeedTrials
 from caflow_runtime.pipeline.stream import Frame, FrameNoise, OnUntypical, Stream, StreamSettings
 
@@ -191,8 +191,8 @@ class Pipeline:
                 result is the enlarged input.
             Untypical: if all samples of an image are rejected, and `reject.otherwise` is "error".
         """
-        draw = Draw(n, temperature, seed, frame, rank, keep, consistent, reject)  # type: ignore[arg-type]
-        return draw_best(self, images, draw, show)
+        draw = SamplingConfig(n, temperature, seed, frame, rank, keep, consistent, reject)  # type: ignore[arg-type]
+        return sample_best(self, images, draw, show)
 
     def run(
         self,
@@ -221,7 +221,7 @@ class Pipeline:
             NotFinite: if no sample of a condition is finite.
             MemoryError: if memory runs out. The pixel budget is not reduced here.
         """
-        draw = Draw(n, temperature, seed, frame)  # type: ignore[arg-type]
+        draw = SamplingConfig(n, temperature, seed, frame)  # type: ignore[arg-type]
         draw.check_fits(self.runner.model)
         return best_on_device(self.runner, condition, draw)
 
@@ -242,8 +242,8 @@ class Pipeline:
             InputError: if an argument is not valid.
             NotFinite: if any sample is not finite.
         """
-        draw = Draw(n, temperature, seed, frame, rank, None, consistent)  # type: ignore[arg-type]
-        return draw_all(self, images, draw, show)
+        draw = SamplingConfig(n, temperature, seed, frame, rank, None, consistent)  # type: ignore[arg-type]
+        return sample_all(self, images, draw, show)
 
     def stream(
         self,
@@ -285,7 +285,7 @@ class Pipeline:
         except TypeError:
             raise InputError(f"frames: expected an iterable of images; got {shown(frames)}") from None
         checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
-        draw = Draw(n, temperature, seed, 0, rank)  # type: ignore[arg-type]
+        draw = SamplingConfig(n, temperature, seed, 0, rank)  # type: ignore[arg-type]
         check_switch("replaces", replaces)
         untypical: OnUntypical = "bicubic" if replaces else "mark"
         return Stream(self, StreamSettings(draw, noise, batch, min_typicality, untypical))(checked)

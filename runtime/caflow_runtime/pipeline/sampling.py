@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.batching.runner import Runner, ShowWindows
-from caflow_runtime.batching.sampling_config import Draw
-from caflow_runtime.batching.tile_merging import Row
+from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.image import Image, Images, as_images
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.typicality import Typicality, check_alpha, temperature_of
-from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.choice import Candidate, Chooser
 from caflow_runtime.pipeline.likelihoods import check_finite
 from caflow_runtime.pipeline.results import REJECTED, Best, Samples, Stack, stack
@@ -27,7 +27,7 @@ are written, else 8 bits."""
 
 
 @dataclass(frozen=True)
-class Written:
+class ResultEncoding:
     """Form in which results are written to files."""
 
     is_deep: bool = False
@@ -37,8 +37,12 @@ class Written:
     store images unchanged."""
 
 
-def draw_best(
-    pipe: "Pipeline", images: Images, draw: Draw, show: ShowWindows | None = None, written: Written | None = None
+def sample_best(
+    pipe: "Pipeline",
+    images: Images,
+    draw: SamplingConfig,
+    show: ShowWindows | None = None,
+    written: ResultEncoding | None = None,
 ) -> Best:
     """Draw samples, and return the best sample of each image.
 
@@ -47,7 +51,7 @@ def draw_best(
         NotFinite: if no sample of an image is finite.
         Untypical: if all samples of an image are rejected and `draw.reject` requests an error for that.
     """
-    conditions, written = as_images(images, "images"), written or Written()
+    conditions, written = as_images(images, "images"), written or ResultEncoding()
     chooser = Chooser(pipe.runner.model, conditions, draw, reference_for(pipe, draw), written.is_deep)
     for row in pipe.runner.draw(conditions, range(draw.n), draw, show):
         chooser.take(row)
@@ -76,8 +80,8 @@ def draw_best(
     )
 
 
-def draw_all(
-    pipe: "Pipeline", images: Images, draw: Draw, show: ShowWindows | None = None, is_deep: bool = False
+def sample_all(
+    pipe: "Pipeline", images: Images, draw: SamplingConfig, show: ShowWindows | None = None, is_deep: bool = False
 ) -> Samples:
     """Draw all samples of each image, and return them, the best first. With `is_deep`, include 16-bit images.
 
@@ -112,7 +116,7 @@ def draw_all(
     )
 
 
-def reference_for(pipe: "Pipeline", draw: Draw) -> Reference | None:
+def reference_for(pipe: "Pipeline", draw: SamplingConfig) -> TypicalityModel | None:
     """Return the reference that describes typical samples, if a draw needs it. Check that the model supports the draw.
 
     Raises:
@@ -122,7 +126,7 @@ def reference_for(pipe: "Pipeline", draw: Draw) -> Reference | None:
     return check_calibrated(pipe.calibration, draw) if draw.needs_calibration else None
 
 
-def check_calibrated(calibration: Calibration, draw: Draw) -> Reference | None:
+def check_calibrated(calibration: Calibration, draw: SamplingConfig) -> TypicalityModel | None:
     """Check that the calibration supports a draw. Return the reference of typical samples, if the draw needs it.
 
     Raises:
@@ -137,7 +141,7 @@ def check_calibrated(calibration: Calibration, draw: Draw) -> Reference | None:
 
 def score_rows(
     runner: Runner, targets: list[Image], conditions: list[Image], show: ShowWindows | None = None
-) -> list[Row]:
+) -> list[BatchItem]:
     """Return a row with the likelihood of each target, in the order of the targets.
 
     Raises:
@@ -184,7 +188,7 @@ def _reshaped(typical: Typicality | None, *shape: int) -> Typicality | None:
 
 def _scored_again(
     runner: Runner, candidates: list[Candidate], conditions: list[Image], show: ShowWindows | None
-) -> list[Row]:
+) -> list[BatchItem]:
     """Return the rows with the likelihoods of the candidates' images, which were changed after drawing."""
     rows = [candidate.row for candidate in candidates]
     changed = [k for k, row in enumerate(rows) if row.sample != REJECTED]

@@ -8,7 +8,7 @@ from math import isqrt
 import numpy as np
 
 from caflow_runtime.batching.runner import Runner
-from caflow_runtime.batching.sampling_config import Draw
+from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.manifest import PER_IMAGE, Manifest
 
 TRIAL_PIXELS, MAX_TRIAL_SAMPLES = 2**16, 4
@@ -107,7 +107,7 @@ class SpeedTrial:
     def _run(self) -> None:
         small = self.side // self.runner.model.scale
         grey = np.full((small, small, 3), 128, np.uint8)
-        list(self.runner.draw([grey], range(self.samples), Draw(self.samples)))
+        list(self.runner.draw([grey], range(self.samples), SamplingConfig(self.samples)))
 
 
 def _operations(manifest: Manifest, pixels: int, *of_row: str) -> tuple[float, float]:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.batching.pixels import HostPixels
-from caflow_runtime.batching.sampling_config import Draw
-from caflow_runtime.batching.tile_merging import Row
+from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.checks import check_integer, check_share, is_number, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import DrawNoise, DriftingNoise, LevelNoise, SceneNoise, draw_rows
@@ -55,7 +55,7 @@ class StreamSettings:
         InputError: if a value is not valid.
     """
 
-    draw: Draw = field(default_factory=partial(Draw, n=1))
+    draw: SamplingConfig = field(default_factory=partial(SamplingConfig, n=1))
     """Settings for the samples. `n` is the number of samples of a scene's first frame; the number and the noise of the
     best one are used for the whole scene. `frame` is ignored."""
     noise: FrameNoise = "fixed"
@@ -247,7 +247,7 @@ class Stream:
 
     def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         """Return the best of N samples of a frame. If no sample is finite, reject the frame."""
-        best: tuple[float, Row] | None = None
+        best: tuple[float, BatchItem] | None = None
         for row in self._rows([frame], range(self.draw.n), number):
             value = self.value(row, frame)
             if value > (-np.inf if best is None else best[0]):
@@ -258,7 +258,7 @@ class Stream:
 
     def _draw(self, waiting: list[tuple[int, Image]]) -> Iterator[Frame]:
         """Draw the scene's sample of these frames. A frame for which it is not finite gets a sample of its own."""
-        rows: dict[int, Row] = {}
+        rows: dict[int, BatchItem] = {}
         if waiting and self.sample is not None:
             drawn = self._rows([image for _, image in waiting], [self.sample], waiting[0][0])
             rows = {row.image: _on_host(row) for row in drawn}
@@ -268,7 +268,7 @@ class Stream:
             else:
                 yield self._choose(number, image, starts_scene=False)
 
-    def value(self, row: Row, frame: Image) -> float:
+    def value(self, row: BatchItem, frame: Image) -> float:
         """Return the value by which a sample of a frame is ranked, −∞ if it is not finite."""
         return value_of(row, frame, self.runner.model, self.draw.rank, self.reference)
 
@@ -281,7 +281,7 @@ class Stream:
         # The integer w stands for the interval [w, w + 1), so use its middle.
         return np.clip(enlarge(frame.astype(np.float32), self.runner.model.scale), 0, 255) + np.float32(0.5)
 
-    def _frame(self, number: int, row: Row, frame: Image, starts_scene: bool) -> Frame:
+    def _frame(self, number: int, row: BatchItem, frame: Image, starts_scene: bool) -> Frame:
         assert row.pixels is not None
         pixels, known = np.ascontiguousarray(row.pixels.floats()), None
         if self.reference is not None:
@@ -301,7 +301,7 @@ class Stream:
         pixels = resample(result.pixels, final.height, final.width)
         return replace(result, pixels=pixels, drawn_sides=(height, width))
 
-    def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[Row]:
+    def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[BatchItem]:
         draw = replace(self.draw, frame=self.scene if self.settings.noise == "fixed" else number)
         draw_noise = self.draw_noise
         if self.scene_noise is not None and len(samples) == 1:
@@ -314,6 +314,6 @@ class Stream:
         return self.runner.graphs.backend.to_device(draw_rows(z, self.drifting))
 
 
-def _on_host(row: Row) -> Row:
+def _on_host(row: BatchItem) -> BatchItem:
     """Return the row with its pixels in host memory. Pixels of waiting frames would fill the memory of the device."""
     return row if row.pixels is None else replace(row, pixels=HostPixels(row.pixels.floats()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 
-from caflow_runtime.atomic_files import remove_leftovers, write_whole
+from caflow_runtime.atomic_files import remove_leftovers, write_atomically
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.ood.calibration import Calibration
@@ -62,7 +62,7 @@ def write_report(
         by_chance=most_by_chance(alpha, summary.judged, calibration.photographs) if alpha and summary.judged else None,
         plots=plots.all_of(summary, alpha) if summary.scored else {},
     )
-    write_whole(output, page.encode("utf-8", errors="backslashreplace"))
+    write_atomically(output, page.encode("utf-8", errors="backslashreplace"))
     remove_leftovers([output])
     return summary
 

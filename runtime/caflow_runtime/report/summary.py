@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime import strict_json
 from caflow_runtime.errors import InputError
-from caflow_runtime.line_checksum import is_sealed
+from caflow_runtime.line_checksum import has_valid_checksum
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.drift import Drift
 from caflow_runtime.ood.typicality import Floats, rank
@@ -199,7 +199,7 @@ def _read_line(text: bytes, levels: int) -> Verdict:
     line = strict_json.parse_json(text, Verdict)
     if not line.sha256:
         raise ValueError("the line has no sha256, so an earlier version of caflow wrote it")
-    if not is_sealed(line):
+    if not has_valid_checksum(line):
         raise ValueError("the line was edited or damaged: its sha256 does not match its contents")
     if line.verdict == "error":
         return line

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.sampling_config import Draw, Otherwise, Reject
+from caflow_runtime.batching.sampling_config import Otherwise, Reject, SamplingConfig
 from caflow_runtime.image import Image, check_pairs
 from caflow_runtime.ood.typicality import Typicality, check_alpha
-from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.results import Likelihood, Stack
-from caflow_runtime.pipeline.sampling import check_calibrated, draw_best
+from caflow_runtime.pipeline.sampling import check_calibrated, sample_best
 from caflow_runtime.service.request import (
     TEMPERATURE,
     Answer,
@@ -49,7 +49,7 @@ class Sampler(Service):
     )
     parameters = SampleParameters
 
-    def _reference(self) -> Reference | None:
+    def _reference(self) -> TypicalityModel | None:
         return self.pipe.likelihoods.reference(TEMPERATURE)
 
     def _check(self, parameters: SampleParameters, images: list[list[Image]]) -> None:
@@ -65,7 +65,7 @@ class Sampler(Service):
         draw = draw_of(parameters)
         images = [image for one in requests for image in one.images[0]]
         with self._stage("sample"):
-            best = draw_best(self.pipe, images, draw)
+            best = sample_best(self.pipe, images, draw)
         counts, late = count_images(requests), are_late(requests)
         if self.metrics:
             is_late = np.repeat(late, counts)
@@ -92,7 +92,7 @@ class Scorer(Service):
     )
     parameters = ScoreParameters
 
-    def _reference(self) -> Reference | None:
+    def _reference(self) -> TypicalityModel | None:
         return self.pipe.likelihoods.reference(None)
 
     def _check(self, parameters: ScoreParameters, images: list[list[Image]]) -> None:
@@ -148,7 +148,7 @@ def split(images: Stack | None, tensors: Tensors, counts: Sequence[int]) -> list
     return parts
 
 
-def draw_of(parameters: SampleParameters) -> Draw:
+def draw_of(parameters: SampleParameters) -> SamplingConfig:
     """Return how samples are drawn for a request.
 
     Raises:
@@ -157,4 +157,4 @@ def draw_of(parameters: SampleParameters) -> Draw:
     p = parameters
     otherwise = OTHERWISE[p.untypical]
     reject = Reject(p.min_typicality, otherwise=otherwise, judge=p.judge) if p.min_typicality else None
-    return Draw(p.n, p.temperature, p.seed, rank=p.rank, consistent=p.consistent, reject=reject)
+    return SamplingConfig(p.n, p.temperature, p.seed, rank=p.rank, consistent=p.consistent, reject=reject)

@@ -16,7 +16,7 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.health.model_instruments import buckets_of
 from caflow_runtime.image import Image, as_images
 from caflow_runtime.ood.drift import WINDOW
-from caflow_runtime.ood.typicality_model import Reference
+from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.service.request import (
@@ -167,7 +167,7 @@ class Service(ABC):
         return [self._too_late() if is_late else answer for answer, is_late in zip(answers, late, strict=True)]
 
     @abstractmethod
-    def _reference(self) -> Reference | None:
+    def _reference(self) -> TypicalityModel | None:
         """Return the reference that drift is measured against; None if there is none."""
 
     @abstractmethod

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from caflow_runtime.atomic_files import whole_file
+from caflow_runtime.atomic_files import atomic_file
 from caflow_runtime.video.join import VideoPart, frames_of, packets_of
 from caflow_runtime.video.opening import address_of, import_av
 from caflow_runtime.video.rotation import has_alpha
@@ -37,7 +37,7 @@ def write_animation(parts: Sequence[VideoPart], output: Path, info: VideoInfo) -
     """
     write = {".gif": _write_gif, ".webp": _write_webp}.get(output.suffix.lower(), _write_apng)
     times = [packet.pts for packet in packets_of(parts)]
-    with whole_file(output) as partial:
+    with atomic_file(output) as partial:
         return write(parts, partial, info, times)
 
 

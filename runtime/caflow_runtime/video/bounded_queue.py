@@ -18,7 +18,7 @@ class ReaderGone(Exception):
     """The reader has stopped reading: the writer should stop, too."""
 
 
-class Lane(Generic[T]):
+class BoundedQueue(Generic[T]):
     """Queue of items from one thread to another, in order."""
 
     def __init__(self, size: int, drops: bool = False) -> None:
@@ -98,14 +98,14 @@ class Lane(Generic[T]):
 @contextmanager
 def read_ahead(
     items: Callable[[], Iterable[T]], drops: bool = False, close: Callable[[], None] | None = None
-) -> Iterator[Lane[T]]:
+) -> Iterator[BoundedQueue[T]]:
     """Yield a queue that a thread fills with `items()`. The thread ends with the block.
 
     Arguments:
         drops: whether only the newest item waits, in place of `WAITING_FRAMES`; older ones are dropped.
         close: called before the thread is waited for, to make `items` end soon.
     """
-    lane: Lane[T] = Lane(1, drops=True) if drops else Lane(WAITING_FRAMES)
+    lane: BoundedQueue[T] = BoundedQueue(1, drops=True) if drops else BoundedQueue(WAITING_FRAMES)
     reader = lane.fill(items)
     try:
         yield lane

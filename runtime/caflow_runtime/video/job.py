@@ -19,7 +19,7 @@ from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
-from caflow_runtime.video.bounded_queue import Lane, read_ahead
+from caflow_runtime.video.bounded_queue import BoundedQueue, read_ahead
 from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
 from caflow_runtime.video.segment_store import (
@@ -89,7 +89,7 @@ class VideoDrawing:
     dropped: int = 0
     """Number of frames of a live source that arrived too fast."""
     ended_early: str | None = None
-    _lane: Lane[TimedFrame] = field(default_factory=lambda: Lane(1))
+    _lane: BoundedQueue[TimedFrame] = field(default_factory=lambda: BoundedQueue(1))
     _timed: Iterator[TimedFrame] = field(default_factory=lambda: iter(()))
     _shape: tuple[int, ...] = ()
 

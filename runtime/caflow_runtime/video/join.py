@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from caflow_runtime.atomic_files import move_into_place
 from caflow_runtime.video.opening import address_of, import_av, open_to_read
 from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo
-from caflow_runtime.video.stream_copy import Along
+from caflow_runtime.video.stream_copy import StreamCopy
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 QUICKTIME_HEVC = "hvc1"
@@ -47,7 +47,7 @@ def join(parts: Sequence[VideoPart], output: Path, source: str | None, info: Vid
             video.codec_context.sample_aspect_ratio = info.sample_aspect_ratio
         if output.suffix.lower() == ".mov" and video.codec_context.name == "hevc":
             video.codec_context.codec_tag = QUICKTIME_HEVC
-        along = Along(container, source, output.suffix, info)
+        along = StreamCopy(container, source, output.suffix, info)
         try:
             for packet in packets_of(parts, info.zero):
                 packet.stream = video

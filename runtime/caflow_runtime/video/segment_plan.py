@@ -19,14 +19,14 @@ from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.segment_lengths import SEGMENT_FRAMES, frames_of_segment
 from caflow_runtime.video.source import Source, UnreadableVideo, resized
 from caflow_runtime.video.sources import open_video
-from caflow_runtime.video.time_range import WHOLE, Cut
+from caflow_runtime.video.time_range import WHOLE, TimeRange
 from caflow_runtime.video.transparency import without_alpha
 
 ShowPlanned = Callable[[int], None]
 """Callback that receives the number of frames planned so far."""
 
 
-class Stretch(msgspec.Struct, frozen=True):
+class FrameRange(msgspec.Struct, frozen=True):
     """Consecutive frames of a file."""
 
     first: int
@@ -46,12 +46,12 @@ class Segment(msgspec.Struct, frozen=True):
     """Number of the segment, from 0."""
     source: str
     """SHA-256 of the video file."""
-    frames: Stretch
+    frames: FrameRange
     scene: int
     """Number of the first frame's scene, from 0."""
-    scene_start: Stretch
+    scene_start: FrameRange
     """First frame of that scene."""
-    cut: Cut = WHOLE
+    cut: TimeRange = WHOLE
     """Part of the file that was planned."""
 
 
@@ -72,7 +72,7 @@ def plan_segments(
     path: Path,
     segment_frames: int = SEGMENT_FRAMES,
     show: ShowPlanned | None = None,
-    cut: Cut = WHOLE,
+    cut: TimeRange = WHOLE,
     keeps_alpha: bool = False,
 ) -> Plan:
     """Cut a file into segments of `segment_frames` frames. The first ones and the last one may be shorter.
@@ -98,7 +98,7 @@ def plan_segments(
     return Plan(tuple(segments), source.ended_early)
 
 
-def pictures(path: Path, stretch: Stretch, keeps_alpha: bool = False) -> Iterator[Image]:
+def pictures(path: Path, stretch: FrameRange, keeps_alpha: bool = False) -> Iterator[Image]:
     """Yield exactly the frames of a stretch, even if seeking is not exact.
 
     Frames are (h, w, 3) uint8 RGB, or (h, w, 4) RGBA if alpha is kept.
@@ -114,7 +114,7 @@ def pictures(path: Path, stretch: Stretch, keeps_alpha: bool = False) -> Iterato
         yield from _counted(path, stretch, done, keeps_alpha)
 
 
-def _marked(source: Source, show: ShowPlanned | None) -> Iterator[tuple[Stretch, int, Stretch]]:
+def _marked(source: Source, show: ShowPlanned | None) -> Iterator[tuple[FrameRange, int, FrameRange]]:
     """Yield each frame, the number of its scene, and that scene's first frame."""
     is_cut, scene, shape = SceneCuts(), -1, None
     for number, frame in enumerate(source.frames()):
@@ -122,7 +122,7 @@ def _marked(source: Source, show: ShowPlanned | None) -> Iterator[tuple[Stretch,
         if frame.image.shape != shape:
             source.ended_early = resized(source.name, shape, frame.image.shape)
             return
-        one = Stretch(number, frame.seek, (frame.ticks,), (_checksum(frame.image),))
+        one = FrameRange(number, frame.seek, (frame.ticks,), (_checksum(frame.image),))
         if is_cut(without_alpha(frame.image)):
             scene, scene_start = scene + 1, one
         yield one, scene, scene_start
@@ -134,13 +134,13 @@ def _checksum(image: Image) -> int:
     return crc32(image.data)
 
 
-def _together(stretches: Sequence[Stretch]) -> Stretch:
+def _together(stretches: Sequence[FrameRange]) -> FrameRange:
     ticks = tuple(time for stretch in stretches for time in stretch.ticks)
     checksums = tuple(checksum for stretch in stretches for checksum in stretch.checksums)
-    return Stretch(stretches[0].first, stretches[0].seek, ticks, checksums)
+    return FrameRange(stretches[0].first, stretches[0].seek, ticks, checksums)
 
 
-def _sought(path: Path, stretch: Stretch, keeps_alpha: bool) -> Iterator[Image]:
+def _sought(path: Path, stretch: FrameRange, keeps_alpha: bool) -> Iterator[Image]:
     """Seek, and yield the frames of the stretch up to the first one that differs from the plan."""
     if stretch.seek is None:
         return
@@ -156,7 +156,7 @@ def _sought(path: Path, stretch: Stretch, keeps_alpha: bool) -> Iterator[Image]:
         return
 
 
-def _counted(path: Path, stretch: Stretch, done: int, keeps_alpha: bool) -> Iterator[Image]:
+def _counted(path: Path, stretch: FrameRange, done: int, keeps_alpha: bool) -> Iterator[Image]:
     """Decode from the file's beginning, and yield the frames after the first `done`. Only their times are checked."""
     source = open_video(path, keeps_alpha=keeps_alpha)
     found = dropwhile(lambda frame: frame.ticks < stretch.ticks[done], source.frames())

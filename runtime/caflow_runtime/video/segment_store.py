@@ -36,7 +36,7 @@ from caflow_runtime.video.join import VideoPart
 from caflow_runtime.video.numbered import sha256_of_numbered
 from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
 from caflow_runtime.video.source import Source
-from caflow_runtime.video.time_range import WHOLE, Cut
+from caflow_runtime.video.time_range import WHOLE, TimeRange
 
 COMMAND = "caflow video"
 OPTIONS = {"given_format": "--pixel-format", "bits": "", "frame": "", "has_alpha": "", "multiple": ""}
@@ -60,7 +60,7 @@ class VideoSettings(msgspec.Struct, frozen=True):
     """Usual number of frames of a segment; the first ones are shorter (`segment_lengths`)."""
     source: str
     """`identity_of` the source."""
-    cut: Cut = WHOLE
+    cut: TimeRange = WHOLE
     rate: str | None = None
     """Frames per second of numbered images; None for all other sources."""
 

@@ -32,7 +32,7 @@ from caflow_runtime.video.segment_store import SegmentRecord, parts_in, segment_
 from caflow_runtime.video.sink import SegmentWriter
 from caflow_runtime.video.source import Source, UnreadableVideo, UnwritableVideo, VideoInfo
 from caflow_runtime.video.sources import open_video
-from caflow_runtime.video.time_range import Cut
+from caflow_runtime.video.time_range import TimeRange
 from caflow_runtime.video.transparency import draw_frames, without_alpha
 
 
@@ -210,7 +210,7 @@ def _hash(source: Path, _size: int, _changed: int) -> str:
 
 
 @lru_cache
-def _info(source: Path, cut: Cut, _sha256: str) -> VideoInfo:
+def _info(source: Path, cut: TimeRange, _sha256: str) -> VideoInfo:
     """Return the properties of a file. It is opened for them once for all segments that a process draws.
 
     The hash makes a process that outlives a job open a changed file again.

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image import Image
-from caflow_runtime.video.time_range import WHOLE, Cut
+from caflow_runtime.video.time_range import WHOLE, TimeRange
 
 CLOCK = Fraction(1, 90_000)
 """Seconds per tick. All times are counted in ticks, as in MPEG; they are exact for most usual frame rates."""
@@ -64,7 +64,7 @@ class VideoInfo:
     """FFmpeg's name of the pixel format."""
     origin: int = 0
     """Time of the source's first sound or picture, in ticks. It is not subtracted from the times of frames."""
-    cut: Cut = WHOLE
+    cut: TimeRange = WHOLE
     """Part of the source that is processed."""
     plays: int | None = None
     """How often an animation is played; 0 is forever. None if the source is not an animation."""

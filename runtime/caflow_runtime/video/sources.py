@@ -12,10 +12,12 @@ from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.numbered import USUAL_RATE, NumberedSource, is_numbered
 from caflow_runtime.video.opening import without_secrets
 from caflow_runtime.video.source import CLOCK, Source, TimedFrame, VideoInfo
-from caflow_runtime.video.time_range import WHOLE, Cut
+from caflow_runtime.video.time_range import WHOLE, TimeRange
 
 
-def open_video(path: Path | str, cut: Cut = WHOLE, rate: Fraction | None = None, keeps_alpha: bool = False) -> Source:
+def open_video(
+    path: Path | str, cut: TimeRange = WHOLE, rate: Fraction | None = None, keeps_alpha: bool = False
+) -> Source:
     """Open a video, an animation or numbered images.
 
     Arguments:
@@ -31,7 +33,7 @@ def open_video(path: Path | str, cut: Cut = WHOLE, rate: Fraction | None = None,
     return cut_source(_open(path, rate, keeps_alpha), cut)
 
 
-def cut_source(source: Source, cut: Cut) -> Source:
+def cut_source(source: Source, cut: TimeRange) -> Source:
     """Return a source that yields only the frames within a cut."""
     return source if cut == WHOLE else CutSource(source, cut)
 
@@ -66,7 +68,7 @@ def frame_at(source: Source, time: int) -> TimedFrame:
 class CutSource:
     """Source that yields the frames of another source between two times."""
 
-    def __init__(self, source: Source, cut: Cut) -> None:
+    def __init__(self, source: Source, cut: TimeRange) -> None:
         self.name = source.name
         self.path = source.path
         self.along = source.along
@@ -99,7 +101,7 @@ class CutSource:
         self._source.close()
 
 
-def _frames_within(cut: Cut, info: VideoInfo) -> int | None:
+def _frames_within(cut: TimeRange, info: VideoInfo) -> int | None:
     """Return how many frames a cut contains if all are shown equally long; None if the source's number is unknown."""
     if info.frames is None:
         return None

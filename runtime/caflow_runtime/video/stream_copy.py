@@ -34,7 +34,7 @@ Carry = Callable[[Any], Iterator[Any]]
 
 
 @dataclass
-class Along:
+class StreamCopy:
     """Sound, subtitles, attachments and chapters of a source, which are carried over to the result."""
 
     container: Any

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Cut(msgspec.Struct, frozen=True):
+class TimeRange(msgspec.Struct, frozen=True):
     """Range of a video, in ticks of `source.CLOCK` since the beginning of the video."""
 
     start: int = 0
@@ -11,4 +11,4 @@ class Cut(msgspec.Struct, frozen=True):
     """End of the range: frames from this time on are skipped. None is the end of the video."""
 
 
-WHOLE = Cut()
+WHOLE = TimeRange()
