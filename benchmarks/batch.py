@@ -43,27 +43,27 @@ def cut_crops(photographs: Path, folder: Path, count: int) -> list[ImageJob]:
     return jobs
 
 
-def in_a_loop(bundle: Path, threads: int, jobs: list[ImageJob], draw: SamplingConfig) -> Iterator[ImageOutcome]:
+def in_a_loop(bundle: Path, threads: int, jobs: list[ImageJob], config: SamplingConfig) -> Iterator[ImageOutcome]:
     """Yield the results of one process with this number of threads."""
     with load(bundle, backend="cpu", threads=threads) as pipe:
-        yield from (process_image(pipe, job, draw) for job in jobs)
+        yield from (process_image(pipe, job, config) for job in jobs)
 
 
-def by_workers(bundle: Path, workers: int, jobs: list[ImageJob], draw: SamplingConfig) -> Iterator[ImageOutcome]:
+def by_workers(bundle: Path, workers: int, jobs: list[ImageJob], config: SamplingConfig) -> Iterator[ImageOutcome]:
     """Yield the results of workers as in `caflow image --workers`, with one thread each."""
     with open_process_executor(config_of(bundle), workers) as executor:
-        yield from outcomes(executor, jobs, draw)
+        yield from outcomes(executor, jobs, config)
 
 
-def by_ray(bundle: Path, workers: int, jobs: list[ImageJob], draw: SamplingConfig) -> Iterator[ImageOutcome]:
+def by_ray(bundle: Path, workers: int, jobs: list[ImageJob], config: SamplingConfig) -> Iterator[ImageOutcome]:
     """Yield the results of workers as in `caflow image --ray`, with one thread each."""
     with open_ray_executor(None, config_of(bundle), workers) as executor:
-        yield from outcomes(executor, jobs, draw)
+        yield from outcomes(executor, jobs, config)
 
 
-def outcomes(executor: Executor, jobs: list[ImageJob], draw: SamplingConfig) -> Iterator[ImageOutcome]:
+def outcomes(executor: Executor, jobs: list[ImageJob], config: SamplingConfig) -> Iterator[ImageOutcome]:
     """Yield the results of workers."""
-    for _, found in executor.run(partial(process_image, draw=draw), jobs):
+    for _, found in executor.run(partial(process_image, config=config), jobs):
         if not isinstance(found, WorkerLost):
             yield found
 
@@ -104,7 +104,7 @@ def main(
     Compare one process of --threads threads with the same number of workers of one thread.
     """
     bundle = bundle.absolute()
-    draw = SamplingConfig(samples)
+    config = SamplingConfig(samples)
     with tempfile.TemporaryDirectory() as name:
         jobs = cut_crops(photographs, Path(name), count)
         runs = {
@@ -115,7 +115,7 @@ def main(
         found: dict[str, list[dict[str, float]]] = {run: [] for run in runs}
         for _ in range(rounds):
             for run, start in runs.items():
-                found[run].append(measure(start(jobs, draw), count))
+                found[run].append(measure(start(jobs, config), count))
     medians = [{key: statistics.median(each[key] for each in of_run) for key in of_run[0]} for of_run in found.values()]
     rows = [
         {"run": run, **of_run, "× the loop": of_run["images/s"] / medians[0]["images/s"]}

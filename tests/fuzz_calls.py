@@ -55,17 +55,17 @@ def python_calls(_: Path) -> Attempt:
     """Replace one or two arguments of a method of the pipeline."""
     pipe = load(TINY, backend="cpu", threads=1)
     noise = pipe.encode(TARGET, SMALL).noise
-    draw = {"n": 1, "temperature": 0.8, "seed": 0, "rank": "likelihood"}
+    options = {"n": 1, "temperature": 0.8, "seed": 0, "rank": "likelihood"}
     methods: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "best_of": (
             pipe.best_of,
-            {"images": SMALL, **draw, "frame": 0, "keep": None, "consistent": False, "reject": None},
+            {"images": SMALL, **options, "frame": 0, "keep": None, "consistent": False, "reject": None},
         ),
-        "sample": (pipe.sample, {"images": SMALL, **draw, "frame": 0, "consistent": False}),
+        "sample": (pipe.sample, {"images": SMALL, **options, "frame": 0, "consistent": False}),
         "run": (pipe.run, {"condition": SMALL[None], "n": 1, "temperature": 0.8, "seed": 0, "frame": 0}),
         "stream": (
             lambda **given: list(pipe.stream(**given)),
-            {"frames": [SMALL], **draw, "noise": "fixed", "batch": 1, "min_typicality": 0.0, "replaces": False},
+            {"frames": [SMALL], **options, "noise": "fixed", "batch": 1, "min_typicality": 0.0, "replaces": False},
         ),
         "score": (pipe.score, {"target": TARGET, "condition": SMALL}),
         "encode": (pipe.encode, {"target": TARGET, "condition": SMALL}),

@@ -175,9 +175,9 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
     list(ImageFolder(out, jobs, SETTINGS).run(map(drawn, jobs)))
     cuda = replace(PIPELINE, bundle="1" * 64, backend="onnxruntime cuda")
     for other, differing in (
-        (replace(SETTINGS, draw=SamplingConfig(2, seed=1)), r"--seed 0 \(now 1\)"),
+        (replace(SETTINGS, config=SamplingConfig(2, seed=1)), r"--seed 0 \(now 1\)"),
         (
-            replace(SETTINGS, draw=SamplingConfig(2, reject=Reject(0.1))),
+            replace(SETTINGS, config=SamplingConfig(2, reject=Reject(0.1))),
             r"--min-typicality not given \(now 0\.1\), --redraws ",
         ),
         (replace(SETTINGS, pipeline=cuda), "the model has changed, --backend onnxruntime cpu .now onnxruntime cuda"),
@@ -191,7 +191,7 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
         ):
             ImageFolder(out, jobs, other)
     assert not ImageFolder(out, jobs, SETTINGS).left
-    assert ImageFolder(out, jobs, replace(SETTINGS, draw=SamplingConfig(2, seed=1)), force=True).left == jobs
+    assert ImageFolder(out, jobs, replace(SETTINGS, config=SamplingConfig(2, seed=1)), force=True).left == jobs
 
 
 def test_a_job_that_has_written_nothing_is_forgotten(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_job_that_has_written_nothing_is_forgotten(tmp_path: Path) -> None:
     with closing(ImageFolder(out, jobs, SETTINGS)) as folder:
         list(folder.run([ImageOutcome(job, wrong="cannot be read") for job in jobs]))
     assert not list(out.iterdir())
-    other = replace(SETTINGS, draw=SamplingConfig(2, seed=1))
+    other = replace(SETTINGS, config=SamplingConfig(2, seed=1))
     with closing(ImageFolder(out, jobs, other)):
         drawn(jobs[0])
     with pytest.raises(InputError, match="contains a job with other settings"):

@@ -190,34 +190,34 @@ def command(
     if running.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
         inputs, output = tuple(str(Path(text).absolute()) if text else text for text in inputs), output.absolute()
         mask = mask and mask.absolute()
-    draw, size = drawing.draw(pipe), sized.size(pipe)
-    extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if draw.reject else draw.n) if maps else [])
+    config, size = drawing.draw(pipe), sized.size(pipe)
+    extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if config.reject else config.n) if maps else [])
     unreadable: list[OSError] = []
-    result_names = ResultNames(output, files, draw.n - 1 if keep_all else 0, extras)
+    result_names = ResultNames(output, files, config.n - 1 if keep_all else 0, extras)
     warn_of_results(map(Path, inputs), console.warning, output)
     jobs = plan_jobs(inputs, result_names, force, unreadable.append)
     depth: Bits | None = None if bits is None else 16 if bits == "16" else 8
     jobs = [replace(job, size=size, bits=depth) for job in jobs]
-    _check_results(jobs, draw, pipe.manifest.model.scale)
+    _check_results(jobs, config, pipe.manifest.model.scale)
     if mask is not None:
         check_fills(pipe.manifest.model)
         jobs = with_masks(jobs, mask)
     is_single = is_for_one(output)
-    tally = OutcomeCounter(len(jobs), draw, console)
+    tally = OutcomeCounter(len(jobs), config, console)
     for error in unreadable:
         tally.take_unreadable(error)
     if dry_run:
         done: Set[str] = set()
-        settings = ImageSettings(running.settings(pipe), draw, keep_all, sheet, maps, files, size, depth)
+        settings = ImageSettings(running.settings(pipe), config, keep_all, sheet, maps, files, size, depth)
         if not force and is_single:
             check_free(path for job in jobs for path in job.outputs)
         elif not force and holds_same_job(output, jobs, settings):
             done = finished(output, jobs)
-        _list_all(pipe, draw, jobs, done, max_pixels, tally)
+        _list_all(pipe, config, jobs, done, max_pixels, tally)
         return
     with ExitStack() as stack:
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
-        work = ImageCommand(pipe, draw, max_pixels, metrics)
+        work = ImageCommand(pipe, config, max_pixels, metrics)
         if is_single:
             _draw_one(work, running, jobs, tally, force)
         else:
@@ -227,7 +227,7 @@ def command(
             after_workers = stack.enter_context(ExitStack())
             executor = stack.enter_context(running.open_executor(pipe))
             pipeline = running.settings(pipe, executor)
-            settings = ImageSettings(pipeline, draw, keep_all, sheet, maps, files, size, depth)
+            settings = ImageSettings(pipeline, config, keep_all, sheet, maps, files, size, depth)
             images = ImageFolder(output, jobs, settings, force)
             after_workers.callback(images.close)
             _draw_folder(work, executor, images, tally)
@@ -241,13 +241,13 @@ class ImageCommand:
     """Pipeline and settings that process each image of the command."""
 
     pipe: Pipeline
-    draw: SamplingConfig
+    config: SamplingConfig
     max_pixels: int
     metrics: Metrics | None
 
     def run(self, executor: Executor, jobs: Sequence[ImageJob], progress: ImageProgress) -> Iterator[ImageOutcome]:
         """Process all jobs and yield their outcomes: in order without workers, as they are finished with workers."""
-        process = partial(process_image, draw=self.draw, max_pixels=self.max_pixels)
+        process = partial(process_image, config=self.config, max_pixels=self.max_pixels)
         if isinstance(executor, SerialExecutor):  # workers cannot call functions of this process
             callbacks = ProgressCallbacks(progress.begins, progress.windows)
             process = partial(process, callbacks=callbacks, metrics=self.metrics)
@@ -277,14 +277,14 @@ def _check_options(drawing: SamplingOptions, keep_all: bool, sheet: bool, maps: 
         )
 
 
-def _check_results(jobs: list[ImageJob], draw: SamplingConfig, scale: int) -> None:
+def _check_results(jobs: list[ImageJob], config: SamplingConfig, scale: int) -> None:
     """Check that the results can be judged and can have the requested bits.
 
     Raises:
         InputError: if --judge image does not fit the size, or --bits 16 does not fit the format.
     """
     for job in jobs:
-        if draw.judges == "image" and job.size is not None and job.size.scale != scale:
+        if config.judges == "image" and job.size is not None and job.size.scale != scale:
             raise InputError(
                 f"--judge image requires results of the model's own size, {scale} times the width and height of IN; "
                 "give --judge sample, or remove --scale, --width, --height and --fit"
@@ -323,11 +323,11 @@ def _plan_folder(
     Raises:
         TooLittleMemory: if the memory is too small for all workers.
     """
-    needs = needs_by_header(work.pipe, work.draw, jobs)
+    needs = needs_by_header(work.pipe, work.config, jobs)
     processes = executor.size if isinstance(executor, ProcessExecutor) else 1
     if console.shows_messages:
         is_timed = isinstance(executor, SerialExecutor)
-        console.message(line_of_folder(needs, len(jobs), work.draw.n, processes, is_timed))
+        console.message(line_of_folder(needs, len(jobs), work.config.n, processes, is_timed))
     check_together((need.memory.bytes for need in needs.values()), processes)
     if isinstance(executor, RayExecutor):
         workers = counted(executor.size, "worker")
@@ -337,7 +337,7 @@ def _plan_folder(
 
 def _list_all(
     pipe: Pipeline,
-    draw: SamplingConfig,
+    config: SamplingConfig,
     jobs: Sequence[ImageJob],
     done: Set[str],
     max_pixels: int,
@@ -354,13 +354,13 @@ def _list_all(
             tally.console.summary(f"{names_of(job)}: finished already, would be skipped")
             continue
         try:
-            _, needs[job.output] = inspect_image(pipe, job, draw, max_pixels)
+            _, needs[job.output] = inspect_image(pipe, job, config, max_pixels)
         except (CaflowError, OSError) as error:
             tally.take(ImageOutcome(job, wrong=refusal(job, error)))
         else:
             tally.console.summary(line_of_image(job, needs[job.output]))
     if len(needs) > 1:
-        tally.console.summary(line_of_folder(needs, len(needs), draw.n, 1, is_timed=True))
+        tally.console.summary(line_of_folder(needs, len(needs), config.n, 1, is_timed=True))
     tally.end_of_failed()
 
 

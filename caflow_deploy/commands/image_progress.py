@@ -21,7 +21,7 @@ THIS_IMAGE = "this image"
 """What the bar says while samples are drawn."""
 
 
-def needs_by_header(pipe: Pipeline, draw: SamplingConfig, jobs: Sequence[ImageJob]) -> dict[Path, ImageEstimate]:
+def needs_by_header(pipe: Pipeline, config: SamplingConfig, jobs: Sequence[ImageJob]) -> dict[Path, ImageEstimate]:
     """Estimate what images require from the sizes in their file headers, assuming 8 bits.
 
     Returns:
@@ -36,7 +36,7 @@ def needs_by_header(pipe: Pipeline, draw: SamplingConfig, jobs: Sequence[ImageJo
         key = (*size, job.output.suffix.lower())  # everything else is the same for all images
         if key not in known:
             try:
-                known[key] = job.estimate(pipe, draw, ImageProperties(size.height, size.width))
+                known[key] = job.estimate(pipe, config, ImageProperties(size.height, size.width))
             except CaflowError:
                 known[key] = None
         if (need := known[key]) is not None:
@@ -46,7 +46,7 @@ def needs_by_header(pipe: Pipeline, draw: SamplingConfig, jobs: Sequence[ImageJo
 
 def line_of_image(job: ImageJob, need: ImageEstimate) -> str:
     """Return the line about one image: files, sizes, tiles, memory and time."""
-    windows = _windows(need.windows, need.wanted.draw.n)
+    windows = _windows(need.windows, need.wanted.config.n)
     return f"{names_of(job)}: {_sides(need)} {windows}, {_memory(need, 1)}{_time([need])}"
 
 
@@ -155,7 +155,7 @@ class ImageProgress:
 
 def _after_drawing(wanted: OutputRequest) -> str:
     """Return what the command does after the samples of an image are drawn."""
-    if wanted.draw.reject is not None:
+    if wanted.config.reject is not None:
         return "judging the samples"  # and perhaps drawing others
     return "scoring the result" if wanted.is_read_again else "writing the result"
 

@@ -20,14 +20,14 @@ MAX_NAMED = 20
 class OutcomeCounter:
     """Counter of outcomes that also reports them."""
 
-    def __init__(self, total: int, draw: SamplingConfig, console: CommandConsole) -> None:
+    def __init__(self, total: int, config: SamplingConfig, console: CommandConsole) -> None:
         """Start before the first image.
 
         Arguments:
             total: number of all images.
-            draw: settings that each image is drawn with.
+            config: settings that each image is drawn with.
         """
-        self.total, self.draw, self.console = total, draw, console
+        self.total, self.config, self.console = total, config, console
         self.outcomes: Counter[str] = Counter()
         self.failed: list[str] = []
         self.unreadable: list[str] = []
@@ -41,7 +41,7 @@ class OutcomeCounter:
             self.console.error(shown(done.wrong))
         elif done.report is not None:
             self.outcomes[done.report.outcome] += 1
-            self.console.result(_json(done.report) if self.console.as_json else line(done.report, self.draw.n))
+            self.console.result(_json(done.report) if self.console.as_json else line(done.report, self.config.n))
             for warning in done.report.warnings or ():
                 self.console.warning(shown(f"{done.report.input}: {warning}"))
 
@@ -56,9 +56,9 @@ class OutcomeCounter:
         Raises:
             CommandError: if some images failed.
         """
-        if self.draw.reject:
+        if self.config.reject:
             dropped = self.outcomes["dropped"]
-            became = {"error": "dropped", "bicubic": "bicubic"}.get(self.draw.reject.otherwise, "marked")
+            became = {"error": "dropped", "bicubic": "bicubic"}.get(self.config.reject.otherwise, "marked")
             untypical = dropped or self.outcomes["best"] + self.outcomes["bicubic"]
             what = f", {became}" if untypical else ""
             verb = "is" if 1 in (untypical, self.total) else "are"

@@ -135,11 +135,11 @@ class SamplingOptions:
             redraws = REDRAWS if self.redraws is None else self.redraws
             reject = Reject(self.min_typicality, redraws, fallback, self.judge or "sample")
         keep = None if self.keep is None else tuple(self.keep)
-        draw = SamplingConfig(self.samples, self.temperature, self.seed, 0, self.rank, keep, self.consistent, reject)
-        draw.check_fits(pipe.manifest.model)
-        if draw.needs_calibration:
-            check_calibrated(pipe.calibration, draw)
-        return draw
+        config = SamplingConfig(self.samples, self.temperature, self.seed, 0, self.rank, keep, self.consistent, reject)
+        config.check_fits(pipe.manifest.model)
+        if config.needs_calibration:
+            check_calibrated(pipe.calibration, config)
+        return config
 
     def stream(self, noise: FrameNoise, batch: int, size: Size | None) -> StreamSettings:
         """Return the settings for drawing the frames of a video.
@@ -152,8 +152,8 @@ class SamplingOptions:
         Raises:
             InputError: if a setting is out of range.
         """
-        draw = SamplingConfig(self.samples, self.temperature, self.seed, rank=self.rank)
-        return StreamSettings(draw, noise, batch, self.min_typicality or 0.0, self.untypical or "mark", size)
+        config = SamplingConfig(self.samples, self.temperature, self.seed, rank=self.rank)
+        return StreamSettings(config, noise, batch, self.min_typicality or 0.0, self.untypical or "mark", size)
 
 
 def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> FrameNoise:

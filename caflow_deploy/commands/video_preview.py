@@ -54,17 +54,17 @@ def write_preview(
         check_free([output])
     if wanted.sheet and drawing.min_typicality:
         raise InputError("--min-typicality does not work with --sheet, which shows all samples; give one or the other")
-    draw = drawing.draw(pipe)
+    config = drawing.draw(pipe)
     frame = frame_at(source, wanted.at)
     colours, alpha = without_alpha(frame.image), None
     if wanted.sheet:
-        samples = sample_all(pipe, colours, draw)
+        samples = sample_all(pipe, colours, config)
         picture, bits = sheet(colours, samples), float(samples.bits_per_dim[0, 0])
     else:
-        best = sample_best(pipe, colours, draw)
+        best = sample_best(pipe, colours, config)
         picture, bits = best.images[0], float(best.bits_per_dim[0])
         if source.info.has_alpha:
-            alpha = draw_alpha(pipe, np.ascontiguousarray(frame.image[..., 3]), draw)
+            alpha = draw_alpha(pipe, np.ascontiguousarray(frame.image[..., 3]), config)
     make_folder(output.parent)
     write_image(output, picture, alpha)
     seconds = float((frame.ticks - source.info.origin) * CLOCK)

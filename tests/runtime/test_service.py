@@ -171,9 +171,9 @@ def test_no_more_is_computed_together_than_one_request_may_ask_for(
 ) -> None:
     sizes: list[int] = []
 
-    def counting(pipe: Pipeline, images: Any, draw: SamplingConfig) -> Any:
+    def counting(pipe: Pipeline, images: Any, config: SamplingConfig) -> Any:
         sizes.append(len(images))
-        return sample_best(pipe, images, draw)
+        return sample_best(pipe, images, config)
 
     monkeypatch.setattr("caflow_runtime.service.served_models.draw_best", counting)
     images = [photograph(photographs, k, 8, 8)[None] for k in range(5)]

@@ -62,7 +62,7 @@ def encode(
 
 
 def draw_noise(
-    graphs: Graphs, units: list[TileBatch], draw: SamplingConfig, draw_level: DrawNoise | None = None
+    graphs: Graphs, units: list[TileBatch], config: SamplingConfig, draw_level: DrawNoise | None = None
 ) -> list[Array]:
     """Draw the noise z of each level, the coarsest first, for all rows of the units.
 
@@ -70,11 +70,11 @@ def draw_noise(
         draw_level: function that draws the noise of one level; by default the backend's.
     """
     model, drawn = graphs.manifest.model, []
-    temperatures = tuple(draw.temperatures(model.levels))
+    temperatures = tuple(config.temperatures(model.levels))
     for j, channels in enumerate(model.noise_channels):
         places = tuple(_place(unit, cell_side(model, f"decode_{j}")) for unit in units)
         taus = temperatures[j : j + len(channels)]
-        z = LevelNoise(tuple(channels), j, places, taus, draw.seed, draw.frame)
+        z = LevelNoise(tuple(channels), j, places, taus, config.seed, config.frame)
         drawn.append((draw_level or graphs.backend.draw_noise)(z))
     return drawn
 

@@ -158,7 +158,7 @@ class Runner:
         self,
         conditions: Sequence[Image],
         samples: Sequence[int],
-        draw: SamplingConfig,
+        config: SamplingConfig,
         show: ShowWindows | None = None,
         draw_noise: DrawNoise | None = None,
     ) -> Iterator[BatchItem]:
@@ -166,15 +166,15 @@ class Runner:
 
         Arguments:
             samples: numbers of the samples to draw of each condition.
-            draw: settings. With `draw.keep`, dropped samples are not yielded.
+            config: settings. With `config.keep`, dropped samples are not yielded.
             show: receives the progress.
             draw_noise: function that draws the noise of one level; by default the backend's.
 
         Raises:
-            InputError: if `draw.keep` is used and the samples of an image do not all fit into one batch.
+            InputError: if `config.keep` is used and the samples of an image do not all fit into one batch.
             MemoryError: if memory runs out even with the smallest tiles.
         """
-        return self._run(SamplingWork(conditions, samples, draw, draw_noise), show)
+        return self._run(SamplingWork(conditions, samples, config, draw_noise), show)
 
     def score(
         self, targets: Sequence[Image], conditions: Sequence[Image], show: ShowWindows | None = None
@@ -203,8 +203,8 @@ class Runner:
             try:
                 encoded = encoded or batch.encode(graphs, units, conditions, degradations)
                 if isinstance(work, SamplingWork):
-                    pruning = None if work.draw.keep is None else LevelPruning(graphs, units, work.draw.keep)
-                    noise = batch.draw_noise(graphs, units, work.draw, work.draw_noise)
+                    pruning = None if work.config.keep is None else LevelPruning(graphs, units, work.config.keep)
+                    noise = batch.draw_noise(graphs, units, work.config, work.draw_noise)
                     run = scan.sample(graphs, levels, encoded, batch.owners(graphs, units), noise, pruning)
                     results = batch.results_of_samples(graphs, units, run, plan.stays)
                 else:
@@ -237,7 +237,7 @@ class Runner:
             InputError: as `windows` does, and if samples are to be dropped that do not all fit into one batch.
         """
         windows, room = [self.windows(condition, budget) for condition in work.conditions], self.room(budget)
-        if isinstance(work, SamplingWork) and work.draw.keep is not None:
+        if isinstance(work, SamplingWork) and work.config.keep is not None:
             _check_prunable(windows, len(work.samples), room)
         batches = plan_batches(windows, work.samples, room, CANVAS_PIXELS)
         missing = [b for b in batches if any((unit.image, k) not in finished for unit in b for k in unit.samples)]

@@ -14,8 +14,8 @@ class SamplingWork:
 
     conditions: Sequence[Image]
     samples: Sequence[int]
-    """Numbers of the samples. `draw.n` is ignored, because additional samples of the same draw have other numbers."""
-    draw: SamplingConfig
+    """Numbers of the samples. `config.n` is ignored, because additional samples of the same draw have other numbers."""
+    config: SamplingConfig
     draw_noise: DrawNoise | None = None
     """Function that draws the noise of one level; None for the backend's."""
 

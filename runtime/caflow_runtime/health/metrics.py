@@ -65,19 +65,19 @@ class Metrics:
         self._made = ModelInstruments(self._instruments, self._model, pipe, buckets or buckets_of(reference))
 
     def observe_best(
-        self, best: Best, draw: SamplingConfig, measures_drift: bool = True, late: Sequence[bool] | Any = None
+        self, best: Best, config: SamplingConfig, measures_drift: bool = True, late: Sequence[bool] | Any = None
     ) -> None:
         """Count the results of best-of-N.
 
         Arguments:
             best: results of one or more images.
-            draw: settings that the samples were drawn with.
+            config: settings that the samples were drawn with.
             measures_drift: whether to include the results in drift. The reference must be valid for these settings.
             late: whether each image was too late. It then has no outcome here, as its request counts as an error; None
                 if no image was.
         """
-        n = draw.keep[-1] if draw.keep else draw.n
-        most = n + draw.most_samples - draw.n
+        n = config.keep[-1] if config.keep else config.n
+        most = n + config.most_samples - config.n
         rejected = np.zeros(len(best.outcome), int) if best.rejected is None else best.rejected
         for k, (outcome, drawn) in enumerate(zip(best.outcome, best.bits_per_dim_drawn, strict=True)):
             is_late = late is not None and late[k]
@@ -85,7 +85,7 @@ class Metrics:
                 self._made.requests.labels(self._model, outcome).inc()
             if outcome in ("best", "bicubic") and not is_late:
                 self._made.all_rejected.labels(outcome).inc()
-            if draw.judges == "image":  # Judging ends at the first accepted image.
+            if config.judges == "image":  # Judging ends at the first accepted image.
                 self._count(int(outcome in ("accepted", "unjudged")), int(rejected[k]), 0)
             else:  # Drawing ends once n samples are accepted, or at the limit.
                 accepted = min(n, most - int(rejected[k]))

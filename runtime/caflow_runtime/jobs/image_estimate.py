@@ -42,7 +42,7 @@ class OutputRequest:
     """Results that are requested for an image."""
 
     form: OutputSpec
-    draw: SamplingConfig
+    config: SamplingConfig
     keeps_all: bool
     """Whether all samples are kept until the end, not only the best one."""
     has_pictures: bool
@@ -70,7 +70,7 @@ class ImageEstimate:
     def windows(self) -> int:
         """Number of windows of one sample, in all passes."""
         drawn = self.stages[: self.wanted.form.size.passes]
-        return sum(stage.windows for stage in drawn) // self.wanted.draw.n
+        return sum(stage.windows for stage in drawn) // self.wanted.config.n
 
     @property
     def operations(self) -> float:
@@ -90,7 +90,7 @@ class ImageEstimate:
             TooLittleMemory
         """
         remedies = ["a smaller --pixel-budget"] if self.memory.run_bytes > LARGE_PART * self.memory.bytes else []
-        if self.wanted.keeps_all and self.wanted.draw.n > 1:
+        if self.wanted.keeps_all and self.wanted.config.n > 1:
             remedies.append("fewer --samples")
         check_available(self.memory.bytes, "use " + " or ".join([*remedies, "a smaller image"]))
 
@@ -101,20 +101,20 @@ def estimate_image(pipe: Pipeline, source: ImageProperties, wanted: OutputReques
     Raises:
         InputError: if the image cannot be cut into tiles.
     """
-    draw, size, scale = wanted.draw, wanted.form.size, pipe.manifest.model.scale
+    config, size, scale = wanted.config, wanted.form.size, pipe.manifest.model.scale
     targets = [(scale**k * source.height, scale**k * source.width) for k in range(1, size.passes + 1)]
-    is_scored = bool(targets) and (wanted.is_read_again or draw.consistent or draw.judges == "image")
-    stages = [drawing_stage(pipe.runner, *target, draw.n) for target in targets]
+    is_scored = bool(targets) and (wanted.is_read_again or config.consistent or config.judges == "image")
+    stages = [drawing_stage(pipe.runner, *target, config.n) for target in targets]
     if is_scored:
         stages.append(scoring_stage(pipe.runner, *targets[-1]))
     alpha = [drawing_stage(pipe.runner, *target, 1) for target in targets if source.is_alpha_drawn]
-    memory = pipe.memory.of(targets, draw.n, _buffers(source, wanted, scale), is_scored=is_scored)
-    return ImageEstimate(source, wanted, tuple(stages), tuple(alpha), pipe.trials[draw.n], memory)
+    memory = pipe.memory.of(targets, config.n, _buffers(source, wanted, scale), is_scored=is_scored)
+    return ImageEstimate(source, wanted, tuple(stages), tuple(alpha), pipe.trials[config.n], memory)
 
 
 def _buffers(source: ImageProperties, wanted: OutputRequest, scale: int) -> Buffers:
     """Return the arrays for reading, ranking and writing."""
-    draw, form = wanted.draw, wanted.form
+    config, form = wanted.config, wanted.form
     channels = 3 + ALPHA * source.has_alpha
     written = (WEBP_COPIES if wanted.suffix == ".webp" else FILE_COPIES) * channels * form.bits / 8
     written *= form.size.height * form.size.width
@@ -124,7 +124,7 @@ def _buffers(source: ImageProperties, wanted: OutputRequest, scale: int) -> Buff
     condition = scale ** (form.size.passes - 1)
     given += COPIES * RGB * condition**2 * source.height * source.width
     pixels = (condition * scale) ** 2 * source.height * source.width
-    compared = 2 * FLOATS * (draw.consistent or draw.rank == "consistency")
-    kept = draw.n if wanted.keeps_all or draw.judges == "image" else min(draw.n, 2)
+    compared = 2 * FLOATS * (config.consistent or config.rank == "consistency")
+    kept = config.n if wanted.keeps_all or config.judges == "image" else min(config.n, 2)
     picture = RGB + DEEP * (form.bits == 16)
     return Buffers(kept, picture, max(written / pixels, PICTURES * wanted.has_pictures, compared), given)

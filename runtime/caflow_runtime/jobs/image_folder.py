@@ -38,7 +38,7 @@ class ImageSettings(msgspec.Struct, frozen=True):
     """Settings that the results depend on. The list of images is not included: images may be added at any time."""
 
     pipeline: PipelineSettings
-    draw: SamplingConfig
+    config: SamplingConfig
     keep_all: bool = False
     sheet: bool = False
     maps: bool = False

@@ -55,11 +55,11 @@ class ImageJob:
         """All files that may be written."""
         return [self.output, *self.others, *self.extras.values()]
 
-    def wants_all(self, draw: SamplingConfig) -> bool:
+    def wants_all(self, config: SamplingConfig) -> bool:
         """Return whether all samples of a draw are needed, not only the best one."""
-        return bool(self.others or self.extras) and draw.reject is None
+        return bool(self.others or self.extras) and config.reject is None
 
-    def estimate(self, pipe: Pipeline, draw: SamplingConfig, source: ImageProperties) -> ImageEstimate:
+    def estimate(self, pipe: Pipeline, config: SamplingConfig, source: ImageProperties) -> ImageEstimate:
         """Estimate the work and memory for the results.
 
         Raises:
@@ -69,8 +69,8 @@ class ImageJob:
         is_lossy = self.output.suffix.lower() not in LOSSLESS
         wanted = OutputRequest(
             form,
-            draw,
-            keeps_all=self.wants_all(draw),
+            config,
+            keeps_all=self.wants_all(config),
             has_pictures=bool(self.extras),
             is_read_again=form.is_own and (is_lossy or source.has_alpha or source.is_grey or self.mask is not None),
             suffix=self.output.suffix.lower(),

@@ -109,7 +109,7 @@ class ImageReport(msgspec.Struct, frozen=True):
 
 
 def report_of(
-    job: ImageJob, made: ModelOutput, given: ImageFile, draw: SamplingConfig, form: OutputSpec
+    job: ImageJob, made: ModelOutput, given: ImageFile, config: SamplingConfig, form: OutputSpec
 ) -> ImageReport:
     """Return the report on the best sample, or on the enlarged input."""
     drawn = made.drawn
@@ -123,7 +123,7 @@ def report_of(
         **_likelihood(drawn, best),
         sample_typicality=_typicality(drawn.sample_typicality, best),
         image_typicality=_typicality(drawn.image_typicality, best) if form.is_own else None,
-        judge=UNSET if draw.judges is None else draw.judges,
+        judge=UNSET if config.judges is None else config.judges,
         consistency_db=UNSET if drawn.consistency is None else float(drawn.consistency[best]),
         output_bits=form.bits,
     )

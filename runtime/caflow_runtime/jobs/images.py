@@ -73,7 +73,7 @@ class ProgressCallbacks:
 def process_image(
     pipe: Pipeline,
     job: ImageJob,
-    draw: SamplingConfig,
+    config: SamplingConfig,
     callbacks: ProgressCallbacks = ProgressCallbacks(),
     metrics: Metrics | None = None,
     max_pixels: int = MAX_IMAGE_PIXELS,
@@ -83,7 +83,7 @@ def process_image(
     Failures are returned, not raised, so that the remaining images are still processed.
 
     Arguments:
-        draw: how samples are drawn and the best one is chosen.
+        config: how samples are drawn and the best one is chosen.
         metrics: counters to update; None for none.
         max_pixels: largest number of pixels of the image file, as in `read_image`.
     """
@@ -91,10 +91,10 @@ def process_image(
     said: list[str] = []
     try:
         with native_stderr() as said:
-            given, need = inspect_image(pipe, job, draw, max_pixels)
+            given, need = inspect_image(pipe, job, config, max_pixels)
         if callbacks.begins is not None:
             callbacks.begins(job, need)
-        report, about_result = _draw(pipe, job, draw, callbacks.windows, metrics, given)
+        report, about_result = _draw(pipe, job, config, callbacks.windows, metrics, given)
         warnings = [*dict.fromkeys(said), *given.warnings, *about_result] or UNSET
         report = msgspec.structs.replace(report, input_stamp=stamp, warnings=warnings)
         return ImageOutcome(job, report, stamp=stamp, mask_stamp=mask_stamp)
@@ -115,7 +115,7 @@ def process_image(
 
 
 def inspect_image(
-    pipe: Pipeline, job: ImageJob, draw: SamplingConfig, max_pixels: int = MAX_IMAGE_PIXELS
+    pipe: Pipeline, job: ImageJob, config: SamplingConfig, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> tuple[ImageFile, ImageEstimate]:
     """Read the image of a job, and return it with an estimate of the work and memory for its result.
 
@@ -128,14 +128,14 @@ def inspect_image(
     """
     size = size_of_file(job.source)
     if size is not None and size.width * size.height <= max_pixels:  # Assume 8 bits: more bits require more memory.
-        job.estimate(pipe, draw, ImageProperties(size.height, size.width)).check_memory()
+        job.estimate(pipe, config, ImageProperties(size.height, size.width)).check_memory()
     given = read_image(job.source, max_pixels)
     height, width = given.rgb.shape[:2]
     is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
     alpha = given.alpha if pipe.manifest.model.task == "super-resolution" else None
     is_alpha_drawn = alpha is not None and bool(np.ptp(alpha))
     need = job.estimate(
-        pipe, draw, ImageProperties(height, width, given.bits, given.alpha is not None, is_grey, is_alpha_drawn)
+        pipe, config, ImageProperties(height, width, given.bits, given.alpha is not None, is_grey, is_alpha_drawn)
     )
     need.check_memory()
     return given, need
@@ -156,7 +156,7 @@ def refusal(job: ImageJob, error: Exception, said: Sequence[str] = ()) -> str:
 def _draw(
     pipe: Pipeline,
     job: ImageJob,
-    draw: SamplingConfig,
+    config: SamplingConfig,
     show: ShowWindows | None,
     metrics: Metrics | None,
     given: ImageFile,
@@ -168,9 +168,9 @@ def _draw(
     check_suffix(job.output, given.alpha is not None, form.bits)
     if not form.size.passes:
         return _reduce(job, given, form)
-    needs_all = job.wants_all(draw)
+    needs_all = job.wants_all(config)
     is_grey = given.is_grey and model.task in KEEPS_COLOURS
-    alpha = None if given.alpha is None else form.resampled(draw_alpha(pipe, given.alpha, draw, form.size.passes))
+    alpha = None if given.alpha is None else form.resampled(draw_alpha(pipe, given.alpha, config, form.size.passes))
     metadata = given.metadata.colours() if job.files.no_metadata else given.metadata
     write = partial(write_image, alpha=alpha, is_grey=is_grey, metadata=metadata, quality=job.files.quality)
     masked = None if job.mask is None else read_masked(job.mask, given)
@@ -179,7 +179,7 @@ def _draw(
     is_changed = is_grey or is_lossy or masked is not None
     as_read = partial(_as_read_again, write=write, suffix=job.output.suffix, masked=masked) if is_changed else None
     with metrics.stage("sample") if metrics else nullcontext():
-        passes, written = ModelPasses(pipe, draw, show), ResultEncoding(form.bits == 16, as_read)
+        passes, written = ModelPasses(pipe, config, show), ResultEncoding(form.bits == 16, as_read)
         made = passes.run(given.rgb, form.size.passes, needs_all, written)
     pictures = made.pictures if masked is None else masked.filled_from(made.pictures)
     for path, picture in zip([job.output, *job.others], pictures, strict=False):
@@ -187,7 +187,7 @@ def _draw(
     if "sheet" in job.extras and isinstance(made.drawn, Samples):
         shown = sheet(made.condition, made.drawn)
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
-    report, scored = report_of(job, made, given, draw, form), None
+    report, scored = report_of(job, made, given, config, form), None
     warnings = [*contradiction(pipe.manifest, made, report), *left_out]
     if is_changed and form.is_own and report.outcome != "bicubic":
         with native_stderr():  # The messages were already reported for the input.
@@ -207,7 +207,7 @@ def _draw(
     if metrics and isinstance(made.drawn, Samples):
         metrics.observe_samples(made.drawn)
     elif metrics:
-        metrics.observe_best(cast("Best", made.drawn), draw)
+        metrics.observe_best(cast("Best", made.drawn), config)
     return report, warnings
 
 

@@ -53,7 +53,7 @@ class ModelPasses:
     """Model, drawing options and progress callback for the passes."""
 
     pipe: Pipeline
-    draw: SamplingConfig
+    config: SamplingConfig
     show: ShowWindows | None
 
     def run(self, rgb: Image, count: int, needs_all: bool, written: ResultEncoding) -> ModelOutput:
@@ -72,15 +72,15 @@ class ModelPasses:
         """
         condition, outcomes = rgb, set[Outcome]()
         for _ in range(count - 1):
-            earlier = sample_best(self.pipe, condition, self.draw, self.show)
+            earlier = sample_best(self.pipe, condition, self.config, self.show)
             if earlier.outcome[0] == "bicubic":
                 return self._enlarged(rgb, count, earlier, written.is_deep)
             outcomes.add(earlier.outcome[0])
             condition = earlier.images[0]
         if needs_all:
-            drawn = sample_all(self.pipe, condition, self.draw, self.show, written.is_deep)
+            drawn = sample_all(self.pipe, condition, self.config, self.show, written.is_deep)
             return ModelOutput(drawn, condition, _pictures(drawn)[0])
-        best = sample_best(self.pipe, condition, self.draw, self.show, written)
+        best = sample_best(self.pipe, condition, self.config, self.show, written)
         if best.outcome[0] == "bicubic":
             return self._enlarged(rgb, count, best, written.is_deep)
         if "best" in outcomes:

@@ -83,7 +83,7 @@ class Chooser:
         self,
         model: Model,
         conditions: list[Image],
-        draw: SamplingConfig,
+        config: SamplingConfig,
         reference: TypicalityModel | None,
         is_deep: bool = False,
     ) -> None:
@@ -95,14 +95,14 @@ class Chooser:
         """
         self.model = model
         self.conditions = conditions
-        self.draw = draw
+        self.config = config
         self.reference = reference
         self.is_deep = is_deep
         self.choices = [Choice() for _ in conditions]
 
     def value(self, row: BatchItem) -> float:
         """Return the value by which a row is ranked."""
-        return value_of(row, self.conditions[row.image], self.model, self.draw.rank, self.reference)
+        return value_of(row, self.conditions[row.image], self.model, self.config.rank, self.reference)
 
     def take(self, row: BatchItem) -> None:
         """Take one more sample of `conditions[row.image]`."""
@@ -111,7 +111,7 @@ class Chooser:
         if value > -np.inf:
             choice.bits_per_dim.append(float(bits_of(row, condition, self.model).sum()))
         outcome = self._outcome(row, condition, value)
-        if self.draw.judges == "image" and value > -np.inf:
+        if self.config.judges == "image" and value > -np.inf:
             choice.waiting.append(self.candidate(value, row))
         elif outcome == "best":
             self._reject(choice, value, partial(self.candidate, value, row))
@@ -135,7 +135,7 @@ class Chooser:
             row: row with the likelihood of the image.
             found: typicality of the image, if it is known.
         """
-        choice, reject = self.choices[k], self.draw.reject
+        choice, reject = self.choices[k], self.config.reject
         assert reject is not None
         if not row.has_finite_likelihood:  # then the image is no result, as if the sample itself were not finite
             choice.rejected += 1
@@ -161,7 +161,7 @@ class Chooser:
         The candidate does not keep the continuous pixels, because they are a view of the pixels of the whole run.
         """
         condition, pixels = self.conditions[row.image], finite_pixels(row)
-        if self.draw.consistent:
+        if self.config.consistent:
             values = projected(self.model, pixels.floats(), condition)
             image = np.asarray(np.rint(values), np.uint8)
             deep = deep_integers(values + np.float32(0.5)) if self.is_deep else None
@@ -169,7 +169,7 @@ class Chooser:
         else:
             image, measured = pixels.integers(), value
             deep = deep_integers(pixels.floats()) if self.is_deep else None
-        known = measured if self.draw.consistent or self.draw.rank == "consistency" else None
+        known = measured if self.config.consistent or self.config.rank == "consistency" else None
         return Candidate(value, replace(row, pixels=None), image, known, deep=deep)
 
     def chosen(self, k: int) -> Candidate:
@@ -179,7 +179,7 @@ class Chooser:
             NotFinite: if no sample is finite.
             Untypical: if all samples are rejected and `reject.otherwise` is "error".
         """
-        choice, reject = self.choices[k], self.draw.reject
+        choice, reject = self.choices[k], self.config.reject
         if choice.best is not None:
             return choice.best
         if reject is not None and reject.otherwise == "bicubic":
@@ -197,7 +197,7 @@ class Chooser:
         if self.is_deep:
             values = enlarge(self.conditions[k].astype(np.float32), self.model.scale)
             deep = deep_integers(values + np.float32(0.5))
-        measured = self.draw.consistent or self.draw.rank == "consistency"
+        measured = self.config.consistent or self.config.rank == "consistency"
         known = consistency(self.model, image, self.conditions[k]) if measured else None
         row = BatchItem(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
         return Candidate(-np.inf, row, image, known, outcome="bicubic", deep=deep)
@@ -209,7 +209,7 @@ class Chooser:
         """
         if value == -np.inf:
             return "best"
-        reject = self.draw.reject
+        reject = self.config.reject
         if reject is None or reject.judge == "image" or self.reference is None:
             return "unjudged"
         bits = bits_of(row, condition, self.model)[None]

@@ -43,7 +43,7 @@ class DeviceBest:
         return bits_per_dim(self.log_likelihood, self.dims)
 
 
-def best_on_device(runner: Runner, condition: Any, draw: SamplingConfig) -> DeviceBest:
+def best_on_device(runner: Runner, condition: Any, config: SamplingConfig) -> DeviceBest:
     """Draw samples of all conditions in one run. Return the most likely sample of each condition.
 
     Arguments:
@@ -55,13 +55,13 @@ def best_on_device(runner: Runner, condition: Any, draw: SamplingConfig) -> Devi
         NotFinite: if no sample of a condition is finite.
         MemoryError: if memory runs out.
     """
-    (count, height, width), n = _checked(runner.model, condition), draw.n
+    (count, height, width), n = _checked(runner.model, condition), config.n
     graphs, backend, levels = runner.graphs, runner.backend, runner.model.levels
     window = Tile(*(TileAxis(0, np.ones(side, np.float32)) for side in (height, width)))
     if remedy := runner.room().remedy(count * n, height, width):
         raise InputError(f"{count} × {n} samples of {width}×{height} pixels must fit in one batch: use {remedy}")
     units = [TileBatch(k, window, tuple(range(n))) for k in range(count)]
-    noise = draw_noise(graphs, units, draw)
+    noise = draw_noise(graphs, units, config)
     given = {"condition": backend.adopt(condition)}
     if "estimate" in graphs:  # degradations are estimated from a copy on the host, as usual
         degradations = runner.degradations(list(backend.to_host(given["condition"])))

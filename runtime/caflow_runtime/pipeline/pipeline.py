@@ -191,8 +191,8 @@ class Pipeline:
                 result is the enlarged input.
             Untypical: if all samples of an image are rejected, and `reject.otherwise` is "error".
         """
-        draw = SamplingConfig(n, temperature, seed, frame, rank, keep, consistent, reject)  # type: ignore[arg-type]
-        return sample_best(self, images, draw, show)
+        config = SamplingConfig(n, temperature, seed, frame, rank, keep, consistent, reject)  # type: ignore[arg-type]
+        return sample_best(self, images, config, show)
 
     def run(
         self,
@@ -221,9 +221,9 @@ class Pipeline:
             NotFinite: if no sample of a condition is finite.
             MemoryError: if memory runs out. The pixel budget is not reduced here.
         """
-        draw = SamplingConfig(n, temperature, seed, frame)  # type: ignore[arg-type]
-        draw.check_fits(self.runner.model)
-        return best_on_device(self.runner, condition, draw)
+        config = SamplingConfig(n, temperature, seed, frame)  # type: ignore[arg-type]
+        config.check_fits(self.runner.model)
+        return best_on_device(self.runner, condition, config)
 
     def sample(
         self,
@@ -242,8 +242,8 @@ class Pipeline:
             InputError: if an argument is not valid.
             NotFinite: if any sample is not finite.
         """
-        draw = SamplingConfig(n, temperature, seed, frame, rank, None, consistent)  # type: ignore[arg-type]
-        return sample_all(self, images, draw, show)
+        config = SamplingConfig(n, temperature, seed, frame, rank, None, consistent)  # type: ignore[arg-type]
+        return sample_all(self, images, config, show)
 
     def stream(
         self,
@@ -285,10 +285,10 @@ class Pipeline:
         except TypeError:
             raise InputError(f"frames: expected an iterable of images; got {shown(frames)}") from None
         checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
-        draw = SamplingConfig(n, temperature, seed, 0, rank)  # type: ignore[arg-type]
+        config = SamplingConfig(n, temperature, seed, 0, rank)  # type: ignore[arg-type]
         check_switch("replaces", replaces)
         untypical: OnUntypical = "bicubic" if replaces else "mark"
-        return Stream(self, StreamSettings(draw, noise, batch, min_typicality, untypical))(checked)
+        return Stream(self, StreamSettings(config, noise, batch, min_typicality, untypical))(checked)
 
     def score(self, target: Images, condition: Images, show: ShowWindows | None = None) -> Score:
         """Return log p(target | condition) of existing targets, at the middle of the interval of each value.

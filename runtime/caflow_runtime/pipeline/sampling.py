@@ -40,7 +40,7 @@ class ResultEncoding:
 def sample_best(
     pipe: "Pipeline",
     images: Images,
-    draw: SamplingConfig,
+    config: SamplingConfig,
     show: ShowWindows | None = None,
     written: ResultEncoding | None = None,
 ) -> Best:
@@ -49,22 +49,22 @@ def sample_best(
     Raises:
         InputError: if an argument is not valid, or the model or its calibration does not support these settings.
         NotFinite: if no sample of an image is finite.
-        Untypical: if all samples of an image are rejected and `draw.reject` requests an error for that.
+        Untypical: if all samples of an image are rejected and `config.reject` requests an error for that.
     """
     conditions, written = as_images(images, "images"), written or ResultEncoding()
-    chooser = Chooser(pipe.runner.model, conditions, draw, reference_for(pipe, draw), written.is_deep)
-    for row in pipe.runner.draw(conditions, range(draw.n), draw, show):
+    chooser = Chooser(pipe.runner.model, conditions, config, reference_for(pipe, config), written.is_deep)
+    for row in pipe.runner.draw(conditions, range(config.n), config, show):
         chooser.take(row)
         del row  # free its continuous pixels
     for k in range(len(conditions)):
-        if draw.judges == "sample":
+        if config.judges == "sample":
             _redraw(pipe.runner, chooser, k)
-        elif draw.judges == "image":
+        elif config.judges == "image":
             _judge_images(pipe, chooser, k, written.as_read)
     winners = [chooser.chosen(k) for k in range(len(conditions))]
-    rows = _scored_again(pipe.runner, winners, conditions, show) if draw.consistent else [one.row for one in winners]
-    likelihood = pipe.likelihoods.parts(rows, conditions, None if draw.consistent else draw.temperature)
-    if draw.judges == "image":  # these may be likelihoods of images as they are read back from their files
+    rows = _scored_again(pipe.runner, winners, conditions, show) if config.consistent else [one.row for one in winners]
+    likelihood = pipe.likelihoods.parts(rows, conditions, None if config.consistent else config.temperature)
+    if config.judges == "image":  # these may be likelihoods of images as they are read back from their files
         scored = [winner.scored or winner.row for winner in winners]
         likelihood["image_typicality"] = pipe.likelihoods.typicality_of(scored, conditions, None)
     return Best(
@@ -75,13 +75,13 @@ def sample_best(
         outcome=[winner.outcome for winner in winners],
         rejected=np.array([choice.rejected for choice in chooser.choices]),
         bits_per_dim_drawn=[np.array(choice.bits_per_dim) for choice in chooser.choices],
-        density_at="image" if draw.consistent else "sample",
+        density_at="image" if config.consistent else "sample",
         **likelihood,
     )
 
 
 def sample_all(
-    pipe: "Pipeline", images: Images, draw: SamplingConfig, show: ShowWindows | None = None, is_deep: bool = False
+    pipe: "Pipeline", images: Images, config: SamplingConfig, show: ShowWindows | None = None, is_deep: bool = False
 ) -> Samples:
     """Draw all samples of each image, and return them, the best first. With `is_deep`, include 16-bit images.
 
@@ -89,15 +89,15 @@ def sample_all(
         InputError: if an argument is not valid, or the model or its calibration does not support these settings.
         NotFinite: if any sample is not finite.
     """
-    conditions, n = as_images(images, "images"), draw.n
+    conditions, n = as_images(images, "images"), config.n
     count = len(conditions)
-    chooser = Chooser(pipe.runner.model, conditions, draw, reference_for(pipe, draw), is_deep)
-    found = pipe.runner.draw(conditions, range(n), draw, show)
+    chooser = Chooser(pipe.runner.model, conditions, config, reference_for(pipe, config), is_deep)
+    found = pipe.runner.draw(conditions, range(n), config, show)
     drawn = [chooser.candidate(chooser.value(row), row) for row in found]
     drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
     repeated = [conditions[candidate.row.image] for candidate in drawn]
-    rows = _scored_again(pipe.runner, drawn, repeated, show) if draw.consistent else [one.row for one in drawn]
-    likelihood = pipe.likelihoods.parts(rows, repeated, None if draw.consistent else draw.temperature)
+    rows = _scored_again(pipe.runner, drawn, repeated, show) if config.consistent else [one.row for one in drawn]
+    likelihood = pipe.likelihoods.parts(rows, repeated, None if config.consistent else config.temperature)
     measured, shares = _consistencies(drawn), likelihood["shares"]
     statistics = likelihood["statistics"]
     return Samples(
@@ -105,7 +105,7 @@ def sample_all(
         deep=_of_each(_deep(drawn), n) if is_deep else None,
         sample=np.array([candidate.row.sample for candidate in drawn]).reshape(-1, n),
         consistency=None if measured is None else measured.reshape(-1, n),
-        density_at="image" if draw.consistent else "sample",
+        density_at="image" if config.consistent else "sample",
         per_level=likelihood["per_level"].reshape(count, n, -1),
         dims=likelihood["dims"][::n],
         sides=likelihood["sides"][::n],
@@ -116,26 +116,26 @@ def sample_all(
     )
 
 
-def reference_for(pipe: "Pipeline", draw: SamplingConfig) -> TypicalityModel | None:
+def reference_for(pipe: "Pipeline", config: SamplingConfig) -> TypicalityModel | None:
     """Return the reference that describes typical samples, if a draw needs it. Check that the model supports the draw.
 
     Raises:
         InputError: if the model or its calibration does not support the draw.
     """
-    draw.check_fits(pipe.runner.model)
-    return check_calibrated(pipe.calibration, draw) if draw.needs_calibration else None
+    config.check_fits(pipe.runner.model)
+    return check_calibrated(pipe.calibration, config) if config.needs_calibration else None
 
 
-def check_calibrated(calibration: Calibration, draw: SamplingConfig) -> TypicalityModel | None:
+def check_calibrated(calibration: Calibration, config: SamplingConfig) -> TypicalityModel | None:
     """Check that the calibration supports a draw. Return the reference of typical samples, if the draw needs it.
 
     Raises:
         InputError: if the temperature is not calibrated, or the threshold α is too small for the calibration.
     """
-    needs_samples = draw.rank == "typical" or draw.judges == "sample"
-    reference = calibration.reference(temperature_of(draw.temperature)) if needs_samples else None
-    if draw.reject is not None:
-        check_alpha(draw.reject.alpha, reference if reference and draw.judges == "sample" else calibration.truth)
+    needs_samples = config.rank == "typical" or config.judges == "sample"
+    reference = calibration.reference(temperature_of(config.temperature)) if needs_samples else None
+    if config.reject is not None:
+        check_alpha(config.reject.alpha, reference if reference and config.judges == "sample" else calibration.truth)
     return reference
 
 
@@ -155,14 +155,14 @@ def score_rows(
 
 def _redraw(runner: Runner, chooser: Chooser, k: int) -> None:
     """Draw samples of one image in place of rejected ones, until `n` are accepted or the most were drawn in total."""
-    draw, drawn = chooser.draw, chooser.draw.n
-    while (missing := draw.n - chooser.choices[k].accepted) > 0 and drawn < draw.most_samples:
-        drawn = _draw_more(runner, chooser, k, range(drawn, min(draw.most_samples, drawn + missing)))
+    config, drawn = chooser.config, chooser.config.n
+    while (missing := config.n - chooser.choices[k].accepted) > 0 and drawn < config.most_samples:
+        drawn = _draw_more(runner, chooser, k, range(drawn, min(config.most_samples, drawn + missing)))
 
 
 def _judge_images(pipe: "Pipeline", chooser: Chooser, k: int, as_read: AsWritten | None) -> None:
     """Choose the first sample of one image whose image is typical. Draw more samples until one is, up to the limit."""
-    draw, condition, drawn = chooser.draw, chooser.conditions[k], chooser.draw.n
+    config, condition, drawn = chooser.config, chooser.conditions[k], chooser.config.n
     while True:
         for candidate in chooser.take_waiting(k):
             pixels = candidate.image if candidate.deep is None else candidate.deep
@@ -170,14 +170,14 @@ def _judge_images(pipe: "Pipeline", chooser: Chooser, k: int, as_read: AsWritten
             (row,) = pipe.runner.score([image], [condition])
             if chooser.judge_image(k, candidate, row, pipe.likelihoods.typicality_of([row], [condition], None)):
                 return
-        if drawn == draw.most_samples:
+        if drawn == config.most_samples:
             return
-        drawn = _draw_more(pipe.runner, chooser, k, range(drawn, min(draw.most_samples, drawn + draw.n)))
+        drawn = _draw_more(pipe.runner, chooser, k, range(drawn, min(config.most_samples, drawn + config.n)))
 
 
 def _draw_more(runner: Runner, chooser: Chooser, k: int, samples: range) -> int:
     """Draw more samples of one image. Return how many were drawn until now."""
-    for row in runner.draw([chooser.conditions[k]], samples, chooser.draw):
+    for row in runner.draw([chooser.conditions[k]], samples, chooser.config):
         chooser.take(replace(row, image=k))
     return samples.stop
 

@@ -55,7 +55,7 @@ class StreamSettings:
         InputError: if a value is not valid.
     """
 
-    draw: SamplingConfig = field(default_factory=partial(SamplingConfig, n=1))
+    config: SamplingConfig = field(default_factory=partial(SamplingConfig, n=1))
     """Settings for the samples. `n` is the number of samples of a scene's first frame; the number and the noise of the
     best one are used for the whole scene. `frame` is ignored."""
     noise: FrameNoise = "fixed"
@@ -153,17 +153,17 @@ class Stream:
         Raises:
             InputError: if the model or its calibration does not support these settings.
         """
-        draw, runner, known = settings.draw, pipe.runner, pipe.likelihoods
+        config, runner, known = settings.config, pipe.runner, pipe.likelihoods
         if settings.size is not None:
             settings.size.check_fits(runner.model.task, runner.model.scale)
-        reference = reference_for(pipe, draw)
+        reference = reference_for(pipe, config)
         if settings.min_typicality > 0:
-            reference = known.wanted_reference(draw.temperature)
+            reference = known.wanted_reference(config.temperature)
             check_alpha(settings.min_typicality, reference)
         self.runner = runner
         self.settings = settings
-        self.draw = draw
-        self.reference = reference or known.reference(draw.temperature)
+        self.config = config
+        self.reference = reference or known.reference(config.temperature)
         self.batch = settings.batch if settings.noise == "fixed" else 1  # all frames of a run have the same noise
         self.drifting = None if isinstance(settings.noise, str) else DriftingNoise(settings.noise)
         self.draw_noise: DrawNoise = runner.graphs.backend.draw_noise if self.drifting is None else self._drift
@@ -200,7 +200,7 @@ class Stream:
         if not self._is_within:
             return
         self._start_scene(start)
-        if self.draw.n == 1:
+        if self.config.n == 1:
             self.sample = 0
         elif first is not None:
             self._choose_for_scene(start, first)
@@ -248,7 +248,7 @@ class Stream:
     def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         """Return the best of N samples of a frame. If no sample is finite, reject the frame."""
         best: tuple[float, BatchItem] | None = None
-        for row in self._rows([frame], range(self.draw.n), number):
+        for row in self._rows([frame], range(self.config.n), number):
             value = self.value(row, frame)
             if value > (-np.inf if best is None else best[0]):
                 best = value, _on_host(row)
@@ -270,7 +270,7 @@ class Stream:
 
     def value(self, row: BatchItem, frame: Image) -> float:
         """Return the value by which a sample of a frame is ranked, −∞ if it is not finite."""
-        return value_of(row, frame, self.runner.model, self.draw.rank, self.reference)
+        return value_of(row, frame, self.runner.model, self.config.rank, self.reference)
 
     def _rejected(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         levels = np.full(self.runner.model.levels, np.nan)
@@ -302,12 +302,12 @@ class Stream:
         return replace(result, pixels=pixels, drawn_sides=(height, width))
 
     def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[BatchItem]:
-        draw = replace(self.draw, frame=self.scene if self.settings.noise == "fixed" else number)
+        config = replace(self.config, frame=self.scene if self.settings.noise == "fixed" else number)
         draw_noise = self.draw_noise
         if self.scene_noise is not None and len(samples) == 1:
             self.scene_noise.begin(self.scene, samples[0], len(images), self.runner.pixel_budget)
             draw_noise = self.scene_noise
-        return self.runner.draw(images, samples, draw, draw_noise=draw_noise)
+        return self.runner.draw(images, samples, config, draw_noise=draw_noise)
 
     def _drift(self, z: LevelNoise) -> Array:
         assert self.drifting is not None

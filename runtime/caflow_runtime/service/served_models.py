@@ -53,23 +53,23 @@ class Sampler(Service):
         return self.pipe.likelihoods.reference(TEMPERATURE)
 
     def _check(self, parameters: SampleParameters, images: list[list[Image]]) -> None:
-        draw = draw_of(parameters)
-        draw.check_fits(self.pipe.manifest.model)
-        if draw.needs_calibration:
-            check_calibrated(self.pipe.calibration, draw)
+        config = draw_of(parameters)
+        config.check_fits(self.pipe.manifest.model)
+        if config.needs_calibration:
+            check_calibrated(self.pipe.calibration, config)
 
     def _pixels(self, parameters: SampleParameters, images: list[list[Image]]) -> int:
         return count_pixels(images[0], self.pipe.manifest.model.scale) * draw_of(parameters).most_samples
 
     def _compute(self, parameters: SampleParameters, requests: list[Checked]) -> list[Answer]:
-        draw = draw_of(parameters)
+        config = draw_of(parameters)
         images = [image for one in requests for image in one.images[0]]
         with self._stage("sample"):
-            best = sample_best(self.pipe, images, draw)
+            best = sample_best(self.pipe, images, config)
         counts, late = count_images(requests), are_late(requests)
         if self.metrics:
             is_late = np.repeat(late, counts)
-            self.metrics.observe_best(best, draw, draw.temperature == TEMPERATURE, is_late)
+            self.metrics.observe_best(best, config, config.temperature == TEMPERATURE, is_late)
         tensors = {
             **likelihoods(best),
             "sample_typicality": typicalities(best.sample_typicality, len(images)),

@@ -222,6 +222,6 @@ def _info(source: Path, cut: TimeRange, _sha256: str) -> VideoInfo:
 
 def _skip_to(stream: Stream, source: Path, segment: Segment, has_alpha: bool) -> None:
     first, start = segment.frames.first, segment.scene_start
-    is_chosen_before = stream.draw.n > 1 and start.first < first
+    is_chosen_before = stream.config.n > 1 and start.first < first
     chosen_on = without_alpha(next(pictures(source, start, has_alpha))) if is_chosen_before else None
     stream.skip_to(first, segment.scene, start.first, chosen_on)
