@@ -18,7 +18,7 @@ RGB, FLOATS = 3, 12
 """Bytes of an RGB pixel with 8 bits, and as float32."""
 TILE_BYTES = 12
 """Bytes per pixel of a tile while it is added to its image: its pixels times their weights."""
-MODULES = 12_000_000
+MODULES = 16_000_000
 """Bytes of modules that are imported after the bundle was opened, such as writers of image files."""
 SPARE = 1.1
 """Factor on all memory: freed memory is fragmented, so not all of it can be used again, and small arrays do not count.
