@@ -18,6 +18,8 @@ RGB, FLOATS = 3, 12
 """Bytes of an RGB pixel with 8 bits, and as float32."""
 TILE_BYTES = 12
 """Bytes per pixel of a tile while it is added to its image: its pixels times their weights."""
+MODULES = 16_000_000
+"""Bytes of modules that are imported after the bundle was opened, such as writers of image files."""
 SPARE = 1.1
 """Factor on all memory: freed memory is fragmented, so not all of it can be used again, and small arrays do not count.
 """
@@ -59,8 +61,8 @@ class MemoryEstimates:
     def __init__(self, runner: Runner) -> None:
         """Record how much memory the process uses before the graphs are loaded."""
         self.runner = runner
-        self.before = resident_memory() or 0
-        """Memory of the process when the bundle was opened, in bytes; 0 if it is unknown."""
+        self.before = (resident_memory() or 0) + MODULES
+        """Memory of the process besides its work, in bytes. What it used when the bundle was opened is 0 if unknown."""
         self.share_bytes = bytes_of_shares(runner.model)
         """Memory of the shares of one row, in bytes per target pixel."""
 
