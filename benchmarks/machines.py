@@ -60,9 +60,9 @@ def main(photograph: Path, bundle: Path, rounds: int, json_file: Path | None) ->
                 "bytes out": png.stat().st_size,
             }
             for n in SAMPLES:
-                drawn = seconds(partial(pipe.best_of, crop, n=n), rounds)
+                took = seconds(partial(pipe.best_of, crop, n=n), rounds)
                 size = f"{drawn.shape[1]}×{drawn.shape[0]}"
-                rows.append({"result": size, "n": n, "s": drawn, "images/hour": 3600 / drawn, **files})
+                rows.append({"result": size, "n": n, "s": took, "images/hour": 3600 / took, **files})
     report.show(rows)
     report.write(json_file, rows, PACKAGES, rounds=rounds)
 
