@@ -87,10 +87,10 @@ def test_padding_reflects_where_it_can(side: int) -> None:
 def test_every_row_runs_once_where_there_is_room(
     profile: Profile | None, shapes: list[tuple[int, int]], samples: int, budget: int
 ) -> None:
-    room = BatchLimits(budget, profile)
-    windows = [cut(*shape, MULTIPLE, budget, 16, room.largest_sides) for shape in shapes]
+    limits = BatchLimits(budget, profile)
+    windows = [cut(*shape, MULTIPLE, budget, 16, limits.largest_sides) for shape in shapes]
     rows: list[tuple[int, int, int, int]] = []
-    for run in plan_batches(windows, range(samples), room, canvas_pixels=300**2):
+    for run in plan_batches(windows, range(samples), limits, canvas_pixels=300**2):
         assert len({unit.window.shape for unit in run}) == 1
         (height, width), count = run[0].window.shape, sum(len(unit.samples) for unit in run)
         assert count == 1 or count * height * width <= budget

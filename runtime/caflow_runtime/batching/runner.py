@@ -72,7 +72,7 @@ class Runner:
         if self._known and "estimate" not in graphs:
             raise InputError(f"assume: {graphs.folder.name} is not told how its input was degraded: use another model")
 
-    def room(self, budget: int | None = None) -> BatchLimits:
+    def limits(self, budget: int | None = None) -> BatchLimits:
         """Return the limits of one run. `budget` is in target pixels; by default, it is the whole pixel budget."""
         return BatchLimits(budget or self.pixel_budget, self.backend.profile)
 
@@ -97,7 +97,7 @@ class Runner:
         """
         model, budget = self.model, budget or self.pixel_budget
         try:
-            windows = cut(height, width, model.size_multiple, budget, self.overlap, self.room(budget).largest_sides)
+            windows = cut(height, width, model.size_multiple, budget, self.overlap, self.limits(budget).largest_sides)
         except TooSmall as error:
             larger = ["a smaller overlap", "a larger pixel_budget"]
             larger += ["engines built with a larger --max-size"] if self.backend.profile else []
@@ -123,8 +123,8 @@ class Runner:
         windows = self.windows_of(height, width)
         pixels = prod(windows[0].shape)
         unfinished = most_unfinished(windows, samples, CANVAS_PIXELS)
-        rows = min(unfinished, self.room().rows(windows[0]))
-        units = min(images * len(windows), self.room().rows(windows[0]) // unfinished) or 1
+        rows = min(unfinished, self.limits().rows(windows[0]))
+        units = min(images * len(windows), self.limits().rows(windows[0]) // unfinished) or 1
         canvases = unfinished if len(windows) > 1 else 0
         return BatchCost(len(windows), pixels, units, units * rows, canvases, -(-samples // unfinished))
 
@@ -236,10 +236,10 @@ class Runner:
         Raises:
             InputError: as `windows` does, and if samples are to be dropped that do not all fit into one batch.
         """
-        windows, room = [self.windows(condition, budget) for condition in work.conditions], self.room(budget)
+        windows, limits = [self.windows(condition, budget) for condition in work.conditions], self.limits(budget)
         if isinstance(work, SamplingWork) and work.config.keep is not None:
-            _check_prunable(windows, len(work.samples), room)
-        batches = plan_batches(windows, work.samples, room, CANVAS_PIXELS)
+            _check_prunable(windows, len(work.samples), limits)
+        batches = plan_batches(windows, work.samples, limits, CANVAS_PIXELS)
         missing = [b for b in batches if any((unit.image, k) not in finished for unit in b for k in unit.samples)]
         rows, is_whole = TileMerger(self.model, work.conditions, windows), all(len(one) == 1 for one in windows)
         count, left = (sum(len(unit.samples) for one in some for unit in one) for some in (batches, missing))
@@ -269,12 +269,12 @@ class Runner:
             ) from None
 
 
-def _check_prunable(windows: Sequence[list[Tile]], samples: int, room: BatchLimits) -> None:
+def _check_prunable(windows: Sequence[list[Tile]], samples: int, limits: BatchLimits) -> None:
     """Check that all samples of each image fit into one batch, in which their likelihoods can be compared."""
     for of_image in windows:
-        if len(of_image) > 1 or samples > room.rows(of_image[0]):
+        if len(of_image) > 1 or samples > limits.rows(of_image[0]):
             height, width = of_image[-1].y.end, of_image[-1].x.end
             raise InputError(
                 f"keep: all {samples} samples of an image must fit in one batch, {width}×{height} "
-                f"pixels each: use {room.remedy(samples, height, width)}"
+                f"pixels each: use {limits.remedy(samples, height, width)}"
             )

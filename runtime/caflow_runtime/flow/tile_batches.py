@@ -73,9 +73,9 @@ class BatchCost:
 
 
 def plan_batches(
-    windows: Sequence[list[Tile]], samples: Sequence[int], room: BatchLimits, canvas_pixels: int
+    windows: Sequence[list[Tile]], samples: Sequence[int], limits: BatchLimits, canvas_pixels: int
 ) -> list[list[TileBatch]]:
-    """Return the batches: lists of units whose windows have one shape and whose rows fit into `room`.
+    """Return the batches: lists of units whose windows have one shape and whose rows fit into `limits`.
 
     All windows of a group of samples are run before the next group begins, so that few images are incomplete at any
     time.
@@ -88,7 +88,7 @@ def plan_batches(
     """
     batches: list[list[TileBatch]] = []
     for image, of_image in enumerate(windows):
-        most, unfinished = room.rows(of_image[0]), most_unfinished(of_image, len(samples), canvas_pixels)
+        most, unfinished = limits.rows(of_image[0]), most_unfinished(of_image, len(samples), canvas_pixels)
         for first in range(0, len(samples), unfinished):
             numbers = samples[first : first + unfinished]
             for window, start in product(of_image, range(0, len(numbers), most)):

@@ -58,7 +58,7 @@ def best_on_device(runner: Runner, condition: Any, config: SamplingConfig) -> De
     (count, height, width), n = _checked(runner.model, condition), config.n
     graphs, backend, levels = runner.graphs, runner.backend, runner.model.levels
     window = Tile(*(TileAxis(0, np.ones(side, np.float32)) for side in (height, width)))
-    if remedy := runner.room().remedy(count * n, height, width):
+    if remedy := runner.limits().remedy(count * n, height, width):
         raise InputError(f"{count} × {n} samples of {width}×{height} pixels must fit in one batch: use {remedy}")
     units = [TileBatch(k, window, tuple(range(n))) for k in range(count)]
     noise = draw_noise(graphs, units, config)

@@ -19,7 +19,7 @@ from caflow_runtime.backends.parity import check_once
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.batching.runner import Runner, ShowWindows
 from caflow_runtime.batching.sampling_config import Rank, Reject, SamplingConfig
-from caflow_runtime.batching.single_row import LevelNoises, decode_noise, encode_target
+from caflow_runtime.batching.single_item import LevelNoises, decode_noise, encode_target
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.checks import check_integer, check_switch, shown

@@ -79,9 +79,9 @@ class SpeedTrial:
             samples: number of samples of each image.
         """
         self.runner, self.samples = runner, min(samples, MAX_TRIAL_SAMPLES)
-        multiple, room = runner.model.size_multiple, runner.room()
-        side = isqrt(min(TRIAL_PIXELS, room.pixels) // self.samples)
-        self.side = max(multiple, min(side, *(room.largest_sides or [side])) // multiple * multiple)
+        multiple, limits = runner.model.size_multiple, runner.limits()
+        side = isqrt(min(TRIAL_PIXELS, limits.pixels) // self.samples)
+        self.side = max(multiple, min(side, *(limits.largest_sides or [side])) // multiple * multiple)
         encoding, row = _operations(runner.graphs.manifest, self.side**2, "decode", "reverse")
         self.operations = encoding + self.samples * row
         """Multiplications and additions of the trial."""

@@ -59,7 +59,7 @@ def _encoded(runner: Runner, condition: Image) -> tuple[list[TileBatch], Arrays]
         height, width = (runner.model.scale * side for side in padded.shape[:2])
         raise InputError(
             f"the noise belongs to the whole image, so its {width}×{height} pixels must run as one tile: use "
-            f"{runner.room().remedy(1, height, width)}"
+            f"{runner.limits().remedy(1, height, width)}"
         )
     units = [TileBatch(0, windows[0], (0,))]
     return units, batch.encode(runner.graphs, units, [padded], runner.degradations([padded]))
