@@ -24,7 +24,8 @@ void fail(const std::string& text) {
 
 const Array& given(const Arrays& arrays, const std::string& name, const std::string& graph) {
     if (const auto found = arrays.find(name); found != arrays.end()) return found->second;
-    throw BackendError(graph + ": requires the input '" + name + "', which the chain does not provide: "
+    throw BackendError(graph + ": requires the input '" + name +
+                       "', which the chain does not provide: "
                        "export the model again");
 }
 

@@ -18,10 +18,10 @@
 namespace caflow::runtime {
 
 // Where a graph leaves outputs that only graphs read: on the device, or in host memory.
-enum class Place { device, host };
+enum class NoiseWindow { device, host };
 
 // A loaded graph. It reads its inputs by name and ignores other arrays. It returns its outputs by name.
-using Graph = std::function<Arrays(const Arrays& arrays, Place place)>;
+using Graph = std::function<Arrays(const Arrays& arrays, NoiseWindow place)>;
 
 // What a graph is loaded from.
 struct GraphSource {

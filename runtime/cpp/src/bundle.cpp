@@ -65,10 +65,10 @@ std::string why_none(const fs::path& folder) {
 // a hash.
 void check_external_data(const fs::path& path, const File& file, const std::vector<File>& weights) {
     if (file.bytes > graph_bytes) {
-        throw BundleError(
-            Kind::BrokenGraph, path,
-            "the file must have at most " + std::to_string(graph_bytes) + " bytes: export the model again, with its "
-            "weights in a separate file");
+        throw BundleError(Kind::BrokenGraph, path,
+                          "the file must have at most " + std::to_string(graph_bytes) +
+                              " bytes: export the model again, with its "
+                              "weights in a separate file");
     }
     const std::string folder = file.path.substr(0, file.path.rfind('/') + 1);
     try {

@@ -65,7 +65,7 @@ caflow_status guarded(Body body) noexcept {
     }
 }
 
-using Method = std::vector<Result> (Pipeline::*)(const std::vector<Image>&, const Draw&);
+using Method = std::vector<Result> (Pipeline::*)(const std::vector<Image>&, const SamplingConfig&);
 
 caflow_status draw(caflow_model* model, const caflow_image* conditions, std::size_t count,
                    const caflow_draw_options* options, caflow_results** results, Method method) noexcept {

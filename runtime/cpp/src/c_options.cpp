@@ -10,7 +10,7 @@ namespace {
 constexpr std::size_t largest_side = 1 << 20;  // of a target, so that areas fit in 64 bits
 constexpr std::uint64_t largest_budget = 1ULL << 40;
 constexpr std::size_t largest_stride = 1 << 30;
-constexpr std::size_t most_images = 1 << 20;  // of one call
+constexpr std::size_t most_images = 1 << 20;        // of one call
 constexpr std::size_t most_given_levels = 64;       // more levels than any model has
 constexpr std::uint32_t largest_samples = 1 << 20;  // of one call, which stores the numbers of all samples
 
@@ -33,8 +33,9 @@ Options read_options(const Options* given, const Options& defaults, const char* 
     const auto* bytes = reinterpret_cast<const unsigned char*>(given);
     for (std::size_t k = sizeof(Options); k < size; ++k) {
         if (!bytes[k]) continue;
-        throw InputError(std::string(what) + " has a field that this version of the library does not know: use a "
-                                             "newer library");
+        throw InputError(std::string(what) +
+                         " has a field that this version of the library does not know: use a "
+                         "newer library");
     }
     Options options = defaults;
     std::memcpy(&options, given, std::min(size, sizeof(Options)));
@@ -54,8 +55,8 @@ void check_count(std::size_t count, std::size_t most, const char* name) {
 
 void check_one_of(std::uint32_t value, std::uint32_t largest, const char* name) {
     if (value <= largest) return;
-    throw InputError(std::string(name) + " must be one of the constants of caflow.h, up to " +
-                     std::to_string(largest) + "; got " + std::to_string(value));
+    throw InputError(std::string(name) + " must be one of the constants of caflow.h, up to " + std::to_string(largest) +
+                     "; got " + std::to_string(value));
 }
 
 Progress progress_of(const caflow_draw_options& options) {
@@ -100,7 +101,7 @@ caflow_draw_options read_draw_options(const caflow_draw_options* options) {
     return known;
 }
 
-Draw draw_of(const caflow_draw_options& options) {
+SamplingConfig draw_of(const caflow_draw_options& options) {
     check_one_of(options.rank, CAFLOW_RANK_TYPICAL, "rank");
     check_one_of(options.judge, CAFLOW_JUDGE_IMAGE, "judge");
     check_one_of(options.otherwise, CAFLOW_OTHERWISE_ERROR, "otherwise");
@@ -113,7 +114,7 @@ Draw draw_of(const caflow_draw_options& options) {
     if (options.samples > largest_samples) {
         throw InputError("samples must be at most 2^20; got " + std::to_string(options.samples));
     }
-    Draw draw;
+    SamplingConfig draw;
     draw.samples = or_default(options.samples, draw.samples);
     draw.first_sample = options.first_sample;
     draw.seed = options.seed;
@@ -125,8 +126,7 @@ Draw draw_of(const caflow_draw_options& options) {
     draw.reject.alpha = options.min_typicality;
     draw.reject.judge = Reject::Judge(options.judge);
     draw.reject.otherwise = Reject::Otherwise(options.otherwise);
-    draw.reject.redraws =
-        options.redraws == CAFLOW_NO_REDRAWS ? 0 : or_default(options.redraws, draw.reject.redraws);
+    draw.reject.redraws = options.redraws == CAFLOW_NO_REDRAWS ? 0 : or_default(options.redraws, draw.reject.redraws);
     draw.with_pixels = options.flags & CAFLOW_WITH_PIXELS;
     draw.progress = progress_of(options);
     return draw;

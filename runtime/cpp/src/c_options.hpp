@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "draw.hpp"
 #include "errors.hpp"
 #include "image.hpp"
+#include "sampling_config.hpp"
 #include "settings.hpp"
 #include "stream.hpp"
 
@@ -30,14 +30,14 @@ void check_flags(std::uint32_t flags, std::uint32_t known);
 template <class Options>
 void check_struct_size(std::size_t size, const char* what) {
     if (size >= sizeof(std::size_t) && size <= 16 * sizeof(Options) && size % alignof(Options) == 0) return;
-    throw InputError(std::string(what) + ".struct_size must be the sizeof of the struct; got " +
-                     std::to_string(size) + ": initialize the struct with its macro CAFLOW_…_INIT");
+    throw InputError(std::string(what) + ".struct_size must be the sizeof of the struct; got " + std::to_string(size) +
+                     ": initialize the struct with its macro CAFLOW_…_INIT");
 }
 
 // Convert the options of an application to those of the runtime. NULL selects the defaults.
 Settings read_settings(const caflow_open_options* options);
 caflow_draw_options read_draw_options(const caflow_draw_options* options);
-Draw draw_of(const caflow_draw_options& options);
+SamplingConfig draw_of(const caflow_draw_options& options);
 FrameNoise read_frame_noise(const caflow_stream_options* options);
 
 // Return copies of the caller's images. `scale` is the scale of their targets; it limits the sides. `what` is the name

@@ -24,7 +24,7 @@ static_assert(CAFLOW_ACCEPTED == int(Outcome::accepted) && CAFLOW_BEST == int(Ou
 // A result of the C interface that owns everything its pointers refer to.
 struct OwnedResult : caflow_result {
     OwnedResult(Result&& result, bool with_map) : caflow_result(), owned(std::move(result)) {
-        const Row& row = owned.row;
+        const BatchItem& row = owned.row;
         if (with_map) map = share_map(row.shares, owned.image.height, owned.image.width);
         image = row.image;
         sample = row.sample;

@@ -5,7 +5,7 @@
 
 #include "errors.hpp"
 #include "fields.hpp"
-#include "seal.hpp"
+#include "line_checksum.hpp"
 #include "strict_json.hpp"
 
 namespace caflow::runtime {
@@ -60,7 +60,7 @@ void check_calibration(const Calibration& found, const Json& value, const std::s
     check(!found.truth.temperature, "truth to have no temperature");
     const std::size_t levels = found.truth.kinds()[0]->levels();
     std::vector<double> temperatures;
-    for (const Reference& one : found.samples) {
+    for (const TypicalityModel& one : found.samples) {
         check(one.temperature.has_value(), "samples to have a temperature");
         temperatures.push_back(*one.temperature);
         const ImageKind& kind = *one.kinds()[0];
@@ -136,9 +136,9 @@ Calibration parse_calibration(const fs::path& path) {
 
 }  // namespace
 
-const Reference& Calibration::of_samples(double temperature) const {
+const TypicalityModel& Calibration::of_samples(double temperature) const {
     std::string known;
-    for (const Reference& reference : samples) {
+    for (const TypicalityModel& reference : samples) {
         if (std::abs(*reference.temperature - temperature) < same_temperature) return reference;
         known += (known.empty() ? "" : ", ") + Json(*reference.temperature).dump();
     }

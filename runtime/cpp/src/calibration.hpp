@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "bundle.hpp"
-#include "reference.hpp"
+#include "typicality_model.hpp"
 
 namespace caflow::runtime {
 
@@ -30,15 +30,15 @@ struct Canary {
 
 // Contents of calibration.json.
 struct Calibration {
-    std::string manifest_sha256;     // of the calibrated bundle
-    std::int64_t photographs;        // that the calibration images are crops of
-    Reference truth;                 // distribution of true images
-    std::vector<Reference> samples;  // distributions of samples, one for each calibrated temperature
+    std::string manifest_sha256;           // of the calibrated bundle
+    std::int64_t photographs;              // that the calibration images are crops of
+    TypicalityModel truth;                 // distribution of true images
+    std::vector<TypicalityModel> samples;  // distributions of samples, one for each calibrated temperature
     std::vector<Coverage> coverage;
     Canary canary;
 
     // Return the distribution of samples at a temperature. Throws an InputError if the bundle is not calibrated for it.
-    const Reference& of_samples(double temperature) const;
+    const TypicalityModel& of_samples(double temperature) const;
 };
 
 // Return the calibration of a bundle, or nothing if the bundle has none. Throws a BundleError if the file is damaged,

@@ -12,14 +12,14 @@ namespace caflow::runtime {
 
 namespace {
 
-bool is_finite(const Row& row) {
+bool is_finite(const BatchItem& row) {
     const auto finite = [](float value) { return std::isfinite(value); };
     return row.has_finite_likelihood() && std::all_of(row.pixels.begin(), row.pixels.end(), finite);
 }
 
 // Return a row's continuous pixel values as uint8: rounded down, because values in [w, w + 1) stand for w, and clipped
 // to 0…255.
-Image image_of(const Row& row, const Image& condition, const Model& model) {
+Image image_of(const BatchItem& row, const Image& condition, const Model& model) {
     Image image(model.scale * condition.height, model.scale * condition.width);
     std::transform(row.pixels.begin(), row.pixels.end(), image.rgb.begin(),
                    [](float value) { return std::uint8_t(std::clamp(value, 0.0f, 255.0f)); });
@@ -34,7 +34,7 @@ Verdict verdict_of(const Typicality& found, double alpha, Outcome untypical) {
     return {untypical, reason(found)};
 }
 
-double Judgement::value_of(const Row& row, const Condition& condition) const {
+double Judgement::value_of(const BatchItem& row, const Condition& condition) const {
     if (!is_finite(row)) return worst;
     if (draw.rank == Rank::consistency) {
         return consistency(model, image_of(row, condition.image, model), condition.image);
@@ -46,7 +46,7 @@ double Judgement::value_of(const Row& row, const Condition& condition) const {
     return std::accumulate(row.per_level.begin(), row.per_level.end(), 0.0);
 }
 
-Result Judgement::candidate(Row&& row, double value, const Condition& condition) const {
+Result Judgement::candidate(BatchItem&& row, double value, const Condition& condition) const {
     Result result;
     result.image = image_of(row, condition.image, model);
     result.value = value;
@@ -61,7 +61,7 @@ void Judgement::finish(Result& result, const Condition& condition) const {
         result.image = project(model, result.row.pixels, condition.image);
         result.consistency = consistency(model, result.image, condition.image);
         if (!draw.with_pixels) result.row.pixels = {};
-    } else if (const Reference* reference = likelihoods.reference(draw.temperature)) {
+    } else if (const TypicalityModel* reference = likelihoods.reference(draw.temperature)) {
         result.sample_typicality = likelihoods.of_sample(result.row, condition, *reference);
     }
 }
@@ -82,7 +82,7 @@ Result Judgement::enlarged(std::size_t image, const Condition& condition) const 
     return result;
 }
 
-void Chooser::take(Row&& row) {
+void Chooser::take(BatchItem&& row) {
     const double value = judgement_.value_of(row, condition_);
     if (value == worst) {
         ++rejected_;
@@ -131,7 +131,8 @@ Result Chooser::chosen() {
     if (!best_ && !(rejects && otherwise == Reject::Otherwise::bicubic)) {
         if (!best_rejected_) throw NotFinite("no sample of " + name + " is finite: " + try_lower);
         if (otherwise == Reject::Otherwise::error) {
-            throw Untypical(name + ": all " + std::to_string(rejected_) + " samples are untypical, with a "
+            throw Untypical(name + ": all " + std::to_string(rejected_) +
+                            " samples are untypical, with a "
                             "typicality below " +
                             shown(judgement_.draw.reject.alpha));
         }
@@ -151,7 +152,7 @@ void Chooser::reject(Result&& candidate) {
 
 // Return the verdict on a finite sample. The outcome `best` means that the sample is rejected; it is the final outcome
 // if this is the best of the rejected samples.
-Verdict Chooser::verdict_on(const Row& row) const {
+Verdict Chooser::verdict_on(const BatchItem& row) const {
     const Reject& rejection = judgement_.draw.reject;
     if (!rejection.judges(Reject::Judge::sample)) return {};
     const Typicality found = judgement_.likelihoods.of_sample(row, condition_, *judgement_.samples);

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "draw.hpp"
 #include "image.hpp"
 #include "likelihoods.hpp"
 #include "runner.hpp"
+#include "sampling_config.hpp"
 #include "typicality.hpp"
 
 namespace caflow::runtime {
@@ -38,9 +38,9 @@ Verdict verdict_of(const Typicality& found, double alpha, Outcome untypical);
 
 // Result of a call for one image: a sample, an enlarged input, or a scored image.
 struct Result {
-    Row row;  // with its pixels if the caller requested them
+    BatchItem row;  // with its pixels if the caller requested them
     Image image;
-    double value = 0;  // value for ranking; higher is better
+    double value = 0;                   // value for ranking; higher is better
     std::optional<double> consistency;  // in dB
     std::optional<Typicality> sample_typicality;
     std::optional<Typicality> image_typicality;
@@ -51,16 +51,16 @@ struct Result {
 // Ranks and judges the rows of one draw.
 struct Judgement {
     const Model& model;
-    const Draw& draw;
+    const SamplingConfig& draw;
     const Likelihoods& likelihoods;
-    const Reference* samples;  // distribution of the draw's samples; nullptr if the draw does not need it
+    const TypicalityModel* samples;  // distribution of the draw's samples; nullptr if the draw does not need it
 
     // Return the value by which a row is ranked; `worst` if the row is not finite.
-    double value_of(const Row& row, const Condition& condition) const;
+    double value_of(const BatchItem& row, const Condition& condition) const;
 
     // Return a row as a result with an 8-bit image. The row's continuous pixels are kept if they are needed later, or
     // if the caller requested them.
-    Result candidate(Row&& row, double value, const Condition& condition) const;
+    Result candidate(BatchItem&& row, double value, const Condition& condition) const;
 
     // Complete a candidate before it is returned: add its typicality, or, for a consistent draw, change its image to
     // match the condition.
@@ -81,7 +81,7 @@ class Chooser {
         : judgement_(judgement), condition_(condition, judgement.model), number_(number) {}
 
     // Add a sample.
-    void take(Row&& row);
+    void take(BatchItem&& row);
 
     // Judge the images of the waiting samples in the order of their rank, until one is accepted. Return whether one
     // was.
@@ -95,7 +95,7 @@ class Chooser {
 
   private:
     void reject(Result&& candidate);
-    Verdict verdict_on(const Row& row) const;
+    Verdict verdict_on(const BatchItem& row) const;
 
     const Judgement& judgement_;
     Condition condition_;

@@ -12,9 +12,9 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr double exact = 100.0;         // PSNR in dB that is reported for equal images
-constexpr int most_projections = 200;   // about ten are enough unless pixels are clipped at 0 or 255
-constexpr double close_enough = 0.2;    // grey levels; smaller than the error of the rounding that follows
+constexpr double exact = 100.0;        // PSNR in dB that is reported for equal images
+constexpr int most_projections = 200;  // about ten are enough unless pixels are clipped at 0 or 255
+constexpr double close_enough = 0.2;   // grey levels; smaller than the error of the rounding that follows
 
 // Sum of squared differences of values in 0…255, and their number.
 struct Difference {

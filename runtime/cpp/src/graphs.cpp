@@ -89,7 +89,7 @@ void Graphs::check_results(const Settings& settings) {
     }
 }
 
-Arrays Graphs::run(const std::string& name, const Arrays& arrays, Place place) const {
+Arrays Graphs::run(const std::string& name, const Arrays& arrays, NoiseWindow place) const {
     const GraphFile& graph = *manifest_.find_graph(name);
     const fs::path path = folder_ / graph.file.path;
     Sizes sizes;

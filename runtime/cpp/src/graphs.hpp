@@ -29,7 +29,7 @@ class Graphs {
     bool has(const std::string& name) const { return manifest_.find_graph(name) != nullptr; }
 
     // Run a graph, and check its inputs and outputs. `place` says where outputs that only graphs read are left.
-    Arrays run(const std::string& name, const Arrays& arrays, Place place = Place::device) const;
+    Arrays run(const std::string& name, const Arrays& arrays, NoiseWindow place = NoiseWindow::device) const;
 
     // Free the memory that the backend keeps for later runs, and keep none from now on. Call this after memory ran out.
     void spare_memory() const;

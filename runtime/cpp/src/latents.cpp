@@ -10,7 +10,7 @@ namespace {
 
 // Weights of a window's cells and of pairs of neighbouring cells, each (height, width); 0 for a missing neighbour.
 struct Weights {
-    Weights(const Window& window, std::int64_t height, std::int64_t width)
+    Weights(const Tile& window, std::int64_t height, std::int64_t width)
         : cells(std::size_t(height * width)), right(cells.size(), 0.0), down(cells.size(), 0.0) {
         const std::int64_t cell = window.y.length() / height;
         const std::vector<double> y = mean_weights(window.y, cell), x = mean_weights(window.x, cell);
@@ -47,7 +47,7 @@ LatentStatistics::LatentStatistics(const std::vector<std::vector<std::int64_t>>&
     }
 }
 
-void LatentStatistics::add(const Window& window, const std::vector<Latents>& levels) {
+void LatentStatistics::add(const Tile& window, const std::vector<Latents>& levels) {
     for (std::size_t j = 0; j < levels_.size(); ++j) {
         Level& level = levels_[j];
         const Latents& latents = levels[j];

@@ -26,7 +26,7 @@ class LatentStatistics {
     explicit LatentStatistics(const std::vector<std::vector<std::int64_t>>& channels);
 
     // Add the latents of one window, of every level, coarsest first. Throws a BackendError if channels do not fit.
-    void add(const Window& window, const std::vector<Latents>& levels);
+    void add(const Tile& window, const std::vector<Latents>& levels);
 
     // Return six statistics of each block, those of level 0 first: the mean, the energy (mean square), the mean fourth
     // power, the mean products with the right and the lower neighbour, and the root mean square of the mean products of

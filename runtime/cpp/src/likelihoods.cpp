@@ -9,7 +9,7 @@ namespace caflow::runtime {
 
 namespace {
 
-Numbers bits_per_level(const Row& row, const Condition& condition) {
+Numbers bits_per_level(const BatchItem& row, const Condition& condition) {
     Numbers bits;
     for (const double nats : row.per_level) bits.push_back(-nats / (condition.dims() * std::numbers::ln2));
     return bits;
@@ -33,7 +33,7 @@ const Calibration& Likelihoods::calibration() const {
     throw InputError(folder + " is not calibrated: run caflow calibrate " + folder + " --data PHOTOGRAPHS");
 }
 
-const Reference& Likelihoods::wanted_reference(const std::vector<double>& temperature) const {
+const TypicalityModel& Likelihoods::wanted_reference(const std::vector<double>& temperature) const {
     const auto is_other = [&](double tau) { return tau != temperature[0]; };
     if (std::any_of(temperature.begin(), temperature.end(), is_other)) {
         throw InputError("typicality requires one temperature for all levels; got several");
@@ -41,7 +41,7 @@ const Reference& Likelihoods::wanted_reference(const std::vector<double>& temper
     return calibration().of_samples(temperature[0]);
 }
 
-const Reference* Likelihoods::reference(const std::vector<double>& temperature) const {
+const TypicalityModel* Likelihoods::reference(const std::vector<double>& temperature) const {
     try {
         return &wanted_reference(temperature);
     } catch (const InputError&) {
@@ -49,23 +49,25 @@ const Reference* Likelihoods::reference(const std::vector<double>& temperature) 
     }
 }
 
-const Reference* Likelihoods::check_calibrated(const Draw& draw) const {
+const TypicalityModel* Likelihoods::check_calibrated(const SamplingConfig& draw) const {
     const bool judges_samples = draw.reject.judges(Reject::Judge::sample);
     const bool needs_samples = draw.rank == Rank::typical || judges_samples;
-    const Reference* samples = needs_samples ? &wanted_reference(draw.temperature) : nullptr;
+    const TypicalityModel* samples = needs_samples ? &wanted_reference(draw.temperature) : nullptr;
     if (draw.reject.alpha > 0) check_alpha(draw.reject.alpha, judges_samples ? *samples : calibration().truth);
     return samples;
 }
 
-Typicality Likelihoods::of_sample(const Row& row, const Condition& condition, const Reference& reference) const {
+Typicality Likelihoods::of_sample(const BatchItem& row, const Condition& condition,
+                                  const TypicalityModel& reference) const {
     return typicality(reference, bits_per_level(row, condition), condition.covariates());
 }
 
-double Likelihoods::distance_of_sample(const Row& row, const Condition& condition, const Reference& reference) const {
+double Likelihoods::distance_of_sample(const BatchItem& row, const Condition& condition,
+                                       const TypicalityModel& reference) const {
     return distance_of(reference, bits_per_level(row, condition), condition.covariates());
 }
 
-std::optional<Typicality> Likelihoods::of_image(const Row& row, const Condition& condition) const {
+std::optional<Typicality> Likelihoods::of_image(const BatchItem& row, const Condition& condition) const {
     if (!calibration_) return std::nullopt;
     Numbers measures = bits_per_level(row, condition);
     measures.insert(measures.end(), row.statistics.begin(), row.statistics.end());

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "calibration.hpp"
-#include "draw.hpp"
 #include "image.hpp"
 #include "runner.hpp"
+#include "sampling_config.hpp"
 #include "typicality.hpp"
 
 namespace caflow::runtime {
@@ -41,23 +41,23 @@ class Likelihoods {
 
     // Return the distribution of samples at the temperatures of all levels. Throws an InputError if they differ, or if
     // the bundle is not calibrated for them.
-    const Reference& wanted_reference(const std::vector<double>& temperature) const;
+    const TypicalityModel& wanted_reference(const std::vector<double>& temperature) const;
 
     // Return the distribution of samples at these temperatures, or nullptr if it is not known.
-    const Reference* reference(const std::vector<double>& temperature) const;
+    const TypicalityModel* reference(const std::vector<double>& temperature) const;
 
     // Check that the calibration has everything that a draw needs. Return the distribution of the draw's samples, or
     // nullptr if the draw does not need it. Throws an InputError.
-    const Reference* check_calibrated(const Draw& draw) const;
+    const TypicalityModel* check_calibrated(const SamplingConfig& draw) const;
 
     // Return the typicality of a sample as drawn. `reference` is the distribution of such samples.
-    Typicality of_sample(const Row& row, const Condition& condition, const Reference& reference) const;
+    Typicality of_sample(const BatchItem& row, const Condition& condition, const TypicalityModel& reference) const;
 
     // Return the Mahalanobis distance of a sample from its expected measures; NaN if its kind is not known.
-    double distance_of_sample(const Row& row, const Condition& condition, const Reference& reference) const;
+    double distance_of_sample(const BatchItem& row, const Condition& condition, const TypicalityModel& reference) const;
 
     // Return the typicality of a scored image, or nothing if the bundle is not calibrated.
-    std::optional<Typicality> of_image(const Row& row, const Condition& condition) const;
+    std::optional<Typicality> of_image(const BatchItem& row, const Condition& condition) const;
 
   private:
     std::filesystem::path folder_;

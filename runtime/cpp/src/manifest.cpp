@@ -125,7 +125,8 @@ std::int64_t Model::cell_side(const std::string& graph) const {
 }
 
 const GraphFile* Manifest::find_graph(const std::string& name) const {
-    const auto found = std::find_if(graphs.begin(), graphs.end(), [&](const auto& graph) { return graph.name == name; });
+    const auto found =
+        std::find_if(graphs.begin(), graphs.end(), [&](const auto& graph) { return graph.name == name; });
     return found == graphs.end() ? nullptr : &*found;
 }
 

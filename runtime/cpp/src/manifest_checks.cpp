@@ -18,7 +18,7 @@ namespace {
 
 constexpr const char* format = "caflow-bundle";
 constexpr int format_version = 1;
-constexpr std::size_t path_bytes = 255;       // longest path: common file systems limit a file name to this
+constexpr std::size_t path_bytes = 255;  // longest path: common file systems limit a file name to this
 constexpr std::int64_t degradation_values = 13;
 constexpr std::size_t axes = 4, share_axes = 3;  // of arrays that graphs pass on, and of shares
 
@@ -119,27 +119,25 @@ std::map<std::string, std::map<std::string, std::string>> needed_outputs(std::in
 void check_output(const fs::path& path, const GraphFile& graph, const std::string& name, const std::string& type) {
     const Size first = runs_per_image(graph.name) ? "images" : "rows";
     const std::size_t count = name == "share" ? share_axes : axes;
-    const auto found = std::find_if(graph.outputs.begin(), graph.outputs.end(),
-                                    [&](const Port& port) { return port.name == name; });
+    const auto found =
+        std::find_if(graph.outputs.begin(), graph.outputs.end(), [&](const Port& port) { return port.name == name; });
     if (found != graph.outputs.end() && found->type == type && found->shape.size() == count &&
         found->shape[0] == first) {
         return;
     }
     throw BundleError(Kind::WrongShape, path,
                       "the graph " + graph.name + " must have the output " + name + " of type " + type + " with " +
-                          std::to_string(count) + " sizes, the first of them " +
-                          quoted(std::get<std::string>(first)) + "; got " +
-                          (found == graph.outputs.end() ? "None" : found->type + " " + shown(found->shape)));
+                          std::to_string(count) + " sizes, the first of them " + quoted(std::get<std::string>(first)) +
+                          "; got " + (found == graph.outputs.end() ? "None" : found->type + " " + shown(found->shape)));
 }
 
 void check_graphs(const fs::path& path, const Manifest& manifest) {
     const Model& model = manifest.model;
     for (const std::string& name : graph_names(model.levels)) {
         if (manifest.find_graph(name)) continue;
-        throw BundleError(
-            Kind::MissingGraph, path,
-            "a model with " + std::to_string(model.levels) + " levels requires the graph " + quoted(name) +
-                ", which is not listed");
+        throw BundleError(Kind::MissingGraph, path,
+                          "a model with " + std::to_string(model.levels) + " levels requires the graph " +
+                              quoted(name) + ", which is not listed");
     }
     if (std::int64_t(model.noise_channels.size()) != model.levels) {
         throw BundleError(Kind::WrongShape, path,
@@ -215,9 +213,7 @@ std::string shown(const std::vector<Size>& shape) {
 }
 
 void check_path(const fs::path& path, const File& file) {
-    const auto is_odd = [](char c) {
-        return static_cast<unsigned char>(c) < 32 || c == 127 || c == '\\' || c == ':';
-    };
+    const auto is_odd = [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127 || c == '\\' || c == ':'; };
     bool is_inside = file.path.size() <= path_bytes && std::none_of(file.path.begin(), file.path.end(), is_odd);
     for (std::size_t start = 0; is_inside && start <= file.path.size();) {
         const std::size_t end = std::min(file.path.find('/', start), file.path.size());

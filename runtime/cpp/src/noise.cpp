@@ -70,7 +70,7 @@ Array draw_rows(const LevelNoise& z) {
     const auto size = std::size_t(shape[1] * shape[2] * shape[3]);
     std::vector<float> drawn(z.rows.size() * size);
     float* at = drawn.data();
-    for (const LevelNoise::Row& row : z.rows) {
+    for (const LevelNoise::BatchItem& row : z.rows) {
         const NoisePlace place{z.level, row.top, row.left, z.height, z.width, z.seed, z.frame};
         draw_place(place, z.channels, z.temperature, row.sample, at);
         at += size;
@@ -101,7 +101,7 @@ void DriftingNoise::restart(std::uint32_t first) {
 Array DriftingNoise::draw_rows(const LevelNoise& z) {
     std::vector<float> scaled;
     const std::size_t plane = std::size_t{z.height} * z.width;
-    for (const LevelNoise::Row& row : z.rows) {
+    for (const LevelNoise::BatchItem& row : z.rows) {
         const float* from = normals_of(z, row).data();
         for (std::size_t k = 0; k < z.channels.size(); ++k) {
             const std::size_t count = std::size_t(z.channels[k]) * plane;
@@ -114,7 +114,7 @@ Array DriftingNoise::draw_rows(const LevelNoise& z) {
 }
 
 // Return the noise of one row at the temperature 1.
-const std::vector<float>& DriftingNoise::normals_of(const LevelNoise& z, const LevelNoise::Row& row) {
+const std::vector<float>& DriftingNoise::normals_of(const LevelNoise& z, const LevelNoise::BatchItem& row) {
     const auto drawn_of = [&](std::uint32_t frame) {
         const Shape shape = z.shape();
         std::vector<float> normals(std::size_t(shape[1] * shape[2] * shape[3]));
@@ -122,7 +122,7 @@ const std::vector<float>& DriftingNoise::normals_of(const LevelNoise& z, const L
         draw_place(place, z.channels, std::vector(z.channels.size(), 1.0f), row.sample, normals.data());
         return normals;
     };
-    const Place place{z.level, row.top, row.left, z.height, z.width, row.sample};
+    const NoiseWindow place{z.level, row.top, row.left, z.height, z.width, row.sample};
     auto found = last_.find(place);
     if (found == last_.end()) found = last_.emplace(place, Drawn{first_, drawn_of(first_)}).first;
     Drawn& drawn = found->second;

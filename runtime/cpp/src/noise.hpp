@@ -44,11 +44,11 @@ void draw_place(const NoisePlace& place, std::span<const std::int64_t> channels,
 // Request for the noise of one level j, for rows with windows of one shape.
 struct LevelNoise {
     // Position of a row's window, and number of its sample.
-    struct Row {
+    struct BatchItem {
         std::uint32_t top;
         std::uint32_t left;
         std::uint32_t sample;
-        auto operator<=>(const Row&) const = default;
+        auto operator<=>(const BatchItem&) const = default;
     };
 
     std::uint32_t level;
@@ -58,7 +58,7 @@ struct LevelNoise {
     std::uint32_t width;
     std::uint32_t seed;
     std::uint32_t frame;
-    std::vector<Row> rows;
+    std::vector<BatchItem> rows;
 
     Shape shape() const;  // (rows, channels, height, width)
     auto operator<=>(const LevelNoise&) const = default;
@@ -105,21 +105,21 @@ class DriftingNoise {
     Array draw_rows(const LevelNoise& z);
 
   private:
-    struct Place {
+    struct NoiseWindow {
         std::uint32_t level, top, left, height, width, sample;
-        auto operator<=>(const Place&) const = default;
+        auto operator<=>(const NoiseWindow&) const = default;
     };
     struct Drawn {
         std::uint32_t frame;
         std::vector<float> normals;
     };
 
-    const std::vector<float>& normals_of(const LevelNoise& z, const LevelNoise::Row& row);
+    const std::vector<float>& normals_of(const LevelNoise& z, const LevelNoise::BatchItem& row);
 
     float kept_;   // factor on the last frame's noise
     float fresh_;  // factor on new noise
     std::uint32_t first_ = 0;
-    std::map<Place, Drawn> last_;
+    std::map<NoiseWindow, Drawn> last_;
 };
 
 }  // namespace caflow::runtime

@@ -107,7 +107,7 @@ class OnnxRuntime : public Backend {
         const auto loaded = std::make_shared<Loaded>(open(source));
         const OrtMemoryInfo* device = provider_.device_memory();
         return [loaded, device, on_host = source.on_host, spares = spares_memory_, text = source.path.string()](
-                   const Arrays& arrays, Place place) {
+                   const Arrays& arrays, NoiseWindow place) {
             try {
                 Ort::IoBinding binding(loaded->session);
                 for (const std::string& name : loaded->inputs) {
@@ -115,7 +115,7 @@ class OnnxRuntime : public Backend {
                 }
                 for (const std::string& name : loaded->outputs) {
                     const bool is_read = std::find(on_host.begin(), on_host.end(), name) != on_host.end();
-                    const bool stays = device && place == Place::device && !is_read;
+                    const bool stays = device && place == NoiseWindow::device && !is_read;
                     binding.BindOutput(name.c_str(), stays ? device : host_memory());
                 }
                 loaded->session.Run(run_options(*spares), binding);

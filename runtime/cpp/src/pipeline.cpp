@@ -1,7 +1,7 @@
 #include "pipeline.hpp"
 
-#include "drawing.hpp"
 #include "errors.hpp"
+#include "sampling.hpp"
 
 namespace caflow::runtime {
 
@@ -10,11 +10,11 @@ Pipeline::Pipeline(const std::filesystem::path& folder, const Settings& settings
       runner_(graphs_, settings.pixel_budget, settings.overlap),
       likelihoods_(folder, graphs_.manifest().model, settings.is_calibrated) {}
 
-std::vector<Result> Pipeline::best_of(const std::vector<Image>& conditions, const Draw& draw) {
+std::vector<Result> Pipeline::best_of(const std::vector<Image>& conditions, const SamplingConfig& draw) {
     return draw_best(runner_, likelihoods_, conditions, draw);
 }
 
-std::vector<Result> Pipeline::sample(const std::vector<Image>& conditions, const Draw& draw) {
+std::vector<Result> Pipeline::sample(const std::vector<Image>& conditions, const SamplingConfig& draw) {
     return draw_all(runner_, likelihoods_, conditions, draw);
 }
 
@@ -25,8 +25,8 @@ std::vector<Result> Pipeline::score(const std::vector<Image>& targets, const std
         const Image &target = targets[k], &condition = conditions[k];
         if (target.height == scale * condition.height && target.width == scale * condition.width) continue;
         throw InputError("target[" + std::to_string(k) + "]: for a condition of " + condition.sides() +
-                         " pixels, both sides must be " + std::to_string(scale) +
-                         " times as long; got " + target.sides() + ": crop or resize one of them");
+                         " pixels, both sides must be " + std::to_string(scale) + " times as long; got " +
+                         target.sides() + ": crop or resize one of them");
     }
     return score_all(runner_, likelihoods_, targets, conditions, alpha);
 }

@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "choice.hpp"
-#include "draw.hpp"
 #include "graphs.hpp"
 #include "image.hpp"
 #include "likelihoods.hpp"
 #include "runner.hpp"
+#include "sampling_config.hpp"
 #include "settings.hpp"
 #include "stream.hpp"
 
@@ -27,17 +27,19 @@ class Pipeline {
     std::int64_t pixel_budget() const { return runner_.pixel_budget(); }
 
     // Return the best sample of each condition, in the order of the conditions. See draw_best.
-    std::vector<Result> best_of(const std::vector<Image>& conditions, const Draw& draw);
+    std::vector<Result> best_of(const std::vector<Image>& conditions, const SamplingConfig& draw);
 
     // Return all samples of each condition, the best of each condition first. See draw_all.
-    std::vector<Result> sample(const std::vector<Image>& conditions, const Draw& draw);
+    std::vector<Result> sample(const std::vector<Image>& conditions, const SamplingConfig& draw);
 
     // Return the likelihood of each target, in the order of the targets. Targets whose typicality is below `alpha` are
     // rejected; 0 judges nothing. Throws an InputError if the sizes do not fit. See score_all.
     std::vector<Result> score(const std::vector<Image>& targets, const std::vector<Image>& conditions, double alpha);
 
     // Open a stream for the frames of one video. The pipeline must outlive the stream.
-    Stream open_stream(const Draw& draw, const FrameNoise& noise) { return {runner_, likelihoods_, draw, noise}; }
+    Stream open_stream(const SamplingConfig& draw, const FrameNoise& noise) {
+        return {runner_, likelihoods_, draw, noise};
+    }
 
   private:
     Graphs graphs_;

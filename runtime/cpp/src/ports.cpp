@@ -79,10 +79,9 @@ void check_outputs(const GraphFile& graph, const Arrays& results, Sizes& sizes, 
         std::string wanted, got;
         for (const Port& port : graph.outputs) wanted += (wanted.empty() ? "" : ", ") + port.name;
         for (const auto& [name, array] : results) got += (got.empty() ? "" : ", ") + name;
-        throw BundleError(
-            BundleError::Kind::WrongShape, path,
-            "the graph " + graph.name + " must have the outputs " + wanted + "; got " + got +
-                ": export the model again");
+        throw BundleError(BundleError::Kind::WrongShape, path,
+                          "the graph " + graph.name + " must have the outputs " + wanted + "; got " + got +
+                              ": export the model again");
     }
     for (const Port& port : graph.outputs) check(graph, port, *results.at(port.name), sizes, path);
 }

@@ -16,7 +16,7 @@ RowLikelihoods so_far(const Run& units, const std::vector<std::int64_t>& owner, 
     for (const auto& maps : shares) {
         for (const Array& share : maps) {
             for (std::size_t row = 0; row < owner.size(); ++row) {
-                const Window& window = *units[std::size_t(owner[row])].window;
+                const Tile& window = *units[std::size_t(owner[row])].window;
                 total[row] += weighted_sum(window, map_of(share, row, owner.size(), window));
             }
         }

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "batching.hpp"
 #include "scan.hpp"
+#include "tile_batches.hpp"
 
 namespace caflow::runtime {
 

@@ -21,8 +21,8 @@ constexpr std::int64_t canvas_pixels = 1 << 25;  // limit of unfinished pixels o
 // Return the units' windows of padded images whose targets are `scale` times as large, as (units, h, w, 3).
 std::vector<std::uint8_t> windows_side_by_side(const Run& units, const std::vector<Image>& padded, std::int64_t scale) {
     std::vector<std::uint8_t> values;
-    for (const Unit& unit : units) {
-        const Axis &y = unit.window->y, &x = unit.window->x;
+    for (const TileBatch& unit : units) {
+        const TileAxis &y = unit.window->y, &x = unit.window->x;
         for (std::int64_t row = y.start / scale; row < y.end() / scale; ++row) {
             const std::uint8_t* from = padded[unit.image].row(row);
             values.insert(values.end(), from + 3 * (x.start / scale), from + 3 * (x.end() / scale));
@@ -32,7 +32,7 @@ std::vector<std::uint8_t> windows_side_by_side(const Run& units, const std::vect
 }
 
 Shape shape_of_windows(const Run& units, std::int64_t scale) {
-    const Window& window = *units.front().window;
+    const Tile& window = *units.front().window;
     return {std::int64_t(units.size()), window.y.length() / scale, window.x.length() / scale, 3};
 }
 
@@ -49,7 +49,7 @@ bool fills_the_middle(const Model& model) {
 
 // Row that is not finished, because some of its windows have not run yet.
 struct Unfinished {
-    Canvas canvas;
+    TileCanvas canvas;
     std::optional<LatentStatistics> statistics;  // of an existing target
 };
 
@@ -62,7 +62,7 @@ std::vector<double> per_level(const std::vector<Share>& shares, std::size_t leve
 
 }  // namespace
 
-bool Row::has_finite_likelihood() const {
+bool BatchItem::has_finite_likelihood() const {
     return std::all_of(per_level.begin(), per_level.end(), [](double nats) { return std::isfinite(nats); });
 }
 
@@ -78,12 +78,12 @@ void Runner::draw(const std::vector<Image>& conditions, const std::vector<std::u
         if (!keep.empty()) check_prunable(windows, samples.size(), budget);
         const Prepared whole = prepared(conditions);
         // Reuse the encoding if the next batch has the same windows with other samples.
-        std::vector<std::pair<std::size_t, const Window*>> encoded_places;
+        std::vector<std::pair<std::size_t, const Tile*>> encoded_places;
         Arrays encoded;
         const auto run = [&](const Run& units) {
             const std::vector<Array> z = draw_noise_of(units, noise);
-            std::vector<std::pair<std::size_t, const Window*>> places;
-            for (const Unit& unit : units) places.emplace_back(unit.image, unit.window);
+            std::vector<std::pair<std::size_t, const Tile*>> places;
+            for (const TileBatch& unit : units) places.emplace_back(unit.image, unit.window);
             if (places != encoded_places) {
                 encoded.clear();  // free the memory of the last encoding first
                 encoded = encode_units(units, whole);
@@ -114,15 +114,15 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
             throw InputError(std::string(error.what()) + ": use a smaller overlap or a larger pixel_budget" +
                              (graphs_.profile() ? " or engines built with a larger --max-size" : ""));
         }
-        const Window& first = windows.back().front();
+        const Tile& first = windows.back().front();
         const bool is_whole = windows.back().size() == 1 && first.y.length() == height && first.x.length() == width;
         if (!is_whole && fills_the_middle(model_)) {
             const std::string multiple = std::to_string(model_.size_multiple), most = std::to_string(budget);
             throw InputError(
                 "this model fills a hole in the middle, so images cannot be padded or cut: sides must be multiples "
                 "of " +
-                multiple + ", and images must have at most " + most + " pixels; got " +
-                std::to_string(width) + "×" + std::to_string(height));
+                multiple + ", and images must have at most " + most + " pixels; got " + std::to_string(width) + "×" +
+                std::to_string(height));
         }
     }
     return windows;
@@ -134,7 +134,7 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
 void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
                            const std::function<void(std::int64_t budget, const Sink& sink)>& run) {
     std::set<std::pair<std::size_t, std::uint32_t>> given;
-    const auto give_once = [&](Row&& row) {
+    const auto give_once = [&](BatchItem&& row) {
         const auto [place, is_new] = given.emplace(row.image, row.sample);
         if (!is_new) return;
         try {
@@ -174,10 +174,10 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
                      const Sink& sink) const {
     std::map<std::pair<std::size_t, std::uint32_t>, Unfinished> unfinished;
     std::size_t done = 0, total = 0;  // numbers of windows, over all samples
-    for (const std::vector<Window>& of_image : windows) total += samples.size() * of_image.size();
+    for (const std::vector<Tile>& of_image : windows) total += samples.size() * of_image.size();
     for (const Run& units : plan(windows, samples, room(budget), canvas_pixels)) {
-        std::vector<std::pair<const Unit*, std::uint32_t>> pairs;
-        for (const Unit& unit : units) {
+        std::vector<std::pair<const TileBatch*, std::uint32_t>> pairs;
+        for (const TileBatch& unit : units) {
             for (const std::uint32_t sample : unit.samples) pairs.emplace_back(&unit, sample);
         }
         const Rows rows = run(units);
@@ -188,7 +188,7 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
             const std::pair key{unit->image, sample};
             auto found = unfinished.find(key);
             if (found == unfinished.end()) {
-                Unfinished blank{Canvas(model_.scale * condition.height, model_.scale * condition.width), {}};
+                Unfinished blank{TileCanvas(model_.scale * condition.height, model_.scale * condition.width), {}};
                 if (!rows.latents.empty()) blank.statistics.emplace(model_.noise_channels);
                 found = unfinished.emplace(key, std::move(blank)).first;
             }
@@ -204,7 +204,7 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
             for (const Array& z : rows.latents) latents.push_back(latents_of(z, r, count, *unit->window));
             if (statistics) statistics->add(*unit->window, latents);
             if (canvas.windows < windows[unit->image].size()) continue;
-            Row row{unit->image, sample, std::move(canvas.pixels), std::move(canvas.shares), {}, {}};
+            BatchItem row{unit->image, sample, std::move(canvas.pixels), std::move(canvas.shares), {}, {}};
             row.per_level = per_level(row.shares, std::size_t(model_.levels));
             if (statistics) row.statistics = statistics->values();
             unfinished.erase(found);
@@ -225,11 +225,11 @@ Prepared Runner::prepared(const std::vector<Image>& conditions) const {
 
 // Run the graph that depends on the conditions only, once for each unit.
 Arrays Runner::encode_units(const Run& units, const Prepared& conditions) const {
-    const Array given = make_array(shape_of_windows(units, model_.scale),
-                                   windows_side_by_side(units, conditions.padded, model_.scale));
+    const Array given =
+        make_array(shape_of_windows(units, model_.scale), windows_side_by_side(units, conditions.padded, model_.scale));
     if (conditions.degradation.empty()) return encode(graphs_, given);
     std::vector<float> values;
-    for (const Unit& unit : units) {
+    for (const TileBatch& unit : units) {
         const std::vector<float>& of_image = conditions.degradation[unit.image];
         values.insert(values.end(), of_image.begin(), of_image.end());
     }
@@ -239,7 +239,7 @@ Arrays Runner::encode_units(const Run& units, const Prepared& conditions) const 
 
 // Return the noise z of each level for all rows of a batch.
 std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) const {
-    const Window& shape = *units.front().window;
+    const Tile& shape = *units.front().window;
     // Noise that several frames share is copied to the device once. Other noise is copied by the run that reads it.
     const DrawNoise draw = [this](const LevelNoise& z) { return graphs_.to_device(draw_rows(z)); };
     std::vector<Array> drawn;
@@ -252,7 +252,7 @@ std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) c
         const auto cells = [&](std::int64_t pixels) { return std::uint32_t(pixels / cell); };
         LevelNoise z{std::uint32_t(j),        channels,   taus,        cells(shape.y.length()),
                      cells(shape.x.length()), noise.seed, noise.frame, {}};
-        for (const Unit& unit : units) {
+        for (const TileBatch& unit : units) {
             for (const std::uint32_t sample : unit.samples) {
                 z.rows.push_back({cells(unit.window->y.start), cells(unit.window->x.start), sample});
             }
@@ -263,8 +263,7 @@ std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) c
 }
 
 // Run the scoring graphs on one batch.
-Rows Runner::score_run(const Run& units, const std::vector<Image>& padded_targets,
-                       const Prepared& conditions) const {
+Rows Runner::score_run(const Run& units, const std::vector<Image>& padded_targets, const Prepared& conditions) const {
     const Arrays encoded = encode_units(units, conditions);
     const Shape shape = shape_of_windows(units, 1);
     std::vector<std::uint8_t> integers = windows_side_by_side(units, padded_targets, 1);
@@ -281,7 +280,7 @@ Rows Runner::score_run(const Run& units, const std::vector<Image>& padded_target
 }
 
 void Runner::check_prunable(const Windows& windows, std::size_t samples, std::int64_t budget) const {
-    for (const std::vector<Window>& of_image : windows) {
+    for (const std::vector<Tile>& of_image : windows) {
         if (of_image.size() == 1 && samples <= room(budget).rows(of_image[0])) continue;
         const std::int64_t height = of_image.back().y.end(), width = of_image.back().x.end();
         throw InputError("keep: all " + std::to_string(samples) + " samples of an image must fit in one batch, " +

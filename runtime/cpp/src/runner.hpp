@@ -7,17 +7,17 @@
 #include <functional>
 #include <vector>
 
-#include "batching.hpp"
 #include "graphs.hpp"
 #include "image.hpp"
 #include "noise.hpp"
 #include "scan.hpp"
+#include "tile_batches.hpp"
 #include "tiles.hpp"
 
 namespace caflow::runtime {
 
 // Results of one finished (image, sample) pair, merged from its windows.
-struct Row {
+struct BatchItem {
     std::size_t image = 0;      // index of the image in the call
     std::uint32_t sample = 0;   // number of the sample
     std::vector<float> pixels;  // (H, W, 3) continuous pixel values of a sample; empty for an existing target
@@ -42,8 +42,8 @@ using Progress = std::function<void(std::uint64_t done, std::uint64_t count)>;
 
 // Receives the results and the progress of a call.
 struct Sink {
-    std::function<void(Row&& row)> take;  // receives finished rows
-    Progress progress = {};               // called after each batch, if it is not empty
+    std::function<void(BatchItem&& row)> take;  // receives finished rows
+    Progress progress = {};                     // called after each batch, if it is not empty
 };
 
 // Conditions as the graphs read them.
@@ -70,7 +70,7 @@ class Runner {
     void score(const std::vector<Image>& targets, const std::vector<Image>& conditions, const Sink& sink);
 
   private:
-    using Windows = std::vector<std::vector<Window>>;
+    using Windows = std::vector<std::vector<Tile>>;
     using RunRows = std::function<Rows(const Run& units)>;
 
     Windows windows_of(const std::vector<Image>& conditions, std::int64_t budget) const;
@@ -83,7 +83,7 @@ class Runner {
     std::vector<Array> draw_noise_of(const Run& units, const Noise& noise) const;
     Rows score_run(const Run& units, const std::vector<Image>& padded_targets, const Prepared& conditions) const;
     void check_prunable(const Windows& windows, std::size_t samples, std::int64_t budget) const;
-    Room room(std::int64_t budget) const { return {budget, graphs_.profile()}; }
+    BatchLimits room(std::int64_t budget) const { return {budget, graphs_.profile()}; }
     std::int64_t padded_pixels(const std::vector<Image>& conditions) const;
     std::vector<Image> padded(const std::vector<Image>& images, std::int64_t scale) const;
 

@@ -56,7 +56,7 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vecto
     for (std::size_t j = 0; j < levels; ++j) {
         const bool finest = j == levels - 1;
         // Rows are dropped in host memory.
-        const Place place = prune && !finest ? Place::host : Place::device;
+        const NoiseWindow place = prune && !finest ? NoiseWindow::host : NoiseWindow::device;
         Arrays to_decode = terms(encoded, j);
         give(to_decode, "z", noise[j]);
         give(to_decode, "passing", passing);
@@ -121,7 +121,7 @@ Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, cons
     return rows;
 }
 
-Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& window) {
+Map map_of(const Array& share, std::size_t row, std::size_t rows, const Tile& window) {
     const Shape& shape = share->shape;
     const auto fits = [](std::int64_t side, std::int64_t count) { return count > 0 && side % count == 0; };
     if (shape.size() != 3 || shape[0] != std::int64_t(rows) || !fits(window.y.length(), shape[1]) ||
@@ -135,7 +135,7 @@ Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& 
     return {shape[1], shape[2], floats_of(share).subspan(row * size, size)};
 }
 
-Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Window& window) {
+Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Tile& window) {
     const Shape& shape = z->shape;
     const std::int64_t cell = shape.size() == 4 && shape[2] > 0 ? window.y.length() / shape[2] : 0;
     if (!cell || shape[0] != std::int64_t(rows) || cell * shape[2] != window.y.length() ||
@@ -146,7 +146,7 @@ Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Wind
     return {shape[1], shape[2], shape[3], floats_of(z).subspan(row * size, size)};
 }
 
-std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Window& window) {
+std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Tile& window) {
     if (!pixels || pixels->shape != Shape{std::int64_t(rows), window.y.length(), window.x.length(), 3}) {
         throw BackendError("a graph's pixels do not have the shape of its input rows: export the model again");
     }

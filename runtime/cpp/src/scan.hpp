@@ -46,8 +46,8 @@ Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, cons
 
 // Return one of the `rows` rows of a share, of latents, or of pixels, for rows of this window's shape. Each throws a
 // BundleError or a BackendError if the array has another shape.
-Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& window);
-Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Window& window);
-std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Window& window);
+Map map_of(const Array& share, std::size_t row, std::size_t rows, const Tile& window);
+Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Tile& window);
+std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Tile& window);
 
 }  // namespace caflow::runtime

@@ -7,10 +7,10 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr std::size_t bins = 8;  // per colour channel
-constexpr int bin_bits = 5;      // log₂ of the number of values in a bin, 256 / 8
+constexpr std::size_t bins = 8;               // per colour channel
+constexpr int bin_bits = 5;                   // log₂ of the number of values in a bin, 256 / 8
 constexpr std::int64_t compared_pixels = 64;  // least number of pixels along the shorter side that are compared
-constexpr double cut_distance = 0.5;  // Bhattacharyya distance of two histograms, 0…1, that is a cut
+constexpr double cut_distance = 0.5;          // Bhattacharyya distance of two histograms, 0…1, that is a cut
 
 std::vector<float> histogram_of(const Image& frame) {
     const std::int64_t step = std::max<std::int64_t>(1, std::min(frame.height, frame.width) / compared_pixels);

@@ -7,7 +7,7 @@
 
 namespace caflow::runtime {
 
-Stream::Stream(Runner& runner, const Likelihoods& likelihoods, const Draw& draw, const FrameNoise& noise)
+Stream::Stream(Runner& runner, const Likelihoods& likelihoods, const SamplingConfig& draw, const FrameNoise& noise)
     : runner_(runner), likelihoods_(likelihoods), draw_(draw), kind_(noise.kind) {
     draw.check(runner.model());
     if (!draw.keep.empty() || draw.consistent || draw.reject.judges(Reject::Judge::image)) {
@@ -72,7 +72,7 @@ std::optional<Result> Stream::best_of(const Condition& frame, std::uint32_t firs
     const Judgement judgement = this->judgement();
     std::optional<Result> best;
     std::uint32_t not_finite = 0;
-    const auto take = [&](Row&& row) {
+    const auto take = [&](BatchItem&& row) {
         const double value = judgement.value_of(row, frame);
         if (value == worst) ++not_finite;
         if (value > (best ? best->value : worst)) best = judgement.candidate(std::move(row), value, frame);

@@ -10,11 +10,11 @@
 #include <optional>
 
 #include "choice.hpp"
-#include "draw.hpp"
 #include "image.hpp"
 #include "likelihoods.hpp"
 #include "noise.hpp"
 #include "runner.hpp"
+#include "sampling_config.hpp"
 #include "scenes.hpp"
 
 namespace caflow::runtime {
@@ -39,7 +39,7 @@ class Stream {
   public:
     // `draw.samples` is the number of samples of a scene's first frame; `draw.frame` and `draw.reject.redraws` are
     // ignored. The runner and the likelihoods must outlive the stream. Throws an InputError.
-    Stream(Runner& runner, const Likelihoods& likelihoods, const Draw& draw, const FrameNoise& noise);
+    Stream(Runner& runner, const Likelihoods& likelihoods, const SamplingConfig& draw, const FrameNoise& noise);
 
     // Draw the next frame. The frame counts even if this throws.
     Frame draw(const Image& image);
@@ -54,16 +54,16 @@ class Stream {
 
     Runner& runner_;
     const Likelihoods& likelihoods_;
-    Draw draw_;
-    const Reference* samples_;  // distribution of the draw's samples; nullptr if the draw does not need it
+    SamplingConfig draw_;
+    const TypicalityModel* samples_;  // distribution of the draw's samples; nullptr if the draw does not need it
     FrameNoise::Kind kind_;
     SceneNoise scene_noise_;  // of the scene's sample, if the noise is fixed
     std::optional<DriftingNoise> drifting_;
     SceneCuts cuts_;
-    std::int64_t height_ = 0;  // of the last frame
-    std::int64_t width_ = 0;   // of the last frame
-    std::uint32_t frames_ = 0;  // number of frames so far
-    std::uint32_t scenes_ = 0;  // number of scenes so far
+    std::int64_t height_ = 0;              // of the last frame
+    std::int64_t width_ = 0;               // of the last frame
+    std::uint32_t frames_ = 0;             // number of frames so far
+    std::uint32_t scenes_ = 0;             // number of scenes so far
     std::optional<std::uint32_t> sample_;  // number of the scene's sample
 };
 

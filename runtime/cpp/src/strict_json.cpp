@@ -13,7 +13,7 @@ namespace {
 
 using Kind = BundleError::Kind;
 
-constexpr std::size_t deepest = 32;  // levels of nested objects and arrays
+constexpr std::size_t deepest = 32;        // levels of nested objects and arrays
 constexpr std::size_t longest_shown = 24;  // characters of a refused number or name in a message
 constexpr std::size_t block_bytes = 1 << 16;
 

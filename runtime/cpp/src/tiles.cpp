@@ -33,8 +33,8 @@ double rise(double place, double edge, std::int64_t overlap) {
 }
 
 // Return evenly spread windows along an axis. All have the same length, at most `side`.
-std::vector<Axis> cut_axis(std::int64_t length, std::int64_t padded, std::int64_t side, std::int64_t multiple,
-                           std::int64_t overlap) {
+std::vector<TileAxis> cut_axis(std::int64_t length, std::int64_t padded, std::int64_t side, std::int64_t multiple,
+                               std::int64_t overlap) {
     const std::int64_t count = side >= padded ? 1 : (padded - overlap + side - overlap - 1) / (side - overlap);
     // Use the smallest side with this number of windows, so that an image slightly over the budget costs little more.
     const std::int64_t needed = padded + (count - 1) * overlap, parts = count * multiple;
@@ -42,9 +42,9 @@ std::vector<Axis> cut_axis(std::int64_t length, std::int64_t padded, std::int64_
     const std::int64_t last = (padded - side) / multiple;
     const auto start = [&](std::int64_t k) { return multiple * (k * last / std::max<std::int64_t>(1, count - 1)); };
     const auto edge = [&](std::int64_t k) { return double(start(k - 1) + side + start(k)) / 2; };
-    std::vector<Axis> axes;
+    std::vector<TileAxis> axes;
     for (std::int64_t k = 0; k < count; ++k) {
-        Axis axis{start(k), std::vector<float>(std::size_t(side), 0.0f)};
+        TileAxis axis{start(k), std::vector<float>(std::size_t(side), 0.0f)};
         for (std::int64_t at = axis.start; at < std::min(axis.start + side, length); ++at) {
             const double place = double(at) + 0.5;
             const double begins = k > 0 ? rise(place, edge(k), overlap) : 1.0;
@@ -73,7 +73,7 @@ std::int64_t pixels_of_cell(std::int64_t number, std::int64_t cell, std::int64_t
 
 }  // namespace
 
-std::vector<double> mean_weights(const Axis& axis, std::int64_t cell) {
+std::vector<double> mean_weights(const TileAxis& axis, std::int64_t cell) {
     std::vector<double> means;
     for (std::int64_t at = 0; at < axis.length(); at += cell) {
         const auto first = axis.weights.begin() + at;
@@ -82,8 +82,8 @@ std::vector<double> mean_weights(const Axis& axis, std::int64_t cell) {
     return means;
 }
 
-std::vector<Window> cut(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget,
-                        std::int64_t overlap, std::optional<Sides> largest) {
+std::vector<Tile> cut(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget,
+                      std::int64_t overlap, std::optional<Sides> largest) {
     const Sides padded{up_to_multiple(height, multiple), up_to_multiple(width, multiple)};
     const Sides bounded =
         largest ? Sides{std::min(padded.height, largest->height), std::min(padded.width, largest->width)} : padded;
@@ -93,20 +93,20 @@ std::vector<Window> cut(std::int64_t height, std::int64_t width, std::int64_t mu
         return side < whole && side <= 2 * overlap;
     };
     if (is_all_overlap(sides.height, padded.height) || is_all_overlap(sides.width, padded.width)) {
-        throw TooSmall("tiles of at most " + std::to_string(sides.width) + "×" +
-                       std::to_string(sides.height) + " pixels are too small for an overlap of " +
-                       std::to_string(overlap) + " pixels on both sides");
+        throw TooSmall("tiles of at most " + std::to_string(sides.width) + "×" + std::to_string(sides.height) +
+                       " pixels are too small for an overlap of " + std::to_string(overlap) + " pixels on both sides");
     }
-    std::vector<Window> windows;
-    for (const Axis& y : cut_axis(height, padded.height, sides.height, multiple, overlap)) {
-        for (const Axis& x : cut_axis(width, padded.width, sides.width, multiple, overlap)) windows.push_back({y, x});
+    std::vector<Tile> windows;
+    for (const TileAxis& y : cut_axis(height, padded.height, sides.height, multiple, overlap)) {
+        for (const TileAxis& x : cut_axis(width, padded.width, sides.width, multiple, overlap))
+            windows.push_back({y, x});
     }
     return windows;
 }
 
 double Share::sum() const { return std::accumulate(nats.begin(), nats.end(), 0.0); }
 
-void Canvas::add(const Window& window, std::span<const float> given, const std::vector<Map>& maps) {
+void TileCanvas::add(const Tile& window, std::span<const float> given, const std::vector<Map>& maps) {
     ++windows;
     if (!given.empty()) add_pixels(window, given);
     const bool is_first = shares.empty();
@@ -131,7 +131,7 @@ void Canvas::add(const Window& window, std::span<const float> given, const std::
     }
 }
 
-void Canvas::add_pixels(const Window& window, std::span<const float> given) {
+void TileCanvas::add_pixels(const Tile& window, std::span<const float> given) {
     const std::int64_t rows = std::min(window.y.length(), height - window.y.start);
     const std::int64_t columns = std::min(window.x.length(), width - window.x.start);
     const bool is_whole = rows == height && columns == width;
@@ -150,7 +150,7 @@ void Canvas::add_pixels(const Window& window, std::span<const float> given) {
     }
 }
 
-double weighted_sum(const Window& window, const Map& share) {
+double weighted_sum(const Tile& window, const Map& share) {
     const std::int64_t cell = window.y.length() / share.height;
     const std::vector<double> y = mean_weights(window.y, cell), x = mean_weights(window.x, cell);
     double sum = 0;

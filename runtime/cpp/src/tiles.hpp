@@ -17,7 +17,7 @@
 namespace caflow::runtime {
 
 // Extent of a window along one axis of the padded target, in pixels.
-struct Axis {
+struct TileAxis {
     std::int64_t start;          // a multiple of the size multiple
     std::vector<float> weights;  // of each row or column: 0 in the padding, a ramp where windows overlap
 
@@ -26,12 +26,12 @@ struct Axis {
 };
 
 // Rectangle of the padded target.
-struct Window {
-    Axis y;
-    Axis x;
+struct Tile {
+    TileAxis y;
+    TileAxis x;
 
     std::int64_t pixels() const { return y.length() * x.length(); }
-    bool has_shape_of(const Window& other) const {
+    bool has_shape_of(const Tile& other) const {
         return y.length() == other.y.length() && x.length() == other.x.length();
     }
 };
@@ -50,14 +50,14 @@ class TooSmall : public std::runtime_error {
 // Return windows that cover a target of `height` × `width` pixels. All have the same shape, with at most `budget`
 // pixels. Their sides and positions are multiples of `multiple`. Neighbouring windows overlap by at least `overlap`
 // pixels. `largest` limits the sides of a window. Throws TooSmall.
-std::vector<Window> cut(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget,
-                        std::int64_t overlap, std::optional<Sides> largest = std::nullopt);
+std::vector<Tile> cut(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget,
+                      std::int64_t overlap, std::optional<Sides> largest = std::nullopt);
 
 // Share of one graph for a whole image: nats of each cell of cell × cell pixels.
 struct Share {
-    std::int64_t cell;    // side of a cell, in pixels
-    std::int64_t height;  // in cells
-    std::int64_t width;   // in cells
+    std::int64_t cell;         // side of a cell, in pixels
+    std::int64_t height;       // in cells
+    std::int64_t width;        // in cells
     std::vector<double> nats;  // (height, width)
 
     double sum() const;  // in nats
@@ -71,12 +71,12 @@ struct Map {
 };
 
 // Pixels and shares of an image, merged from its windows.
-class Canvas {
+class TileCanvas {
   public:
-    Canvas(std::int64_t height, std::int64_t width) : height(height), width(width) {}
+    TileCanvas(std::int64_t height, std::int64_t width) : height(height), width(width) {}
 
     // Add a window's pixels, (h, w, 3) or empty, and its shares, in the same order for all windows.
-    void add(const Window& window, std::span<const float> pixels, const std::vector<Map>& shares);
+    void add(const Tile& window, std::span<const float> pixels, const std::vector<Map>& shares);
 
     std::int64_t height;
     std::int64_t width;
@@ -85,15 +85,15 @@ class Canvas {
     std::vector<Share> shares;  // cropped: a cell at the border contains only its part inside the image
 
   private:
-    void add_pixels(const Window& window, std::span<const float> given);
+    void add_pixels(const Tile& window, std::span<const float> given);
 };
 
 // Return the mean weight of each cell along an axis. `cell` is the side of a cell, in pixels.
-std::vector<double> mean_weights(const Axis& axis, std::int64_t cell);
+std::vector<double> mean_weights(const TileAxis& axis, std::int64_t cell);
 
 // Return the sum of a window's share, in nats, weighted by the mean weight of each cell: its part of the whole image's
 // share.
-double weighted_sum(const Window& window, const Map& share);
+double weighted_sum(const Tile& window, const Map& share);
 
 // Return an image padded to `height` × `width` below and on the right: by reflection, or with copies of the edge if the
 // image is too small to reflect.

@@ -51,7 +51,7 @@ void add_steps(Steps& steps, std::int64_t height, std::int64_t width, Value valu
     }
 }
 
-const std::optional<ImageKind>& kind_of(const Reference& reference, const Covariates& given) {
+const std::optional<ImageKind>& kind_of(const TypicalityModel& reference, const Covariates& given) {
     return given[colour_at] <= most_grey ? reference.grey : reference.coloured;
 }
 
@@ -150,16 +150,14 @@ Covariates covariates(const Image& condition, const Model& model) {
     add_steps(steps, condition.height, condition.width, grey_at);
     const bool sees_colour = model.task != "colorization";
     for (int c = 0; sees_colour && c < 3; ++c) {
-        add_steps(colour_steps, condition.height, condition.width, [&](std::int64_t y, std::int64_t x) {
-            return double(condition.row(y)[3 * x + c]) - grey_at(y, x);
-        });
+        add_steps(colour_steps, condition.height, condition.width,
+                  [&](std::int64_t y, std::int64_t x) { return double(condition.row(y)[3 * x + c]) - grey_at(y, x); });
     }
     const auto pixels = double(grey.size() * std::size_t(model.scale * model.scale));
-    return {std::log2(1 + steps.mean()), std::log2(1 + colour_steps.mean()), steps.mean_logarithm(),
-            std::log2(pixels)};
+    return {std::log2(1 + steps.mean()), std::log2(1 + colour_steps.mean()), steps.mean_logarithm(), std::log2(pixels)};
 }
 
-Typicality typicality(const Reference& reference, const Numbers& measures, const Covariates& given) {
+Typicality typicality(const TypicalityModel& reference, const Numbers& measures, const Covariates& given) {
     const bool is_grey = given[colour_at] <= most_grey;
     Typicality found;
     found.group = is_grey ? "grey" : "coloured";
@@ -179,16 +177,17 @@ Typicality typicality(const Reference& reference, const Numbers& measures, const
     return found;
 }
 
-double distance_of(const Reference& reference, const Numbers& measures, const Covariates& given) {
+double distance_of(const TypicalityModel& reference, const Numbers& measures, const Covariates& given) {
     const std::optional<ImageKind>& kind = kind_of(reference, given);
     if (!kind) return std::numeric_limits<double>::quiet_NaN();
     return mahalanobis(*kind, standardized(*kind, measures, given));
 }
 
-void check_alpha(double alpha, const Reference& reference) {
+void check_alpha(double alpha, const TypicalityModel& reference) {
     if (reference.smallest() < alpha && alpha < 1) return;
     throw InputError("min_typicality must be above " + std::to_string(reference.smallest()) + " and below 1; got " +
-                     shown(alpha) + ". In the smallest group of the calibration images no "
+                     shown(alpha) +
+                     ". In the smallest group of the calibration images no "
                      "typicality can be lower: use a larger min_typicality, or calibrate with more photographs");
 }
 

@@ -19,7 +19,7 @@ using Covariates = std::array<double, covariate_count>;
 // (coloured or grey); `value` is also NaN if the calibration has no group for its size and complexity.
 struct Typicality {
     double value = std::numeric_limits<double>::quiet_NaN();  // fraction of the group that is at most as typical
-    Numbers per_level;  // (n) two-sided p-value of each level's bits/dim alone
+    Numbers per_level;                                        // (n) two-sided p-value of each level's bits/dim alone
     Numbers residuals;  // (n) residuals of bits/dim, in standard deviations; negative: more likely than expected
     Numbers latents;    // (K − n) residuals of the statistics of latents; empty for samples
     std::string group;  // such as "coloured, small, plain"
@@ -32,13 +32,13 @@ struct Typicality {
 Covariates covariates(const Image& condition, const Model& model);
 
 // Return the typicality of an image with these measures, (K), and the covariates `given` of its condition.
-Typicality typicality(const Reference& reference, const Numbers& measures, const Covariates& given);
+Typicality typicality(const TypicalityModel& reference, const Numbers& measures, const Covariates& given);
 
 // Return the Mahalanobis distance of an image from its expected measures; NaN if the image's kind is not known.
-double distance_of(const Reference& reference, const Numbers& measures, const Covariates& given);
+double distance_of(const TypicalityModel& reference, const Numbers& measures, const Covariates& given);
 
 // Check that some typicality can be below α in every group, so that images can be rejected. Throws an InputError.
-void check_alpha(double alpha, const Reference& reference);
+void check_alpha(double alpha, const TypicalityModel& reference);
 
 // Return why an image is untypical, or why it cannot be judged, as a text for people.
 std::string reason(const Typicality& found);

@@ -1,6 +1,6 @@
 #define DOCTEST_CONFIG_IMPLEMENT
-#include <clocale>
 #include <doctest/doctest.h>
+#include <clocale>
 
 int main(int count, char** arguments) {
     std::setlocale(LC_ALL, "");  // as graphical applications do

@@ -42,15 +42,16 @@ json shown(const Manifest& manifest) {
         graphs.push_back({graph.name, shown(graph.file), shown(graph.inputs), shown(graph.outputs)});
     }
     for (const File& file : manifest.weights) weights.push_back(shown(file));
-    return {manifest.precision, model.task, settings, model.scale, model.size_multiple, model.levels, model.channels,
-            model.noise_channels, graphs, weights};
+    return {manifest.precision, model.task,           settings, model.scale, model.size_multiple, model.levels,
+            model.channels,     model.noise_channels, graphs,   weights};
 }
 
 json meaning(char kind, std::string_view text) {
     try {
         if (kind == 'm') return shown(parse_manifest(text, "bundle/manifest.json"));
         json files = json::array();  // as lists of bytes, because names may be invalid UTF-8
-        for (const std::string& file : external_files(text)) files.push_back(std::vector<std::uint8_t>(file.begin(), file.end()));
+        for (const std::string& file : external_files(text))
+            files.push_back(std::vector<std::uint8_t>(file.begin(), file.end()));
         return files;
     } catch (const BundleError&) {
         return nullptr;

@@ -71,7 +71,7 @@ TEST_CASE("covariates of conditions are equal to Python's") {
 TEST_CASE("statistics of latents are equal to Python's, for overlapping tiles with padding") {
     const json all = read("latents.json");
     LatentStatistics statistics(all["channels"]);
-    const auto axis_of = [](const json& axis) { return Axis{axis["start"], axis["weights"]}; };
+    const auto axis_of = [](const json& axis) { return TileAxis{axis["start"], axis["weights"]}; };
     REQUIRE(all["windows"].size() > 4);
     for (std::size_t k = 0; k < all["windows"].size(); ++k) {
         std::vector<std::vector<float>> values;
@@ -156,13 +156,13 @@ TEST_CASE("a sample whose image has no finite likelihood is rejected") {
     const Model model{"sketch", {}, 1, 8, 1, 3, {{48}}};
     const Likelihoods likelihoods("", model, false);
     const Image condition(1, 1);
-    Draw draw;
+    SamplingConfig draw;
     draw.reject = {0.02, Reject::Judge::image, 0, Reject::Otherwise::best};
     const Judgement judgement{model, draw, likelihoods, nullptr};
     for (const std::uint32_t finite : {0u, 1u, 2u}) {  // number of the sample whose image is finite; 2: none
         Chooser chooser(judgement, condition, 0);
         for (const std::uint32_t sample : {0u, 1u}) {
-            Row row;
+            BatchItem row;
             row.sample = sample;
             row.pixels = {1, 2, 3};
             row.per_level.assign(1, -double(sample));

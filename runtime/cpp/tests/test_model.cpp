@@ -294,8 +294,7 @@ TEST_CASE("invalid arguments are refused with their own messages") {
         CHECK_THROWS_WITH_AS(model().best_of(caflow::view(first_rgb.data(), side, side, stride)),
                              doctest::Contains("a stride from 3 * width to 2^30 bytes"), caflow::InputError);
     }
-    CHECK_THROWS_WITH_AS(model().score(first, first), doctest::Contains("must be 4 times as long"),
-                         caflow::InputError);
+    CHECK_THROWS_WITH_AS(model().score(first, first), doctest::Contains("must be 4 times as long"), caflow::InputError);
     CHECK_THROWS_AS(model().score({first, first}, first), caflow::InputError);
     CHECK_THROWS_AS(caflow::Model("nowhere"), caflow::BundleError);
     CHECK_THROWS_AS(caflow::Model(folder(), {"gpu", "", 0, 0, 0}), caflow::InputError);

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "batching.hpp"
+#include "tile_batches.hpp"
 #include "tiles.hpp"
 
 using namespace caflow::runtime;
@@ -15,7 +15,7 @@ TEST_CASE("weights sum to one in the image and are zero in the padding, for any 
         for (const std::int64_t width : {3, 64, 100, 301}) {
             for (const std::int64_t budget : {96 * 96, 128 * 128, 300 * 300}) {
                 std::vector<double> sums(std::size_t(height * width));
-                for (const Window& window : cut(height, width, 16, budget, 32)) {
+                for (const Tile& window : cut(height, width, 16, budget, 32)) {
                     REQUIRE(window.pixels() <= budget);
                     for (std::int64_t y = window.y.start; y < window.y.end(); ++y) {
                         for (std::int64_t x = window.x.start; x < window.x.end(); ++x) {
@@ -50,9 +50,9 @@ TEST_CASE("padding reflects without repeating the edge, or repeats the edge of a
 }
 
 TEST_CASE("a canvas merges windows, and its map has the same sum as the shares") {
-    Canvas canvas(70, 90);
+    TileCanvas canvas(70, 90);
     double given = 0;
-    for (const Window& window : cut(70, 90, 16, 48 * 48, 16)) {
+    for (const Tile& window : cut(70, 90, 16, 48 * 48, 16)) {
         const std::vector<float> pixels(std::size_t(window.pixels()) * 3, 7.0f);
         const std::int64_t h = window.y.length() / 4, w = window.x.length() / 4;
         const std::vector<float> share(std::size_t(h * w), 2.0f);
@@ -68,14 +68,14 @@ TEST_CASE("a canvas merges windows, and its map has the same sum as the shares")
 }
 
 TEST_CASE("a batch has one window shape, and no more pixels than the budget") {
-    const std::vector<std::vector<Window>> windows{cut(64, 64, 16, 1 << 14, 16), cut(64, 64, 16, 1 << 14, 16),
-                                                   cut(300, 100, 16, 1 << 14, 16)};
+    const std::vector<std::vector<Tile>> windows{cut(64, 64, 16, 1 << 14, 16), cut(64, 64, 16, 1 << 14, 16),
+                                                 cut(300, 100, 16, 1 << 14, 16)};
     std::vector<std::uint32_t> samples(7);
     std::iota(samples.begin(), samples.end(), 0U);
     std::size_t rows = 0;
     for (const Run& run : plan(windows, samples, {1 << 14, {}}, 1 << 25)) {
         std::int64_t pixels = 0;
-        for (const Unit& unit : run) {
+        for (const TileBatch& unit : run) {
             CHECK(unit.window->has_shape_of(*run.front().window));
             pixels += unit.window->pixels() * std::int64_t(unit.samples.size());
             rows += unit.samples.size();
@@ -86,23 +86,23 @@ TEST_CASE("a batch has one window shape, and no more pixels than the budget") {
 }
 
 TEST_CASE("batches fit in the profile of engines, and the remedy names settings that suffice") {
-    const Room room{1 << 20, Profile{4, 256, 512}};
+    const BatchLimits room{1 << 20, Profile{4, 256, 512}};
     CHECK(room.largest_sides()->width == 512);
     const auto window = [](std::int64_t height, std::int64_t width) { return cut(height, width, 16, 1 << 20, 16)[0]; };
     CHECK(room.rows(window(64, 64)) == 4);
-    CHECK(Room{1 << 15, Profile{4, 256, 512}}.rows(window(128, 128)) == 2);
+    CHECK(BatchLimits{1 << 15, Profile{4, 256, 512}}.rows(window(128, 128)) == 2);
     CHECK(room.remedy(9, 64, 48) == "engines built with --max-rows 9 --max-size 48x64");
     CHECK(room.remedy(1, 300, 600) == "engines built with --max-rows 1 --max-size 600x300");
-    CHECK(Room{1000, {}}.remedy(2, 32, 32) == "a pixel budget of 2048");
-    CHECK(Room{1000, Profile{1, 32, 32}}.remedy(2, 32, 32) ==
+    CHECK(BatchLimits{1000, {}}.remedy(2, 32, 32) == "a pixel budget of 2048");
+    CHECK(BatchLimits{1000, Profile{1, 32, 32}}.remedy(2, 32, 32) ==
           "a pixel budget of 2048 and engines built with --max-rows 2 --max-size 32x32");
-    const Room any{1 << 14, {}};
+    const BatchLimits any{1 << 14, {}};
     CHECK(!any.largest_sides());
     CHECK(any.rows(window(64, 64)) == 4);
 }
 
 TEST_CASE("windows are no larger than the sides that engines accept") {
-    for (const Window& window : cut(200, 700, 16, 1 << 20, 16, Sides{128, 256})) {
+    for (const Tile& window : cut(200, 700, 16, 1 << 20, 16, Sides{128, 256})) {
         CHECK(window.y.length() <= 128);
         CHECK(window.x.length() <= 256);
     }

@@ -29,7 +29,7 @@ struct Reject {
 };
 
 // Options of a draw, as in caflow_draw_options.
-struct Draw {
+struct SamplingConfig {
     std::uint32_t samples = 10;
     std::uint32_t first_sample = 0;
     std::uint32_t seed = 0;

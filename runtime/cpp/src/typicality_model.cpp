@@ -1,10 +1,10 @@
-#include "reference.hpp"
+#include "typicality_model.hpp"
 
 #include <algorithm>
 #include <cmath>
 
 #include "fields.hpp"
-#include "seal.hpp"
+#include "line_checksum.hpp"
 
 namespace caflow::runtime {
 
@@ -13,7 +13,7 @@ namespace {
 constexpr std::int64_t most_count = (std::int64_t{1} << 31) - 1;
 constexpr double most_number = 1e30;  // products of several such numbers are finite
 constexpr double most_covariate = 64, smallest_scale = 1e-6;
-constexpr double most_log_spread = 100;    // within `lowest` … `highest`; observed values are below 10
+constexpr double most_log_spread = 100;  // within `lowest` … `highest`; observed values are below 10
 constexpr std::int64_t many_quantiles = 1001, few_quantiles = 201;
 constexpr double rounding = 1e-6;  // relative rounding error that is accepted in an inverse covariance
 
@@ -35,9 +35,8 @@ Numbers numbers(const Json& value, const std::string& where, ReadNumber read, st
 }
 
 std::vector<Numbers> rows_of(Fields& fields, const char* name, std::size_t count) {
-    return fields.list(name, [&](const Json& row, const std::string& where) {
-        return numbers(row, where, as_usual_number, count);
-    });
+    return fields.list(
+        name, [&](const Json& row, const std::string& where) { return numbers(row, where, as_usual_number, count); });
 }
 
 // Read evenly spaced quantiles of `images` values: one per value, but at most `most`, and increasing.
@@ -60,8 +59,11 @@ std::vector<Numbers> quantiles_of_levels(Fields& fields, const char* name, std::
 Group read_group(const Json& value, const std::string& where) {
     Fields fields(value, where);
     const auto between = [&](const char* name) { return numbers(fields[name], fields.place(name), as_covariate, 2); };
-    Group group{fields.text("name"), between("sizes"), between("complexities"),
-                as_positive_count(fields["images"], fields.place("images")), {}};
+    Group group{fields.text("name"),
+                between("sizes"),
+                between("complexities"),
+                as_positive_count(fields["images"], fields.place("images")),
+                {}};
     if (group.sizes[0] >= group.sizes[1] || group.complexities[0] >= group.complexities[1]) {
         Fields::refuse("increasing bounds of sizes and complexities", value, where);
     }
@@ -180,7 +182,7 @@ static std::string as_json(const ImageKind& kind) {
         .text();
 }
 
-std::string as_json(const Reference& reference) {
+std::string as_json(const TypicalityModel& reference) {
     return JsonObject()
         .add("temperature", reference.temperature)
         .add("coloured", reference.coloured)
@@ -200,9 +202,9 @@ std::int64_t as_positive_count(const Json& value, const std::string& where) {
     return Fields::as_integer(value, where, 1, most_count);
 }
 
-Reference read_reference(const Json& value, const std::string& where) {
+TypicalityModel read_reference(const Json& value, const std::string& where) {
     Fields fields(value, where);
-    Reference reference;
+    TypicalityModel reference;
     const Json& temperature = fields["temperature"];
     if (!temperature.is_null()) reference.temperature = as_positive(temperature, fields.place("temperature"));
     const auto kind = [&](const char* name) {
@@ -223,12 +225,12 @@ Reference read_reference(const Json& value, const std::string& where) {
 }
 
 const Group* ImageKind::group_of(double size, double complexity) const {
-    const auto found = std::find_if(groups.begin(), groups.end(),
-                                    [&](const Group& group) { return group.holds(size, complexity); });
+    const auto found =
+        std::find_if(groups.begin(), groups.end(), [&](const Group& group) { return group.holds(size, complexity); });
     return found == groups.end() ? nullptr : &*found;
 }
 
-std::vector<const ImageKind*> Reference::kinds() const {
+std::vector<const ImageKind*> TypicalityModel::kinds() const {
     std::vector<const ImageKind*> known;
     for (const auto* kind : {&coloured, &grey}) {
         if (*kind) known.push_back(&**kind);
@@ -236,13 +238,13 @@ std::vector<const ImageKind*> Reference::kinds() const {
     return known;
 }
 
-std::int64_t Reference::images() const {
+std::int64_t TypicalityModel::images() const {
     std::int64_t count = 0;
     for (const ImageKind* kind : kinds()) count += kind->images;
     return count;
 }
 
-double Reference::smallest() const {
+double TypicalityModel::smallest() const {
     std::int64_t fewest = most_count;
     for (const ImageKind* kind : kinds()) {
         for (const Group& group : kind->groups) fewest = std::min(fewest, group.images);

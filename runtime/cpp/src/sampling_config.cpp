@@ -1,4 +1,4 @@
-#include "draw.hpp"
+#include "sampling_config.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -20,7 +20,7 @@ std::string listed(const std::vector<Number>& numbers) {
     return text + ")";
 }
 
-void check_keep(const Draw& draw, std::size_t levels) {
+void check_keep(const SamplingConfig& draw, std::size_t levels) {
     const bool falls = std::is_sorted(draw.keep.rbegin(), draw.keep.rend()) && draw.keep.back() >= 1;
     if (draw.keep.size() != levels || !falls || draw.keep[0] != draw.samples) {
         throw InputError("keep must have " + std::to_string(levels) + " numbers of samples, one per level, from " +
@@ -36,15 +36,15 @@ void check_keep(const Draw& draw, std::size_t levels) {
 
 }  // namespace
 
-void Draw::check(const Model& model) const {
+void SamplingConfig::check(const Model& model) const {
     const auto levels = std::size_t(model.levels);
     if (std::uint64_t{first_sample} + most_samples() > largest_sample + 1) {
         throw InputError("samples must have numbers up to " + std::to_string(largest_sample) + "; got " +
                          std::to_string(most_samples()) + " samples from number " + std::to_string(first_sample) +
                          " on");
     }
-    const bool is_usable = std::all_of(temperature.begin(), temperature.end(),
-                                       [](double tau) { return std::isfinite(tau) && tau >= 0; });
+    const bool is_usable =
+        std::all_of(temperature.begin(), temperature.end(), [](double tau) { return std::isfinite(tau) && tau >= 0; });
     if ((temperature.size() != 1 && temperature.size() != levels) || !is_usable) {
         throw InputError("temperature must be one number, or " + std::to_string(levels) +
                          " numbers, one per level, all finite and at least 0; got " + listed(temperature));
@@ -59,7 +59,7 @@ void Draw::check(const Model& model) const {
     if (!keep.empty()) check_keep(*this, levels);
 }
 
-Noise Draw::noise(std::int64_t levels) const {
+Noise SamplingConfig::noise(std::int64_t levels) const {
     const bool is_same = temperature.size() == 1;
     return {is_same ? std::vector(std::size_t(levels), temperature[0]) : temperature, seed, frame};
 }

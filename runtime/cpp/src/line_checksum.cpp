@@ -1,4 +1,4 @@
-#include "seal.hpp"
+#include "line_checksum.hpp"
 
 #include <array>
 #include <charconv>

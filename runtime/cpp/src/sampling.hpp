@@ -5,21 +5,21 @@
 #include <vector>
 
 #include "choice.hpp"
-#include "draw.hpp"
 #include "image.hpp"
 #include "likelihoods.hpp"
 #include "runner.hpp"
+#include "sampling_config.hpp"
 
 namespace caflow::runtime {
 
 // Return the best sample of each condition, in the order of the conditions. Throws an InputError, NotFinite or
 // Untypical.
 std::vector<Result> draw_best(Runner& runner, const Likelihoods& likelihoods, const std::vector<Image>& conditions,
-                              const Draw& draw);
+                              const SamplingConfig& draw);
 
 // Return all samples of each condition, the best of each condition first. Throws an InputError or NotFinite.
 std::vector<Result> draw_all(Runner& runner, const Likelihoods& likelihoods, const std::vector<Image>& conditions,
-                             const Draw& draw);
+                             const SamplingConfig& draw);
 
 // Return the likelihood of each target. Targets whose typicality is below `alpha` are rejected; 0 judges nothing.
 // Throws an InputError or NotFinite.

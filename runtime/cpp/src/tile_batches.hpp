@@ -13,17 +13,17 @@
 namespace caflow::runtime {
 
 // Samples of one window of an image. They share the encoding of the window's condition.
-struct Unit {
+struct TileBatch {
     std::size_t image;  // index of the image in the call
-    const Window* window;
+    const Tile* window;
     std::vector<std::uint32_t> samples;  // sample numbers, one for each row
 };
 
 // One batch: units of one window shape that run at once.
-using Run = std::vector<Unit>;
+using Run = std::vector<TileBatch>;
 
 // Limits of one batch.
-struct Room {
+struct BatchLimits {
     std::int64_t pixels;             // pixel budget: target pixels of all rows; a single row may have more
     std::optional<Profile> profile;  // sizes that engines accept; none: any size
 
@@ -31,7 +31,7 @@ struct Room {
     std::optional<Sides> largest_sides() const;
 
     // Return the number of rows of a window's shape that fit in a batch, at least one.
-    std::size_t rows(const Window& window) const;
+    std::size_t rows(const Tile& window) const;
 
     // Return the settings with which this number of rows of a target size would fit in one batch, as a text for
     // messages.
@@ -43,8 +43,8 @@ struct Room {
 //
 // `windows` are the windows of each image; they must outlive the plan. `canvas_pixels` limits the pixels of the
 // unfinished samples of an image that is cut into several windows; one sample is always allowed.
-std::vector<Run> plan(const std::vector<std::vector<Window>>& windows, const std::vector<std::uint32_t>& samples,
-                      const Room& room, std::int64_t canvas_pixels);
+std::vector<Run> plan(const std::vector<std::vector<Tile>>& windows, const std::vector<std::uint32_t>& samples,
+                      const BatchLimits& room, std::int64_t canvas_pixels);
 
 // Return the index of the unit of each row of a batch.
 std::vector<std::int64_t> owners(const Run& units);

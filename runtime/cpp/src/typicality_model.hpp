@@ -55,7 +55,7 @@ struct ImageKind {
 };
 
 // Distribution of the measures of true images, or of samples at one temperature.
-struct Reference {
+struct TypicalityModel {
     std::optional<double> temperature;  // empty for true images
     std::optional<ImageKind> coloured;  // empty if the calibration has too few such images
     std::optional<ImageKind> grey;      // the same for grey images; at least one of both is known
@@ -66,10 +66,10 @@ struct Reference {
 };
 
 // Read a reference and check it. `where` is its place for messages. Throws a BundleError.
-Reference read_reference(const Json& value, const std::string& where);
+TypicalityModel read_reference(const Json& value, const std::string& where);
 
 // Return a reference as the JSON text that is hashed for the seal.
-std::string as_json(const Reference& reference);
+std::string as_json(const TypicalityModel& reference);
 
 // Read a number of a calibration. `where` is its place for messages. Throws a BundleError if its absolute value is so
 // large that a product of several such numbers might not be finite.
