@@ -22,8 +22,8 @@ from caflow_runtime.video.segment_store import (
     SegmentRecord,
     VideoSettings,
     identity_of,
+    open_folder,
     open_journal,
-    open_parts,
     read_segments,
     segment_name,
 )
@@ -100,7 +100,7 @@ def read_all(video: Source) -> str:
 
 def journals(folder: Path) -> Attempt:
     """Change a file of a stopped job: its settings, its journal or a segment."""
-    parts = folder / "out.mp4.parts"
+    parts = folder / "out.mp4.segments"
     parts.mkdir()
     source_file = folder / "source.mp4"
     ffmpeg(*PICTURE, "-c:v", "libx264", source_file)
@@ -109,7 +109,7 @@ def journals(folder: Path) -> Attempt:
     settings = VideoSettings(
         pipeline, StreamSettings(SamplingConfig(2)), encoding, 3, identity_of(FileSource(source_file))
     )
-    open_parts(parts, settings, force=False)
+    open_folder(parts, settings, force=False)
     for number in range(2):
         name = segment_name(number, ".mp4")
         ffmpeg(*PICTURE, "-frames:v", "3", "-c:v", "libx264", parts / name)
@@ -126,7 +126,7 @@ def journals(folder: Path) -> Attempt:
         in_json = name == JOB_FILE and source.random() < 0.7
         (parts / name).write_bytes(changed_json(source, state) if in_json else changed_bytes(source, contents[name]))
         try:
-            open_parts(parts, settings, force=False)
+            open_folder(parts, settings, force=False)
             found = read_segments(parts, settings)
         except InputError:
             return REFUSED

@@ -87,7 +87,7 @@ def test_times_and_loops_are_kept(animations: Path, uncalibrated: Path, tmp_path
     wanted = pixels_of(tmp_path / "out.mkv", 64, 128)
     off = np.abs(np.subtract(images, wanted.astype(int))).mean()
     assert off == 0 if output == "out.png" else off < 14
-    assert not (tmp_path / f"{output}.parts").exists()
+    assert not (tmp_path / f"{output}.segments").exists()
 
 
 def test_a_video_becomes_an_animation_and_back(uncalibrated: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from caflow_runtime.line_checksum import with_checksum
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.segment_store import JOURNAL, SegmentRecord, open_journal, parts_of
+from caflow_runtime.video.segment_store import JOURNAL, SegmentRecord, folder_of, open_journal
 from caflow_runtime.video.source import TimedFrame, UnwritableVideo
 
 
@@ -28,7 +28,7 @@ def stopped_once(clips: Path, uncalibrated: Path, tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.mktemp("stopped")
     assert job(clips / "cut.mp4", folder / "whole.mp4", uncalibrated, "0.8").returncode == 0
     assert job(clips / "cut.mp4", folder / "out.mp4", uncalibrated, "0.8", how="SIGINT", last=44).stdout == "45 True\n"
-    assert len(segments_of(folder / "out.mp4.parts")) == 4
+    assert len(segments_of(folder / "out.mp4.segments")) == 4
     return folder
 
 
@@ -36,7 +36,7 @@ def stopped_once(clips: Path, uncalibrated: Path, tmp_path_factory: pytest.TempP
 def stopped(stopped_once: Path, tmp_path: Path) -> Path:
     """A copy of the stopped job's folder of segments, which a test may damage."""
     shutil.copytree(stopped_once, tmp_path, dirs_exist_ok=True)
-    return tmp_path / "out.mp4.parts"
+    return tmp_path / "out.mp4.segments"
 
 
 def truncate(path: Path, _: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_segment_that_is_damaged_while_the_job_runs_is_not_joined(
 
         def show(frame: Frame, _: TimedFrame) -> None:
             if frame.number == 40:
-                zero(parts_of(output) / "00000.mp4", output)
+                zero(folder_of(output) / "00000.mp4", output)
 
         job = video_job(pipe, clips / "cut.mp4", output, segment_frames=10, show=show)
         with pytest.raises(UnwritableVideo, match=r"segment 0 in .* has changed .* starts at the beginning"):

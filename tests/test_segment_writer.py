@@ -16,7 +16,7 @@ from caflow_runtime.backends.gpu import has_gpu
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.join import VideoPart, count_frames, join_what_fits
+from caflow_runtime.video.join import SegmentPart, count_frames, join_what_fits
 from caflow_runtime.video.sink import SegmentWriter
 from caflow_runtime.video.source import UnwritableVideo, VideoInfo
 from caflow_runtime.video.thread_scheduling import TASKS
@@ -31,12 +31,12 @@ def test_what_is_joined_is_counted(clips: Path, tmp_path: Path) -> None:
         join_what_fits([parts[0], parts[1]._replace(frames=7)], folder / "both.mp4", None, info)
 
 
-def write_segment(path: Path, info: VideoInfo, frames: int, start: int) -> VideoPart:
+def write_segment(path: Path, info: VideoInfo, frames: int, start: int) -> SegmentPart:
     writer = SegmentWriter(path, 32, 64, info, Encoding("h264", 18, 8))
     for k in range(frames):
         writer.write(np.full((32, 64, 3), 10 * k, np.float32), start + 3000 * k)
     writer.close()
-    return VideoPart(path, start, frames)
+    return SegmentPart(path, start, frames)
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "ffv1"])
@@ -54,7 +54,7 @@ def test_every_frame_is_counted(clips: Path, tmp_path: Path, codec: Any, suffix:
     writer.close()
     threads = [int(task.name) for task in TASKS.iterdir()] if TASKS.is_dir() else []
     assert {os.sched_getscheduler(thread) for thread in threads} <= {os.SCHED_OTHER}  # as root, SVT-AV1 changes them
-    join_what_fits([VideoPart(path, 0, 50)], tmp_path / f"joined{suffix}", None, info)
+    join_what_fits([SegmentPart(path, 0, 50)], tmp_path / f"joined{suffix}", None, info)
     assert count_frames(path) == count_frames(tmp_path / f"joined{suffix}") == 50
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert count_frames(path) < 50

@@ -23,9 +23,9 @@ from caflow_runtime.video.segment_store import (
     JOURNAL,
     SegmentRecord,
     VideoSettings,
-    open_parts,
+    open_folder,
     read_segments,
-    remove_parts,
+    remove_segments,
 )
 from caflow_runtime.video.segments import draw_segment, join_segments
 from caflow_runtime.video.source import TimedFrame, UnreadableVideo, UnwritableVideo
@@ -137,20 +137,20 @@ def test_of_a_cut_off_file_there_is_what_it_has(pipe: Pipeline, clips: Path, tmp
 
 def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     """Segments with other settings, of another source or with other tiles are rejected. Other files stay."""
-    folder, source = tmp_path / "out.mp4.parts", clips / "scenes.mp4"
+    folder, source = tmp_path / "out.mp4.segments", clips / "scenes.mp4"
     folder.mkdir()
 
     def settings(source: Path = source, seed: int = 0, pixel_budget: int | None = None) -> VideoSettings:
         streaming = StreamSettings(SamplingConfig(1, seed=seed))
         return video_settings(pipe, FileSource(source), streaming, SEGMENT_FRAMES, pixel_budget)
 
-    open_parts(folder, settings(), force=False)
+    open_folder(folder, settings(), force=False)
     segment = plan_segments(source, SEGMENT_FRAMES).segments[0]
     draw_segment(pipe, segment, source, StreamSettings(), H264, folder)
     left = [".00000.mp4.0123abcd.partial", ".job.json.0123abcd.partial", f".{JOURNAL}.0123abcd.partial"]
     for name in left:  # left by killed processes
         (folder / name).touch()
-    open_parts(folder, settings(), force=False)
+    open_folder(folder, settings(), force=False)
     assert sorted(path.name for path in folder.iterdir()) == ["00000.mp4", "job.json"]
     for other, differing in (
         (settings(seed=1), r"--seed 0 \(now 1\)"),
@@ -158,17 +158,17 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
         (settings(clips / "vfr.mp4"), "the input file has changed"),
     ):
         with pytest.raises(InputError, match=f"contains a job with other settings: {differing}"):
-            open_parts(folder, other, force=False)
+            open_folder(folder, other, force=False)
     (folder / "notes.txt").touch()
-    open_parts(folder, settings(seed=1), force=True)
+    open_folder(folder, settings(seed=1), force=True)
     assert sorted(path.name for path in folder.iterdir()) == ["job.json", "notes.txt"]
-    remove_parts(folder)
+    remove_segments(folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     (folder / "notes.txt").rename(folder / "00001.mp4")  # without a job in the folder, this file is not a segment
     for force in (False, True):
-        with pytest.raises(InputError, match=r"must be free for the parts of this job, but contains 00001\.mp4"):
-            open_parts(folder, settings(), force)
-    remove_parts(folder)
+        with pytest.raises(InputError, match=r"must be free for the segments of this job, but contains 00001\.mp4"):
+            open_folder(folder, settings(), force)
+    remove_segments(folder)
     assert [path.name for path in folder.iterdir()] == ["00001.mp4"]
 
 
@@ -176,13 +176,12 @@ def test_a_job_that_an_earlier_version_began_is_refused_and_left_as_it_is(
     pipe: Pipeline, clips: Path, tmp_path: Path
 ) -> None:
     job = video_job(pipe, clips / "scenes.mp4", tmp_path / "out.mp4")
-    job.parts.mkdir()
-    open_parts(job.parts, job.settings, force=False)
-    (job.parts / "00000.json").touch()
-    before = sorted(job.parts.iterdir())
-    with pytest.raises(InputError, match="contains a job of an earlier version: resume it with that version"):
+    earlier = tmp_path / "out.mp4.parts"
+    earlier.mkdir()
+    (earlier / "job.json").touch()
+    with pytest.raises(InputError, match=r"out\.mp4\.parts contains a job of an earlier version: resume it with that"):
         job.run()
-    assert sorted(job.parts.iterdir()) == before
+    assert sorted(tmp_path.rglob("*")) == [earlier, earlier / "job.json"]
     assert job.run(force=True).frames == 36
 
 
@@ -199,12 +198,12 @@ def test_a_job_is_resumed_either_way(
         job = video_job(pipe, source, output, settings, SEGMENT_FRAMES, show)
         if way == "one process":
             return job.run()
-        job.parts.mkdir(exist_ok=True)
+        job.folder.mkdir(exist_ok=True)
         records = job.open(force=False)
 
         def drawn() -> Iterator[SegmentRecord]:
             for number in set(numbers) - records.keys():
-                yield draw_segment(pipe, planned[number], source, settings, H264, job.parts)
+                yield draw_segment(pipe, planned[number], source, settings, H264, job.folder)
             if len(numbers) < len(planned):
                 raise KeyboardInterrupt
 
@@ -213,15 +212,15 @@ def test_a_job_is_resumed_either_way(
     job = video_job(pipe, source, output, settings, SEGMENT_FRAMES)
     assert run(begun_by, range(3), stopping_after(35)).stopped
     assert len(frames_of(output)) == (35 if begun_by == "one process" else 30)
-    damaged = job.parts / "00001.mp4"
+    damaged = job.folder / "00001.mp4"
     damaged.write_bytes(bytes(damaged.stat().st_size))
-    assert read_segments(job.parts, job.settings).keys() == {0, 2}
+    assert read_segments(job.folder, job.settings).keys() == {0, 2}
     drawn: list[int] = []
     run(resumed_by, range(4), lambda frame, _: drawn.append(frame.number))
     assert drawn == ([*range(10, 20), *range(30, 36)] if resumed_by == "one process" else [])
     in_one_process(pipe, source, tmp_path / "whole.mp4", settings)
     assert output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
-    assert not job.parts.exists()
+    assert not job.folder.exists()
 
 
 def stopping_after(count: int) -> TakeFrame:

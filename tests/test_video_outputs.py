@@ -168,7 +168,8 @@ def test_all_of_it_belongs_to_the_job(
         refused = video(clip, output, uncalibrated, *own, *options)
         assert refused.returncode == 2
         assert (
-            f"{output}.parts contains a job with other settings: {differing}; use the same settings" in refused.stderr
+            f"{output}.segments contains a job with other settings: {differing}; use the same settings"
+            in refused.stderr
         )
     assert video(clip, output, uncalibrated, *own).returncode == 0
     assert len(frames_of(output)) == 24

@@ -24,12 +24,12 @@ from caflow_runtime.video.source import TimedFrame
 
 
 def test_a_folder_that_is_no_jobs_is_left_alone(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    (tmp_path / "out.mp4.parts").mkdir()
-    (tmp_path / "out.mp4.parts" / "mine.txt").touch()
+    (tmp_path / "out.mp4.segments").mkdir()
+    (tmp_path / "out.mp4.segments" / "mine.txt").touch()
     done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated)
     assert done.returncode == 2
-    assert "must be free for the parts of this job, but contains mine.txt" in done.stderr
-    assert (tmp_path / "out.mp4.parts" / "mine.txt").exists()
+    assert "must be free for the segments of this job, but contains mine.txt" in done.stderr
+    assert (tmp_path / "out.mp4.segments" / "mine.txt").exists()
 
 
 @pytest.mark.parametrize("noise", ["fixed", "0.8"])
@@ -42,10 +42,10 @@ def test_a_killed_job_goes_on_as_if_nothing_had_been(
     done = job(source, killed, uncalibrated, noise, how="SIGKILL", last=45)
     assert done.returncode == -signal.SIGKILL
     assert not killed.exists()
-    finished = segments_of(tmp_path / "killed.mp4.parts")
+    finished = segments_of(tmp_path / "killed.mp4.segments")
     assert 0 < len(finished) < 6
     for segment in finished:
-        assert len(frames_of(tmp_path / "killed.mp4.parts" / segment["file"]["path"])) == segment["written"] == 10
+        assert len(frames_of(tmp_path / "killed.mp4.segments" / segment["file"]["path"])) == segment["written"] == 10
     done = job(source, killed, uncalibrated, noise)
     assert done.returncode == 0, done.stderr
     assert killed.read_bytes() == whole.read_bytes()
@@ -72,7 +72,7 @@ def test_a_stopped_job_says_where_the_next_run_begins(clips: Path, uncalibrated:
     assert run.returncode == 130
     (why,) = messages(said)
     assert why.startswith("caflow: stopped after ")
-    finished = sum(record["frames"] for record in segments_of(output.with_name("out.mp4.parts")))
+    finished = sum(record["frames"] for record in segments_of(output.with_name("out.mp4.segments")))
     kept = counted(len(frames_of(output)), "frame")
     assert why.endswith(f"{output} contains {kept}; the same command without --force {where_resumed(finished)}")
     done = caflow_video(clips / "cut.mp4", output, uncalibrated)
@@ -96,7 +96,7 @@ def test_an_early_stop_keeps_the_first_segments(clips: Path, pipe: Pipeline, tmp
             raise KeyboardInterrupt
 
     drawing = video_job(pipe, clips / "cut.mp4", tmp_path / "out.mp4", show=stop).run()
-    kept = [(record["first"], record["frames"]) for record in segments_of(tmp_path / "out.mp4.parts")]
+    kept = [(record["first"], record["frames"]) for record in segments_of(tmp_path / "out.mp4.segments")]
     planned = [(one.frames.first, len(one.frames.ticks)) for one in plan_segments(clips / "cut.mp4").segments]
     assert kept == planned[:2] == [(0, 15), (15, 30)]
     assert (drawing.frames, drawing.finished) == (51, 45)
@@ -137,7 +137,7 @@ def test_ctrl_c_while_the_file_is_written_names_what_is_kept(
         done = caflow_video(clips / "cut.mp4", output, uncalibrated)
     assert (done.returncode, done.stdout) == (130, "")
     assert messages(done.stderr) == [
-        f"caflow: stopped before {output} was written; the finished segments are in {output}.parts, and the same "
+        f"caflow: stopped before {output} was written; the finished segments are in {output}.segments, and the same "
         "command resumes with them"
     ]
     assert caflow_video(clips / "cut.mp4", output, uncalibrated).returncode == 0
@@ -152,8 +152,8 @@ def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, t
             assert (second.returncode, second.stdout) == (2, "")
             (why,) = messages(second.stderr)
             assert (
-                why
-                == f"caflow: another process is working in {output}.parts; wait until it ends, or choose another output"
+                why == f"caflow: another process is working in {output}.segments; "
+                "wait until it ends, or choose another output"
             )
     done = caflow_video(clips / "cut.mp4", output, uncalibrated)  # a killed process holds no lock
     assert done.returncode == 0, done.stderr
@@ -183,7 +183,7 @@ def test_another_job_is_refused_by_what_differs(
         refused = caflow_video(clips / source, output, uncalibrated, *options)
         assert (refused.returncode, refused.stdout) == (2, "")
         (why,) = messages(refused.stderr)
-        assert why.startswith(f"caflow: {output}.parts contains a job with other settings: {differing}")
+        assert why.startswith(f"caflow: {output}.segments contains a job with other settings: {differing}")
         assert why.endswith("choose another output, or use --force to start again")
     done = caflow_video(clips / "vfr.mp4", output, uncalibrated, "--force")
     assert done.returncode == 0, done.stderr
@@ -224,10 +224,10 @@ def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, uncalibr
     )
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
-    finished = sum(record["frames"] for record in segments_of(tmp_path / "out.mkv.parts"))
+    finished = sum(record["frames"] for record in segments_of(tmp_path / "out.mkv.segments"))
     assert f"and can be played; the same command {where_resumed(finished)}\n" in done.stderr
-    assert (tmp_path / "out.mkv.parts" / "job.json").is_file()
-    assert sum(len(frames_of(path)) for path in (tmp_path / "out.mkv.parts").glob("*.mkv")) > 0
+    assert (tmp_path / "out.mkv.segments" / "job.json").is_file()
+    assert sum(len(frames_of(path)) for path in (tmp_path / "out.mkv.segments").glob("*.mkv")) > 0
 
 
 @pytest.mark.full

@@ -294,7 +294,7 @@ def test_a_killed_video_is_resumed(
     out, options = tmp_path / "out.mp4", drawing_video(calibrated)
     first, second = (["--workers", count][: 2 * bool(count)] for count in (begun_by, resumed_by))
     with started(command("video", clip, "-o", out, *options, *first), tmp_path) as process:
-        wait_for_lines(process, tmp_path, Path(f"{out}.parts/segments.jsonl"), 2)
+        wait_for_lines(process, tmp_path, Path(f"{out}.segments/segments.jsonl"), 2)
         process.kill()
     assert not out.exists()
     done = in_a_process(command("video", clip, "-o", out, *options, *second))

@@ -118,7 +118,8 @@ def command(
     http://…), or - for standard input: YUV4MPEG2, or raw RGB with --raw.
 
     After Ctrl-C, OUT contains the frames that are finished. If IN is a file, the same command resumes with the finished
-    segments, which are kept in OUT.parts. The exit code is 1 if the result is shorter than IN, or if a stream was lost.
+    segments, which are kept in OUT.segments. The exit code is 1 if the result is shorter than IN, or if a stream was
+    lost.
 
     With workers, IN is decoded once to plan the segments, and each worker draws whole segments. OUT is the same as
     without workers.
@@ -198,5 +199,5 @@ def _draw_file(work: VideoCommand, job: VideoJob, dry_run: bool, force: bool) ->
         raise CommandError(str(error), FAILED) from None  # finished segments are kept
     except KeyboardInterrupt as stop:  # Ctrl-C after the first one, or while the segments are joined
         way = f"{same_command()} resumes with them" if work.source.path else "they can be played"
-        kept = f"; the finished segments are in {job.parts}, and {way}" if holds_a_job(job.output) else ""
+        kept = f"; the finished segments are in {job.folder}, and {way}" if holds_a_job(job.output) else ""
         raise CommandError(f"stopped before {job.output} was written{kept}", exit_code(stop)) from None

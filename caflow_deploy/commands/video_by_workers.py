@@ -27,7 +27,7 @@ def draw_by_workers(work: VideoCommand, job: VideoJob, force: bool) -> VideoOutc
         CommandError: if the command is stopped while it plans the segments.
     """
     assert job.source.path is not None
-    with exclusive_lock(job.parts), work.running.open_executor(job.pipe) as executor:
+    with exclusive_lock(job.folder), work.running.open_executor(job.pipe) as executor:
         job.settings = msgspec.structs.replace(job.settings, pipeline=work.running.settings(job.pipe, executor))
         records = job.open(force)
         planned = _plan(job.source.path, job.settings, job.source.info.frames, work.console)
@@ -61,7 +61,7 @@ def _drawn(
         WorkerLost: if every worker that tried a segment died.
     """
     assert job.source.path is not None
-    source, parts = job.source.path.absolute(), job.parts.absolute()  # workers may have other working directories
+    source, parts = job.source.path.absolute(), job.folder.absolute()  # workers may have other working directories
     streaming, encoding = job.settings.streaming, job.settings.encoding
     draw = partial(draw_segment, source=source, settings=streaming, encoding=encoding, folder=parts)
     left = [segment for segment in planned.segments if segment.number not in records]

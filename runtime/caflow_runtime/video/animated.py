@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from caflow_runtime.atomic_files import atomic_file
-from caflow_runtime.video.join import VideoPart, frames_of, packets_of
+from caflow_runtime.video.join import SegmentPart, frames_of, packets_of
 from caflow_runtime.video.opening import address_of, import_av
 from caflow_runtime.video.rotation import has_alpha
 from caflow_runtime.video.source import CLOCK, VideoInfo
@@ -26,7 +26,7 @@ FRAME_DURATION = slice(20, 23)
 """Bytes of the duration in such a chunk, in ms: after 4 bytes of name, 4 of length, and 12 of position and size."""
 
 
-def write_animation(parts: Sequence[VideoPart], output: Path, info: VideoInfo) -> list[str]:
+def write_animation(parts: Sequence[SegmentPart], output: Path, info: VideoInfo) -> list[str]:
     """Write the frames of segments, which must be FFV1, as an animation. It is complete or not written at all.
 
     Returns:
@@ -49,7 +49,7 @@ def last_duration(times: Sequence[int], info: VideoInfo) -> int:
     return shown if info.cut.end is None else min(shown, info.origin + info.cut.end - times[-1])
 
 
-def _write_gif(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
+def _write_gif(parts: Sequence[SegmentPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
     """Write a GIF with one palette for all frames, so that parts that do not move keep their colours."""
     starts = _starts(times, GIF_UNIT, GIF_LEAST)
     plays = info.plays or 0
@@ -62,7 +62,7 @@ def _write_gif(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: S
     return [f"{left_out} frames are omitted: a GIF can show at most 50 frames per second"] if left_out else []
 
 
-def _write_apng(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
+def _write_apng(parts: Sequence[SegmentPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
     delay = last_duration(times, info) * CLOCK
     options = {"plays": str(info.plays or 0), "final_delay": str(delay.limit_denominator(2**16 - 1))}
     frames = (frame.reformat(format="rgba" if has_alpha(frame.format) else "rgb24") for frame in frames_of(parts))
@@ -71,7 +71,7 @@ def _write_apng(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: 
     return []
 
 
-def _write_webp(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
+def _write_webp(parts: Sequence[SegmentPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
     frames = (frame.reformat(format="bgra") for frame in frames_of(parts))
     with _animation(path, "webp", {"loop": str(info.plays or 0)}) as container:
         starts = _starts(times, WEBP_UNIT, 1)
@@ -103,7 +103,7 @@ def _at(frames: Iterator[Any], starts: Sequence[int | None]) -> Iterator[Any]:
             yield frame
 
 
-def _palette(parts: Sequence[VideoPart]) -> Any:
+def _palette(parts: Sequence[SegmentPart]) -> Any:
     """Return the 256 colours that fit all frames best, as a PyAV frame of 16×16."""
     graph, source, frames = import_av().filter.Graph(), None, frames_of(parts)
     for number, frame in enumerate(frames):

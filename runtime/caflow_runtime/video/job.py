@@ -27,12 +27,12 @@ from caflow_runtime.video.segment_store import (
     VideoSettings,
     first_missing,
     first_segments,
+    folder_of,
     holds_same_job,
+    open_folder,
     open_journal,
-    open_parts,
-    parts_of,
     read_segments,
-    remove_parts,
+    remove_segments,
     resume_segments,
     segment_name,
 )
@@ -161,9 +161,9 @@ class VideoJob:
     show_dropped: ShowDropped | None = None
 
     @property
-    def parts(self) -> Path:
+    def folder(self) -> Path:
         """Folder of the segments until they are joined. Each segment can be played separately."""
-        return parts_of(self.output)
+        return folder_of(self.output)
 
     def earlier(self, force: bool) -> dict[int, SegmentRecord]:
         """Return the segments that need not be drawn again, by their numbers. Nothing is changed.
@@ -172,14 +172,14 @@ class VideoJob:
             InputError: if there is a job that cannot be resumed, or not with these settings.
             OSError: if a file cannot be read.
         """
-        if self.source.path is None and (self.parts / JOB_FILE).is_file():
+        if self.source.path is None and (self.folder / JOB_FILE).is_file():
             raise InputError(
-                f"{self.parts} contains a stopped job that cannot be resumed, but its files can be played: move or "
+                f"{self.folder} contains a stopped job that cannot be resumed, but its files can be played: move or "
                 "remove the folder"
             )
-        if force or not holds_same_job(self.parts, self.settings):
+        if force or not holds_same_job(self.folder, self.settings):
             return {}
-        return read_segments(self.parts, self.settings)
+        return read_segments(self.folder, self.settings)
 
     def open(self, force: bool) -> dict[int, SegmentRecord]:
         """Begin or resume the job in its folder, which the caller has locked. Return what `earlier` returns.
@@ -191,8 +191,8 @@ class VideoJob:
             InputError, OSError: as `earlier`.
         """
         self.earlier(force)
-        open_parts(self.parts, self.settings, force)
-        return resume_segments(self.parts, self.settings)
+        open_folder(self.folder, self.settings, force)
+        return resume_segments(self.folder, self.settings)
 
     def run(self, force: bool = False) -> VideoOutcome:
         """Run or resume the job in this process. If it ends early, the output contains all frames drawn until then.
@@ -209,7 +209,7 @@ class VideoJob:
         """
         stream = Stream(self.pipe, self.settings.streaming)
         drawing = VideoDrawing(self.pipe, self.source, stream, self.show, self.show_dropped)
-        with exclusive_lock(self.parts):
+        with exclusive_lock(self.folder):
             records = self.open(force)
             with drawing.reading():
                 last, ended_by = self._draw(drawing, records)
@@ -228,7 +228,7 @@ class VideoJob:
         Raises:
             UnwritableVideo: if the output cannot be written.
         """
-        journal, ended_by = open_journal(self.parts), None
+        journal, ended_by = open_journal(self.folder), None
         try:
             for record in drawn:
                 records[record.number] = journal.append(record)[0]
@@ -247,7 +247,7 @@ class VideoJob:
         Raises:
             TooFewFrames: if the source ends before a finished segment.
         """
-        journal, file = open_journal(self.parts), None
+        journal, file = open_journal(self.folder), None
         encoding, drops = self.settings.encoding, self.settings.streaming.untypical == "drop"
         try:
             for number in count():
@@ -280,7 +280,7 @@ class VideoJob:
         with suppress(Exception):
             file.close()
         if not records and not file.written:
-            remove_parts(self.parts)
+            remove_segments(self.folder)
         if file.failure is not None:
             raise self._explained(file.failure)
         return [self._record(file, number, None)] if file.frames else []
@@ -290,7 +290,7 @@ class VideoJob:
         described = None
         if file.written:
             to_disk(file.path)
-            described = describe_file(self.parts, file.path.name)
+            described = describe_file(self.folder, file.path.name)
         return file.record(number, first_frame(number, self.settings.segment_frames), sample, described)
 
     def _finish(
@@ -308,7 +308,7 @@ class VideoJob:
         )
         if outcome.written:
             try:
-                outcome.lost = join_segments(segments, self.parts, self.source, self.output, ended_by is None)
+                outcome.lost = join_segments(segments, self.folder, self.source, self.output, ended_by is None)
             except UnwritableVideo as error:
                 raise self._explained(error) from None
         if isinstance(ended_by, KeyboardInterrupt):
@@ -319,19 +319,19 @@ class VideoJob:
             # Most errors about memory have no message.
             outcome.ended_early = str(ended_by) or f"drawing failed: {type(ended_by).__name__}"
         if ended_by is None or self.source.path is None:
-            remove_parts(self.parts)
+            remove_segments(self.folder)
         return outcome
 
     def _path(self, number: int) -> Path:
-        return self.parts / segment_name(number, self.settings.encoding.segment_suffix)
+        return self.folder / segment_name(number, self.settings.encoding.segment_suffix)
 
     def _explained(self, error: Exception) -> Exception:
         """Return an error that says why writing failed, where the segments are, and where the job is resumed."""
         if not isinstance(error, import_av().FFmpegError | OSError):
             return error
         why = str(error) if isinstance(error, UnwritableVideo) else f"{self.output} cannot be written: {error}"
-        if not (self.parts / JOB_FILE).is_file():
+        if not (self.folder / JOB_FILE).is_file():
             return UnwritableVideo(why)
-        finished = sum(one.frames for one in first_segments(read_segments(self.parts, self.settings)))
+        finished = sum(one.frames for one in first_segments(read_segments(self.folder, self.settings)))
         way = f"; the same command {where_resumed(finished)}" if self.source.path else ""
-        return UnwritableVideo(f"{why}; the finished part is in {self.parts}, and can be played{way}")
+        return UnwritableVideo(f"{why}; the finished part is in {self.folder}, and can be played{way}")

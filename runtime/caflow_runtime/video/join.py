@@ -17,7 +17,7 @@ QUICKTIME_HEVC = "hvc1"
 """Codec tag of HEVC. QuickTime plays HEVC only with this tag."""
 
 
-class VideoPart(NamedTuple):
+class SegmentPart(NamedTuple):
     """Segment to join."""
 
     path: Path
@@ -26,7 +26,7 @@ class VideoPart(NamedTuple):
     frames: int
 
 
-def join(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+def join(parts: Sequence[SegmentPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
     """Write one video from segments, with the sound, subtitles and chapters of a source.
 
     Arguments:
@@ -59,7 +59,7 @@ def join(parts: Sequence[VideoPart], output: Path, source: str | None, info: Vid
     return along.lost
 
 
-def join_what_fits(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+def join_what_fits(parts: Sequence[SegmentPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
     """Write a video like `join`. If FFmpeg refuses the sound and subtitles, write it without them.
 
     Raises:
@@ -72,7 +72,7 @@ def join_what_fits(parts: Sequence[VideoPart], output: Path, source: str | None,
     return lost
 
 
-def join_into_place(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+def join_into_place(parts: Sequence[SegmentPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
     """Write a video like `join_what_fits`. The output is complete or not written at all.
 
     Raises:
@@ -100,14 +100,14 @@ def count_frames(path: Path) -> int:
     return count
 
 
-def frames_of(parts: Sequence[VideoPart]) -> Iterator[Any]:
+def frames_of(parts: Sequence[SegmentPart]) -> Iterator[Any]:
     """Yield the decoded frames of segments, as PyAV frames."""
     for part in parts:
         with open_to_read(part.path) as segment:
             yield from segment.decode(segment.streams.video[0])
 
 
-def _join_what_fits(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+def _join_what_fits(parts: Sequence[SegmentPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
     try:
         return join(parts, output, source, info)
     except (import_av().FFmpegError, ValueError) as error:
@@ -118,7 +118,7 @@ def _join_what_fits(parts: Sequence[VideoPart], output: Path, source: str | None
         return [left_out, *join(parts, output, None, info)]
 
 
-def packets_of(parts: Sequence[VideoPart], zero: int = 0) -> Iterator[Any]:
+def packets_of(parts: Sequence[SegmentPart], zero: int = 0) -> Iterator[Any]:
     """Yield the packets of segments, with times in ticks of `CLOCK` since `zero`."""
     last = None
     for part in parts:

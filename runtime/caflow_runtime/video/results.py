@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.image_io.image_files import WITH_ALPHA
 from caflow_runtime.video.animated import write_animation
-from caflow_runtime.video.join import VideoPart, frames_of, join_into_place, packets_of
+from caflow_runtime.video.join import SegmentPart, frames_of, join_into_place, packets_of
 from caflow_runtime.video.lost_features import unkept_of
 from caflow_runtime.video.numbered import is_numbered, write_numbered
 from caflow_runtime.video.opening import open_to_read
@@ -27,7 +27,7 @@ def holds_alpha(output: Path) -> bool:
     return output.suffix.lower() in (WITH_ALPHA if is_numbered(output) else ANIMATIONS)
 
 
-def write_result(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+def write_result(parts: Sequence[SegmentPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
     """Write the result of a job. It is complete or not written at all; for numbered images, this holds for each image.
 
     Arguments:
@@ -53,7 +53,7 @@ def write_result(parts: Sequence[VideoPart], output: Path, source: str | None, i
     return unkept if is_video else [*unkept, *_beside_pictures(source)]
 
 
-def cut_to(parts: Sequence[VideoPart], info: VideoInfo) -> VideoInfo:
+def cut_to(parts: Sequence[SegmentPart], info: VideoInfo) -> VideoInfo:
     """Return the properties of a source whose sound, subtitles and chapters end with the pictures of segments."""
     last = max(packet.pts for packet in packets_of(parts[-1:]))
     end = last + round(1 / (info.rate * CLOCK)) - info.origin

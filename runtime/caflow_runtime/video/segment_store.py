@@ -1,4 +1,4 @@
-"""Folder of a video job, `OUT.parts`.
+"""Folder of a video job, `OUT.segments`.
 
 It contains `job.json` with the settings, a file for each segment, and `segments.jsonl` with a line for each finished
 segment. One process and workers write the same files and lines, so a job that was started one way can be resumed the
@@ -32,7 +32,7 @@ from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.encoding import Encoding
-from caflow_runtime.video.join import VideoPart
+from caflow_runtime.video.join import SegmentPart
 from caflow_runtime.video.numbered import sha256_of_numbered
 from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
 from caflow_runtime.video.source import Source
@@ -44,8 +44,8 @@ OPTIONS = {"given_format": "--pixel-format", "bits": "", "frame": "", "has_alpha
 JOURNAL = "segments.jsonl"
 OWN = re.compile(rf"{re.escape(JOB_FILE)}|{re.escape(JOURNAL)}|\d{{5,}}\.\w+")
 """Names of the files of a job: `job.json`, the journal and the segments."""
-EARLIER = re.compile(r"\d{5,}\.json")
-"""Names of files that only the jobs of an earlier version have."""
+EARLIER = ".parts"
+"""Suffix of the folders of an earlier version, whose files differ."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
@@ -98,14 +98,14 @@ def identity_of(source: Source) -> str:
     return sha256_of(source.path) if source.path.exists() else sha256_of_numbered(source.path)
 
 
-def parts_of(output: Path) -> Path:
+def folder_of(output: Path) -> Path:
     """Return the folder of the job that writes `output`."""
-    return output.with_name(f"{output.name}.parts")
+    return output.with_name(f"{output.name}.segments")
 
 
 def holds_a_job(output: Path) -> bool:
     """Return whether there is an unfinished job that writes `output`."""
-    return (parts_of(output) / JOB_FILE).is_file()
+    return (folder_of(output) / JOB_FILE).is_file()
 
 
 def holds_same_job(folder: Path, settings: VideoSettings) -> bool:
@@ -115,19 +115,19 @@ def holds_same_job(folder: Path, settings: VideoSettings) -> bool:
         InputError: if the folder contains another job, or files that do not belong to a job.
         OSError: if a file cannot be read.
     """
+    if (folder.with_suffix(EARLIER) / JOB_FILE).is_file():
+        raise InputError(
+            f"{folder.with_suffix(EARLIER)} contains a job of an earlier version: resume it with that version, choose "
+            "another -o, or use --force to start again"
+        )
     _check_own(folder)
     if not (folder / JOB_FILE).is_file():
         return False
-    if any(EARLIER.fullmatch(path.name) for path in folder.iterdir()):
-        raise InputError(
-            f"{folder} contains a job of an earlier version: resume it with that version, choose another -o, or use "
-            "--force to start again"
-        )
     check_same(folder, read_state(folder, State, COMMAND), settings, OPTIONS)
     return True
 
 
-def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
+def open_folder(folder: Path, settings: VideoSettings, force: bool) -> None:
     """Start a job in its folder, which the caller has locked (`exclusive_lock`), or resume the job that is there.
 
     Arguments:
@@ -139,7 +139,7 @@ def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
     """
     _check_own(folder)
     if force or not holds_same_job(folder, settings):
-        remove_parts(folder)
+        remove_segments(folder)
         folder.mkdir(exist_ok=True)
         State(flat(settings), COMMAND).write(folder)
     for path in folder.iterdir():
@@ -154,11 +154,11 @@ def _check_own(folder: Path) -> None:
     foreign = [path.name for path in folder.iterdir() if not is_passing(path)] if folder.is_dir() else []
     if foreign and not (folder / JOB_FILE).is_file():
         raise InputError(
-            f"{folder} must be free for the parts of this job, but contains {foreign[0]}: move that elsewhere"
+            f"{folder} must be free for the segments of this job, but contains {foreign[0]}: move that elsewhere"
         )
 
 
-def remove_parts(folder: Path) -> None:
+def remove_segments(folder: Path) -> None:
     """Remove the files of a job, and the folder if it is then empty. Do nothing if the folder contains no job."""
     if not (folder / JOB_FILE).is_file():
         return
@@ -222,10 +222,10 @@ def first_missing(records: Mapping[int, SegmentRecord]) -> int:
     return number
 
 
-def parts_in(folder: Path, records: Iterable[SegmentRecord]) -> list[VideoPart]:
+def files_of(folder: Path, records: Iterable[SegmentRecord]) -> list[SegmentPart]:
     """Return the files of segments; segments without a file are skipped."""
     return [
-        VideoPart(folder / record.file.path, record.start, record.written)
+        SegmentPart(folder / record.file.path, record.start, record.written)
         for record in records
         if record.file is not None and record.start is not None
     ]

@@ -28,7 +28,7 @@ from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.results import cut_to, write_result
 from caflow_runtime.video.segment_plan import Segment, pictures
-from caflow_runtime.video.segment_store import SegmentRecord, parts_in, segment_name
+from caflow_runtime.video.segment_store import SegmentRecord, files_of, segment_name
 from caflow_runtime.video.sink import SegmentWriter
 from caflow_runtime.video.source import Source, UnreadableVideo, UnwritableVideo, VideoInfo
 from caflow_runtime.video.sources import open_video
@@ -187,7 +187,7 @@ def join_segments(
             raise UnwritableVideo(
                 f"{output} cannot be written: segment {number} in {folder} has changed since it was finished"
             )
-    parts = parts_in(folder, ordered)
+    parts = files_of(folder, ordered)
     if not parts:
         raise UnwritableVideo(f"{output} was not written: every frame was dropped")
     try:
