@@ -99,6 +99,7 @@ class Visit:
     def upload(self, path: Path) -> None:
         if self.page.locator("#given [aria-label=Clear]").count():
             self.page.click("#given [aria-label=Clear]")
+            self.page.wait_for_selector("#looked img", state="detached")  # otherwise it would be taken for the new one
         self.page.set_input_files("#given input[type=file]", path)
 
     def draw(self, n: int) -> None:
