@@ -208,11 +208,11 @@ def test_making_batches_starts_no_threads_but_its_own(photographs: Path) -> None
     """Only the prefetching thread is new. More OpenMP threads would double the time of each training step."""
     code = (
         "import sys; from pathlib import Path; import cv2, torch; "
-        "from caflow_training.crop_sampler import TRAINING_STREAM, Crops; "
+        "from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler; "
         "from caflow_training.photographs import find_photographs; "
         "from caflow_training.recipe import TrainingConfig; from caflow_training.tasks import SuperResolution; "
         "cv2.setNumThreads(0); torch.set_num_threads(3); task, config = SuperResolution(), TrainingConfig(crop=64); "
-        "crops = Crops(find_photographs(Path(sys.argv[1]), task, 64), task, config, TRAINING_STREAM); "
+        "crops = CropSampler(find_photographs(Path(sys.argv[1]), task, 64), task, config, TRAINING_STREAM); "
         "torch.rand(64, 64, 64, 3).permute(0, 3, 1, 2).contiguous(); "
         "count = lambda: len(list(Path('/proc/self/task').iterdir())); before = count(); "
         "batches = crops.batches(0, range(64)); next(batches); print(count() - before)"

@@ -323,7 +323,7 @@ def test_requests_whose_deadline_passes_count_as_errors(
         monkeypatch.setattr(time, "monotonic", lambda: until + 1)
         return best
 
-    monkeypatch.setattr("caflow_runtime.service.served_models.draw_best", slow)
+    monkeypatch.setattr("caflow_runtime.service.served_models.sample_best", slow)
     image = photograph(photographs, 0, 8, 8)[None]
     asked = [Request({"image": image}, {"n": 1}, end) for end in (0.0, until, math.inf)]
     before, during, never = sampler.answer(asked)

@@ -79,8 +79,8 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path: Path, m
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from caflow_runtime.atomic_files import whole_file, whole_folder
-with whole_file(Path(sys.argv[1])) as file, whole_folder(Path(sys.argv[2])) as folder:
+from caflow_runtime.atomic_files import atomic_file, atomic_folder
+with atomic_file(Path(sys.argv[1])) as file, atomic_folder(Path(sys.argv[2])) as folder:
     file.write_text("half")
     (folder / "half").touch()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -175,7 +175,7 @@ def test_no_more_is_computed_together_than_one_request_may_ask_for(
         sizes.append(len(images))
         return sample_best(pipe, images, config)
 
-    monkeypatch.setattr("caflow_runtime.service.served_models.draw_best", counting)
+    monkeypatch.setattr("caflow_runtime.service.served_models.sample_best", counting)
     images = [photograph(photographs, k, 8, 8)[None] for k in range(5)]
     answers = Sampler(pipe, max_pixels=2 * 3 * 32 * 32).answer([ask(image, n=3) for image in images])
     assert sizes == [2, 2, 1]
