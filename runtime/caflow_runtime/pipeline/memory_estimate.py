@@ -94,9 +94,10 @@ class MemoryEstimates:
             return MemoryEstimate(round(self.before + SPARE * buffers.others), 0.0, is_measured=True)
         loads = [self.runner.load_of(*target, samples, images) for target in targets]
         last, pixels = loads[-1], targets[-1][0] * targets[-1][1]
-        unfinished = last.canvases * (FLOATS + self.share_bytes) * pixels
-        unfinished += TILE_BYTES * last.window_pixels if last.canvases else 0.0
-        finished = buffers.kept * (buffers.picture + self.share_bytes) * pixels
+        unfinished = last.canvases * FLOATS * pixels + bool(last.canvases) * TILE_BYTES * last.window_pixels
+        # An unfinished sample keeps its shares when it is finished.
+        with_shares = max(buffers.kept, min(buffers.kept + last.canvases, samples * images))
+        finished = (buffers.kept * buffers.picture + with_shares * self.share_bytes) * pixels
         arrays = finished + max(unfinished, buffers.work * pixels) + buffers.others
         if (memory := self._memory) is None:
             return MemoryEstimate(round(self.before + SPARE * arrays), 0.0, is_measured=False)
