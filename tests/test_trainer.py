@@ -266,6 +266,18 @@ def test_an_exploding_inverse_stops_and_keeps_the_last_checkpoint(photographs: P
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
+def test_flows_that_are_not_trained_may_have_an_exploding_inverse(photographs: Path, tmp_path: Path) -> None:
+    """A mean network that is trained alone changes the condition of flows that follow later."""
+    mean = {"mean_blocks": 1, "mean_width": 4, "mean_weight": 1.0, "likelihood_weight": 0.0}
+    train(short_recipe(**mean, steps=4), photographs, tmp_path)
+    contents = checkpoint.read(tmp_path / "last.pt")
+    for key in ("weights", "ema"):
+        weight = contents[key]["target_flow.levels.0.layers.1.conv.weight"]
+        weight[0] = weight[1] + 1e-7 * torch.randn_like(weight[1])
+    torch.save(contents, tmp_path / "last.pt")
+    train(short_recipe(**mean, steps=6), photographs, tmp_path)
+
+
 def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml", steps=12)
     arguments = ["caflow_training.cli", str(recipe), "--data", str(photographs), "--out"]

@@ -264,7 +264,8 @@ class _Run:
         averaged.load_state_dict(self.average.values)
         batch = self.held_out_batch
         try:
-            result = validate(averaged, batch, rows=self.config.batch)
+            # While the mean network alone is trained, its features lead the flows where they have not been trained.
+            result = validate(averaged, batch, self.config.batch, checks_inverse=self.config.trains_flow)
             sheet = self.out / f"samples-{self.step:07d}.png"
             temperatures, seed = self.config.sheet_temperatures, self.config.seed
             write_sheet(sheet, averaged, batch.conditions, batch.targets, temperatures, seed)
