@@ -31,6 +31,7 @@ from caflow_training.dequantization import (
     log_sigmoid_slope,
 )
 from caflow_training.model import CHANNELS, CAFlow
+from caflow_training.tasks import Task
 
 
 class Encode(nn.Module):
@@ -82,6 +83,23 @@ class Estimate(nn.Module):
         planes = condition.to(self.state).permute(0, 3, 1, 2)
         seen = self.task.prepare(planes) if self.task.scale == 1 else planes
         return cast(Tensor, self.estimator(seen)).clamp(0, 1)
+
+
+class Degrade(nn.Module):
+    """Graph `degrade`: makes the conditions again that results, (B, H, W, 3) float32 pixel values 0…255, would have.
+
+    The output, (B, h, w, 3), is not rounded. The conditions are an input only of tasks whose degradation is random.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, target: Tensor, condition: Tensor | None = None) -> Tensor:
+        planes = target.permute(0, 3, 1, 2)
+        degraded = self.task.repeat_degradation(planes, planes if condition is None else condition.permute(0, 3, 1, 2))
+        assert degraded is not None
+        return degraded.permute(0, 2, 3, 1)
 
 
 class Decode(nn.Module):
@@ -215,6 +233,7 @@ class ModelGraphs:
     forward: list[Forward]
     likelihood: list[Likelihood]
     dequantize: Dequantize | None
+    degrade: Degrade | None
 
     @classmethod
     def of(cls, model: CAFlow, precision: Precision) -> "ModelGraphs":
@@ -233,12 +252,21 @@ class ModelGraphs:
             forward=[Forward(level, pixels if j == n - 1 else None, j > 0) for j, level in enumerate(flow)],
             likelihood=[Likelihood(level) for level in levels],
             dequantize=None if dequantizer is None else Dequantize(dequantizer, precision),
+            degrade=_degrade(model),
         )
 
 
 def _dequantizer(dequantizer: nn.Module, precision: Precision) -> DequantizerMidpoint | None:
     """Return the midpoint form of a variational dequantizer, or None for the uniform dequantizer, which is w + ½."""
     return DequantizerMidpoint(dequantizer, precision) if isinstance(dequantizer, VariationalDequantizer) else None
+
+
+@torch.no_grad()
+def _degrade(model: CAFlow) -> Degrade | None:
+    """Return the graph that repeats the degradation, or None if the task cannot repeat it."""
+    task, side = model.config.task, model.config.task.scale
+    example = torch.zeros(1, CHANNELS, side, side)
+    return None if task.repeat_degradation(example, example) is None else Degrade(task)
 
 
 def _by_row(mean: Tensor | None, image: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -38,6 +38,8 @@ class Backend(Protocol):
     """Precisions of a bundle's networks that this backend cannot run."""
     builds_engines: bool = False
     """Whether graphs are compiled for the device when they are first needed, which takes minutes."""
+    is_cpu: bool = False
+    """Whether graphs run on the CPU, for arrays of any size."""
     finds_not_finite: bool = False
     """Whether `are_finite` runs on the device. The pixels of samples stay on the device only if it does."""
 

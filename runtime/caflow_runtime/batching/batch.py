@@ -92,7 +92,7 @@ def score(graphs: Graphs, units: list[TileBatch], targets: list[Image], encoded:
         return scan.score(graphs, levels, encoded, image, backend.to_device(integers + np.float32(0.5)))
     out = graphs["dequantize"]({"integers": backend.to_device(integers)})
     rows = scan.score(graphs, levels, encoded, image, out["pixels"])
-    rows.shares[-1].append(out["share"])
+    rows.shares[-1].append(out["log_likelihood_map"])
     return rows
 
 

@@ -95,7 +95,7 @@ def sample(
         known = _residual(encoded, image) if j == levels - 1 else {}
         reversed_ = graphs[f"reverse_{j}"](_given(latent=decoded["latent"], carry=carry) | known)
         passing, carry = decoded.get("next_passing"), reversed_.get("next_carry")
-        shares.append([decoded["share"], reversed_["share"]])
+        shares.append([decoded["log_likelihood_map"], reversed_["log_likelihood_map"]])
         rows = pruning.kept(j, shares) if pruning and j < levels - 1 else None
         if pruning and rows is not None:
             take = pruning.take
@@ -124,11 +124,11 @@ def score(
         known = _residual(encoded, image) if finest else {}
         out = graphs[f"forward_{j}"](_given(pixels=pixels if finest else None, carry=carry) | known)
         latents[j], carry = out["latent"], out.get("next_carry")
-        shares[j].append(out["share"])
+        shares[j].append(out["log_likelihood_map"])
     for j in reversed(range(levels)):
         out = graphs[f"likelihood_{j}"](_given(latent=latents[j], passing=passing, image=image) | _terms(encoded, j))
         noise[j], passing = out["z"], out.get("next_passing")
-        shares[j].append(out["share"])
+        shares[j].append(out["log_likelihood_map"])
     return Rows(pixels, noise, shares)
 
 

@@ -13,7 +13,7 @@ from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import NotFinite
 from caflow_runtime.image import Image
-from caflow_runtime.ood.consistency import consistency, enlarge, enlarge_image, projected
+from caflow_runtime.ood.consistency import Consistency, enlarge, enlarge_image
 from caflow_runtime.ood.typicality import Floats, Typicality, covariates, distance_of, typicality
 from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.results import REJECTED, Outcome, bits_per_dim
@@ -36,6 +36,30 @@ class Untypical(NotFinite):
         self.why = why
         """The message without the name of the image."""
         self.choice = choice
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Criterion by which the samples of an image are ranked."""
+
+    model: Model
+    rank: Rank
+    consistency: Consistency
+    reference: TypicalityModel | None
+    """Describes typical samples; required for the rank "typical"."""
+
+    def value(self, row: BatchItem, condition: Image) -> float:
+        """Return the value by which a row is ranked; a better row has a higher one. −∞ is that of a row not finite."""
+        if not is_finite(row):
+            return -np.inf
+        if self.rank == "consistency":
+            return self.consistency.psnr(finite_pixels(row).integers(), condition)
+        if self.rank == "typical":
+            assert self.reference is not None
+            bits, given = bits_of(row, condition, self.model), covariates(condition, self.model)
+            if np.isfinite(far := distance_of(self.reference, bits, given)):
+                return -far
+        return float(row.per_level.sum())  # also where there is no reference for images of this kind
 
 
 @dataclass(frozen=True)
@@ -82,6 +106,7 @@ class Chooser:
     def __init__(
         self,
         model: Model,
+        consistency: Consistency,
         conditions: list[Image],
         config: SamplingConfig,
         reference: TypicalityModel | None,
@@ -94,15 +119,17 @@ class Chooser:
             is_deep: whether candidates also have images with 16 bits.
         """
         self.model = model
+        self.consistency = consistency
         self.conditions = conditions
         self.config = config
         self.reference = reference
         self.is_deep = is_deep
+        self.ranking = Ranking(model, config.rank, consistency, reference)
         self.choices = [Choice() for _ in conditions]
 
     def value(self, row: BatchItem) -> float:
         """Return the value by which a row is ranked."""
-        return value_of(row, self.conditions[row.image], self.model, self.config.rank, self.reference)
+        return self.ranking.value(row, self.conditions[row.image])
 
     def take(self, row: BatchItem) -> None:
         """Take one more sample of `conditions[row.image]`."""
@@ -162,10 +189,10 @@ class Chooser:
         """
         condition, pixels = self.conditions[row.image], finite_pixels(row)
         if self.config.consistent:
-            values = projected(self.model, pixels.floats(), condition)
+            values = self.consistency.projected(pixels.floats(), condition)
             image = np.asarray(np.rint(values), np.uint8)
             deep = deep_integers(values + np.float32(0.5)) if self.is_deep else None
-            measured = consistency(self.model, image, condition)
+            measured = self.consistency.psnr(image, condition)
         else:
             image, measured = pixels.integers(), value
             deep = deep_integers(pixels.floats()) if self.is_deep else None
@@ -198,7 +225,7 @@ class Chooser:
             values = enlarge(self.conditions[k].astype(np.float32), self.model.scale)
             deep = deep_integers(values + np.float32(0.5))
         measured = self.config.consistent or self.config.rank == "consistency"
-        known = consistency(self.model, image, self.conditions[k]) if measured else None
+        known = self.consistency.psnr(image, self.conditions[k]) if measured else None
         row = BatchItem(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
         return Candidate(-np.inf, row, image, known, outcome="bicubic", deep=deep)
 
@@ -217,23 +244,6 @@ class Chooser:
         if not found.is_judged[0]:
             return "unjudged"
         return "accepted" if found.accept(reject.alpha)[0] else "best"
-
-
-def value_of(row: BatchItem, condition: Image, model: Model, rank: Rank, reference: TypicalityModel | None) -> float:
-    """Return the value by which a row is ranked; a better row has a higher one. It is −∞ if the row is not finite.
-
-    The rank "typical" requires `reference`.
-    """
-    if not is_finite(row):
-        return -np.inf
-    if rank == "consistency":
-        return consistency(model, finite_pixels(row).integers(), condition)
-    if rank == "typical":
-        assert reference is not None
-        far = distance_of(reference, bits_of(row, condition, model), covariates(condition, model))
-        if np.isfinite(far):
-            return -far
-    return float(row.per_level.sum())  # also where there is no reference for images of this kind
 
 
 def bits_of(row: BatchItem, condition: Image, model: Model) -> Floats:

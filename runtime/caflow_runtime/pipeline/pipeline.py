@@ -27,6 +27,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
 from caflow_runtime.ood.calibration import Calibration, read_calibration
+from caflow_runtime.ood.consistency import Consistency
 from caflow_runtime.pipeline.choice import finite_pixels
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.memory_estimate import MemoryEstimates
@@ -112,6 +113,7 @@ class Pipeline:
     ) -> None:
         calibration = read_calibration(graphs.folder) if is_calibrated else None
         self.runner = Runner(graphs, pixel_budget, overlap, assume)
+        self.consistency = Consistency(graphs, graphs.manifest)
         self.memory = MemoryEstimates(self.runner)
         self.trials = SpeedTrials(self.runner)
         self.likelihoods = Likelihoods(graphs.folder, graphs.manifest.model, calibration)
@@ -157,10 +159,10 @@ class Pipeline:
         self,
         images: Images,
         n: int = 10,
-        temperature: float | Sequence[float] = 0.8,
+        temperature: float | Sequence[float] | None = None,
         seed: int = 0,
         frame: int = 0,
-        rank: Rank = "likelihood",
+        rank: Rank | None = None,
         keep: Sequence[int] | None = None,
         consistent: bool = False,
         show: ShowWindows | None = None,
@@ -170,16 +172,19 @@ class Pipeline:
 
         Arguments:
             n: number of samples of each image.
-            temperature: temperature τ for all levels, or a sequence with one for each level, the coarsest first.
+            temperature: temperature τ for all levels, or a sequence with one for each level, the coarsest first. By
+                default, the temperature that the bundle names as best; for the built-in models it is 0.8 or, for
+                x2-video, 0.
             seed: seed of the noise, 0 … 2³²−1.
             frame: number of the frame, 0 … 2³²−1. Each frame has other noise.
-            rank: how samples are ranked. "likelihood" is by log-likelihood, as in the paper. "consistency" is by how
-                well the sample, degraded again, matches the image. "typical" is by how close the bits per dimension of
-                each level are to those of typical samples, which requires a calibration at this temperature.
+            rank: how samples are ranked, by default as the bundle names as best. "likelihood" is by log-likelihood, as
+                in the paper. "consistency" is by how well the sample, degraded again, matches the image. "typical" is
+                by how close the bits per dimension of each level are to those of typical samples, which requires a
+                calibration at this temperature.
             keep: for progressive best-of-N, the number of samples that run at each level, beginning with `n`. After
                 each level, only the most likely samples continue. The result is approximate: a dropped sample might
                 have been the best.
-            consistent: for super-resolution: change the best sample so that it down-samples to the image, as far as
+            consistent: for models that enlarge: change the best sample so that it down-samples to the image, as far as
                 values in 0…255 allow. The sample is ranked before the change and scored again after it.
             show: callback for a progress bar. It receives how many windows of samples are finished, and how many there
                 are in total.
@@ -191,14 +196,15 @@ class Pipeline:
                 result is the enlarged input.
             Untypical: if all samples of an image are rejected, and `reject.otherwise` is "error".
         """
-        config = SamplingConfig(n, temperature, seed, frame, rank, keep, consistent, reject)  # type: ignore[arg-type]
+        given = {"n": n, "temperature": temperature, "seed": seed, "frame": frame, "rank": rank, "keep": keep}
+        config = SamplingConfig.for_model(self.manifest, **given, consistent=consistent, reject=reject)
         return sample_best(self, images, config, show)
 
     def run(
         self,
         condition: object,
         n: int = 1,
-        temperature: float | Sequence[float] = 0.8,
+        temperature: float | Sequence[float] | None = None,
         seed: int = 0,
         frame: int = 0,
     ) -> DeviceBest:
@@ -221,18 +227,17 @@ class Pipeline:
             NotFinite: if no sample of a condition is finite.
             MemoryError: if memory runs out. The pixel budget is not reduced here.
         """
-        config = SamplingConfig(n, temperature, seed, frame)  # type: ignore[arg-type]
-        config.check_fits(self.runner.model)
-        return best_on_device(self.runner, condition, config)
+        given = {"n": n, "temperature": temperature, "seed": seed, "frame": frame, "rank": "likelihood"}
+        return best_on_device(self.runner, condition, SamplingConfig.for_model(self.manifest, **given))
 
     def sample(
         self,
         images: Images,
         n: int = 10,
-        temperature: float | Sequence[float] = 0.8,
+        temperature: float | Sequence[float] | None = None,
         seed: int = 0,
         frame: int = 0,
-        rank: Rank = "likelihood",
+        rank: Rank | None = None,
         consistent: bool = False,
         show: ShowWindows | None = None,
     ) -> Samples:
@@ -242,16 +247,17 @@ class Pipeline:
             InputError: if an argument is not valid.
             NotFinite: if any sample is not finite.
         """
-        config = SamplingConfig(n, temperature, seed, frame, rank, None, consistent)  # type: ignore[arg-type]
+        given = {"n": n, "temperature": temperature, "seed": seed, "frame": frame, "rank": rank}
+        config = SamplingConfig.for_model(self.manifest, **given, consistent=consistent)
         return sample_all(self, images, config, show)
 
     def stream(
         self,
         frames: Iterable[Image],
         n: int = 1,
-        temperature: float | Sequence[float] = 0.8,
+        temperature: float | Sequence[float] | None = None,
         seed: int = 0,
-        rank: Rank = "likelihood",
+        rank: Rank | None = None,
         noise: FrameNoise = "fixed",
         batch: int = 1,
         min_typicality: float = 0.0,
@@ -285,7 +291,7 @@ class Pipeline:
         except TypeError:
             raise InputError(f"frames: expected an iterable of images; got {shown(frames)}") from None
         checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
-        config = SamplingConfig(n, temperature, seed, 0, rank)  # type: ignore[arg-type]
+        config = SamplingConfig.for_model(self.manifest, n=n, temperature=temperature, seed=seed, rank=rank)
         check_switch("replaces", replaces)
         untypical: OnUntypical = "bicubic" if replaces else "mark"
         return Stream(self, StreamSettings(config, noise, batch, min_typicality, untypical))(checked)

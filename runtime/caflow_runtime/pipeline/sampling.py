@@ -52,7 +52,8 @@ def sample_best(
         Untypical: if all samples of an image are rejected and `config.reject` requests an error for that.
     """
     conditions, written = as_images(images, "images"), written or ResultEncoding()
-    chooser = Chooser(pipe.runner.model, conditions, config, reference_for(pipe, config), written.is_deep)
+    reference = reference_for(pipe, config)
+    chooser = Chooser(pipe.runner.model, pipe.consistency, conditions, config, reference, written.is_deep)
     for row in pipe.runner.draw(conditions, range(config.n), config, show):
         chooser.take(row)
         del row  # free its continuous pixels
@@ -91,7 +92,7 @@ def sample_all(
     """
     conditions, n = as_images(images, "images"), config.n
     count = len(conditions)
-    chooser = Chooser(pipe.runner.model, conditions, config, reference_for(pipe, config), is_deep)
+    chooser = Chooser(pipe.runner.model, pipe.consistency, conditions, config, reference_for(pipe, config), is_deep)
     found = pipe.runner.draw(conditions, range(n), config, show)
     drawn = [chooser.candidate(chooser.value(row), row) for row in found]
     drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
@@ -122,7 +123,7 @@ def reference_for(pipe: "Pipeline", config: SamplingConfig) -> TypicalityModel |
     Raises:
         InputError: if the model or its calibration does not support the draw.
     """
-    config.check_fits(pipe.runner.model)
+    config.check_fits(pipe.manifest)
     return check_calibrated(pipe.calibration, config) if config.needs_calibration else None
 
 

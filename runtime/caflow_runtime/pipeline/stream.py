@@ -27,7 +27,7 @@ from caflow_runtime.image import Image
 from caflow_runtime.linear_light import resample
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.ood.typicality import check_alpha, covariates, typicality
-from caflow_runtime.pipeline.choice import value_of
+from caflow_runtime.pipeline.choice import Ranking
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
 from caflow_runtime.pipeline.sampling import reference_for
 from caflow_runtime.pipeline.scenes import SceneCuts
@@ -155,7 +155,7 @@ class Stream:
         """
         config, runner, known = settings.config, pipe.runner, pipe.likelihoods
         if settings.size is not None:
-            settings.size.check_fits(runner.model.task, runner.model.scale)
+            settings.size.check_fits(runner.model.scale)
         reference = reference_for(pipe, config)
         if settings.min_typicality > 0:
             reference = known.wanted_reference(config.temperature)
@@ -164,6 +164,7 @@ class Stream:
         self.settings = settings
         self.config = config
         self.reference = reference or known.reference(config.temperature)
+        self.ranking = Ranking(runner.model, config.rank, pipe.consistency, self.reference)
         self.batch = settings.batch if settings.noise == "fixed" else 1  # all frames of a run have the same noise
         self.drifting = None if isinstance(settings.noise, str) else DriftingNoise(settings.noise)
         self.draw_noise: DrawNoise = runner.graphs.backend.draw_noise if self.drifting is None else self._drift
@@ -270,7 +271,7 @@ class Stream:
 
     def value(self, row: BatchItem, frame: Image) -> float:
         """Return the value by which a sample of a frame is ranked, −∞ if it is not finite."""
-        return value_of(row, frame, self.runner.model, self.config.rank, self.reference)
+        return self.ranking.value(row, frame)
 
     def _rejected(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         levels = np.full(self.runner.model.levels, np.nan)
