@@ -84,10 +84,12 @@ class SamplingConfig:
         Raises:
             InputError: if a value is not valid, or the model does not support the settings.
         """
-        own = {"temperature": manifest.model.sampling.temperature, "rank": manifest.model.sampling.rank}
-        if settings.get("keep") is not None:
-            own["rank"] = "likelihood"
-        config = cls(**own | {name: value for name, value in settings.items() if value is not None})
+        own = manifest.model.sampling
+        if settings.get("temperature") is None:
+            settings["temperature"] = own.temperature
+        if settings.get("rank") is None:
+            settings["rank"] = own.rank if settings.get("keep") is None else "likelihood"
+        config = cls(**settings)
         config.check_fits(manifest)
         return config
 
