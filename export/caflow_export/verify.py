@@ -150,7 +150,7 @@ def _array(tensor: torch.Tensor) -> Array:
 
 def _score_integers(
     graphs: Mapping[str, Graph], levels: int, encoded: Arrays, case: Case
-) -> tuple[scan.Rows, Array | float]:
+) -> tuple[scan.ChainResult, Array | float]:
     if "dequantize" not in graphs:
         return scan.score(graphs, levels, encoded, case.image, case.target.astype(np.float32) + np.float32(0.5)), 0.0
     out = graphs["dequantize"]({"integers": case.target})

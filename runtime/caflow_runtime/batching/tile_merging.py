@@ -1,4 +1,4 @@
-"""Assembly of rows from their windows, which finish batch by batch."""
+"""Assembly of items from their windows, which finish batch by batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from caflow_runtime.image import Image
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One finished row: a sample of an image, or an existing target with its likelihood."""
+    """One finished item: a sample of an image, or an existing target with its likelihood."""
 
     image: int
     """Index of the image among the conditions."""
@@ -40,7 +40,7 @@ class BatchItem:
 
 @dataclass(frozen=True)
 class TileResult:
-    """The part of a row that one window contributes."""
+    """The part of an item that one window contributes."""
 
     image: int
     sample: int
@@ -55,7 +55,7 @@ class TileResult:
 
 
 class TileMerger:
-    """The rows that are not finished yet."""
+    """The items that are not finished yet."""
 
     def __init__(self, model: Model, conditions: Sequence[Image], windows: Sequence[list[Tile]]) -> None:
         """Start without any finished window.
@@ -70,7 +70,7 @@ class TileMerger:
         self._sums: dict[tuple[int, int], list[BlockSums]] = {}
 
     def add(self, result: TileResult) -> BatchItem | None:
-        """Add the result of a tile to its row. Return the row if this was its last tile, else None."""
+        """Add the result of a tile to its item. Return the item if this was its last tile, else None."""
         key, scale = (result.image, result.sample), self.model.scale
         if key not in self._canvases:
             height, width = self.conditions[result.image].shape[:2]

@@ -64,7 +64,7 @@ class MemoryEstimates:
         self.before = (resident_memory() or 0) + MODULES
         """Memory of the process besides its work, in bytes. What it used when the bundle was opened is 0 if unknown."""
         self.share_bytes = bytes_of_shares(runner.model)
-        """Memory of the maps of one row, in bytes per target pixel."""
+        """Memory of the maps of one item, in bytes per target pixel."""
 
     @cached_property
     def _memory(self) -> Memory | None:
@@ -101,7 +101,7 @@ class MemoryEstimates:
         arrays = finished + max(unfinished, buffers.work * pixels) + buffers.others
         if (memory := self._memory) is None:
             return MemoryEstimate(round(self.before + SPARE * arrays), 0.0, is_measured=False)
-        runs = [memory.sample.of(load.units, load.rows, load.window_pixels) for load in loads]
+        runs = [memory.sample.of(load.units, load.items, load.window_pixels) for load in loads]
         loaded = memory.sample.constant
         if is_scored:
             runs.append(memory.score.of(1, 1, last.window_pixels))

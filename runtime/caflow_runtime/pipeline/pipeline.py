@@ -33,7 +33,7 @@ from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.memory_estimate import MemoryEstimates
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
-from caflow_runtime.pipeline.sampling import sample_all, sample_best, score_rows
+from caflow_runtime.pipeline.sampling import sample_all, sample_best, score_items
 from caflow_runtime.pipeline.speed_trial import SpeedTrials
 from caflow_runtime.pipeline.stream import Frame, FrameNoise, OnUntypical, Stream, StreamSettings
 
@@ -69,7 +69,7 @@ def load(
             Runtime can use CUDA, else "cpu". The first time that a bundle is opened on a backend other than the CPU,
             its results are compared with those of the CPU, and must agree; that is remembered in the user's cache.
         threads: number of threads on the CPU; 0 is one per core.
-        pixel_budget: largest number of target pixels of all rows in one run of the graphs; by default 2²⁰. This limits
+        pixel_budget: largest number of target pixels of all items in one run of the graphs; by default 2²⁰. This limits
             memory: small models take about 300 bytes per pixel. Larger images are cut into tiles. Results, and the
             float32 pixels of unfinished tiled images, take additional memory.
         overlap: overlap of tiles, in target pixels; by default 64.
@@ -100,7 +100,7 @@ class Pipeline:
 
     Images are (B, H, W, 3) or (H, W, 3) uint8 RGB arrays, or a list of (H, W, 3) arrays of any sizes. With the same
     settings, a sample depends only on the image, the seed, the frame and the number of the sample. It does not depend
-    on the other images or on n, apart from rounding: the last digits can depend on which rows run together.
+    on the other images or on n, apart from rounding: the last digits can depend on which items run together.
     """
 
     def __init__(
@@ -307,8 +307,8 @@ class Pipeline:
             NotFinite: if the log-likelihood of a target is not finite.
         """
         targets, conditions = self._pairs(target, condition)
-        rows = score_rows(self.runner, targets, conditions, show)
-        return Score(density_at="image", **self.likelihoods.parts(rows, conditions, None))
+        items = score_items(self.runner, targets, conditions, show)
+        return Score(density_at="image", **self.likelihoods.parts(items, conditions, None))
 
     def encode(self, target: Images, condition: Images) -> Encoded:
         """Return the noise that produces each target from its condition, and its likelihood. `decode` is the inverse.
@@ -319,12 +319,12 @@ class Pipeline:
         """
         targets, conditions = self._pairs(target, condition)
         encoded = [encode_target(self.runner, *pair) for pair in zip(targets, conditions, strict=True)]
-        for k, (_, row) in enumerate(encoded):
-            check_finite(row, f"target[{k}]")
+        for k, (_, item) in enumerate(encoded):
+            check_finite(item, f"target[{k}]")
         return Encoded(
             noise=[[z[0] for z in noise] for noise, _ in encoded],
             density_at="image",
-            **self.likelihoods.parts([row for _, row in encoded], conditions, None),
+            **self.likelihoods.parts([item for _, item in encoded], conditions, None),
         )
 
     def decode(self, noise: Sequence[Sequence[NDArray[np.float32]]], condition: Images) -> Best:
@@ -339,13 +339,13 @@ class Pipeline:
         """
         conditions = as_images(condition, "condition")
         given: list[LevelNoises] = [[z[None] for z in of_image] for of_image in as_noise(noise, len(conditions))]
-        rows = [decode_noise(self.runner, *pair) for pair in zip(given, conditions, strict=True)]
-        likelihood = self.likelihoods.parts(rows, conditions, None)
+        items = [decode_noise(self.runner, *pair) for pair in zip(given, conditions, strict=True)]
+        likelihood = self.likelihoods.parts(items, conditions, None)
         likelihood["image_typicality"] = likelihood["statistics"] = None  # only scored images have them
         return Best(
-            images=stack([finite_pixels(replace(row, image=k)).integers() for k, row in enumerate(rows)]),
-            sample=np.zeros(len(rows), np.int64),
-            outcome=["unjudged"] * len(rows),
+            images=stack([finite_pixels(replace(item, image=k)).integers() for k, item in enumerate(items)]),
+            sample=np.zeros(len(items), np.int64),
+            outcome=["unjudged"] * len(items),
             density_at="sample",
             **likelihood,
         )
