@@ -115,14 +115,14 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
 @click.option(
     "--max-rows",
     type=click.IntRange(1),
-    help="With --trt: largest number of rows in one run of an engine. A row is a pair of an image and a sample.  "
+    help="With --trt: largest number of items in one run of an engine. An item is a pair of an image and a sample.  "
     f"[default: {DEFAULT_PROFILE.rows}]",
 )
 @click.option(
     "--max-size",
     metavar="WxH",
     callback=height_and_width,
-    help="With --trt: largest target of each row in a run, in pixels: WIDTHxHEIGHT, or one number for a square. Larger "
+    help="With --trt: largest target of each item in a run, in pixels: WIDTHxHEIGHT, or one number for a square. Larger "
     "images are cut into tiles. Engines take memory for --max-rows targets of this size.  "
     f"[default: {DEFAULT_PROFILE.width}]",
 )
