@@ -118,7 +118,7 @@ class Truth:
         of the log-likelihoods.
         """
         pixels = device_to_tensor(rows.pixels).double().cpu()
-        shares = [device_to_tensor(share).double().cpu().sum((1, 2)) for maps in rows.shares for share in maps]
+        shares = [device_to_tensor(share).double().cpu().sum((1, 2)) for maps in rows.maps for share in maps]
         relative = (torch.stack(shares).sum(0) / self.log_likelihood - 1).abs().max()
         rms = (pixels - self.pixels).square().mean().sqrt() / 256
         return {"pixel error": float(rms), "likelihood error": float(relative)}

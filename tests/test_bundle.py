@@ -31,9 +31,9 @@ Manifest = dict[str, Any]
 
 SHAPES: dict[str, list[int | str]] = {
     "prepared": ["images", "4*h", "4*w", 3],
-    "pixels": ["rows", "2*h", "2*w", 3],
-    "integers": ["rows", "2*h", "2*w", 3],
-    "share": ["rows", "h", "w"],
+    "pixels": ["items", "2*h", "2*w", 3],
+    "integers": ["items", "2*h", "2*w", 3],
+    "log_likelihood_map": ["items", "h", "w"],
 }
 PRODUCER_NAME = 2
 """Number of a field of ONNX files that does not affect the computation."""
@@ -51,12 +51,12 @@ def a_bundle(folder: Path) -> Manifest:
     folder.mkdir(exist_ok=True)
     inputs = {
         "encode": [bundle.Port("condition", "uint8", ["images", "4*h", "4*w", 3])],
-        "decode_0": [bundle.Port("z", "float32", ["rows", 48, "h", "w"])],
+        "decode_0": [bundle.Port("z", "float32", ["items", 48, "h", "w"])],
     }
     graphs = []
     for name, outputs in needed_outputs(1).items():
         (folder / f"{name}.onnx").write_bytes(field(PRODUCER_NAME, name.encode()))
-        given = [bundle.Port(key, kind, SHAPES.get(key, ["rows", 12, "h", "w"])) for key, kind in outputs.items()]  # type: ignore[arg-type]
+        given = [bundle.Port(key, kind, SHAPES.get(key, ["items", 12, "h", "w"])) for key, kind in outputs.items()]  # type: ignore[arg-type]
         file = describe_file(folder, f"{name}.onnx")
         graphs.append(bundle.Graph(name, file, inputs.get(name, []), given, 0.0))
     (folder / "weights.bin").write_bytes(bytes(100))
@@ -66,7 +66,11 @@ def a_bundle(folder: Path) -> Manifest:
         precision="fp32",
         model=bundle.Model(
             task="image-to-image",
-            task_settings={},
+            description="Turn one image into another",
+            condition_color="rgb",
+            keeps_gray=False,
+            hole="none",
+            sampling=bundle.DEFAULT_SAMPLING,
             scale=1,
             size_multiple=4,
             levels=1,
@@ -89,7 +93,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     a_bundle(tmp_path)
     manifest = read_manifest(tmp_path)
     verify_files(tmp_path, manifest)
-    assert manifest.graph("decode_0").inputs[0].shape == ["rows", 48, "h", "w"]
+    assert manifest.graph("decode_0").inputs[0].shape == ["items", 48, "h", "w"]
     assert len(bundle.files_of(manifest)) == 8
 
 

@@ -1,7 +1,7 @@
 """The graphs of a bundle as PyTorch modules, one per level and direction.
 
-`docs/reference/bundle.md` specifies the graphs with their inputs and outputs. Each graph of a level also returns its
-share of the log-likelihood, (R, h, w), in nats, so a sample needs no second pass for its likelihood.
+`docs/reference/bundle.md` specifies the graphs with their inputs and outputs. Each graph of a level also returns a
+log-likelihood map, (R, h, w), in nats, so a sample needs no second pass for its likelihood.
 
 * A row is a pair of an image and a sample. The input `image`, (R,) int64, is the index of each row's image.
 * Terms are the outputs of `encode` for one level, with one entry per image. Graphs select the entries by `image`.
@@ -140,11 +140,11 @@ class Reverse(nn.Module):
     def forward(
         self, latent: Tensor, carry: Tensor | None, mean: Tensor | None = None, image: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        out, share = self.level.inverse(latent if carry is None else torch.cat([latent, carry], 1))
+        out, log_likelihood = self.level.inverse(latent if carry is None else torch.cat([latent, carry], 1))
         if self.pixels is None:
-            return out, share
-        pixels, pixel_share = self.pixels.inverse(out, _by_row(mean, image, out.dtype))
-        return pixels.permute(0, 2, 3, 1), share + pixel_share
+            return out, log_likelihood
+        pixels, pixel_log_det = self.pixels.inverse(out, _by_row(mean, image, out.dtype))
+        return pixels.permute(0, 2, 3, 1), log_likelihood + pixel_log_det
 
 
 class Forward(nn.Module):
@@ -160,13 +160,13 @@ class Forward(nn.Module):
         self.splits = splits
 
     def forward(self, x: Tensor, mean: Tensor | None = None, image: Tensor | None = None) -> tuple[Tensor, ...]:
-        pixel_share: Tensor | float = 0.0
+        pixel_log_det: Tensor | float = 0.0
         if self.pixels is not None:
             v = x.permute(0, 3, 1, 2)
-            x, pixel_share = self.pixels(v, _by_row(mean, image, v.dtype))
-        latent, share = self.level(x)
-        share = share + pixel_share
-        return (*latent.chunk(2, 1), share) if self.splits else (latent, share)
+            x, pixel_log_det = self.pixels(v, _by_row(mean, image, v.dtype))
+        latent, log_likelihood = self.level(x)
+        log_likelihood = log_likelihood + pixel_log_det
+        return (*latent.chunk(2, 1), log_likelihood) if self.splits else (latent, log_likelihood)
 
 
 class Pixels(nn.Module):
@@ -202,7 +202,7 @@ class Pixels(nn.Module):
 class Dequantize(nn.Module):
     """Graph `dequantize`: the variational dequantizer, from integers, (R, H, W, 3) uint8, to continuous pixel values.
 
-    The share is −log q, (R, H, W), in nats.
+    The log-likelihood map is −log q, (R, H, W), in nats.
     """
 
     def __init__(self, dequantizer: DequantizerMidpoint, precision: Precision) -> None:
@@ -211,8 +211,8 @@ class Dequantize(nn.Module):
         self.state = precision.state
 
     def forward(self, integers: Tensor) -> tuple[Tensor, Tensor]:
-        x, share = self.dequantizer(integers.to(self.state).permute(0, 3, 1, 2))
-        return x.permute(0, 2, 3, 1), share
+        x, log_likelihood = self.dequantizer(integers.to(self.state).permute(0, 3, 1, 2))
+        return x.permute(0, 2, 3, 1), log_likelihood
 
 
 class ToImage(nn.Module):

@@ -80,7 +80,7 @@ def graphs_to_trace(model: CAFlow, graphs: ModelGraphs, state: torch.dtype) -> I
         yield GraphToTrace("dequantize", graphs.dequantize, (integers,), ("pixels", "log_likelihood_map"))
     yield GraphToTrace("to_image", ToImage(), (Port("pixels", state, full),), ("integers",))
     if graphs.degrade is not None:
-        yield _degrade_graph(graphs.degrade)
+        yield degrade_graph(graphs.degrade)
 
 
 def _conditional_graphs(
@@ -127,7 +127,8 @@ def _target_graphs(model: CAFlow, graphs: ModelGraphs, j: int, state: torch.dtyp
     yield GraphToTrace(f"forward_{j}", graphs.forward[j], (larger, *residual), outputs)
 
 
-def _degrade_graph(degrade: Degrade) -> GraphToTrace:
+def degrade_graph(degrade: Degrade) -> GraphToTrace:
+    """Return the graph `degrade`, whose images have any size that the scale divides."""
     scale = degrade.task.scale
     large = ("h", "w") if scale == 1 else (f"{scale}*h", f"{scale}*w")
     target, condition = (

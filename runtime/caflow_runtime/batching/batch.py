@@ -37,7 +37,7 @@ def owners(graphs: Graphs, units: list[TileBatch]) -> Array:
 
 
 def tiles_of(units: list[TileBatch]) -> list[tuple[int, int, int]]:
-    """Return image and position of each unit's tile. Batches with equal tiles share the encoding of the conditions."""
+    """Return image and position of each unit's tile. Batches with equal tiles array the encoding of the conditions."""
     return [(unit.image, unit.window.y.start, unit.window.x.start) for unit in units]
 
 
@@ -92,7 +92,7 @@ def score(graphs: Graphs, units: list[TileBatch], targets: list[Image], encoded:
         return scan.score(graphs, levels, encoded, image, backend.to_device(integers + np.float32(0.5)))
     out = graphs["dequantize"]({"integers": backend.to_device(integers)})
     rows = scan.score(graphs, levels, encoded, image, out["pixels"])
-    rows.shares[-1].append(out["log_likelihood_map"])
+    rows.maps[-1].append(out["log_likelihood_map"])
     return rows
 
 
@@ -116,19 +116,19 @@ def results_of_targets(graphs: Graphs, units: list[TileBatch], run: scan.Rows) -
     return _results(graphs, units, run, [None] * len(units), [graphs.backend.to_host(z) for z in run.noise])
 
 
-def share_on_host(graphs: Graphs, share: Array, window: Tile) -> NDArray[np.float32]:
-    """Return a map of shares on the host, (R, h, w) in nats.
+def map_on_host(graphs: Graphs, array: Array, window: Tile) -> NDArray[np.float32]:
+    """Return log-likelihood maps on the host, (R, h, w) in nats.
 
     Raises:
         WrongShape: if the cells of the map are not square, or do not fit the window.
     """
-    found = graphs.backend.to_host(share)
+    found = graphs.backend.to_host(array)
     (height, width), (rows, columns) = window.shape, found.shape[1:]
     cell = height // rows
     if (cell * rows, cell * columns) != (height, width):
         raise WrongShape(
-            f"{graphs.folder}: shares must have square cells and fit targets of {width}×{height} pixels; got "
-            f"{columns}×{rows} cells: export the model again"
+            f"{graphs.folder}: log-likelihood maps must have square cells and fit targets of {width}×{height} "
+            f"pixels; got {columns}×{rows} cells: export the model again"
         )
     return found
 
@@ -138,9 +138,9 @@ def _results(
 ) -> list[TileResult]:
     pairs = [(unit, sample) for unit in units for sample in unit.samples]
     kept = range(len(pairs)) if run.kept is None else run.kept
-    shares = [share_on_host(graphs, share, units[0].window) for maps in run.shares for share in maps]
+    maps = [map_on_host(graphs, array, units[0].window) for level in run.maps for array in level]
     return [
-        TileResult(unit.image, sample, unit.window, pixels[r], [one[r] for one in shares], [z[r] for z in latents])
+        TileResult(unit.image, sample, unit.window, pixels[r], [one[r] for one in maps], [z[r] for z in latents])
         for r, (unit, sample) in enumerate(pairs[index] for index in kept)
     ]
 

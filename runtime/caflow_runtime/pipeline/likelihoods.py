@@ -11,7 +11,7 @@ from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.latents import STATISTICS
-from caflow_runtime.flow.log_likelihood_maps import Shares
+from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps
 from caflow_runtime.image import Image
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.typicality import Floats, Typicality, covariates, temperature_of, typicality
@@ -27,7 +27,7 @@ class Parts(TypedDict):
     per_level: NDArray[np.float64]
     dims: NDArray[np.int64]
     sides: list[tuple[int, int]]
-    shares: list[Shares]
+    maps: list[LogLikelihoodMaps]
     sample_typicality: Typicality | None
     image_typicality: Typicality | None
     statistics: Floats | None
@@ -99,7 +99,7 @@ class Likelihoods:
             "per_level": np.array([row.per_level for row in rows]),
             "dims": np.array([condition.size * scale**2 for condition in conditions]),
             "sides": [(scale * condition.shape[0], scale * condition.shape[1]) for condition in conditions],
-            "shares": [row.shares for row in rows],
+            "maps": [row.maps for row in rows],
             "sample_typicality": None if is_image else typical,
             "image_typicality": typical if is_image else None,
             "statistics": self._statistics(rows) if is_image else None,

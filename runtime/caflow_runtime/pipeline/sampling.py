@@ -99,7 +99,7 @@ def sample_all(
     repeated = [conditions[candidate.row.image] for candidate in drawn]
     rows = _scored_again(pipe.runner, drawn, repeated, show) if config.consistent else [one.row for one in drawn]
     likelihood = pipe.likelihoods.parts(rows, repeated, None if config.consistent else config.temperature)
-    measured, shares = _consistencies(drawn), likelihood["shares"]
+    measured, maps = _consistencies(drawn), likelihood["maps"]
     statistics = likelihood["statistics"]
     return Samples(
         images=_of_each([candidate.image for candidate in drawn], n),
@@ -110,7 +110,7 @@ def sample_all(
         per_level=likelihood["per_level"].reshape(count, n, -1),
         dims=likelihood["dims"][::n],
         sides=likelihood["sides"][::n],
-        shares=[shares[k : k + n] for k in range(0, len(shares), n)],
+        maps=[maps[k : k + n] for k in range(0, len(maps), n)],
         sample_typicality=_reshaped(likelihood["sample_typicality"], count, n),
         image_typicality=_reshaped(likelihood["image_typicality"], count, n),
         statistics=None if statistics is None else statistics.reshape(count, n, -1),
