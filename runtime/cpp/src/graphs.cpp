@@ -111,7 +111,7 @@ const Graph& Graphs::find(const std::string& name) const {
     if (const auto found = loaded_.find(name); found != loaded_.end()) return found->second;
     const GraphFile& graph = *manifest_.find_graph(name);
     GraphSource source{folder_ / graph.file.path, "", {}, outputs_on_host(name)};
-    const bool is_on_cpu = name == degrade_graph;  // where images are compared, at any size
+    const bool is_on_cpu = name == degrade_graph;  // images are compared on the CPU, at any size
     if (engines_ && !is_on_cpu) {
         source.engine = read_engine(*engines_, name);
         source.path = engines_->folder / engines_->engines.at(name).path;

@@ -59,9 +59,8 @@ Sampling read_sampling(const Json& value, const std::string& where) {
     if (temperature < 0) Fields::refuse("0 or more", fields["temperature"], fields.place("temperature"));
     const std::string rank = fields.text("rank", {"likelihood", "consistency", "typical"});
     fields.refuse_unknown();
-    return {temperature, rank == "likelihood"    ? Rank::likelihood
-                         : rank == "consistency" ? Rank::consistency
-                                                 : Rank::typical};
+    if (rank == "consistency") return {temperature, Rank::consistency};
+    return {temperature, rank == "typical" ? Rank::typical : Rank::likelihood};
 }
 
 Model read_model(const Json& value, const std::string& where) {

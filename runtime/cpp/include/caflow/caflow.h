@@ -141,7 +141,7 @@ typedef struct caflow_open_options {
 /* How the samples of an image are ranked, for caflow_draw_options.rank. CAFLOW_RANK_CONSISTENCY requires a bundle that
  * can make the condition of a result again, and CAFLOW_RANK_TYPICAL one that is calibrated at the temperature. */
 enum {
-    CAFLOW_RANK_OF_BUNDLE = 0,   /* as the model is best used, which the bundle says; with `keep`, by log-likelihood */
+    CAFLOW_RANK_OF_BUNDLE = 0,   /* the one that the bundle names; with `keep`, by log-likelihood */
     CAFLOW_RANK_LIKELIHOOD = 1,  /* by log-likelihood, highest first */
     CAFLOW_RANK_CONSISTENCY = 2, /* by PSNR of the sample, degraded again, against the condition; highest first */
     CAFLOW_RANK_TYPICAL = 3      /* by distance of the levels' bits/dim from usual ones; smallest first */
@@ -192,13 +192,12 @@ typedef struct caflow_draw_options {
      * you draw the frames of a video with caflow_best_of or caflow_sample. A stream counts its frames itself. */
     uint32_t frame;
     /* Factors on the noise, finite and at least 0: one for all levels, or one per level, coarsest first. `temperatures`
-     * is the length of the array; 0, the default, means the temperature that the model is best used with, which the
-     * bundle says, for all levels. */
+     * is the length of the array; 0, the default, means the temperature that the bundle names, for all levels. */
     const double *temperature;
     size_t temperatures;
     /* Progressive best-of-N: number of samples to compute at each level, coarsest first. The first number is N, and no
      * number is larger than the one before it. After each level, only the most likely samples continue. The result is
-     * approximate, because a dropped sample might have become the best. It ranks by likelihood and allows no
+     * approximate, because a dropped sample might have become the best. It requires a ranking by likelihood and no
      * min_typicality, and all N samples of an image must fit in one batch. `keeps` is the length of the array: the
      * number of levels, or 0, the default, to drop no sample. */
     const uint32_t *keep;
@@ -214,9 +213,9 @@ typedef struct caflow_draw_options {
     /* Largest number of further samples that are drawn for an image to replace rejected ones; up to 2^20, default 20.
      * CAFLOW_NO_REDRAWS: none. */
     uint32_t redraws;
-    /* 1: for models that enlarge, change the chosen sample so that it matches the condition when it is reduced to the
-     * condition's size, as far as values in 0…255 allow; then score the changed image. Samples are ranked before the
-     * change. 0, the default: no change. */
+    /* 1: change the chosen sample so that it matches the condition when it is reduced to the condition's size, as far as
+     * values in 0…255 allow; then score the changed image. Samples are ranked before the change. It requires a model
+     * that enlarges. 0, the default: no change. */
     uint32_t consistent;
     /* Function for a progress bar and a Cancel button. After each batch it is called in the thread of the call: `done`
      * of `count` windows are finished. A window is one sample of a whole image, or of a tile of a large image. If the
