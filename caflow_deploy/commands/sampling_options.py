@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -51,7 +51,7 @@ def sampling_options(command: Command) -> Command:
     for option in (
         click.option(
             "--rank",
-            type=click.Choice(["likelihood", "consistency", "typical"]),
+            type=click.Choice(get_args(Rank)),
             help="Criterion for the best sample. likelihood: the most likely sample. consistency: the sample that is "
             "closest to the input after it is degraded again. typical: the sample whose likelihood is closest to the "
             f"typical value; {CALIBRATED}.  [default: {OF_BUNDLE}likelihood]",

@@ -25,6 +25,7 @@ from caflow_export.verify import converting, smooth_conditions, torch_graphs, ve
 from caflow_export.weights import WeightStore
 from caflow_runtime.atomic_files import atomic_folder
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.batching.sampling_config import Rank
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.bundle_errors import BundleError
@@ -83,7 +84,8 @@ def export(
     say: Callable[[str], None] | None = None,
     show: Callable[[str, int, int], None] | None = None,
     photographs: str | Path | None = None,
-    sampling: bundle.Sampling | None = None,
+    temperature: float | None = None,
+    rank: Rank | None = None,
 ) -> ExportReport:
     """Export the model of a checkpoint as a bundle, and verify the bundle.
 
@@ -100,8 +102,8 @@ def export(
         say: called with each line of the verification's table, and with each note for the user.
         show: called after each graph with its name, the number of graphs traced so far, and their total number.
         photographs: folder of photographs from which int8 networks learn their ranges. Required for int8 only.
-        sampling: settings that the model is best used with. By default those of the bundle that is exported again, or
-            `DEFAULT_SAMPLING`.
+        temperature, rank: settings that the model is best used with. By default those of the bundle that is exported
+            again, or of `DEFAULT_SAMPLING`.
 
     Raises:
         CheckpointError, ConfigError: if the checkpoint cannot be read.
@@ -125,7 +127,9 @@ def export(
         raise ExportError(f"{output} already exists: give --force to replace it, or another name with -o")
     if (precision == "int8") != (photographs is not None):
         raise ExportError("precision int8 requires photographs, and no other precision uses them: give both or neither")
-    numbers = numbers_of(model, sampling or _sampling_of(checkpoint))
+    own = _sampling_of(checkpoint)
+    sampling = bundle.Sampling(own.temperature if temperature is None else temperature, rank or own.rank)
+    numbers = numbers_of(model, sampling)
     quiet = say or (lambda _: None)
     pairs = None if photographs is None else _pairs(Path(photographs), model.config.task, numbers, quiet)
     types = PRECISIONS[precision]
