@@ -84,6 +84,6 @@ def test_on_graphs(built_cpp: Path, tmp_path: Path) -> None:
     cases = list(graph_cases(graphs, GRAPHS))
     ours = [meaning_of_graph(case) for case in cases]
     check_same(cases, ours, in_cpp(built_cpp, "g", cases, tmp_path))
-    assert ours[: len(graphs)].count([]) == 2  # dequantize and to_image have no external file
+    assert ours[: len(graphs)].count([]) == 3  # degrade, dequantize and to_image have no external file
     assert None not in ours[: len(graphs)]
     assert 0.05 < sum(found is not None for found in ours) / len(cases) < 0.95
