@@ -122,8 +122,8 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     "--max-size",
     metavar="WxH",
     callback=height_and_width,
-    help="With --trt: largest target of each item in a run, in pixels: WIDTHxHEIGHT, or one number for a square. Larger "
-    "images are cut into tiles. Engines take memory for --max-rows targets of this size.  "
+    help="With --trt: largest target of each item in a run, in pixels: WIDTHxHEIGHT, or one number for a square. "
+    "Larger images are cut into tiles. Engines take memory for --max-rows targets of this size.  "
     f"[default: {DEFAULT_PROFILE.width}]",
 )
 @click.version_option(package_name="caflow-deploy", prog_name="caflow-export")
