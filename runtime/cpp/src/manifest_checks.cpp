@@ -19,9 +19,8 @@ constexpr const char* format = "caflow-bundle";
 constexpr int format_version = 2;
 constexpr std::size_t path_bytes = 255;  // longest path: common file systems limit a file name to this
 constexpr std::int64_t degradation_values = 13;
-constexpr const char* map_output =
-    "log_likelihood_map";                      // output of every graph of a level: its part of the log-likelihood
-constexpr std::size_t axes = 4, map_axes = 3;  // of arrays that graphs pass on, and of log-likelihood maps
+constexpr const char* map_output = "log_likelihood_map";  // of every graph of a level
+constexpr std::size_t axes = 4, map_axes = 3;             // of arrays that graphs pass on, and of log-likelihood maps
 
 std::string quoted(const std::string& text) { return "'" + text + "'"; }
 

@@ -162,6 +162,15 @@ TEST_CASE("a bundle without the graph degrade has no consistency") {
     CHECK_THROWS_WITH_AS(consistent.check(manifest), doctest::Contains("require a model that enlarges"), InputError);
 }
 
+TEST_CASE("only models that enlarge have consistent results") {
+    Manifest manifest = read_manifest(std::getenv("CAFLOW_BUNDLE"));
+    SamplingConfig consistent;
+    consistent.temperature = {0.8};
+    consistent.consistent = true;
+    manifest.model.scale = 1;
+    CHECK_THROWS_WITH_AS(consistent.check(manifest), doctest::Contains("require a model that enlarges"), InputError);
+}
+
 TEST_CASE("a sample whose image has no finite likelihood is rejected") {
     const Graphs graphs = graphs_of(std::getenv("CAFLOW_BUNDLE"));  // scale 4, two levels
     const Likelihoods likelihoods("", graphs.manifest().model, false);

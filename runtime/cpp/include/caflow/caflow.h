@@ -213,8 +213,8 @@ typedef struct caflow_draw_options {
     /* Largest number of further samples that are drawn for an image to replace rejected ones; up to 2^20, default 20.
      * CAFLOW_NO_REDRAWS: none. */
     uint32_t redraws;
-    /* 1: change the chosen sample so that it matches the condition when it is reduced to the condition's size, as far as
-     * values in 0…255 allow; then score the changed image. Samples are ranked before the change. It requires a model
+    /* 1: change the chosen sample so that it matches the condition when it is reduced to the condition's size, as far
+     * as values in 0…255 allow; then score the changed image. Samples are ranked before the change. It requires a model
      * that enlarges. 0, the default: no change. */
     uint32_t consistent;
     /* Function for a progress bar and a Cancel button. After each batch it is called in the thread of the call: `done`
