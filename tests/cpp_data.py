@@ -68,7 +68,7 @@ def write_consistencies(folder: Path) -> None:
             scale = pipe.manifest.model.scale
             image = photograph(PHOTOGRAPHS, number, scale * 24, scale * 37)
             condition = _condition(pipe, photograph(PHOTOGRAPHS, number, scale * 24 + 1, scale * 37)[1:])
-            case = {"bundle": str(bundle), "image": image, "condition": condition}
+            case: dict[str, Any] = {"bundle": str(bundle), "image": image, "condition": condition}
             case["consistency"] = pipe.consistency.psnr(image, condition)
             case["covariates"] = covariates(condition, pipe.manifest.model)
             if scale > 1:
