@@ -80,7 +80,7 @@ train-x2-video: $(PHOTOGRAPHS)/training  ## Train the ×2 model for coded videos
 	$(BIN)/caflow-train x2-mean --data $< --out build/x2-mean
 	$(BIN)/caflow-train x2-likelihood --data $< --out build/x2-likelihood --start build/x2-mean/last.pt
 	$(BIN)/caflow-train models/x2-video/recipe.toml --data $< --out build/x2-video --start build/x2-likelihood/last.pt
-	$(BIN)/python models/release.py build/x2-video models/x2-video.caflow
+	$(BIN)/python models/release.py build/x2-video models/x2-video.caflow --temperature 0
 
 train-%: $(PHOTOGRAPHS)/training  ## Train another model of models/ again, for example train-colorization-demo.
 	$(BIN)/caflow-train models/$*/recipe.toml --data $< --out build/$*

@@ -24,7 +24,6 @@ from scipy.stats import mannwhitneyu
 
 from caflow_runtime.bundle import builtin
 from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in, with_grey_copies
-from caflow_runtime.ood.consistency import consistency, project
 from caflow_runtime.ood.typicality import covariates, distance_of
 from caflow_runtime.ood.typicality_model import ImageStatistic, TypicalityModel
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -85,7 +84,7 @@ def judged(pipe: Pipeline, pairs: Iterable[Pair]) -> Judged:
         distances = [
             -distance_of(one, scored.measures[0, : one.main.measures], given) for one in (truth, levels_of(truth))
         ]
-        measured = consistency(model, pair.target, pair.condition)
+        measured = pipe.consistency.psnr(pair.target, pair.condition)
         names.append(pair.photograph)
         found.append((*distances, -scored.bits_per_dim[0], measured))
         values.append(typical.value[0])
@@ -111,7 +110,8 @@ def levels_of(truth: TypicalityModel) -> TypicalityModel:
 def crops(pipe: Pipeline, kind: str, sides: tuple[int, ...]) -> list[Pair]:
     """Return crops of all photographs of a kind, such as "unseen", as pairs."""
     folder = PHOTOGRAPHS / kind
-    return [pair for one in photographs_in(folder) for pair in pairs_of(one, pipe.manifest.model, sides)]
+    model, degrade = pipe.manifest.model, pipe.consistency.degraded
+    return [pair for one in photographs_in(folder) for pair in pairs_of(one, model, degrade, sides)]
 
 
 def jpeg(picture: Picture, quality: int) -> Picture:
@@ -173,8 +173,8 @@ def consistent(pipe: Pipeline, picture: Picture, pair: Pair) -> Pair:
 
     Consistency cannot distinguish the new pair from the true pair.
     """
-    changed = project(pipe.manifest.model, picture + np.float32(0.5), pair.condition)
-    return Pair(pair.photograph, changed, pair.condition)
+    changed = pipe.consistency.projected(picture + np.float32(0.5), pair.condition)
+    return Pair(pair.photograph, np.asarray(np.rint(changed), np.uint8), pair.condition)
 
 
 def auroc(true: Floats, wrong: Floats) -> float:

@@ -74,7 +74,7 @@ def runner(graph: GraphToTrace, device: torch.device, layout: torch.memory_forma
     return run
 
 
-def captured(run: Callable[[], scan.Rows]) -> tuple[Callable[[], None], scan.Rows]:
+def captured(run: Callable[[], scan.ChainResult]) -> tuple[Callable[[], None], scan.ChainResult]:
     """Capture a chain as one CUDA graph. Return the function that replays it, and the tensors with its results."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -90,7 +90,7 @@ def captured(run: Callable[[], scan.Rows]) -> tuple[Callable[[], None], scan.Row
 
 def in_pytorch(
     model: CAFlow, case: Case, precision: PrecisionName, layout: torch.memory_format = LAYOUTS[""]
-) -> Callable[[], scan.Rows]:
+) -> Callable[[], scan.ChainResult]:
     """Return a function that runs the chain of transformed graphs in PyTorch."""
     device = case.condition.device
     traced = graphs_to_trace(model, ModelGraphs.of(model, PRECISIONS[precision]), torch.float32)

@@ -80,7 +80,7 @@ class Case:
         return [TEMPERATURE * torch.cat([self.noise[i, j] for i in range(j, levels)], 1) for j in range(levels)]
 
 
-def chain(graphs: Mapping[str, Any], levels: int, condition: Any, image: Any, noise: list[Any]) -> scan.Rows:
+def chain(graphs: Mapping[str, Any], levels: int, condition: Any, image: Any, noise: list[Any]) -> scan.ChainResult:
     """Draw N samples of one condition with their likelihoods, and convert the samples to uint8."""
     rows = scan.sample(graphs, levels, scan.encode(graphs, condition), image, noise)
     graphs["to_image"]({"pixels": rows.pixels})
@@ -111,14 +111,14 @@ class Truth:
     pixels: Tensor
     log_likelihood: Tensor
 
-    def errors(self, rows: scan.Rows, device_to_tensor: Callable[[Any], Tensor]) -> dict[str, float]:
+    def errors(self, rows: scan.ChainResult, device_to_tensor: Callable[[Any], Tensor]) -> dict[str, float]:
         """Return two errors of `rows`.
 
         These are the root mean square error of the pixels, as a fraction of full scale, and the largest relative error
         of the log-likelihoods.
         """
         pixels = device_to_tensor(rows.pixels).double().cpu()
-        shares = [device_to_tensor(share).double().cpu().sum((1, 2)) for maps in rows.shares for share in maps]
+        shares = [device_to_tensor(share).double().cpu().sum((1, 2)) for maps in rows.maps for share in maps]
         relative = (torch.stack(shares).sum(0) / self.log_likelihood - 1).abs().max()
         rms = (pixels - self.pixels).square().mean().sqrt() / 256
         return {"pixel error": float(rms), "likelihood error": float(relative)}

@@ -101,7 +101,7 @@ def ways(backend: OnnxRuntimeBound, folder: Path) -> Iterator[tuple[str, Open]]:
 
 def in_onnx_runtime(
     backend: OnnxRuntimeBound, graphs: Mapping[str, scan.Graph], case: Case, levels: int
-) -> Callable[[], scan.Rows]:
+) -> Callable[[], scan.ChainResult]:
     """Return a function that runs the chain of graphs, with all values on the device."""
     condition = backend.to_device(case.condition.permute(0, 2, 3, 1).contiguous().cpu().numpy())
     image = backend.to_device(torch.zeros(case.samples, dtype=torch.int64).numpy())

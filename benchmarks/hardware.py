@@ -98,8 +98,8 @@ def main(
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         found = list(ways(bundles, threads, stack))
-        model = found[0].pipe.manifest.model
-        pairs = [pair for one in photographs_in(folder)[:images] for pair in pairs_of(one, model, [side])[:1]]
+        model, degrade = found[0].pipe.manifest.model, found[0].pipe.consistency.degraded
+        pairs = [pair for one in photographs_in(folder)[:images] for pair in pairs_of(one, model, degrade, [side])[:1]]
         exact = found[0].results(pairs)
         seconds = {
             n: report.side_by_side({way.name: partial(way.draw, pairs, n) for way in found}, rounds, clock)

@@ -16,7 +16,6 @@ import numpy as np
 import report
 from numpy.typing import NDArray
 
-from caflow_runtime.ood.consistency import reduce
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 N = 10
@@ -25,7 +24,7 @@ CROPS_PER_PHOTOGRAPH = 4
 PACKAGES = ("onnxruntime", "numpy")
 
 
-def crops(folder: Path, scale: int, down_filter: str) -> list[NDArray[np.uint8]]:
+def crops(folder: Path, pipe: Pipeline) -> list[NDArray[np.uint8]]:
     """Return conditions: crops of SIDE×SIDE of every photograph, reduced. A fixed seed chooses their places."""
     rng = np.random.default_rng(0)
     found = []
@@ -34,8 +33,7 @@ def crops(folder: Path, scale: int, down_filter: str) -> list[NDArray[np.uint8]]
         assert image is not None
         for _ in range(CROPS_PER_PHOTOGRAPH):
             top, left = (int(rng.integers(side - SIDE)) for side in image.shape[:2])
-            small = reduce(image[top : top + SIDE, left : left + SIDE], scale, down_filter)
-            found.append(np.asarray(np.rint(np.clip(small, 0, 255)), np.uint8))
+            found.append(pipe.consistency.degraded(np.asarray(image[top : top + SIDE, left : left + SIDE], np.uint8)))
     return found
 
 
@@ -102,8 +100,7 @@ def measure(
 def main(folder: Path, data: Path, threads: int, json_file: Path | None, rounds: int) -> None:
     """Measure the super-resolution model BUNDLE on the photographs in --data."""
     with load(folder, backend="cpu", threads=threads) as pipe:
-        model = pipe.manifest.model
-        conditions = crops(data, model.scale, model.task_settings["down_filter"])
+        conditions = crops(data, pipe)
         known, rows = [], []
         for temperature in (0.8, 1.0):
             known += correlations(pipe, conditions, temperature)

@@ -31,7 +31,6 @@ from metrics import WHOLE, Crop, Judge, Picture, Scores, crops, halved_crops, me
 from peers import PEERS, installed
 from scipy.stats import t, wilcoxon
 
-from caflow_runtime.ood.consistency import consistency
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.results import Samples
 
@@ -178,7 +177,7 @@ def likeliest(_: Pipeline, drawn: Samples, __: Crop) -> tuple[Picture, float | N
 
 def closest(pipe: Pipeline, drawn: Samples, crop: Crop) -> tuple[Picture, float | None]:
     """Choose the sample that is most consistent with the condition."""
-    values = [consistency(pipe.manifest.model, picture, crop.condition) for picture in drawn.images[0]]
+    values = [pipe.consistency.psnr(picture, crop.condition) for picture in drawn.images[0]]
     k = int(np.argmax(values))
     return drawn.images[0][k], float(drawn.bits_per_dim[0, k])
 

@@ -1,7 +1,7 @@
 """Cost of the runtime: a cold start, the likelihoods that come with every sample, and the growth of time with N.
 
-The cost of likelihoods is the time of the graphs with their shares, compared with the same graphs without shares. The
-growth with N compares calls of the pipeline with the number of operations in the manifest.
+The cost of likelihoods is the time of the graphs with their log-likelihood maps, compared with the same graphs without
+them. The growth with N compares calls of the pipeline with the number of operations in the manifest.
 """
 
 import shutil
@@ -31,7 +31,7 @@ from caflow_runtime.pipeline.pipeline import load
 SIDE = 64
 SAMPLES = (1, 10)
 PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
-NO_SHARE: scan.Array = np.zeros((1, 1, 1), np.float32)
+NO_MAP: scan.Array = np.zeros((1, 1, 1), np.float32)
 
 
 def cold_starts(folder: Path, scratch: Path, rounds: int) -> list[dict[str, Any]]:
@@ -50,39 +50,39 @@ def cold_starts(folder: Path, scratch: Path, rounds: int) -> list[dict[str, Any]
     return [{"process": name, "seconds": value} for name, value in report.side_by_side(runs, rounds).items()]
 
 
-def without_shares(folder: Path, scratch: Path) -> Path:
-    """Write a copy of a bundle whose sampling graphs do not compute their shares. Return its folder."""
+def without_maps(folder: Path, scratch: Path) -> Path:
+    """Write a copy of a bundle whose sampling graphs do not compute log-likelihood maps. Return its folder."""
     copy = Path(shutil.copytree(folder, scratch / "without.caflow"))
     for graph in read_manifest(folder).graphs:
         if graph.name.startswith(("decode", "reverse")):
             proto = onnx.load(folder / graph.file.path, load_external_data=False)
-            kept = [output for output in proto.graph.output if output.name != "share"]
+            kept = [output for output in proto.graph.output if output.name != "log_likelihood_map"]
             del proto.graph.output[:]
             proto.graph.output.extend(kept)
-            # ONNX Runtime removes the nodes that only the share needed, since they lead to no output.
+            # ONNX Runtime removes the nodes that only the map needed, since they lead to no output.
             (copy / graph.file.path).write_bytes(proto.SerializeToString())
     return copy
 
 
 def sampling(folder: Path, threads: int) -> Mapping[str, scan.Graph]:
-    """Load the graphs of a bundle. The share of a graph that has none is a single zero."""
+    """Load the graphs of a bundle. The log-likelihood map of a graph that has none is a single zero."""
     backend = OnnxRuntimeCpu(threads)
     graphs = {g.name: backend.load(folder / g.file.path) for g in read_manifest(folder).graphs}
 
     def run(name: str, arrays: scan.Arrays) -> dict[str, scan.Array]:
-        return {"share": NO_SHARE} | graphs[name](arrays)
+        return {"log_likelihood_map": NO_MAP} | graphs[name](arrays)
 
     return {name: partial(run, name) for name in graphs}
 
 
 def likelihood_cost(folder: Path, scratch: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """Return the seconds of sampling with and without shares, for each N.
+    """Return the seconds of sampling with and without log-likelihood maps, for each N.
 
-    The time is from encoding the condition to the pixels of the samples. With shares it includes their sums.
+    The time is from encoding the condition to the pixels of the samples. With maps it includes their sums.
     """
     model = read_manifest(folder).model
     (condition,) = smooth_conditions(1, SIDE // model.scale, SIDE // model.scale)
-    chains = {"with": sampling(folder, threads), "without": sampling(without_shares(folder, scratch), threads)}
+    chains = {"with": sampling(folder, threads), "without": sampling(without_maps(folder, scratch), threads)}
     rows = []
     for n in SAMPLES:
         noise = []

@@ -16,7 +16,6 @@ from metrics import WHOLE, Crop, Judge, crops, psnr
 from numpy.typing import NDArray
 from PIL import Image
 
-from caflow_runtime.ood.consistency import consistency
 from caflow_runtime.ood.typicality import covariates, distance_of
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -43,7 +42,7 @@ def judged(pipe: Pipeline, judge: Judge, crop: Crop, temperature: float, seed: i
     return {
         "likelihood": drawn.log_likelihood[0][order],
         "typical": -np.array(distances)[order],
-        "consistency": np.array([consistency(pipe.manifest.model, image, crop.condition) for image in images]),
+        "consistency": np.array([pipe.consistency.psnr(image, crop.condition) for image in images]),
         "psnr": np.array([psnr(image, crop.target) for image in images]),
         "−lpips": -np.array(judge.lpips(images, [crop.target] * len(images))),
     }

@@ -21,7 +21,7 @@ from caflow_export.graphs import ModelGraphs
 from caflow_export.manifest_entries import numbers_of
 from caflow_export.operations import count_operations
 from caflow_export.to_onnx import graphs_to_trace
-from caflow_runtime.bundle.manifest import cell_side
+from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, cell_side
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow
@@ -99,7 +99,9 @@ def operations(model: CAFlow) -> dict[str, float]:
     for graph in graphs_to_trace(model, ModelGraphs.of(model, types), types.state):
         kind = "image" if graph.name == "encode" else "sample"
         if graph.name.startswith(("encode", "decode", "reverse")):
-            found[f"k operations, {kind}"] += count_operations(graph, cell_side(numbers_of(model), graph.name)) / 1e3
+            found[f"k operations, {kind}"] += (
+                count_operations(graph, cell_side(numbers_of(model, DEFAULT_SAMPLING), graph.name)) / 1e3
+            )
     return found
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from caflow_export.export import export
+from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING
 from caflow_training import checkpoint
 from caflow_training.bijections import AffineNetwork
 from caflow_training.checkpoint import LAST_CHECKPOINT
@@ -26,13 +27,16 @@ LOGGED_STEPS = 100
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
-def main(run: Path, output: Path) -> None:
+@click.option(
+    "--temperature", default=DEFAULT_SAMPLING.temperature, help="Temperature that the model is best used with."
+)
+def main(run: Path, output: Path, temperature: float) -> None:
     """Export the model in the folder RUN to the bundle OUTPUT."""
     folder = output.with_suffix("")
     with tempfile.TemporaryDirectory() as scratch:
         rounded = Path(scratch) / f"{output.stem}.pt"
         _save_rounded(run, rounded)
-        size = export(rounded, output, force=True).bytes
+        size = export(rounded, output, force=True, temperature=temperature).bytes
     lines = (run / LOG).read_text().splitlines(keepends=True)
     kept = [line for line in lines if "loss" not in (entry := json.loads(line)) or entry["step"] % LOGGED_STEPS == 0]
     folder.mkdir(exist_ok=True)

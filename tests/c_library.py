@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WITH_PIXELS, WITH_LIKELIHOOD_MAPS = 1, 2
-LIKELIHOOD_RANK, CONSISTENCY, TYPICAL = 0, 1, 2
+RANK_OF_BUNDLE, LIKELIHOOD_RANK, CONSISTENCY, TYPICAL = 0, 1, 2, 3
 JUDGE_SAMPLE, JUDGE_IMAGE = 0, 1
 BEST, BICUBIC, ERROR = 0, 1, 2
 NO_REDRAWS = 2**32 - 1
@@ -99,6 +99,7 @@ class _ModelInfo(ctypes.Structure):
     _fields_ = (
         ("struct_size", c_size_t),
         ("task", c_char_p),
+        ("description", c_char_p),
         ("precision", c_char_p),
         ("backend", c_char_p),
         ("scale", c_uint32),

@@ -9,19 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from test_bundle import a_bundle, wrong_bundles
-from tiny import DATA, photograph
+from tiny import DATA, TINY, photograph
 
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.flow.latents import statistics_of, sums_of
 from caflow_runtime.flow.noise import DriftingNoise, NoiseWindow, draw_window_noise, philox
 from caflow_runtime.flow.tiles import cut
-from caflow_runtime.ood.consistency import consistency, project, reduce
 from caflow_runtime.ood.typicality import covariates
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.scenes import SceneCuts
 
 CALLS = 10_000
@@ -29,15 +27,9 @@ SIDE = 128
 LARGEST_SEED_BYTES = 2**14
 PHOTOGRAPHS = DATA / "photographs"
 PERSISTENCE = 0.9
-TASKS: list[tuple[str, int, dict[str, Any]]] = [
-    ("super-resolution", 4, {"down_filter": "bicubic"}),
-    ("super-resolution", 2, {"down_filter": "bilinear"}),
-    ("colorization", 1, {}),
-    ("inpainting", 1, {"mask": "box"}),
-    ("sketch", 1, {"low_threshold": 40.0, "high_threshold": 90.0}),
-    ("sketch", 1, {"low_threshold": 60.5, "high_threshold": 20.0}),
-]
-"""(task, scale, settings) for each task that defines how conditions are made from targets."""
+MODELS = Path(__file__).parents[1] / "models"
+BUNDLES = [TINY, *(MODELS / f"{name}.caflow" for name in ("x2-video", "colorization-demo", "inpainting-demo"))]
+"""Bundles with graphs `degrade` of all kinds: they reduce, see grey alone, or read the condition."""
 
 
 def write_bundles(folder: Path) -> None:
@@ -69,19 +61,21 @@ def write_noise(folder: Path) -> None:
 
 
 def write_consistencies(folder: Path) -> None:
-    """Write images and conditions of every task with their consistency, and projected samples for super-resolution."""
+    """Write images and conditions for each bundle with their consistency, and projected samples where it enlarges."""
     cases, rng = [], np.random.default_rng(0)
-    for number, (task, scale, settings) in enumerate(TASKS * 2):
-        model = Model(task, settings, scale, 8, 2, 3, False, "unshared", [[48], [12]])
-        image = photograph(PHOTOGRAPHS, number, scale * 24, scale * 37)
-        condition = _condition(model, photograph(PHOTOGRAPHS, number, scale * 24 + 1, scale * 37)[1:])
-        case = {"task": task, "scale": scale, "settings": settings, "image": image, "condition": condition}
-        case["consistency"] = consistency(model, image, condition)
-        case["covariates"] = covariates(condition, model)
-        if task == "super-resolution":
-            noisy = (image + rng.normal(0.5, 20, image.shape)).astype(np.float32)
-            case |= {"pixels": noisy, "projected": project(model, noisy, condition)}
-        cases.append(case)
+    for number, bundle in enumerate(BUNDLES * 2):
+        with load(bundle, backend="cpu") as pipe:
+            scale = pipe.manifest.model.scale
+            image = photograph(PHOTOGRAPHS, number, scale * 24, scale * 37)
+            condition = _condition(pipe, photograph(PHOTOGRAPHS, number, scale * 24 + 1, scale * 37)[1:])
+            case: dict[str, Any] = {"bundle": str(bundle), "image": image, "condition": condition}
+            case["consistency"] = pipe.consistency.psnr(image, condition)
+            case["covariates"] = covariates(condition, pipe.manifest.model)
+            if scale > 1:
+                noisy = (image + rng.normal(0.5, 20, image.shape)).astype(np.float32)
+                projected = np.rint(pipe.consistency.projected(noisy, condition)).astype(np.uint8)
+                case |= {"pixels": noisy, "projected": projected}
+            cases.append(case)
     _write_json(folder / "consistencies.json", cases)
 
 
@@ -117,18 +111,13 @@ def write_scenes(folder: Path) -> None:
     _write_json(folder / "scenes.json", [{"frame": frame, "cut": is_cut(frame)} for frame in frames])
 
 
-def _condition(model: Model, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a condition that resembles the condition of the target."""
-    if model.task == "super-resolution":
-        small = reduce(target, model.scale, model.task_settings["down_filter"])
-        return np.rint(np.clip(small, 0, 255)).astype(np.uint8)
-    if model.task == "inpainting":
-        hole = np.zeros(target.shape[:2], bool)
-        hole[5:15, 8:20] = True
-        return np.where(hole[..., None], np.uint8(0), target)
-    if model.task == "sketch":
-        return np.repeat(cv2.Canny(target, 100, 200)[..., None], 3, 2).astype(np.uint8)
-    return target
+def _condition(pipe: Pipeline, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a condition of the target: reduced if the model enlarges, or coloured and with a hole."""
+    if pipe.manifest.model.scale > 1:
+        return pipe.consistency.degraded(target)
+    condition = target.copy()
+    condition[5:15, 8:20] = 0
+    return condition
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -16,7 +16,6 @@ from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.jobs.verdict_folder import FilterJob, FilterSettings, hash_of
 from caflow_runtime.jobs.verdicts import judge
-from caflow_runtime.ood.consistency import degrade
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -51,7 +50,7 @@ def data(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             if k % NOISE == 0:
                 target = noise.integers(0, 256, target.shape, np.uint8)
             write_image(folder / "B" / f"{k:02}.png", target)
-            write_image(folder / "A" / f"{k:02}.png", degrade(pipe.manifest.model, target))
+            write_image(folder / "A" / f"{k:02}.png", pipe.consistency.degraded(target))
     return folder
 
 

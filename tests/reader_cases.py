@@ -13,7 +13,8 @@ Path = tuple[str | int, ...]
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, 2, 3, 4, 15, 16, 30, 31, 64, 2**16, 2**16 + 1, 2**31 - 1, 2**31, 2**62, -1, -(2**63)),
     *(2**63 - 1, 1.0, 0.5, -0.0, 1e300, 5e-324, "", "x", "1", "h", "*h", "0*h", "1*h", "02*h", "99999*h", "100000*h"),
-    *("2*", "2*3*h", "-2*h", "h*2", " h", "h\n", "é", "2*é", "\u0000", "\U0001f600", "rows", "float32", "float64"),
+    *("2*", "2*3*h", "-2*h", "h*2", " h", "h\n", "é", "2*é", "\u0000", "\U0001f600", "items", "float32", "float64"),
+    *("gray", "black", "center", "consistency", "typical"),
     *([], {}, [[]], [{}], {"": {}}, ["h"], [1, "h"]),
 ]
 PATHS = [
@@ -94,19 +95,19 @@ def _each_once(good: bytes) -> Iterator[bytes]:
     yield from (good + end for end in ENDS)
     yield from (start + good for start in STARTS)
     for literal in LITERALS:
-        yield _with_setting(good, literal.encode())
+        yield _with_training(good, literal.encode())
     for depth in DEPTHS:
-        yield _with_setting(good, b"[" * depth + b"]" * depth)
-        yield _with_setting(good, b'{"a":' * depth + b"1" + b"}" * depth)
+        yield _with_training(good, b"[" * depth + b"]" * depth)
+        yield _with_training(good, b'{"a":' * depth + b"1" + b"}" * depth)
     for path in PATHS:
         yield good.replace(b'"weights.bin"', json.dumps(path).encode())
 
 
-def _with_setting(text: bytes, literal: bytes) -> bytes:
-    """Return the manifest with one more entry in `task_settings`, where any value is allowed."""
-    before, settings, after = text.partition(b'"task_settings": {')
+def _with_training(text: bytes, literal: bytes) -> bytes:
+    """Return the manifest with one more entry in `training`, where any value is allowed."""
+    before, training, after = text.partition(b'"training": {')
     comma = b"" if after.startswith(b"}") else b", "
-    return before + settings + b'"new": ' + literal + comma + after
+    return before + training + b'"new": ' + literal + comma + after
 
 
 def places_of(value: Any, path: Path = ()) -> Iterator[Path]:
@@ -166,7 +167,7 @@ def change_text(source: random.Random, text: bytes) -> bytes:
     else:
         literal = source.choice(LITERALS).encode()
     if source.random() < 0.5:  # where any value is allowed
-        return _with_setting(text, literal)
+        return _with_training(text, literal)
     end = min(k for k in (text.find(b",", begin), text.find(b"}", begin), len(text)) if k >= 0)
     return text[:begin] + literal + text[end:]
 

@@ -43,11 +43,11 @@ ALTERATIONS: dict[str, Nodes] = {
     "turned": [("Transpose", [], {})],
 }
 CASES = [
-    *(("reverse_1.share", what) for what in ALTERATIONS),
+    *(("reverse_1.log_likelihood_map", what) for what in ALTERATIONS),
     *(("decode_0.latent", what) for what in ("of another type", "of the first row")),
     *(("decode_0.next_passing", what) for what in ("of the first line", "missing")),
     *(("reverse_1.pixels", what) for what in ("turned", "missing")),
-    *(("forward_0.share", what) for what in ("of one cell", "one more")),
+    *(("forward_0.log_likelihood_map", what) for what in ("of one cell", "one more")),
     *(("likelihood_1.z", what) for what in ("of half the bytes", "turned")),
     *(("encode.own_shift_1", what) for what in ("of the first line", "of another type")),
 ]
@@ -99,8 +99,8 @@ def remove(model: onnx.ModelProto, output: str) -> None:
 
 def add(model: onnx.ModelProto) -> None:
     """Add an output `next_more`, named like the outputs that are passed on to the next graph."""
-    share = next(value for value in model.graph.output if value.name == "share")
-    model.graph.node.append(helper.make_node("Identity", ["share"], ["next_more"]))
+    share = next(value for value in model.graph.output if value.name == "log_likelihood_map")
+    model.graph.node.append(helper.make_node("Identity", ["log_likelihood_map"], ["next_more"]))
     more = model.graph.output.add()
     more.CopyFrom(share)
     more.name = "next_more"
@@ -147,14 +147,14 @@ def test_outputs_that_are_others_are_named(copied: Path, built_cpp: Path, output
 
 
 def test_a_share_of_other_cells_is_refused_whatever_the_manifest_says(copied: Path, built_cpp: Path) -> None:
-    change_graph(copied, "forward_1", lambda model: alter(model, "share", ALTERATIONS["of one cell"]))
+    change_graph(copied, "forward_1", lambda model: alter(model, "log_likelihood_map", ALTERATIONS["of one cell"]))
     manifest = json.loads((copied / MANIFEST).read_text())
     graph = next(graph for graph in manifest["graphs"] if graph["name"] == "forward_1")
-    next(port for port in graph["outputs"] if port["name"] == "share")["shape"] = ["rows", 1, 1]
+    next(port for port in graph["outputs"] if port["name"] == "log_likelihood_map")["shape"] = ["items", 1, 1]
     (copied / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(WrongShape, match="shares must have square cells"):
+    with pytest.raises(WrongShape, match="log-likelihood maps must have square cells"):
         run_all(copied)
-    with pytest.raises(CError, match="shares must have square cells"):
+    with pytest.raises(CError, match="log-likelihood maps must have square cells"):
         run_all_in_cpp(built_cpp / "libcaflow.so", copied)
 
 

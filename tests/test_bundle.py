@@ -31,9 +31,10 @@ Manifest = dict[str, Any]
 
 SHAPES: dict[str, list[int | str]] = {
     "prepared": ["images", "4*h", "4*w", 3],
-    "pixels": ["rows", "2*h", "2*w", 3],
-    "integers": ["rows", "2*h", "2*w", 3],
-    "share": ["rows", "h", "w"],
+    "pixels": ["items", "2*h", "2*w", 3],
+    "integers": ["items", "2*h", "2*w", 3],
+    "log_likelihood_map": ["items", "h", "w"],
+    "degraded": ["images", "h", "w", 3],
 }
 PRODUCER_NAME = 2
 """Number of a field of ONNX files that does not affect the computation."""
@@ -51,12 +52,13 @@ def a_bundle(folder: Path) -> Manifest:
     folder.mkdir(exist_ok=True)
     inputs = {
         "encode": [bundle.Port("condition", "uint8", ["images", "4*h", "4*w", 3])],
-        "decode_0": [bundle.Port("z", "float32", ["rows", 48, "h", "w"])],
+        "decode_0": [bundle.Port("z", "float32", ["items", 48, "h", "w"])],
+        "degrade": [bundle.Port(name, "float32", ["images", "h", "w", 3]) for name in ("target", "condition")],
     }
     graphs = []
     for name, outputs in needed_outputs(1).items():
         (folder / f"{name}.onnx").write_bytes(field(PRODUCER_NAME, name.encode()))
-        given = [bundle.Port(key, kind, SHAPES.get(key, ["rows", 12, "h", "w"])) for key, kind in outputs.items()]  # type: ignore[arg-type]
+        given = [bundle.Port(key, kind, SHAPES.get(key, ["items", 12, "h", "w"])) for key, kind in outputs.items()]  # type: ignore[arg-type]
         file = describe_file(folder, f"{name}.onnx")
         graphs.append(bundle.Graph(name, file, inputs.get(name, []), given, 0.0))
     (folder / "weights.bin").write_bytes(bytes(100))
@@ -66,7 +68,11 @@ def a_bundle(folder: Path) -> Manifest:
         precision="fp32",
         model=bundle.Model(
             task="image-to-image",
-            task_settings={},
+            description="Turn one image into another",
+            condition_color="rgb",
+            keeps_gray=False,
+            hole="none",
+            sampling=bundle.DEFAULT_SAMPLING,
             scale=1,
             size_multiple=4,
             levels=1,
@@ -89,8 +95,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     a_bundle(tmp_path)
     manifest = read_manifest(tmp_path)
     verify_files(tmp_path, manifest)
-    assert manifest.graph("decode_0").inputs[0].shape == ["rows", 48, "h", "w"]
-    assert len(bundle.files_of(manifest)) == 8
+    assert manifest.graph("decode_0").inputs[0].shape == ["items", 48, "h", "w"]
+    assert len(bundle.files_of(manifest)) == 9
 
 
 def test_what_is_no_bundle_is_told_apart(tmp_path: Path) -> None:
@@ -117,9 +123,19 @@ def _file(path: str) -> Callable[[Manifest], None]:
     return lambda manifest: manifest["weights"][0].update(path=path)
 
 
+def _degrade(port: str, shape: list[int | str]) -> Callable[[Manifest], None]:
+    """Give one input of the graph `degrade` another shape."""
+
+    def change(manifest: Manifest) -> None:
+        graph = next(graph for graph in manifest["graphs"] if graph["name"] == "degrade")
+        next(one for one in graph["inputs"] if one["name"] == port)["shape"] = shape
+
+    return change
+
+
 WRONG_MANIFESTS: list[tuple[Callable[[Manifest], None], type[BundleError], str]] = [
-    (_set(format="onnx"), UnknownFormat, "format 'caflow-bundle' version 1[,;] got 'onnx'"),
-    (_set(format_version=2), UnknownFormat, "got 'caflow-bundle' version 2: use the version"),
+    (_set(format="onnx"), UnknownFormat, "format 'caflow-bundle' version 2[,;] got 'onnx'"),
+    (_set(format_version=1), UnknownFormat, "got 'caflow-bundle' version 1: use the version"),
     (_set(extra=1), WrongManifest, "unknown field `extra`"),
     (_set(precision="fp8"), WrongManifest, "fp8"),
     (_set(graphs=None), WrongManifest, "graphs"),
@@ -127,7 +143,7 @@ WRONG_MANIFESTS: list[tuple[Callable[[Manifest], None], type[BundleError], str]]
     (lambda manifest: manifest["model"].pop("scale"), WrongManifest, "scale"),
     (lambda manifest: manifest["graphs"].pop(0), MissingGraph, "the graph 'encode'"),
     (_set_in("model", levels=2, size_multiple=8), MissingGraph, "with 2 levels .*the graph 'decode_1'"),
-    (_set_in("model", noise_channels=[[24]]), WrongShape, r"decode_0 .* ?z of shape \['rows', 24, 'h', 'w'\]"),
+    (_set_in("model", noise_channels=[[24]]), WrongShape, r"decode_0 .* ?z of shape \['items', 24, 'h', 'w'\]"),
     (_set_in("model", noise_channels=[]), WrongShape, "noise_channels .*1 (entries|levels)"),
     (_set_in("model", channels=4), WrongShape, "pixels"),
     (_set_in("model", size_multiple=8), WrongShape, "condition"),
@@ -135,8 +151,12 @@ WRONG_MANIFESTS: list[tuple[Callable[[Manifest], None], type[BundleError], str]]
     (_set_in("model", scale=0), WrongManifest, "scale"),
     (_set_in("model", scale=2**17, size_multiple=2**17), WrongManifest, "scale"),
     (_set_in("model", levels=0), WrongManifest, "levels"),
-    (_set_in("model", task="super-resolution"), WrongManifest, "down_filter .*be one of bicubic, bilinear"),
-    (_set_in("model", task="sketch"), WrongManifest, "low_threshold .*be a number[,;] got None"),
+    (_set_in("model", condition_color="cmyk"), WrongManifest, "condition_color|cmyk"),
+    (_set_in("model", hole="white"), WrongManifest, "hole|white"),
+    (_set_in("model", sampling={"temperature": -1.0, "rank": "likelihood"}), WrongManifest, "temperature"),
+    (_set_in("model", sampling={"temperature": 0.8, "rank": "first"}), WrongManifest, "rank|first"),
+    (_degrade("target", ["images", "2*h", "2*w", 3]), WrongShape, "the graph degrade must have target"),
+    (_degrade("condition", ["images", "h", "h", 3]), WrongShape, "the graph degrade must have condition"),
     (_file("../weights.bin"), PathOutside, "is not a path inside the bundle"),
     (_file("/etc/passwd"), PathOutside, "is not a path inside the bundle"),
     (_file("..\\weights.bin"), PathOutside, "is not a path inside the bundle"),

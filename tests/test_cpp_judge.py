@@ -13,9 +13,11 @@ import pytest
 from c_library import (
     BEST,
     BICUBIC,
+    CONSISTENCY,
     ERROR,
     JUDGE_IMAGE,
     JUDGE_SAMPLE,
+    LIKELIHOOD_RANK,
     NO_REDRAWS,
     NO_SAMPLE,
     TYPICAL,
@@ -33,6 +35,8 @@ from caflow_runtime.ood.typicality import Typicality, reason
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
+RANKS = {"likelihood": LIKELIHOOD_RANK, "consistency": CONSISTENCY, "typical": TYPICAL}
+OTHERWISE = {"best": BEST, "bicubic": BICUBIC}
 SAME = 1e-3
 """Tolerance of typicalities. They are ranks of values that are derived from likelihoods, which agree to about 1e-6."""
 
@@ -151,14 +155,11 @@ def test_images_that_the_calibration_does_not_know_are_unjudged(
         for judge, rank in product(("sample", "image"), ("likelihood", "typical")):
             reject = Reject(0.02, judge=judge)  # type: ignore[arg-type]
             best = pipe.best_of(conditions, n=2, rank=rank, reject=reject)  # type: ignore[arg-type]
-            ours = {"judge": JUDGE_IMAGE if judge == "image" else JUDGE_SAMPLE, "rank": TYPICAL * (rank == "typical")}
+            ours = {"judge": JUDGE_IMAGE if judge == "image" else JUDGE_SAMPLE, "rank": RANKS[rank]}
             results = model.best_of(conditions, samples=2, min_typicality=0.02, **ours)
             assert [result.outcome for result in results] == best.outcome
             assert [result.sample for result in results] == list(best.sample)
             assert best.outcome[1] == best.outcome[5] == "unjudged"
-
-
-OTHERWISE = {"best": BEST, "bicubic": BICUBIC}
 
 
 @pytest.mark.parametrize("judge", ["sample", "image"])
@@ -186,7 +187,7 @@ def test_chosen_samples_are_pythons(
     conditions = pairs(photographs)[1][:5]
     best = pipe.best_of(conditions, n=3, seed=1, reject=Reject(alpha, redraws, otherwise, judge), **options)
     ours = {
-        "rank": {"likelihood": 0, "consistency": 1, "typical": TYPICAL}[options.get("rank", "likelihood")],
+        "rank": RANKS[options.get("rank", "likelihood")],
         "consistent": int(options.get("consistent", False)),
         "judge": JUDGE_IMAGE if judge == "image" else JUDGE_SAMPLE,
         "otherwise": OTHERWISE[otherwise],

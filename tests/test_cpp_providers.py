@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c_library import FIXED, CError, CModel
+from c_library import CONSISTENCY, FIXED, CError, CModel
 from commands import caflow_export
 from cpp_build import MISSING
 from tiny import TINY, photograph
@@ -56,6 +56,10 @@ def check_results(model: CModel, pipe: Pipeline, photographs: Path) -> None:
     assert result.sample == best.sample[0]
     assert (result.rgb != best.images[0]).mean() < 1e-3
     assert result.log_likelihood == pytest.approx(best.log_likelihood[0], rel=1e-5)
+    (result,) = model.best_of([condition], samples=3, rank=CONSISTENCY)
+    consistent = pipe.best_of(condition, n=3, rank="consistency")
+    assert consistent.consistency is not None
+    assert result.consistency == pytest.approx(consistent.consistency[0], abs=0.01)
     (scored,) = model.score([best.images[0]], [condition])
     assert scored.log_likelihood == pytest.approx(pipe.score(best.images, condition).log_likelihood[0], rel=1e-5)
     frames = [condition, np.ascontiguousarray(condition[:, ::-1])]

@@ -1,5 +1,7 @@
 """Results of the C++ runtime, equal to Python's: images, likelihoods, tiles and frames."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from tiny import TINY, photograph
 
 from caflow_deploy import Reject, load
+from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 __all__ = ["model"]  # a fixture
@@ -122,6 +125,26 @@ def test_scores_with_a_dequantizer_are_pythons(built_cpp: Path, uncalibrated: Pa
         assert "dequantize" in {graph.name for graph in pipe.manifest.graphs}
         (result,) = model.score([target], [condition])
         assert result.log_likelihood == pytest.approx(pipe.score(target, condition).log_likelihood[0], rel=LIKELIHOOD)
+
+
+def test_settings_default_to_those_of_the_bundle(
+    built_cpp: Path, uncalibrated: Path, photographs: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(uncalibrated, tmp_path / "model.caflow"))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["model"]["sampling"] = {"temperature": 0.5, "rank": "consistency"}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    condition = photograph(photographs, 3, 16, 24)
+    with load(folder, backend="cpu") as pipe, CModel(built_cpp / "libcaflow.so", folder, backend=b"cpu") as model:
+        (own,), best = model.best_of([condition], samples=4), pipe.best_of(condition, n=4)
+        given = model.best_of([condition], samples=4, temperature=0.5, rank=CONSISTENCY)[0]
+        pruned = model.best_of([condition], samples=4, keep=[4, 2])[0]
+        (frame,) = model.stream([condition], samples=4)
+    assert best.consistency is not None
+    assert own.sample == given.sample == frame.sample == best.sample[0]
+    assert own.consistency == given.consistency == pytest.approx(best.consistency[0], abs=1e-6)
+    assert own.log_likelihood == pytest.approx(best.log_likelihood[0], rel=LIKELIHOOD)
+    assert np.isnan(pruned.consistency)  # samples are dropped by likelihood, so the rank is that as well
 
 
 @pytest.mark.parametrize(("budget", "overlap"), [(128 * 128, 32), (96 * 96, 16)])

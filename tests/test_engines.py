@@ -200,7 +200,7 @@ def test_networks_are_half_and_the_flow_is_float(least_exported: Path, exported_
                         floats.add(kind)
                         assert layer.get_output(0).dtype == trt.DataType.FLOAT, (graph.name, layer.name)
             for k in range(network.num_outputs):
-                if network.get_output(k).name in ("share", "pixels", "latent", "z", "next_carry"):
+                if network.get_output(k).name in ("log_likelihood_map", "pixels", "latent", "z", "next_carry"):
                     assert network.get_output(k).dtype == trt.DataType.FLOAT
         assert (halves > 0) == (folder == exported_half.path)
         assert floats == FLOAT_LAYERS

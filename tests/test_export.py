@@ -84,7 +84,7 @@ def test_every_graph_is_clean(name: str, request: pytest.FixtureRequest) -> None
         proto = onnx.load(path)
         assert not {node.op_type for node in proto.graph.node} & FORBIDDEN, graph.name
         dynamic = {size for port in graph.inputs for size in port.shape if isinstance(size, str)}
-        assert all(size.rpartition("*")[2] in {"rows", "images", "h", "w"} for size in dynamic), graph.name
+        assert all(size.rpartition("*")[2] in {"items", "images", "h", "w"} for size in dynamic), graph.name
         onnx.checker.check_model(onnxslim.slim(proto), full_check=True)
 
 
@@ -92,7 +92,7 @@ def test_every_graph_is_clean(name: str, request: pytest.FixtureRequest) -> None
 def test_polygraphy_finds_nothing(exported: ExportReport) -> None:
     environment = os.environ | {"POLYGRAPHY_AUTOINSTALL_DEPS": "0"}
     polygraphy = str(Path(sys.executable).with_name("polygraphy"))
-    sizes = {"rows": 2, "images": 2, "h": 2, "w": 2}
+    sizes = {"items": 2, "images": 2, "h": 2, "w": 2}
     for graph in exported.manifest.graphs:
         shapes = [f"{port.name}:[{','.join(str(_size(size, sizes)) for size in port.shape)}]" for port in graph.inputs]
         command = [polygraphy, "check", "lint", graph.file.path, "--input-shapes", *shapes]
@@ -269,11 +269,16 @@ def test_a_failed_verification_leaves_no_bundle(least: Path, tmp_path: Path, mon
     def wrong_graphs(*arguments: object) -> dict[str, scan.Graph]:
         graphs = true_graphs(*arguments)  # type: ignore[arg-type]
         right = graphs["reverse_0"]
-        graphs["reverse_0"] = lambda arrays: {**right(arrays), "share": right(arrays)["share"] + 1}
+        graphs["reverse_0"] = lambda arrays: {
+            **right(arrays),
+            "log_likelihood_map": right(arrays)["log_likelihood_map"] + 1,
+        }
         return graphs
 
     monkeypatch.setattr(verification, "torch_graphs", wrong_graphs)
-    with pytest.raises(VerificationFailed, match=r"reverse_0: share at \d+×\d+: the error must be at most 1e-04"):
+    with pytest.raises(
+        VerificationFailed, match=r"reverse_0: log_likelihood_map at \d+×\d+: the error must be at most 1e-04"
+    ):
         export(least, tmp_path / "wrong.caflow")
     assert not list(tmp_path.iterdir())
 

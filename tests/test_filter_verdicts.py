@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 from filter_data import ALPHA, NOISE, bundle, data, pipe
+from tiny import crops_of
 
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.jobs import verdicts as filtering
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
-from caflow_runtime.jobs.photographs import pairs_of, photographs_in
+from caflow_runtime.jobs.photographs import photographs_in
 from caflow_runtime.jobs.verdicts import BATCH, filter_pairs
 from caflow_runtime.ood.typicality import reason
 from caflow_runtime.ood.verdict import Verdict
@@ -69,7 +70,7 @@ def test_reasons_describe_how_photographs_were_spoilt(photographs: Path) -> None
         "colours or contrast unlike its input's": lambda target: target + np.array([8.0, 0.0, -8.0]),
     }
     with load("x4-photo", backend="cpu") as pipe:
-        pairs = [pairs_of(one, pipe.manifest.model, (64,))[0] for one in photographs_in(photographs)]
+        pairs = [crops_of(pipe, one, (64,))[0] for one in photographs_in(photographs)]
         for words, spoil in spoils.items():
             targets = [np.clip(np.rint(spoil(pair.target)), 0, 255).astype(np.uint8) for pair in pairs]
             found = pipe.score(targets, [pair.condition for pair in pairs]).image_typicality

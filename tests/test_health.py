@@ -55,10 +55,10 @@ def test_doctor_finds_a_graph_that_computes_something_else(uncalibrated: Path, t
     """The file is complete and its hash is correct, so only the self-test of the flow can find the error."""
     copy = Path(shutil.copytree(uncalibrated, tmp_path / "sick.caflow"))
     proto = onnx.load(copy / "decode_0.onnx", load_external_data=False)
-    (node,) = (node for node in proto.graph.node if "share" in node.output)
-    node.output[list(node.output).index("share")] = "right"
+    (node,) = (node for node in proto.graph.node if "log_likelihood_map" in node.output)
+    node.output[list(node.output).index("log_likelihood_map")] = "right"
     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1.5, np.float32), "factor"))
-    proto.graph.node.append(onnx.helper.make_node("Mul", ["right", "factor"], ["share"]))
+    proto.graph.node.append(onnx.helper.make_node("Mul", ["right", "factor"], ["log_likelihood_map"]))
     onnx.save(proto, copy / "decode_0.onnx")
     manifest = read_manifest(copy)
     graphs = [

@@ -55,7 +55,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bundle of an inpainting model. Its graphs are a colorization model's: the content of samples does not matter."""
     folder = shutil.copytree(find_bundle("colorization-demo"), tmp_path_factory.mktemp("bundle") / "boxes.caflow")
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["model"] |= {"task": "inpainting", "task_settings": {"mask": "box", "mask_area": 0.15}}
+    manifest["model"] |= {"task": "inpainting", "condition_color": "rgb", "keeps_gray": True, "hole": "black"}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     return Path(folder)
 
@@ -149,6 +149,6 @@ def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
 def test_a_model_of_holes_in_the_middle_takes_no_mask(bundle: Path) -> None:
     model = read_manifest(bundle).model
     check_fills(model)
-    central = msgspec.structs.replace(model, task_settings={**model.task_settings, "mask": "central"})
+    central = msgspec.structs.replace(model, hole="center")
     with pytest.raises(InputError, match="fills only the square in the middle of an image"):
         check_fills(central)

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from caflow_runtime.checks import LARGEST_WORD
-from caflow_runtime.flow.noise import LevelNoise, NoiseWindow, draw_rows
+from caflow_runtime.flow.noise import LevelNoise, NoiseWindow, draw_items
 
 HOST = """
 #include <math.h>
@@ -89,6 +89,6 @@ def draw_by_kernel(kernels: Any, z: LevelNoise, block: int, extra: int) -> NDArr
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("z", NOISE)
 def test_the_source_draws_what_python_draws(kernels: Any, z: LevelNoise, block: int) -> None:
-    expected = draw_rows(z)
+    expected = draw_items(z)
     for extra in (0, 3):
         np.testing.assert_array_equal(draw_by_kernel(kernels, z, block, extra), expected)

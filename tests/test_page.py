@@ -23,7 +23,7 @@ from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler
 from caflow_runtime.batching.sampling_config import Reject
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.ood.consistency import consistency, enlarge
+from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 __all__ = ["source"]  # a fixture
@@ -52,7 +52,7 @@ def test_files_hold_the_samples_that_the_pipeline_draws(sampler: PageSampler, so
     for k, sample in enumerate(results.samples):
         np.testing.assert_array_equal(read_image(sample.path).rgb, wanted.images[0][k])
         assert sample.bits_per_dim == wanted.bits_per_dim[0, k]
-        assert sample.consistency == consistency(sampler.pipe.manifest.model, wanted.images[0][k], condition)
+        assert sample.consistency == sampler.pipe.consistency.psnr(wanted.images[0][k], condition)
     large = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
     np.testing.assert_array_equal(read_image(results.enlarged).rgb, large)
     assert results.likelihood[0].shape == (64, 80, 3)

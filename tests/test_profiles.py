@@ -32,7 +32,7 @@ class Limited(OnnxRuntimeCpu):
     def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
         run, graph = super().load(path, ports), self.manifest.graph(path.stem)
         cell, most = cell_side(self.manifest.model, graph.name), self.most
-        known = {"rows": most.rows, "images": most.rows, "h": most.height // cell, "w": most.width // cell}
+        known = {"items": most.rows, "images": most.rows, "h": most.height // cell, "w": most.width // cell}
         largest = {port.name: [size_of(size, known) for size in port.shape] for port in graph.inputs}
 
         def bounded(arrays: Arrays) -> dict[str, Array]:

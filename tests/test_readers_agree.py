@@ -19,6 +19,8 @@ from caflow_runtime.bundle.reading import parse_manifest
 
 MANIFESTS, GRAPHS = 4_000, 2_000
 LARGEST_GRAPH = 15_000
+RANKS = ["of the bundle", "likelihood", "consistency", "typical"]
+"""Ranks in the order of the C interface."""
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
 
@@ -39,9 +41,6 @@ def meaning_of_manifest(text: bytes, folder: Path) -> Any:
     def ports(found: list[bundle.Port]) -> list[Any]:
         return [[port.name, port.type, port.shape] for port in found]
 
-    def setting(value: str | float) -> str | float:
-        return value if isinstance(value, str) else float(value)
-
     try:
         manifest = parse_manifest(text, folder / MANIFEST)
     except BundleError:
@@ -50,7 +49,8 @@ def meaning_of_manifest(text: bytes, folder: Path) -> Any:
     return [
         manifest.precision,
         model.task,
-        {key: setting(value) for key, value in model.task_settings.items() if isinstance(value, str | int | float)},
+        *(model.description, model.condition_color, model.hole),
+        [model.sampling.temperature, RANKS.index(model.sampling.rank)],
         *(model.scale, model.size_multiple, model.levels, model.channels, model.noise_channels),
         [[graph.name, file(graph.file), ports(graph.inputs), ports(graph.outputs)] for graph in manifest.graphs],
         [file(found) for found in manifest.weights],
@@ -84,6 +84,6 @@ def test_on_graphs(built_cpp: Path, tmp_path: Path) -> None:
     cases = list(graph_cases(graphs, GRAPHS))
     ours = [meaning_of_graph(case) for case in cases]
     check_same(cases, ours, in_cpp(built_cpp, "g", cases, tmp_path))
-    assert ours[: len(graphs)].count([]) == 2  # dequantize and to_image have no external file
+    assert ours[: len(graphs)].count([]) == 3  # degrade, dequantize and to_image have no external file
     assert None not in ours[: len(graphs)]
     assert 0.05 < sum(found is not None for found in ours) / len(cases) < 0.95

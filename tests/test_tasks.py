@@ -67,7 +67,7 @@ def test_a_grey_image_keeps_its_values(photograph: Image) -> None:
 @pytest.mark.parametrize("mask", ["central", "box", "free-form"])
 def test_holes_have_the_area_asked_for_and_keep_known_pixels(mask: str, photograph: Image) -> None:
     task = Inpainting(mask=mask, mask_area=0.15)  # type: ignore[arg-type]
-    hole = task.hole(64, 96, np.random.default_rng(1))
+    hole = task.draw_hole(64, 96, np.random.default_rng(1))
     assert 0.12 < hole.mean() < 0.35
     condition = task.degrade(photograph, np.random.default_rng(1))
     assert (condition[hole] == 0).all()
@@ -75,7 +75,7 @@ def test_holes_have_the_area_asked_for_and_keep_known_pixels(mask: str, photogra
 
 
 def test_the_central_hole_is_the_public_implementations() -> None:
-    hole = Inpainting(mask_area=0.15).hole(64, 64, np.random.default_rng(0))
+    hole = Inpainting(mask_area=0.15).draw_hole(64, 64, np.random.default_rng(0))
     expected = np.zeros((64, 64), bool)
     expected[20:44, 20:44] = True
     assert (hole == expected).all()
@@ -84,9 +84,9 @@ def test_the_central_hole_is_the_public_implementations() -> None:
 def test_random_holes_move() -> None:
     for mask in ("box", "free-form"):
         task = Inpainting(mask=mask)
-        first, second = (task.hole(64, 64, np.random.default_rng(seed)) for seed in (0, 1))
+        first, second = (task.draw_hole(64, 64, np.random.default_rng(seed)) for seed in (0, 1))
         assert (first != second).any()
-        assert (first == task.hole(64, 64, np.random.default_rng(0))).all()
+        assert (first == task.draw_hole(64, 64, np.random.default_rng(0))).all()
 
 
 def test_sketches_are_edges() -> None:
@@ -110,5 +110,5 @@ def test_the_central_hole_is_the_same_in_numbers_and_in_tensors(area: float) -> 
     for height in range(1, 90, 7):
         for width in (1, 16, 48, 80, 97):
             prepared = task.prepare(torch.full((1, 3, height, width), 255.0))
-            hole = task.hole(height, width, np.random.default_rng(0))
+            hole = task.draw_hole(height, width, np.random.default_rng(0))
             np.testing.assert_array_equal(prepared[0, 0].numpy() == 0, hole)

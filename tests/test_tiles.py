@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caflow_runtime.bundle.engine_sets import Profile
-from caflow_runtime.flow.log_likelihood_maps import share_map
+from caflow_runtime.flow.log_likelihood_maps import map_per_pixel
 from caflow_runtime.flow.tile_batches import BatchLimits, plan_batches
 from caflow_runtime.flow.tiles import TileCanvas, TooSmall, cut, pad
 
@@ -44,7 +44,7 @@ def test_pixels_and_shares_come_back_from_their_windows(height: int, width: int,
     assert canvas.pixels is not None
     np.testing.assert_allclose(canvas.pixels, pixels[:height, :width], rtol=1e-5, atol=1e-3)
     per_pixel = sum(np.repeat(np.repeat(n, c, 0), c, 1) / c**2 for c, n in nats.items())
-    mapped = share_map(canvas.shares, height, width)
+    mapped = map_per_pixel(canvas.maps, height, width)
     assert mapped.shape == (height, width)
     assert np.isclose(mapped.sum(dtype=np.float64), np.asarray(per_pixel)[:height, :width].sum(), atol=1e-2)
 

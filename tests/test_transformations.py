@@ -144,7 +144,7 @@ def test_the_chain_scores_as_the_model_does(model: CAFlow) -> None:
     dequantization: scan.Array = np.zeros(2)
     if "dequantize" in graphs:
         out = graphs["dequantize"]({"integers": integers})
-        pixels, dequantization = out["pixels"], out["share"].sum((1, 2))
+        pixels, dequantization = out["pixels"], out["log_likelihood_map"].sum((1, 2))
     scored = scan.score(graphs, levels, encode(graphs, condition), image.numpy(), pixels)
     got = torch.from_numpy(scored.log_likelihood.sum(1) + dequantization)
     torch.testing.assert_close(got, expected, rtol=EXACT, atol=0)

@@ -32,7 +32,6 @@ from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
 from caflow_runtime.jobs.image_folder import RESULTS
 from caflow_runtime.ood.calibration import NAME as CALIBRATION
-from caflow_runtime.ood.consistency import degrade
 from caflow_runtime.pipeline.pipeline import load
 
 IMAGES = 40
@@ -232,7 +231,7 @@ def pairs(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for path in (folder / "B").iterdir():
             target = read_image(path).rgb[: 16 if int(path.stem) % 2 else 32]
             write_image(path, target)
-            write_image(folder / "A" / path.name, degrade(pipe.manifest.model, target))
+            write_image(folder / "A" / path.name, pipe.consistency.degraded(target))
     (folder / "A" / "007.png").write_text("broken")
     names = [f"{k % 40:03}.png" for k in range(300)]
     lines = [json.dumps({"target": f"B/{name}", "condition": f"A/{name}"}) for name in names]

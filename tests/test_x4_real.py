@@ -8,7 +8,6 @@ from commands import caflow, messages
 from PIL import Image
 from tiny import photograph
 
-from caflow_runtime.ood.consistency import degrade
 from caflow_runtime.pipeline.pipeline import load
 
 SIDE, PHOTOGRAPHS = 128, 4
@@ -24,7 +23,7 @@ def test_it_is_calibrated_and_closer_to_the_truth_of_noisy_photographs_than_x4_p
         rng = np.random.default_rng(0)
         with load(name, backend="cpu", threads=1) as pipe:
             assert pipe.calibration.photographs > 300
-            clean = [degrade(pipe.manifest.model, target).astype(np.float64) for target in targets]
+            clean = [pipe.consistency.degraded(target).astype(np.float64) for target in targets]
             noisy = [np.clip(np.rint(one + rng.normal(0, SIGMA, one.shape)), 0, 255).astype(np.uint8) for one in clean]
             results = pipe.best_of(noisy, n=1, temperature=0.8).images
         errors[name] = [

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from caflow_runtime.jobs.calibrate import Survey, learn_calibration, measure_crops
-from caflow_runtime.jobs.photographs import CROPS, Pair, pairs_of, photographs_in
+from caflow_runtime.jobs.photographs import CROPS, Pair, Photograph, pairs_of, photographs_in
 from caflow_runtime.ood.calibration import NAME as CALIBRATION
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -78,5 +78,9 @@ def calibrate(
 
 def pairs_of_photographs(pipe: Pipeline, folder: Path, each: int = 2 * CROPS) -> list[Pair]:
     """Return the `each` largest crops of each photograph, with their conditions."""
-    model = pipe.manifest.model
-    return [p for one in photographs_in(folder) for p in pairs_of(one, model, CALIBRATED_SIDES)[-each:]]
+    return [p for one in photographs_in(folder) for p in crops_of(pipe, one, CALIBRATED_SIDES)[-each:]]
+
+
+def crops_of(pipe: Pipeline, photograph: Photograph, sides: Sequence[int]) -> list[Pair]:
+    """Return the crops of a photograph, with conditions made as in the training of the model."""
+    return pairs_of(photograph, pipe.manifest.model, pipe.consistency.degraded, sides)

@@ -140,9 +140,7 @@ def _survey(
     """
     with console.progress_bar() as bar:
         read = bar.track(photographs, description="reading photographs")
-        crops, survey = survey_photographs(
-            read, pipe.manifest.model, settings, lambda why: console.warning(f"skipped: {why}")
-        )
+        crops, survey = survey_photographs(read, pipe, settings, lambda why: console.warning(f"skipped: {why}"))
     survey.check()
     return crops, survey
 

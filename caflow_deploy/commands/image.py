@@ -69,6 +69,7 @@ from caflow_runtime.jobs.images import ImageOutcome, ProgressCallbacks, inspect_
 from caflow_runtime.jobs.masks import check_fills
 from caflow_runtime.jobs.model_passes import Bits
 from caflow_runtime.jobs.result_files import FORMATS, SOURCE, ResultFiles
+from caflow_runtime.ood.typicality import temperature_of
 from caflow_runtime.pipeline.memory_estimate import check_together
 from caflow_runtime.pipeline.pipeline import Pipeline
 
@@ -216,7 +217,8 @@ def command(
         _list_all(pipe, config, jobs, done, max_pixels, tally)
         return
     with ExitStack() as stack:
-        metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
+        temperature = temperature_of(config.temperature)
+        metrics = open_metrics(stack, metrics_port, pipe, temperature, measures_drift=not drawing.keep)
         work = ImageCommand(pipe, config, max_pixels, metrics)
         if is_single:
             _draw_one(work, running, jobs, tally, force)

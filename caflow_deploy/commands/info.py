@@ -33,9 +33,9 @@ def command(console: CommandConsole, bundle: Path, as_json: bool) -> None:
         return
     model, source = manifest.model, manifest.source
     size = sum(file.bytes for file in files_of(manifest)) / 2**20
-    settings = ", ".join(f"{key} {value}" for key, value in model.task_settings.items())
     rows = [
-        ["task", f"{model.task} ×{model.scale}" + (f" ({settings})" if settings else "")],
+        ["task", f"{model.task} ×{model.scale}: {model.description}"],
+        ["best used with", f"temperature {model.sampling.temperature:g}, rank {model.sampling.rank}"],
         [
             "model",
             f"{model.levels} levels, {model.dependencies} dependencies" + (", residual" if model.residual else ""),

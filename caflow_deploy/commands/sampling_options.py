@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, get_args
 
 import click
 
@@ -14,6 +15,7 @@ from caflow_runtime.sizes import Size
 
 MAX_SAMPLES = 10_000
 CALIBRATED = "requires a bundle that caflow calibrate has calibrated for this --temperature, as the built-in models are"
+OF_BUNDLE = "what the bundle names as best; for the built-in models "
 REDRAWS = 20
 """Default of --redraws."""
 
@@ -26,7 +28,7 @@ redraws_option = click.option(
 consistent_option = click.option(
     "--consistent",
     is_flag=True,
-    help="Super-resolution only: change each result so that it matches the input when it is down-sampled.",
+    help="For models that enlarge: change each result so that it matches the input when it is down-sampled.",
 )
 judge_option = click.option(
     "--judge",
@@ -49,12 +51,10 @@ def sampling_options(command: Command) -> Command:
     for option in (
         click.option(
             "--rank",
-            type=click.Choice(["likelihood", "consistency", "typical"]),
-            default="likelihood",
-            show_default=True,
+            type=click.Choice(get_args(Rank)),
             help="Criterion for the best sample. likelihood: the most likely sample. consistency: the sample that is "
             "closest to the input after it is degraded again. typical: the sample whose likelihood is closest to the "
-            f"typical value; {CALIBRATED}.",
+            f"typical value; {CALIBRATED}.  [default: {OF_BUNDLE}likelihood]",
         ),
         click.option(
             "--seed",
@@ -66,10 +66,9 @@ def sampling_options(command: Command) -> Command:
         click.option(
             "--temperature",
             type=NumberRange(0),
-            default=0.8,
-            show_default=True,
             help="Spread of the samples. 0: all samples are the same smooth result. 1: the distribution that the model "
-            "learned. The larger the value, the more the samples differ from each other.",
+            "learned. The larger the value, the more the samples differ from each other.  "
+            f"[default: {OF_BUNDLE}0.8, for x2-video 0]",
         ),
     ):
         command = option(command)
@@ -103,9 +102,9 @@ class SamplingOptions:
     """Values of the options about drawing. A field whose option the command does not have keeps its default."""
 
     samples: int
-    temperature: float
+    temperature: float | None
     seed: int
-    rank: Rank
+    rank: Rank | None
     min_typicality: float | None
     untypical: OnUntypical | None
     consistent: bool = False
@@ -135,13 +134,12 @@ class SamplingOptions:
             redraws = REDRAWS if self.redraws is None else self.redraws
             reject = Reject(self.min_typicality, redraws, fallback, self.judge or "sample")
         keep = None if self.keep is None else tuple(self.keep)
-        config = SamplingConfig(self.samples, self.temperature, self.seed, 0, self.rank, keep, self.consistent, reject)
-        config.check_fits(pipe.manifest.model)
+        config = self._config(pipe, keep=keep, consistent=self.consistent, reject=reject)
         if config.needs_calibration:
             check_calibrated(pipe.calibration, config)
         return config
 
-    def stream(self, noise: FrameNoise, batch: int, size: Size | None) -> StreamSettings:
+    def stream(self, pipe: Pipeline, noise: FrameNoise, batch: int, size: Size | None) -> StreamSettings:
         """Return the settings for drawing the frames of a video.
 
         Arguments:
@@ -150,10 +148,15 @@ class SamplingOptions:
             size: size of the results; None is the model's own.
 
         Raises:
-            InputError: if a setting is out of range.
+            InputError: if a setting is out of range, or the model does not support it.
         """
-        config = SamplingConfig(self.samples, self.temperature, self.seed, rank=self.rank)
-        return StreamSettings(config, noise, batch, self.min_typicality or 0.0, self.untypical or "mark", size)
+        return StreamSettings(
+            self._config(pipe), noise, batch, self.min_typicality or 0.0, self.untypical or "mark", size
+        )
+
+    def _config(self, pipe: Pipeline, **others: Any) -> SamplingConfig:
+        own = {"n": self.samples, "temperature": self.temperature, "seed": self.seed, "rank": self.rank}
+        return SamplingConfig.for_model(pipe.manifest, **own, **others)
 
 
 def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> FrameNoise:

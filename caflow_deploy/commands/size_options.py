@@ -34,12 +34,12 @@ class SizeOptions:
         if not any(ways):
             return None
         size = Size(self.scale, self.width, self.height, self.fit, multiple)
-        size.check_fits(pipe.manifest.model.task, pipe.manifest.model.scale)
+        size.check_fits(pipe.manifest.model.scale)
         return size
 
 
 def size_options(command: Command) -> Command:
-    """Add the options about the size of results, for super-resolution."""
+    """Add the options about the size of results, for models that enlarge."""
     for option in (
         click.option(
             "--fit",

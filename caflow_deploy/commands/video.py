@@ -149,7 +149,7 @@ def command(
             console.result(write_preview(pipe, opened, output, drawing, preview, force))
             return
         multiple = 1 if output is None or encoded.codec == "ffv1" else 2
-        streaming = drawing.stream(noise, batch, sized.size(pipe, multiple))
+        streaming = drawing.stream(pipe, noise, batch, sized.size(pipe, multiple))
         check_times(output, streaming)
         Stream(pipe, streaming)  # checks the settings, before a source is opened
         keeps_alpha = file is not None and holds_alpha(file)

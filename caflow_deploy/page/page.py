@@ -26,7 +26,7 @@ LARGEST_FILE = "64mb"
 LOOK_FOR_OLD_FILES_S, OLD_S = 3600, 24 * 3600
 """Interval of the search for old files, and their age, in seconds. Uploads and results are deleted after a day, even if
 the page stays open."""
-SAMPLES, TEMPERATURE = 8, 0.8
+SAMPLES = 8
 """Initial values of the page's settings."""
 MAP_LABELS = ("Likelihood map", "Uncertainty map")
 USUAL_TEMPERATURES = [0.0, 0.5, 0.7, 0.8, 0.9, 1.0]
@@ -91,16 +91,17 @@ def build_page(sampler: PageSampler) -> gradio.Blocks:
 
 
 def _inputs(sampler: PageSampler) -> Inputs:
+    own = sampler.pipe.manifest.model.sampling
     return Inputs(
         given=gradio.File(label="Image", file_types=sorted(SUFFIXES), elem_id="given"),
         looked=gradio.Image(label="Input", interactive=False, height=150, buttons=[], elem_id="looked"),
         n=gradio.Slider(
             1, MAX_SAMPLES, SAMPLES, step=1, label="Samples", info="How many results to draw.", elem_id="samples"
         ),
-        temperature=_temperatures(sampler.temperatures),
+        temperature=_temperatures(sampler.temperatures, own.temperature),
         rank=gradio.Radio(
             page_texts.ranks_of(sampler.pipe),
-            value="likelihood",
+            value=own.rank,
             label="Best sample",
             info="Which sample to show first.",
         ),
@@ -115,17 +116,18 @@ def _inputs(sampler: PageSampler) -> Inputs:
     )
 
 
-def _temperatures(judged: list[float]) -> gradio.Dropdown:
+def _temperatures(judged: list[float], own: float) -> gradio.Dropdown:
     """Return the choice of a temperature.
 
     Arguments:
         judged: temperatures at which samples can be judged.
+        own: temperature that the model is best used with.
     """
     hint = "0 to 1 is useful; higher values give more detail, and samples that differ more."
     offered = judged or USUAL_TEMPERATURES
     return gradio.Dropdown(
         [(f"{temperature:g}", temperature) for temperature in offered],
-        value=min(offered, key=lambda temperature: abs(temperature - TEMPERATURE)),
+        value=min(offered, key=lambda temperature: abs(temperature - own)),
         label="Temperature",
         info=f"{hint} You can type other values, but their samples cannot be judged." if judged else hint,
         allow_custom_value=True,
@@ -261,7 +263,7 @@ def _number(temperature: float | str | None) -> float:
     try:
         return float("" if temperature is None else temperature)
     except ValueError:
-        raise InputError(f"the temperature must be a number, such as {TEMPERATURE:g}; got {temperature!r}") from None
+        raise InputError(f"the temperature must be a number, such as 0.8; got {temperature!r}") from None
 
 
 def _empty() -> list[Any]:

@@ -15,7 +15,7 @@ from caflow_runtime.image_io.alpha import Alpha, draw_alpha, enlarge_alpha
 from caflow_runtime.image_io.image_files import ImageFile, read_image, write_image
 from caflow_runtime.image_io.maps import pictures
 from caflow_runtime.ood.calibration import Calibration, read_calibration
-from caflow_runtime.ood.consistency import consistency, enlarge_image
+from caflow_runtime.ood.consistency import enlarge_image
 from caflow_runtime.ood.typicality import reason
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Samples
@@ -171,13 +171,14 @@ class PageSampler:
 
     def _judged(self, path: Path, drawn: Samples, k: int, condition: Image, obstacle: str) -> JudgedSample:
         """Return sample `k` with its figures. `obstacle` says why no sample can be judged."""
-        model, typical, value = self.pipe.manifest.model, drawn.sample_typicality, None
+        typical, value = drawn.sample_typicality, None
         if typical is not None and not obstacle:
             if typical.is_judged[0, k]:
                 value = float(typical.value[0, k])
             else:
                 obstacle = reason(typical.of((0, k)))
-        measured = None if model.task == "image-to-image" else consistency(model, drawn.images[0][k], condition)
+        known = self.pipe.manifest.has_consistency
+        measured = self.pipe.consistency.psnr(drawn.images[0][k], condition) if known else None
         return JudgedSample(path, float(drawn.bits_per_dim[0, k]), value, obstacle, measured)
 
     def _obstacle(self, temperature: float) -> str:

@@ -6,12 +6,6 @@ from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_runtime.ood.calibration import read_calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
 
-TASKS = {
-    "super-resolution": "Enlarge photographs ×{scale}",
-    "colorization": "Colour grey photographs",
-    "inpainting": "Fill in the black areas of photographs",
-    "sketch": "Turn drawings into images",
-}
 RANKS = {
     "likelihood": "the most likely",
     "consistency": "closest to the input",
@@ -33,20 +27,18 @@ OTHER_MODEL = (
 
 def title_of(pipe: Pipeline) -> str:
     """Return what the page does, and with which model."""
-    model = pipe.manifest.model
-    does = TASKS.get(model.task, "Turn one image into another").format(scale=model.scale)
-    return f"{does} — model {pipe.folder.stem}"
+    return f"{pipe.manifest.model.description} — model {pipe.folder.stem}"
 
 
 def other_model(pipe: Pipeline) -> str:
     """Return a sentence about a model for damaged images; empty if there is none, or if this is the model."""
-    is_other = pipe.manifest.model.task == "super-resolution" and pipe.folder.stem != "x4-real"
+    is_other = pipe.manifest.model.scale > 1 and pipe.folder.stem != "x4-real"
     return OTHER_MODEL if is_other else ""
 
 
 def ranks_of(pipe: Pipeline) -> list[tuple[str, str]]:
     """Return the labels and values of the ranks that the model supports."""
-    impossible = {"consistency"} if pipe.manifest.model.task == "image-to-image" else set()
+    impossible = set() if pipe.manifest.has_consistency else {"consistency"}
     if read_calibration(pipe.folder) is None:
         impossible.add("typical")
     return [(text, rank) for rank, text in RANKS.items() if rank not in impossible]

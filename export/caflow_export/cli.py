@@ -2,10 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -13,9 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from caflow_cli.console import CommandConsole
 from caflow_cli.stops import ending_when_stopped, exit_code
 from caflow_runtime.backends.gpu import gpu, has_gpu
+from caflow_runtime.batching.sampling_config import Rank
 from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.engine_sets import DEFAULT_PROFILE, Profile
 from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import BackendError
 from caflow_runtime.extras import HOW_TO_INSTALL
@@ -69,6 +71,18 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     "of the 8-bit numbers are learned from them.",
 )
 @click.option(
+    "--temperature",
+    type=click.FloatRange(0),
+    help="Temperature that the model is best used with, for callers that set none.  [default: that of the bundle that "
+    f"is exported again, or {DEFAULT_SAMPLING.temperature:g}]",
+)
+@click.option(
+    "--rank",
+    type=click.Choice(get_args(Rank)),
+    help="Criterion by which the model's best sample is chosen, for callers that set none.  [default: that of the "
+    f"bundle that is exported again, or {DEFAULT_SAMPLING.rank}]",
+)
+@click.option(
     "--force",
     is_flag=True,
     help="Replace an existing bundle, and with --triton also existing models with the same names.",
@@ -101,15 +115,15 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
 @click.option(
     "--max-rows",
     type=click.IntRange(1),
-    help="With --trt: largest number of rows in one run of an engine. A row is a pair of an image and a sample.  "
+    help="With --trt: largest number of items in one run of an engine. An item is a pair of an image and a sample.  "
     f"[default: {DEFAULT_PROFILE.rows}]",
 )
 @click.option(
     "--max-size",
     metavar="WxH",
     callback=height_and_width,
-    help="With --trt: largest target of each row in a run, in pixels: WIDTHxHEIGHT, or one number for a square. Larger "
-    "images are cut into tiles. Engines take memory for --max-rows targets of this size.  "
+    help="With --trt: largest target of each item in a run, in pixels: WIDTHxHEIGHT, or one number for a square. "
+    "Larger images are cut into tiles. Engines take memory for --max-rows targets of this size.  "
     f"[default: {DEFAULT_PROFILE.width}]",
 )
 @click.version_option(package_name="caflow-deploy", prog_name="caflow-export")
@@ -119,6 +133,8 @@ def main(
     output: Path | None,
     precision: str | None,
     data: Path | None,
+    temperature: float | None,
+    rank: str | None,
     force: bool,
     triton: Path | None,
     trt: str | None,
@@ -161,6 +177,8 @@ def main(
             f"{checkpoint} is already a bundle: give --trt to build its engines, --triton to write a model repository, "
             "or -o to export its model again"
         )
+    if as_it_is and (rank or temperature is not None):
+        end(f"{checkpoint} is already a bundle, whose --temperature and --rank cannot be changed: give -o")
     if as_it_is and force and not triton:
         end(f"{checkpoint} is already a bundle, which --trt does not replace: omit --force")
     if as_it_is and precision:
@@ -171,7 +189,9 @@ def main(
     if as_it_is and trt:
         _check_precision(checkpoint, trt)
     cannot_build = _why_not(trt_flavor, compute_capability) if trt else None
-    bundle = checkpoint if as_it_is else _export(checkpoint, output, trt or precision or "fp32", data, force, console)
+    settings = {"force": force, "photographs": data, "temperature": temperature, "rank": rank}
+    precision = trt or precision or "fp32"
+    bundle = checkpoint if as_it_is else _export(checkpoint, output, precision, settings, console)
     if trt and not cannot_build:
         sides = max_size or (DEFAULT_PROFILE.height, DEFAULT_PROFILE.width)
         _build(bundle, trt_flavor, compute_capability, Profile(max_rows or DEFAULT_PROFILE.rows, *sides), console)
@@ -226,8 +246,9 @@ def _why_not(flavor: Any, compute_capabilities: tuple[str, ...]) -> "NeedsGpu | 
 
 
 def _export(
-    checkpoint: Path, output: Path | None, precision: str, data: Path | None, force: bool, console: CommandConsole
+    checkpoint: Path, output: Path | None, precision: str, settings: Mapping[str, Any], console: CommandConsole
 ) -> Path:
+    """Export a checkpoint. Return the path of the bundle. `settings` are further arguments of `export`."""
     try:
         from caflow_export.export import ExportError, export
         from caflow_export.measure import VerificationFailed
@@ -242,11 +263,10 @@ def _export(
                 checkpoint,
                 output,
                 precision,  # type: ignore[arg-type]
-                force,
                 processes=min(2, os.cpu_count() or 1),
                 say=console.message,
                 show=show,
-                photographs=data,
+                **settings,
             )
     except (CheckpointError, ConfigError, ExportError, OSError) as error:
         end(str(error))

@@ -55,7 +55,7 @@ class ConditionalLevel(nn.Module):
         return own + self.cross_terms.of_condition(d) if self.cross_flows else own
 
     def inverse(self, z: Tensor, passing: Tensor | None, terms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return L[j], `passing` for level j + 1 if there are flows i > j, and the share.
+        """Return L[j], `passing` for level j + 1 if there are flows i > j, and the log-likelihood map.
 
         Arguments:
             z: noise z[i, j], i = j … n−1, side by side as channels.
@@ -64,22 +64,22 @@ class ConditionalLevel(nn.Module):
         """
         scale, shift, injector_log_det, hoisted, *of_d = terms
         own_z, cross_z = self._own_and_cross(z, 4 if not self.splits else 2)
-        share = gaussian(z)
+        log_likelihood = gaussian(z)
         if passing is not None:
             own_passing, cross_passing = passing.split([self._passing, passing.shape[1] - self._passing], 1)
             own_z = torch.cat([own_z, own_passing], 1)
         latent, log_det = self.own.inverse(own_z, scale, shift, hoisted)
-        share = share + log_det + injector_log_det
+        log_likelihood = log_likelihood + log_det + injector_log_det
         if not self.cross_flows:
-            return latent, share
+            return latent, log_likelihood
         if passing is not None:
             cross_z = join_halves(cross_z, cross_passing, self.cross_flows)
         cross_terms, injector_log_det = self._cross_terms(latent, of_d)
         handed, log_det = self.cross.inverse(self._stack(cross_z), *cross_terms)
-        return latent, self._unstack(handed), share + self._over_flows(log_det, injector_log_det)
+        return latent, self._unstack(handed), log_likelihood + self._over_flows(log_det, injector_log_det)
 
     def forward(self, latent: Tensor, passing: Tensor | None, terms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return the noise z of the level, `passing` for level j − 1 if the level splits, and the share.
+        """Return the noise z of the level, `passing` for level j − 1 if the level splits, and the log-likelihood map.
 
         Arguments:
             latent: L[j].
@@ -87,20 +87,20 @@ class ConditionalLevel(nn.Module):
             terms: terms of this level, with one entry per row.
         """
         scale, shift, injector_log_det, hoisted, *of_d = terms
-        own, share = self.own(latent, scale, shift, hoisted)
-        share = share + injector_log_det
+        own, log_likelihood = self.own(latent, scale, shift, hoisted)
+        log_likelihood = log_likelihood + injector_log_det
         noise, handed = own.chunk(2, 1) if self.splits else (own, None)
         if passing is not None:
             cross_terms, injector_log_det = self._cross_terms(latent, of_d)
             cross, log_det = self.cross(self._stack(passing), *cross_terms)
-            share = share + self._over_flows(log_det, injector_log_det)
+            log_likelihood = log_likelihood + self._over_flows(log_det, injector_log_det)
             cross = self._unstack(cross)
             if handed is not None:
                 cross, cross_handed = halves(cross, self.cross_flows)
                 handed = torch.cat([handed, cross_handed], 1)
             noise = torch.cat([noise, cross], 1)
-        share = share + gaussian(noise)
-        return (noise, share) if handed is None else (noise, handed, share)
+        log_likelihood = log_likelihood + gaussian(noise)
+        return (noise, log_likelihood) if handed is None else (noise, handed, log_likelihood)
 
     @property
     def _passing(self) -> int:

@@ -10,6 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 
@@ -24,10 +25,12 @@ from caflow_export.verify import converting, smooth_conditions, torch_graphs, ve
 from caflow_export.weights import WeightStore
 from caflow_runtime.atomic_files import atomic_folder
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.batching.sampling_config import Rank
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
-from caflow_runtime.bundle.manifest import PrecisionName
+from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, PrecisionName
 from caflow_runtime.bundle.reading import describe_file, read_manifest, verify_files, write_manifest
 from caflow_runtime.bundle.run_memory import write_memory
 from caflow_runtime.errors import CaflowError, UnreadableImage
@@ -39,6 +42,7 @@ from caflow_training import checkpoint as checkpoints
 from caflow_training.bundle_checkpoint import WEIGHTS
 from caflow_training.config import config_to_dict
 from caflow_training.model import CAFlow
+from caflow_training.tasks import Image, ImageToImage, Task
 from caflow_training.validation import ExplodingInverse, write_sheet
 
 SHEET_SIDES_IN_MULTIPLES = (4, 4)
@@ -80,6 +84,8 @@ def export(
     say: Callable[[str], None] | None = None,
     show: Callable[[str, int, int], None] | None = None,
     photographs: str | Path | None = None,
+    temperature: float | None = None,
+    rank: Rank | None = None,
 ) -> ExportReport:
     """Export the model of a checkpoint as a bundle, and verify the bundle.
 
@@ -96,6 +102,8 @@ def export(
         say: called with each line of the verification's table, and with each note for the user.
         show: called after each graph with its name, the number of graphs traced so far, and their total number.
         photographs: folder of photographs from which int8 networks learn their ranges. Required for int8 only.
+        temperature, rank: settings that the model is best used with. By default those of the bundle that is exported
+            again, or of `DEFAULT_SAMPLING`.
 
     Raises:
         CheckpointError, ConfigError: if the checkpoint cannot be read.
@@ -119,8 +127,11 @@ def export(
         raise ExportError(f"{output} already exists: give --force to replace it, or another name with -o")
     if (precision == "int8") != (photographs is not None):
         raise ExportError("precision int8 requires photographs, and no other precision uses them: give both or neither")
-    numbers = numbers_of(model)
-    pairs = None if photographs is None else _pairs(Path(photographs), numbers, say or (lambda _: None))
+    own = _sampling_of(checkpoint)
+    sampling = bundle.Sampling(own.temperature if temperature is None else temperature, rank or own.rank)
+    numbers = numbers_of(model, sampling)
+    quiet = say or (lambda _: None)
+    pairs = None if photographs is None else _pairs(Path(photographs), model.config.task, numbers, quiet)
     types = PRECISIONS[precision]
     to_trace = list(graphs_to_trace(model, ModelGraphs.of(model, types), types.state))
     loses_calibration = (output / calibration.NAME).exists()
@@ -158,6 +169,16 @@ def export(
     size = sum(file.stat().st_size for file in output.iterdir())
     parameters = sum(p.numel() for p in model.parameters()) * types.network.itemsize
     return ExportReport(output, manifest, size, size / parameters)
+
+
+def _sampling_of(checkpoint: Path) -> bundle.Sampling:
+    """Return the sampling settings of a bundle, or the default ones of a checkpoint."""
+    if not checkpoint.is_dir():
+        return DEFAULT_SAMPLING
+    try:
+        return read_manifest(checkpoint).model.sampling
+    except BundleError:  # of another version of the format: its checkpoint can be exported all the same
+        return DEFAULT_SAMPLING
 
 
 def _traced(
@@ -219,18 +240,24 @@ def _check_kernels(folder: Path, graphs: list[bundle.Graph]) -> None:
             )
 
 
-def _pairs(folder: Path, model: bundle.Model, say: Callable[[str], None]) -> list[Pair]:
+def _pairs(folder: Path, task: Task, numbers: bundle.Model, say: Callable[[str], None]) -> list[Pair]:
     """Return one pair of target and condition from each readable photograph of a folder.
 
     If there are more than `MAX_PHOTOGRAPHS`, photographs at regular intervals are used, because neighbouring files
     are often similar.
     """
-    pairs: list[Pair] = []
+    rng, pairs = np.random.default_rng(0), list[Pair]()
+
+    def degrade(target: Image) -> Image:
+        if isinstance(task, ImageToImage):
+            raise ExportError(f"{folder}: expected pairs, in the subfolders A (conditions) and B (targets)")
+        return task.degrade(target, rng)
+
     try:
         found = photographs_in(folder)
         for one in found[:: ceil(len(found) / MAX_PHOTOGRAPHS)]:
             try:
-                pairs += pairs_of(one, model, [SIDE])[:1]
+                pairs += pairs_of(one, numbers, degrade, [SIDE])[:1]
             except UnreadableImage as error:
                 say(f"skipped: {error}")
     except (CaflowError, OSError) as error:

@@ -1,7 +1,7 @@
 """The graphs of a bundle as PyTorch modules, one per level and direction.
 
-`docs/reference/bundle.md` specifies the graphs with their inputs and outputs. Each graph of a level also returns its
-share of the log-likelihood, (R, h, w), in nats, so a sample needs no second pass for its likelihood.
+`docs/reference/bundle.md` specifies the graphs with their inputs and outputs. Each graph of a level also returns a
+log-likelihood map, (R, h, w), in nats, so a sample needs no second pass for its likelihood.
 
 * A row is a pair of an image and a sample. The input `image`, (R,) int64, is the index of each row's image.
 * Terms are the outputs of `encode` for one level, with one entry per image. Graphs select the entries by `image`.
@@ -31,6 +31,7 @@ from caflow_training.dequantization import (
     log_sigmoid_slope,
 )
 from caflow_training.model import CHANNELS, CAFlow
+from caflow_training.tasks import Task
 
 
 class Encode(nn.Module):
@@ -84,6 +85,23 @@ class Estimate(nn.Module):
         return cast(Tensor, self.estimator(seen)).clamp(0, 1)
 
 
+class Degrade(nn.Module):
+    """Graph `degrade`: makes the conditions again that results, (B, H, W, 3) float32 pixel values 0…255, would have.
+
+    The output, (B, h, w, 3), is not rounded. The conditions are an input only of tasks whose degradation is random.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, target: Tensor, condition: Tensor | None = None) -> Tensor:
+        planes = target.permute(0, 3, 1, 2)
+        degraded = self.task.repeat_degradation(planes, planes if condition is None else condition.permute(0, 3, 1, 2))
+        assert degraded is not None
+        return degraded.permute(0, 2, 3, 1)
+
+
 class Decode(nn.Module):
     """Graph `decode_j`: maps noise to L[j], and returns `passing` for level j + 1."""
 
@@ -122,11 +140,11 @@ class Reverse(nn.Module):
     def forward(
         self, latent: Tensor, carry: Tensor | None, mean: Tensor | None = None, image: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        out, share = self.level.inverse(latent if carry is None else torch.cat([latent, carry], 1))
+        out, log_likelihood = self.level.inverse(latent if carry is None else torch.cat([latent, carry], 1))
         if self.pixels is None:
-            return out, share
-        pixels, pixel_share = self.pixels.inverse(out, _by_row(mean, image, out.dtype))
-        return pixels.permute(0, 2, 3, 1), share + pixel_share
+            return out, log_likelihood
+        pixels, pixel_log_det = self.pixels.inverse(out, _by_row(mean, image, out.dtype))
+        return pixels.permute(0, 2, 3, 1), log_likelihood + pixel_log_det
 
 
 class Forward(nn.Module):
@@ -142,13 +160,13 @@ class Forward(nn.Module):
         self.splits = splits
 
     def forward(self, x: Tensor, mean: Tensor | None = None, image: Tensor | None = None) -> tuple[Tensor, ...]:
-        pixel_share: Tensor | float = 0.0
+        pixel_log_det: Tensor | float = 0.0
         if self.pixels is not None:
             v = x.permute(0, 3, 1, 2)
-            x, pixel_share = self.pixels(v, _by_row(mean, image, v.dtype))
-        latent, share = self.level(x)
-        share = share + pixel_share
-        return (*latent.chunk(2, 1), share) if self.splits else (latent, share)
+            x, pixel_log_det = self.pixels(v, _by_row(mean, image, v.dtype))
+        latent, log_likelihood = self.level(x)
+        log_likelihood = log_likelihood + pixel_log_det
+        return (*latent.chunk(2, 1), log_likelihood) if self.splits else (latent, log_likelihood)
 
 
 class Pixels(nn.Module):
@@ -184,7 +202,7 @@ class Pixels(nn.Module):
 class Dequantize(nn.Module):
     """Graph `dequantize`: the variational dequantizer, from integers, (R, H, W, 3) uint8, to continuous pixel values.
 
-    The share is −log q, (R, H, W), in nats.
+    The log-likelihood map is −log q, (R, H, W), in nats.
     """
 
     def __init__(self, dequantizer: DequantizerMidpoint, precision: Precision) -> None:
@@ -193,8 +211,8 @@ class Dequantize(nn.Module):
         self.state = precision.state
 
     def forward(self, integers: Tensor) -> tuple[Tensor, Tensor]:
-        x, share = self.dequantizer(integers.to(self.state).permute(0, 3, 1, 2))
-        return x.permute(0, 2, 3, 1), share
+        x, log_likelihood = self.dequantizer(integers.to(self.state).permute(0, 3, 1, 2))
+        return x.permute(0, 2, 3, 1), log_likelihood
 
 
 class ToImage(nn.Module):
@@ -215,6 +233,7 @@ class ModelGraphs:
     forward: list[Forward]
     likelihood: list[Likelihood]
     dequantize: Dequantize | None
+    degrade: Degrade | None
 
     @classmethod
     def of(cls, model: CAFlow, precision: Precision) -> "ModelGraphs":
@@ -233,12 +252,21 @@ class ModelGraphs:
             forward=[Forward(level, pixels if j == n - 1 else None, j > 0) for j, level in enumerate(flow)],
             likelihood=[Likelihood(level) for level in levels],
             dequantize=None if dequantizer is None else Dequantize(dequantizer, precision),
+            degrade=_degrade(model),
         )
 
 
 def _dequantizer(dequantizer: nn.Module, precision: Precision) -> DequantizerMidpoint | None:
     """Return the midpoint form of a variational dequantizer, or None for the uniform dequantizer, which is w + ½."""
     return DequantizerMidpoint(dequantizer, precision) if isinstance(dequantizer, VariationalDequantizer) else None
+
+
+@torch.no_grad()
+def _degrade(model: CAFlow) -> Degrade | None:
+    """Return the graph that repeats the degradation, or None if the task cannot repeat it."""
+    task, side = model.config.task, model.config.task.scale
+    example = torch.zeros(1, CHANNELS, side, side)
+    return None if task.repeat_degradation(example, example) is None else Degrade(task)
 
 
 def _by_row(mean: Tensor | None, image: Tensor | None, dtype: torch.dtype) -> Tensor | None:

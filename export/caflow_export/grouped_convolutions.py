@@ -25,7 +25,7 @@ class GroupedConvolutions:
     place: str
     """Suffix of the names of the measured outputs."""
 
-    def run(self, levels: int, condition: Array, image: Array, noise: list[Array]) -> scan.Rows:
+    def run(self, levels: int, condition: Array, image: Array, noise: list[Array]) -> scan.ChainResult:
         """Measure the errors of all graphs while the exact chain draws samples and scores the rounded samples.
 
         Returns:

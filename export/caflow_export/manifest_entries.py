@@ -1,7 +1,6 @@
 """Entries of a bundle's manifest: the model, its graphs, and the checkpoint that they come from."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,18 @@ TYPE_NAMES: dict[int, Any] = {
 }
 
 
-def numbers_of(model: CAFlow) -> bundle.Model:
-    """Return what a manifest says of a model: its task, sizes, levels and channels."""
-    config = model.config
+def numbers_of(model: CAFlow, sampling: bundle.Sampling) -> bundle.Model:
+    """Return what a manifest says of a model: its task, sizes, levels and channels, and how it is best used."""
+    config, task = model.config, model.config.task
     shapes = model.conditional_flow.latent_shapes(CHANNELS, config.size_multiple, config.size_multiple)
-    settings = asdict(config.task)
     return bundle.Model(
-        task=settings.pop("task"),
-        scale=settings.pop("scale"),
-        task_settings=settings,
+        task=task.task,
+        description=task.description.format(scale=task.scale),
+        condition_color=task.condition_color,
+        keeps_gray=task.keeps_gray,
+        hole=task.hole,
+        sampling=sampling,
+        scale=task.scale,
         size_multiple=config.size_multiple,
         levels=config.levels,
         channels=CHANNELS,

@@ -14,8 +14,8 @@ from torch.export import Dim
 
 from caflow_cli.stops import ended_by_ctrl_c
 from caflow_export.arctangent import arctangent
-from caflow_export.graphs import Encode, ModelGraphs, ToImage
-from caflow_runtime.bundle.manifest import size_of
+from caflow_export.graphs import Degrade, Encode, ModelGraphs, ToImage
+from caflow_runtime.bundle.manifest import DEGRADE, size_of
 from caflow_runtime.degradation import PARAMETERS
 from caflow_training.image_flow import latent_channels
 from caflow_training.model import CHANNELS, CAFlow
@@ -27,9 +27,9 @@ BFLOAT16_OPSET = 22
 
 Shape = tuple[int | str, ...]
 
-# Sizes of the example inputs. Rows and images differ, and so do h and w, because the tracer could take equal sizes for
+# Sizes of the example inputs. Items and images differ, and so do h and w, because the tracer could take equal sizes for
 # the same symbol. None is 1, which the tracer would take for a constant.
-ROWS, IMAGES, H, W = 3, 2, 2, 3
+ITEMS, IMAGES, H, W = 3, 2, 2, 3
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,13 @@ def graphs_to_trace(model: CAFlow, graphs: ModelGraphs, state: torch.dtype) -> I
     for j, terms in enumerate(_term_ports(model, graphs.encode)):
         yield from _conditional_graphs(model, graphs, j, terms, state)
         yield from _target_graphs(model, graphs, j, state)
-    full = ("rows", "2*h", "2*w", CHANNELS)
+    full = ("items", "2*h", "2*w", CHANNELS)
     if graphs.dequantize is not None:
         integers = Port("integers", torch.uint8, full)
-        yield GraphToTrace("dequantize", graphs.dequantize, (integers,), ("pixels", "share"))
+        yield GraphToTrace("dequantize", graphs.dequantize, (integers,), ("pixels", "log_likelihood_map"))
     yield GraphToTrace("to_image", ToImage(), (Port("pixels", state, full),), ("integers",))
+    if graphs.degrade is not None:
+        yield degrade_graph(graphs.degrade)
 
 
 def _conditional_graphs(
@@ -87,19 +89,19 @@ def _conditional_graphs(
     """Yield `decode_j` and `likelihood_j`."""
     level, depth = graphs.decode[j].level, latent_channels(CHANNELS, model.config.levels, j)
     flows = level.cross_flows
-    z = Port("z", state, ("rows", noise_channels(model, j), "h", "w"))
-    latent = Port("latent", state, ("rows", depth, "2*h", "2*w"))
-    image = Port("image", torch.int64, ("rows",))
+    z = Port("z", state, ("items", noise_channels(model, j), "h", "w"))
+    latent = Port("latent", state, ("items", depth, "2*h", "2*w"))
+    image = Port("image", torch.int64, ("items",))
 
     def passing(channels: int, *sides: str) -> Port:
-        return Port("passing", state, ("rows", channels, *sides))
+        return Port("passing", state, ("items", channels, *sides))
 
     from_coarser = passing(level.own.channels // 2 * (1 + flows), "h", "w") if level.splits else None
     from_finer = passing((depth // 2 if j == 0 else depth) * flows, "2*h", "2*w") if flows else None
     to_finer, to_coarser = (("next_passing",) if there else () for there in (flows, level.splits))
-    inputs, outputs = (z, from_coarser, image), ("latent", *to_finer, "share")
+    inputs, outputs = (z, from_coarser, image), ("latent", *to_finer, "log_likelihood_map")
     yield GraphToTrace(f"decode_{j}", graphs.decode[j], inputs, outputs, terms)
-    inputs, outputs = (latent, from_finer, image), ("z", *to_coarser, "share")
+    inputs, outputs = (latent, from_finer, image), ("z", *to_coarser, "log_likelihood_map")
     yield GraphToTrace(f"likelihood_{j}", graphs.likelihood[j], inputs, outputs, terms)
 
 
@@ -108,21 +110,33 @@ def _target_graphs(model: CAFlow, graphs: ModelGraphs, j: int, state: torch.dtyp
     n = model.config.levels
     finest = j == n - 1
     depth = latent_channels(CHANNELS, n, j)
-    latent, carry = (Port(name, state, ("rows", depth, "h", "w")) for name in ("latent", "carry"))
+    latent, carry = (Port(name, state, ("items", depth, "h", "w")) for name in ("latent", "carry"))
     larger = (
-        Port("pixels", state, ("rows", "2*h", "2*w", CHANNELS))
+        Port("pixels", state, ("items", "2*h", "2*w", CHANNELS))
         if finest
-        else Port("carry", state, ("rows", latent_channels(CHANNELS, n, j + 1), "2*h", "2*w"))
+        else Port("carry", state, ("items", latent_channels(CHANNELS, n, j + 1), "2*h", "2*w"))
     )
     residual: tuple[Port, ...] = ()
     if finest and model.config.residual:
         name, dtype = ("prepared", torch.uint8) if model.mean_network is None else ("mean", state)
         mean = Port(name, dtype, ("images", "2*h", "2*w", CHANNELS))
-        residual = (mean, Port("image", torch.int64, ("rows",)))
+        residual = (mean, Port("image", torch.int64, ("items",)))
     inputs, out = (latent, carry if j > 0 else None, *residual), "pixels" if finest else "next_carry"
-    yield GraphToTrace(f"reverse_{j}", graphs.reverse[j], inputs, (out, "share"))
-    to_coarser = ("next_carry",) if j > 0 else ()
-    yield GraphToTrace(f"forward_{j}", graphs.forward[j], (larger, *residual), ("latent", *to_coarser, "share"))
+    yield GraphToTrace(f"reverse_{j}", graphs.reverse[j], inputs, (out, "log_likelihood_map"))
+    outputs = ("latent", *(("next_carry",) if j > 0 else ()), "log_likelihood_map")
+    yield GraphToTrace(f"forward_{j}", graphs.forward[j], (larger, *residual), outputs)
+
+
+def degrade_graph(degrade: Degrade) -> GraphToTrace:
+    """Return the graph `degrade`, whose images have any size that the scale divides."""
+    scale = degrade.task.scale
+    large = ("h", "w") if scale == 1 else (f"{scale}*h", f"{scale}*w")
+    target, condition = (
+        Port(name, torch.float32, ("images", *sides, CHANNELS))
+        for name, sides in (("target", large), ("condition", ("h", "w")))
+    )
+    inputs = (target, condition) if degrade.task.needs_condition else (target,)
+    return GraphToTrace(DEGRADE, degrade, inputs, ("degraded",))
 
 
 def noise_channels(model: CAFlow, j: int) -> int:
@@ -134,7 +148,7 @@ def noise_channels(model: CAFlow, j: int) -> int:
 
 def trace(graph: GraphToTrace) -> onnx.ModelProto:
     """Trace one graph to ONNX, with dynamic sizes and with its weights inside."""
-    dims = {name: Dim(name) for name in ("rows", "images", "h", "w")}
+    dims = {name: Dim(name) for name in ("items", "images", "h", "w")}
     arguments = tuple(None if port is None else _example(port) for port in (*graph.inputs, *graph.terms))
     shapes: list[Any] = [None if port is None else _dynamic(port, dims) for port in graph.inputs]
     if graph.terms:
@@ -226,7 +240,7 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 
 def _example(port: Port) -> Tensor:
-    sizes = {"rows": ROWS, "images": IMAGES, "h": H, "w": W}
+    sizes = {"items": ITEMS, "images": IMAGES, "h": H, "w": W}
     shape = [size_of(size, sizes) for size in port.shape]
     if port.dtype == torch.int64:
         return torch.arange(shape[0]) % IMAGES

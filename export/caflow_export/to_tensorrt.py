@@ -61,14 +61,14 @@ def build_engines(
     here = gpu() if has_gpu() else None
     flavor, targets = choose(flavor, compute_capabilities, here)
     profile = engine_sets.fitting(profile, manifest.model)
-    found, count = [], len(targets) * len(manifest.graphs)
+    found, compiled = [], len(engine_sets.compiled_graphs(manifest))
     for number, target in enumerate(targets):
-        before = number * len(manifest.graphs)
+        before = number * compiled
         one = _Set(folder, flavor, target, profile)
         if one.is_built():
             say(f"{one.folder} is up to date")
         else:
-            one.build(lambda name, done, before=before: show(name, before + done, count))  # type: ignore[misc]
+            one.build(lambda name, done, before=before: show(name, before + done, len(targets) * compiled))  # type: ignore[misc]
             if here is not None and here.compute_capability == target[0]:
                 one.verify(here, say)
         found.append(one.folder)
@@ -111,7 +111,7 @@ class _Set:
         """Build the engine of each graph. If anything fails, no set is written."""
         with atomic_folder(self.folder) as partial:
             engines = []
-            for done, graph in enumerate(self.manifest.graphs):
+            for done, graph in enumerate(engine_sets.compiled_graphs(self.manifest)):
                 tell(f"{graph.name} for {self.described.compute_capability}", done)
                 shapes = engine_sets.shape_range(graph, self.manifest.model, self.described.profile)
                 onnx.save(self.builder.build(self.bundle / graph.file.path, shapes), partial / f"{graph.name}.onnx")

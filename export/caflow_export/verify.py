@@ -150,11 +150,12 @@ def _array(tensor: torch.Tensor) -> Array:
 
 def _score_integers(
     graphs: Mapping[str, Graph], levels: int, encoded: Arrays, case: Case
-) -> tuple[scan.Rows, Array | float]:
+) -> tuple[scan.ChainResult, Array | float]:
     if "dequantize" not in graphs:
         return scan.score(graphs, levels, encoded, case.image, case.target.astype(np.float32) + np.float32(0.5)), 0.0
     out = graphs["dequantize"]({"integers": case.target})
-    return scan.score(graphs, levels, encoded, case.image, out["pixels"]), out["share"].sum((1, 2), dtype=np.float64)
+    scored = scan.score(graphs, levels, encoded, case.image, out["pixels"])
+    return scored, out["log_likelihood_map"].sum((1, 2), dtype=np.float64)
 
 
 def _case(model: CAFlow, height: int, width: int) -> Case:

@@ -11,6 +11,8 @@ from torch import Tensor
 from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
+OWN_TEMPERATURE = -1.0
+"""Value that stands for the temperature that the model is best used with."""
 BUNDLE = (
     "STRING",
     {"default": DEFAULT, "tooltip": "Model to use: a folder that caflow-export wrote, or x4-photo, or x4-real"},
@@ -34,7 +36,10 @@ class Enlarge:
                 "image": ("IMAGE",),
                 "bundle": BUNDLE,
                 "samples": ("INT", {"default": 10, "min": 1, "max": 1000}),
-                "temperature": ("FLOAT", {"default": 0.8, "min": 0.0, "max": 2.0, "step": 0.05}),
+                "temperature": (
+                    "FLOAT",
+                    {"default": OWN_TEMPERATURE, "min": OWN_TEMPERATURE, "max": 2.0, "step": 0.05},
+                ),
                 "seed": ("INT", {"default": 0, "min": 0, "max": 2**32 - 1}),
                 "rank": (["likelihood", "consistency", "typical"],),
             }
@@ -52,7 +57,8 @@ class Enlarge:
         Raises:
             CaflowError: if the bundle cannot be opened, or an argument is wrong. ComfyUI shows its message.
         """
-        drawn = open_bundle(bundle).sample(to_integers(image), samples, temperature, seed, rank=rank)
+        spread = None if temperature < 0 else temperature
+        drawn = open_bundle(bundle).sample(to_integers(image), samples, spread, seed, rank=rank)
         images = np.asarray(drawn.images)
         every = images.reshape(-1, *images.shape[2:])
         return to_tensor(images[:, 0]), to_tensor(every), drawn.bits_per_dim.reshape(-1).tolist()

@@ -31,7 +31,11 @@ class Caflow(GstBase.BaseTransform):  # type: ignore[misc]
     bundle = GObject.Property(type=str, default=DEFAULT, blurb="Model to use: a bundle's folder, or a built-in name")
     backend = GObject.Property(type=str, default="auto", blurb="auto, cpu, cuda, tensorrt, tensorrt-rtx or openvino")
     temperature = GObject.Property(
-        type=float, default=0.8, minimum=0.0, maximum=100.0, blurb="Spread of the samples: 0 is smooth"
+        type=float,
+        default=-1.0,
+        minimum=-1.0,
+        maximum=100.0,
+        blurb="Spread of the samples: 0 is smooth, −1 the model's own",
     )
     seed = GObject.Property(
         type=GObject.TYPE_UINT, default=0, minimum=0, maximum=LARGEST_SEED, blurb="Number that chooses the noise"
@@ -88,7 +92,8 @@ class Caflow(GstBase.BaseTransform):  # type: ignore[misc]
         try:
             with given.map(Gst.MapFlags.READ) as read, made.map(Gst.MapFlags.WRITE) as written:
                 image = np.ascontiguousarray(rows_of(read.data, self._given))
-                drawn = self._pipe.best_of(image, 1, self.temperature, self.seed)
+                temperature = None if self.temperature < 0 else self.temperature
+                drawn = self._pipe.best_of(image, 1, temperature, self.seed)
                 rows_of(written.data, self._made)[:] = drawn.images[0]
         except (CaflowError, MemoryError) as error:
             self._fail(error)

@@ -13,7 +13,7 @@ from caflow_runtime.pipeline.pipeline import load
 def enlarge(
     clip: vs.VideoNode,
     bundle: str = DEFAULT,
-    temperature: float = 0.8,
+    temperature: float | None = None,
     seed: int = 0,
     backend: BackendName = "auto",
     threads: int = 0,

@@ -72,16 +72,16 @@ class Size(msgspec.Struct, frozen=True):
                     f"got {side}"
                 )
 
-    def check_fits(self, task: str, model_scale: int) -> None:
+    def check_fits(self, model_scale: int) -> None:
         """Check that a model supports results of other sizes than its own.
 
         Raises:
             InputError: if the check fails.
         """
-        if task != "super-resolution" or model_scale == 1:
+        if model_scale == 1:
             raise InputError(
-                "a scale, width, height or box requires a super-resolution model that enlarges; the task of this model "
-                f"is {task!r} and its scale is {model_scale}"
+                "a scale, width, height or box requires a model that enlarges; results of this model have the size of "
+                "their inputs"
             )
 
     def of(self, height: int, width: int, model_scale: int) -> FinalSize:

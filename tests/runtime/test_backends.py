@@ -149,8 +149,8 @@ class Tried(OnnxRuntimeCpu):
     ("graph", "output", "factor", "found"),
     [
         ("reverse_1", "pixels", 1.001, "pixels, as a fraction of full scale"),
-        ("decode_0", "share", 1.001, "log-likelihood of samples"),
-        ("likelihood_1", "share", 1.001, "log-likelihood of images"),
+        ("decode_0", "log_likelihood_map", 1.001, "log-likelihood of samples"),
+        ("likelihood_1", "log_likelihood_map", 1.001, "log-likelihood of images"),
         ("likelihood_0", "z", 1.01, "noise of level 0 after decode and likelihood"),
         ("reverse_1", "pixels", np.nan, "as a fraction of full scale: the error is nan, at most 1e-04"),
     ],

@@ -7,14 +7,13 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibrate, pairs_of_photographs, photograph
+from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibrate, crops_of, pairs_of_photographs, photograph
 from tiny import calibrated_pipe as pipe
 
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.jobs import coverage
-from caflow_runtime.jobs.photographs import CROPS, Pair, pairs_of, photographs_in, with_grey_copies
-from caflow_runtime.ood.consistency import degrade
+from caflow_runtime.jobs.photographs import CROPS, Pair, photographs_in, with_grey_copies
 from caflow_runtime.ood.typicality import covariates
 from caflow_runtime.pipeline.pipeline import Pipeline
 
@@ -39,7 +38,7 @@ def test_calibrating_again_gives_the_same(pipe: Pipeline, photographs: Path) -> 
 
 
 def test_too_few_photographs_are_refused(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
-    pairs = pairs_of(photographs_in(photographs)[0], pipe.manifest.model, SIDES)
+    pairs = crops_of(pipe, photographs_in(photographs)[0], SIDES)
     with pytest.raises(InputError, match="coloured or 20 grey crops of at least 2 photographs; got 24 crops of 1"):
         calibrate(pipe, 3 * pairs, [TEMPERATURE])
     with pytest.raises(InputError, match="found none"):
@@ -94,7 +93,7 @@ def test_pairs_may_be_given(pipe: Pipeline, photographs: Path, tmp_path: Path) -
         write_image(tmp_path / name / "one.png", image)
     (tmp_path / "A" / "one.png").rename(tmp_path / "A" / "one.bmp")  # paired by the stem, as by caflow filter
     (found,) = photographs_in(tmp_path)
-    (pair,) = pairs_of(found, pipe.manifest.model, SIDES)
+    (pair,) = crops_of(pipe, found, SIDES)
     np.testing.assert_array_equal(pair.target, target)
     np.testing.assert_array_equal(pair.condition, condition)
     assert pair.photograph == "one.png"
@@ -110,8 +109,8 @@ def test_pairs_in_one_subfolder_are_of_one_photograph(pipe: Pipeline, photograph
     found = photographs_in(tmp_path)
     assert [one.name for one in found] == ["alone.png", "clip", "clip", "clip-2"]  # sorted by path, not by text
     with pytest.raises(UnreadableImage, match=r"alone.png: cannot be read: No such file"):
-        pairs_of(found[0], pipe.manifest.model, SIDES)
-    assert [pairs_of(one, pipe.manifest.model, SIDES)[0].photograph for one in found[1:]] == ["clip", "clip", "clip-2"]
+        crops_of(pipe, found[0], SIDES)
+    assert [crops_of(pipe, one, SIDES)[0].photograph for one in found[1:]] == ["clip", "clip", "clip-2"]
 
 
 def test_complexity_and_size_are_those_of_the_condition(pipe: Pipeline, photographs: Path) -> None:
@@ -126,7 +125,8 @@ def test_complexity_and_size_are_those_of_the_condition(pipe: Pipeline, photogra
     assert np.isfinite(covariates(sharp[:1, :1], model)).all()
 
 
-def test_colorization_sees_no_colour_in_its_conditions(pipe: Pipeline, photographs: Path) -> None:
-    model = msgspec.structs.replace(pipe.manifest.model, task="colorization", scale=1)
+def test_a_model_of_grey_images_sees_no_colour_in_its_conditions(pipe: Pipeline, photographs: Path) -> None:
+    model = msgspec.structs.replace(pipe.manifest.model, condition_color="gray")
     coloured = photograph(photographs, 0, 32, 48)
-    np.testing.assert_array_equal(covariates(coloured, model), covariates(degrade(model, coloured), model))
+    grey = cv2.cvtColor(cv2.cvtColor(coloured, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
+    np.testing.assert_array_equal(covariates(coloured, model), covariates(grey, model))

@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import shutil
 import subprocess
 import sys
 import weakref
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from tiny import photograph
 import caflow_deploy
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.bundle.manifest import Sampling
+from caflow_runtime.bundle.reading import read_manifest, write_manifest
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Array, Arrays, Graph
@@ -312,3 +316,21 @@ def test_a_closed_pipeline_says_so(uncalibrated: Path, conditions: list[NDArray[
 def test_a_pipeline_that_is_sent_to_another_process_says_what_to_do(uncalibrated: Path) -> None:
     with load(uncalibrated, backend="cpu") as pipe, pytest.raises(TypeError, match="load the bundle there instead"):
         pickle.dumps(pipe)
+
+
+def test_the_bundle_says_at_which_temperature_and_rank_it_is_best(
+    pipe: Pipeline, conditions: list[NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    changed, image = tmp_path / "changed.caflow", conditions[0]
+    shutil.copytree(pipe.folder, changed)
+    manifest = read_manifest(changed)
+    sampling = Sampling(temperature=0.0, rank="consistency")
+    model = msgspec.structs.replace(manifest.model, sampling=sampling)
+    write_manifest(changed, msgspec.structs.replace(manifest, model=model))
+    with load(changed, backend="cpu", is_calibrated=False) as other:
+        best = other.best_of(image, n=3)
+        assert best.consistency is not None
+        np.testing.assert_array_equal(best.images, pipe.best_of(image, n=1, temperature=0.0).images)
+        given = other.best_of(image, n=3, temperature=0.8, rank="likelihood")
+        np.testing.assert_array_equal(given.images, pipe.best_of(image, n=3).images)
+        assert other.best_of(image, n=4, keep=(4, 2)).consistency is None  # `keep` drops samples by likelihood

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import CALIBRATED_TEMPERATURE, photograph
+from tiny import CALIBRATED_TEMPERATURE, crops_of, photograph
 from tiny import calibrated_pipe as pipe
 
 from caflow_runtime.batching.sampling_config import Reject
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.photographs import pairs_of, photographs_in
+from caflow_runtime.jobs.photographs import photographs_in
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.ood.typicality import covariates, distance_of, typicality
 from caflow_runtime.pipeline.choice import Untypical
@@ -148,8 +148,8 @@ def test_what_does_not_fit_is_named(pipe: Pipeline, uncalibrated: Path, photogra
 
 
 def test_the_built_in_model_tells_spoilt_photographs_from_others(built_in: Pipeline, photographs: Path) -> None:
-    model, rng = built_in.manifest.model, np.random.default_rng(0)
-    pairs = [pair for one in photographs_in(photographs) for pair in pairs_of(one, model, (128,))[:2]]
+    rng = np.random.default_rng(0)
+    pairs = [pair for one in photographs_in(photographs) for pair in crops_of(built_in, one, (128,))[:2]]
 
     def rejected(targets: list[Any]) -> float:
         scored = built_in.score(targets, [pair.condition for pair in pairs])

@@ -1,13 +1,15 @@
 """Tasks: which condition a model gets, and which target it produces.
 
-Each task has up to two methods. `degrade` makes a condition from a target, for training: a small image, a grey image,
-an image with a hole, or a sketch. `prepare` converts a condition to the target's size and channels, and rounds it to
-integers. `prepare` is plain PyTorch, because it is part of the model and of the exported graphs. Tasks are stored in
-the checkpoint.
+Each task is a class with the keys of a recipe as its fields, and up to three methods. `degrade` makes a condition from
+a target, for training: a small image, a grey image, an image with a hole, or a sketch. `prepare` converts a condition
+to the target's size and channels, and rounds it to integers. `repeat_degradation` makes the condition again from a
+result, to see whether the two agree. The last two are plain PyTorch, because they become parts of exported graphs.
+What else a runtime must know of a task is in the class variables of `TaskTraits`, which are copied to the bundle, so
+no runtime knows the tasks. Tasks are stored in the checkpoint.
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
+
+from caflow_runtime.linear_light import cubic
 
 Image = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
@@ -32,10 +36,44 @@ LUMA_THOUSANDTHS = (299, 587, 114)
 so values that end in .5 are rounded in the same way on every machine."""
 
 
+class TaskTraits:
+    """What a runtime must know of a task. A task overrides the values that differ."""
+
+    description: ClassVar[str] = "Turn one image into another"
+    """What a model of this task does, in a few words for its users. `{scale}` is replaced by the scale."""
+    condition_color: ClassVar[Literal["rgb", "gray"]] = "rgb"
+    """Which colours the model sees. With "gray", it sees the luma of the condition alone."""
+    keeps_gray: ClassVar[bool] = False
+    """Whether results of grey inputs are grey."""
+
+    @property
+    def hole(self) -> Literal["none", "black", "center"]:
+        """Which pixels the model fills in.
+
+        "black": those that are black in the condition, so that a mask can name them. "center": a square in the middle,
+        so that images can neither be padded nor cut into tiles.
+        """
+        return "none"
+
+    @property
+    def needs_condition(self) -> bool:
+        """Whether `repeat_degradation` reads the condition, because the degradation is random."""
+        return False
+
+    def repeat_degradation(self, target: Tensor, condition: Tensor) -> Tensor | None:
+        """Return the condition that results, (B, 3, H, W), have, or None if the degradation cannot be repeated.
+
+        The values are floats, usually in 0…255, and are not rounded.
+        """
+        return None
+
+
 @dataclass(frozen=True, config=STRICT)
-class SuperResolution:
+class SuperResolution(TaskTraits):
     """Super-resolution. The condition is a small image, and the target is `scale` times as wide and high."""
 
+    description: ClassVar[str] = "Enlarge photographs ×{scale}"
+    keeps_gray: ClassVar[bool] = True
     task: Literal["super-resolution"] = "super-resolution"
     scale: Literal[2, 4, 8] = 4
     """Width and height of the target, divided by those of the condition."""
@@ -51,6 +89,23 @@ class SuperResolution:
         small = F.interpolate(planes, size, mode=self.down_filter, antialias=True)
         return np.ascontiguousarray(small[0].permute(1, 2, 0).numpy())
 
+    def repeat_degradation(self, target: Tensor, condition: Tensor) -> Tensor:
+        """Return the reduced target, as `degrade` does, but without rounding."""
+        return self._filtered(target) / self._filtered(torch.ones_like(target[:, :1]))
+
+    def _filtered(self, planes: Tensor) -> Tensor:
+        """Convolve with the reducing filter. At the border, values outside the image count as 0.
+
+        `F.interpolate` is not used, because not every runtime of ONNX has its antialiasing.
+        """
+        support = self.scale * {"bicubic": 2, "bilinear": 1}[self.down_filter]
+        x = np.abs(np.arange(2 * support) + 0.5 - support) / self.scale
+        taps = 1 - x if self.down_filter == "bilinear" else cubic(x)
+        weights = torch.from_numpy(taps / taps.sum()).to(planes).expand(planes.shape[1], 1, -1)
+        pad, channels = support - self.scale // 2, planes.shape[1]
+        rows = F.conv2d(planes, weights[..., None], None, (self.scale, 1), (pad, 0), groups=channels)
+        return F.conv2d(rows, weights[:, :, None], None, (1, self.scale), (0, pad), groups=channels)
+
     def prepare(self, condition: Tensor) -> Tensor:
         """Enlarge conditions (B, 3, h, w), floats in 0…255, to (B, 3, scale · h, scale · w), rounded to integers."""
         corners = None if self.up_filter == "nearest" else False
@@ -60,9 +115,11 @@ class SuperResolution:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Colorization:
+class Colorization(TaskTraits):
     """Colorization. The condition is a grey image (the luma of BT.601), and the target is a colour image."""
 
+    description: ClassVar[str] = "Colour grey photographs"
+    condition_color: ClassVar[Literal["rgb", "gray"]] = "gray"
     task: Literal["colorization"] = "colorization"
     scale: Literal[1] = 1
     """Always 1: the target has the condition's size."""
@@ -70,6 +127,10 @@ class Colorization:
     def degrade(self, target: Image, rng: np.random.Generator) -> Image:
         """Return the target's luma in three equal channels."""
         return cv2.cvtColor(cv2.cvtColor(target, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
+
+    def repeat_degradation(self, target: Tensor, condition: Tensor) -> Tensor:
+        """Return the luma of the target."""
+        return self.prepare(target)
 
     def prepare(self, condition: Tensor) -> Tensor:
         """Return the luma of conditions (B, 3, H, W), which are grey or coloured floats in 0…255.
@@ -82,12 +143,14 @@ class Colorization:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Inpainting:
+class Inpainting(TaskTraits):
     """Inpainting. The condition is an image with a black hole, and the target is the complete image.
 
     As in the paper, the model gets no mask of the hole.
     """
 
+    description: ClassVar[str] = "Fill in the black areas of photographs"
+    keeps_gray: ClassVar[bool] = True
     task: Literal["inpainting"] = "inpainting"
     scale: Literal[1] = 1
     """Always 1: the target has the condition's size."""
@@ -98,9 +161,23 @@ class Inpainting:
     """Fraction of the image's area that is missing. With `free-form`, strokes are added until they cover at least this
     fraction."""
 
+    @property
+    def hole(self) -> Literal["black", "center"]:
+        return "center" if self.mask == "central" else "black"
+
+    @property
+    def needs_condition(self) -> bool:
+        return self.mask != "central"
+
     def degrade(self, target: Image, rng: np.random.Generator) -> Image:
         """Return the target with a black hole."""
-        return np.where(self.hole(target.shape[0], target.shape[1], rng)[..., None], np.uint8(0), target)
+        return np.where(self.draw_hole(target.shape[0], target.shape[1], rng)[..., None], np.uint8(0), target)
+
+    def repeat_degradation(self, target: Tensor, condition: Tensor) -> Tensor:
+        """Return the target with the condition's black pixels, or with the square in the middle in black."""
+        if not self.needs_condition:
+            return self.prepare(target)
+        return torch.where(condition.sum(1, keepdim=True) > 0, target, torch.zeros((), dtype=target.dtype))
 
     def prepare(self, condition: Tensor) -> Tensor:
         """Round conditions (B, 3, H, W), floats in 0…255, to integers. With a central mask, make the hole black."""
@@ -117,7 +194,7 @@ class Inpainting:
         inside = ((rows >= top) & (rows < top + side))[:, None] & ((columns >= left) & (columns < left + side))
         return torch.where(inside, torch.zeros((), dtype=condition.dtype, device=condition.device), condition)
 
-    def hole(self, height: int, width: int, rng: np.random.Generator) -> Hole:
+    def draw_hole(self, height: int, width: int, rng: np.random.Generator) -> Hole:
         """Draw a hole for an image of the given size: (height, width) bool, True where pixels are missing."""
         hole = np.zeros((height, width), np.uint8)
         if self.mask == "free-form":
@@ -132,12 +209,13 @@ class Inpainting:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Sketch:
+class Sketch(TaskTraits):
     """Sketch to image. The condition shows white edges on black, and the target is the image.
 
     In training, OpenCV's Canny detector (`cv2.Canny`) finds the edges.
     """
 
+    description: ClassVar[str] = "Turn drawings into images"
     task: Literal["sketch"] = "sketch"
     scale: Literal[1] = 1
     """Always 1: the target has the condition's size."""
@@ -158,7 +236,7 @@ class Sketch:
 
 
 @dataclass(frozen=True, config=STRICT)
-class ImageToImage:
+class ImageToImage(TaskTraits):
     """Image to image. Condition and target are any two images of the same size.
 
     The pairs are read from the folders A (conditions) and B (targets) of the training data.

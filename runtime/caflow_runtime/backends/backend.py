@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.errors import BackendError, CaflowError
-from caflow_runtime.flow.noise import LevelNoise, draw_rows
+from caflow_runtime.flow.noise import LevelNoise, draw_items
 from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Array, Graph
 
@@ -38,6 +38,8 @@ class Backend(Protocol):
     """Precisions of a bundle's networks that this backend cannot run."""
     builds_engines: bool = False
     """Whether graphs are compiled for the device when they are first needed, which takes minutes."""
+    is_cpu: bool = False
+    """Whether graphs run on the CPU, for arrays of any size."""
     finds_not_finite: bool = False
     """Whether `are_finite` runs on the device. The pixels of samples stay on the device only if it does."""
 
@@ -60,7 +62,7 @@ class Backend(Protocol):
     def to_host(self, array: Array) -> NDArray[Any]:
         """Return a device array as a NumPy array."""
 
-    def row_to_host(self, array: Array, row: int) -> NDArray[Any]:
+    def item_to_host(self, array: Array, row: int) -> NDArray[Any]:
         """Return one row of a device array as a NumPy array. This allocates no memory on the device."""
         return np.asarray(self.to_host(array)[row])
 
@@ -86,8 +88,8 @@ class Backend(Protocol):
         return array
 
     def draw_noise(self, z: LevelNoise) -> Array:
-        """Draw the noise of one level on the device, as `noise.draw_rows` defines it."""
-        return self.to_device(draw_rows(z))
+        """Draw the noise of one level on the device, as `noise.draw_items` defines it."""
+        return self.to_device(draw_items(z))
 
     def are_finite(self, array: Array) -> NDArray[np.bool_]:
         """Return (rows,) bool: whether all values of a row are finite. `array` is a device array of floats."""

@@ -50,7 +50,7 @@ class OnnxRuntimeCupy(OnnxRuntimeBound):
         with self._working():
             return cast(NDArray[Any], self._cupy.asnumpy(self._view(array)))
 
-    def row_to_host(self, array: Any, row: int) -> NDArray[Any]:
+    def item_to_host(self, array: Any, row: int) -> NDArray[Any]:
         with self._working():
             return cast(NDArray[Any], self._cupy.asnumpy(self._view(array)[row]))
 
@@ -64,7 +64,7 @@ class OnnxRuntimeCupy(OnnxRuntimeBound):
             return cast(NDArray[np.bool_], self._cupy.asnumpy(finite))
 
     def draw_noise(self, z: LevelNoise) -> Array:
-        """Draw noise as `noise.draw_rows` does: the same integers, and normals within one float32 step."""
+        """Draw noise as `noise.draw_items` does: the same integers, and normals within one float32 step."""
         rows = [(place.top, place.left, sample) for place in z.places for sample in place.samples]
         place, word, first = z.places[0], np.uint32, 0
         with self._working():

@@ -8,8 +8,9 @@ from threading import Lock
 import numpy as np
 
 from caflow_runtime.backends.backend import Backend, failure
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.bundle_errors import BrokenGraph
-from caflow_runtime.bundle.manifest import File
+from caflow_runtime.bundle.manifest import DEGRADE, File
 from caflow_runtime.bundle.reading import file_state, read_manifest, verify_file, verify_files
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow import scan
@@ -43,24 +44,28 @@ class Graphs(Mapping[str, Graph]):
         with self._lock:
             if self._closed:
                 raise BackendError("the pipeline is closed: load the bundle again")
-            if self.manifest.precision in self.backend.lacks:
+            if name != DEGRADE and self.manifest.precision in self.backend.lacks:
                 raise BackendError(
                     f"{self.backend.name} does not support networks in {self.manifest.precision}",
                     "use --backend openvino, or a bundle of another precision",
                 )
             if name not in self._loaded:
-                graph = self.manifest.graph(name)
+                graph, backend = self.manifest.graph(name), self._backend_of(name)
                 path = self.folder / graph.file.path
                 try:
-                    self._loaded[name] = self.backend.load(path, GraphPorts(graph, path, self.backend.describe))
+                    self._loaded[name] = backend.load(path, GraphPorts(graph, path, backend.describe))
                 except (BackendError, MemoryError):
                     raise
                 except Exception as error:  # the exceptions of the backends share no base class
-                    reason = failure(path, f"{self.backend.name} cannot load this graph: {error}")
+                    reason = failure(path, f"{backend.name} cannot load this graph: {error}")
                     raise (reason if isinstance(reason, MemoryError) else BrokenGraph(str(reason))) from error
                 finally:
                     self._check_unchanged(graph.file)
             return self._loaded[name]
+
+    def _backend_of(self, name: str) -> Backend:
+        """Return the backend of a graph: `degrade` runs on the CPU, where images are compared, at any size."""
+        return self.backend if name != DEGRADE or self.backend.is_cpu else OnnxRuntimeCpu()
 
     def _check_unchanged(self, graph: File) -> None:
         """Check that the files that the backend has just read are those that were checked at opening.
@@ -91,7 +96,7 @@ class Graphs(Mapping[str, Graph]):
         return {name: self._on_host(name) for name in self}
 
     def _on_host(self, name: str) -> Graph:
-        backend, graph = self.backend, self.manifest.graph(name)
+        backend, graph = self._backend_of(name), self.manifest.graph(name)
         # bfloat16 stays on the device: NumPy does not have this type, and such values only go from graph to graph.
         given = [port.name for port in graph.inputs if port.type != "bfloat16"]
         kept = [port.name for port in graph.outputs if port.type == "bfloat16"]

@@ -108,6 +108,7 @@ class OnnxRuntimeCpu(OnnxRuntime):
     """ONNX Runtime on the CPU."""
 
     name = "onnxruntime cpu"
+    is_cpu = True
     lacks = PROVIDERS["cpu"].lacks
 
     def __init__(self, threads: int = 0) -> None:

@@ -28,6 +28,7 @@ class OpenVino(HostArrays):
     """OpenVINO on the CPU. Device arrays are NumPy arrays; values of type bfloat16 are stored as uint16."""
 
     name = "openvino cpu"
+    is_cpu = True
 
     def __init__(self, threads: int = 0) -> None:
         """Open OpenVINO on the CPU.

@@ -1,1 +1,1 @@
-"""Rows, the pairs of an image and a sample: planning which rows run together, and running them."""
+"""Items, the pairs of an image and a sample: planning which items run together, and running them."""

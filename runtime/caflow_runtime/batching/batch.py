@@ -32,12 +32,12 @@ def padded(image: Image, model: Model, scale: int) -> Image:
 
 
 def owners(graphs: Graphs, units: list[TileBatch]) -> Array:
-    """Return the index of the unit of each row, as a device array."""
+    """Return the index of the unit of each item, as a device array."""
     return graphs.backend.to_device(np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units]))
 
 
 def tiles_of(units: list[TileBatch]) -> list[tuple[int, int, int]]:
-    """Return image and position of each unit's tile. Batches with equal tiles share the encoding of the conditions."""
+    """Return image and position of each unit's tile. Batches with equal tiles array the encoding of the conditions."""
     return [(unit.image, unit.window.y.start, unit.window.x.start) for unit in units]
 
 
@@ -64,7 +64,7 @@ def encode(
 def draw_noise(
     graphs: Graphs, units: list[TileBatch], config: SamplingConfig, draw_level: DrawNoise | None = None
 ) -> list[Array]:
-    """Draw the noise z of each level, the coarsest first, for all rows of the units.
+    """Draw the noise z of each level, the coarsest first, for all items of the units.
 
     Arguments:
         draw_level: function that draws the noise of one level; by default the backend's.
@@ -79,7 +79,7 @@ def draw_noise(
     return drawn
 
 
-def score(graphs: Graphs, units: list[TileBatch], targets: list[Image], encoded: Arrays) -> scan.Rows:
+def score(graphs: Graphs, units: list[TileBatch], targets: list[Image], encoded: Arrays) -> scan.ChainResult:
     """Compute the likelihoods and the latents of existing targets.
 
     Arguments:
@@ -91,12 +91,12 @@ def score(graphs: Graphs, units: list[TileBatch], targets: list[Image], encoded:
     if "dequantize" not in graphs:
         return scan.score(graphs, levels, encoded, image, backend.to_device(integers + np.float32(0.5)))
     out = graphs["dequantize"]({"integers": backend.to_device(integers)})
-    rows = scan.score(graphs, levels, encoded, image, out["pixels"])
-    rows.shares[-1].append(out["share"])
-    return rows
+    items = scan.score(graphs, levels, encoded, image, out["pixels"])
+    items.maps[-1].append(out["log_likelihood_map"])
+    return items
 
 
-def results_of_samples(graphs: Graphs, units: list[TileBatch], run: scan.Rows, stays: bool) -> list[TileResult]:
+def results_of_samples(graphs: Graphs, units: list[TileBatch], run: scan.ChainResult, stays: bool) -> list[TileResult]:
     """Return drawn samples with their pixels.
 
     Arguments:
@@ -111,36 +111,40 @@ def results_of_samples(graphs: Graphs, units: list[TileBatch], run: scan.Rows, s
     return _results(graphs, units, run, pixels, [])
 
 
-def results_of_targets(graphs: Graphs, units: list[TileBatch], run: scan.Rows) -> list[TileResult]:
+def results_of_targets(graphs: Graphs, units: list[TileBatch], run: scan.ChainResult) -> list[TileResult]:
     """Return existing targets with their latents."""
     return _results(graphs, units, run, [None] * len(units), [graphs.backend.to_host(z) for z in run.noise])
 
 
-def share_on_host(graphs: Graphs, share: Array, window: Tile) -> NDArray[np.float32]:
-    """Return a map of shares on the host, (R, h, w) in nats.
+def map_on_host(graphs: Graphs, array: Array, window: Tile) -> NDArray[np.float32]:
+    """Return log-likelihood maps on the host, (R, h, w) in nats.
 
     Raises:
         WrongShape: if the cells of the map are not square, or do not fit the window.
     """
-    found = graphs.backend.to_host(share)
+    found = graphs.backend.to_host(array)
     (height, width), (rows, columns) = window.shape, found.shape[1:]
     cell = height // rows
     if (cell * rows, cell * columns) != (height, width):
         raise WrongShape(
-            f"{graphs.folder}: shares must have square cells and fit targets of {width}×{height} pixels; got "
-            f"{columns}×{rows} cells: export the model again"
+            f"{graphs.folder}: log-likelihood maps must have square cells and fit targets of {width}×{height} "
+            f"pixels; got {columns}×{rows} cells: export the model again"
         )
     return found
 
 
 def _results(
-    graphs: Graphs, units: list[TileBatch], run: scan.Rows, pixels: Sequence[Pixels | None], latents: list[NDArray[Any]]
+    graphs: Graphs,
+    units: list[TileBatch],
+    run: scan.ChainResult,
+    pixels: Sequence[Pixels | None],
+    latents: list[NDArray[Any]],
 ) -> list[TileResult]:
     pairs = [(unit, sample) for unit in units for sample in unit.samples]
     kept = range(len(pairs)) if run.kept is None else run.kept
-    shares = [share_on_host(graphs, share, units[0].window) for maps in run.shares for share in maps]
+    maps = [map_on_host(graphs, array, units[0].window) for level in run.maps for array in level]
     return [
-        TileResult(unit.image, sample, unit.window, pixels[r], [one[r] for one in shares], [z[r] for z in latents])
+        TileResult(unit.image, sample, unit.window, pixels[r], [one[r] for one in maps], [z[r] for z in latents])
         for r, (unit, sample) in enumerate(pairs[index] for index in kept)
     ]
 

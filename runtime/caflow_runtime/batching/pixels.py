@@ -1,4 +1,4 @@
-"""Pixels of one row: continuous values, or the integers of an image, which take a quarter of the memory.
+"""Pixels of one item: continuous values, or the integers of an image, which take a quarter of the memory.
 
 On a GPU, pixels stay on the device until they are needed. Of N samples, usually only the integers of the best one are.
 """
@@ -23,7 +23,7 @@ DEEP = 257
 
 @dataclass(frozen=True)
 class HostPixels:
-    """Pixels of one row in host memory."""
+    """Pixels of one item in host memory."""
 
     values: NDArray[np.float32]
     """(H, W, 3) continuous pixel values."""
@@ -70,15 +70,15 @@ def _strips(height: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class DevicePixels:
-    """Pixels of one row on the device, where they are part of the array of all rows of a run. As `HostPixels`."""
+    """Pixels of one item on the device, where they are part of the array of all items of a run. As `HostPixels`."""
 
     graphs: Graphs
-    rows: Array
-    """(R, h, w, 3) continuous pixel values of all rows, with padding on the right and below."""
-    row: int
-    """Index of the row."""
+    items: Array
+    """(R, h, w, 3) continuous pixel values of all items, with padding on the right and below."""
+    item: int
+    """Index of the item."""
     is_whole_finite: bool
-    """Whether all values of the row are finite, including the padding."""
+    """Whether all values of the item are finite, including the padding."""
     height: int | None = None
     """Height of the target in pixels; None includes the padding."""
     width: int | None = None
@@ -91,12 +91,12 @@ class DevicePixels:
         return HostPixels(self.floats()).is_finite  # perhaps only the padding is not finite
 
     def floats(self) -> NDArray[np.float32]:
-        return self._inside(self.graphs.backend.row_to_host(self.rows, self.row))
+        return self._inside(self.graphs.backend.item_to_host(self.items, self.item))
 
     def integers(self) -> Image:
         backend = self.graphs.backend
         try:
-            alone = backend.take(self.rows, np.array([self.row]))
+            alone = backend.take(self.items, np.array([self.item]))
             integers = backend.to_host(self.graphs["to_image"]({"pixels": alone})["integers"])
         except MemoryError:  # the caller cannot retry with less, but the host can convert without device memory
             return HostPixels(self.floats()).integers()
@@ -110,4 +110,4 @@ class DevicePixels:
 
 
 Pixels = HostPixels | DevicePixels
-"""Pixels of one row, whose target has H × W pixels."""
+"""Pixels of one item, whose target has H × W pixels."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.batching.batch import share_on_host
+from caflow_runtime.batching.batch import map_on_host
 from caflow_runtime.flow.scan import Array
 from caflow_runtime.flow.tile_batches import TileBatch
 from caflow_runtime.flow.tiles import weighted
@@ -24,26 +24,26 @@ class LevelPruning:
         self.keep = keep
         self._owner = np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units])
 
-    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
-        return self.graphs.backend.take(array, rows)
+    def take(self, array: Array, items: NDArray[np.int64]) -> Array:
+        return self.graphs.backend.take(array, items)
 
-    def kept(self, j: int, shares: list[list[Array]]) -> NDArray[np.int64] | None:
+    def kept(self, j: int, maps: list[list[Array]]) -> NDArray[np.int64] | None:
         if self.keep[j + 1] == self.keep[j]:
             return None
-        likelihood = self._so_far(shares)
+        likelihood = self._so_far(maps)
         chosen = []
         for k in range(len(self.units)):
-            rows = np.flatnonzero(self._owner == k)
-            chosen.append(np.sort(rows[np.argsort(-likelihood[rows], kind="stable")[: self.keep[j + 1]]]))
+            items = np.flatnonzero(self._owner == k)
+            chosen.append(np.sort(items[np.argsort(-likelihood[items], kind="stable")[: self.keep[j + 1]]]))
         kept = np.concatenate(chosen)
         self._owner = self._owner[kept]
         return kept
 
-    def _so_far(self, shares: list[list[Array]]) -> NDArray[np.float64]:
-        """Return the log-likelihood of each row over the levels so far. Values that are not finite become −∞."""
+    def _so_far(self, maps: list[list[Array]]) -> NDArray[np.float64]:
+        """Return the log-likelihood of each item over the levels so far. Values that are not finite become −∞."""
         total, window = np.zeros(len(self._owner)), self.units[0].window
-        for share in (share_on_host(self.graphs, share, window) for maps in shares for share in maps):
-            cell = window.y.length // share.shape[1]
+        for one in (map_on_host(self.graphs, one, window) for level in maps for one in level):
+            cell = window.y.length // one.shape[1]
             windows = (self.units[k].window for k in self._owner)
-            total += [weighted(of_row, row, cell).sum() for of_row, row in zip(windows, share, strict=True)]
+            total += [weighted(of_item, item, cell).sum() for of_item, item in zip(windows, one, strict=True)]
         return np.where(np.isfinite(total), total, -np.inf)

@@ -35,12 +35,12 @@ samples. A window is a whole image, or a tile of a large image."""
 
 @dataclass
 class _Plan:
-    """Batches that have not run yet, and the rows that are not finished."""
+    """Batches that have not run yet, and the items that are not finished."""
 
     budget: int
     """Pixel budget of the batches."""
     batches: deque[list[TileBatch]]
-    rows: TileMerger
+    items: TileMerger
     stays: bool
     """Whether pixels stay on the device. Pixels of tiled images do not, because the host assembles them."""
     done: int
@@ -50,7 +50,7 @@ class _Plan:
 
 
 class Runner:
-    """Runs rows. Any thread may use it. Only the pixel budget ever changes: it is halved when memory runs out."""
+    """Runs items. Any thread may use it. Only the pixel budget ever changes: it is halved when memory runs out."""
 
     def __init__(
         self, graphs: Graphs, pixel_budget: int, overlap: int, assume: Mapping[str, float] | None = None
@@ -103,7 +103,7 @@ class Runner:
             larger += ["engines built with a larger --max-size"] if self.backend.profile else []
             raise InputError(f"{error}: use {' or '.join(larger)}") from None
         whole = len(windows) == 1 and windows[0].shape == (height, width)
-        if not whole and model.task_settings.get("mask") == "central":
+        if not whole and model.hole == "center":
             raise InputError(
                 f"this model fills a hole in the middle, so images cannot be padded or cut: sides must be multiples of "
                 f"{model.size_multiple}, and images must have at most {budget} pixels; got {width}×{height}"
@@ -123,10 +123,10 @@ class Runner:
         windows = self.windows_of(height, width)
         pixels = prod(windows[0].shape)
         unfinished = most_unfinished(windows, samples, CANVAS_PIXELS)
-        rows = min(unfinished, self.limits().rows(windows[0]))
-        units = min(images * len(windows), self.limits().rows(windows[0]) // unfinished) or 1
+        items = min(unfinished, self.limits().items(windows[0]))
+        units = min(images * len(windows), self.limits().items(windows[0]) // unfinished) or 1
         canvases = unfinished if len(windows) > 1 else 0
-        return BatchCost(len(windows), pixels, units, units * rows, canvases, -(-samples // unfinished))
+        return BatchCost(len(windows), pixels, units, units * items, canvases, -(-samples // unfinished))
 
     def _padded_sides(self, condition: Image) -> tuple[int, int]:
         """Return height and width of a condition's target with its padding, in pixels."""
@@ -162,7 +162,7 @@ class Runner:
         show: ShowWindows | None = None,
         draw_noise: DrawNoise | None = None,
     ) -> Iterator[BatchItem]:
-        """Draw samples of all conditions. Yield each row when it is finished.
+        """Draw samples of all conditions. Yield each item when it is finished.
 
         Arguments:
             samples: numbers of the samples to draw of each condition.
@@ -179,7 +179,7 @@ class Runner:
     def score(
         self, targets: Sequence[Image], conditions: Sequence[Image], show: ShowWindows | None = None
     ) -> Iterator[BatchItem]:
-        """Compute the likelihoods of existing targets. Yield each row when it is finished.
+        """Compute the likelihoods of existing targets. Yield each item when it is finished.
 
         Raises:
             MemoryError: if memory runs out even with the smallest tiles.
@@ -188,16 +188,16 @@ class Runner:
         return self._run(ScoringWork(conditions, padded), show)
 
     def _run(self, work: SamplingWork | ScoringWork, show: ShowWindows | None) -> Iterator[BatchItem]:
-        """Run batch by batch. Yield each row when its last tile is finished.
+        """Run batch by batch. Yield each item when its last tile is finished.
 
-        When memory runs out, the missing rows and later calls run with half the pixel budget.
+        When memory runs out, the missing items and later calls run with half the pixel budget.
         """
         graphs, levels, finished = self.graphs, self.model.levels, set[tuple[int, int]]()
         conditions = [batch.padded(condition, self.model, self.model.scale) for condition in work.conditions]
         degradations = self.degradations(conditions)
         plan, encoded = self._plan(work, self.pixel_budget, finished), dict[str, Array]()
         noise: list[Array] | None
-        run: scan.Rows | None
+        run: scan.ChainResult | None
         while plan.batches:
             units, results, ran_out = plan.batches.popleft(), list[TileResult](), None
             try:
@@ -214,11 +214,11 @@ class Runner:
                 if not plan.batches or batch.tiles_of(plan.batches[0]) != batch.tiles_of(units):
                     encoded = {}
                 while results:
-                    row = plan.rows.add(results.pop(0))
-                    if row is not None and (row.image, row.sample) not in finished:
-                        finished.add((row.image, row.sample))
-                        yield row
-                    del row  # free its pixels, which may be many, before the next row is drawn
+                    item = plan.items.add(results.pop(0))
+                    if item is not None and (item.image, item.sample) not in finished:
+                        finished.add((item.image, item.sample))
+                        yield item
+                    del item  # free its pixels, which may be many, before the next item is drawn
             except MemoryError as error:
                 ran_out = MemoryError(*error.args)  # a copy, because the original keeps all local variables alive
             if ran_out is not None:
@@ -231,7 +231,7 @@ class Runner:
         self.pixel_budget = min(self.pixel_budget, plan.budget)
 
     def _plan(self, work: SamplingWork | ScoringWork, budget: int, finished: set[tuple[int, int]]) -> _Plan:
-        """Return the batches with rows that are not finished.
+        """Return the batches with items that are not finished.
 
         Raises:
             InputError: as `windows` does, and if samples are to be dropped that do not all fit into one batch.
@@ -241,9 +241,9 @@ class Runner:
             _check_prunable(windows, len(work.samples), limits)
         batches = plan_batches(windows, work.samples, limits, CANVAS_PIXELS)
         missing = [b for b in batches if any((unit.image, k) not in finished for unit in b for k in unit.samples)]
-        rows, is_whole = TileMerger(self.model, work.conditions, windows), all(len(one) == 1 for one in windows)
+        items, is_whole = TileMerger(self.model, work.conditions, windows), all(len(one) == 1 for one in windows)
         count, left = (sum(len(unit.samples) for one in some for unit in one) for some in (batches, missing))
-        return _Plan(budget, deque(missing), rows, is_whole, count - left, count)
+        return _Plan(budget, deque(missing), items, is_whole, count - left, count)
 
     def _plan_with_less(
         self, work: SamplingWork | ScoringWork, budget: int, finished: set[tuple[int, int]], ran_out: MemoryError
@@ -253,7 +253,7 @@ class Runner:
         Raises:
             MemoryError: if less is not possible.
         """
-        # Halving begins at the pixels of all rows of one size, which may share a batch. More budget has no effect.
+        # Halving begins at the pixels of all items of one size, which may share a batch. More budget has no effect.
         sizes = Counter(self._padded_sides(one) for one in work.conditions)
         most = len(work.samples) * max(prod(sides) * count for sides, count in sizes.items())
         budget = min(budget, most) // 2
@@ -272,7 +272,7 @@ class Runner:
 def _check_prunable(windows: Sequence[list[Tile]], samples: int, limits: BatchLimits) -> None:
     """Check that all samples of each image fit into one batch, in which their likelihoods can be compared."""
     for of_image in windows:
-        if len(of_image) > 1 or samples > limits.rows(of_image[0]):
+        if len(of_image) > 1 or samples > limits.items(of_image[0]):
             height, width = of_image[-1].y.end, of_image[-1].x.end
             raise InputError(
                 f"keep: all {samples} samples of an image must fit in one batch, {width}×{height} "

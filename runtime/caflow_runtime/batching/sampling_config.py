@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
-from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, Manifest
 from caflow_runtime.checks import check_integer, check_share, check_switch, is_integer, is_number, is_real, shown
 from caflow_runtime.errors import InputError
 
@@ -56,13 +56,13 @@ class SamplingConfig:
 
     n: int = 10
     """Number of samples of each image."""
-    temperature: Temperature = 0.8
+    temperature: Temperature = DEFAULT_SAMPLING.temperature
     """Temperature τ, a factor on the noise: one for all levels, or one for each level, the coarsest first."""
     seed: int = 0
     """Number that chooses the noise, together with `frame`: 0 … 2³²−1."""
     frame: int = 0
     """Number of the frame, which also chooses the noise: 0 … 2³²−1."""
-    rank: Rank = "likelihood"
+    rank: Rank = DEFAULT_SAMPLING.rank
     """Ranking of the samples. "likelihood" ranks by log-likelihood, as in the paper. "consistency" ranks by how well
     the sample, degraded again, matches the image. "typical" ranks by how close the bits per dimension of each level are
     to those of typical samples, which requires a calibration."""
@@ -74,6 +74,24 @@ class SamplingConfig:
     0…255 allow. It is ranked before the change and scored again after it."""
     reject: Reject | None = None
     """Rule that rejects untypical samples; None rejects no sample."""
+
+    @classmethod
+    def for_model(cls, manifest: Manifest, **settings: Any) -> Self:
+        """Return settings, by the names of the fields, that the model supports.
+
+        Without a temperature or a ranking, or if they are None, those that the model is best used with apply.
+
+        Raises:
+            InputError: if a value is not valid, or the model does not support the settings.
+        """
+        own = manifest.model.sampling
+        if settings.get("temperature") is None:
+            settings["temperature"] = own.temperature
+        if settings.get("rank") is None:
+            settings["rank"] = own.rank if settings.get("keep") is None else "likelihood"
+        config = cls(**settings)
+        config.check_fits(manifest)
+        return config
 
     def __post_init__(self) -> None:
         check_integer("n", self.n, 1)
@@ -114,13 +132,13 @@ class SamplingConfig:
         """Return the temperature of each level, the coarsest first."""
         return list(self.temperature) if isinstance(self.temperature, tuple) else [self.temperature] * levels
 
-    def check_fits(self, model: Model) -> None:
+    def check_fits(self, manifest: Manifest) -> None:
         """Check that a model supports these settings.
 
         Raises:
             InputError: if the model does not support them.
         """
-        levels = model.levels
+        levels = manifest.model.levels
         if isinstance(self.temperature, tuple) and len(self.temperature) != levels:
             raise InputError(
                 f"temperature must be one number, or {levels} numbers, one per level; got {shown(self.temperature)}"
@@ -130,10 +148,10 @@ class SamplingConfig:
                 f"keep must have {levels} numbers of samples, one per level, from n = {self.n} down, such as "
                 f"{_kept(self.n, levels)}; got {shown(self.keep)}"
             )
-        if self.rank == "consistency" and model.task == "image-to-image":
-            raise InputError(f"rank 'consistency': the task {model.task!r} does not define how conditions are made")
-        if self.consistent and model.task != "super-resolution":
-            raise InputError(f"consistent results require a model of the task 'super-resolution'; got {model.task!r}")
+        if self.rank == "consistency" and not manifest.has_consistency:
+            raise InputError(f"rank 'consistency': {manifest.without_consistency}")
+        if self.consistent and not (manifest.has_consistency and manifest.model.scale > 1):
+            raise InputError(f"consistent results require a model that enlarges; got the task {manifest.model.task!r}")
 
 
 def _temperature(given: Any) -> Temperature:

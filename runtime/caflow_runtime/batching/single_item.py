@@ -1,4 +1,4 @@
-"""Runs of a single row, from a target to its noise and from noise to its target."""
+"""Runs of a single item, from a target to its noise and from noise to its target."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +19,19 @@ this order."""
 
 
 def encode_target(runner: Runner, target: Image, condition: Image) -> tuple[LevelNoises, BatchItem]:
-    """Return the noise of a target, an array (1, channels, h, w) for each level, and the row with its likelihood.
+    """Return the noise of a target, an array (1, channels, h, w) for each level, and the item with its likelihood.
 
     Raises:
         InputError: if the image requires more than one tile.
     """
     units, encoded = _encoded(runner, condition)
     run = batch.score(runner.graphs, units, [batch.padded(target, runner.model, 1)], encoded)
-    row = _only_row(runner, condition, batch.results_of_targets(runner.graphs, units, run))
-    return [runner.backend.to_host(z) for z in run.noise], row
+    item = _only_item(runner, condition, batch.results_of_targets(runner.graphs, units, run))
+    return [runner.backend.to_host(z) for z in run.noise], item
 
 
 def decode_noise(runner: Runner, noise: LevelNoises, condition: Image) -> BatchItem:
-    """Return the row whose pixels this noise produces.
+    """Return the item whose pixels this noise produces.
 
     Raises:
         InputError: if the image requires more than one tile, or the noise has a wrong shape.
@@ -45,11 +45,11 @@ def decode_noise(runner: Runner, noise: LevelNoises, condition: Image) -> BatchI
         raise InputError(f"noise: expected arrays of shapes {wanted}; got {[z.shape for z in noise]}")
     image, given = batch.owners(runner.graphs, units), [runner.backend.to_device(z) for z in noise]
     run = scan.sample(runner.graphs, runner.model.levels, encoded, image, given)
-    return _only_row(runner, condition, batch.results_of_samples(runner.graphs, units, run, stays=False))
+    return _only_item(runner, condition, batch.results_of_samples(runner.graphs, units, run, stays=False))
 
 
 def _encoded(runner: Runner, condition: Image) -> tuple[list[TileBatch], Arrays]:
-    """Return the batch of a single row, and the encoding of its condition.
+    """Return the batch of a single item, and the encoding of its condition.
 
     Raises:
         InputError: if the image requires more than one tile.
@@ -65,8 +65,8 @@ def _encoded(runner: Runner, condition: Image) -> tuple[list[TileBatch], Arrays]
     return units, batch.encode(runner.graphs, units, [padded], runner.degradations([padded]))
 
 
-def _only_row(runner: Runner, condition: Image, results: list[TileResult]) -> BatchItem:
+def _only_item(runner: Runner, condition: Image, results: list[TileResult]) -> BatchItem:
     (result,) = results
-    row = TileMerger(runner.model, [condition], [[result.window]]).add(result)
-    assert row is not None
-    return row
+    item = TileMerger(runner.model, [condition], [[result.window]]).add(result)
+    assert item is not None
+    return item

@@ -1,4 +1,4 @@
-"""Assembly of rows from their windows, which finish batch by batch."""
+"""Assembly of items from their windows, which finish batch by batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from caflow_runtime.batching.pixels import HostPixels, Pixels
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.flow.latents import BlockSums, statistics_of, sums_of
-from caflow_runtime.flow.log_likelihood_maps import Shares, shares_per_level
+from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps, maps_per_level
 from caflow_runtime.flow.tiles import Tile, TileCanvas
 from caflow_runtime.image import Image
 
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One finished row: a sample of an image, or an existing target with its likelihood."""
+    """One finished item: a sample of an image, or an existing target with its likelihood."""
 
     image: int
     """Index of the image among the conditions."""
@@ -24,8 +24,8 @@ class BatchItem:
     """Number of the sample, from 0."""
     pixels: Pixels | None
     """Pixels of the sample; None for an existing target."""
-    shares: Shares
-    """Shares of the log-likelihood."""
+    maps: LogLikelihoodMaps
+    """Log-likelihood maps."""
     per_level: NDArray[np.float64]
     """(n,) log-likelihood of each level in nats, the coarsest level first."""
     statistics: NDArray[np.float64] | None = None
@@ -40,22 +40,22 @@ class BatchItem:
 
 @dataclass(frozen=True)
 class TileResult:
-    """The part of a row that one window contributes."""
+    """The part of an item that one window contributes."""
 
     image: int
     sample: int
     window: Tile
     pixels: Pixels | None
     """Pixels of the window; None for an existing target."""
-    shares: list[NDArray[np.float32]]
-    """Shares of all levels, the coarsest first: from the graphs decode and reverse, or from forward and likelihood. The
-    share of the dequantization comes last, if there is one."""
+    maps: list[NDArray[np.float32]]
+    """Log-likelihood maps of all levels, the coarsest first: from the graphs decode and reverse, or from forward and
+    likelihood. The map of the dequantization comes last, if there is one."""
     latents: list[NDArray[np.float32]]
     """z of each level of an existing target, the coarsest first: (channels, h, w). Empty for a sample."""
 
 
 class TileMerger:
-    """The rows that are not finished yet."""
+    """The items that are not finished yet."""
 
     def __init__(self, model: Model, conditions: Sequence[Image], windows: Sequence[list[Tile]]) -> None:
         """Start without any finished window.
@@ -70,13 +70,13 @@ class TileMerger:
         self._sums: dict[tuple[int, int], list[BlockSums]] = {}
 
     def add(self, result: TileResult) -> BatchItem | None:
-        """Add the result of a tile to its row. Return the row if this was its last tile, else None."""
+        """Add the result of a tile to its item. Return the item if this was its last tile, else None."""
         key, scale = (result.image, result.sample), self.model.scale
         if key not in self._canvases:
             height, width = self.conditions[result.image].shape[:2]
             self._canvases[key] = TileCanvas(scale * height, scale * width)
         canvas, count = self._canvases[key], len(self.windows[result.image])
-        canvas.add(result.window, result.pixels.floats() if result.pixels and count > 1 else None, result.shares)
+        canvas.add(result.window, result.pixels.floats() if result.pixels and count > 1 else None, result.maps)
         self._add_latents(key, result)
         if canvas.windows < count:
             return None
@@ -84,9 +84,9 @@ class TileMerger:
         sums = self._sums.pop(key, None)
         pixels = result.pixels if canvas.pixels is None else HostPixels(canvas.pixels)
         inside = pixels and pixels.cropped(canvas.height, canvas.width)
-        levels = shares_per_level(canvas.shares, self.model.levels)
-        nats = np.array([sum(float(share.sum()) for _, share in level) for level in levels])
-        return BatchItem(*key, inside, canvas.shares, nats, statistics_of(sums) if sums else None)
+        levels = maps_per_level(canvas.maps, self.model.levels)
+        nats = np.array([sum(float(one_map.sum()) for _, one_map in level) for level in levels])
+        return BatchItem(*key, inside, canvas.maps, nats, statistics_of(sums) if sums else None)
 
     def _add_latents(self, key: tuple[int, int], result: TileResult) -> None:
         blocks = zip(result.latents, self.model.noise_channels, strict=bool(result.latents))

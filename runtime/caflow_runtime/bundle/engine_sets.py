@@ -19,9 +19,11 @@ from caflow_runtime.bundle.bundle_errors import PathOutside
 from caflow_runtime.bundle.engine_model import check_engine_model
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import (
+    DEGRADE,
     Count,
     File,
     Graph,
+    Manifest,
     Measurement,
     Model,
     PrecisionName,
@@ -193,11 +195,16 @@ def check_engine(folder: Path, engine: Engine) -> Path:
     return path
 
 
+def compiled_graphs(manifest: Manifest) -> list[Graph]:
+    """Return the graphs that an engine set has engines for: all but `degrade`, which always runs on the CPU."""
+    return [graph for graph in manifest.graphs if graph.name != DEGRADE]
+
+
 def shape_range(graph: Graph, model: Model, profile: Profile) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
     """Return the smallest and the largest shape of each input of a graph whose shape varies, by the input's name."""
     cell = cell_side(model, graph.name)
     smallest, largest = (
-        {"rows": rows, "images": rows, "h": height // cell, "w": width // cell}
+        {"items": rows, "images": rows, "h": height // cell, "w": width // cell}
         for rows, height, width in (
             (1, model.size_multiple, model.size_multiple),
             (profile.rows, profile.height, profile.width),

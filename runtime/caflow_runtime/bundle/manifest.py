@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 FORMAT = "caflow-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_LEVELS = 15
 """Maximum number of levels: the size multiple is a `Count` and must be a multiple of 2 ** (levels + 1)."""
 LARGEST_SIZE = 2**31 - 1
 PER_IMAGE = ("encode", "estimate")
 """Graphs that run once for each image, whatever the number of samples."""
+DEGRADE = "degrade"
+"""Graph that makes the condition of a result again. Bundles whose degradation cannot be repeated have none."""
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
@@ -55,11 +57,34 @@ class Graph(Strict, frozen=True):
     `PER_IMAGE`: per image and target pixel."""
 
 
+class Sampling(Strict, frozen=True):
+    """Settings that a model is best used with. They apply where a caller sets no others."""
+
+    temperature: Annotated[float, msgspec.Meta(ge=0)]
+    """Temperature τ of all levels."""
+    rank: Literal["likelihood", "consistency", "typical"]
+    """Criterion for the best sample."""
+
+
+DEFAULT_SAMPLING = Sampling(temperature=0.8, rank="likelihood")
+"""Settings of a model that was exported without others."""
+
+
 class Model(Strict, frozen=True):
     """Properties of the model that a runtime needs."""
 
     task: str
-    task_settings: dict[str, Any]
+    """Name of the task, for people and for evaluation. No runtime depends on it."""
+    description: str
+    """What the model does, in a few words for its users."""
+    condition_color: Literal["rgb", "gray"]
+    """Which colours of the condition the model sees; "gray" is the luma alone."""
+    keeps_gray: bool
+    """Whether results of grey inputs are grey."""
+    hole: Literal["none", "black", "center"]
+    """Pixels that the model fills in. "black": those that are black in the condition, so that a mask can name them.
+    "center": a square in the middle, so that images can neither be padded nor cut into tiles."""
+    sampling: Sampling
     scale: Count
     """Ratio of the target's sides to the condition's sides."""
     size_multiple: Count
@@ -105,6 +130,21 @@ class Manifest(Strict, frozen=True):
     verification: list[Measurement]
     source: Source
 
+    @property
+    def has_consistency(self) -> bool:
+        """Whether the bundle can make the condition of a result again, and so compare the two."""
+        return any(graph.name == DEGRADE for graph in self.graphs)
+
+    @property
+    def without_consistency(self) -> str:
+        """Message about a bundle that cannot compare results with their conditions."""
+        return f"this model, of the task {self.model.task!r}, has no graph {DEGRADE!r} that makes a condition again"
+
+    @property
+    def reads_condition(self) -> bool:
+        """Whether the graph `degrade` reads the condition, because the degradation is random."""
+        return self.has_consistency and any(port.name == "condition" for port in self.graph(DEGRADE).inputs)
+
     def graph(self, name: str) -> Graph:
         """Return the graph of that name.
 
@@ -132,6 +172,8 @@ def graph_names(levels: int) -> list[str]:
 
 def cell_side(model: Model, graph: str) -> int:
     """Return the side, in target pixels, of a cell: of one unit of `h` and `w` in the shapes of a graph."""
+    if graph == DEGRADE:
+        return model.scale
     name, _, level = graph.rpartition("_")
     if name in ("decode", "likelihood"):
         return int(2 ** (model.levels - int(level) + 1))

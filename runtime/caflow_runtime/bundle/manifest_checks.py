@@ -8,6 +8,7 @@ from pathlib import Path
 
 from caflow_runtime.bundle.bundle_errors import MissingGraph, PathOutside, UnknownFormat, WrongManifest, WrongShape
 from caflow_runtime.bundle.manifest import (
+    DEGRADE,
     FORMAT,
     FORMAT_VERSION,
     LARGEST_SIZE,
@@ -24,16 +25,12 @@ from caflow_runtime.degradation import PARAMETERS
 
 PATH_BYTES = 255
 """Maximum length of a path, in bytes. File systems do not support longer file names."""
-AXES, SHARE_AXES = 4, 3
-"""Number of axes of the arrays that graphs pass on, and of shares."""
+LOG_LIKELIHOOD_MAP = "log_likelihood_map"
+"""Output of every graph of a level: its part of the log-likelihood, in nats."""
+AXES, MAP_AXES = 4, 3
+"""Number of axes of the arrays that graphs pass on, and of log-likelihood maps."""
 SIZE = re.compile(r"([1-9][0-9]{0,4}\*)?[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 """Pattern of a named size: a name, or a multiple of a name."""
-SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
-    "super-resolution": {"down_filter": ("bicubic", "bilinear")},
-    "inpainting": {"mask": ("central", "box", "free-form")},
-    "sketch": {"low_threshold": (), "high_threshold": ()},
-}
-"""Settings of each task that a runtime requires, with their allowed values; () allows any number."""
 
 
 def check_manifest(path: Path, manifest: Manifest) -> None:
@@ -94,17 +91,12 @@ def _check_sizes(path: Path, manifest: Manifest) -> None:
 
 
 def _check_model(path: Path, model: Model) -> None:
-    """Check that the model's numbers fit each other, and check the task settings that the runtime reads."""
+    """Check that the model's numbers fit each other."""
     if model.size_multiple % 2 ** (model.levels + 1) or model.size_multiple % model.scale:
         raise WrongManifest(
             f"{path}: with {model.levels} levels and a scale of {model.scale}, size_multiple must be a multiple of "
             f"{2 ** (model.levels + 1)} and of {model.scale}; got {model.size_multiple}"
         )
-    for key, kinds in SETTINGS.get(model.task, {}).items():
-        value = model.task_settings.get(key)
-        if value not in kinds if kinds else not isinstance(value, int | float):
-            wanted = f"one of {', '.join(kinds)}" if kinds else "a number"
-            raise WrongManifest(f"{path}: task_settings of {model.task!r}: {key} must be {wanted}; got {value!r}")
 
 
 def _check_graphs(path: Path, manifest: Manifest) -> None:
@@ -124,34 +116,44 @@ def _check_graphs(path: Path, manifest: Manifest) -> None:
             raise WrongShape(
                 f"{path}: noise_channels of level {j} must have 1 to {model.levels - j} entries; got {len(channels)}"
             )
-        _check_port(path, by_name[f"decode_{j}"].inputs, f"decode_{j}", "z", ["rows", sum(channels), "h", "w"])
+        _check_port(path, by_name[f"decode_{j}"].inputs, f"decode_{j}", "z", ["items", sum(channels), "h", "w"])
     finest = f"reverse_{model.levels - 1}"
-    _check_port(path, by_name[finest].outputs, finest, "pixels", ["rows", "2*h", "2*w", model.channels])
+    _check_port(path, by_name[finest].outputs, finest, "pixels", ["items", "2*h", "2*w", model.channels])
     multiple = model.size_multiple // model.scale
     sides = [f"{multiple}*h", f"{multiple}*w"] if multiple > 1 else ["h", "w"]
     for name in PER_IMAGE:
         if name in by_name:  # `estimate` is optional
             _check_port(path, by_name[name].inputs, name, "condition", ["images", *sides, model.channels])
+    if DEGRADE in by_name:
+        _check_degrade(path, by_name[DEGRADE], model)
     if "estimate" in by_name:
         wanted: list[int | str] = ["images", len(PARAMETERS)]
         _check_port(path, by_name["estimate"].outputs, "estimate", "degradation", wanted)
         _check_port(path, by_name["encode"].inputs, "encode", "degradation", wanted)
     for name, outputs in needed_outputs(model.levels).items():
-        if name in by_name:  # `dequantize` is optional
+        if name in by_name:  # `dequantize` and `degrade` are optional
             _check_outputs(path, by_name[name], outputs)
+
+
+def _check_degrade(path: Path, graph: Graph, model: Model) -> None:
+    """Check the graph that makes conditions from results, of any size that the scale divides."""
+    sides = [f"{model.scale}*h", f"{model.scale}*w"] if model.scale > 1 else ["h", "w"]
+    _check_port(path, graph.inputs, DEGRADE, "target", ["images", *sides, model.channels])
+    if any(port.name == "condition" for port in graph.inputs):
+        _check_port(path, graph.inputs, DEGRADE, "condition", ["images", "h", "w", model.channels])
 
 
 def needed_outputs(levels: int) -> dict[str, dict[str, str]]:
     """Return the outputs that the chain requires of each graph, with their types."""
-    outputs = {"encode": {"prepared": "uint8"}, "to_image": {"integers": "uint8"}}
-    outputs["dequantize"] = dict.fromkeys(("pixels", "share"), "float32")
+    outputs = {"encode": {"prepared": "uint8"}, "to_image": {"integers": "uint8"}, DEGRADE: {"degraded": "float32"}}
+    outputs["dequantize"] = dict.fromkeys(("pixels", LOG_LIKELIHOOD_MAP), "float32")
     for j in range(levels):
         carried = ["next_carry"] if j > 0 else []
         names = {
-            "decode": ["latent", "share"],
-            "reverse": ["pixels" if j == levels - 1 else "next_carry", "share"],
-            "forward": ["latent", *carried, "share"],
-            "likelihood": ["z", "share"],
+            "decode": ["latent", LOG_LIKELIHOOD_MAP],
+            "reverse": ["pixels" if j == levels - 1 else "next_carry", LOG_LIKELIHOOD_MAP],
+            "forward": ["latent", *carried, LOG_LIKELIHOOD_MAP],
+            "likelihood": ["z", LOG_LIKELIHOOD_MAP],
         }
         outputs |= {f"{name}_{j}": dict.fromkeys(of_graph, "float32") for name, of_graph in names.items()}
     return outputs
@@ -160,9 +162,9 @@ def needed_outputs(levels: int) -> dict[str, dict[str, str]]:
 def _check_outputs(path: Path, graph: Graph, outputs: Mapping[str, str]) -> None:
     """Check the outputs that the chain reads, with those parts of their shapes that are equal for all models."""
     ports = {port.name: port for port in graph.outputs}
-    first = "images" if graph.name in PER_IMAGE else "rows"
+    first = "images" if graph.name in (*PER_IMAGE, DEGRADE) else "items"
     for name, wanted in outputs.items():
-        axes = SHARE_AXES if name == "share" else AXES
+        axes = MAP_AXES if name == LOG_LIKELIHOOD_MAP else AXES
         port = ports.get(name)
         if port is None or port.type != wanted or port.shape[:1] != [first] or len(port.shape) != axes:
             raise WrongShape(

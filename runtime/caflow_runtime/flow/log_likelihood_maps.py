@@ -1,26 +1,26 @@
-"""Shares of an image: what each cell contributes to its log-likelihood."""
+"""Log-likelihood maps of an image: what each cell contributes to its log-likelihood."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-Shares = list[tuple[int, NDArray[np.float64]]]
-"""Shares of one image: pairs of the side of a cell, in pixels, and a map (h, w) in nats per cell."""
+LogLikelihoodMaps = list[tuple[int, NDArray[np.float64]]]
+"""Log-likelihood maps of one image: pairs of the side of a cell, in pixels, and a map (h, w) in nats per cell."""
 
 
-def shares_per_level(shares: Shares, levels: int) -> list[Shares]:
-    """Return the shares of each level: two maps for each, and all remaining maps for the finest level."""
-    return [shares[2 * j : 2 * j + 2] if j < levels - 1 else shares[2 * j :] for j in range(levels)]
+def maps_per_level(maps: LogLikelihoodMaps, levels: int) -> list[LogLikelihoodMaps]:
+    """Return the maps of each level: two maps for each, and all remaining maps for the finest level."""
+    return [maps[2 * j : 2 * j + 2] if j < levels - 1 else maps[2 * j :] for j in range(levels)]
 
 
-def share_map(shares: Shares, height: int, width: int) -> NDArray[np.float32]:
-    """Return the shares of one image in nats per pixel, (height, width) float32.
+def map_per_pixel(maps: LogLikelihoodMaps, height: int, width: int) -> NDArray[np.float32]:
+    """Return the maps of one image in nats per pixel, (height, width) float32.
 
     Each cell is spread evenly over its pixels.
     """
     total = np.zeros((height, width))
-    for cell, share in shares:
+    for cell, one_map in maps:
         rows, columns = (_pixels_per_cell(side, cell) for side in (height, width))
-        spread = share / np.outer(rows, columns)
+        spread = one_map / np.outer(rows, columns)
         total += np.repeat(np.repeat(spread, rows, 0), columns, 1)
     return total.astype(np.float32)
 

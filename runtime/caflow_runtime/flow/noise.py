@@ -165,7 +165,7 @@ class SceneNoise:
         return self._kept[z]
 
 
-def draw_rows(z: LevelNoise, draw: DrawWindowNoise = draw_window_noise) -> NDArray[np.float32]:
+def draw_items(z: LevelNoise, draw: DrawWindowNoise = draw_window_noise) -> NDArray[np.float32]:
     """Return z of one level for the rows of all places, (rows, channels, height, width) float32.
 
     The rows of each place follow those of the previous place.

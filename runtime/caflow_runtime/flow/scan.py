@@ -18,38 +18,38 @@ its own arrays."""
 
 
 class Pruning(Protocol):
-    """Progressive best-of-N, which drops rows between levels."""
+    """Progressive best-of-N, which drops items between levels."""
 
-    def kept(self, j: int, shares: list[list[Array]]) -> NDArray[np.int64] | None:
-        """Return the indices of the rows to continue with after level j, or None to continue with all rows.
+    def kept(self, j: int, maps: list[list[Array]]) -> NDArray[np.int64] | None:
+        """Return the indices of the items to continue with after level j, or None to continue with all items.
 
         Arguments:
             j: level that was just computed.
-            shares: shares of all levels so far.
+            maps: log-likelihood maps of all levels so far.
         """
 
-    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
-        """Return the selected rows of an array."""
+    def take(self, array: Array, items: NDArray[np.int64]) -> Array:
+        """Return the selected items of an array."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Result of sampling or scoring R rows, which are (image, sample) pairs."""
+class ChainResult:
+    """Result of sampling or scoring R items, which are (image, sample) pairs."""
 
     pixels: Array
     """(R, H, W, 3) float32, continuous pixel values."""
     noise: list[Array]
     """Noise z of each level, coarsest first: (R, channels, h, w), the blocks z[i, j], i = j … n−1, concatenated along
     the channels."""
-    shares: list[list[Array]]
-    """Shares of each level's graphs, coarsest level first: (R, h, w) maps in nats."""
+    maps: list[list[Array]]
+    """Log-likelihood maps of each level's graphs, coarsest level first: (R, h, w) maps in nats."""
     kept: NDArray[np.int64] | None = None
-    """(R,) indices of these rows among the input rows; None if no rows were dropped."""
+    """(R,) indices of these items among the input items; None if no items were dropped."""
 
     @property
     def log_likelihood(self) -> NDArray[np.float64]:
-        """Log p(target | condition) by row and level: (R, n) nats, summed in float64."""
-        levels = [sum(m.sum((1, 2), dtype=np.float64) for m in maps) for maps in self.shares]
+        """Log p(target | condition) by item and level: (R, n) nats, summed in float64."""
+        levels = [sum(m.sum((1, 2), dtype=np.float64) for m in maps) for maps in self.maps]
         return np.stack(levels, axis=1)
 
 
@@ -78,16 +78,16 @@ def sample(
     image: NDArray[np.int64],
     noise: list[Array],
     pruning: Pruning | None = None,
-) -> Rows:
-    """Draw one target per row from its noise.
+) -> ChainResult:
+    """Draw one target per item from its noise.
 
     Arguments:
         encoded: output of `encode` for B conditions.
-        image: (R,) int64, index of each row's condition.
-        noise: z of each level, as in `Rows`: standard normal numbers times the temperature.
-        pruning: selects the rows to drop between levels; by default no rows are dropped.
+        image: (R,) int64, index of each item's condition.
+        noise: z of each level, as in `ChainResult`: standard normal numbers times the temperature.
+        pruning: selects the items to drop between levels; by default no items are dropped.
     """
-    shares: list[list[Array]] = []
+    maps: list[list[Array]] = []
     noise = list(noise)
     passing = carry = kept = None
     for j in range(levels):
@@ -95,16 +95,16 @@ def sample(
         known = _residual(encoded, image) if j == levels - 1 else {}
         reversed_ = graphs[f"reverse_{j}"](_given(latent=decoded["latent"], carry=carry) | known)
         passing, carry = decoded.get("next_passing"), reversed_.get("next_carry")
-        shares.append([decoded["share"], reversed_["share"]])
-        rows = pruning.kept(j, shares) if pruning and j < levels - 1 else None
-        if pruning and rows is not None:
+        maps.append([decoded["log_likelihood_map"], reversed_["log_likelihood_map"]])
+        items = pruning.kept(j, maps) if pruning and j < levels - 1 else None
+        if pruning and items is not None:
             take = pruning.take
-            kept = rows if kept is None else kept[rows]
-            image, carry = take(image, rows), take(reversed_["next_carry"], rows)
-            passing = None if passing is None else take(passing, rows)
-            noise = [take(z, rows) for z in noise]
-            shares = [[take(share, rows) for share in maps] for maps in shares]
-    return Rows(reversed_["pixels"], noise, shares, kept)
+            kept = items if kept is None else kept[items]
+            image, carry = take(image, items), take(reversed_["next_carry"], items)
+            passing = None if passing is None else take(passing, items)
+            noise = [take(z, items) for z in noise]
+            maps = [[take(one, items) for one in level] for level in maps]
+    return ChainResult(reversed_["pixels"], noise, maps, kept)
 
 
 def score(
@@ -113,9 +113,9 @@ def score(
     encoded: Arrays,
     image: NDArray[np.int64],
     pixels: Array,
-) -> Rows:
+) -> ChainResult:
     """Return the log-likelihood and the noise of targets, (R, H, W, 3) float32 continuous pixel values."""
-    shares: list[list[Array]] = [[] for _ in range(levels)]
+    maps: list[list[Array]] = [[] for _ in range(levels)]
     noise: list[Array] = [pixels] * levels
     latents = [pixels] * levels
     carry = passing = None
@@ -124,12 +124,12 @@ def score(
         known = _residual(encoded, image) if finest else {}
         out = graphs[f"forward_{j}"](_given(pixels=pixels if finest else None, carry=carry) | known)
         latents[j], carry = out["latent"], out.get("next_carry")
-        shares[j].append(out["share"])
+        maps[j].append(out["log_likelihood_map"])
     for j in reversed(range(levels)):
         out = graphs[f"likelihood_{j}"](_given(latent=latents[j], passing=passing, image=image) | _terms(encoded, j))
         noise[j], passing = out["z"], out.get("next_passing")
-        shares[j].append(out["share"])
-    return Rows(pixels, noise, shares)
+        maps[j].append(out["log_likelihood_map"])
+    return ChainResult(pixels, noise, maps)
 
 
 def _given(**arrays: Array | None) -> dict[str, Array]:

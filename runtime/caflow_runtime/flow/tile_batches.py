@@ -1,4 +1,4 @@
-"""Planning which rows run together: windows and samples are grouped into runs with a limited number of pixels."""
+"""Planning which items run together: windows and samples are grouped into runs with a limited number of pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from caflow_runtime.flow.tiles import Tile
 
 @dataclass(frozen=True)
 class TileBatch:
-    """Rows of one image and one window, so that they share one encoding of the condition."""
+    """Items of one image and one window, so that they share one encoding of the condition."""
 
     image: int
     window: Tile
@@ -22,7 +22,7 @@ class BatchLimits:
     """Limits of one run of the graphs."""
 
     pixels: int
-    """Maximum number of target pixels of all rows together; a single row may have more."""
+    """Maximum number of target pixels of all items together; a single item may have more."""
     profile: Profile | None = None
     """Largest sizes that the graphs support; None if there is no limit."""
 
@@ -31,26 +31,26 @@ class BatchLimits:
         """Maximum height and width of a window, or None if there is no limit."""
         return None if self.profile is None else (self.profile.height, self.profile.width)
 
-    def rows(self, window: Tile) -> int:
-        """Return how many rows with this window's shape fit into one run, at least 1."""
+    def items(self, window: Tile) -> int:
+        """Return how many items with this window's shape fit into one run, at least 1."""
         height, width = window.shape
-        rows = self.pixels // (height * width)
-        return max(1, rows if self.profile is None else min(rows, self.profile.rows))
+        items = self.pixels // (height * width)
+        return max(1, items if self.profile is None else min(items, self.profile.rows))
 
-    def remedy(self, rows: int, height: int, width: int) -> str:
-        """Return which limits must be raised to run this many rows at once, as a noun phrase.
+    def remedy(self, items: int, height: int, width: int) -> str:
+        """Return which limits must be raised to run this many items at once, as a noun phrase.
 
-        The text is empty if the rows fit already.
+        The text is empty if the items fit already.
 
         Arguments:
             height, width: size of the target in pixels.
         """
-        pixels, wanted = rows * height * width, []
+        pixels, wanted = items * height * width, []
         if pixels > self.pixels:
             wanted.append(f"a pixel budget of {pixels}")
         largest = self.profile
-        if largest and (rows > largest.rows or height > largest.height or width > largest.width):
-            wanted.append(f"engines of --max-rows {rows} --max-size {width}x{height}")
+        if largest and (items > largest.rows or height > largest.height or width > largest.width):
+            wanted.append(f"engines of --max-rows {items} --max-size {width}x{height}")
         return " and ".join(wanted)
 
 
@@ -64,8 +64,8 @@ class BatchCost:
     """Number of target pixels of each window."""
     units: int
     """Maximum number of units in one run."""
-    rows: int
-    """Maximum number of rows in one run."""
+    items: int
+    """Maximum number of items in one run."""
     canvases: int
     """Maximum number of incomplete samples at any time; 0 if the image is a single window."""
     encodings: int
@@ -75,7 +75,7 @@ class BatchCost:
 def plan_batches(
     windows: Sequence[list[Tile]], samples: Sequence[int], limits: BatchLimits, canvas_pixels: int
 ) -> list[list[TileBatch]]:
-    """Return the batches: lists of units whose windows have one shape and whose rows fit into `limits`.
+    """Return the batches: lists of units whose windows have one shape and whose items fit into `limits`.
 
     All windows of a group of samples are run before the next group begins, so that few images are incomplete at any
     time.
@@ -88,14 +88,14 @@ def plan_batches(
     """
     batches: list[list[TileBatch]] = []
     for image, of_image in enumerate(windows):
-        most, unfinished = limits.rows(of_image[0]), most_unfinished(of_image, len(samples), canvas_pixels)
+        most, unfinished = limits.items(of_image[0]), most_unfinished(of_image, len(samples), canvas_pixels)
         for first in range(0, len(samples), unfinished):
             numbers = samples[first : first + unfinished]
             for window, start in product(of_image, range(0, len(numbers), most)):
                 unit = TileBatch(image, window, tuple(numbers[start : start + most]))
                 last = batches[-1] if batches else []
-                rows = sum(len(other.samples) for other in last)
-                if last and last[0].window.shape == window.shape and rows + len(unit.samples) <= most:
+                items = sum(len(other.samples) for other in last)
+                if last and last[0].window.shape == window.shape and items + len(unit.samples) <= most:
                     last.append(unit)
                 else:
                     batches.append([unit])

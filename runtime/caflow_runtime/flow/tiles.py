@@ -2,7 +2,7 @@
 
 Padding, tiles and the cropping of likelihoods use one mechanism: each window has a weight for each of its rows and
 columns. The weights of a pixel, summed over all windows, are 1 inside the image and 0 in the padding. Pixels, and
-shares of any resolution, are added with these weights. An image that needs neither padding nor tiles is a single window
+maps of any resolution, are added with these weights. An image that needs neither padding nor tiles is a single window
 whose weights are all 1.
 """
 
@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.flow.log_likelihood_maps import Shares
+from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps
 
 Floats = NDArray[np.float32]
 
@@ -86,7 +86,7 @@ def cut(
 
 
 class TileCanvas:
-    """The pixels and shares of one image, merged from windows."""
+    """The pixels and maps of one image, merged from windows."""
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
@@ -94,21 +94,21 @@ class TileCanvas:
         """Number of windows added so far."""
         self.pixels: Floats | None = None
         """(height, width, 3) float32 pixel values."""
-        self.shares: Shares = []
-        """Shares inside the image; at the border, a cell has only the part that lies inside."""
+        self.maps: LogLikelihoodMaps = []
+        """Log-likelihood maps inside the image; at the border, a cell has only the part that lies inside."""
 
-    def add(self, window: Tile, pixels: Floats | None, shares: Sequence[Floats]) -> None:
-        """Add the pixels (h, w, 3) of a window, and its shares, each a map (h / cell, w / cell) of square cells."""
+    def add(self, window: Tile, pixels: Floats | None, maps: Sequence[Floats]) -> None:
+        """Add the pixels (h, w, 3) of a window, and its maps, each a map (h / cell, w / cell) of square cells."""
         self.windows += 1
         if pixels is not None:
             self._add_pixels(window, pixels)
-        cells = [window.y.length // share.shape[0] for share in shares]
-        if not self.shares:
-            self.shares = [(c, np.zeros((-(-self.height // c), -(-self.width // c)))) for c in cells]
-        for (cell, whole), share in zip(self.shares, shares, strict=True):
+        cells = [window.y.length // one_map.shape[0] for one_map in maps]
+        if not self.maps:
+            self.maps = [(c, np.zeros((-(-self.height // c), -(-self.width // c)))) for c in cells]
+        for (cell, whole), one_map in zip(self.maps, maps, strict=True):
             top, left = window.y.start // cell, window.x.start // cell
-            part = whole[top : top + share.shape[0], left : left + share.shape[1]]
-            part += weighted(window, share, cell)[: part.shape[0], : part.shape[1]]
+            part = whole[top : top + one_map.shape[0], left : left + one_map.shape[1]]
+            part += weighted(window, one_map, cell)[: part.shape[0], : part.shape[1]]
 
     def _add_pixels(self, window: Tile, pixels: Floats) -> None:
         inside = pixels[: self.height - window.y.start, : self.width - window.x.start]
@@ -121,14 +121,14 @@ class TileCanvas:
         self.pixels[window.y.start : window.y.end, window.x.start : window.x.end] += weights * inside
 
 
-def weighted(window: Tile, shares: NDArray[np.float32], cell: int) -> NDArray[np.float64]:
-    """Return the shares (…, h, w) of a window, multiplied by the mean weight of each cell.
+def weighted(window: Tile, maps: NDArray[np.float32], cell: int) -> NDArray[np.float64]:
+    """Return the maps (…, h, w) of a window, multiplied by the mean weight of each cell.
 
-    The result is the part that the window adds to the shares of the whole image.
+    The result is the part that the window adds to the maps of the whole image.
     """
     rows: NDArray[np.float64] = window.y.weights.reshape(-1, cell).mean(1, dtype=np.float64)
     columns: NDArray[np.float64] = window.x.weights.reshape(-1, cell).mean(1, dtype=np.float64)
-    return shares * np.outer(rows, columns)
+    return maps * np.outer(rows, columns)
 
 
 def pad(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

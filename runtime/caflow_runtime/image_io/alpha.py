@@ -20,14 +20,14 @@ def draw_alpha(pipe: Pipeline, alpha: Alpha, config: SamplingConfig, passes: int
 
     Samples have the temperature and seed of the draw. Each value is limited to the range of the 3×3 pixels around it in
     the input, so fully transparent and fully opaque areas remain so. Alpha is enlarged bicubically if it is constant,
-    if no sample is finite, and for tasks other than super-resolution.
+    if no sample is finite, and for models that do not enlarge.
     """
     model = pipe.manifest.model
     one = SamplingConfig(1, config.temperature, config.seed, config.frame)
     for _ in range(passes):
         height, width = (model.scale * side for side in alpha.shape)
         large = enlarge_alpha(alpha, height, width)
-        if model.task == "super-resolution" and alpha.min() < alpha.max():
+        if model.scale > 1 and alpha.min() < alpha.max():
             with suppress(NotFinite):
                 drawn = sample_best(pipe, np.repeat(alpha[..., None], 3, 2), one).images[0]
                 large = np.asarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY), np.uint8)

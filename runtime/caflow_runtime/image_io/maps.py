@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.flow.log_likelihood_maps import share_map, shares_per_level
+from caflow_runtime.flow.log_likelihood_maps import map_per_pixel, maps_per_level
 from caflow_runtime.image import Image
 from caflow_runtime.pipeline.results import Likelihood, Samples
 
@@ -42,12 +42,12 @@ def pictures(
         darkest, brightest: values that are shown darkest and brightest, in bits/dim; for "uncertainty" in grey levels.
     """
     if of_file is not None:
-        shares = of_file.shares[0]
+        shares = of_file.maps[0]
     else:
-        shares = result.shares[image][0] if isinstance(result, Samples) else result.shares[image]
-    levels = shares_per_level(shares, result.per_level.shape[-1])
+        shares = result.maps[image][0] if isinstance(result, Samples) else result.maps[image]
+    levels = maps_per_level(shares, result.per_level.shape[-1])
     for name, part in [("likelihood", shares), *((f"likelihood-{j}", level) for j, level in enumerate(levels))]:
-        bits = -share_map(part, *result.sides[image]) / (CHANNELS * np.log(2))
+        bits = -map_per_pixel(part, *result.sides[image]) / (CHANNELS * np.log(2))
         darkest, brightest = (float(np.quantile(bits, share)) for share in (1 - BRIGHTEST, BRIGHTEST))
         yield name, coloured(bits, darkest, brightest), darkest, brightest
     if isinstance(result, Samples) and result.images[image].shape[0] > 1:

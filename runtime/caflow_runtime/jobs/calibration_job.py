@@ -3,14 +3,13 @@
 The folder is removed when the calibration is written.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from caflow_runtime.atomic_files import remove_leftovers
-from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.calibrate import Survey, measure_crops
@@ -118,17 +117,17 @@ class CalibrationJob:
 
 
 def survey_photographs(
-    photographs: Iterable[Photograph], model: Model, settings: CalibrationSettings, skip: Callable[[str], object]
+    photographs: Iterable[Photograph], pipe: Pipeline, settings: CalibrationSettings, skip: Callable[[str], object]
 ) -> tuple[list[PhotographCrops], Survey]:
     """Return the photographs that are readable and large enough, and a survey of their crops.
 
     Arguments:
         skip: called with the reason for each other photograph.
     """
-    found, survey, pair_count = [], Survey(model), 0
+    found, survey, pair_count = [], Survey(pipe.manifest.model), 0
     for photograph in photographs:
         try:
-            pairs = pairs_of(photograph, model, settings.sides, settings.max_pixels)
+            pairs = _pairs_of(pipe, photograph, settings)
         except UnreadableImage as error:
             skip(str(error))
             continue
@@ -137,7 +136,7 @@ def survey_photographs(
             skip(f"{photograph.path}: smaller than {smallest}×{smallest} pixels")
             continue
         first = len(survey.names)
-        for pair in with_grey_copies(model, pairs, pair_count):
+        for pair in with_grey_copies(survey.model, pairs, pair_count):
             survey.add(pair)
         found.append(PhotographCrops(photograph, pair_count, first, len(survey.names) - first))
         pair_count += len(pairs)
@@ -153,16 +152,17 @@ def measure_photograph(pipe: Pipeline, crops: PhotographCrops, settings: Calibra
     """
     photograph = crops.photograph
     stamps = stamp_of(photograph.path), None if photograph.condition is None else stamp_of(photograph.condition)
-    pairs = list(_crops_of(pipe.manifest.model, crops, settings))
+    pairs = _pairs_of(pipe, photograph, settings)
+    pairs = list(with_grey_copies(pipe.manifest.model, pairs, crops.first_pair))
     if len(pairs) != crops.count:
         raise InputError(f"{photograph.path} has changed while the command ran; run the same command again")
     measures = measure_crops(pipe, pairs, settings.temperatures, settings.seed + crops.first)
     return PhotographMeasures(*_names(photograph), *stamps, crops.first, measures)
 
 
-def _crops_of(model: Model, crops: PhotographCrops, settings: CalibrationSettings) -> Iterator[Pair]:
-    pairs = pairs_of(crops.photograph, model, settings.sides, settings.max_pixels)
-    return with_grey_copies(model, pairs, crops.first_pair)
+def _pairs_of(pipe: Pipeline, photograph: Photograph, settings: CalibrationSettings) -> list[Pair]:
+    model, degrade = pipe.manifest.model, pipe.consistency.degraded
+    return pairs_of(photograph, model, degrade, settings.sides, settings.max_pixels)
 
 
 def _names(photograph: Photograph) -> tuple[str, str | None]:

@@ -8,14 +8,13 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from caflow_runtime.batching.sampling_config import Judge, SamplingConfig
-from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.image import Image
 from caflow_runtime.image_io.image_files import ImageFile
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.model_passes import ModelOutput, OutputSpec
-from caflow_runtime.ood.consistency import consistency
 from caflow_runtime.ood.typicality import Typicality
 from caflow_runtime.path_text import as_text
+from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Likelihood, Samples
 
 SUSPICIOUS = 0.01
@@ -134,17 +133,18 @@ def report_of(
     return msgspec.structs.replace(report, likelihood_of=of, unjudged_because=_why_unjudged(given.rgb, form))
 
 
-def contradiction(manifest: Manifest, made: ModelOutput, report: ImageReport) -> list[str]:
-    """Return a warning if the chosen sample is untypical and contradicts its condition. For super-resolution only.
+def contradiction(pipe: Pipeline, made: ModelOutput, report: ImageReport) -> list[str]:
+    """Return a warning if the chosen sample is untypical and contradicts its condition. For models that enlarge.
 
     Each alone may be right: a sample of a flat image is untypical, and one without the noise of its condition
     contradicts it.
     """
-    model, typicality = manifest.model, report.sample_typicality
-    if model.task != "super-resolution" or typicality is None or typicality > SUSPICIOUS:
+    manifest, typicality = pipe.manifest, report.sample_typicality
+    is_comparable = manifest.model.scale > 1 and manifest.has_consistency
+    if not is_comparable or typicality is None or typicality > SUSPICIOUS:
         return []
     picture = made.pictures[0] if made.pictures.dtype == np.uint8 else np.asarray(made.pictures[0] >> 8, np.uint8)
-    agreement = consistency(model, picture, made.condition)
+    agreement = pipe.consistency.psnr(picture, made.condition)
     if agreement >= CONTRADICTING_DB:
         return []
     recipe = manifest.source.training.get("recipe")

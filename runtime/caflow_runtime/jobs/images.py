@@ -34,8 +34,6 @@ from caflow_runtime.jobs.image_report import ImageReport, about_file, contradict
 from caflow_runtime.jobs.masks import Masked, read_masked
 from caflow_runtime.jobs.model_passes import ModelPasses, OutputSpec
 from caflow_runtime.jobs.native_stderr import native_stderr
-from caflow_runtime.jobs.photographs import KEEPS_COLOURS
-from caflow_runtime.ood.consistency import consistency
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -131,8 +129,8 @@ def inspect_image(
         job.estimate(pipe, config, ImageProperties(size.height, size.width)).check_memory()
     given = read_image(job.source, max_pixels)
     height, width = given.rgb.shape[:2]
-    is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
-    alpha = given.alpha if pipe.manifest.model.task == "super-resolution" else None
+    is_grey = given.is_grey and pipe.manifest.model.keeps_gray
+    alpha = given.alpha if pipe.manifest.model.scale > 1 else None
     is_alpha_drawn = alpha is not None and bool(np.ptp(alpha))
     need = job.estimate(
         pipe, config, ImageProperties(height, width, given.bits, given.alpha is not None, is_grey, is_alpha_drawn)
@@ -169,7 +167,7 @@ def _draw(
     if not form.size.passes:
         return _reduce(job, given, form)
     needs_all = job.wants_all(config)
-    is_grey = given.is_grey and model.task in KEEPS_COLOURS
+    is_grey = given.is_grey and model.keeps_gray
     alpha = None if given.alpha is None else form.resampled(draw_alpha(pipe, given.alpha, config, form.size.passes))
     metadata = given.metadata.colours() if job.files.no_metadata else given.metadata
     write = partial(write_image, alpha=alpha, is_grey=is_grey, metadata=metadata, quality=job.files.quality)
@@ -188,14 +186,14 @@ def _draw(
         shown = sheet(made.condition, made.drawn)
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
     report, scored = report_of(job, made, given, config, form), None
-    warnings = [*contradiction(pipe.manifest, made, report), *left_out]
+    warnings = [*contradiction(pipe, made, report), *left_out]
     if is_changed and form.is_own and report.outcome != "bicubic":
         with native_stderr():  # The messages were already reported for the input.
             own = read_image(job.output, made.pictures[0].size).rgb  # No limit: its pixels fit in memory already.
         scored = pipe.score(own, given.rgb, show)
         report = about_file(report, scored)
         if report.consistency_db is not UNSET:
-            report = msgspec.structs.replace(report, consistency_db=consistency(model, own, given.rgb))
+            report = msgspec.structs.replace(report, consistency_db=pipe.consistency.psnr(own, given.rgb))
     if "likelihood" in job.extras and report.outcome == "bicubic":
         _remove(job.extras.values())
     elif "likelihood" in job.extras:

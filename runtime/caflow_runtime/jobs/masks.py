@@ -48,12 +48,12 @@ def check_fills(model: Model) -> None:
     Raises:
         InputError: if the model is not for inpainting, or was trained to fill the middle of the image only.
     """
-    if model.task != "inpainting":
+    if model.hole == "none":
         raise InputError(f"a mask requires an inpainting model; the task of this model is {model.task}")
-    if model.task_settings["mask"] == "central":
+    if model.hole == "center":
         raise InputError(
-            'this model was trained with mask = "central" and fills only the square in the middle of an image; omit '
-            'the mask, or use a model that was trained with mask = "box" or mask = "free-form"'
+            "this model fills only the square in the middle of an image; omit the mask, or use a model that was "
+            'trained with mask = "box" or mask = "free-form"'
         )
 
 

@@ -1,7 +1,7 @@
 """True images with their conditions, cut from photographs. Models are calibrated and evaluated with them."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,11 @@ from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, READABLE
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.job_file import originals_below
 from caflow_runtime.jobs.pairs import TARGETS, FilePair, holds_pairs, list_pairs
-from caflow_runtime.ood.consistency import degrade
 
 CROPS = 4
 """Number of crops of each size from one photograph."""
-KEEPS_COLOURS = ("super-resolution", "inpainting")
-"""Tasks whose result is grey if the input is grey."""
+Degrade = Callable[[Image], Image]
+"""Function that makes the condition of a true image."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Photograph:
     """Name in `Pair.photograph`."""
     path: Path
     condition: Path | None = None
-    """File of the condition. Without one, the task defines how conditions are made."""
+    """File of the condition. Without one, the model defines how conditions are made."""
 
 
 def photographs_in(folder: Path) -> list[Photograph]:
@@ -70,12 +69,12 @@ def _of_pair(pair: FilePair, folder: Path) -> Photograph:
 
 
 def pairs_of(
-    photograph: Photograph, model: Model, sides: Sequence[int], max_pixels: int = MAX_IMAGE_PIXELS
+    photograph: Photograph, model: Model, degrade: Degrade, sides: Sequence[int], max_pixels: int = MAX_IMAGE_PIXELS
 ) -> list[Pair]:
     """Return pairs of true images and conditions made from one photograph.
 
-    Usually, the true images are square crops of several sizes and scales, and the model's task defines how their
-    conditions are made. Sizes larger than the photograph are skipped.
+    Usually, the true images are square crops of several sizes and scales, and `degrade` makes their
+    conditions. Sizes larger than the photograph are skipped.
 
     If the photograph has a condition, return one pair: the whole photograph, and its condition.
 
@@ -85,7 +84,7 @@ def pairs_of(
 
     Raises:
         UnreadableImage: if a file cannot be read, or the sizes of target and condition do not fit together.
-        InputError: if the task does not define how conditions are made.
+        InputError: as `degrade` does, if the model does not define how conditions are made.
     """
     image, name, multiple = read_image(photograph.path, max_pixels).rgb, photograph.name, model.size_multiple
     if photograph.condition is not None:
@@ -97,18 +96,18 @@ def pairs_of(
     wanted = sorted({max(multiple, side // multiple * multiple) for side in sides})
     fitting = [side for side in wanted if side <= min(image.shape[:2])]
     crops = [_crop(image, side, f"{name} {side} {k}") for side in fitting for k in range(CROPS)]
-    return [Pair(name, crop, degrade(model, crop)) for crop in crops]
+    return [Pair(name, crop, degrade(crop)) for crop in crops]
 
 
 def with_grey_copies(model: Model, pairs: Iterable[Pair], first: int = 0) -> Iterator[Pair]:
-    """Yield pairs. For tasks in `KEEPS_COLOURS`, every second pair is followed by a grey copy.
+    """Yield pairs. If results of grey inputs are grey, every second pair is followed by a grey copy.
 
     Arguments:
         first: number of the first pair, if others come before it.
     """
     for k, pair in enumerate(pairs, first):
         yield pair
-        if k % 2 == 0 and model.task in KEEPS_COLOURS:
+        if k % 2 == 0 and model.keeps_gray:
             yield Pair(pair.photograph, _grey(pair.target), _grey(pair.condition))
 
 

@@ -101,11 +101,11 @@ def covariates(condition: Image, model: Model) -> Floats:
     All of them are base-2 logarithms. Let d be the absolute differences of neighbouring pixels. The first covariate is
     log₂(1 + mean d) of the grey image, the second the same of each colour minus grey. The third is the mean of
     log₂(1 + d) of the grey image; it distinguishes a few sharp edges from much fine detail. The fourth is log₂ of the
-    number of target pixels. For colorization the second is 0, because the model sees the grey image alone.
+    number of target pixels. The second is 0 for models that see the grey image alone.
     """
     grey = cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY).astype(np.float32)
     steps = _steps(grey)
-    colour = 0.0 if model.task == "colorization" else np.log2(1 + _steps(condition - grey[..., None]).mean())
+    colour = 0.0 if model.condition_color == "gray" else np.log2(1 + _steps(condition - grey[..., None]).mean())
     size = math.log2(grey.size * model.scale**2)
     return np.array([np.log2(1 + steps.mean()), colour, np.log2(1 + steps).mean(), size], np.float64)
 

@@ -1,4 +1,4 @@
-"""Choice among an image's samples: rows become candidates, which are ranked, and rejected if they are untypical."""
+"""Choice among an image's samples: items become candidates, which are ranked, and rejected if they are untypical."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import NotFinite
 from caflow_runtime.image import Image
-from caflow_runtime.ood.consistency import consistency, enlarge, enlarge_image, projected
+from caflow_runtime.ood.consistency import Consistency, enlarge, enlarge_image
 from caflow_runtime.ood.typicality import Floats, Typicality, covariates, distance_of, typicality
 from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.results import REJECTED, Outcome, bits_per_dim
@@ -39,12 +39,36 @@ class Untypical(NotFinite):
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """Criterion by which the samples of an image are ranked."""
+
+    model: Model
+    rank: Rank
+    consistency: Consistency
+    reference: TypicalityModel | None
+    """Describes typical samples; required for the rank "typical"."""
+
+    def value(self, item: BatchItem, condition: Image) -> float:
+        """Return the value by which an item is ranked, higher for better ones; −∞ for an item that is not finite."""
+        if not is_finite(item):
+            return -np.inf
+        if self.rank == "consistency":
+            return self.consistency.psnr(finite_pixels(item).integers(), condition)
+        if self.rank == "typical":
+            assert self.reference is not None
+            bits, given = bits_of(item, condition, self.model), covariates(condition, self.model)
+            if np.isfinite(far := distance_of(self.reference, bits, given)):
+                return -far
+        return float(item.per_level.sum())  # also where there is no reference for images of this kind
+
+
+@dataclass(frozen=True)
 class Candidate:
     """Sample that may be returned."""
 
     value: float
     """Value by which the sample is ranked; higher is better."""
-    row: BatchItem
+    item: BatchItem
     """Row of the sample, without its pixels."""
     image: Image
     """(H, W, 3) uint8 RGB."""
@@ -77,11 +101,12 @@ class Choice:
 
 
 class Chooser:
-    """Chooses the best sample of each condition from rows that are passed in any order."""
+    """Chooses the best sample of each condition from items that are passed in any order."""
 
     def __init__(
         self,
         model: Model,
+        consistency: Consistency,
         conditions: list[Image],
         config: SamplingConfig,
         reference: TypicalityModel | None,
@@ -94,31 +119,33 @@ class Chooser:
             is_deep: whether candidates also have images with 16 bits.
         """
         self.model = model
+        self.consistency = consistency
         self.conditions = conditions
         self.config = config
         self.reference = reference
         self.is_deep = is_deep
+        self.ranking = Ranking(model, config.rank, consistency, reference)
         self.choices = [Choice() for _ in conditions]
 
-    def value(self, row: BatchItem) -> float:
-        """Return the value by which a row is ranked."""
-        return value_of(row, self.conditions[row.image], self.model, self.config.rank, self.reference)
+    def value(self, item: BatchItem) -> float:
+        """Return the value by which an item is ranked."""
+        return self.ranking.value(item, self.conditions[item.image])
 
-    def take(self, row: BatchItem) -> None:
-        """Take one more sample of `conditions[row.image]`."""
-        choice, condition = self.choices[row.image], self.conditions[row.image]
-        value = self.value(row)
+    def take(self, item: BatchItem) -> None:
+        """Take one more sample of `conditions[item.image]`."""
+        choice, condition = self.choices[item.image], self.conditions[item.image]
+        value = self.value(item)
         if value > -np.inf:
-            choice.bits_per_dim.append(float(bits_of(row, condition, self.model).sum()))
-        outcome = self._outcome(row, condition, value)
+            choice.bits_per_dim.append(float(bits_of(item, condition, self.model).sum()))
+        outcome = self._outcome(item, condition, value)
         if self.config.judges == "image" and value > -np.inf:
-            choice.waiting.append(self.candidate(value, row))
+            choice.waiting.append(self.candidate(value, item))
         elif outcome == "best":
-            self._reject(choice, value, partial(self.candidate, value, row))
+            self._reject(choice, value, partial(self.candidate, value, item))
         else:
             choice.accepted += 1
             if choice.best is None or value > choice.best.value:
-                choice.best = replace(self.candidate(value, row), outcome=outcome)
+                choice.best = replace(self.candidate(value, item), outcome=outcome)
 
     def take_waiting(self, k: int) -> list[Candidate]:
         """Return the samples of `conditions[k]` whose images are not judged yet, in the order of their rank.
@@ -128,24 +155,24 @@ class Chooser:
         waiting, self.choices[k].waiting = self.choices[k].waiting, []
         return sorted(waiting, key=lambda one: -one.value)
 
-    def judge_image(self, k: int, candidate: Candidate, row: BatchItem, found: Typicality | None) -> bool:
+    def judge_image(self, k: int, candidate: Candidate, item: BatchItem, found: Typicality | None) -> bool:
         """Judge the image of a candidate for `conditions[k]`. Return whether it is accepted, and so the result.
 
         Arguments:
-            row: row with the likelihood of the image.
+            item: item with the likelihood of the image.
             found: typicality of the image, if it is known.
         """
         choice, reject = self.choices[k], self.config.reject
         assert reject is not None
-        if not row.has_finite_likelihood:  # then the image is no result, as if the sample itself were not finite
+        if not item.has_finite_likelihood:  # then the image is no result, as if the sample itself were not finite
             choice.rejected += 1
             return False
         if found is not None and found.value[0] < reject.alpha:
-            self._reject(choice, candidate.value, partial(replace, candidate, scored=row))
+            self._reject(choice, candidate.value, partial(replace, candidate, scored=item))
             return False
         is_judged = found is not None and bool(found.is_judged[0])
         choice.accepted += 1
-        choice.best = replace(candidate, scored=row, outcome="accepted" if is_judged else "unjudged")
+        choice.best = replace(candidate, scored=item, outcome="accepted" if is_judged else "unjudged")
         return True
 
     def _reject(self, choice: Choice, value: float, candidate: Callable[[], Candidate]) -> None:
@@ -155,22 +182,22 @@ class Chooser:
         if choice.best is None and value > worst:
             choice.best_rejected = replace(candidate(), outcome="best")
 
-    def candidate(self, value: float, row: BatchItem) -> Candidate:
-        """Return a row as a candidate with integer pixels.
+    def candidate(self, value: float, item: BatchItem) -> Candidate:
+        """Return an item as a candidate with integer pixels.
 
         The candidate does not keep the continuous pixels, because they are a view of the pixels of the whole run.
         """
-        condition, pixels = self.conditions[row.image], finite_pixels(row)
+        condition, pixels = self.conditions[item.image], finite_pixels(item)
         if self.config.consistent:
-            values = projected(self.model, pixels.floats(), condition)
+            values = self.consistency.projected(pixels.floats(), condition)
             image = np.asarray(np.rint(values), np.uint8)
             deep = deep_integers(values + np.float32(0.5)) if self.is_deep else None
-            measured = consistency(self.model, image, condition)
+            measured = self.consistency.psnr(image, condition)
         else:
             image, measured = pixels.integers(), value
             deep = deep_integers(pixels.floats()) if self.is_deep else None
         known = measured if self.config.consistent or self.config.rank == "consistency" else None
-        return Candidate(value, replace(row, pixels=None), image, known, deep=deep)
+        return Candidate(value, replace(item, pixels=None), image, known, deep=deep)
 
     def chosen(self, k: int) -> Candidate:
         """Return the result for an image.
@@ -198,11 +225,11 @@ class Chooser:
             values = enlarge(self.conditions[k].astype(np.float32), self.model.scale)
             deep = deep_integers(values + np.float32(0.5))
         measured = self.config.consistent or self.config.rank == "consistency"
-        known = consistency(self.model, image, self.conditions[k]) if measured else None
-        row = BatchItem(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
-        return Candidate(-np.inf, row, image, known, outcome="bicubic", deep=deep)
+        known = self.consistency.psnr(image, self.conditions[k]) if measured else None
+        item = BatchItem(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
+        return Candidate(-np.inf, item, image, known, outcome="bicubic", deep=deep)
 
-    def _outcome(self, row: BatchItem, condition: Image, value: float) -> Outcome:
+    def _outcome(self, item: BatchItem, condition: Image, value: float) -> Outcome:
         """Return the outcome of a sample. "best" means that the sample is rejected.
 
         Of rejected samples, only the best one may be returned.
@@ -212,46 +239,29 @@ class Chooser:
         reject = self.config.reject
         if reject is None or reject.judge == "image" or self.reference is None:
             return "unjudged"
-        bits = bits_of(row, condition, self.model)[None]
+        bits = bits_of(item, condition, self.model)[None]
         found = typicality(self.reference, bits, covariates(condition, self.model)[None])
         if not found.is_judged[0]:
             return "unjudged"
         return "accepted" if found.accept(reject.alpha)[0] else "best"
 
 
-def value_of(row: BatchItem, condition: Image, model: Model, rank: Rank, reference: TypicalityModel | None) -> float:
-    """Return the value by which a row is ranked; a better row has a higher one. It is −∞ if the row is not finite.
-
-    The rank "typical" requires `reference`.
-    """
-    if not is_finite(row):
-        return -np.inf
-    if rank == "consistency":
-        return consistency(model, finite_pixels(row).integers(), condition)
-    if rank == "typical":
-        assert reference is not None
-        far = distance_of(reference, bits_of(row, condition, model), covariates(condition, model))
-        if np.isfinite(far):
-            return -far
-    return float(row.per_level.sum())  # also where there is no reference for images of this kind
-
-
-def bits_of(row: BatchItem, condition: Image, model: Model) -> Floats:
+def bits_of(item: BatchItem, condition: Image, model: Model) -> Floats:
     """Return the bits per dimension of each level, (n,)."""
-    return bits_per_dim(row.per_level, condition.size * model.scale**2)
+    return bits_per_dim(item.per_level, condition.size * model.scale**2)
 
 
-def is_finite(row: BatchItem) -> bool:
-    """Return whether a row has pixels, and whether all its pixels and likelihoods are finite."""
-    return row.pixels is not None and row.has_finite_likelihood and row.pixels.is_finite
+def is_finite(item: BatchItem) -> bool:
+    """Return whether an item has pixels, and whether all its pixels and likelihoods are finite."""
+    return item.pixels is not None and item.has_finite_likelihood and item.pixels.is_finite
 
 
-def finite_pixels(row: BatchItem) -> Pixels:
-    """Return the pixels of a row.
+def finite_pixels(item: BatchItem) -> Pixels:
+    """Return the pixels of an item.
 
     Raises:
         NotFinite: if its pixels or likelihoods are not finite.
     """
-    if not is_finite(row) or row.pixels is None:
-        raise NotFinite(f"sample {row.sample} of images[{row.image}] is not finite: {TRY_LOWER}")
-    return row.pixels
+    if not is_finite(item) or item.pixels is None:
+        raise NotFinite(f"sample {item.sample} of images[{item.image}] is not finite: {TRY_LOWER}")
+    return item.pixels

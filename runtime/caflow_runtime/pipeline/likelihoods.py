@@ -11,7 +11,7 @@ from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.latents import STATISTICS
-from caflow_runtime.flow.log_likelihood_maps import Shares
+from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps
 from caflow_runtime.image import Image
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.typicality import Floats, Typicality, covariates, temperature_of, typicality
@@ -22,12 +22,12 @@ NOT_FINITE = "its log-likelihood is not finite: the image is too different from 
 
 
 class Parts(TypedDict):
-    """Fields of `results.Likelihood` that are computed from rows, with one row per condition."""
+    """Fields of `results.Likelihood` that are computed from items, with one item per condition."""
 
     per_level: NDArray[np.float64]
     dims: NDArray[np.int64]
     sides: list[tuple[int, int]]
-    shares: list[Shares]
+    maps: list[LogLikelihoodMaps]
     sample_typicality: Typicality | None
     image_typicality: Typicality | None
     statistics: Floats | None
@@ -74,7 +74,7 @@ class Likelihoods:
             return None
 
     def typicality_of(
-        self, rows: list[BatchItem], conditions: list[Image], temperature: float | Sequence[float] | None
+        self, items: list[BatchItem], conditions: list[Image], temperature: float | Sequence[float] | None
     ) -> Typicality | None:
         """Return the typicality of samples at a temperature, or of scored images if `temperature` is None.
 
@@ -84,42 +84,42 @@ class Likelihoods:
         if reference is None:
             return None
         dims = np.array([[condition.size * self._model.scale**2] for condition in conditions])
-        bits = bits_per_dim([row.per_level for row in rows], dims)
-        measures = bits if temperature is not None else np.concatenate([bits, self._statistics(rows)], 1)
+        bits = bits_per_dim([item.per_level for item in items], dims)
+        measures = bits if temperature is not None else np.concatenate([bits, self._statistics(items)], 1)
         given = np.stack([covariates(condition, self._model) for condition in conditions])
         return typicality(reference, measures, given)
 
     def parts(
-        self, rows: list[BatchItem], conditions: list[Image], temperature: float | Sequence[float] | None
+        self, items: list[BatchItem], conditions: list[Image], temperature: float | Sequence[float] | None
     ) -> Parts:
-        """Return the likelihood fields of rows, one row per condition. `temperature` is None for scored images."""
+        """Return the likelihood fields of items, one item per condition. `temperature` is None for scored images."""
         scale, is_image = self._model.scale, temperature is None
-        typical = self.typicality_of(rows, conditions, temperature)
+        typical = self.typicality_of(items, conditions, temperature)
         return {
-            "per_level": np.array([row.per_level for row in rows]),
+            "per_level": np.array([item.per_level for item in items]),
             "dims": np.array([condition.size * scale**2 for condition in conditions]),
             "sides": [(scale * condition.shape[0], scale * condition.shape[1]) for condition in conditions],
-            "shares": [row.shares for row in rows],
+            "maps": [item.maps for item in items],
             "sample_typicality": None if is_image else typical,
             "image_typicality": typical if is_image else None,
-            "statistics": self._statistics(rows) if is_image else None,
+            "statistics": self._statistics(items) if is_image else None,
         }
 
-    def _statistics(self, rows: list[BatchItem]) -> Floats:
+    def _statistics(self, items: list[BatchItem]) -> Floats:
         """Return (R, M − n) statistics of latents. They are NaN for an enlarged input, which was not scored."""
         blocks = sum(len(channels) for channels in self._model.noise_channels)
         unknown = np.full(blocks * len(STATISTICS), np.nan)
-        return np.stack([unknown if row.statistics is None else row.statistics for row in rows])
+        return np.stack([unknown if item.statistics is None else item.statistics for item in items])
 
 
-def check_finite(row: BatchItem, what: str) -> None:
-    """Check that the likelihood of a row is finite.
+def check_finite(item: BatchItem, what: str) -> None:
+    """Check that the likelihood of an item is finite.
 
     Arguments:
-        what: name of the row in the message.
+        what: name of the item in the message.
 
     Raises:
         NotFinite: if it is not finite.
     """
-    if not row.has_finite_likelihood:
+    if not item.has_finite_likelihood:
         raise NotFinite(f"{what}: {NOT_FINITE}")

@@ -36,7 +36,7 @@ class Buffers:
     kept: int
     """Number of finished samples that are kept."""
     picture: float
-    """Bytes per target pixel of a finished sample, without its shares."""
+    """Bytes per target pixel of a finished sample, without its maps."""
     work: float = 0.0
     """Bytes per target pixel of the largest step after drawing, such as encoding a file."""
     others: float = 0.0
@@ -64,7 +64,7 @@ class MemoryEstimates:
         self.before = (resident_memory() or 0) + MODULES
         """Memory of the process besides its work, in bytes. What it used when the bundle was opened is 0 if unknown."""
         self.share_bytes = bytes_of_shares(runner.model)
-        """Memory of the shares of one row, in bytes per target pixel."""
+        """Memory of the maps of one item, in bytes per target pixel."""
 
     @cached_property
     def _memory(self) -> Memory | None:
@@ -95,13 +95,13 @@ class MemoryEstimates:
         loads = [self.runner.load_of(*target, samples, images) for target in targets]
         last, pixels = loads[-1], targets[-1][0] * targets[-1][1]
         unfinished = last.canvases * FLOATS * pixels + bool(last.canvases) * TILE_BYTES * last.window_pixels
-        # An unfinished sample keeps its shares when it is finished.
+        # An unfinished sample keeps its maps when it is finished.
         with_shares = max(buffers.kept, min(buffers.kept + last.canvases, samples * images))
         finished = (buffers.kept * buffers.picture + with_shares * self.share_bytes) * pixels
         arrays = finished + max(unfinished, buffers.work * pixels) + buffers.others
         if (memory := self._memory) is None:
             return MemoryEstimate(round(self.before + SPARE * arrays), 0.0, is_measured=False)
-        runs = [memory.sample.of(load.units, load.rows, load.window_pixels) for load in loads]
+        runs = [memory.sample.of(load.units, load.items, load.window_pixels) for load in loads]
         loaded = memory.sample.constant
         if is_scored:
             runs.append(memory.score.of(1, 1, last.window_pixels))

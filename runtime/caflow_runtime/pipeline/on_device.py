@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.batch import draw_noise, owners, share_on_host
+from caflow_runtime.batching.batch import draw_noise, map_on_host, owners
 from caflow_runtime.batching.runner import Runner
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.manifest import Model
@@ -67,16 +67,16 @@ def best_on_device(runner: Runner, condition: Any, config: SamplingConfig) -> De
         degradations = runner.degradations(list(backend.to_host(given["condition"])))
         assert degradations is not None
         given["degradation"] = backend.to_device(degradations)
-    rows = scan.sample(graphs, levels, graphs["encode"](given), owners(graphs, units), noise)
-    shares = [[share_on_host(graphs, share, window) for share in maps] for maps in rows.shares]
-    per_level = [sum(share.sum((1, 2), dtype=np.float64) for share in maps) for maps in shares]
+    items = scan.sample(graphs, levels, graphs["encode"](given), owners(graphs, units), noise)
+    maps = [[map_on_host(graphs, one, window) for one in level] for level in items.maps]
+    per_level = [sum(one.sum((1, 2), dtype=np.float64) for one in level) for level in maps]
     likelihood = np.stack(per_level, 1).reshape(count, n, -1)
     total = likelihood.sum(2)
-    finite = np.isfinite(total) & backend.are_finite(rows.pixels).reshape(count, n)
+    finite = np.isfinite(total) & backend.are_finite(items.pixels).reshape(count, n)
     if not finite.any(1).all():
         raise NotFinite(f"no sample of condition[{int(np.argmin(finite.any(1)))}] is finite: {TRY_LOWER}")
     best = np.where(finite, total, -np.inf).argmax(1)
-    pixels = rows.pixels if n == 1 else backend.take(rows.pixels, np.arange(count) * n + best)
+    pixels = items.pixels if n == 1 else backend.take(items.pixels, np.arange(count) * n + best)
     images = backend.lend(graphs["to_image"]({"pixels": pixels})["integers"])
     return DeviceBest(images, best, likelihood[np.arange(count), best], 3 * height * width)
 

@@ -27,12 +27,13 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
 from caflow_runtime.ood.calibration import Calibration, read_calibration
+from caflow_runtime.ood.consistency import Consistency
 from caflow_runtime.pipeline.choice import finite_pixels
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.memory_estimate import MemoryEstimates
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
-from caflow_runtime.pipeline.sampling import sample_all, sample_best, score_rows
+from caflow_runtime.pipeline.sampling import sample_all, sample_best, score_items
 from caflow_runtime.pipeline.speed_trial import SpeedTrials
 from caflow_runtime.pipeline.stream import Frame, FrameNoise, OnUntypical, Stream, StreamSettings
 
@@ -68,7 +69,7 @@ def load(
             Runtime can use CUDA, else "cpu". The first time that a bundle is opened on a backend other than the CPU,
             its results are compared with those of the CPU, and must agree; that is remembered in the user's cache.
         threads: number of threads on the CPU; 0 is one per core.
-        pixel_budget: largest number of target pixels of all rows in one run of the graphs; by default 2²⁰. This limits
+        pixel_budget: largest number of target pixels of all items in one run of the graphs; by default 2²⁰. This limits
             memory: small models take about 300 bytes per pixel. Larger images are cut into tiles. Results, and the
             float32 pixels of unfinished tiled images, take additional memory.
         overlap: overlap of tiles, in target pixels; by default 64.
@@ -99,7 +100,7 @@ class Pipeline:
 
     Images are (B, H, W, 3) or (H, W, 3) uint8 RGB arrays, or a list of (H, W, 3) arrays of any sizes. With the same
     settings, a sample depends only on the image, the seed, the frame and the number of the sample. It does not depend
-    on the other images or on n, apart from rounding: the last digits can depend on which rows run together.
+    on the other images or on n, apart from rounding: the last digits can depend on which items run together.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Pipeline:
     ) -> None:
         calibration = read_calibration(graphs.folder) if is_calibrated else None
         self.runner = Runner(graphs, pixel_budget, overlap, assume)
+        self.consistency = Consistency(graphs, graphs.manifest)
         self.memory = MemoryEstimates(self.runner)
         self.trials = SpeedTrials(self.runner)
         self.likelihoods = Likelihoods(graphs.folder, graphs.manifest.model, calibration)
@@ -157,10 +159,10 @@ class Pipeline:
         self,
         images: Images,
         n: int = 10,
-        temperature: float | Sequence[float] = 0.8,
+        temperature: float | Sequence[float] | None = None,
         seed: int = 0,
         frame: int = 0,
-        rank: Rank = "likelihood",
+        rank: Rank | None = None,
         keep: Sequence[int] | None = None,
         consistent: bool = False,
         show: ShowWindows | None = None,
@@ -170,16 +172,19 @@ class Pipeline:
 
         Arguments:
             n: number of samples of each image.
-            temperature: temperature τ for all levels, or a sequence with one for each level, the coarsest first.
+            temperature: temperature τ for all levels, or a sequence with one for each level, the coarsest first. By
+                default, the temperature that the bundle names as best; for the built-in models it is 0.8 or, for
+                x2-video, 0.
             seed: seed of the noise, 0 … 2³²−1.
             frame: number of the frame, 0 … 2³²−1. Each frame has other noise.
-            rank: how samples are ranked. "likelihood" is by log-likelihood, as in the paper. "consistency" is by how
-                well the sample, degraded again, matches the image. "typical" is by how close the bits per dimension of
-                each level are to those of typical samples, which requires a calibration at this temperature.
+            rank: how samples are ranked, by default as the bundle names as best. "likelihood" is by log-likelihood, as
+                in the paper. "consistency" is by how well the sample, degraded again, matches the image. "typical" is
+                by how close the bits per dimension of each level are to those of typical samples, which requires a
+                calibration at this temperature.
             keep: for progressive best-of-N, the number of samples that run at each level, beginning with `n`. After
                 each level, only the most likely samples continue. The result is approximate: a dropped sample might
                 have been the best.
-            consistent: for super-resolution: change the best sample so that it down-samples to the image, as far as
+            consistent: for models that enlarge: change the best sample so that it down-samples to the image, as far as
                 values in 0…255 allow. The sample is ranked before the change and scored again after it.
             show: callback for a progress bar. It receives how many windows of samples are finished, and how many there
                 are in total.
@@ -191,14 +196,15 @@ class Pipeline:
                 result is the enlarged input.
             Untypical: if all samples of an image are rejected, and `reject.otherwise` is "error".
         """
-        config = SamplingConfig(n, temperature, seed, frame, rank, keep, consistent, reject)  # type: ignore[arg-type]
+        given = {"n": n, "temperature": temperature, "seed": seed, "frame": frame, "rank": rank, "keep": keep}
+        config = SamplingConfig.for_model(self.manifest, **given, consistent=consistent, reject=reject)
         return sample_best(self, images, config, show)
 
     def run(
         self,
         condition: object,
         n: int = 1,
-        temperature: float | Sequence[float] = 0.8,
+        temperature: float | Sequence[float] | None = None,
         seed: int = 0,
         frame: int = 0,
     ) -> DeviceBest:
@@ -221,18 +227,17 @@ class Pipeline:
             NotFinite: if no sample of a condition is finite.
             MemoryError: if memory runs out. The pixel budget is not reduced here.
         """
-        config = SamplingConfig(n, temperature, seed, frame)  # type: ignore[arg-type]
-        config.check_fits(self.runner.model)
-        return best_on_device(self.runner, condition, config)
+        given = {"n": n, "temperature": temperature, "seed": seed, "frame": frame, "rank": "likelihood"}
+        return best_on_device(self.runner, condition, SamplingConfig.for_model(self.manifest, **given))
 
     def sample(
         self,
         images: Images,
         n: int = 10,
-        temperature: float | Sequence[float] = 0.8,
+        temperature: float | Sequence[float] | None = None,
         seed: int = 0,
         frame: int = 0,
-        rank: Rank = "likelihood",
+        rank: Rank | None = None,
         consistent: bool = False,
         show: ShowWindows | None = None,
     ) -> Samples:
@@ -242,16 +247,17 @@ class Pipeline:
             InputError: if an argument is not valid.
             NotFinite: if any sample is not finite.
         """
-        config = SamplingConfig(n, temperature, seed, frame, rank, None, consistent)  # type: ignore[arg-type]
+        given = {"n": n, "temperature": temperature, "seed": seed, "frame": frame, "rank": rank}
+        config = SamplingConfig.for_model(self.manifest, **given, consistent=consistent)
         return sample_all(self, images, config, show)
 
     def stream(
         self,
         frames: Iterable[Image],
         n: int = 1,
-        temperature: float | Sequence[float] = 0.8,
+        temperature: float | Sequence[float] | None = None,
         seed: int = 0,
-        rank: Rank = "likelihood",
+        rank: Rank | None = None,
         noise: FrameNoise = "fixed",
         batch: int = 1,
         min_typicality: float = 0.0,
@@ -285,7 +291,7 @@ class Pipeline:
         except TypeError:
             raise InputError(f"frames: expected an iterable of images; got {shown(frames)}") from None
         checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
-        config = SamplingConfig(n, temperature, seed, 0, rank)  # type: ignore[arg-type]
+        config = SamplingConfig.for_model(self.manifest, n=n, temperature=temperature, seed=seed, rank=rank)
         check_switch("replaces", replaces)
         untypical: OnUntypical = "bicubic" if replaces else "mark"
         return Stream(self, StreamSettings(config, noise, batch, min_typicality, untypical))(checked)
@@ -301,8 +307,8 @@ class Pipeline:
             NotFinite: if the log-likelihood of a target is not finite.
         """
         targets, conditions = self._pairs(target, condition)
-        rows = score_rows(self.runner, targets, conditions, show)
-        return Score(density_at="image", **self.likelihoods.parts(rows, conditions, None))
+        items = score_items(self.runner, targets, conditions, show)
+        return Score(density_at="image", **self.likelihoods.parts(items, conditions, None))
 
     def encode(self, target: Images, condition: Images) -> Encoded:
         """Return the noise that produces each target from its condition, and its likelihood. `decode` is the inverse.
@@ -313,12 +319,12 @@ class Pipeline:
         """
         targets, conditions = self._pairs(target, condition)
         encoded = [encode_target(self.runner, *pair) for pair in zip(targets, conditions, strict=True)]
-        for k, (_, row) in enumerate(encoded):
-            check_finite(row, f"target[{k}]")
+        for k, (_, item) in enumerate(encoded):
+            check_finite(item, f"target[{k}]")
         return Encoded(
             noise=[[z[0] for z in noise] for noise, _ in encoded],
             density_at="image",
-            **self.likelihoods.parts([row for _, row in encoded], conditions, None),
+            **self.likelihoods.parts([item for _, item in encoded], conditions, None),
         )
 
     def decode(self, noise: Sequence[Sequence[NDArray[np.float32]]], condition: Images) -> Best:
@@ -333,13 +339,13 @@ class Pipeline:
         """
         conditions = as_images(condition, "condition")
         given: list[LevelNoises] = [[z[None] for z in of_image] for of_image in as_noise(noise, len(conditions))]
-        rows = [decode_noise(self.runner, *pair) for pair in zip(given, conditions, strict=True)]
-        likelihood = self.likelihoods.parts(rows, conditions, None)
+        items = [decode_noise(self.runner, *pair) for pair in zip(given, conditions, strict=True)]
+        likelihood = self.likelihoods.parts(items, conditions, None)
         likelihood["image_typicality"] = likelihood["statistics"] = None  # only scored images have them
         return Best(
-            images=stack([finite_pixels(replace(row, image=k)).integers() for k, row in enumerate(rows)]),
-            sample=np.zeros(len(rows), np.int64),
-            outcome=["unjudged"] * len(rows),
+            images=stack([finite_pixels(replace(item, image=k)).integers() for k, item in enumerate(items)]),
+            sample=np.zeros(len(items), np.int64),
+            outcome=["unjudged"] * len(items),
             density_at="sample",
             **likelihood,
         )

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.flow.log_likelihood_maps import Shares, share_map, shares_per_level
+from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps, map_per_pixel, maps_per_level
 from caflow_runtime.ood.typicality import Typicality
 
 Outcome = Literal["unjudged", "accepted", "best", "bicubic"]
@@ -41,8 +41,8 @@ class Likelihood:
     the intervals [w, w + 1) of an image's integers w ("image"). The two densities differ by rounding."""
     sides: list[tuple[int, int]] = field(repr=False)
     """Height and width of each image."""
-    shares: Sequence[Any] = field(repr=False)
-    """Shares of each image, by level and graph, from which `log_likelihood_map` is computed."""
+    maps: Sequence[Any] = field(repr=False)
+    """Log-likelihood maps of each image, by level and graph, from which `log_likelihood_map` is computed."""
     sample_typicality: Typicality | None = None
     """Typicality of the drawn samples among samples of the same temperature. None if nothing was drawn, or if the
     bundle is not calibrated for that temperature."""
@@ -85,15 +85,15 @@ class Likelihood:
 
         It is 0 everywhere if the result is no sample (outcome "bicubic"), whose log-likelihood is NaN.
         """
-        return stack([share_map(shares, *side) for shares, side in zip(self.shares, self.sides, strict=True)])
+        return stack([map_per_pixel(maps, *side) for maps, side in zip(self.maps, self.sides, strict=True)])
 
     @property
     def log_likelihood_map_per_level(self) -> Stack:
         """Log-likelihood of each pixel and level in nats, a `Stack` of (n, H, W) float32."""
-        return stack([self._level_maps(shares, side) for shares, side in zip(self.shares, self.sides, strict=True)])
+        return stack([self._level_maps(maps, side) for maps, side in zip(self.maps, self.sides, strict=True)])
 
-    def _level_maps(self, shares: Shares, sides: tuple[int, int]) -> NDArray[np.float32]:
-        return np.stack([share_map(level, *sides) for level in shares_per_level(shares, self.per_level.shape[-1])])
+    def _level_maps(self, maps: LogLikelihoodMaps, sides: tuple[int, int]) -> NDArray[np.float32]:
+        return np.stack([map_per_pixel(level, *sides) for level in maps_per_level(maps, self.per_level.shape[-1])])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +163,8 @@ class Samples(Likelihood):
         """Log-likelihood of each pixel in nats, a `Stack` of (N, H, W) float32."""
         return stack(
             [
-                np.stack([share_map(one, *side) for one in shares])
-                for shares, side in zip(self.shares, self.sides, strict=True)
+                np.stack([map_per_pixel(one, *side) for one in maps])
+                for maps, side in zip(self.maps, self.sides, strict=True)
             ]
         )
 
@@ -173,8 +173,8 @@ class Samples(Likelihood):
         """Log-likelihood of each pixel and level in nats, a `Stack` of (N, n, H, W) float32."""
         return stack(
             [
-                np.stack([self._level_maps(one, side) for one in shares])
-                for shares, side in zip(self.shares, self.sides, strict=True)
+                np.stack([self._level_maps(one, side) for one in maps])
+                for maps, side in zip(self.maps, self.sides, strict=True)
             ]
         )
 

@@ -52,25 +52,28 @@ def sample_best(
         Untypical: if all samples of an image are rejected and `config.reject` requests an error for that.
     """
     conditions, written = as_images(images, "images"), written or ResultEncoding()
-    chooser = Chooser(pipe.runner.model, conditions, config, reference_for(pipe, config), written.is_deep)
-    for row in pipe.runner.draw(conditions, range(config.n), config, show):
-        chooser.take(row)
-        del row  # free its continuous pixels
+    reference = reference_for(pipe, config)
+    chooser = Chooser(pipe.runner.model, pipe.consistency, conditions, config, reference, written.is_deep)
+    for item in pipe.runner.draw(conditions, range(config.n), config, show):
+        chooser.take(item)
+        del item  # free its continuous pixels
     for k in range(len(conditions)):
         if config.judges == "sample":
             _redraw(pipe.runner, chooser, k)
         elif config.judges == "image":
             _judge_images(pipe, chooser, k, written.as_read)
     winners = [chooser.chosen(k) for k in range(len(conditions))]
-    rows = _scored_again(pipe.runner, winners, conditions, show) if config.consistent else [one.row for one in winners]
-    likelihood = pipe.likelihoods.parts(rows, conditions, None if config.consistent else config.temperature)
+    items = (
+        _scored_again(pipe.runner, winners, conditions, show) if config.consistent else [one.item for one in winners]
+    )
+    likelihood = pipe.likelihoods.parts(items, conditions, None if config.consistent else config.temperature)
     if config.judges == "image":  # these may be likelihoods of images as they are read back from their files
-        scored = [winner.scored or winner.row for winner in winners]
+        scored = [winner.scored or winner.item for winner in winners]
         likelihood["image_typicality"] = pipe.likelihoods.typicality_of(scored, conditions, None)
     return Best(
         images=stack([winner.image for winner in winners]),
         deep=stack(_deep(winners)) if written.is_deep else None,
-        sample=np.array([winner.row.sample for winner in winners]),
+        sample=np.array([winner.item.sample for winner in winners]),
         consistency=_consistencies(winners),
         outcome=[winner.outcome for winner in winners],
         rejected=np.array([choice.rejected for choice in chooser.choices]),
@@ -91,25 +94,25 @@ def sample_all(
     """
     conditions, n = as_images(images, "images"), config.n
     count = len(conditions)
-    chooser = Chooser(pipe.runner.model, conditions, config, reference_for(pipe, config), is_deep)
+    chooser = Chooser(pipe.runner.model, pipe.consistency, conditions, config, reference_for(pipe, config), is_deep)
     found = pipe.runner.draw(conditions, range(n), config, show)
-    drawn = [chooser.candidate(chooser.value(row), row) for row in found]
-    drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
-    repeated = [conditions[candidate.row.image] for candidate in drawn]
-    rows = _scored_again(pipe.runner, drawn, repeated, show) if config.consistent else [one.row for one in drawn]
-    likelihood = pipe.likelihoods.parts(rows, repeated, None if config.consistent else config.temperature)
-    measured, shares = _consistencies(drawn), likelihood["shares"]
+    drawn = [chooser.candidate(chooser.value(item), item) for item in found]
+    drawn.sort(key=lambda candidate: (candidate.item.image, -candidate.value))
+    repeated = [conditions[candidate.item.image] for candidate in drawn]
+    items = _scored_again(pipe.runner, drawn, repeated, show) if config.consistent else [one.item for one in drawn]
+    likelihood = pipe.likelihoods.parts(items, repeated, None if config.consistent else config.temperature)
+    measured, maps = _consistencies(drawn), likelihood["maps"]
     statistics = likelihood["statistics"]
     return Samples(
         images=_of_each([candidate.image for candidate in drawn], n),
         deep=_of_each(_deep(drawn), n) if is_deep else None,
-        sample=np.array([candidate.row.sample for candidate in drawn]).reshape(-1, n),
+        sample=np.array([candidate.item.sample for candidate in drawn]).reshape(-1, n),
         consistency=None if measured is None else measured.reshape(-1, n),
         density_at="image" if config.consistent else "sample",
         per_level=likelihood["per_level"].reshape(count, n, -1),
         dims=likelihood["dims"][::n],
         sides=likelihood["sides"][::n],
-        shares=[shares[k : k + n] for k in range(0, len(shares), n)],
+        maps=[maps[k : k + n] for k in range(0, len(maps), n)],
         sample_typicality=_reshaped(likelihood["sample_typicality"], count, n),
         image_typicality=_reshaped(likelihood["image_typicality"], count, n),
         statistics=None if statistics is None else statistics.reshape(count, n, -1),
@@ -122,7 +125,7 @@ def reference_for(pipe: "Pipeline", config: SamplingConfig) -> TypicalityModel |
     Raises:
         InputError: if the model or its calibration does not support the draw.
     """
-    config.check_fits(pipe.runner.model)
+    config.check_fits(pipe.manifest)
     return check_calibrated(pipe.calibration, config) if config.needs_calibration else None
 
 
@@ -139,18 +142,18 @@ def check_calibrated(calibration: Calibration, config: SamplingConfig) -> Typica
     return reference
 
 
-def score_rows(
+def score_items(
     runner: Runner, targets: list[Image], conditions: list[Image], show: ShowWindows | None = None
 ) -> list[BatchItem]:
-    """Return a row with the likelihood of each target, in the order of the targets.
+    """Return an item with the likelihood of each target, in the order of the targets.
 
     Raises:
         NotFinite: if the likelihood of a target is not finite.
     """
-    rows = sorted(runner.score(targets, conditions, show), key=lambda row: row.image)
-    for row in rows:
-        check_finite(row, f"target[{row.image}]")
-    return rows
+    items = sorted(runner.score(targets, conditions, show), key=lambda item: item.image)
+    for item in items:
+        check_finite(item, f"target[{item.image}]")
+    return items
 
 
 def _redraw(runner: Runner, chooser: Chooser, k: int) -> None:
@@ -167,8 +170,8 @@ def _judge_images(pipe: "Pipeline", chooser: Chooser, k: int, as_read: AsWritten
         for candidate in chooser.take_waiting(k):
             pixels = candidate.image if candidate.deep is None else candidate.deep
             image = candidate.image if as_read is None else as_read(pixels)
-            (row,) = pipe.runner.score([image], [condition])
-            if chooser.judge_image(k, candidate, row, pipe.likelihoods.typicality_of([row], [condition], None)):
+            (item,) = pipe.runner.score([image], [condition])
+            if chooser.judge_image(k, candidate, item, pipe.likelihoods.typicality_of([item], [condition], None)):
                 return
         if drawn == config.most_samples:
             return
@@ -177,8 +180,8 @@ def _judge_images(pipe: "Pipeline", chooser: Chooser, k: int, as_read: AsWritten
 
 def _draw_more(runner: Runner, chooser: Chooser, k: int, samples: range) -> int:
     """Draw more samples of one image. Return how many were drawn until now."""
-    for row in runner.draw([chooser.conditions[k]], samples, chooser.config):
-        chooser.take(replace(row, image=k))
+    for item in runner.draw([chooser.conditions[k]], samples, chooser.config):
+        chooser.take(replace(item, image=k))
     return samples.stop
 
 
@@ -189,13 +192,13 @@ def _reshaped(typical: Typicality | None, *shape: int) -> Typicality | None:
 def _scored_again(
     runner: Runner, candidates: list[Candidate], conditions: list[Image], show: ShowWindows | None
 ) -> list[BatchItem]:
-    """Return the rows with the likelihoods of the candidates' images, which were changed after drawing."""
-    rows = [candidate.row for candidate in candidates]
-    changed = [k for k, row in enumerate(rows) if row.sample != REJECTED]
-    scored = score_rows(runner, [candidates[k].image for k in changed], [conditions[k] for k in changed], show)
-    for k, row in zip(changed, scored, strict=True):
-        rows[k] = row
-    return rows
+    """Return the items with the likelihoods of the candidates' images, which were changed after drawing."""
+    items = [candidate.item for candidate in candidates]
+    changed = [k for k, item in enumerate(items) if item.sample != REJECTED]
+    scored = score_items(runner, [candidates[k].image for k in changed], [conditions[k] for k in changed], show)
+    for k, item in zip(changed, scored, strict=True):
+        items[k] = item
+    return items
 
 
 def _of_each(pictures: Sequence[NDArray[Any]], n: int) -> Stack:

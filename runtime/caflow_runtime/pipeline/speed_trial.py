@@ -30,12 +30,12 @@ class Stage:
     """Number of samples that share one encoding of a condition's window."""
     encoding: float
     """Multiplications and additions for encoding the condition of one window."""
-    row: float
+    item: float
     """Multiplications and additions for one window of one sample."""
 
     def operations(self, done: int) -> float:
         """Return the number of multiplications and additions for the first `done` windows."""
-        return -(-done // self.samples_per_encoding) * self.encoding + done * self.row
+        return -(-done // self.samples_per_encoding) * self.encoding + done * self.item
 
 
 def drawing_stage(runner: Runner, height: int, width: int, samples: int) -> Stage:
@@ -82,8 +82,8 @@ class SpeedTrial:
         multiple, limits = runner.model.size_multiple, runner.limits()
         side = isqrt(min(TRIAL_PIXELS, limits.pixels) // self.samples)
         self.side = max(multiple, min(side, *(limits.largest_sides or [side])) // multiple * multiple)
-        encoding, row = _operations(runner.graphs.manifest, self.side**2, "decode", "reverse")
-        self.operations = encoding + self.samples * row
+        encoding, item = _operations(runner.graphs.manifest, self.side**2, "decode", "reverse")
+        self.operations = encoding + self.samples * item
         """Multiplications and additions of the trial."""
 
     def is_short_for(self, operations: float) -> bool:
@@ -110,13 +110,13 @@ class SpeedTrial:
         list(self.runner.draw([grey], range(self.samples), SamplingConfig(self.samples)))
 
 
-def _operations(manifest: Manifest, pixels: int, *of_row: str) -> tuple[float, float]:
-    """Return the multiplications and additions for a window's condition, and for one of the window's rows.
+def _operations(manifest: Manifest, pixels: int, *of_item: str) -> tuple[float, float]:
+    """Return the multiplications and additions for a window's condition, and for one of the window's items.
 
     Arguments:
         pixels: number of target pixels of the window.
-        of_row: names of the graphs that run for each row, without the level.
+        of_item: names of the graphs that run for each item, without the level.
     """
     known = {graph.name: graph.operations_per_pixel * pixels for graph in manifest.graphs}
-    rows = (count for name, count in known.items() if name.rpartition("_")[0] in of_row)
-    return sum(known.get(name, 0.0) for name in PER_IMAGE), sum(rows)
+    items = (count for name, count in known.items() if name.rpartition("_")[0] in of_item)
+    return sum(known.get(name, 0.0) for name in PER_IMAGE), sum(items)

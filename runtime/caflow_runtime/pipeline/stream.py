@@ -21,13 +21,13 @@ from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.checks import check_integer, check_share, is_number, shown
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.noise import DrawNoise, DriftingNoise, LevelNoise, SceneNoise, draw_rows
+from caflow_runtime.flow.noise import DrawNoise, DriftingNoise, LevelNoise, SceneNoise, draw_items
 from caflow_runtime.flow.scan import Array
 from caflow_runtime.image import Image
 from caflow_runtime.linear_light import resample
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.ood.typicality import check_alpha, covariates, typicality
-from caflow_runtime.pipeline.choice import value_of
+from caflow_runtime.pipeline.choice import Ranking
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
 from caflow_runtime.pipeline.sampling import reference_for
 from caflow_runtime.pipeline.scenes import SceneCuts
@@ -155,7 +155,7 @@ class Stream:
         """
         config, runner, known = settings.config, pipe.runner, pipe.likelihoods
         if settings.size is not None:
-            settings.size.check_fits(runner.model.task, runner.model.scale)
+            settings.size.check_fits(runner.model.scale)
         reference = reference_for(pipe, config)
         if settings.min_typicality > 0:
             reference = known.wanted_reference(config.temperature)
@@ -164,6 +164,7 @@ class Stream:
         self.settings = settings
         self.config = config
         self.reference = reference or known.reference(config.temperature)
+        self.ranking = Ranking(runner.model, config.rank, pipe.consistency, self.reference)
         self.batch = settings.batch if settings.noise == "fixed" else 1  # all frames of a run have the same noise
         self.drifting = None if isinstance(settings.noise, str) else DriftingNoise(settings.noise)
         self.draw_noise: DrawNoise = runner.graphs.backend.draw_noise if self.drifting is None else self._drift
@@ -248,29 +249,29 @@ class Stream:
     def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         """Return the best of N samples of a frame. If no sample is finite, reject the frame."""
         best: tuple[float, BatchItem] | None = None
-        for row in self._rows([frame], range(self.config.n), number):
-            value = self.value(row, frame)
+        for item in self._items([frame], range(self.config.n), number):
+            value = self.value(item, frame)
             if value > (-np.inf if best is None else best[0]):
-                best = value, _on_host(row)
+                best = value, _on_host(item)
         if best is None:
             return self._rejected(number, frame, starts_scene)
         return self._frame(number, best[1], frame, starts_scene)
 
     def _draw(self, waiting: list[tuple[int, Image]]) -> Iterator[Frame]:
         """Draw the scene's sample of these frames. A frame for which it is not finite gets a sample of its own."""
-        rows: dict[int, BatchItem] = {}
+        items: dict[int, BatchItem] = {}
         if waiting and self.sample is not None:
-            drawn = self._rows([image for _, image in waiting], [self.sample], waiting[0][0])
-            rows = {row.image: _on_host(row) for row in drawn}
+            drawn = self._items([image for _, image in waiting], [self.sample], waiting[0][0])
+            items = {item.image: _on_host(item) for item in drawn}
         for k, (number, image) in enumerate(waiting):
-            if k in rows and self.value(rows[k], image) > -np.inf:
-                yield self._frame(number, rows[k], image, starts_scene=False)
+            if k in items and self.value(items[k], image) > -np.inf:
+                yield self._frame(number, items[k], image, starts_scene=False)
             else:
                 yield self._choose(number, image, starts_scene=False)
 
-    def value(self, row: BatchItem, frame: Image) -> float:
+    def value(self, item: BatchItem, frame: Image) -> float:
         """Return the value by which a sample of a frame is ranked, −∞ if it is not finite."""
-        return value_of(row, frame, self.runner.model, self.config.rank, self.reference)
+        return self.ranking.value(item, frame)
 
     def _rejected(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         levels = np.full(self.runner.model.levels, np.nan)
@@ -281,16 +282,16 @@ class Stream:
         # The integer w stands for the interval [w, w + 1), so use its middle.
         return np.clip(enlarge(frame.astype(np.float32), self.runner.model.scale), 0, 255) + np.float32(0.5)
 
-    def _frame(self, number: int, row: BatchItem, frame: Image, starts_scene: bool) -> Frame:
-        assert row.pixels is not None
-        pixels, known = np.ascontiguousarray(row.pixels.floats()), None
+    def _frame(self, number: int, item: BatchItem, frame: Image, starts_scene: bool) -> Frame:
+        assert item.pixels is not None
+        pixels, known = np.ascontiguousarray(item.pixels.floats()), None
         if self.reference is not None:
             given = covariates(frame, self.runner.model)[None]
-            known = float(typicality(self.reference, bits_per_dim(row.per_level, pixels.size)[None], given).value[0])
+            known = float(typicality(self.reference, bits_per_dim(item.per_level, pixels.size)[None], given).value[0])
         untypical = known is not None and known < self.settings.min_typicality
         if untypical and self.settings.untypical == "bicubic":
             pixels = self._enlarged(frame)
-        return self._resized(Frame(number, pixels, row.sample, row.per_level, starts_scene, known, untypical), frame)
+        return self._resized(Frame(number, pixels, item.sample, item.per_level, starts_scene, known, untypical), frame)
 
     def _resized(self, result: Frame, frame: Image) -> Frame:
         """Return the result in the requested size."""
@@ -301,7 +302,7 @@ class Stream:
         pixels = resample(result.pixels, final.height, final.width)
         return replace(result, pixels=pixels, drawn_sides=(height, width))
 
-    def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[BatchItem]:
+    def _items(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[BatchItem]:
         config = replace(self.config, frame=self.scene if self.settings.noise == "fixed" else number)
         draw_noise = self.draw_noise
         if self.scene_noise is not None and len(samples) == 1:
@@ -311,9 +312,9 @@ class Stream:
 
     def _drift(self, z: LevelNoise) -> Array:
         assert self.drifting is not None
-        return self.runner.graphs.backend.to_device(draw_rows(z, self.drifting))
+        return self.runner.graphs.backend.to_device(draw_items(z, self.drifting))
 
 
-def _on_host(row: BatchItem) -> BatchItem:
-    """Return the row with its pixels in host memory. Pixels of waiting frames would fill the memory of the device."""
-    return row if row.pixels is None else replace(row, pixels=HostPixels(row.pixels.floats()))
+def _on_host(item: BatchItem) -> BatchItem:
+    """Return the item with its pixels in host memory. Pixels of waiting frames would fill the memory of the device."""
+    return item if item.pixels is None else replace(item, pixels=HostPixels(item.pixels.floats()))

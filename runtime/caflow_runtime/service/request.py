@@ -14,8 +14,6 @@ from caflow_runtime.checks import LARGEST_WORD
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image import Image
 
-TEMPERATURE = 0.8
-
 Tensors = dict[str, NDArray[Any]]
 Answer = Tensors | CaflowError | MemoryError | TimeoutError
 """Tensors, or the error that explains why there are none."""
@@ -60,9 +58,9 @@ class SampleParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Parameters of a request for samples: arguments of `Pipeline.best_of`."""
 
     n: Annotated[int, Meta(ge=1, le=LARGEST_WORD)] = 10
-    temperature: Annotated[float, Meta(ge=0)] = TEMPERATURE
+    temperature: Annotated[float, Meta(ge=0)] | None = None
     seed: Annotated[int, Meta(ge=0, le=LARGEST_WORD)] = 0
-    rank: Rank = "likelihood"
+    rank: Rank | None = None
     consistent: bool = False
     min_typicality: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """Samples with a lower typicality are replaced by other samples; 0 accepts every sample."""

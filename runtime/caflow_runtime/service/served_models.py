@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.batching.sampling_config import Otherwise, Reject, SamplingConfig
+from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.image import Image, check_pairs
 from caflow_runtime.ood.typicality import Typicality, check_alpha
 from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.results import Likelihood, Stack
 from caflow_runtime.pipeline.sampling import check_calibrated, sample_best
 from caflow_runtime.service.request import (
-    TEMPERATURE,
     Answer,
     Checked,
     SampleParameters,
@@ -50,26 +50,29 @@ class Sampler(Service):
     parameters = SampleParameters
 
     def _reference(self) -> TypicalityModel | None:
-        return self.pipe.likelihoods.reference(TEMPERATURE)
+        return self.pipe.likelihoods.reference(self.pipe.manifest.model.sampling.temperature)
 
     def _check(self, parameters: SampleParameters, images: list[list[Image]]) -> None:
-        config = draw_of(parameters)
-        config.check_fits(self.pipe.manifest.model)
+        config = draw_of(parameters, self.pipe.manifest)
         if config.needs_calibration:
             check_calibrated(self.pipe.calibration, config)
 
     def _pixels(self, parameters: SampleParameters, images: list[list[Image]]) -> int:
-        return count_pixels(images[0], self.pipe.manifest.model.scale) * draw_of(parameters).most_samples
+        return (
+            count_pixels(images[0], self.pipe.manifest.model.scale)
+            * draw_of(parameters, self.pipe.manifest).most_samples
+        )
 
     def _compute(self, parameters: SampleParameters, requests: list[Checked]) -> list[Answer]:
-        config = draw_of(parameters)
+        config = draw_of(parameters, self.pipe.manifest)
         images = [image for one in requests for image in one.images[0]]
         with self._stage("sample"):
             best = sample_best(self.pipe, images, config)
         counts, late = count_images(requests), are_late(requests)
         if self.metrics:
-            is_late = np.repeat(late, counts)
-            self.metrics.observe_best(best, config, config.temperature == TEMPERATURE, is_late)
+            is_late, own = np.repeat(late, counts), self.pipe.manifest.model.sampling.temperature
+            is_usual = config.temperature == own
+            self.metrics.observe_best(best, config, is_usual, is_late)
         tensors = {
             **likelihoods(best),
             "sample_typicality": typicalities(best.sample_typicality, len(images)),
@@ -148,13 +151,14 @@ def split(images: Stack | None, tensors: Tensors, counts: Sequence[int]) -> list
     return parts
 
 
-def draw_of(parameters: SampleParameters) -> SamplingConfig:
+def draw_of(parameters: SampleParameters, manifest: Manifest) -> SamplingConfig:
     """Return how samples are drawn for a request.
 
     Raises:
-        InputError: if a parameter is out of range.
+        InputError: if a parameter is out of range, or the model does not support it.
     """
     p = parameters
     otherwise = OTHERWISE[p.untypical]
     reject = Reject(p.min_typicality, otherwise=otherwise, judge=p.judge) if p.min_typicality else None
-    return SamplingConfig(p.n, p.temperature, p.seed, rank=p.rank, consistent=p.consistent, reject=reject)
+    given = {"n": p.n, "temperature": p.temperature, "seed": p.seed, "rank": p.rank, "consistent": p.consistent}
+    return SamplingConfig.for_model(manifest, **given, reject=reject)

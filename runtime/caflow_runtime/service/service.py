@@ -20,7 +20,6 @@ from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.service.request import (
-    TEMPERATURE,
     Answer,
     Checked,
     Request,
@@ -58,7 +57,8 @@ class Service(ABC):
         self.pipe = pipe
         self.max_pixels = max_pixels
         # All models of a bundle share the buckets, because an engine has one histogram of a name in a process.
-        buckets = buckets_of(pipe.likelihoods.reference(TEMPERATURE), pipe.likelihoods.reference(None))
+        own = pipe.manifest.model.sampling.temperature
+        buckets = buckets_of(pipe.likelihoods.reference(own), pipe.likelihoods.reference(None))
         reference = self._reference()
         self.metrics = None if instruments is None else Metrics(pipe, reference, WINDOW, instruments, buckets)
 

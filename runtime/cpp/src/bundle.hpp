@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -37,14 +36,24 @@ struct GraphFile {
     std::vector<Port> outputs;
 };
 
-using TaskSetting = std::variant<double, std::string>;
+// How samples are ranked: by log-likelihood, by consistency, or by distance from usual bits/dim.
+enum class Rank { likelihood = 1, consistency, typical };  // 0 is CAFLOW_RANK_OF_BUNDLE
+
+// Settings that a model is best used with. They apply where a caller sets no others.
+struct Sampling {
+    double temperature;  // of all levels
+    Rank rank;
+};
 
 // Properties of the model that the runtime needs.
 struct Model {
-    std::string task;
-    std::map<std::string, TaskSetting> task_settings;  // only settings that are numbers, booleans (0 or 1) or strings
-    std::int64_t scale;                                // target side / condition side
-    std::int64_t size_multiple;                        // height and width of a padded target are multiples of this
+    std::string task;             // for people; the runtime does not depend on it
+    std::string description;      // what the model does, for people
+    std::string condition_color;  // which colours of the condition the model sees: "rgb", or "gray" for the luma alone
+    std::string hole;             // pixels that the model fills in: "none", "black" or "center"
+    Sampling sampling;
+    std::int64_t scale;          // target side / condition side
+    std::int64_t size_multiple;  // height and width of a padded target are multiples of this
     std::int64_t levels;
     std::int64_t channels;
     std::vector<std::vector<std::int64_t>> noise_channels;  // [j][i - j]: channels of z[i, j]
@@ -59,7 +68,10 @@ struct Model {
 // Return whether a graph runs once for each image, and not for each row.
 bool runs_per_image(const std::string& graph);
 
-// Return a shape as a text for messages, such as "['rows', 48, 'h', 'w']".
+// Graph that makes the condition of a result again. Bundles whose degradation cannot be repeated have none.
+inline constexpr const char* degrade_graph = "degrade";
+
+// Return a shape as a text for messages, such as "['items', 48, 'h', 'w']".
 std::string shown(const std::vector<Size>& shape);
 
 // The parts of manifest.json that the runtime needs.
@@ -70,7 +82,9 @@ struct Manifest {
     std::vector<File> weights;
 
     const GraphFile* find_graph(const std::string& name) const;  // nullptr if there is none
-    std::vector<File> files() const;                             // all files that the manifest lists
+    bool has_consistency() const { return find_graph(degrade_graph); }
+    bool reads_condition() const;     // whether the graph degrade reads the condition, as the degradation is random
+    std::vector<File> files() const;  // all files that the manifest lists
 };
 
 // Read the manifest of a bundle and check it. The contents of the listed files are not checked: see verify_files.

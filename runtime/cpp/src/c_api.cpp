@@ -76,7 +76,8 @@ caflow_status draw(caflow_model* model, const caflow_image* conditions, std::siz
         const caflow_draw_options known = read_draw_options(options);
         Pipeline& pipeline = *model->pipeline;
         const std::vector<Image> images = read_images(conditions, count, pipeline.manifest().model.scale, "conditions");
-        *results = new OwnedResults((pipeline.*method)(images, draw_of(known)), known.flags);
+        const SamplingConfig config = draw_of(known, pipeline.manifest().model.sampling);
+        *results = new OwnedResults((pipeline.*method)(images, config), known.flags);
     });
 }
 
@@ -119,6 +120,7 @@ caflow_status caflow_info(const caflow_model* model, caflow_model_info* info) {
         const Model& numbers = manifest.model;
         const caflow_model_info known{info->struct_size,
                                       numbers.task.c_str(),
+                                      numbers.description.c_str(),
                                       manifest.precision.c_str(),
                                       model->pipeline->backend().c_str(),
                                       std::uint32_t(numbers.scale),
@@ -167,7 +169,8 @@ caflow_status caflow_open_stream(caflow_model* model, const caflow_draw_options*
         const caflow_draw_options known = read_draw_options(draw);
         const FrameNoise noise = read_frame_noise(options);
         const std::shared_ptr<Pipeline>& pipeline = model->pipeline;
-        *stream = new caflow_stream{pipeline, pipeline->open_stream(draw_of(known), noise), known.flags};
+        const SamplingConfig config = draw_of(known, pipeline->manifest().model.sampling);
+        *stream = new caflow_stream{pipeline, pipeline->open_stream(config, noise), known.flags};
     });
 }
 

@@ -19,7 +19,8 @@ constexpr std::uint32_t largest_samples = 1 << 20;  // of one call, which stores
 static_assert(sizeof(caflow_open_options) == offsetof(caflow_open_options, plugin_library) + sizeof(const char*));
 static_assert(sizeof(caflow_draw_options) == offsetof(caflow_draw_options, user) + sizeof(void*));
 static_assert(sizeof(caflow_stream_options) == offsetof(caflow_stream_options, flags) + sizeof(std::uint32_t));
-static_assert(CAFLOW_RANK_TYPICAL == int(Rank::typical) && CAFLOW_RANK_CONSISTENCY == int(Rank::consistency));
+static_assert(CAFLOW_RANK_LIKELIHOOD == int(Rank::likelihood) && CAFLOW_RANK_CONSISTENCY == int(Rank::consistency) &&
+              CAFLOW_RANK_TYPICAL == int(Rank::typical));
 static_assert(CAFLOW_JUDGE_IMAGE == int(Reject::Judge::image));
 static_assert(CAFLOW_OTHERWISE_BICUBIC == int(Reject::Otherwise::bicubic) &&
               CAFLOW_OTHERWISE_ERROR == int(Reject::Otherwise::error));
@@ -101,7 +102,7 @@ caflow_draw_options read_draw_options(const caflow_draw_options* options) {
     return known;
 }
 
-SamplingConfig draw_of(const caflow_draw_options& options) {
+SamplingConfig draw_of(const caflow_draw_options& options, const Sampling& own) {
     check_one_of(options.rank, CAFLOW_RANK_TYPICAL, "rank");
     check_one_of(options.judge, CAFLOW_JUDGE_IMAGE, "judge");
     check_one_of(options.otherwise, CAFLOW_OTHERWISE_ERROR, "otherwise");
@@ -119,9 +120,11 @@ SamplingConfig draw_of(const caflow_draw_options& options) {
     draw.first_sample = options.first_sample;
     draw.seed = options.seed;
     draw.frame = options.frame;
+    draw.temperature = {own.temperature};
     if (options.temperatures) draw.temperature.assign(options.temperature, options.temperature + options.temperatures);
     if (options.keeps) draw.keep.assign(options.keep, options.keep + options.keeps);
-    draw.rank = Rank(options.rank);
+    draw.rank = options.keeps ? Rank::likelihood : own.rank;
+    if (options.rank) draw.rank = Rank(options.rank);
     draw.consistent = options.consistent;
     draw.reject.alpha = options.min_typicality;
     draw.reject.judge = Reject::Judge(options.judge);

@@ -37,7 +37,10 @@ void check_struct_size(std::size_t size, const char* what) {
 // Convert the options of an application to those of the runtime. NULL selects the defaults.
 Settings read_settings(const caflow_open_options* options);
 caflow_draw_options read_draw_options(const caflow_draw_options* options);
-SamplingConfig draw_of(const caflow_draw_options& options);
+
+// Return the options of a draw. `own` are the settings that the model is best used with.
+SamplingConfig draw_of(const caflow_draw_options& options, const Sampling& own);
+
 FrameNoise read_frame_noise(const caflow_stream_options* options);
 
 // Return copies of the caller's images. `scale` is the scale of their targets; it limits the sides. `what` is the name

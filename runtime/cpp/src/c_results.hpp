@@ -25,7 +25,7 @@ static_assert(CAFLOW_ACCEPTED == int(Outcome::accepted) && CAFLOW_BEST == int(Ou
 struct OwnedResult : caflow_result {
     OwnedResult(Result&& result, bool with_map) : caflow_result(), owned(std::move(result)) {
         const BatchItem& row = owned.row;
-        if (with_map) map = share_map(row.shares, owned.image.height, owned.image.width);
+        if (with_map) map = map_per_pixel(row.maps, owned.image.height, owned.image.width);
         image = row.image;
         sample = row.sample;
         levels = std::uint32_t(row.per_level.size());
@@ -49,7 +49,7 @@ struct OwnedResult : caflow_result {
         }
         pixels = row.pixels.empty() ? nullptr : row.pixels.data();
         log_likelihood_map = map.empty() ? nullptr : map.data();
-        owned.row.shares.clear();
+        owned.row.maps.clear();
     }
 
     Result owned;

@@ -37,7 +37,7 @@ Verdict verdict_of(const Typicality& found, double alpha, Outcome untypical) {
 double Judgement::value_of(const BatchItem& row, const Condition& condition) const {
     if (!is_finite(row)) return worst;
     if (draw.rank == Rank::consistency) {
-        return consistency(model, image_of(row, condition.image, model), condition.image);
+        return consistency(graphs, image_of(row, condition.image, model()), condition.image);
     }
     if (draw.rank == Rank::typical) {
         const double far = likelihoods.distance_of_sample(row, condition, *samples);
@@ -48,7 +48,7 @@ double Judgement::value_of(const BatchItem& row, const Condition& condition) con
 
 Result Judgement::candidate(BatchItem&& row, double value, const Condition& condition) const {
     Result result;
-    result.image = image_of(row, condition.image, model);
+    result.image = image_of(row, condition.image, model());
     result.value = value;
     if (draw.rank == Rank::consistency) result.consistency = value;
     result.row = std::move(row);
@@ -58,8 +58,8 @@ Result Judgement::candidate(BatchItem&& row, double value, const Condition& cond
 
 void Judgement::finish(Result& result, const Condition& condition) const {
     if (draw.consistent) {
-        result.image = project(model, result.row.pixels, condition.image);
-        result.consistency = consistency(model, result.image, condition.image);
+        result.image = project(graphs, result.row.pixels, condition.image);
+        result.consistency = consistency(graphs, result.image, condition.image);
         if (!draw.with_pixels) result.row.pixels = {};
     } else if (const TypicalityModel* reference = likelihoods.reference(draw.temperature)) {
         result.sample_typicality = likelihoods.of_sample(result.row, condition, *reference);
@@ -70,13 +70,13 @@ Result Judgement::enlarged(std::size_t image, const Condition& condition) const 
     Result result;
     result.row.image = image;
     result.row.sample = no_sample;
-    result.row.per_level.assign(std::size_t(model.levels), std::nan(""));
-    result.row.pixels = enlarge_pixels(condition.image, model.scale);
-    result.image = image_of(result.row, condition.image, model);
+    result.row.per_level.assign(std::size_t(model().levels), std::nan(""));
+    result.row.pixels = enlarge_pixels(condition.image, model().scale);
+    result.image = image_of(result.row, condition.image, model());
     result.value = worst;
     result.verdict.outcome = Outcome::bicubic;
     if (draw.consistent || draw.rank == Rank::consistency) {
-        result.consistency = consistency(model, result.image, condition.image);
+        result.consistency = consistency(graphs, result.image, condition.image);
     }
     if (!draw.with_pixels) result.row.pixels = {};
     return result;

@@ -50,10 +50,12 @@ struct Result {
 
 // Ranks and judges the rows of one draw.
 struct Judgement {
-    const Model& model;
+    const Graphs& graphs;
     const SamplingConfig& draw;
     const Likelihoods& likelihoods;
     const TypicalityModel* samples;  // distribution of the draw's samples; nullptr if the draw does not need it
+
+    const Model& model() const { return graphs.manifest().model; }
 
     // Return the value by which a row is ranked; `worst` if the row is not finite.
     double value_of(const BatchItem& row, const Condition& condition) const;
@@ -78,7 +80,7 @@ class Chooser {
   public:
     // All arguments must outlive the object. `number` is the index of the condition, for results and messages.
     Chooser(const Judgement& judgement, const Image& condition, std::size_t number)
-        : judgement_(judgement), condition_(condition, judgement.model), number_(number) {}
+        : judgement_(judgement), condition_(condition, judgement.model()), number_(number) {}
 
     // Add a sample.
     void take(BatchItem&& row);

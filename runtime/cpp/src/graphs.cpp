@@ -14,11 +14,20 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Return the outputs of a graph that the host reads: shares, final pixels, and latents of existing targets.
+// Return the outputs of a graph that the host reads: log-likelihood maps, final pixels, and latents of existing
+// targets.
 std::vector<std::string> outputs_on_host(const std::string& graph) {
-    if (graph.starts_with("reverse_")) return {"share", "pixels"};
-    if (graph.starts_with("likelihood_")) return {"share", "z"};
-    return {"share"};
+    if (graph.starts_with("reverse_")) return {"log_likelihood_map", "pixels"};
+    if (graph.starts_with("likelihood_")) return {"log_likelihood_map", "z"};
+    return {"log_likelihood_map"};
+}
+
+// Return the settings of the CPU beside another backend.
+Settings on_cpu(const Settings& settings) {
+    Settings cpu;
+    cpu.backend = "cpu";
+    cpu.threads = settings.threads;
+    return cpu;
 }
 
 // Return the folder for what a provider compiles for one bundle, below the folder that the application named, and
@@ -60,6 +69,7 @@ void Graphs::open(const std::string& backend, Settings settings) {
                                 ? ""
                                 : folder_for_engines(settings.engine_cache, folder_);
     backend_ = open_onnx_runtime(choice, settings);
+    cpu_ = backend == "cpu" ? backend_ : open_onnx_runtime(choose_provider("cpu"), on_cpu(settings));
     find_engines_for(choice, settings.pixel_budget);
     if (backend != "cpu") check_results(settings);
 }
@@ -77,11 +87,8 @@ void Graphs::find_engines_for(const ProviderChoice& choice, std::int64_t pixel_b
 // Check that the backend computes what the CPU computes. Only then is it known that the device works, because many of
 // its errors occur when a graph is loaded or run.
 void Graphs::check_results(const Settings& settings) {
-    Settings on_cpu;
-    on_cpu.backend = "cpu";
-    on_cpu.threads = settings.threads;
     try {
-        check_parity(*this, Graphs(folder_, on_cpu));
+        check_parity(*this, Graphs(folder_, on_cpu(settings)));
     } catch (const BundleError& error) {
         throw BackendError(error.what());
     } catch (const OutOfMemory& error) {
@@ -104,15 +111,16 @@ const Graph& Graphs::find(const std::string& name) const {
     if (const auto found = loaded_.find(name); found != loaded_.end()) return found->second;
     const GraphFile& graph = *manifest_.find_graph(name);
     GraphSource source{folder_ / graph.file.path, "", {}, outputs_on_host(name)};
-    if (engines_) {
+    const bool is_on_cpu = name == degrade_graph;  // images are compared on the CPU, at any size
+    if (engines_ && !is_on_cpu) {
         source.engine = read_engine(*engines_, name);
         source.path = engines_->folder / engines_->engines.at(name).path;
         return loaded_.emplace(name, backend_->load(source)).first->second;
     }
-    if (profile_) source.shapes = shapes_of(graph, manifest_.model, *profile_);
+    if (profile_ && !is_on_cpu) source.shapes = shapes_of(graph, manifest_.model, *profile_);
     Graph loaded;
     try {
-        loaded = backend_->load(source);
+        loaded = (is_on_cpu ? cpu_ : backend_)->load(source);
     } catch (...) {
         check_unchanged(graph);  // a file that has changed is the reason
         throw;

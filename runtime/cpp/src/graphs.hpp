@@ -45,7 +45,8 @@ class Graphs {
 
     std::filesystem::path folder_;  // absolute
     Manifest manifest_;
-    std::unique_ptr<Backend> backend_;
+    std::shared_ptr<Backend> backend_;
+    std::shared_ptr<Backend> cpu_;      // runs the graph degrade
     std::optional<EngineSet> engines_;  // finished engines, in place of the ONNX files
     std::optional<Profile> profile_;
     mutable std::mutex mutex_;

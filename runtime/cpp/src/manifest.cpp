@@ -53,15 +53,25 @@ GraphFile read_graph(const Json& value, const std::string& where) {
     return graph;
 }
 
+Sampling read_sampling(const Json& value, const std::string& where) {
+    Fields fields(value, where);
+    const double temperature = fields.number("temperature");
+    if (temperature < 0) Fields::refuse("0 or more", fields["temperature"], fields.place("temperature"));
+    const std::string rank = fields.text("rank", {"likelihood", "consistency", "typical"});
+    fields.refuse_unknown();
+    if (rank == "consistency") return {temperature, Rank::consistency};
+    return {temperature, rank == "typical" ? Rank::typical : Rank::likelihood};
+}
+
 Model read_model(const Json& value, const std::string& where) {
     Fields fields(value, where);
     Model model;
     model.task = fields.text("task");
-    for (const auto& [name, setting] : fields.object("task_settings").items()) {
-        if (setting.is_string()) model.task_settings[name] = setting.get<std::string>();
-        if (setting.is_number()) model.task_settings[name] = setting.get<double>();
-        if (setting.is_boolean()) model.task_settings[name] = setting.get<bool>() ? 1.0 : 0.0;
-    }
+    model.description = fields.text("description");
+    model.condition_color = fields.text("condition_color", {"rgb", "gray"});
+    fields.boolean("keeps_gray");
+    model.hole = fields.text("hole", {"none", "black", "center"});
+    model.sampling = read_sampling(fields["sampling"], fields.place("sampling"));
     model.scale = fields.count("scale");
     model.size_multiple = fields.count("size_multiple");
     model.levels = Fields::as_integer(fields["levels"], fields.place("levels"), 1, most_levels);
@@ -118,6 +128,7 @@ bool runs_per_image(const std::string& graph) { return graph == "encode" || grap
 
 std::int64_t Model::cell_side(const std::string& graph) const {
     if (runs_per_image(graph)) return size_multiple;
+    if (graph == degrade_graph) return scale;
     const auto level = [&] { return std::stoll(graph.substr(graph.rfind('_') + 1)); };  // names have been checked
     if (graph.starts_with("decode_") || graph.starts_with("likelihood_")) return noise_cell(level());
     if (graph.starts_with("reverse_") || graph.starts_with("forward_")) return noise_cell(level()) / 2;
@@ -128,6 +139,12 @@ const GraphFile* Manifest::find_graph(const std::string& name) const {
     const auto found =
         std::find_if(graphs.begin(), graphs.end(), [&](const auto& graph) { return graph.name == name; });
     return found == graphs.end() ? nullptr : &*found;
+}
+
+bool Manifest::reads_condition() const {
+    const GraphFile* degrade = find_graph(degrade_graph);
+    return degrade && std::any_of(degrade->inputs.begin(), degrade->inputs.end(),
+                                  [](const Port& port) { return port.name == "condition"; });
 }
 
 std::vector<File> Manifest::files() const {

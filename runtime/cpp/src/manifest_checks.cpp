@@ -1,7 +1,6 @@
 #include "manifest_checks.hpp"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <set>
 #include <string>
@@ -17,46 +16,15 @@ using Kind = BundleError::Kind;
 namespace {
 
 constexpr const char* format = "caflow-bundle";
-constexpr int format_version = 1;
+constexpr int format_version = 2;
 constexpr std::size_t path_bytes = 255;  // longest path: common file systems limit a file name to this
 constexpr std::int64_t degradation_values = 13;
-constexpr std::size_t axes = 4, share_axes = 3;  // of arrays that graphs pass on, and of shares
+constexpr const char* map_output = "log_likelihood_map";  // of every graph of a level
+constexpr std::size_t axes = 4, map_axes = 3;             // of arrays that graphs pass on, and of log-likelihood maps
 
 std::string quoted(const std::string& text) { return "'" + text + "'"; }
 
-// A task setting that the runtime needs, and its allowed values. No values: any number is allowed.
-struct Setting {
-    const char* task;
-    const char* name;
-    std::vector<std::string> kinds;
-};
-
-const std::array<Setting, 4>& known_settings() {
-    static const std::array<Setting, 4> settings{{
-        {"super-resolution", "down_filter", {"bicubic", "bilinear"}},
-        {"inpainting", "mask", {"central", "box", "free-form"}},
-        {"sketch", "low_threshold", {}},
-        {"sketch", "high_threshold", {}},
-    }};
-    return settings;
-}
-
-std::string given(const Model& model, const Setting& setting) {
-    const auto found = model.task_settings.find(setting.name);
-    if (found == model.task_settings.end()) return "None";
-    const auto* text = std::get_if<std::string>(&found->second);
-    return text ? quoted(*text) : std::to_string(std::get<double>(found->second));
-}
-
-bool is_allowed(const Model& model, const Setting& setting) {
-    const auto found = model.task_settings.find(setting.name);
-    if (found == model.task_settings.end()) return false;
-    const auto* text = std::get_if<std::string>(&found->second);
-    if (setting.kinds.empty()) return !text;
-    return text && std::find(setting.kinds.begin(), setting.kinds.end(), *text) != setting.kinds.end();
-}
-
-// Check that the model's numbers fit together, and that the task settings that the runtime needs are valid.
+// Check that the model's numbers fit each other.
 void check_model(const fs::path& path, const Model& model) {
     const std::int64_t squeezed = std::int64_t{1} << (model.levels + 1);
     if (model.size_multiple % squeezed || model.size_multiple % model.scale) {
@@ -65,14 +33,6 @@ void check_model(const fs::path& path, const Model& model) {
                               std::to_string(model.scale) + ", size_multiple must be a multiple of " +
                               std::to_string(squeezed) + " and of " + std::to_string(model.scale) + "; got " +
                               std::to_string(model.size_multiple));
-    }
-    for (const Setting& setting : known_settings()) {
-        if (model.task != setting.task || is_allowed(model, setting)) continue;
-        std::string wanted = setting.kinds.empty() ? "a number" : "one of " + setting.kinds[0];
-        for (std::size_t k = 1; k < setting.kinds.size(); ++k) wanted += ", " + setting.kinds[k];
-        throw BundleError(Kind::WrongManifest, path,
-                          "task_settings of " + quoted(model.task) + ": " + setting.name + " must be " + wanted +
-                              "; got " + given(model, setting));
     }
 }
 
@@ -101,15 +61,16 @@ std::map<std::string, std::map<std::string, std::string>> needed_outputs(std::in
     std::map<std::string, std::map<std::string, std::string>> outputs{
         {"encode", {{"prepared", bytes}}},
         {"to_image", {{"integers", bytes}}},
-        {"dequantize", {{"pixels", floats}, {"share", floats}}},
+        {degrade_graph, {{"degraded", floats}}},
+        {"dequantize", {{"pixels", floats}, {map_output, floats}}},
     };
     for (std::int64_t j = 0; j < levels; ++j) {
         const std::string level = "_" + std::to_string(j);
-        outputs["decode" + level] = {{"latent", floats}, {"share", floats}};
-        outputs["reverse" + level] = {{j == levels - 1 ? "pixels" : "next_carry", floats}, {"share", floats}};
-        outputs["forward" + level] = {{"latent", floats}, {"share", floats}};
+        outputs["decode" + level] = {{"latent", floats}, {map_output, floats}};
+        outputs["reverse" + level] = {{j == levels - 1 ? "pixels" : "next_carry", floats}, {map_output, floats}};
+        outputs["forward" + level] = {{"latent", floats}, {map_output, floats}};
         if (j > 0) outputs["forward" + level]["next_carry"] = floats;
-        outputs["likelihood" + level] = {{"z", floats}, {"share", floats}};
+        outputs["likelihood" + level] = {{"z", floats}, {map_output, floats}};
     }
     return outputs;
 }
@@ -117,8 +78,8 @@ std::map<std::string, std::map<std::string, std::string>> needed_outputs(std::in
 // Check an output that the chain reads: its type, its number of sizes and its first size, which are the same for all
 // models.
 void check_output(const fs::path& path, const GraphFile& graph, const std::string& name, const std::string& type) {
-    const Size first = runs_per_image(graph.name) ? "images" : "rows";
-    const std::size_t count = name == "share" ? share_axes : axes;
+    const Size first = runs_per_image(graph.name) || graph.name == degrade_graph ? "images" : "items";
+    const std::size_t count = name == map_output ? map_axes : axes;
     const auto found =
         std::find_if(graph.outputs.begin(), graph.outputs.end(), [&](const Port& port) { return port.name == name; });
     if (found != graph.outputs.end() && found->type == type && found->shape.size() == count &&
@@ -154,14 +115,16 @@ void check_graphs(const fs::path& path, const Manifest& manifest) {
         std::int64_t channels = 0;
         for (const std::int64_t count : model.noise_channels[std::size_t(j)]) channels += count;
         const std::string decode = "decode_" + std::to_string(j);
-        check_port(path, manifest.find_graph(decode)->inputs, decode, "z", {"rows", channels, "h", "w"});
+        check_port(path, manifest.find_graph(decode)->inputs, decode, "z", {"items", channels, "h", "w"});
     }
     const std::string finest = "reverse_" + std::to_string(model.levels - 1);
-    const auto pixels = std::vector<Size>{"rows", "2*h", "2*w", model.channels};
+    const auto pixels = std::vector<Size>{"items", "2*h", "2*w", model.channels};
     check_port(path, manifest.find_graph(finest)->outputs, finest, "pixels", pixels);
-    const std::int64_t multiple = model.size_multiple / model.scale;
-    const std::string factor = multiple > 1 ? std::to_string(multiple) + "*" : "";
-    const auto condition = std::vector<Size>{"images", factor + "h", factor + "w", model.channels};
+    const auto images = [&](std::int64_t factor) {
+        const std::string times = factor > 1 ? std::to_string(factor) + "*" : "";
+        return std::vector<Size>{"images", times + "h", times + "w", model.channels};
+    };
+    const std::vector<Size> condition = images(model.size_multiple / model.scale);
     check_port(path, manifest.find_graph("encode")->inputs, "encode", "condition", condition);
     if (const GraphFile* estimate = manifest.find_graph("estimate")) {  // it is optional
         const auto degradation = std::vector<Size>{"images", degradation_values};
@@ -169,8 +132,12 @@ void check_graphs(const fs::path& path, const Manifest& manifest) {
         check_port(path, estimate->outputs, "estimate", "degradation", degradation);
         check_port(path, manifest.find_graph("encode")->inputs, "encode", "degradation", degradation);
     }
+    if (const GraphFile* degrade = manifest.find_graph(degrade_graph)) {  // of any size that the scale divides
+        check_port(path, degrade->inputs, degrade_graph, "target", images(model.scale));
+        if (manifest.reads_condition()) check_port(path, degrade->inputs, degrade_graph, "condition", images(1));
+    }
     for (const auto& [name, outputs] : needed_outputs(model.levels)) {
-        if (const GraphFile* graph = manifest.find_graph(name)) {  // dequantize is optional
+        if (const GraphFile* graph = manifest.find_graph(name)) {  // dequantize and degrade are optional
             for (const auto& [output, type] : outputs) check_output(path, *graph, output, type);
         }
     }

@@ -77,9 +77,9 @@ Case case_for(const Model& model, const std::optional<Profile>& profile) {
 // Return the log-likelihood of each row, in nats.
 std::vector<double> log_likelihoods(const Rows& rows) {
     std::vector<double> sums(rows.kept.size(), 0.0);
-    for (const auto& level : rows.shares) {
-        for (const Array& share : level) {
-            const std::span<const float> values = floats_of(share);
+    for (const auto& level : rows.maps) {
+        for (const Array& map : level) {
+            const std::span<const float> values = floats_of(map);
             for (std::size_t k = 0; k < values.size(); ++k) sums[k * sums.size() / values.size()] += values[k];
         }
     }

@@ -164,7 +164,7 @@ ShapeRange shapes_of(const GraphFile& graph, const Model& model, const Profile& 
     const auto text = [&](const Profile& sizes) {
         return text_of(
             graph,
-            {{"rows", sizes.rows}, {"images", sizes.rows}, {"h", sizes.height / cell}, {"w", sizes.width / cell}});
+            {{"items", sizes.rows}, {"images", sizes.rows}, {"h", sizes.height / cell}, {"w", sizes.width / cell}});
     };
     return {text({1, model.size_multiple, model.size_multiple}), text(profile)};
 }

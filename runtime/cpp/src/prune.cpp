@@ -11,13 +11,13 @@ namespace {
 using RowLikelihoods = std::vector<double>;
 
 // Return the log-likelihood of each row over the levels so far. A value that is not finite becomes −∞, the worst one.
-RowLikelihoods so_far(const Run& units, const std::vector<std::int64_t>& owner, const Shares& shares) {
+RowLikelihoods so_far(const Run& units, const std::vector<std::int64_t>& owner, const Maps& maps) {
     RowLikelihoods total(owner.size(), 0.0);
-    for (const auto& maps : shares) {
-        for (const Array& share : maps) {
+    for (const auto& level : maps) {
+        for (const Array& map : level) {
             for (std::size_t row = 0; row < owner.size(); ++row) {
                 const Tile& window = *units[std::size_t(owner[row])].window;
-                total[row] += weighted_sum(window, map_of(share, row, owner.size(), window));
+                total[row] += weighted_sum(window, map_of(map, row, owner.size(), window));
             }
         }
     }
@@ -44,9 +44,9 @@ std::vector<std::size_t> likeliest(const RowLikelihoods& likelihood, const std::
 }  // namespace
 
 Prune prune_to(const Run& units, const std::vector<std::uint32_t>& keep) {
-    return [&units, keep, owner = owners(units)](std::size_t j, const Shares& shares) mutable -> Kept {
+    return [&units, keep, owner = owners(units)](std::size_t j, const Maps& maps) mutable -> Kept {
         if (keep[j + 1] == keep[j]) return std::nullopt;
-        const RowLikelihoods likelihood = so_far(units, owner, shares);
+        const RowLikelihoods likelihood = so_far(units, owner, maps);
         std::vector<std::size_t> kept;
         std::vector<std::int64_t> kept_owner;
         for (std::int64_t unit = 0; unit < std::int64_t(units.size()); ++unit) {

@@ -42,21 +42,16 @@ Array image_of_rows(const Run& units) {
     return make_array({std::int64_t(image.size())}, image);
 }
 
-bool fills_the_middle(const Model& model) {
-    const auto mask = model.task_settings.find("mask");
-    return mask != model.task_settings.end() && mask->second == TaskSetting("central");
-}
-
 // Row that is not finished, because some of its windows have not run yet.
 struct Unfinished {
     TileCanvas canvas;
     std::optional<LatentStatistics> statistics;  // of an existing target
 };
 
-// Return the nats of each level. Each level has two shares; any further share belongs to the finest level.
-std::vector<double> per_level(const std::vector<Share>& shares, std::size_t levels) {
+// Return the nats of each level. Each level has two maps; any further map belongs to the finest level.
+std::vector<double> per_level(const std::vector<MergedMap>& maps, std::size_t levels) {
     std::vector<double> nats(levels, 0.0);
-    for (std::size_t k = 0; k < shares.size(); ++k) nats[std::min(k / 2, levels - 1)] += shares[k].sum();
+    for (std::size_t k = 0; k < maps.size(); ++k) nats[std::min(k / 2, levels - 1)] += maps[k].sum();
     return nats;
 }
 
@@ -116,7 +111,7 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
         }
         const Tile& first = windows.back().front();
         const bool is_whole = windows.back().size() == 1 && first.y.length() == height && first.x.length() == width;
-        if (!is_whole && fills_the_middle(model_)) {
+        if (!is_whole && model_.hole == "center") {
             const std::string multiple = std::to_string(model_.size_multiple), most = std::to_string(budget);
             throw InputError(
                 "this model fills a hole in the middle, so images cannot be padded or cut: sides must be multiples "
@@ -194,8 +189,8 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
             }
             auto& [canvas, statistics] = found->second;
             std::vector<Map> maps;
-            for (const auto& level : rows.shares) {
-                for (const Array& share : level) maps.push_back(map_of(share, r, count, *unit->window));
+            for (const auto& level : rows.maps) {
+                for (const Array& map : level) maps.push_back(map_of(map, r, count, *unit->window));
             }
             const auto pixels =
                 with_pixels ? pixels_of(rows.pixels, r, count, *unit->window) : std::span<const float>();
@@ -204,8 +199,8 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
             for (const Array& z : rows.latents) latents.push_back(latents_of(z, r, count, *unit->window));
             if (statistics) statistics->add(*unit->window, latents);
             if (canvas.windows < windows[unit->image].size()) continue;
-            BatchItem row{unit->image, sample, std::move(canvas.pixels), std::move(canvas.shares), {}, {}};
-            row.per_level = per_level(row.shares, std::size_t(model_.levels));
+            BatchItem row{unit->image, sample, std::move(canvas.pixels), std::move(canvas.maps), {}, {}};
+            row.per_level = per_level(row.maps, std::size_t(model_.levels));
             if (statistics) row.statistics = statistics->values();
             unfinished.erase(found);
             sink.take(std::move(row));
@@ -275,7 +270,7 @@ Rows Runner::score_run(const Run& units, const std::vector<Image>& padded_target
     }
     const Arrays out = graphs_.run("dequantize", {{"integers", make_array(shape, std::move(integers))}});
     Rows rows = runtime::score(graphs_, encoded, image_of_rows(units), needed(out, "pixels"));
-    rows.shares.back().push_back(needed(out, "share"));
+    rows.maps.back().push_back(needed(out, "log_likelihood_map"));
     return rows;
 }
 

@@ -21,7 +21,7 @@ struct BatchItem {
     std::size_t image = 0;      // index of the image in the call
     std::uint32_t sample = 0;   // number of the sample
     std::vector<float> pixels;  // (H, W, 3) continuous pixel values of a sample; empty for an existing target
-    std::vector<Share> shares;
+    std::vector<MergedMap> maps;
     std::vector<double> per_level;   // log-likelihood in nats, coarsest level first
     std::vector<double> statistics;  // of the latents of an existing target; empty for a sample
 
@@ -58,6 +58,7 @@ class Runner {
     Runner(const Graphs& graphs, std::int64_t pixel_budget, std::int64_t overlap);
 
     std::int64_t pixel_budget() const { return pixel_budget_; }
+    const Graphs& graphs() const { return graphs_; }
     const Model& model() const { return model_; }
 
     // Draw samples of all conditions and pass each row to `sink` when it is finished, once. `samples` are the numbers

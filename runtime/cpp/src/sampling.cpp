@@ -25,8 +25,8 @@ struct Drawing {
 };
 
 Judgement judgement_of(const Runner& runner, const Likelihoods& likelihoods, const SamplingConfig& draw) {
-    draw.check(runner.model());
-    return {runner.model(), draw, likelihoods, likelihoods.check_calibrated(draw)};
+    draw.check(runner.graphs().manifest());
+    return {runner.graphs(), draw, likelihoods, likelihoods.check_calibrated(draw)};
 }
 
 std::vector<BatchItem> score_rows(Runner& runner, const std::vector<Image>& targets,
@@ -48,7 +48,7 @@ std::vector<BatchItem> score_rows(Runner& runner, const std::vector<Image>& targ
 void add_score(Result& result, BatchItem&& scored, const Condition& condition, const Judgement& judgement) {
     result.image_typicality = judgement.likelihoods.of_image(scored, condition);
     if (!judgement.draw.consistent) return;
-    result.row.shares = std::move(scored.shares);
+    result.row.maps = std::move(scored.maps);
     result.row.per_level = std::move(scored.per_level);
 }
 

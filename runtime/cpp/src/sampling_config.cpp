@@ -4,7 +4,6 @@
 #include <cmath>
 #include <string>
 
-#include "consistency.hpp"
 #include "errors.hpp"
 
 namespace caflow::runtime {
@@ -36,7 +35,8 @@ void check_keep(const SamplingConfig& draw, std::size_t levels) {
 
 }  // namespace
 
-void SamplingConfig::check(const Model& model) const {
+void SamplingConfig::check(const Manifest& manifest) const {
+    const Model& model = manifest.model;
     const auto levels = std::size_t(model.levels);
     if (std::uint64_t{first_sample} + most_samples() > largest_sample + 1) {
         throw InputError("samples must have numbers up to " + std::to_string(largest_sample) + "; got " +
@@ -49,9 +49,12 @@ void SamplingConfig::check(const Model& model) const {
         throw InputError("temperature must be one number, or " + std::to_string(levels) +
                          " numbers, one per level, all finite and at least 0; got " + listed(temperature));
     }
-    if (rank == Rank::consistency) check_has_consistency(model);
-    if (consistent && model.task != "super-resolution") {
-        throw InputError("consistent results require a model of the task 'super-resolution'; got '" + model.task + "'");
+    if (rank == Rank::consistency && !manifest.has_consistency()) {
+        throw InputError("rank 'consistency': this model, of the task '" + model.task + "', has no graph '" +
+                         degrade_graph + "' that makes a condition again");
+    }
+    if (consistent && !(manifest.has_consistency() && model.scale > 1)) {
+        throw InputError("consistent results require a model that enlarges; got the task '" + model.task + "'");
     }
     if (!(reject.alpha >= 0 && reject.alpha < 1)) {
         throw InputError("min_typicality must be at least 0 and below 1; got " + shown(reject.alpha));

@@ -9,9 +9,6 @@
 
 namespace caflow::runtime {
 
-// How samples are ranked: by log-likelihood, by consistency, or by distance from usual bits/dim.
-enum class Rank { likelihood, consistency, typical };
-
 // Rejection of untypical samples. Further samples are drawn to replace rejected ones.
 struct Reject {
     // Judge a sample by its typicality among samples at its temperature, or by that of its image among true images.
@@ -34,7 +31,7 @@ struct SamplingConfig {
     std::uint32_t first_sample = 0;
     std::uint32_t seed = 0;
     std::uint32_t frame = 0;
-    std::vector<double> temperature{0.8};
+    std::vector<double> temperature;
     std::vector<std::uint32_t> keep;
     Rank rank = Rank::likelihood;
     bool consistent = false;
@@ -42,8 +39,8 @@ struct SamplingConfig {
     bool with_pixels = false;
     Progress progress;
 
-    // Check that the options are valid for a model. Throws an InputError.
-    void check(const Model& model) const;
+    // Check that the options are valid for a bundle. Throws an InputError.
+    void check(const Manifest& manifest) const;
 
     // Return the settings of the noise for a model with this number of levels.
     Noise noise(std::int64_t levels) const;

@@ -73,8 +73,8 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vecto
         passing = find(decoded, "next_passing");
         carry = find(reversed, "next_carry");
         rows.pixels = find(reversed, "pixels");
-        rows.shares.push_back({needed(decoded, "share"), needed(reversed, "share")});
-        const Kept kept = prune && !finest ? prune(j, rows.shares) : std::nullopt;
+        rows.maps.push_back({needed(decoded, "log_likelihood_map"), needed(reversed, "log_likelihood_map")});
+        const Kept kept = prune && !finest ? prune(j, rows.maps) : std::nullopt;
         if (!kept) continue;
         std::vector<std::size_t> left;
         for (const std::size_t row : *kept) left.push_back(rows.kept[row]);
@@ -83,8 +83,8 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vecto
         if (carry) carry = take(carry, *kept);
         if (passing) passing = take(passing, *kept);
         for (std::size_t finer = j + 1; finer < levels; ++finer) noise[finer] = take(noise[finer], *kept);
-        for (auto& maps : rows.shares) {
-            for (Array& share : maps) share = take(share, *kept);
+        for (auto& level : rows.maps) {
+            for (Array& map : level) map = take(map, *kept);
         }
     }
     return rows;
@@ -92,7 +92,7 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vecto
 
 Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, const Array& pixels) {
     const std::size_t levels = std::size_t(graphs.manifest().model.levels);
-    Rows rows{pixels, Shares(levels), all_rows(image), std::vector<Array>(levels)};
+    Rows rows{pixels, Maps(levels), all_rows(image), std::vector<Array>(levels)};
     std::vector<Array> latents(levels);
     Array carry, passing;
     for (std::size_t j = levels; j-- > 0;) {
@@ -106,7 +106,7 @@ Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, cons
         const Arrays out = graphs.run(named("forward", j), to_forward);
         latents[j] = needed(out, "latent");
         carry = find(out, "next_carry");
-        rows.shares[j].push_back(needed(out, "share"));
+        rows.maps[j].push_back(needed(out, "log_likelihood_map"));
     }
     for (std::size_t j = levels; j-- > 0;) {
         Arrays to_likelihood = terms(encoded, j);
@@ -116,23 +116,23 @@ Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, cons
         const Arrays out = graphs.run(named("likelihood", j), to_likelihood);
         passing = find(out, "next_passing");
         rows.latents[j] = needed(out, "z");
-        rows.shares[j].push_back(needed(out, "share"));
+        rows.maps[j].push_back(needed(out, "log_likelihood_map"));
     }
     return rows;
 }
 
-Map map_of(const Array& share, std::size_t row, std::size_t rows, const Tile& window) {
-    const Shape& shape = share->shape;
+Map map_of(const Array& map, std::size_t row, std::size_t rows, const Tile& window) {
+    const Shape& shape = map->shape;
     const auto fits = [](std::int64_t side, std::int64_t count) { return count > 0 && side % count == 0; };
     if (shape.size() != 3 || shape[0] != std::int64_t(rows) || !fits(window.y.length(), shape[1]) ||
         window.y.length() / shape[1] * shape[2] != window.x.length()) {
         throw BundleError(BundleError::Kind::WrongShape, "the bundle",
-                          "shares must have square cells and fit targets of " + std::to_string(window.x.length()) +
-                              "×" + std::to_string(window.y.length()) +
-                              " pixels; got other shares: export the model again");
+                          "log-likelihood maps must have square cells and fit targets of " +
+                              std::to_string(window.x.length()) + "×" + std::to_string(window.y.length()) +
+                              " pixels; got other maps: export the model again");
     }
     const auto size = std::size_t(shape[1] * shape[2]);
-    return {shape[1], shape[2], floats_of(share).subspan(row * size, size)};
+    return {shape[1], shape[2], floats_of(map).subspan(row * size, size)};
 }
 
 Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Tile& window) {

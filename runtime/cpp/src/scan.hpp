@@ -13,18 +13,19 @@
 
 namespace caflow::runtime {
 
-using Shares = std::vector<std::vector<Array>>;  // shares of each level, coarsest first; each is (R, h, w), in nats
+// Log-likelihood maps of each level, coarsest first; each is (R, h, w), in nats.
+using Maps = std::vector<std::vector<Array>>;
 
 // Indices of rows, or nothing for all rows.
 using Kept = std::optional<std::vector<std::size_t>>;
 
-// Function that is called after a level with the shares so far. It returns the rows that continue.
-using Prune = std::function<Kept(std::size_t level, const Shares& shares)>;
+// Function that is called after a level with the maps so far. It returns the rows that continue.
+using Prune = std::function<Kept(std::size_t level, const Maps& maps)>;
 
 // Results of one pass over the graphs, for R rows.
 struct Rows {
     Array pixels;                   // (R, H, W, 3) float32, continuous pixel values
-    Shares shares;                  // shares of all graphs in the log-likelihood
+    Maps maps;                      // maps of all graphs in the log-likelihood
     std::vector<std::size_t> kept;  // indices of these rows among the input rows
     std::vector<Array> latents;     // of existing targets: z of each level, coarsest first, (R, channels, h, w)
 };
@@ -44,9 +45,9 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vecto
 // Compute the log-likelihood of targets, (R, H, W, 3) float32 continuous pixel values.
 Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, const Array& pixels);
 
-// Return one of the `rows` rows of a share, of latents, or of pixels, for rows of this window's shape. Each throws a
+// Return one of the `rows` rows of a map, of latents, or of pixels, for rows of this window's shape. Each throws a
 // BundleError or a BackendError if the array has another shape.
-Map map_of(const Array& share, std::size_t row, std::size_t rows, const Tile& window);
+Map map_of(const Array& map, std::size_t row, std::size_t rows, const Tile& window);
 Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Tile& window);
 std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Tile& window);
 

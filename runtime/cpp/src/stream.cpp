@@ -9,7 +9,7 @@ namespace caflow::runtime {
 
 Stream::Stream(Runner& runner, const Likelihoods& likelihoods, const SamplingConfig& draw, const FrameNoise& noise)
     : runner_(runner), likelihoods_(likelihoods), draw_(draw), kind_(noise.kind) {
-    draw.check(runner.model());
+    draw.check(runner.graphs().manifest());
     if (!draw.keep.empty() || draw.consistent || draw.reject.judges(Reject::Judge::image)) {
         throw InputError("keep, consistent, judge: a stream supports neither keep nor consistent nor judging by image");
     }

@@ -50,7 +50,7 @@ class Stream {
     Result draw_result(const Condition& frame, bool starts_scene);
     std::optional<Result> best_of(const Condition& frame, std::uint32_t first, std::uint32_t count);
     void judge(Result& result, const Condition& frame) const;
-    Judgement judgement() const { return {runner_.model(), draw_, likelihoods_, samples_}; }
+    Judgement judgement() const { return {runner_.graphs(), draw_, likelihoods_, samples_}; }
 
     Runner& runner_;
     const Likelihoods& likelihoods_;

@@ -66,7 +66,7 @@ std::vector<std::int64_t> sources(std::int64_t side, std::int64_t padded) {
     return from;
 }
 
-// Return the length of a cell inside the image: a cell at the border may reach into the padding, which has no share.
+// Return the length of a cell inside the image: a cell at the border may reach into the padding, which counts nothing.
 std::int64_t pixels_of_cell(std::int64_t number, std::int64_t cell, std::int64_t side) {
     return std::min(cell, side - number * cell);
 }
@@ -104,20 +104,20 @@ std::vector<Tile> cut(std::int64_t height, std::int64_t width, std::int64_t mult
     return windows;
 }
 
-double Share::sum() const { return std::accumulate(nats.begin(), nats.end(), 0.0); }
+double MergedMap::sum() const { return std::accumulate(nats.begin(), nats.end(), 0.0); }
 
-void TileCanvas::add(const Tile& window, std::span<const float> given, const std::vector<Map>& maps) {
+void TileCanvas::add(const Tile& window, std::span<const float> given, const std::vector<Map>& of_window) {
     ++windows;
     if (!given.empty()) add_pixels(window, given);
-    const bool is_first = shares.empty();
-    for (std::size_t k = 0; k < maps.size(); ++k) {
-        const Map& map = maps[k];
+    const bool is_first = maps.empty();
+    for (std::size_t k = 0; k < of_window.size(); ++k) {
+        const Map& map = of_window[k];
         const std::int64_t cell = window.y.length() / map.height;
         if (is_first) {
             const std::int64_t rows = (height + cell - 1) / cell, columns = (width + cell - 1) / cell;
-            shares.push_back({cell, rows, columns, std::vector<double>(std::size_t(rows * columns))});
+            maps.push_back({cell, rows, columns, std::vector<double>(std::size_t(rows * columns))});
         }
-        Share& whole = shares[k];
+        MergedMap& whole = maps[k];
         const std::vector<double> y = mean_weights(window.y, cell), x = mean_weights(window.x, cell);
         const std::int64_t top = window.y.start / cell, left = window.x.start / cell;
         for (std::int64_t row = 0; row < std::min(map.height, whole.height - top); ++row) {
@@ -150,13 +150,13 @@ void TileCanvas::add_pixels(const Tile& window, std::span<const float> given) {
     }
 }
 
-double weighted_sum(const Tile& window, const Map& share) {
-    const std::int64_t cell = window.y.length() / share.height;
+double weighted_sum(const Tile& window, const Map& map) {
+    const std::int64_t cell = window.y.length() / map.height;
     const std::vector<double> y = mean_weights(window.y, cell), x = mean_weights(window.x, cell);
     double sum = 0;
-    for (std::int64_t row = 0; row < share.height; ++row) {
-        for (std::int64_t k = 0; k < share.width; ++k) {
-            sum += double(share.nats[std::size_t(row * share.width + k)]) * (y[std::size_t(row)] * x[std::size_t(k)]);
+    for (std::int64_t row = 0; row < map.height; ++row) {
+        for (std::int64_t k = 0; k < map.width; ++k) {
+            sum += double(map.nats[std::size_t(row * map.width + k)]) * (y[std::size_t(row)] * x[std::size_t(k)]);
         }
     }
     return sum;
@@ -174,17 +174,16 @@ Image pad(const Image& image, std::int64_t height, std::int64_t width) {
     return padded;
 }
 
-std::vector<float> share_map(const std::vector<Share>& shares, std::int64_t height, std::int64_t width) {
+std::vector<float> map_per_pixel(const std::vector<MergedMap>& maps, std::int64_t height, std::int64_t width) {
     std::vector<double> total(static_cast<std::size_t>(height * width));
-    for (const Share& share : shares) {
+    for (const MergedMap& map : maps) {
         for (std::int64_t y = 0; y < height; ++y) {
-            const std::int64_t row = y / share.cell;
-            const std::int64_t rows = pixels_of_cell(row, share.cell, height);
+            const std::int64_t row = y / map.cell;
+            const std::int64_t rows = pixels_of_cell(row, map.cell, height);
             for (std::int64_t x = 0; x < width; ++x) {
-                const std::int64_t column = x / share.cell;
-                const std::int64_t pixels = rows * pixels_of_cell(column, share.cell, width);
-                total[std::size_t(y * width + x)] +=
-                    share.nats[std::size_t(row * share.width + column)] / double(pixels);
+                const std::int64_t column = x / map.cell;
+                const std::int64_t pixels = rows * pixels_of_cell(column, map.cell, width);
+                total[std::size_t(y * width + x)] += map.nats[std::size_t(row * map.width + column)] / double(pixels);
             }
         }
     }

@@ -2,8 +2,8 @@
 //
 // One mechanism handles padding, tiles and the cropping of likelihoods: every window has a weight for each of its rows
 // and columns. The weights of a pixel, summed over all windows, are one inside the image and zero in the padding.
-// Pixels and shares of windows are added with these weights. An image without padding and tiles is one window, whose
-// weights are all one.
+// Pixels and log-likelihood maps of windows are added with these weights. An image without padding and tiles is one
+// window, whose weights are all one.
 #pragma once
 
 #include <cstdint>
@@ -53,8 +53,8 @@ class TooSmall : public std::runtime_error {
 std::vector<Tile> cut(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget,
                       std::int64_t overlap, std::optional<Sides> largest = std::nullopt);
 
-// Share of one graph for a whole image: nats of each cell of cell × cell pixels.
-struct Share {
+// Log-likelihood map of one graph for a whole image, merged from its windows: nats of each cell of cell × cell pixels.
+struct MergedMap {
     std::int64_t cell;         // side of a cell, in pixels
     std::int64_t height;       // in cells
     std::int64_t width;        // in cells
@@ -63,26 +63,26 @@ struct Share {
     double sum() const;  // in nats
 };
 
-// View of the share of one graph for one window, (height, width) float32, in nats.
+// View of the log-likelihood map of one graph for one window, (height, width) float32, in nats.
 struct Map {
     std::int64_t height;
     std::int64_t width;
     std::span<const float> nats;
 };
 
-// Pixels and shares of an image, merged from its windows.
+// Pixels and maps of an image, merged from its windows.
 class TileCanvas {
   public:
     TileCanvas(std::int64_t height, std::int64_t width) : height(height), width(width) {}
 
-    // Add a window's pixels, (h, w, 3) or empty, and its shares, in the same order for all windows.
-    void add(const Tile& window, std::span<const float> pixels, const std::vector<Map>& shares);
+    // Add a window's pixels, (h, w, 3) or empty, and its maps, in the same order for all windows.
+    void add(const Tile& window, std::span<const float> pixels, const std::vector<Map>& of_window);
 
     std::int64_t height;
     std::int64_t width;
-    std::size_t windows = 0;    // number of windows added so far
-    std::vector<float> pixels;  // (height, width, 3)
-    std::vector<Share> shares;  // cropped: a cell at the border contains only its part inside the image
+    std::size_t windows = 0;      // number of windows added so far
+    std::vector<float> pixels;    // (height, width, 3)
+    std::vector<MergedMap> maps;  // cropped: a cell at the border contains only its part inside the image
 
   private:
     void add_pixels(const Tile& window, std::span<const float> given);
@@ -91,16 +91,16 @@ class TileCanvas {
 // Return the mean weight of each cell along an axis. `cell` is the side of a cell, in pixels.
 std::vector<double> mean_weights(const TileAxis& axis, std::int64_t cell);
 
-// Return the sum of a window's share, in nats, weighted by the mean weight of each cell: its part of the whole image's
-// share.
-double weighted_sum(const Tile& window, const Map& share);
+// Return the sum of a window's map, in nats, weighted by the mean weight of each cell: its part of the whole image's
+// map.
+double weighted_sum(const Tile& window, const Map& map);
 
 // Return an image padded to `height` × `width` below and on the right: by reflection, or with copies of the edge if the
 // image is too small to reflect.
 Image pad(const Image& image, std::int64_t height, std::int64_t width);
 
-// Return the sum of the shares of one image as nats per pixel, (height, width). The nats of a cell are spread evenly
-// over its pixels.
-std::vector<float> share_map(const std::vector<Share>& shares, std::int64_t height, std::int64_t width);
+// Return the sum of the maps of one image as nats per pixel, (height, width). The nats of a cell are spread evenly over
+// its pixels.
+std::vector<float> map_per_pixel(const std::vector<MergedMap>& maps, std::int64_t height, std::int64_t width);
 
 }  // namespace caflow::runtime

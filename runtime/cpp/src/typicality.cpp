@@ -136,6 +136,16 @@ std::string statistic_name(std::size_t number, std::size_t values, std::size_t l
            ", " + std::to_string(level) + "]";
 }
 
+// Return the luma of an image as OpenCV computes it, (height, width) uint8.
+std::vector<std::uint8_t> grey_of(const Image& image) {
+    std::vector<std::uint8_t> grey(image.rgb.size() / 3);
+    for (std::size_t k = 0; k < grey.size(); ++k) {
+        const std::uint8_t* rgb = &image.rgb[3 * k];
+        grey[k] = std::uint8_t((9798 * rgb[0] + 19235 * rgb[1] + 3735 * rgb[2] + (1 << 14)) >> 15);
+    }
+    return grey;
+}
+
 }  // namespace
 
 bool Typicality::is_judged() const { return !std::isnan(value); }
@@ -148,7 +158,7 @@ Covariates covariates(const Image& condition, const Model& model) {
     };
     Steps steps, colour_steps;
     add_steps(steps, condition.height, condition.width, grey_at);
-    const bool sees_colour = model.task != "colorization";
+    const bool sees_colour = model.condition_color == "rgb";
     for (int c = 0; sees_colour && c < 3; ++c) {
         add_steps(colour_steps, condition.height, condition.width,
                   [&](std::int64_t y, std::int64_t x) { return double(condition.row(y)[3 * x + c]) - grey_at(y, x); });

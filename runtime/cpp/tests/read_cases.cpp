@@ -34,16 +34,15 @@ json shown(const std::vector<Port>& ports) {
 
 json shown(const Manifest& manifest) {
     const Model& model = manifest.model;
-    json settings = json::object(), graphs = json::array(), weights = json::array();
-    for (const auto& [name, setting] : model.task_settings) {
-        std::visit([&, &key = name](const auto& value) { settings[key] = value; }, setting);
-    }
+    json graphs = json::array(), weights = json::array();
     for (const GraphFile& graph : manifest.graphs) {
         graphs.push_back({graph.name, shown(graph.file), shown(graph.inputs), shown(graph.outputs)});
     }
     for (const File& file : manifest.weights) weights.push_back(shown(file));
-    return {manifest.precision, model.task,           settings, model.scale, model.size_multiple, model.levels,
-            model.channels,     model.noise_channels, graphs,   weights};
+    const json sampling{model.sampling.temperature, int(model.sampling.rank)};
+    return {
+        manifest.precision,  model.task,   model.description, model.condition_color, model.hole, sampling, model.scale,
+        model.size_multiple, model.levels, model.channels,    model.noise_channels,  graphs,     weights};
 }
 
 json meaning(char kind, std::string_view text) {

@@ -12,6 +12,7 @@
 #include "choice.hpp"
 #include "consistency.hpp"
 #include "errors.hpp"
+#include "graphs.hpp"
 #include "latents.hpp"
 #include "scenes.hpp"
 #include "typicality.hpp"
@@ -36,32 +37,29 @@ Image image_of(const json& array) {
     return image;
 }
 
-Model model_of(const json& one) {
-    Model model{one["task"], {}, one["scale"], 8, 2, 3, {{48}, {12}}};
-    for (const auto& [name, setting] : one["settings"].items()) {
-        if (setting.is_string()) model.task_settings[name] = setting.get<std::string>();
-        if (setting.is_number()) model.task_settings[name] = setting.get<double>();
-    }
-    return model;
+Graphs graphs_of(const std::string& bundle) {
+    Settings settings;
+    settings.backend = "cpu";
+    settings.threads = 1;
+    return Graphs(bundle, settings);
 }
 
 }  // namespace
 
 TEST_SUITE_BEGIN("judge" * doctest::skip(has_none()));
 
-TEST_CASE("the consistency is equal to Python's for every task") {
+TEST_CASE("consistencies are equal to Python's") {
     for (const json& one : read("consistencies.json")) {
-        const Model model = model_of(one);
-        CAPTURE(one["task"].get<std::string>());
-        check_has_consistency(model);
-        const double ours = consistency(model, image_of(one["image"]), image_of(one["condition"]));
+        CAPTURE(one["bundle"].get<std::string>());
+        const double ours = consistency(graphs_of(one["bundle"]), image_of(one["image"]), image_of(one["condition"]));
         CHECK(ours == doctest::Approx(one["consistency"].get<double>()).epsilon(1e-7));
     }
 }
 
 TEST_CASE("covariates of conditions are equal to Python's") {
     for (const json& one : read("consistencies.json")) {
-        const Covariates ours = covariates(image_of(one["condition"]), model_of(one));
+        const Covariates ours =
+            covariates(image_of(one["condition"]), read_manifest(one["bundle"].get<std::string>()).model);
         const auto wanted = one["covariates"]["values"].get<std::vector<double>>();
         REQUIRE(wanted.size() == ours.size());
         for (std::size_t k = 0; k < ours.size(); ++k) CHECK(ours[k] == doctest::Approx(wanted[k]).epsilon(1e-6));
@@ -96,7 +94,8 @@ TEST_CASE("projected images are equal to Python's, up to rounding") {
     for (const json& one : read("consistencies.json")) {
         if (!one.contains("projected")) continue;
         const Image wanted = image_of(one["projected"]), condition = image_of(one["condition"]);
-        const Image ours = project(model_of(one), one["pixels"]["values"].get<std::vector<float>>(), condition);
+        const Image ours =
+            project(graphs_of(one["bundle"]), one["pixels"]["values"].get<std::vector<float>>(), condition);
         REQUIRE(ours.rgb.size() == wanted.rgb.size());
         std::size_t other = 0;
         for (std::size_t k = 0; k < ours.rgb.size(); ++k) {
@@ -105,11 +104,6 @@ TEST_CASE("projected images are equal to Python's, up to rounding") {
         }
         CHECK(other <= ours.rgb.size() / 1000);
     }
-}
-
-TEST_CASE("a task that does not define how conditions are made is refused") {
-    CHECK_THROWS_AS(check_has_consistency({"image-to-image", {}, 1, 8, 2, 3, {}}), InputError);
-    CHECK_THROWS_AS(check_has_consistency({"sketch", {}, 2, 8, 2, 3, {}}), InputError);
 }
 
 TEST_CASE("scene cuts are equal to Python's") {
@@ -152,20 +146,45 @@ TEST_CASE("a reason names the block of a statistic, in models with and without c
     CHECK(reason(found) == "unusual structure (mean square of z[1, 1]: +3.5 standard deviations)");
 }
 
+TEST_CASE("a bundle without the graph degrade has no consistency") {
+    Manifest manifest = read_manifest(std::getenv("CAFLOW_BUNDLE"));
+    SamplingConfig ranked, consistent;
+    ranked.temperature = consistent.temperature = {0.8};
+    ranked.rank = Rank::consistency;
+    consistent.consistent = true;
+    CHECK_NOTHROW(ranked.check(manifest));
+    CHECK_NOTHROW(consistent.check(manifest));
+    std::erase_if(manifest.graphs, [](const GraphFile& graph) { return graph.name == degrade_graph; });
+    CHECK_THROWS_WITH_AS(ranked.check(manifest),
+                         "rank 'consistency': this model, of the task 'super-resolution', has no graph 'degrade' that "
+                         "makes a condition again",
+                         InputError);
+    CHECK_THROWS_WITH_AS(consistent.check(manifest), doctest::Contains("require a model that enlarges"), InputError);
+}
+
+TEST_CASE("only models that enlarge have consistent results") {
+    Manifest manifest = read_manifest(std::getenv("CAFLOW_BUNDLE"));
+    SamplingConfig consistent;
+    consistent.temperature = {0.8};
+    consistent.consistent = true;
+    manifest.model.scale = 1;
+    CHECK_THROWS_WITH_AS(consistent.check(manifest), doctest::Contains("require a model that enlarges"), InputError);
+}
+
 TEST_CASE("a sample whose image has no finite likelihood is rejected") {
-    const Model model{"sketch", {}, 1, 8, 1, 3, {{48}}};
-    const Likelihoods likelihoods("", model, false);
+    const Graphs graphs = graphs_of(std::getenv("CAFLOW_BUNDLE"));  // scale 4, two levels
+    const Likelihoods likelihoods("", graphs.manifest().model, false);
     const Image condition(1, 1);
     SamplingConfig draw;
     draw.reject = {0.02, Reject::Judge::image, 0, Reject::Otherwise::best};
-    const Judgement judgement{model, draw, likelihoods, nullptr};
+    const Judgement judgement{graphs, draw, likelihoods, nullptr};
     for (const std::uint32_t finite : {0u, 1u, 2u}) {  // number of the sample whose image is finite; 2: none
         Chooser chooser(judgement, condition, 0);
         for (const std::uint32_t sample : {0u, 1u}) {
             BatchItem row;
             row.sample = sample;
-            row.pixels = {1, 2, 3};
-            row.per_level.assign(1, -double(sample));
+            row.pixels.assign(4 * 4 * 3, 1);
+            row.per_level.assign(2, -double(sample));
             chooser.take(std::move(row));
         }
         const bool is_accepted = chooser.judge_images([&](Result& candidate, const Condition&) {

@@ -55,6 +55,7 @@ TEST_SUITE_BEGIN("model");
 TEST_CASE("caflow_info describes the model") {
     const caflow_model_info info = model().info();
     CHECK(info.task == std::string("super-resolution"));
+    CHECK(info.description == std::string("Enlarge photographs ×4"));
     CHECK(info.backend == std::string("onnxruntime cpu"));
     CHECK(info.scale == 4);
     CHECK(info.levels == 2);

@@ -67,6 +67,7 @@ TEST_CASE("the shapes of a graph's inputs follow from a profile") {
     CHECK(shapes("reverse_0").largest.starts_with("latent:4x24x16x32"));
     CHECK(shapes("decode_1").smallest.find("image:1,") != std::string::npos);
     CHECK(shapes("decode_1").largest.find("image:4,") != std::string::npos);
+    CHECK(shapes("degrade").largest == "target:4x64x128x3");
     CHECK(shapes("to_image").largest == "pixels:4x64x128x3");
 }
 

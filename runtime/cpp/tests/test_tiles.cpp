@@ -49,21 +49,21 @@ TEST_CASE("padding reflects without repeating the edge, or repeats the edge of a
     CHECK(padded.row(2)[0] == image.row(1)[0]);
 }
 
-TEST_CASE("a canvas merges windows, and its map has the same sum as the shares") {
+TEST_CASE("a canvas merges windows, and its map has the same sum as theirs") {
     TileCanvas canvas(70, 90);
     double given = 0;
     for (const Tile& window : cut(70, 90, 16, 48 * 48, 16)) {
         const std::vector<float> pixels(std::size_t(window.pixels()) * 3, 7.0f);
         const std::int64_t h = window.y.length() / 4, w = window.x.length() / 4;
-        const std::vector<float> share(std::size_t(h * w), 2.0f);
-        const Map map{h, w, share};
+        const std::vector<float> nats(std::size_t(h * w), 2.0f);
+        const Map map{h, w, nats};
         canvas.add(window, pixels, {map});
         given += weighted_sum(window, map);
     }
     for (const float value : canvas.pixels) REQUIRE(value == doctest::Approx(7.0f));
-    CHECK(canvas.shares[0].sum() == doctest::Approx(given));
+    CHECK(canvas.maps[0].sum() == doctest::Approx(given));
     CHECK(given == doctest::Approx(2.0 * 70 * 90 / 16));
-    const std::vector<float> map = share_map(canvas.shares, 70, 90);
+    const std::vector<float> map = map_per_pixel(canvas.maps, 70, 90);
     CHECK(std::accumulate(map.begin(), map.end(), 0.0) == doctest::Approx(given).epsilon(1e-6));
 }
 

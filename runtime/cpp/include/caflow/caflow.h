@@ -138,12 +138,13 @@ typedef struct caflow_open_options {
 #define CAFLOW_OPEN_OPTIONS_INIT \
     { sizeof(caflow_open_options), NULL, NULL, 0, 0, 0, 0, NULL }
 
-/* How the samples of an image are ranked, for caflow_draw_options.rank. CAFLOW_RANK_TYPICAL requires a bundle that is
- * calibrated at the temperature. */
+/* How the samples of an image are ranked, for caflow_draw_options.rank. CAFLOW_RANK_CONSISTENCY requires a bundle that
+ * can make the condition of a result again, and CAFLOW_RANK_TYPICAL one that is calibrated at the temperature. */
 enum {
-    CAFLOW_RANK_LIKELIHOOD = 0,  /* by log-likelihood, highest first */
-    CAFLOW_RANK_CONSISTENCY = 1, /* by PSNR of the sample, degraded again, against the condition; highest first */
-    CAFLOW_RANK_TYPICAL = 2      /* by distance of the levels' bits/dim from usual ones; smallest first */
+    CAFLOW_RANK_OF_BUNDLE = 0,   /* the one that the bundle names; with `keep`, by log-likelihood */
+    CAFLOW_RANK_LIKELIHOOD = 1,  /* by log-likelihood, highest first */
+    CAFLOW_RANK_CONSISTENCY = 2, /* by PSNR of the sample, degraded again, against the condition; highest first */
+    CAFLOW_RANK_TYPICAL = 3      /* by distance of the levels' bits/dim from usual ones; smallest first */
 };
 
 /* Which typicality decides whether a sample is rejected, for caflow_draw_options.judge. A typicality is about the
@@ -191,17 +192,17 @@ typedef struct caflow_draw_options {
      * you draw the frames of a video with caflow_best_of or caflow_sample. A stream counts its frames itself. */
     uint32_t frame;
     /* Factors on the noise, finite and at least 0: one for all levels, or one per level, coarsest first. `temperatures`
-     * is the length of the array; 0, the default, means a temperature of 0.8 for all levels. */
+     * is the length of the array; 0, the default, means the temperature that the bundle names, for all levels. */
     const double *temperature;
     size_t temperatures;
     /* Progressive best-of-N: number of samples to compute at each level, coarsest first. The first number is N, and no
      * number is larger than the one before it. After each level, only the most likely samples continue. The result is
-     * approximate, because a dropped sample might have become the best. It requires CAFLOW_RANK_LIKELIHOOD and no
+     * approximate, because a dropped sample might have become the best. It requires a ranking by likelihood and no
      * min_typicality, and all N samples of an image must fit in one batch. `keeps` is the length of the array: the
      * number of levels, or 0, the default, to drop no sample. */
     const uint32_t *keep;
     size_t keeps;
-    uint32_t rank;  /* CAFLOW_RANK_…; default CAFLOW_RANK_LIKELIHOOD */
+    uint32_t rank;  /* CAFLOW_RANK_…; default CAFLOW_RANK_OF_BUNDLE */
     uint32_t flags; /* CAFLOW_WITH_…, combined with | */
     /* Reject samples whose typicality is below this value, which is above 0 and below 1. About this fraction of good
      * samples is rejected by mistake; 0.01 is a common choice. It requires a calibrated bundle (see Calibration at the
@@ -212,9 +213,9 @@ typedef struct caflow_draw_options {
     /* Largest number of further samples that are drawn for an image to replace rejected ones; up to 2^20, default 20.
      * CAFLOW_NO_REDRAWS: none. */
     uint32_t redraws;
-    /* 1: for super-resolution only, change the chosen sample so that it matches the condition when it is reduced to the
-     * condition's size, as far as values in 0…255 allow; then score the changed image. Samples are ranked before the
-     * change. 0, the default: no change. */
+    /* 1: change the chosen sample so that it matches the condition when it is reduced to the condition's size, as far
+     * as values in 0…255 allow; then score the changed image. Samples are ranked before the change. It requires a model
+     * that enlarges. 0, the default: no change. */
     uint32_t consistent;
     /* Function for a progress bar and a Cancel button. After each batch it is called in the thread of the call: `done`
      * of `count` windows are finished. A window is one sample of a whole image, or of a tile of a large image. If the
@@ -255,19 +256,20 @@ typedef struct caflow_stream_options {
 /* Facts about an open model. The texts belong to the model and are valid until caflow_close. */
 typedef struct caflow_model_info {
     size_t struct_size;
-    const char *task;       /* such as "super-resolution" */
-    const char *precision;  /* of the numbers inside the networks: "fp32", "fp16", "bf16" or "int8" */
-    const char *backend;    /* the backend that runs, such as "onnxruntime cpu" */
-    uint32_t scale;         /* target width / condition width, which is also target height / condition height */
-    uint32_t size_multiple; /* targets are padded inside the library until width and height are multiples of this */
-    uint32_t levels;        /* number of levels */
-    uint32_t channels;      /* number of channels of an image */
-    uint64_t pixel_budget;  /* the present budget, which is lower than the option if memory ran out */
+    const char *task;        /* such as "super-resolution" */
+    const char *description; /* what the model does, in a few words */
+    const char *precision;   /* of the numbers inside the networks: "fp32", "fp16", "bf16" or "int8" */
+    const char *backend;     /* the backend that runs, such as "onnxruntime cpu" */
+    uint32_t scale;          /* target width / condition width, which is also target height / condition height */
+    uint32_t size_multiple;  /* targets are padded inside the library until width and height are multiples of this */
+    uint32_t levels;         /* number of levels */
+    uint32_t channels;       /* number of channels of an image */
+    uint64_t pixel_budget;   /* the present budget, which is lower than the option if memory ran out */
 } caflow_model_info;
 
 /* An empty caflow_model_info, for caflow_info to fill in. */
 #define CAFLOW_MODEL_INFO_INIT \
-    { sizeof(caflow_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0 }
+    { sizeof(caflow_model_info), NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0 }
 
 /* One (image, sample) pair, one scored image, or one frame. Later versions may add fields at the end. */
 typedef struct caflow_result {

@@ -221,6 +221,7 @@ struct OpenOptions {
 
 // How the samples of an image are ranked: CAFLOW_RANK_….
 enum class Rank : std::uint32_t {
+    of_bundle = CAFLOW_RANK_OF_BUNDLE,
     likelihood = CAFLOW_RANK_LIKELIHOOD,
     consistency = CAFLOW_RANK_CONSISTENCY,
     typical = CAFLOW_RANK_TYPICAL
@@ -245,7 +246,7 @@ struct DrawOptions {
     std::uint32_t frame = 0;
     std::vector<double> temperature;  // one for all levels, or one per level, coarsest first
     std::vector<std::uint32_t> keep;  // one number of samples per level, coarsest first
-    Rank rank = Rank::likelihood;
+    Rank rank = Rank::of_bundle;
     double min_typicality = 0;
     Judge judge = Judge::sample;
     Otherwise otherwise = Otherwise::best;
