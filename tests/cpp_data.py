@@ -15,7 +15,7 @@ from test_bundle import a_bundle, wrong_bundles
 from tiny import DATA, TINY, photograph
 
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.flow.latents import statistics_of, sums_of
+from caflow_runtime.flow.latent_statistics import statistics_of, sums_of
 from caflow_runtime.flow.noise import DriftingNoise, NoiseWindow, draw_window_noise, philox
 from caflow_runtime.flow.tiles import cut
 from caflow_runtime.ood.typicality import covariates

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caflow_runtime.batching.batch_size import BatchLimits, plan_batches
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.flow.log_likelihood_maps import map_per_pixel
-from caflow_runtime.flow.tile_batches import BatchLimits, plan_batches
 from caflow_runtime.flow.tiles import TileCanvas, TooSmall, cut, pad
 
 MULTIPLE = 8

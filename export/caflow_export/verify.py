@@ -18,7 +18,7 @@ from caflow_export.levels import Precision
 from caflow_export.measure import Measure
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
 from caflow_runtime.bundle import manifest as bundle
-from caflow_runtime.bundle.manifest import Measurement, PrecisionName
+from caflow_runtime.bundle.manifest import DEGRADE, Measurement, PrecisionName
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 from caflow_runtime.flow.selftest import flow_errors, likelihood_error
@@ -73,6 +73,11 @@ def verify(
             beside = GroupedConvolutions(exact, _taking_doubles(graphs), measure, tolerances.graph, f" {size}")
             beside.run(model.config.levels, case.condition, case.image, case.noise)
         _measure_chain(graphs, exact_model, case, size, tolerances, measure)
+        if DEGRADE in exact:
+            given = {"target": case.target, "condition": case.condition[case.image]}
+            given = {name: array.astype(np.float32) for name, array in given.items()}
+            error = graphs[DEGRADE](given)["degraded"] - exact[DEGRADE](given)["degraded"]
+            measure(DEGRADE, f"degraded {size}, share of full scale", error / 256, tolerances.pixels)
     _measure_flow(graphs, exact_model, case, tolerances, measure)
     return measure.measured
 

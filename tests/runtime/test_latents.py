@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from tiny import photograph
 
-from caflow_runtime.flow.latents import STATISTICS, name_of, statistics_of, sums_of
+from caflow_runtime.flow.latent_statistics import STATISTICS, name_of, statistics_of, sums_of
 from caflow_runtime.flow.tiles import cut
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 

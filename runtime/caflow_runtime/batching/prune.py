@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.batching.batch import map_on_host
+from caflow_runtime.batching.batch_arrays import map_on_host
+from caflow_runtime.batching.batch_size import TileBatch
 from caflow_runtime.flow.scan import Array
-from caflow_runtime.flow.tile_batches import TileBatch
 from caflow_runtime.flow.tiles import weighted
 
 

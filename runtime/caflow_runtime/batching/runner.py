@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.batching import batch
+from caflow_runtime.batching import batch_arrays
+from caflow_runtime.batching.batch_size import BatchCost, BatchLimits, TileBatch, most_unfinished, plan_batches
 from caflow_runtime.batching.prune import LevelPruning
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem, TileMerger, TileResult
@@ -21,7 +22,6 @@ from caflow_runtime.flow import scan
 from caflow_runtime.flow.estimate import WINDOW, estimate_windows
 from caflow_runtime.flow.noise import DrawNoise
 from caflow_runtime.flow.scan import Array
-from caflow_runtime.flow.tile_batches import BatchCost, BatchLimits, TileBatch, most_unfinished, plan_batches
 from caflow_runtime.flow.tiles import Tile, TooSmall, cut
 from caflow_runtime.image import Image
 
@@ -184,7 +184,7 @@ class Runner:
         Raises:
             MemoryError: if memory runs out even with the smallest tiles.
         """
-        padded = [batch.padded(target, self.model, 1) for target in targets]
+        padded = [batch_arrays.padded(target, self.model, 1) for target in targets]
         return self._run(ScoringWork(conditions, padded), show)
 
     def _run(self, work: SamplingWork | ScoringWork, show: ShowWindows | None) -> Iterator[BatchItem]:
@@ -193,7 +193,7 @@ class Runner:
         When memory runs out, the missing items and later calls run with half the pixel budget.
         """
         graphs, levels, finished = self.graphs, self.model.levels, set[tuple[int, int]]()
-        conditions = [batch.padded(condition, self.model, self.model.scale) for condition in work.conditions]
+        conditions = [batch_arrays.padded(condition, self.model, self.model.scale) for condition in work.conditions]
         degradations = self.degradations(conditions)
         plan, encoded = self._plan(work, self.pixel_budget, finished), dict[str, Array]()
         noise: list[Array] | None
@@ -201,17 +201,17 @@ class Runner:
         while plan.batches:
             units, results, ran_out = plan.batches.popleft(), list[TileResult](), None
             try:
-                encoded = encoded or batch.encode(graphs, units, conditions, degradations)
+                encoded = encoded or batch_arrays.encode(graphs, units, conditions, degradations)
                 if isinstance(work, SamplingWork):
                     pruning = None if work.config.keep is None else LevelPruning(graphs, units, work.config.keep)
-                    noise = batch.draw_noise(graphs, units, work.config, work.draw_noise)
-                    run = scan.sample(graphs, levels, encoded, batch.owners(graphs, units), noise, pruning)
-                    results = batch.results_of_samples(graphs, units, run, plan.stays)
+                    noise = batch_arrays.draw_noise(graphs, units, work.config, work.draw_noise)
+                    run = scan.sample(graphs, levels, encoded, batch_arrays.owners(graphs, units), noise, pruning)
+                    results = batch_arrays.results_of_samples(graphs, units, run, plan.stays)
                 else:
-                    run = batch.score(graphs, units, work.targets, encoded)
-                    results = batch.results_of_targets(graphs, units, run)
+                    run = batch_arrays.score(graphs, units, work.targets, encoded)
+                    results = batch_arrays.results_of_targets(graphs, units, run)
                 noise = run = None
-                if not plan.batches or batch.tiles_of(plan.batches[0]) != batch.tiles_of(units):
+                if not plan.batches or batch_arrays.tiles_of(plan.batches[0]) != batch_arrays.tiles_of(units):
                     encoded = {}
                 while results:
                     item = plan.items.add(results.pop(0))

@@ -3,14 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.batching import batch
+from caflow_runtime.batching import batch_arrays
+from caflow_runtime.batching.batch_size import TileBatch
 from caflow_runtime.batching.runner import Runner
 from caflow_runtime.batching.tile_merging import BatchItem, TileMerger, TileResult
 from caflow_runtime.bundle.manifest import cell_side
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Arrays
-from caflow_runtime.flow.tile_batches import TileBatch
 from caflow_runtime.image import Image
 
 LevelNoises = list[NDArray[np.float32]]
@@ -25,8 +25,8 @@ def encode_target(runner: Runner, target: Image, condition: Image) -> tuple[Leve
         InputError: if the image requires more than one tile.
     """
     units, encoded = _encoded(runner, condition)
-    run = batch.score(runner.graphs, units, [batch.padded(target, runner.model, 1)], encoded)
-    item = _only_item(runner, condition, batch.results_of_targets(runner.graphs, units, run))
+    run = batch_arrays.score(runner.graphs, units, [batch_arrays.padded(target, runner.model, 1)], encoded)
+    item = _only_item(runner, condition, batch_arrays.results_of_targets(runner.graphs, units, run))
     return [runner.backend.to_host(z) for z in run.noise], item
 
 
@@ -43,9 +43,9 @@ def decode_noise(runner: Runner, noise: LevelNoises, condition: Image) -> BatchI
     ]
     if [z.shape for z in noise] != wanted:
         raise InputError(f"noise: expected arrays of shapes {wanted}; got {[z.shape for z in noise]}")
-    image, given = batch.owners(runner.graphs, units), [runner.backend.to_device(z) for z in noise]
+    image, given = batch_arrays.owners(runner.graphs, units), [runner.backend.to_device(z) for z in noise]
     run = scan.sample(runner.graphs, runner.model.levels, encoded, image, given)
-    return _only_item(runner, condition, batch.results_of_samples(runner.graphs, units, run, stays=False))
+    return _only_item(runner, condition, batch_arrays.results_of_samples(runner.graphs, units, run, stays=False))
 
 
 def _encoded(runner: Runner, condition: Image) -> tuple[list[TileBatch], Arrays]:
@@ -54,7 +54,7 @@ def _encoded(runner: Runner, condition: Image) -> tuple[list[TileBatch], Arrays]
     Raises:
         InputError: if the image requires more than one tile.
     """
-    windows, padded = runner.windows(condition), batch.padded(condition, runner.model, runner.model.scale)
+    windows, padded = runner.windows(condition), batch_arrays.padded(condition, runner.model, runner.model.scale)
     if len(windows) > 1:
         height, width = (runner.model.scale * side for side in padded.shape[:2])
         raise InputError(
@@ -62,7 +62,7 @@ def _encoded(runner: Runner, condition: Image) -> tuple[list[TileBatch], Arrays]
             f"{runner.limits().remedy(1, height, width)}"
         )
     units = [TileBatch(0, windows[0], (0,))]
-    return units, batch.encode(runner.graphs, units, [padded], runner.degradations([padded]))
+    return units, batch_arrays.encode(runner.graphs, units, [padded], runner.degradations([padded]))
 
 
 def _only_item(runner: Runner, condition: Image, results: list[TileResult]) -> BatchItem:

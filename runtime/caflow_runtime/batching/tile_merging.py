@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from caflow_runtime.batching.pixels import HostPixels, Pixels
 from caflow_runtime.bundle.manifest import Model
-from caflow_runtime.flow.latents import BlockSums, statistics_of, sums_of
-from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps, maps_per_level
+from caflow_runtime.flow.latent_statistics import BlockSums, statistics_of, sums_of
+from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps, log_likelihood_per_level
 from caflow_runtime.flow.tiles import Tile, TileCanvas
 from caflow_runtime.image import Image
 
@@ -84,8 +84,7 @@ class TileMerger:
         sums = self._sums.pop(key, None)
         pixels = result.pixels if canvas.pixels is None else HostPixels(canvas.pixels)
         inside = pixels and pixels.cropped(canvas.height, canvas.width)
-        levels = maps_per_level(canvas.maps, self.model.levels)
-        nats = np.array([sum(float(one_map.sum()) for _, one_map in level) for level in levels])
+        nats = log_likelihood_per_level(canvas.maps, self.model.levels)
         return BatchItem(*key, inside, canvas.maps, nats, statistics_of(sums) if sums else None)
 
     def _add_latents(self, key: tuple[int, int], result: TileResult) -> None:

@@ -12,6 +12,11 @@ def maps_per_level(maps: LogLikelihoodMaps, levels: int) -> list[LogLikelihoodMa
     return [maps[2 * j : 2 * j + 2] if j < levels - 1 else maps[2 * j :] for j in range(levels)]
 
 
+def log_likelihood_per_level(maps: LogLikelihoodMaps, levels: int) -> NDArray[np.float64]:
+    """Return log p(target | condition) of each level, (levels,) in nats: the sum over its maps of the whole image."""
+    return np.array([sum(float(one_map.sum()) for _, one_map in level) for level in maps_per_level(maps, levels)])
+
+
 def map_per_pixel(maps: LogLikelihoodMaps, height: int, width: int) -> NDArray[np.float32]:
     """Return the maps of one image in nats per pixel, (height, width) float32.
 

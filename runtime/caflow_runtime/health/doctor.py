@@ -17,12 +17,12 @@ import numpy as np
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_packages import installed_builds
 from caflow_runtime.backends.select import BackendName, open_backend
+from caflow_runtime.batching.batch_size import BatchLimits
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.bundle_errors import BundleError, NoBundle
 from caflow_runtime.bundle.reading import read_manifest, verify_files
 from caflow_runtime.errors import BackendError, CaflowError, format_error
 from caflow_runtime.flow.selftest import case_within, flow_errors, is_invertible
-from caflow_runtime.flow.tile_batches import BatchLimits
 from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_runtime.health.canary import SIDE_IN_MULTIPLES, canary_difference
 from caflow_runtime.ood.calibration import read_calibration

@@ -42,11 +42,11 @@ def pictures(
         darkest, brightest: values that are shown darkest and brightest, in bits/dim; for "uncertainty" in grey levels.
     """
     if of_file is not None:
-        shares = of_file.maps[0]
+        maps = of_file.maps[0]
     else:
-        shares = result.maps[image][0] if isinstance(result, Samples) else result.maps[image]
-    levels = maps_per_level(shares, result.per_level.shape[-1])
-    for name, part in [("likelihood", shares), *((f"likelihood-{j}", level) for j, level in enumerate(levels))]:
+        maps = result.maps[image][0] if isinstance(result, Samples) else result.maps[image]
+    levels = maps_per_level(maps, result.per_level.shape[-1])
+    for name, part in [("likelihood", maps), *((f"likelihood-{j}", level) for j, level in enumerate(levels))]:
         bits = -map_per_pixel(part, *result.sides[image]) / (CHANNELS * np.log(2))
         darkest, brightest = (float(np.quantile(bits, share)) for share in (1 - BRIGHTEST, BRIGHTEST))
         yield name, coloured(bits, darkest, brightest), darkest, brightest

@@ -18,10 +18,9 @@ from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.pairs import FilePair
-from caflow_runtime.ood.typicality import reason
-from caflow_runtime.ood.verdict import Verdict
+from caflow_runtime.ood.verdict import Verdict, decide
 from caflow_runtime.path_text import as_text
-from caflow_runtime.pipeline.likelihoods import NOT_FINITE
+from caflow_runtime.pipeline.calibrated_likelihoods import NOT_FINITE
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Score
 
@@ -197,11 +196,12 @@ def _verdict(pair: Loaded, score: Score, k: int, alpha: float) -> Verdict:
     """Return the verdict of `pair`, which has number `k` in `score`."""
     assert score.image_typicality is not None
     typical = score.image_typicality.of(k)
-    is_accepted, is_judged = bool(typical.accept(alpha)), bool(typical.is_judged)
+    verdict, why = decide(typical, alpha)
+    is_judged = bool(typical.is_judged)
     height, width = score.sides[k]
     return Verdict(
-        verdict="accepted" if is_accepted else "rejected" if is_judged else "unjudged",
-        reason=None if is_accepted else reason(typical),
+        verdict=verdict,
+        reason=why,
         image_typicality=float(typical.value) if is_judged else None,
         image_typicality_per_level=typical.per_level.tolist() if is_judged else None,
         residuals=typical.residuals.tolist() if is_judged else None,

@@ -10,7 +10,7 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Strict
 from caflow_runtime.bundle.reading import read_manifest, sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.latents import STATISTICS
+from caflow_runtime.flow.latent_statistics import STATISTICS
 from caflow_runtime.line_checksum import has_valid_checksum, with_checksum
 from caflow_runtime.ood.coverage import Coverage
 from caflow_runtime.ood.typicality_model import Count, Number, TypicalityModel

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.latents import DOWNWARDS, MEAN_SQUARE, STATISTICS, TO_THE_RIGHT, name_of
+from caflow_runtime.flow.latent_statistics import DOWNWARDS, MEAN_SQUARE, STATISTICS, TO_THE_RIGHT, name_of
 from caflow_runtime.image import Image
 from caflow_runtime.ood.typicality_model import (
     COLOUR,

@@ -1,8 +1,12 @@
-"""The verdict on one pair of a target and a condition."""
+"""The verdict on one pair of a target and a condition, and how it is decided."""
 
 from typing import Literal
 
 import msgspec
+
+from caflow_runtime.ood.typicality import Typicality, reason
+
+Decision = Literal["accepted", "rejected", "unjudged"]
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,3 +48,16 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Stamp of the condition's file."""
     sha256: str = ""
     """Hash of all other fields; empty until the verdict is written."""
+
+
+def decide(typical: Typicality, alpha: float) -> tuple[Decision, str | None]:
+    """Return the verdict on an image, and why it is not accepted, in words.
+
+    It is accepted if its typicality among true images is at least `alpha`.
+
+    Arguments:
+        typical: typicality of one image.
+    """
+    if typical.accept(alpha):
+        return "accepted", None
+    return "rejected" if typical.is_judged else "unjudged", reason(typical)

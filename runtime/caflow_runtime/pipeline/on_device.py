@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.batch import draw_noise, map_on_host, owners
+from caflow_runtime.batching.batch_arrays import draw_noise, map_on_host, owners
+from caflow_runtime.batching.batch_size import TileBatch
 from caflow_runtime.batching.runner import Runner
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.tile_batches import TileBatch
 from caflow_runtime.flow.tiles import Tile, TileAxis
 from caflow_runtime.pipeline.choice import TRY_LOWER
 from caflow_runtime.pipeline.results import bits_per_dim

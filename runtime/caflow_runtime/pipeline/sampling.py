@@ -14,8 +14,8 @@ from caflow_runtime.image import Image, Images, as_images
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.typicality import Typicality, check_alpha, temperature_of
 from caflow_runtime.ood.typicality_model import TypicalityModel
+from caflow_runtime.pipeline.calibrated_likelihoods import check_finite
 from caflow_runtime.pipeline.choice import Candidate, Chooser
-from caflow_runtime.pipeline.likelihoods import check_finite
 from caflow_runtime.pipeline.results import REJECTED, Best, Samples, Stack, stack
 
 if TYPE_CHECKING:

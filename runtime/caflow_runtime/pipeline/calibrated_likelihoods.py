@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.flow.latents import STATISTICS
+from caflow_runtime.flow.latent_statistics import STATISTICS
 from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps
 from caflow_runtime.image import Image
 from caflow_runtime.ood.calibration import Calibration

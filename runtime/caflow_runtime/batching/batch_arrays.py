@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
+from caflow_runtime.batching.batch_size import TileBatch
 from caflow_runtime.batching.pixels import DevicePixels, HostPixels, Pixels
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import TileResult
@@ -15,7 +16,6 @@ from caflow_runtime.bundle.manifest import Model, cell_side
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.noise import DrawNoise, LevelNoise, NoiseWindow
 from caflow_runtime.flow.scan import Array, Arrays
-from caflow_runtime.flow.tile_batches import TileBatch
 from caflow_runtime.flow.tiles import Tile, pad
 from caflow_runtime.image import Image
 
