@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "calibrated_likelihoods.hpp"
 #include "image.hpp"
-#include "likelihoods.hpp"
 #include "runner.hpp"
 #include "sampling_config.hpp"
 #include "typicality.hpp"

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "calibrated_likelihoods.hpp"
 #include "choice.hpp"
 #include "graphs.hpp"
 #include "image.hpp"
-#include "likelihoods.hpp"
 #include "runner.hpp"
 #include "sampling_config.hpp"
 #include "settings.hpp"

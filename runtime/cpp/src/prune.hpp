@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "batch_size.hpp"
 #include "scan.hpp"
-#include "tile_batches.hpp"
 
 namespace caflow::runtime {
 

@@ -7,11 +7,11 @@
 #include <functional>
 #include <vector>
 
+#include "batch_size.hpp"
 #include "graphs.hpp"
 #include "image.hpp"
 #include "noise.hpp"
 #include "scan.hpp"
-#include "tile_batches.hpp"
 #include "tiles.hpp"
 
 namespace caflow::runtime {

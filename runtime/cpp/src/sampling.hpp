@@ -4,9 +4,9 @@
 
 #include <vector>
 
+#include "calibrated_likelihoods.hpp"
 #include "choice.hpp"
 #include "image.hpp"
-#include "likelihoods.hpp"
 #include "runner.hpp"
 #include "sampling_config.hpp"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "graphs.hpp"
-#include "latents.hpp"
+#include "latent_statistics.hpp"
 #include "tiles.hpp"
 
 namespace caflow::runtime {

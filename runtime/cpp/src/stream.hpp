@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <optional>
 
+#include "calibrated_likelihoods.hpp"
 #include "choice.hpp"
 #include "image.hpp"
-#include "likelihoods.hpp"
 #include "noise.hpp"
 #include "runner.hpp"
 #include "sampling_config.hpp"

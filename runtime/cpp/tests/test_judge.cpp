@@ -13,7 +13,7 @@
 #include "consistency.hpp"
 #include "errors.hpp"
 #include "graphs.hpp"
-#include "latents.hpp"
+#include "latent_statistics.hpp"
 #include "scenes.hpp"
 #include "typicality.hpp"
 

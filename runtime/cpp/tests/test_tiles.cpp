@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "tile_batches.hpp"
+#include "batch_size.hpp"
 #include "tiles.hpp"
 
 using namespace caflow::runtime;

@@ -1,4 +1,4 @@
-#include "tile_batches.hpp"
+#include "batch_size.hpp"
 
 #include <algorithm>
 

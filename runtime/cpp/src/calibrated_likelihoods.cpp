@@ -1,4 +1,4 @@
-#include "likelihoods.hpp"
+#include "calibrated_likelihoods.hpp"
 
 #include <algorithm>
 #include <numbers>

@@ -1,4 +1,4 @@
-#include "latents.hpp"
+#include "latent_statistics.hpp"
 
 #include <cmath>
 
