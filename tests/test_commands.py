@@ -175,9 +175,6 @@ def test_progressive_best_of_n(uncalibrated: Path, folder: Path, tmp_path: Path)
     with load(uncalibrated) as pipe:
         best = pipe.best_of(read_image(folder / "colour.png").rgb, n=6, keep=(6, 2))
     assert json.loads(done.stdout)["sample"] == best.sample[0]
-    wrong = caflow(*command, "-n", 6, "--keep", "5,2", "--force")
-    assert wrong.returncode == 2
-    assert "numbers of samples, one per level, from n = 6 down" in wrong.stderr
 
 
 def test_globs(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
@@ -237,35 +234,6 @@ def test_results_beside_their_inputs_are_not_taken_for_inputs(
     assert f"{tmp_path / 'three.png'} is an input and would be overwritten; choose another -o" in caflow(*given).stderr
     (tmp_path / "three.png").rename(tmp_path / "three.webp")
     assert caflow(*given).stdout.startswith(f"{tmp_path / 'three.webp'} → {tmp_path / 'three.png'}")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["image", "nowhere.png"], "nowhere.png: found no image"),
-        (["image", "IN", "--rank", "beauty"], "'beauty' is not one of"),
-        (["image", "IN", "--samples", "0"], "0 is not in the range"),
-        (["image", "IN", "--keep", "10,few"], "such as 10,5,3; got '10,few'"),
-        (["image", "IN", "--keep", "10,5", "--sheet"], "give one or the other"),
-        (["image", "IN", "--backend", "cuda"], "pip install 'caflow-deploy[gpu]'"),
-        (["image", "IN", "--temperature", "inf"], "temperature must be finite"),
-        (["image", "IN", "--temperature", "nan"], "'nan' is not a number"),
-        (["image", "IN", "--min-typicality", "nan"], "'nan' is not a number"),
-        (["image", "IN", "--pixel-budget", f"1{'0' * 30}"], "pixel_budget must be an integer from 1"),
-        (["image", "IN", "--threads", "-3"], "-3 is not in the range"),
-        (["image", "IN", "--threads", "999999"], "999999 is not in the range 0<=x<=1024"),
-        (["image", ""], "the path is empty"),
-        (["image", "**x/*"], "Invalid pattern"),
-    ],
-)
-def test_wrong_use_is_exit_code_2(
-    uncalibrated: Path, folder: Path, tmp_path: Path, arguments: list[str], message: str
-) -> None:
-    given = [str(folder / "colour.png") if argument == "IN" else argument for argument in arguments]
-    done = caflow(*given, "-o", tmp_path / "out.png", "--bundle", uncalibrated)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert not (tmp_path / "out.png").exists()
 
 
 def test_outputs_that_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
@@ -365,11 +333,6 @@ def test_score(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert wrong.stderr.startswith(f"caflow: {target}: for a condition of ")
     assert "both sides must be 4 times as long" in wrong.stderr
-
-
-def test_ports_that_are_the_same_are_refused_before_the_server_starts() -> None:
-    same = caflow("serve", "--port", 8777, "--grpc-port", 8777)
-    assert (same.returncode, same.stderr) == (2, "caflow: --port, --grpc-port and --metrics must be different ports\n")
 
 
 def test_info(uncalibrated: Path) -> None:

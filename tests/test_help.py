@@ -117,14 +117,6 @@ def test_weights_of_vgg16_require_a_recipe_that_uses_them(tmp_path: Path, capsys
     assert "--vgg16: no effect on tiny, whose feature_weight is 0" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("redraws", [0, 3])
-def test_redraws_require_a_limit_on_typicality(uncalibrated: Path, tmp_path: Path, redraws: int) -> None:
-    image = ROOT / "docs" / "images" / "chelsea.png"
-    done = caflow("image", image, "-o", tmp_path / "out.png", "--bundle", uncalibrated, "--redraws", redraws)
-    assert done.returncode == 2
-    assert "also give --min-typicality" in done.stderr
-
-
 def test_batches_of_frames_require_fixed_noise(tmp_path: Path) -> None:
     done = caflow("video", "in.mp4", "-o", tmp_path / "out.mp4", "--batch", 2, "--noise", "fresh")
     assert done.returncode == 2

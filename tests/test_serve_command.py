@@ -122,9 +122,10 @@ def test_a_worker_that_cannot_start_ends_the_command_with_one_line(calibrated: P
 
 
 def test_wrong_use_ends_the_command_before_workers_start(tmp_path: Path) -> None:
-    port = free_port()
-    same = caflow("serve", "--port", port, "--metrics", port)
-    assert (same.returncode, same.stderr) == (2, "caflow: --port, --grpc-port and --metrics must be different ports\n")
+    for option in ("--grpc-port", "--metrics"):
+        same = caflow("serve", "--port", 8777, option, 8777)
+        message = "caflow: --port, --grpc-port and --metrics must be different ports\n"
+        assert (same.returncode, same.stderr) == (2, message)
     assert caflow("serve", "--bundle", tmp_path).returncode == 2
 
 
