@@ -21,6 +21,7 @@ from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.image_io.maps import names, pictures
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import process_image
+from caflow_runtime.jobs.photographs import CROPS
 from caflow_runtime.ood.calibration import NAME, read_calibration, write_calibration
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.pipeline.pipeline import load
@@ -46,10 +47,18 @@ def test_a_bundle_is_calibrated(uncalibrated: Path, photographs: Path, calibrate
     assert "calibrated with 156 crops of 13 photographs" in done.stdout
     assert "samples, τ = 0.8" in done.stdout
     assert "2 of 13 photographs, about" in done.stderr
-    known, found = (json.loads((folder / NAME).read_text()) for folder in (calibrated, bundle))
-    for kind in ("coloured", "grey"):
-        (group,), (other,) = (contents["truth"][kind]["groups"] for contents in (found, known))
-        np.testing.assert_allclose(group["distances"], other["distances"], rtol=1e-3)
+    known, found = read_calibration(calibrated), read_calibration(bundle)
+    assert known is not None
+    assert found is not None
+    # The known calibration was made on another machine, so values are only close.
+    for one, other in ((found.truth, known.truth), (found.samples[0], known.samples[0])):
+        for kind, known_kind in zip(one.kinds, other.kinds, strict=True):
+            np.testing.assert_allclose(kind.bits_per_dim, known_kind.bits_per_dim, rtol=1e-3)
+            for group, known_group in zip(kind.groups, known_kind.groups, strict=True):
+                np.testing.assert_allclose(group.distances, known_group.distances, rtol=1e-2)
+    assert [kind.images for kind in found.truth.kinds] == [13 * 2 * CROPS, 13 * CROPS]
+    assert [part.counts for part in found.coverage] == [part.counts for part in known.coverage]
+    assert found.photographs == 13
     again = caflow("calibrate", bundle, *options)
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr == (
@@ -60,7 +69,7 @@ def test_a_bundle_is_calibrated(uncalibrated: Path, photographs: Path, calibrate
     assert too_large.returncode == 2
     assert "smaller than 4096×4096 pixels" in too_large.stderr
     assert "20 grey crops of at least 2 photographs; got 0 crops of 0" in too_large.stderr
-    assert json.loads((bundle / NAME).read_text()) == found
+    assert read_calibration(bundle) == found
     too_small = caflow("calibrate", bundle, "--data", photographs, "--sides", "7,64", "--force")
     assert too_small.returncode == 2
     assert too_small.stderr == "caflow: --sides must be at least 16 pixels for this model; got 7\n"
@@ -308,29 +317,6 @@ def test_a_score_says_how_typical_it_is_and_shows_where_not(calibrated: Path, so
     names = {"large-likelihood.png", "large-likelihood-0.png", "large-likelihood-1.png"}
     assert {path.name for path in (tmp_path / "maps").iterdir()} == names
     assert f"{scored.image_typicality.value[0]:.3f}" in caflow(*given).stdout
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--rank", "typical", "--temperature", 0.7], "calibrated for the temperatures 0.8; got 0.7"),
-        (
-            ["--min-typicality", 0.001],
-            "α must be above 0.019 and below 1; got 0.001.",
-        ),
-        (["--min-typicality", 0.1, "--sheet"], "give one or the other"),
-        (["--untypical", "drop"], "--untypical handles the results that are rejected by --min-typicality"),
-        (["--judge", "image"], "--judge chooses the typicality that is checked by --min-typicality"),
-        (["--min-typicality", 0.1, "--keep", "10,5"], "--keep does not work with --min-typicality"),
-    ],
-)
-def test_what_does_not_go_together(
-    calibrated: Path, source: Path, tmp_path: Path, options: list[object], message: str
-) -> None:
-    done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, *options)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert not (tmp_path / "out.png").exists()
 
 
 def test_photographs_of_a_calibration_are_no_results_of_earlier_jobs(
