@@ -107,13 +107,6 @@ def test_affine_layers_start_as_the_identity() -> None:
         assert not log_det.any()
 
 
-def test_log_scales_are_bounded() -> None:
-    coupling = AffineCoupling(4, 8)
-    stir(coupling, 1e6)
-    log_scale, _ = coupling.network(torch.randn(1, 2, 4, 4))
-    assert log_scale.abs().max() < 2.0
-
-
 @pytest.mark.parametrize("layer_type", [ActNorm, TransitionStep])
 def test_initialization_normalizes(layer_type: type[ActNorm | TransitionStep]) -> None:
     layer = layer_type(3)
@@ -143,14 +136,3 @@ def test_split_and_join_are_inverse() -> None:
     latent, rest = split(x)
     torch.testing.assert_close(latent, x[:, :3])
     torch.testing.assert_close(join(latent, rest), x)
-
-
-def test_networks_run_in_the_type_asked_for_and_the_state_keeps_its_own() -> None:
-    coupling = AffineCoupling(4, 8)
-    stir(coupling)
-    x = torch.randn(1, 4, 4, 4)
-    full, _ = coupling(x)
-    coupling.network.dtype = torch.bfloat16
-    half, log_det = coupling(x)
-    assert half.dtype == log_det.dtype == torch.float32
-    assert 0 < (half - full).abs().max() < 0.05

@@ -56,16 +56,6 @@ def test_weights_that_halves_hold_take_half_the_room(tmp_path: Path) -> None:
     assert sizes[0] - sizes[1] > 1.8 * values
 
 
-def test_a_failed_save_keeps_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
-    checkpoint.save(path, small_model(torch.float32))
-    before = path.read_bytes()
-    with pytest.raises(Exception, match="pickle"):
-        checkpoint.save(path, small_model(torch.float32), training={"unpicklable": lambda: None})
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
 class _Malicious:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("executed",)
@@ -190,6 +180,7 @@ def test_a_damaged_reference_checkpoint_is_refused(tmp_path: Path) -> None:
     ("contents", "message"),
     [
         (b"levels = 2\xff", "not valid TOML"),
+        (b"levels = ", "not valid TOML"),
         (b"a = " + b"[" * 5000 + b"]" * 5000, "nested too deeply|not valid TOML"),
         (b"task = ['a']", "task must be one of super-resolution"),
         (b"learning_rate = inf", "learning_rate"),
@@ -207,8 +198,9 @@ def test_recipes_that_are_none_are_refused(contents: bytes, message: str, tmp_pa
     path.write_bytes(contents)
     with pytest.raises(ConfigError, match=message):
         load_recipe(str(path))
-    with pytest.raises(ConfigError, match="is neither a recipe file nor"):
-        load_recipe("a" * 300)
+    for name in ("tyni", "a" * 300):
+        with pytest.raises(ConfigError, match=r"is neither a recipe file .* the built-in recipes are colorization, "):
+            load_recipe(name)
 
 
 def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -269,12 +261,3 @@ def test_every_builtin_recipe_loads() -> None:
     for name in builtin_recipes():
         recipe = load_recipe(name)
         assert recipe_from_dict(recipe.to_dict()) == recipe
-
-
-def test_a_recipe_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"tyni is neither a recipe file .* the built-in recipes are colorization, "):
-        load_recipe("tyni")
-    path = tmp_path / "broken.toml"
-    path.write_text("levels = ")
-    with pytest.raises(ConfigError, match="not valid TOML"):
-        load_recipe(str(path))

@@ -125,5 +125,3 @@ def test_a_mean_network_learns_with_its_estimator(photographs: Path, tmp_path: P
 def test_an_aware_model_needs_a_mean_network() -> None:
     with pytest.raises(ConfigError, match="degradation_aware = true requires a mean network"):
         config_from_dict({"residual": True, "degradation_aware": True})
-    with pytest.raises(ConfigError, match="degradation_weight above 0 requires degradation_aware"):
-        short_recipe(degradation_weight=1.0)

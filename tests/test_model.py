@@ -214,13 +214,6 @@ def test_targets_that_do_not_fit_are_refused() -> None:
         small_model(task=SuperResolution(scale=4)).log_prob(images(1, 16, 16), images(1, 8, 8))
 
 
-def test_configurations_that_contradict_themselves_are_refused() -> None:
-    with pytest.raises(ValueError, match="residual = true requires pixels = 'centred'"):
-        CAFlowConfig(residual=True, pixels="logit")
-    with pytest.raises(ValueError, match="levels"):
-        CAFlowConfig(levels=0)
-
-
 def test_network_dtype_reaches_every_network_and_nothing_else() -> None:
     model = small_model(torch.float32, task=ImageToImage())
     model.set_network_dtype(torch.bfloat16)

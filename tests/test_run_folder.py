@@ -14,7 +14,7 @@ import torch
 from commands import caflow_train
 from filelock import FileLock
 from test_restart import in_two_processes
-from test_trainer import log_of, short_recipe, write_recipe
+from test_trainer import short_recipe, write_recipe
 
 from caflow_runtime import atomic_files
 from caflow_runtime.bundle import builtin
@@ -23,7 +23,6 @@ from caflow_training import checkpoint, training_data
 from caflow_training.crop_sampler import CropSampler
 from caflow_training.degradations import MissingPackage
 from caflow_training.photographs import DataError, Photographs, find_photographs, read_rgb, split_by_file
-from caflow_training.progress import LOG, TrainingLog
 from caflow_training.resuming import ResumeError
 from caflow_training.trainer import train
 from caflow_training.training_data import photographs_digest
@@ -209,13 +208,6 @@ def test_likelihoods_of_untrained_flows_are_not_printed(
     assert " bits/dim, τ = 0 " in capsys.readouterr().err
     train(short_recipe(**mean), few, tmp_path / "onward", start=[flow])
     assert " bits/dim, τ = 0 " in capsys.readouterr().err
-
-
-def test_a_damaged_line_of_the_log_costs_no_other_line(tmp_path: Path) -> None:
-    (tmp_path / LOG).write_bytes(b'{"step": 0}\n{"st\n\0\0\0\n{"step": 1}\n{"step": 2}\n{"step"')
-    with TrainingLog(tmp_path, 2, writes=True):
-        pass
-    assert [line["step"] for line in log_of(tmp_path)] == [0, 1]
 
 
 def test_a_run_starts_from_a_built_in_model_by_its_name(few: Path, tmp_path: Path) -> None:

@@ -111,7 +111,8 @@ def test_damaged_lines_of_results_are_drawn_again(tmp_path: Path, text: bytes) -
 @pytest.mark.parametrize("text", [*(text for text, _ in BROKEN), b"[1]", b'{"step": "x"}', b'{"step": null}', b"1"])
 def test_damaged_lines_of_a_log_are_dropped(tmp_path: Path, text: bytes) -> None:
     whole = b'{"step": 0, "loss": NaN}\n'
-    (tmp_path / "log.jsonl").write_bytes(whole + text + b"\n" + whole)
+    later = b'{"step": 5, "loss": 1.0}\n{"step"'  # of a step that the checkpoint does not have
+    (tmp_path / "log.jsonl").write_bytes(whole + text + b"\n" + whole + later)
     with TrainingLog(tmp_path, 5, writes=True):
         pass
     assert (tmp_path / "log.jsonl").read_bytes() == 2 * whole
