@@ -135,11 +135,22 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "endless": lambda line: line.update(start=10**30),
     "sample": lambda line: line.update(sample=2**40),
     "field": lambda line: line.pop("frames"),
+    "later": lambda line: line.update(start=line["start"] + 1),
+    "next sample": lambda line: line.update(sample=line["sample"] + 1),
 }
+POSSIBLE = ("later", "next sample")
+"""Changes that only the checksum of the line reveals."""
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("is_resealed", [False, True])
+@pytest.mark.parametrize(
+    ("change", "is_resealed"),
+    [
+        (change, is_resealed)
+        for change in CHANGES
+        for is_resealed in (False, True)
+        if not (is_resealed and change in POSSIBLE)
+    ],
+)
 def test_a_segment_whose_line_was_changed_is_drawn_again(
     clips: Path, uncalibrated: Path, stopped: Path, change: str, is_resealed: bool
 ) -> None:
@@ -149,17 +160,6 @@ def test_a_segment_whose_line_was_changed_is_drawn_again(
     if is_resealed:
         with suppress(msgspec.ValidationError):
             first = msgspec.to_builtins(with_checksum(msgspec.convert(first, SegmentRecord)))
-    (stopped / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in (first, *others)))
-    output = stopped.with_name("out.mp4")
-    assert job(clips / "cut.mp4", output, uncalibrated, "0.8").returncode == 0
-    assert output.read_bytes() == stopped.with_name("whole.mp4").read_bytes()
-
-
-@pytest.mark.parametrize("field", ["start", "sample"])
-def test_a_changed_number_in_a_line_is_noticed(clips: Path, uncalibrated: Path, stopped: Path, field: str) -> None:
-    """With the changed line, its frames would have other times, or later frames another sample."""
-    first, *others = segments_of(stopped)
-    first[field] += 1
     (stopped / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in (first, *others)))
     output = stopped.with_name("out.mp4")
     assert job(clips / "cut.mp4", output, uncalibrated, "0.8").returncode == 0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import ffmpeg, frames_of, packets
+from clips import ffmpeg, frames_of
 from commands import caflow, json_lines
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
@@ -103,12 +103,3 @@ def test_a_turned_video_is_measured_as_it_is_shown(calibrated: Path, tmp_path: P
     done = caflow(*line)
     assert done.returncode == 0, done.stderr  # the shown width is 18 pixels
     assert frames_of(tmp_path / "out.mp4")[0][1] == (30, 56)
-
-
-@pytest.mark.full
-def test_workers_give_the_same_size_and_bytes(clip: Path, calibrated: Path, tmp_path: Path) -> None:
-    options = ["--bundle", calibrated, "-n", 2, "--scale", 1.5, "--segment-frames", 2, "--threads", 1]
-    for name, more in (("one.mp4", []), ("two.mp4", ["--workers", 2])):
-        done = caflow("video", clip, "-o", tmp_path / name, *options, *more)
-        assert done.returncode == 0, done.stderr
-    assert packets(tmp_path / "one.mp4", "video") == packets(tmp_path / "two.mp4", "video")
