@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -64,15 +63,6 @@ def test_parquet_is_the_same(bundle: Path, data: Path, tmp_path: Path, monkeypat
     write_parquet(tmp_path / "groups.parquet", iter(verdicts))
     assert pyarrow.parquet.ParquetFile(tmp_path / "groups.parquet").num_row_groups == 3
     assert pyarrow.parquet.read_table(tmp_path / "groups.parquet").equals(table)
-
-
-def test_parquet_without_its_package(bundle: Path, data: Path, tmp_path: Path) -> None:
-    code = "import sys; sys.modules['pyarrow'] = None; from caflow_deploy.cli import main; main(sys.argv[1:])"
-    given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", str(ALPHA), "--parquet"]
-    done = subprocess.run([sys.executable, "-c", code, *map(str, given)], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr == "caflow: --parquet requires PyArrow; install it with pip install 'caflow-deploy[parquet]'\n"
-    assert not (tmp_path / "out").exists()
 
 
 def test_names_that_are_no_text(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
