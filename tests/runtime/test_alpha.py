@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.image_io.alpha import draw_alpha
-from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.image_io.matte import matted
 from caflow_runtime.ood.consistency import enlarge_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -132,10 +132,3 @@ def test_transparent_images_of_16_bits(disc: Path, calibrated: Path, tmp_path: P
     assert stored.dtype == np.uint16
     assert stored.shape == (2 * SIDE, 2 * SIDE, 4)
     assert (stored[..., 3].min(), stored[..., 3].max()) == (0, 65535)
-
-
-def test_colours_of_a_file_are_kept_where_they_are_seen(tmp_path: Path) -> None:
-    rgb = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
-    alpha = np.where(np.arange(36).reshape(6, 6) % 3, 200, 0).astype(np.uint8)
-    write_image(tmp_path / "a.png", rgb, alpha)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png").rgb[alpha > 0], rgb[alpha > 0])

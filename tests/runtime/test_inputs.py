@@ -55,9 +55,7 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
         ({"n": 2.5}, "n must be an integer"),
         ({"n": 2**32}, "n must be an integer"),
         ({"n": 4, "keep": 4}, "keep must have 2 numbers"),
-        ({"n": True}, "n must be an integer"),
         ({"temperature": -1}, "temperature must be finite and at least 0"),
-        ({"temperature": float("nan")}, "temperature must be finite"),
         ({"temperature": [1, 2, 3]}, "temperature must be one number, or 2 numbers"),
         ({"temperature": "hot"}, "temperature must be a number"),
         ({"seed": -1}, "seed must be an integer from 0"),
@@ -115,10 +113,11 @@ def test_a_choice_is_one_of_those_there_are(pipe: Pipeline) -> None:
         next(pipe.stream([GOOD], replaces=1))  # type: ignore[arg-type]
 
 
-def test_small_integers_of_numpy_do_not_overflow(pipe: Pipeline) -> None:
+def test_numbers_of_numpy_are_numbers_and_do_not_overflow(pipe: Pipeline) -> None:
     images = [GOOD, GOOD + 1]
-    drawn = pipe.sample(images, n=np.uint8(200), temperature=np.float16(0.5), seed=np.int8(3))  # type: ignore[arg-type]
-    wanted = pipe.sample(images, n=200, temperature=0.5, seed=3)
+    numbers: dict[str, Any] = {"n": np.uint8(200), "temperature": np.float16(0.5), "seed": np.int8(3)}
+    drawn = pipe.sample(images, **numbers, frame=np.int32(2))  # type: ignore[arg-type]
+    wanted = pipe.sample(images, n=200, temperature=0.5, seed=3, frame=2)
     np.testing.assert_array_equal(drawn.images, wanted.images)
 
 
@@ -164,12 +163,6 @@ def test_wrong_settings_are_named(uncalibrated: Path) -> None:
         pytest.raises(InputError, match="use a smaller overlap or a larger pixel_budget"),
     ):
         pipe.best_of(np.zeros((50, 50, 3), np.uint8))
-
-
-def test_numpy_numbers_are_numbers(pipe: Pipeline) -> None:
-    a = pipe.best_of(GOOD, n=1, seed=3, frame=2)
-    b = pipe.best_of(GOOD, n=np.int64(1), seed=np.uint8(3), frame=np.int32(2))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(a.images, b.images)
 
 
 def copied(uncalibrated: Path, folder: Path) -> Path:

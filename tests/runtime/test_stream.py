@@ -17,18 +17,12 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import DriftingNoise, LevelNoise, NoiseWindow
 from caflow_runtime.flow.scan import Array
 from caflow_runtime.ood.consistency import psnr
-from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.pipeline.stream import FrameNoise, Stream, StreamSettings
 
 CHANNELS = [3, 6]
 Picture = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
-    with load(uncalibrated, backend="cpu") as pipe:
-        yield pipe
 
 
 @pytest.fixture(scope="module")
