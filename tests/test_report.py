@@ -3,10 +3,7 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import tracemalloc
-import zipfile
 from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import combinations
@@ -65,6 +62,20 @@ class Page(HTMLParser):
         self.text += data
 
 
+@pytest.fixture
+def report_of(calibration: Calibration, scores: Callable[[list[Entry]], Path]) -> Callable[..., Page]:
+    """Return a function that reports about lines, with another `job.json` if one is given."""
+
+    def write(entries: list[Entry], job: dict[str, Any] | None = None) -> Page:
+        path = scores(entries)
+        if job is not None:
+            path.with_name("job.json").write_text(json.dumps(job))
+        write_report(path, calibration, path.with_name("report.html"))
+        return Page(path.with_name("report.html"))
+
+    return write
+
+
 def error_of(name: str, why: str = "cannot be read") -> Entry:
     numbers = (
         "image_typicality",
@@ -120,40 +131,30 @@ def test_a_page_of_real_scores(
     assert path.read_text() == lines
 
 
-def test_what_the_share_of_rejected_pairs_says(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
-    path = scores([entry | {"verdict": "rejected"} for entry in entries])
-    output = path.with_name("report.html")
-    write_report(path, calibration, output)
-    assert "In this list more are rejected" in Page(output).text
-    assert f"In 99 of 100 lists of {len(entries)}, chance alone rejects at most" in Page(output).text
-    path.with_name("job.json").write_text(json.dumps({"alpha": 0.005}))
-    write_report(path, calibration, output)
-    assert "its smallest typicality is\n0.0189" in Page(output).text
+def test_more_rejected_pairs_than_by_chance_are_reported(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+    rejected = [entry | {"verdict": "rejected"} for entry in entries]
+    page = report_of(rejected)
+    assert "In this list more are rejected" in page.text
+    assert f"In 99 of 100 lists of {len(entries)}, chance alone rejects at most" in page.text
+    assert "its smallest typicality is\n0.0189" in report_of(rejected, {"alpha": 0.005}).text
 
 
-def test_few_pairs_raise_no_alarm(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
+def test_few_pairs_raise_no_alarm(entries: list[Entry], report_of: Callable[..., Page]) -> None:
     """From FEWEST judged pairs on, a list is compared as a whole. A single rejected pair is no alarm."""
     for count in (1, MIN_PAIRS - 1, MIN_PAIRS):
-        path = scores([entry | {"verdict": "accepted"} for entry in entries[1:count]] + [entries[-1]])
-        write_report(path, calibration, path.with_name("report.html"))
-        text = Page(path.with_name("report.html")).text
+        text = report_of([entry | {"verdict": "accepted"} for entry in entries[1:count]] + [entries[-1]]).text
         assert ("PSI" in text) == ("All pairs together" in text) == (count == MIN_PAIRS)
         assert (f"Fewer than {MIN_PAIRS} pairs" in text) == (count < MIN_PAIRS)
         assert "In this list more are rejected" not in text
 
 
-def test_the_lowest_typicality_is_marked(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+def test_the_lowest_typicality_is_marked_with_less_or_equal(
+    calibration: Calibration, entries: list[Entry], report_of: Callable[..., Page]
 ) -> None:
     (group,) = calibration.truth.main.groups
     lowest = 1 / (group.images + 1)
-    path = scores([entries[0] | {"image_typicality": lowest}, entries[1] | {"image_typicality": 1.5 * lowest}])
-    write_report(path, calibration, path.with_name("report.html"))
-    text = Page(path.with_name("report.html")).text
+    values = (lowest, 1.5 * lowest)
+    text = report_of([entry | {"image_typicality": value} for entry, value in zip(entries, values, strict=False)]).text
     assert f"≤ {lowest:.4f}" in text
     assert f"{1.5 * lowest:.4f}" in text
     assert f"≤ {1.5 * lowest:.4f}" not in text
@@ -168,14 +169,12 @@ def test_the_sentence_about_drift_names_the_test_that_decides(
     is_ks_above: bool,
     calibration: Calibration,
     entries: list[Entry],
-    scores: Callable[[list[Entry]], Path],
+    report_of: Callable[..., Page],
 ) -> None:
     """A KS above its limit does not stand below a sentence that nothing differs."""
     truth = calibration.truth.main.bits_per_dim
     middle = np.quantile(truth, (np.arange(MIN_PAIRS) + 0.5) / MIN_PAIRS) + shift * (truth[-1] - truth[0])
-    path = scores([entries[0] | {"bits_per_dim": bits} for bits in middle.tolist()])
-    write_report(path, calibration, path.with_name("report.html"))
-    text = " ".join(Page(path.with_name("report.html")).text.split())
+    text = " ".join(report_of([entries[0] | {"bits_per_dim": bits} for bits in middle.tolist()]).text.split())
     assert ("The PSI decides: it is above 0.2 and above its limit of chance." in text) == is_drift
     assert ("The PSI, which decides, shows no drift" in text) == (not is_drift)
     assert ("But the KS is above its own limit" in text) == (is_ks_above and not is_drift)
@@ -203,25 +202,17 @@ def test_pairs_that_are_not_judged_are_counted(
     assert "chance alone" not in text
 
 
-def test_scores_of_another_bundle(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+def test_scores_of_another_bundle_are_refused(
+    calibration: Calibration, entries: list[Entry], report_of: Callable[..., Page]
 ) -> None:
-    path = scores(entries)
-    job, output = path.with_name("job.json"), path.with_name("report.html")
-    job.write_text(json.dumps({"settings": {"alpha": ALPHA, "bundle": "0" * 64}}))
     with pytest.raises(InputError, match=r"belongs to another bundle: use the same --bundle as for caflow filter"):
-        write_report(path, calibration, output)
-    job.write_text(json.dumps({"settings": {"alpha": ALPHA, "bundle": calibration.manifest_sha256}}))
-    write_report(path, calibration, output)
-    assert "α = 0.1" in Page(output).text
+        report_of(entries, {"settings": {"alpha": ALPHA, "bundle": "0" * 64}})
+    job = {"settings": {"alpha": ALPHA, "bundle": calibration.manifest_sha256}}
+    assert "α = 0.1" in report_of(entries, job).text
 
 
-def test_the_page_stands_alone(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
-    path = scores(entries)
-    write_report(path, calibration, path.with_name("report.html"))
-    page = Page(path.with_name("report.html"))
+def test_a_report_loads_nothing_from_elsewhere(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+    page = report_of(entries)
     assert page.addresses
     assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in page.addresses)
     assert "http" not in page.source
@@ -231,14 +222,10 @@ def test_the_page_stands_alone(
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page.source))
 
 
-def test_names_of_files_are_text(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
+def test_names_of_files_are_shown_as_text_and_not_as_html(entries: list[Entry], report_of: Callable[..., Page]) -> None:
     undecodable = r"caf\xe9.png"  # how caflow filter writes a name that is not UTF-8
     marked = [entry | {"target": HOSTILE, "condition": undecodable, "reason": HOSTILE} for entry in entries[:3]]
-    path = scores([*marked, error_of(HOSTILE, "<img src=x onerror=alert(1)>")])
-    write_report(path, calibration, path.with_name("report.html"))
-    page = Page(path.with_name("report.html"))
+    page = report_of([*marked, error_of(HOSTILE, "<img src=x onerror=alert(1)>")])
     assert "script" not in page.tags
     assert "img" not in page.tags
     assert page.text.count(HOSTILE) == 2 * 3 + 1
@@ -246,22 +233,18 @@ def test_names_of_files_are_text(
     assert r"caf\xe9.png" in page.text
 
 
-def test_a_name_of_what_is_no_file_is_not_opened(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path], tmp_path: Path
+def test_only_regular_files_are_opened_for_a_report(
+    entries: list[Entry], report_of: Callable[..., Page], tmp_path: Path
 ) -> None:
     """To open a named pipe would block forever."""
     os.mkfifo(tmp_path / "pipe.png")
     names = [str(tmp_path / "pipe.png"), "/dev/zero", str(tmp_path), "a\0b.png", ""]
-    path = scores([entries[0] | {"target": name} for name in names])
-    write_report(path, calibration, path.with_name("report.html"))
-    assert Page(path.with_name("report.html")).text.count("cannot be read") == len(names)
+    page = report_of([entries[0] | {"target": name} for name in names])
+    assert page.text.count("cannot be read") == len(names)
 
 
-def test_errors_alone_and_many(calibration: Calibration, scores: Callable[[list[Entry]], Path]) -> None:
-    path = scores([error_of(f"{k:03}.png") for k in range(ERRORS + 7)])
-    (path.with_name("job.json")).unlink()
-    write_report(path, calibration, path.with_name("report.html"))
-    page = Page(path.with_name("report.html"))
+def test_of_many_errors_the_first_are_listed(report_of: Callable[..., Page]) -> None:
+    page = report_of([error_of(f"{k:03}.png") for k in range(ERRORS + 7)])
     assert f"The first {ERRORS} of {ERRORS + 7}:" in page.text
     assert f"{ERRORS - 1:03}.png" in page.text
     assert f"{ERRORS:03}.png" not in page.text
@@ -342,11 +325,3 @@ def test_the_rendered_page(
         down = min(a["bottom"], b["bottom"]) - max(a["top"], b["top"])
         space = a["height"] / 4  # the width of a space, and by how much letters are lower than their line
         assert across < -space or down < space, f"no space between {one!r} and {other!r}"
-
-
-@pytest.mark.full
-def test_the_wheel_holds_the_template(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
-    subprocess.run(command, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    assert "caflow_runtime/report/report.html.j2" in zipfile.ZipFile(wheel).namelist()

@@ -25,6 +25,7 @@ __all__ = ["calibration", "entries", "scores"]  # fixtures
         ({"residuals": [0.0] * 3}, "line 2: expected residuals of 2 levels, as the bundle has; got 3"),
         ({"verdict": "perhaps"}, "line 2: Invalid enum value 'perhaps'"),
         ({"target": 7}, "line 2: Expected `str`, got `int`"),
+        ({"target": "x" * MAX_BYTES_OF_A_LINE}, "line 2: a line must have at most"),
     ],
 )
 def test_lines_that_say_something_else(
@@ -39,14 +40,6 @@ def test_lines_that_say_something_else(
     with pytest.raises(InputError, match=re.escape(f"{path}, {message}")):
         write_report(path, calibration, output)
     assert not output.exists()
-
-
-def test_a_line_that_is_too_long_is_named(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
-    path = scores([entries[0], entries[1] | {"target": "x" * MAX_BYTES_OF_A_LINE}])
-    with pytest.raises(InputError, match=re.escape(f"{path}, line 2: a line must have at most")):
-        write_report(path, calibration, path.with_name("report.html"))
 
 
 @pytest.mark.parametrize(
