@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from commands import caflow, command, started
 from ports import free_port, listening
+from tiny import calibrated_pipe as pipe
 from tiny import pairs_of_photographs, photograph
 
 from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
@@ -27,6 +28,7 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.health.model_instruments import BITS_PER_DIM
 from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.ood.calibration import Calibration, write_calibration
+from caflow_runtime.ood.drift import Drift
 from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.choice import Choice, Untypical
@@ -34,6 +36,8 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.sampling import sample_best
 from caflow_runtime.service.request import Request
 from caflow_runtime.service.served_models import Sampler, Scorer
+
+__all__ = ["pipe"]  # a fixture
 
 NAMES = {
     "caflow_requests",
@@ -49,12 +53,6 @@ NAMES = {
     "caflow_canary_difference",
 }
 """Names of the metric families. The values of counters also end in `_total`."""
-
-
-@pytest.fixture
-def pipe(calibrated: Path) -> Iterator[Pipeline]:
-    with load(calibrated) as pipe:
-        yield pipe
 
 
 @pytest.fixture
@@ -106,8 +104,9 @@ def test_the_best_of_n(pipe: Pipeline, reference: TypicalityModel, photographs: 
         values = served(metrics)
         first = [drawn[0] for drawn in best.bits_per_dim_drawn]
         assert metrics.drift is not None
-        assert metrics.drift.count == 3
-        np.testing.assert_array_equal(metrics.drift._window, first)
+        expected = Drift(reference)
+        expected.add(first)
+        assert (metrics.drift.count, metrics.drift.psi, metrics.drift.ks) == (3, expected.psi, expected.ks)
     assert values['caflow_requests_total{model="model",outcome="unjudged"}'] == 3
     assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == 15
     assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == 0
@@ -160,7 +159,9 @@ def test_other_results(pipe: Pipeline, photographs: Path) -> None:
         assert metrics.drift is not None
         assert metrics.drift.count == 13
         metrics.observe_samples(samples)
-        assert metrics.drift._window[-1] == samples.bits_per_dim[0][samples.sample[0] == 0]
+        expected = Drift(pipe.calibration.truth)
+        expected.add([*score.bits_per_dim, *samples.bits_per_dim[0][samples.sample[0] == 0]])
+        assert (metrics.drift.psi, metrics.drift.ks) == (expected.psi, expected.ks)
         for frame in [*frames, replace(frames[0], sample=-1)]:
             metrics.observe_frame(frame)
         metrics.observe_dropped(2)

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tiny import calibrated_pipe as pipe
 from tiny import pairs_of_photographs, photograph
 
 from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
@@ -20,11 +20,7 @@ from caflow_runtime.pipeline.sampling import sample_best
 from caflow_runtime.service.request import Answer, Request, Tensors
 from caflow_runtime.service.served_models import Sampler, Scorer
 
-
-@pytest.fixture
-def pipe(calibrated: Path) -> Iterator[Pipeline]:
-    with load(calibrated) as pipe:
-        yield pipe
+__all__ = ["pipe"]  # a fixture
 
 
 def ask(image: NDArray[np.uint8], **parameters: Any) -> Request:
