@@ -75,7 +75,6 @@ def test_weights_that_change_between_two_graphs_are_named(built_cpp: Path, photo
     condition = photograph(photographs, 0, 8, 8)
     with CModel(built_cpp / "libcaflow.so", folder, backend=b"cpu") as model:
         (best,) = model.best_of([condition], samples=1)
-        assert best.rgb is not None
         (tmp_path / "new.bin").write_bytes(bytes((folder / "weights.bin").stat().st_size))
         (tmp_path / "new.bin").replace(folder / "weights.bin")
         with pytest.raises(CError, match=r"weights\.bin: .*: open the bundle again"):

@@ -25,6 +25,7 @@ from c_library import (
 )
 from cpp_build import MISSING
 from numpy.typing import NDArray
+from tiny import calibrated_pipe as pipe
 from tiny import photograph
 
 from caflow_runtime.batching.sampling_config import Reject
@@ -33,16 +34,12 @@ from caflow_runtime.ood.typicality import Typicality, reason
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
+__all__ = ["pipe"]  # a fixture
+
 SAME = 1e-3
 """Tolerance of typicalities. They are ranks of values that are derived from likelihoods, which agree to about 1e-6."""
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
-
-
-@pytest.fixture(scope="module")
-def pipe(calibrated: Path) -> Iterator[Pipeline]:
-    with load(calibrated, backend="cpu") as pipe:
-        yield pipe
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +94,6 @@ def check_typicality(result: Result, value: float, typical: Typicality) -> None:
     if result.level_residuals is None:
         assert np.isnan(typical.residuals).all()
         return
-    assert result.level_typicality is not None
     np.testing.assert_allclose(result.level_residuals, typical.residuals, atol=1e-3)
     np.testing.assert_allclose(result.level_typicality, typical.per_level, atol=SAME)
 
@@ -198,7 +194,6 @@ def test_chosen_samples_are_pythons(
         assert (result.outcome, result.rejected) == (best.outcome[k], best.rejected[k])
         assert result.sample == (NO_SAMPLE if best.sample[k] < 0 else best.sample[k])
         assert (result.reason is None) == (result.outcome in ("accepted", "bicubic"))
-        assert result.rgb is not None
         difference = np.abs(result.rgb.astype(int) - best.images[k])
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.01
@@ -249,7 +244,6 @@ def test_frames_are_judged_as_pythons(model: CModel, pipe: Pipeline, photographs
         assert (result.sample, result.starts_scene) == (frame.sample, frame.starts_scene)
         assert result.sample_typicality == pytest.approx(frame.sample_typicality, abs=SAME)
         assert result.outcome == ("accepted" if not frame.untypical else "bicubic" if replaces else "best")
-        assert result.rgb is not None
         assert np.abs(result.rgb.astype(int) - frame.image).max() <= 1
         outcomes.add(result.outcome)
     assert len(outcomes) == 2
