@@ -86,8 +86,9 @@ def in_a_process(line: Iterable[object], **options: Any) -> subprocess.Completed
 
 
 @contextmanager
-def started(line: Iterable[object], **options: Any) -> Iterator["subprocess.Popen[str]"]:
-    """Start a command, and kill it at the end of the block. Its output is text in pipes, unless `options` redirect it.
+def started(line: Iterable[object], **options: Any) -> Iterator[Any]:
+    """Start a command, yield its `Popen`, and kill it at the end of the block. Its output is text in pipes, unless
+    `options` redirect it.
 
     The command reacts to SIGINT. Otherwise it would ignore SIGINT if the tests run in the background of a script.
     """

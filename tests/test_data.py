@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from commands import command, in_a_process
-from test_images import chunk_of
+from described import png_chunk
 
 from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler
 from caflow_training.photographs import DataError, Photographs, find_photographs, read_rgb, split_by_file
@@ -100,7 +100,7 @@ def test_a_photograph_that_claims_too_many_pixels_is_not_decoded(photographs: Pa
     """It is skipped. The reason names its size, and the key of the recipe that raises the limit."""
     shutil.copy(photographs / "casa-mila.jpg", tmp_path)
     header = struct.pack(">IIBBBBB", 32_000, 32_000, 1, 0, 0, 0, 0)
-    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk_of(b"IHDR", header) + chunk_of(b"IDAT", b""))
+    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b""))
     found = find_photographs(tmp_path, SuperResolution(), 32)
     assert [path.name for path in found.targets] == ["casa-mila.jpg"]
     limit = "but the limit is 268.4 megapixels: reduce the image, or raise max_pixels in the recipe"

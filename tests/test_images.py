@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from described import png_chunk
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -92,10 +93,8 @@ def test_photographs_are_turned_as_exif_says(tmp_path: Path, picture: NDArray[np
     for name, alpha in (("colour.png", None), ("alpha.png", np.full((30, 40), 9, np.uint8))):
         write_image(tmp_path / name, picture, alpha)
         contents = (tmp_path / name).read_bytes()
-        chunk = b"eXIf" + tiff
-        chunk = len(tiff).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
         place = contents.index(b"IDAT") - 4
-        (tmp_path / name).write_bytes(contents[:place] + chunk + contents[place:])
+        (tmp_path / name).write_bytes(contents[:place] + png_chunk(b"eXIf", tiff) + contents[place:])
     np.testing.assert_array_equal(read_image(tmp_path / "colour.png").rgb, np.rot90(picture, -1))
     with pytest.raises(
         UnreadableImage, match="a transparent image with an EXIF rotation is not supported; save it upright"
@@ -195,16 +194,11 @@ def test_anything_else_is_refused(tmp_path_factory: pytest.TempPathFactory, cont
         read_image(path)
 
 
-def chunk_of(kind: bytes, contents: bytes) -> bytes:
-    """Return a chunk of a PNG file."""
-    return len(contents).to_bytes(4, "big") + kind + contents + zlib.crc32(kind + contents).to_bytes(4, "big")
-
-
 def test_a_small_file_may_not_claim_a_gigapixel(tmp_path: Path) -> None:
     side = 32_000  # with 1 bit per pixel, compressed to 125 kB
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     rows = zlib.compress(bytes(side * (1 + side // 8)), 9)
-    chunks = (chunk_of(b"IHDR", header), chunk_of(b"IDAT", rows), chunk_of(b"IEND", b""))
+    chunks = (png_chunk(b"IHDR", header), png_chunk(b"IDAT", rows), png_chunk(b"IEND", b""))
     (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
     with pytest.raises(UnreadableImage, match=r"32000×32000 are 1024 megapixels, more than the limit of 268\.4"):
         read_image(tmp_path / "large.png")

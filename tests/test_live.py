@@ -1,14 +1,11 @@
 """Live sources on the loopback address: reconnection, timestamps, and frames that arrive too fast."""
 
 import contextlib
-import http.server
 import re
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
 from commands import caflow, command, environment_with, in_a_process, json_lines, started
-from ports import free_port, listening
+from ports import free_port, listening, serving_files
 from video_jobs import video_job
 
 from caflow_runtime.health.metrics import Metrics
@@ -133,7 +130,6 @@ def test_a_stream_ends_well_when_it_is_told_to(uncalibrated: Path, tmp_path: Pat
     with serving(*TRANSPORT_STREAM) as address:
         options = ["-o", tmp_path / "out.mp4", "--bundle", uncalibrated, "-n", 1, "--json"]
         with started(command("video", address, *options), stderr=subprocess.DEVNULL) as one:
-            assert one.stdout is not None
             first = [one.stdout.readline() for _ in range(20)]
             one.send_signal(signal.SIGTERM)
             rest = one.stdout.read()
@@ -175,25 +171,16 @@ def test_a_file_on_a_server_is_done_whole(uncalibrated: Path, tmp_path: Path) ->
     assert packets(tmp_path / "out.mp4", "audio") == packets(tmp_path / "clip.mp4", "audio") != []
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None: ...
-
-
-@contextlib.contextmanager
-def serving_files(folder: Path) -> Iterator[str]:
-    """Serve the files of a folder, and yield the address of the folder."""
-    handler = partial(QuietHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
 @pytest.fixture
 def captures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The connections that OpenCV opens during a test."""
     opened, connect = list[Any](), cv2.VideoCapture
-    monkeypatch.setattr(cv2, "VideoCapture", lambda *given: opened.append(connect(*given)) or opened[-1])
+
+    def recorded(*given: Any) -> Any:
+        opened.append(connect(*given))
+        return opened[-1]
+
+    monkeypatch.setattr(cv2, "VideoCapture", recorded)
     return opened
 
 

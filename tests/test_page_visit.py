@@ -17,6 +17,7 @@ import pytest
 from tiny import photograph
 from visit import TIMEOUT_S, Served, Visit, browser, source
 
+from caflow_runtime.image import Image
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
@@ -191,16 +192,23 @@ def test_settings_and_results(width: int, source: Path, serve: Callable[..., Ser
     )
 
 
+def drawing(browser: Any, served: Served, picture: Image, n: int) -> Visit:
+    """Return a page that draws `n` samples of a picture."""
+    visit = Visit(browser, served.address)
+    write_image(served.temporary.parent / "large.png", picture)
+    visit.upload(served.temporary.parent / "large.png")
+    visit.page.wait_for_selector("#looked img")
+    visit.page.fill("#samples input[type=number]", str(n))
+    visit.page.click("#go")
+    visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('#slider').innerText)")
+    return visit
+
+
 @pytest.mark.full
 def test_no_result_of_a_removed_image(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
     """The result of an image that is removed while its samples are drawn is not shown."""
     served = serve(Path("x4-photo"))
-    visit = Visit(browser, served.address)
-    write_image(served.temporary.parent / "large.png", photograph(photographs, 3, 96, 96))
-    visit.upload(served.temporary.parent / "large.png")
-    visit.page.wait_for_selector("#looked img")
-    visit.page.click("#go")
-    visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('#slider').innerText)")
+    visit = drawing(browser, served, photograph(photographs, 3, 96, 96), 8)
     assert not list(served.temporary.rglob("large-8.png"))
     visit.page.click("#given [aria-label=Clear]")
     deadline = time.monotonic() + TIMEOUT_S
@@ -215,13 +223,7 @@ def test_no_result_of_a_removed_image(serve: Callable[..., Served], browser: Any
 def test_a_stop_while_it_computes(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
     """The samples would take most of a minute, so the page is still drawing when it is stopped."""
     served = serve(Path("x4-photo"))
-    visit = Visit(browser, served.address)
-    write_image(served.temporary.parent / "large.png", photograph(photographs, 3, 256, 256))
-    visit.upload(served.temporary.parent / "large.png")
-    visit.page.wait_for_selector("#looked img")
-    visit.page.fill("#samples input[type=number]", "32")
-    visit.page.click("#go")
-    visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('#slider').innerText)")
+    visit = drawing(browser, served, photograph(photographs, 3, 256, 256), 32)
     assert not visit.captions()
     assert served.end(signal.SIGTERM) == (0, "")
     assert not list(served.temporary.iterdir())

@@ -48,7 +48,6 @@ with ending_when_stopped("program"):
 """
     )
     with started([sys.executable, "-m", "program"], cwd=tmp_path) as process:
-        assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()

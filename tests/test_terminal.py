@@ -7,14 +7,13 @@ The same command prints the same lines into pipes, so those are what each test e
 
 import re
 import shutil
-import struct
 import subprocess
-import zlib
 from pathlib import Path
 
 import pytest
 from clips import ffmpeg
 from commands import Done, caflow, command, in_a_process, messages
+from described import png_chunk
 from filter_data import data as pairs
 from pages import ROOT
 from terminals import Shown, in_a_terminal
@@ -44,9 +43,8 @@ def folder(photographs: Path, tmp_path: Path) -> Path:
     write_image(folder / f"{'long-' * 40}name.png", picture)
     (folder / "damaged.png").write_text("no image")
     write_image(folder / "exif.png", picture)
-    contents, chunk = (folder / "exif.png").read_bytes(), b"eXIfnone"
-    chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    (folder / "exif.png").write_bytes(contents[:33] + chunk + contents[33:])
+    contents = (folder / "exif.png").read_bytes()
+    (folder / "exif.png").write_bytes(contents[:33] + png_chunk(b"eXIf", b"none") + contents[33:])
     return folder
 
 

@@ -68,7 +68,4 @@ def test_the_command_on_a_bundle(calibrated: Path, tmp_path: Path) -> None:
     found = caflow_export(bundle, "--triton", tmp_path / "repository")
     assert found.returncode == 0, found.stderr
     assert "mine" in found.stdout
-    again = caflow_export(bundle, "--triton", tmp_path / "repository")
-    assert again.returncode == 2
-    assert "already exists: give --force" in again.stderr
     assert {path.name for path in (tmp_path / "repository").iterdir()} == {"mine", "mine-score"}

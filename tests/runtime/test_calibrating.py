@@ -22,14 +22,6 @@ __all__ = ["pipe"]  # a fixture
 SIDES, TEMPERATURE = CALIBRATED_SIDES, CALIBRATED_TEMPERATURE
 
 
-def test_too_few_photographs_are_refused(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
-    pairs = pairs_of(photographs_in(photographs)[0], pipe.manifest.model, SIDES)
-    with pytest.raises(InputError, match="coloured or 20 grey crops of at least 2 photographs; got 24 crops of 1"):
-        calibrate(pipe, 3 * pairs, [TEMPERATURE])
-    with pytest.raises(InputError, match="found none"):
-        photographs_in(tmp_path)
-
-
 def test_photographs_of_a_kind_with_too_few_images_do_not_count(pipe: Pipeline, photographs: Path) -> None:
     crops = pairs_of_photographs(pipe, photographs, 2)
     pairs = [replace(pair, photograph=str(k)) for k, pair in enumerate(crops)]
