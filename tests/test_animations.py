@@ -75,7 +75,9 @@ def test_frames_and_their_times_are_read(animations: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("output", ["out.gif", "out.png", "out.webp"])
-def test_times_and_loops_are_kept(animations: Path, uncalibrated: Path, tmp_path: Path, name: str, output: str) -> None:
+def test_durations_and_loops_are_kept_from_each_format_to_each(
+    animations: Path, uncalibrated: Path, tmp_path: Path, name: str, output: str
+) -> None:
     """Each format is converted to each format. The frames are those of a lossless video, as far as a format allows."""
     done = video(animations / name, tmp_path / output, uncalibrated)
     assert messages(done.stderr) == []
@@ -100,7 +102,7 @@ def test_a_video_becomes_an_animation_and_back(uncalibrated: Path, tmp_path: Pat
     assert len(pixels_of(tmp_path / "out.mp4", 256, 512)) == 8
 
 
-def test_a_gif_shows_no_frame_for_too_short(uncalibrated: Path, tmp_path: Path) -> None:
+def test_a_gif_omits_frames_beyond_50_per_second(uncalibrated: Path, tmp_path: Path) -> None:
     """Browsers show very short frames of a GIF for a tenth of a second. So a GIF has at most 50 frames per second, and
     a message reports how many are omitted."""
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=100:d=0.2", "-c:v", "ffv1", tmp_path / "fast.mkv")
@@ -130,7 +132,7 @@ def test_a_worker_decodes_a_whole_animation_once(
     assert [sought.count(frame) for frame in (0, 2, 5)] == [4, 3, 1]
 
 
-def test_what_is_transparent_becomes_white_where_alpha_is_not_kept(tmp_path: Path) -> None:
+def test_transparent_pixels_become_white_where_alpha_is_not_kept(tmp_path: Path) -> None:
     faint = np.zeros((4, 4, 4), np.uint8)
     faint[:2, :, 3], faint[0, 0] = 128, (200, 0, 0, 255)
     images = [PIL.Image.fromarray(faint), PIL.Image.fromarray(faint[::-1].copy())]
@@ -181,7 +183,9 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_transparency_is_kept(discs: Path, uncalibrated: Path, tmp_path: Path, name: str) -> None:
+def test_transparency_is_kept_in_each_format_without_a_fringe(
+    discs: Path, uncalibrated: Path, tmp_path: Path, name: str
+) -> None:
     """Each frame has the alpha that an image would have, and no green fringe. In a GIF, alpha is either 0 or 255."""
     output = tmp_path / name
     video(discs / name, output, uncalibrated)
@@ -198,7 +202,7 @@ def test_transparency_is_kept(discs: Path, uncalibrated: Path, tmp_path: Path, n
     assert (seen[:, 1] < seen[:, 0]).all()
 
 
-def test_transparent_frames_are_drawn_alike_by_workers(discs: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_workers_write_the_same_transparent_animation(discs: Path, uncalibrated: Path, tmp_path: Path) -> None:
     options = ["--segment-frames", 2, "--scale", 2]
     video(discs / "a.png", tmp_path / "one.webp", uncalibrated, *options)
     video(discs / "a.png", tmp_path / "two.webp", uncalibrated, *options, "--workers", 1)
@@ -207,7 +211,9 @@ def test_transparent_frames_are_drawn_alike_by_workers(discs: Path, uncalibrated
     assert (alpha.shape, alpha.min(), alpha.max()) == ((3, 32, 32), 0, 255)
 
 
-def test_transparent_images_and_a_preview(discs: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_numbered_images_and_previews_keep_transparency_and_videos_put_it_on_white(
+    discs: Path, uncalibrated: Path, tmp_path: Path
+) -> None:
     """Numbered images and previews keep transparency. A video has no alpha, so transparent pixels become white."""
     video(discs / "a.gif", tmp_path / "%d.png", uncalibrated)
     video(discs / "a.gif", tmp_path / "preview.png", uncalibrated, "--at", 0)
@@ -221,7 +227,7 @@ def test_transparent_images_and_a_preview(discs: Path, uncalibrated: Path, tmp_p
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_damaged_animation_gives_what_it_has(animations: Path, tmp_path: Path, name: str) -> None:
+def test_a_damaged_animation_yields_the_frames_before_the_damage(animations: Path, tmp_path: Path, name: str) -> None:
     contents = (animations / name).read_bytes()
     (tmp_path / name).write_bytes(contents[: len(contents) * 2 // 3])
     if name == "a.webp":  # its decoder requires the whole file
@@ -233,7 +239,7 @@ def test_a_damaged_animation_gives_what_it_has(animations: Path, tmp_path: Path,
     assert f"{tmp_path / name} is damaged at frame " in (source.ended_early or "")
 
 
-def test_still_images_are_none(photographs: Path, tmp_path: Path) -> None:
+def test_still_images_are_no_animations(photographs: Path, tmp_path: Path) -> None:
     PIL.Image.fromarray(pictures()[0]).save(tmp_path / "still.png")
     PIL.Image.fromarray(pictures()[0]).save(tmp_path / "still.webp")
     paths = [tmp_path / "still.png", tmp_path / "still.webp", next(photographs.glob("*.jpg")), tmp_path / "none"]

@@ -56,7 +56,9 @@ def case(request: pytest.FixtureRequest) -> tuple[Bijection, tuple[int, int] | N
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_bijection(case: tuple[Bijection, tuple[int, int] | None, str], size: tuple[int, int]) -> None:
+def test_each_layer_is_invertible_with_exact_log_determinants_and_gradients(
+    case: tuple[Bijection, tuple[int, int] | None, str], size: tuple[int, int]
+) -> None:
     layer, condition_shape, values = case
     x = torch.randn(2, CHANNELS, *size, dtype=torch.float64)
     if values == "pixels":
@@ -108,7 +110,7 @@ def test_affine_layers_start_as_the_identity() -> None:
 
 
 @pytest.mark.parametrize("layer_type", [ActNorm, TransitionStep])
-def test_initialization_normalizes(layer_type: type[ActNorm | TransitionStep]) -> None:
+def test_initialization_normalizes_each_channel(layer_type: type[ActNorm | TransitionStep]) -> None:
     layer = layer_type(3)
     if isinstance(layer, TransitionStep):
         torch.nn.init.eye_(layer.conv.weight)

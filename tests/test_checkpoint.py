@@ -27,7 +27,7 @@ TASKS: list[Task] = [
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.task)
-def test_a_checkpoint_is_the_model(tmp_path: Path, task: Task) -> None:
+def test_a_saved_and_loaded_model_is_the_same(tmp_path: Path, task: Task) -> None:
     model = small_model(torch.float32, task=task, dependencies="shared", dequantization_steps=1)
     checkpoint.save(tmp_path / "model.pt", model)
     again = checkpoint.load(tmp_path / "model.pt")
@@ -43,7 +43,7 @@ def test_averaged_weights_are_preferred(tmp_path: Path) -> None:
     assert all(torch.equal(t, average[name]) for name, t in checkpoint.load(tmp_path / "model.pt").state_dict().items())
 
 
-def test_weights_that_halves_hold_take_half_the_room(tmp_path: Path) -> None:
+def test_weights_that_fit_into_fp16_take_half_the_space(tmp_path: Path) -> None:
     model = small_model(torch.float32)
     checkpoint.save(tmp_path / "wide.pt", model)
     rounded = {name: tensor.half().float() for name, tensor in model.state_dict().items()}
@@ -92,7 +92,7 @@ def test_the_folder_of_a_run_is_not_a_checkpoint(tmp_path: Path) -> None:
         checkpoint.load(tmp_path)
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     with pytest.raises(CheckpointError, match="no such file"):
         checkpoint.load(path)
@@ -193,7 +193,7 @@ def test_a_damaged_reference_checkpoint_is_refused(tmp_path: Path) -> None:
         (b"steps = " + b"1" * 5000, "not valid TOML"),
     ],
 )
-def test_recipes_that_are_none_are_refused(contents: bytes, message: str, tmp_path: Path) -> None:
+def test_files_that_are_no_recipes_are_refused(contents: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_bytes(contents)
     with pytest.raises(ConfigError, match=message):

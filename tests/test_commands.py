@@ -41,7 +41,7 @@ def folder(tmp_path: Path, photographs: Path) -> Path:
     return folder
 
 
-def test_a_stop_says_how_far_it_came(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+def test_ctrl_c_reports_how_many_images_are_finished(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     """Ctrl-C reports the number of finished images. There are so many images and samples that the command cannot be
     finished before a busy machine delivers the signal."""
     count, given, out = 100, tmp_path / "many", tmp_path / "out"
@@ -99,7 +99,7 @@ def test_a_full_disk_is_named_and_loses_nothing(
     ("is_full", "reason"),
     [(True, os.strerror(errno.ENOSPC)), (False, "the reader of standard output has closed it")],
 )
-def test_a_standard_output_that_cannot_be_written_to_ends_the_command_in_words(
+def test_a_standard_output_that_cannot_be_written_ends_the_command_with_the_reason(
     uncalibrated: Path, folder: Path, tmp_path: Path, is_full: bool, reason: str
 ) -> None:
     """The image whose line could not be printed is finished."""
@@ -115,7 +115,9 @@ def test_a_standard_output_that_cannot_be_written_to_ends_the_command_in_words(
     assert (done.returncode, messages(done.stderr)) == (1, [ending])
 
 
-def test_a_folder_is_done_but_for_what_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_image_in_a_folder_is_reported_and_the_others_have_results(
+    uncalibrated: Path, folder: Path, tmp_path: Path
+) -> None:
     """The damaged image is reported, all others have results, and the exit code is 1."""
     out = tmp_path / "out"
     done = caflow("image", folder, "-o", out, "--bundle", uncalibrated, "-n", 2)
@@ -139,7 +141,9 @@ def test_a_folder_is_done_but_for_what_cannot_be(uncalibrated: Path, folder: Pat
     np.testing.assert_array_equal(results["alpha.png"].rgb, results["colour.png"].rgb)
 
 
-def test_one_image_as_the_library_does_it(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+def test_the_command_writes_the_samples_of_the_python_pipeline(
+    uncalibrated: Path, folder: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "new" / "result.png"
     options = ["-n", 3, "--seed", 5, "--temperature", 0.9, "--sheet", "--keep-all", "--json"]
     done = caflow("image", folder / "colour.png", "-o", out, "--bundle", uncalibrated, *options)
@@ -168,7 +172,7 @@ def test_nothing_is_overwritten_without_force(uncalibrated: Path, folder: Path, 
     assert read_image(out).rgb.shape == (36, 48, 3)
 
 
-def test_progressive_best_of_n(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+def test_keep_selects_the_sample_of_the_python_pipeline(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     command = ["image", folder / "colour.png", "-o", tmp_path / "out.png", "--bundle", uncalibrated, "--json"]
     done = caflow(*command, "-n", 6, "--keep", "6,2")
     with load(uncalibrated) as pipe:
@@ -176,7 +180,7 @@ def test_progressive_best_of_n(uncalibrated: Path, folder: Path, tmp_path: Path)
     assert json.loads(done.stdout)["sample"] == best.sample[0]
 
 
-def test_globs(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_glob_names_the_images_that_match(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     done = caflow("image", folder / "*r*y.png", "-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["grey.png"]
@@ -194,7 +198,7 @@ def test_a_file_that_is_given_twice_is_done_once(uncalibrated: Path, folder: Pat
     assert len(done.stdout.splitlines()) == 6
 
 
-def test_what_is_reported_holds_of_the_file(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+def test_the_reported_likelihood_is_that_of_the_written_file(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     """A grey or lossy file differs from the drawn image. So the likelihood in the report is that of the file."""
     for source, name in (("grey.png", "grey.png"), ("colour.png", "lossy.jpg")):
         command = ["image", folder / source, "-o", tmp_path / name, "--bundle", uncalibrated, "-n", 2, "--json"]
@@ -204,7 +208,7 @@ def test_what_is_reported_holds_of_the_file(uncalibrated: Path, folder: Path, tm
         assert np.isclose(report["log_likelihood"], json.loads(scored.stdout)["log_likelihood"])
 
 
-def test_no_output_takes_another_ones_place(uncalibrated: Path, folder: Path) -> None:
+def test_results_never_overwrite_inputs(uncalibrated: Path, folder: Path) -> None:
     bundle = ["--bundle", uncalibrated, "-n", 2]
     before = (folder / "colour.png").read_bytes()
     onto_itself = caflow("image", folder, "-o", folder, *bundle, "--force")
@@ -235,7 +239,9 @@ def test_results_beside_their_inputs_are_not_taken_for_inputs(
     assert caflow(*given).stdout.startswith(f"{tmp_path / 'three.webp'} → {tmp_path / 'three.png'}")
 
 
-def test_outputs_that_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+def test_outputs_that_cannot_be_written_are_refused_in_one_line(
+    uncalibrated: Path, folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     for output, message in (
         (tmp_path / "file", "file must be a folder, but this path or a part of it is a file; choose another -o"),
@@ -260,19 +266,19 @@ def test_outputs_that_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path
     assert "use a smaller overlap or a larger pixel_budget" in too_small.stderr
 
 
-def test_names_are_shown_as_they_are(uncalibrated: Path, tmp_path: Path) -> None:
+def test_square_brackets_in_names_are_not_interpreted_as_markup(uncalibrated: Path, tmp_path: Path) -> None:
     """Square brackets in a path are not interpreted as markup."""
     odd = Path(shutil.copytree(uncalibrated, tmp_path / "x[bold]y[0]"))
     assert "x[bold]y[0]" in caflow("info", odd).stdout
 
 
-def test_folders_named_as_images_are_none(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_with_the_name_of_an_image_is_skipped(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     (folder / "folder.png").mkdir()
     (folder / "cut.png").unlink()
     assert caflow("image", folder, "-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1).returncode == 0
 
 
-def test_a_bundle_that_is_none(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_bundle_is_refused_by_every_command(folder: Path, tmp_path: Path) -> None:
     for given in (
         ["image", folder, "-o", tmp_path / "out", "--bundle", folder],
         ["score", folder / "colour.png", folder / "colour.png", "--bundle", folder],
@@ -317,7 +323,9 @@ def test_a_folder_that_cannot_be_read_is_reported_and_the_others_are_processed(
     assert (refused.returncode, messages(refused.stderr)[-1].count(secret)) == (2, 1)
 
 
-def test_score(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+def test_caflow_score_reports_the_likelihood_of_the_python_pipeline(
+    uncalibrated: Path, folder: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "target.png"
     assert caflow("image", folder / "colour.png", "-o", target, "--bundle", uncalibrated, "-n", 1).returncode == 0
     done = caflow("score", target, folder / "colour.png", "--bundle", uncalibrated, "--json")
@@ -334,7 +342,7 @@ def test_score(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     assert "both sides must be 4 times as long" in wrong.stderr
 
 
-def test_info(uncalibrated: Path) -> None:
+def test_caflow_info_shows_task_and_levels(uncalibrated: Path) -> None:
     done = caflow("info", uncalibrated)
     assert done.returncode == 0
     assert "super-resolution ×4" in done.stdout
@@ -342,7 +350,7 @@ def test_info(uncalibrated: Path) -> None:
 
 
 @pytest.mark.filterwarnings("default")
-def test_warnings_of_libraries_are_lines_like_all_others() -> None:
+def test_warnings_of_libraries_are_printed_as_one_line_and_omitted_with_quiet() -> None:
     """Without the file name and the line of code that Python adds. --quiet omits them."""
 
     @click.command()
@@ -356,7 +364,7 @@ def test_warnings_of_libraries_are_lines_like_all_others() -> None:
     assert CliRunner().invoke(warning, ["--quiet"]).stderr == ""
 
 
-def test_help_says_the_exit_codes() -> None:
+def test_the_help_explains_the_exit_codes() -> None:
     done = caflow("--help")
     assert "Exit codes" in done.stdout
     assert caflow("image", "--help").returncode == 0

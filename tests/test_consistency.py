@@ -22,7 +22,7 @@ def model(task: str, scale: int = 1, **settings: Any) -> Model:
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("down_filter", ["bicubic", "bilinear"])
-def test_reducing_is_what_pytorch_does(photographs: Path, scale: int, down_filter: str) -> None:
+def test_reducing_equals_pytorchs_antialiased_interpolation(photographs: Path, scale: int, down_filter: str) -> None:
     image = photograph(photographs, 0, 64, 96)
     planes = torch.from_numpy(image).permute(2, 0, 1)[None].double()
     expected = F.interpolate(planes, (64 // scale, 96 // scale), mode=down_filter, antialias=True)
@@ -63,7 +63,7 @@ def test_a_task_without_a_known_degradation_is_refused() -> None:
         consistency(model("image-to-image"), image, image)
 
 
-def test_clipped_text_is_matched_as_well() -> None:
+def test_black_text_on_white_can_be_made_consistent() -> None:
     """Black text on white is clipped at both ends of the range, where the first steps change little."""
     numbers = model("super-resolution", 4, down_filter="bicubic")
     target = np.full((96, 192, 3), 255, np.uint8)

@@ -32,7 +32,9 @@ def shortest(text: str) -> float | int:
     return int(number) if is_whole else number
 
 
-def test_how_numbers_are_written_does_not_matter(built_cpp: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_the_hash_of_a_calibration_does_not_depend_on_how_numbers_are_written(
+    built_cpp: Path, calibrated: Path, tmp_path: Path
+) -> None:
     """The seal of a calibration is a hash of its values, not of its text, in both readers."""
     bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
     found = read_calibration(bundle)

@@ -14,7 +14,9 @@ __all__ = ["model"]  # a fixture
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
 
 
-def test_errors_say_what_was_wanted(built_cpp: Path, model: CModel, tmp_path: Path, photographs: Path) -> None:
+def test_wrong_calls_fail_with_a_status_and_a_message(
+    built_cpp: Path, model: CModel, tmp_path: Path, photographs: Path
+) -> None:
     with pytest.raises(CError, match=r"no manifest\.json") as refused:
         CModel(built_cpp / "libcaflow.so", tmp_path)
     assert refused.value.status == "bundle"
@@ -90,7 +92,7 @@ def test_a_folder_for_engines_that_cannot_be_made_is_named(built_cpp: Path, tmp_
     assert refused.value.status == "input"
 
 
-def test_rows_that_lie_apart_are_read(model: CModel, photographs: Path) -> None:
+def test_images_whose_rows_are_apart_in_memory_are_read(model: CModel, photographs: Path) -> None:
     whole = photograph(photographs, 0, 16, 40)
     (apart,), (together,) = (model.best_of([image], samples=1) for image in (whole[:, :16], whole[:, :16].copy()))
     np.testing.assert_array_equal(apart.rgb, together.rgb)

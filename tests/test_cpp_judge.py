@@ -99,7 +99,7 @@ def check_typicality(result: Result, value: float, typical: Typicality) -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.02, 0.5])
-def test_verdicts_on_given_images_are_pythons(model: CModel, pipe: Pipeline, photographs: Path, alpha: float) -> None:
+def test_cpp_judges_images_as_python_does(model: CModel, pipe: Pipeline, photographs: Path, alpha: float) -> None:
     targets, conditions = pairs(photographs)
     score = pipe.score(targets, conditions)
     assert score.image_typicality is not None
@@ -118,7 +118,7 @@ def test_verdicts_on_given_images_are_pythons(model: CModel, pipe: Pipeline, pho
     np.testing.assert_allclose([result.image_typicality for result in plain], score.image_typicality.value, atol=SAME)
 
 
-def test_statistics_of_tiled_images_are_pythons(library: Path, calibrated: Path, photographs: Path) -> None:
+def test_cpp_judges_tiled_images_as_python_does(library: Path, calibrated: Path, photographs: Path) -> None:
     targets, conditions = pairs(photographs)
     with (
         load(calibrated, backend="cpu", pixel_budget=48 * 48, overlap=8) as pipe,
@@ -131,9 +131,7 @@ def test_statistics_of_tiled_images_are_pythons(library: Path, calibrated: Path,
             check_typicality(result, result.image_typicality, typical.of(k))
 
 
-def test_images_that_the_calibration_does_not_know_are_unjudged(
-    library: Path, without_grey: Path, photographs: Path
-) -> None:
+def test_cpp_does_not_judge_images_unlike_the_calibration(library: Path, without_grey: Path, photographs: Path) -> None:
     targets, conditions = pairs(photographs)
     with load(without_grey, backend="cpu") as pipe, CModel(library, without_grey, backend=b"cpu") as model:
         typical = pipe.score(targets, conditions).image_typicality
@@ -169,7 +167,7 @@ OTHERWISE = {"best": BEST, "bicubic": BICUBIC}
         (0.6, 4, "best", {"consistent": True}),
     ],
 )
-def test_chosen_samples_are_pythons(
+def test_cpp_chooses_the_samples_that_python_chooses(
     model: CModel,
     pipe: Pipeline,
     photographs: Path,
@@ -208,7 +206,9 @@ def test_chosen_samples_are_pythons(
 
 
 @pytest.mark.parametrize("judge", ["sample", "image"])
-def test_it_is_an_error_where_that_is_wanted(model: CModel, pipe: Pipeline, photographs: Path, judge: Any) -> None:
+def test_cpp_fails_if_all_samples_are_untypical_and_an_error_is_requested(
+    model: CModel, pipe: Pipeline, photographs: Path, judge: Any
+) -> None:
     conditions = pairs(photographs)[1][:1]
     with pytest.raises(Untypical, match=r"images\[0\]: all 4 samples are untypical"):
         pipe.best_of(conditions, n=3, reject=Reject(0.98, 1, "error", judge))
@@ -219,7 +219,7 @@ def test_it_is_an_error_where_that_is_wanted(model: CModel, pipe: Pipeline, phot
 
 
 @pytest.mark.parametrize("options", [{}, {"consistent": True}, {"temperature": 0.7}])
-def test_samples_say_how_typical_they_are(
+def test_cpp_samples_have_pythons_typicality(
     model: CModel, pipe: Pipeline, photographs: Path, options: dict[str, Any]
 ) -> None:
     conditions = pairs(photographs)[1][:2]
@@ -234,7 +234,7 @@ def test_samples_say_how_typical_they_are(
 
 
 @pytest.mark.parametrize("replaces", [False, True])
-def test_frames_are_judged_as_pythons(model: CModel, pipe: Pipeline, photographs: Path, replaces: bool) -> None:
+def test_cpp_judges_frames_as_python_does(model: CModel, pipe: Pipeline, photographs: Path, replaces: bool) -> None:
     frames = pairs(photographs)[1][:5]
     expected = list(pipe.stream(frames, n=2, rank="typical", min_typicality=0.3, replaces=replaces))
     otherwise = BICUBIC if replaces else BEST
@@ -249,7 +249,9 @@ def test_frames_are_judged_as_pythons(model: CModel, pipe: Pipeline, photographs
     assert len(outcomes) == 2
 
 
-def test_what_cannot_be_judged_is_refused(library: Path, model: CModel, uncalibrated: Path, photographs: Path) -> None:
+def test_cpp_refuses_requests_that_the_calibration_does_not_support(
+    library: Path, model: CModel, uncalibrated: Path, photographs: Path
+) -> None:
     targets, conditions = ([image[0]] for image in pairs(photographs))
     with CModel(library, uncalibrated, backend=b"cpu") as plain:
         for unknown in ({"rank": TYPICAL}, {"min_typicality": 0.1}):

@@ -63,7 +63,9 @@ def check_results(model: CModel, pipe: Pipeline, photographs: Path) -> None:
 
 
 @pytest.mark.skipif("GenuineIntel" not in CPU, reason="OpenVINO's plug-in offers no device on other makers' processors")
-def test_a_plugin_gives_what_pythons_cpu_gives(built_cpp: Path, pipe: Pipeline, photographs: Path) -> None:
+def test_a_plugin_in_cpp_gives_the_results_of_python_on_the_cpu(
+    built_cpp: Path, pipe: Pipeline, photographs: Path
+) -> None:
     options = plugin_options(built_cpp, "ort:openvino")
     with CModel(built_cpp / "libcaflow.so", TINY, backend=b"ort:openvino", **options) as model:
         assert model.info["backend"] == b"onnxruntime ort:openvino"
@@ -91,7 +93,7 @@ def test_a_plugin_that_cannot_be_loaded_is_named(built_cpp: Path, tmp_path: Path
 @pytest.mark.gpu
 @pytest.mark.parametrize("with_engines", [False, True])
 @pytest.mark.parametrize("backend", ["cuda", "tensorrt", "tensorrt-rtx"])
-def test_gpus_give_what_pythons_cpu_gives(
+def test_a_gpu_in_cpp_gives_the_results_of_python_on_the_cpu(
     built_cpp: Path, pipe: Pipeline, photographs: Path, tmp_path: Path, backend: str, with_engines: bool
 ) -> None:
     """`cuda` and `tensorrt` require the library of onnxruntime-gpu, and `tensorrt` requires TensorRT 10."""

@@ -70,7 +70,7 @@ def check_equal(
     ],
 )
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (37, 53), (1, 3)])
-def test_the_best_is_pythons(
+def test_cpp_returns_the_best_sample_of_python(
     model: CModel, pipe: Pipeline, photographs: Path, options: dict[str, Any], height: int, width: int
 ) -> None:
     conditions = [photograph(photographs, number, height, width) for number in (0, 5)]
@@ -88,7 +88,7 @@ def test_the_best_is_pythons(
             assert result.consistency == pytest.approx(best.consistency[k], abs=1e-6)
 
 
-def test_all_samples_are_pythons(model: CModel, pipe: Pipeline, photographs: Path) -> None:
+def test_cpp_returns_the_samples_of_python(model: CModel, pipe: Pipeline, photographs: Path) -> None:
     condition = photograph(photographs, 2, 20, 30)
     samples = pipe.sample(condition, n=5)
     results = model.sample([condition], samples=5, flags=WITH_PIXELS)
@@ -98,7 +98,7 @@ def test_all_samples_are_pythons(model: CModel, pipe: Pipeline, photographs: Pat
         np.testing.assert_array_equal(np.clip(result.pixels, 0, 255).astype(np.uint8), result.rgb)
 
 
-def test_scores_are_pythons(model: CModel, pipe: Pipeline, photographs: Path) -> None:
+def test_cpp_returns_the_scores_of_python(model: CModel, pipe: Pipeline, photographs: Path) -> None:
     targets = [photograph(photographs, number, 4 * 18, 4 * 27) for number in (1, 3)]
     conditions = [cv2.resize(target, (27, 18), interpolation=cv2.INTER_AREA).astype(np.uint8) for target in targets]
     score = pipe.score(targets, conditions)
@@ -111,7 +111,7 @@ def test_scores_are_pythons(model: CModel, pipe: Pipeline, photographs: Path) ->
 
 
 @pytest.mark.parametrize(("budget", "overlap"), [(128 * 128, 32), (96 * 96, 16)])
-def test_tiles_are_pythons(built_cpp: Path, photographs: Path, budget: int, overlap: int) -> None:
+def test_cpp_merges_tiles_as_python_does(built_cpp: Path, photographs: Path, budget: int, overlap: int) -> None:
     condition = photograph(photographs, 4, 77, 61)
     with load(TINY, backend="cpu", pixel_budget=budget, overlap=overlap) as pipe:
         assert len(pipe.tiles(condition)) > 4
@@ -131,7 +131,9 @@ def test_tiles_are_pythons(built_cpp: Path, photographs: Path, budget: int, over
         ({"reject": Reject(0.5, redraws=2)}, {"min_typicality": 0.5, "redraws": 2}),
     ],
 )
-def test_progress_is_pythons(built_cpp: Path, photographs: Path, options: dict[str, Any], ours: dict[str, Any]) -> None:
+def test_cpp_reports_the_progress_of_python_and_can_be_stopped(
+    built_cpp: Path, photographs: Path, options: dict[str, Any], ours: dict[str, Any]
+) -> None:
     conditions = [photograph(photographs, number, height, 30) for number, height in ((4, 40), (2, 16))]
     expected: list[tuple[int, int]] = []
     found: list[tuple[int, int]] = []
@@ -147,7 +149,9 @@ def test_progress_is_pythons(built_cpp: Path, photographs: Path, options: dict[s
 
 
 @pytest.mark.parametrize("rank", ["likelihood", "consistency"])
-def test_consistent_results_are_pythons(model: CModel, pipe: Pipeline, photographs: Path, rank: Any) -> None:
+def test_cpp_returns_the_consistent_results_of_python(
+    model: CModel, pipe: Pipeline, photographs: Path, rank: Any
+) -> None:
     """Images may differ in a few bytes. So the likelihood is compared with Python's score of the C++ image."""
     conditions = [photograph(photographs, number, height, 30) for number, height in ((2, 20), (4, 17))]
     ours = {"rank": CONSISTENCY if rank == "consistency" else LIKELIHOOD_RANK, "consistent": 1}
@@ -174,7 +178,7 @@ def test_consistent_results_are_pythons(model: CModel, pipe: Pipeline, photograp
         (0.9, {"noise": DRIFTING, "persistence": 0.9}),
     ],
 )
-def test_frames_of_a_video_are_pythons(
+def test_cpp_returns_the_frames_of_python(
     model: CModel, pipe: Pipeline, photographs: Path, noise: Any, ours: dict[str, Any]
 ) -> None:
     first, second = (photograph(photographs, number, 60, 80) for number in (6, 3))
@@ -204,7 +208,9 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
 
 
 @pytest.mark.full
-def test_another_version_of_onnx_runtime_agrees(cpp_test_data: Path, pipe: Pipeline, photographs: Path) -> None:
+def test_cpp_with_another_version_of_onnx_runtime_returns_the_same(
+    cpp_test_data: Path, pipe: Pipeline, photographs: Path
+) -> None:
     """The build uses the ONNX Runtime of the system, not that of the Python package."""
     folder = build(
         BUILD.with_name("cpp-system"),

@@ -41,11 +41,13 @@ def count(opset: int, text: str) -> Counter[str]:
         (20, "float[n] x) => (float[a] y) { s = Shape(x) y = ConstantOfShape(s) }", {}),
     ],
 )
-def test_each_node_by_its_version_and_type(opset: int, text: str, expected: dict[str, int]) -> None:
+def test_nodes_without_a_cuda_kernel_are_found_by_version_and_type(
+    opset: int, text: str, expected: dict[str, int]
+) -> None:
     assert count(opset, text.replace("{{", "{").replace("}}", "}")) == Counter(expected)
 
 
-def test_the_list_names_operators_that_exist() -> None:
+def test_the_list_of_kernels_names_existing_operators() -> None:
     for name, kernels in KERNELS.items():
         newest = onnx.defs.get_schema(name).since_version
         assert newest >= OLDEST_OPSET or kernels[0][0] <= newest, name

@@ -110,7 +110,7 @@ def test_a_segment_that_is_damaged_while_the_job_runs_is_not_joined(
         assert job.run().frames == len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))
 
 
-def test_what_is_not_the_jobs_own_stays_in_its_folder(clips: Path, uncalibrated: Path, stopped: Path) -> None:
+def test_files_that_the_job_has_not_written_stay_in_its_folder(clips: Path, uncalibrated: Path, stopped: Path) -> None:
     source, output = clips / "cut.mp4", stopped.with_name("out.mp4")
     (stopped / "00001.mp4").rename(stopped.with_name("moved.mp4"))
     (stopped / "00001.mp4").mkdir()

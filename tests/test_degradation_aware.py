@@ -59,7 +59,7 @@ def test_by_default_the_degradation_is_estimated() -> None:
     assert not torch.equal(by_default.features[0], other.features[0])  # type: ignore[index]
 
 
-def test_samples_know_their_density() -> None:
+def test_an_aware_model_has_exact_densities() -> None:
     """The degradation is a function of the condition, so the likelihood stays exact."""
     model, condition = aware_model(), conditions()
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_the_estimator_learns_from_its_own_error_alone() -> None:
     )
 
 
-def test_what_is_known_replaces_the_estimate() -> None:
+def test_a_known_degradation_replaces_the_estimate_in_training() -> None:
     model = aware_model().float()
     batch = batch_of()
     told = batch._replace(is_known=torch.ones_like(batch.is_known))

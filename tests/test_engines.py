@@ -115,7 +115,7 @@ def test_every_graph_is_built_for_every_target(smallest_engines: Path) -> None:
     check_sets(smallest_engines, "fp32")
 
 
-def test_onnx_runtime_reads_them_as_engines_of_that_provider(smallest_engines: Path) -> None:
+def test_onnx_runtime_reads_engines_as_those_of_tensorrt_rtx(smallest_engines: Path) -> None:
     """ONNX Runtime accepts the file and its node, and refuses it for other providers only."""
     path = next(smallest_engines.glob("engines/*sm86*/encode.onnx"))
     sessions = ProviderSessions(PROVIDERS["cpu"])
@@ -126,7 +126,7 @@ def test_onnx_runtime_reads_them_as_engines_of_that_provider(smallest_engines: P
 
 
 @needs_no_gpu
-def test_tensorrt_rtx_reads_them_up_to_the_missing_driver(smallest_engines: Path) -> None:
+def test_tensorrt_rtx_accepts_the_header_of_an_engine(smallest_engines: Path) -> None:
     """TensorRT-RTX checks the header of an engine before it asks for the GPU, and refuses other bytes there."""
     (node,) = onnx.load(next(smallest_engines.glob("engines/*sm86*/encode.onnx"))).graph.node
     plan = next(helper.get_attribute_value(one) for one in node.attribute if one.name == CONTEXT)
@@ -235,7 +235,7 @@ def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
     assert "cannot be read" in str(broken.stale)
 
 
-def test_a_machine_gets_its_own_set_or_is_told_what_is_there(with_engines: Path) -> None:
+def test_a_machine_gets_its_own_engines_or_an_error_with_the_available_ones(with_engines: Path) -> None:
     def machine(**changes: str) -> Machine:
         return Machine(**{**vars(RTX_5090), **changes})
 
@@ -259,7 +259,7 @@ def test_a_machine_gets_its_own_set_or_is_told_what_is_there(with_engines: Path)
         engines.set_for(with_engines, machine(compute_capability="8.6"))
 
 
-def test_paths_of_engines_stay_inside(with_engines: Path) -> None:
+def test_paths_of_engines_must_be_inside_the_bundle(with_engines: Path) -> None:
     path, _ = sorted(with_engines.glob("engines/*/engines.json"))
     path.write_text(path.read_text().replace('"decode_0.onnx"', '"../../decode_0.onnx"'))
     found, _ = engines.find(with_engines)
@@ -401,7 +401,7 @@ def test_wrong_options_for_engines_are_refused(small: Path, arguments: list[str]
 
 
 @needs_no_gpu
-def test_without_a_gpu_the_bundle_is_written_and_the_way_on_is_named(small: Path) -> None:
+def test_without_a_gpu_the_command_that_names_gpus_is_shown(small: Path) -> None:
     done = caflow_export(small, "--trt", "fp32", "--max-size", "640x320")
     assert done.returncode == 3
     assert "this machine has no GPU: name the GPUs to build for" in done.stderr
@@ -410,7 +410,7 @@ def test_without_a_gpu_the_bundle_is_written_and_the_way_on_is_named(small: Path
     )
 
 
-def test_the_gpu_here_must_be_one_that_rtx_builds_for() -> None:
+def test_a_gpu_that_tensorrt_rtx_does_not_support_is_refused() -> None:
     assert choose("rtx", (), Gpu("NVIDIA A10", "8.6")) == ("rtx", [("8.6", None)])
     with pytest.raises(
         TensorRTUnavailable, match=r"does not build for compute capability 9\.0: give one or more of 8\.6, 8\.9, 12\.0"
@@ -430,7 +430,7 @@ def test_a_graph_that_tensorrt_refuses_is_named(small: Path) -> None:
     assert not list((small / "engines").iterdir())
 
 
-def test_ctrl_c_leaves_nothing_half_written(small: Path) -> None:
+def test_ctrl_c_leaves_no_unfinished_engines(small: Path) -> None:
     building = command(small, "--trt", "fp32", "--compute-capability", "8.6", package="caflow_export")
     with started(building) as process:
         while not list((small / "engines").glob(".*.partial/*.onnx")):
@@ -458,7 +458,7 @@ def default_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "precision", "targets"), [("default", "fp32", TARGETS[:1]), ("x4-photo", "fp16", TARGETS)]
 )
-def test_real_models_are_built(
+def test_engines_of_models_in_practical_sizes_are_built(
     default_size: Path, tmp_path: Path, name: str, precision: PrecisionName, targets: tuple[str, ...]
 ) -> None:
     """Every graph of models in practical sizes is built. The build time without the export is printed."""

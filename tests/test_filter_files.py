@@ -20,7 +20,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 __all__ = ["bundle", "data", "pipe"]  # fixtures
 
 
-def test_accepted_files(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_accepted_files_are_listed_copied_or_linked(bundle: Path, data: Path, tmp_path: Path) -> None:
     """Accepted files can be listed, copied or linked from the same verdicts. The original files are not changed."""
     out = tmp_path / "out"
     below = Path(shutil.copytree(data, tmp_path / "data"))
@@ -47,7 +47,9 @@ def test_accepted_files(bundle: Path, data: Path, tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in (below / "B").rglob("*.png")} == originals
 
 
-def test_parquet_is_the_same(bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_parquet_file_has_the_verdicts_of_the_json_lines(
+    bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pairs = [*list_pairs(data), FilePair(str(tmp_path / "nowhere.png"), "nowhere.png")]
     given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "-o", tmp_path / "out", "--bundle", bundle]
     assert caflow(*given, "--alpha", ALPHA).returncode == 1
@@ -65,7 +67,7 @@ def test_parquet_is_the_same(bundle: Path, data: Path, tmp_path: Path, monkeypat
     assert pyarrow.parquet.read_table(tmp_path / "groups.parquet").equals(table)
 
 
-def test_names_that_are_no_text(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_survive_in_lists_and_json(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
     """A file name may be any bytes. JSON escapes those that are not UTF-8; `accepted.txt` stores them unchanged."""
     name = tmp_path / b"caf\xe9 \xc3\xa9.png".decode("utf-8", "surrogateescape")
     name.write_bytes((data / "B" / "01.png").read_bytes())
@@ -103,7 +105,7 @@ def test_a_list_names_nothing_that_was_not_accepted(bundle: Path, data: Path, tm
     assert not list(tmp_path.glob("*list.txt*"))
 
 
-def test_inputs_are_never_overwritten(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_a_filter_never_overwrites_its_inputs(bundle: Path, data: Path, tmp_path: Path) -> None:
     """A job's `scores.jsonl` and its accepted files can be filtered again, but not into the same folder."""
     out, options = tmp_path / "out", ["--bundle", bundle, "--alpha", ALPHA]
     assert caflow("filter", data, "-o", out, *options, "--accepted", "copy").returncode == 0

@@ -18,7 +18,9 @@ from caflow_runtime.ood.verdict import Verdict
 __all__ = ["bundle", "data"]  # fixtures
 
 
-def test_the_command(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_caflow_filter_prints_and_writes_verdicts_and_judges_failed_pairs_again(
+    bundle: Path, data: Path, tmp_path: Path
+) -> None:
     """One pair fails among valid ones. The same command judges it again."""
     pairs = list_pairs(data)
     pairs.insert(4, FilePair("nowhere.png", pairs[0].condition))
@@ -58,7 +60,7 @@ def test_many_rejected_pairs_are_counted(bundle: Path, data: Path, tmp_path: Pat
     assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_verdicts_of_other_pairs_are_not_taken(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_verdicts_in_another_order_are_computed_again(bundle: Path, data: Path, tmp_path: Path) -> None:
     given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", ALPHA]
     assert caflow(*given).returncode == 0
     whole, listed = ((tmp_path / "out" / name).read_bytes() for name in ("scores.jsonl", "accepted.txt"))
@@ -73,7 +75,7 @@ def test_verdicts_of_other_pairs_are_not_taken(bundle: Path, data: Path, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
-def test_for_programs(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_json_output_is_the_file_of_verdicts(bundle: Path, data: Path, tmp_path: Path) -> None:
     done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--json", "--alpha", 0.005)
     assert done.returncode == 0
     assert done.stdout == (tmp_path / "out" / "scores.jsonl").read_text()
@@ -86,7 +88,7 @@ def test_for_programs(bundle: Path, data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_memory_does_not_grow(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_pairs(bundle: Path, data: Path, tmp_path: Path) -> None:
     """Ten times as many pairs may need 16 MiB more, for the paths of the list."""
     peaks = []
     for count in (1_000, 10_000):
@@ -104,7 +106,7 @@ def test_memory_does_not_grow(bundle: Path, data: Path, tmp_path: Path) -> None:
     assert peaks[1] < peaks[0] + 16, f"MiB: {peaks}"
 
 
-def test_another_job_is_refused(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_a_job_with_other_settings_is_refused_with_the_difference(bundle: Path, data: Path, tmp_path: Path) -> None:
     """The error names the settings that differ. `--force` starts again."""
     out = tmp_path / "out"
     given = ["filter", data, "-o", out, "--bundle"]
@@ -133,7 +135,7 @@ def test_another_job_is_refused(bundle: Path, data: Path, tmp_path: Path) -> Non
     assert not (out / "accepted").exists()
 
 
-def test_what_is_not_a_job_is_left_alone(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_job_are_left_alone(bundle: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "accepted").mkdir(parents=True)
     (out / "accepted" / "mine.txt").touch()

@@ -28,7 +28,7 @@ __all__ = ["bundle", "data", "pipe"]  # fixtures
 
 
 @pytest.mark.parametrize("stop", [0, 4, 12, 13])
-def test_a_stop_changes_nothing(
+def test_an_interrupted_job_resumes_to_the_same_bytes(
     pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     """A job that is interrupted and resumed writes the same bytes as an uninterrupted one.
@@ -49,7 +49,7 @@ def test_a_stop_changes_nothing(
     assert (tmp_path / "stopped" / "scores.jsonl").read_bytes() == expected
 
 
-def test_damage_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
+def test_damaged_and_surplus_lines_are_replaced(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
     """Damaged or surplus lines, for example after a power failure, are replaced by the bytes that were expected."""
     pairs = list_pairs(data) * 12
     run_to(tmp_path, pipe, pairs, 999)

@@ -49,7 +49,7 @@ def got(server: ServerRunner, address: str, method: str = "GET") -> int:
         return error.code
 
 
-def test_good_requests_are_answered(backend: HeldBackend, sampler: Sampler) -> None:
+def test_http_and_grpc_answer_with_the_best_sample(backend: HeldBackend, sampler: Sampler) -> None:
     image = np.frombuffer(PIXELS, np.uint8).reshape(1, 1, 2, 3)
     with answering(backend) as server:
         header = {"inputs": [{**GOOD, "parameters": {"binary_data_size": 6}}], "parameters": {"n": 2, "seed": 3}}
@@ -94,7 +94,7 @@ def test_a_server_that_cannot_start_leaves_no_open_port(backend: HeldBackend, mo
     assert str(failed) == "no HTTP here"
 
 
-def test_what_arrived_before_the_end_is_answered(backend: HeldBackend) -> None:
+def test_requests_that_arrived_before_the_stop_are_answered(backend: HeldBackend) -> None:
     backend.may_answer.clear()
     found: list[bool] = []
     with answering(backend) as server:
@@ -114,7 +114,7 @@ def serve_and_interrupt_the_end(backend: HeldBackend, pool: ThreadPoolExecutor) 
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
-def test_an_end_that_is_interrupted_leaves_no_tasks(backend: HeldBackend, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interrupted_stop_leaves_no_pending_tasks(backend: HeldBackend, caplog: pytest.LogCaptureFixture) -> None:
     """asyncio logs each pending task that is destroyed."""
     backend.may_answer.clear()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores SIGINT

@@ -20,7 +20,9 @@ COMMAND = Path(__file__).with_name("fuzzing.py")
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_reader_takes_or_refuses_whatever_comes(reader: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_damaged_inputs_are_read_or_refused_with_a_documented_error(
+    reader: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     environment = dict(os.environ)
     if reader == "c_calls":
         environment["CAFLOW_LIBRARY"] = str(request.getfixturevalue("built_cpp") / "libcaflow.so")

@@ -13,7 +13,7 @@ from caflow_runtime.bundle.reading import describe_file, read_manifest, write_ma
 from caflow_runtime.ood.calibration import read_calibration, write_calibration
 
 
-def test_bench(uncalibrated: Path) -> None:
+def test_caflow_bench_measures_latency_and_throughput(uncalibrated: Path) -> None:
     command = ["bench", uncalibrated, "--side", 16, "-n", "1,4", "--seconds", 0]
     *lines, best = [json.loads(line) for line in caflow(*command, "--json").stdout.splitlines()]
     assert [line["samples"] for line in lines] == [1, 4]
@@ -34,7 +34,7 @@ def test_bench(uncalibrated: Path) -> None:
     assert caflow("bench", uncalibrated, "-n", "few").returncode == 2
 
 
-def test_doctor(uncalibrated: Path, tmp_path: Path) -> None:
+def test_caflow_doctor_passes_a_valid_bundle_and_names_a_damaged_file(uncalibrated: Path, tmp_path: Path) -> None:
     healthy = caflow("doctor", uncalibrated, "--json")
     assert healthy.returncode == 0, healthy.stdout
     checks = [json.loads(line) for line in healthy.stdout.splitlines()]
@@ -51,7 +51,7 @@ def test_doctor(uncalibrated: Path, tmp_path: Path) -> None:
     assert "copy or export the bundle again" in damaged.stdout
 
 
-def test_doctor_finds_a_graph_that_computes_something_else(uncalibrated: Path, tmp_path: Path) -> None:
+def test_caflow_doctor_finds_a_graph_that_computes_wrong_densities(uncalibrated: Path, tmp_path: Path) -> None:
     """The file is complete and its hash is correct, so only the self-test of the flow can find the error."""
     copy = Path(shutil.copytree(uncalibrated, tmp_path / "sick.caflow"))
     proto = onnx.load(copy / "decode_0.onnx", load_external_data=False)
@@ -76,7 +76,7 @@ def test_doctor_finds_a_graph_that_computes_something_else(uncalibrated: Path, t
     assert density["remedy"].startswith("do not use this bundle on onnxruntime cpu")
 
 
-def test_doctor_asks_the_canary(calibrated: Path, tmp_path: Path) -> None:
+def test_caflow_doctor_compares_the_canary_of_the_calibration(calibrated: Path, tmp_path: Path) -> None:
     def check(name: str) -> dict[str, str]:
         checks: list[dict[str, str]] = [
             json.loads(line) for line in caflow("doctor", copy, "--json").stdout.splitlines()

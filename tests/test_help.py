@@ -44,7 +44,7 @@ def test_models_of_the_package_are_listed_where_a_bundle_is_expected() -> None:
         assert all(name in help_of(command) for name in names), command
 
 
-def test_recipes_are_listed() -> None:
+def test_the_help_lists_all_built_in_recipes() -> None:
     assert not [name for name in builtin_recipes() if name not in help_of("caflow-train")]
 
 
@@ -83,7 +83,7 @@ def test_a_calibration_is_mentioned_where_it_is_required() -> None:
 
 
 @pytest.mark.parametrize("name", ["caflow-export", "caflow-train"])
-def test_version(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_option_version_prints_name_and_version(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         command_of(name).main(["--version"], prog_name="python -m")
     assert ended.value.code == 0

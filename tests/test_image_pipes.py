@@ -35,7 +35,7 @@ def test_an_image_of_standard_input_has_the_names_that_were_given(uncalibrated: 
         (["-", "a.png"], b"", [], "- stands for a single image"),
     ],
 )
-def test_an_image_that_cannot_be_done_writes_nothing(
+def test_a_failed_image_writes_nothing_to_standard_output(
     uncalibrated: Path,
     capfdbinary: pytest.CaptureFixture[bytes],
     inputs: list[str],

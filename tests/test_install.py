@@ -21,7 +21,7 @@ counted."""
 
 
 @pytest.mark.full
-def test_the_runtime_needs_no_pytorch_and_little_room(photographs: Path, tmp_path: Path) -> None:
+def test_the_extra_cpu_installs_a_small_runtime_without_pytorch_that_works(photographs: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
     programs = environment / "bin"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)

@@ -56,7 +56,7 @@ def caflow_video(uncalibrated: Path, source: object, *options: object, **variabl
     return in_a_process(line, env=environment_with(**variables), timeout=TIMEOUT_S)
 
 
-def test_a_clock_that_keeps_pace_is_believed() -> None:
+def test_timestamps_of_a_source_that_keeps_pace_are_used() -> None:
     clock = LiveClock(believed=True)
     late = [0.0, 0.3, 0.1, 0.0, 0.9]
     ticks = [clock.ticks(7 + k / 25, 100 + k / 25 + late[k]) for k in range(5)]
@@ -65,7 +65,7 @@ def test_a_clock_that_keeps_pace_is_believed() -> None:
     assert clock.ticks(0.0, 110.0) == 10 * 90_000
 
 
-def test_a_clock_that_does_not_is_not() -> None:
+def test_timestamps_of_a_source_that_runs_too_fast_are_replaced() -> None:
     clock = LiveClock(believed=True)
     ticks = np.array([clock.ticks(k / 25, k / 10) for k in range(200)])
     assert np.all(np.diff(ticks) > 0)
@@ -74,7 +74,7 @@ def test_a_clock_that_does_not_is_not() -> None:
     assert LiveClock(believed=False).ticks(5.0, 1.0) == 0
 
 
-def test_a_stall_does_not_cost_a_good_clock() -> None:
+def test_after_a_stall_the_timestamps_of_the_source_are_used_again() -> None:
     """After a stall of 5 s, late frames get late timestamps, and then the source's own timestamps are used again."""
     clock = LiveClock(believed=True)
     said = np.arange(0, 100, 0.04)
@@ -87,7 +87,7 @@ def test_a_stall_does_not_cost_a_good_clock() -> None:
     assert abs(ticks[-1] / 90_000 - came[-1]) < 0.1
 
 
-def test_a_stream_is_recorded_for_as_long_as_asked(uncalibrated: Path, tmp_path: Path) -> None:
+def test_a_stream_is_recorded_for_the_requested_duration(uncalibrated: Path, tmp_path: Path) -> None:
     with serving(*TRANSPORT_STREAM) as address:
         done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4", "--duration", 2, "--json")
     assert done.returncode == 0, done.stderr
@@ -100,7 +100,7 @@ def test_a_stream_is_recorded_for_as_long_as_asked(uncalibrated: Path, tmp_path:
     assert list(tmp_path.iterdir()) == [tmp_path / "out.mp4"]
 
 
-def test_a_stream_that_lies_about_its_rate_is_timed_by_the_wall(uncalibrated: Path, tmp_path: Path) -> None:
+def test_a_stream_without_timestamps_is_timed_by_arrival(uncalibrated: Path, tmp_path: Path) -> None:
     """Motion JPEG has no timestamps: OpenCV reports 25 frames per second, but only 10 arrive."""
     with serving(*MOTION_JPEG) as address:
         done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4", "--duration", 3, "--drop", "block")
@@ -111,9 +111,7 @@ def test_a_stream_that_lies_about_its_rate_is_timed_by_the_wall(uncalibrated: Pa
 
 
 @pytest.mark.parametrize("options", [[], ["--duration", "60"], ["--duration", "5", "--patience", "60"]])
-def test_what_was_recorded_of_a_stream_that_vanishes_is_kept(
-    uncalibrated: Path, tmp_path: Path, options: list[str]
-) -> None:
+def test_the_recording_of_a_lost_stream_is_kept(uncalibrated: Path, tmp_path: Path, options: list[str]) -> None:
     with serving("-t", 3, *TRANSPORT_STREAM) as address:
         done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4", "--patience", 1, *options)
     assert done.returncode == 1
@@ -125,7 +123,7 @@ def test_what_was_recorded_of_a_stream_that_vanishes_is_kept(
     assert list(tmp_path.iterdir()) == [tmp_path / "out.mp4"]
 
 
-def test_a_stream_ends_well_when_it_is_told_to(uncalibrated: Path, tmp_path: Path) -> None:
+def test_sigterm_ends_a_recording_with_exit_code_0(uncalibrated: Path, tmp_path: Path) -> None:
     """SIGTERM stops a recording without an error, as service managers expect."""
     with serving(*TRANSPORT_STREAM) as address:
         options = ["-o", tmp_path / "out.mp4", "--bundle", uncalibrated, "-n", 1, "--json"]
@@ -160,7 +158,7 @@ def test_frames_that_are_dropped_are_counted_in_the_metrics_while_the_command_ru
     assert "drawn" in kinds[kinds.index("dropped") :]
 
 
-def test_a_file_on_a_server_is_done_whole(uncalibrated: Path, tmp_path: Path) -> None:
+def test_a_file_at_a_url_is_processed_like_a_local_file(uncalibrated: Path, tmp_path: Path) -> None:
     """A complete file at a URL is processed like a local file: with sound and with all frames."""
     inputs = ["-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=2", "-f", "lavfi", "-i", "sine=d=2"]
     ffmpeg(*inputs, "-c:a", "aac", "-movflags", "faststart", tmp_path / "clip.mp4")
@@ -206,7 +204,7 @@ def test_a_stream_that_is_read_is_released_by_its_reader(captures: list[Any]) ->
 
 
 @pytest.mark.parametrize("address", ["97", "rtsp://127.0.0.1:9/nothing", "http://127.0.0.1:9/nothing.ts"])
-def test_what_is_not_there_is_said_in_one_line(uncalibrated: Path, tmp_path: Path, address: str) -> None:
+def test_a_missing_source_is_refused_in_one_line(uncalibrated: Path, tmp_path: Path, address: str) -> None:
     done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4")
     assert done.returncode == 2
     assert done.stderr.startswith(f"caflow: {address} cannot be opened or sends no frames: check that")
@@ -214,7 +212,7 @@ def test_what_is_not_there_is_said_in_one_line(uncalibrated: Path, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_refusals(uncalibrated: Path, tmp_path: Path) -> None:
+def test_options_that_do_not_fit_the_source_are_refused(uncalibrated: Path, tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=0.2", "-c:v", "libx264", tmp_path / "clip.mp4")
     done = caflow_video(uncalibrated, tmp_path / "clip.mp4", "-o", tmp_path / "out.mp4", "--duration", 2)
     assert "--duration requires a camera or a stream" in done.stderr

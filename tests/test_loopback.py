@@ -54,7 +54,7 @@ def check(seen: Mapping[str, str]) -> None:
     assert not [line for address, line in seen.items() if not LOOPBACK.fullmatch(address)]
 
 
-def test_serve() -> None:
+def test_caflow_serve_listens_only_on_the_loopback_address() -> None:
     with caflow_server(Path("x4-photo"), 2) as server:
         seen = listening(server.process)
         check(seen)
@@ -62,7 +62,7 @@ def test_serve() -> None:
         assert ports == {*server.ports.values(), server.scraped}
 
 
-def test_workers(tmp_path: Path) -> None:
+def test_workers_on_the_same_machine_listen_on_no_port(tmp_path: Path) -> None:
     """Workers on the same machine listen on no port."""
     crops(tmp_path / "in", 30)
     arguments: list[object] = ["image", tmp_path / "in", "-o", tmp_path / "out", "--workers", 2]
@@ -70,7 +70,7 @@ def test_workers(tmp_path: Path) -> None:
     assert len(list((tmp_path / "out").glob("*.png"))) == 30
 
 
-def test_page(tmp_path: Path) -> None:
+def test_caflow_page_listens_only_on_the_loopback_address(tmp_path: Path) -> None:
     served = Served(Path("x4-photo"), tmp_path)
     try:
         seen = listening(served.process)
@@ -81,7 +81,7 @@ def test_page(tmp_path: Path) -> None:
         served.process.communicate()
 
 
-def test_metrics_of_image(tmp_path: Path) -> None:
+def test_metrics_are_served_only_on_the_loopback_address(tmp_path: Path) -> None:
     crops(tmp_path / "in", 1, side=128)
     port = free_port()
     arguments: list[object] = ["image", tmp_path / "in", "-o", tmp_path / "out", "-n", 10_000, "--metrics", port]

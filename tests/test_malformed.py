@@ -41,7 +41,7 @@ LARGE = b"\x00" * 2**20
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_no_request_brings_a_server_down(
+def test_ten_thousand_wrong_requests_end_no_server_and_leak_no_memory(
     engine: Engine, calibrated: Path, photographs: Path, request: pytest.FixtureRequest
 ) -> None:
     image = photograph(photographs, 0, 8, 8)[None]

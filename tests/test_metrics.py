@@ -74,7 +74,7 @@ def served(metrics: Metrics) -> dict[str, float]:
     return scrape(metrics.serve(0))
 
 
-def test_all_is_at_zero_from_the_start(pipe: Pipeline, reference: TypicalityModel) -> None:
+def test_all_metrics_exist_with_zero_from_the_start(pipe: Pipeline, reference: TypicalityModel) -> None:
     instruments = Prometheus()
     with Metrics(pipe, reference, instruments=instruments) as metrics:
         assert {family.name for family in instruments.registry.collect()} == NAMES
@@ -94,7 +94,9 @@ def test_all_is_at_zero_from_the_start(pipe: Pipeline, reference: TypicalityMode
     assert re.search(r'manifest="[0-9a-f]{64}",precision="fp32",version="', info)
 
 
-def test_the_best_of_n(pipe: Pipeline, reference: TypicalityModel, photographs: Path) -> None:
+def test_metrics_count_samples_and_their_likelihoods(
+    pipe: Pipeline, reference: TypicalityModel, photographs: Path
+) -> None:
     pictures = np.stack([photograph(photographs, k, 12, 12) for k in range(3)])
     best = pipe.best_of(pictures, n=5)
     with Metrics(pipe, reference) as metrics:
@@ -120,7 +122,7 @@ def test_the_best_of_n(pipe: Pipeline, reference: TypicalityModel, photographs: 
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
-def test_rejected_samples_by_reason(
+def test_rejected_samples_are_counted_by_reason(
     pipe: Pipeline, reference: TypicalityModel, photographs: Path, share: float
 ) -> None:
     """Counts that `Best` lacks are derived from the settings. Half of the first samples are rejected, or all."""
@@ -145,7 +147,7 @@ def test_rejected_samples_by_reason(
         assert values[f'caflow_requests_total{{model="model",outcome="{best.outcome[0]}"}}'] == 1
 
 
-def test_other_results(pipe: Pipeline, photographs: Path) -> None:
+def test_scores_samples_frames_and_errors_are_counted(pipe: Pipeline, photographs: Path) -> None:
     pairs = pairs_of_photographs(pipe, photographs, each=1)
     targets, conditions = [pair.target for pair in pairs], [pair.condition for pair in pairs]
     score = pipe.score(targets, conditions)
@@ -223,7 +225,7 @@ def test_buckets_are_those_of_the_calibration(pipe: Pipeline, reference: Typical
         assert ends(metrics) == [*BITS_PER_DIM, math.inf]
 
 
-def test_the_canary(uncalibrated: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_the_difference_of_the_canary_is_a_metric(uncalibrated: Path, calibrated: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(calibrated, tmp_path / "copy.caflow"))
     known = msgspec.json.decode((copy / "calibration.json").read_bytes(), type=Calibration)
     changed = msgspec.structs.replace(known.canary, log_likelihood=known.canary.log_likelihood - 7)
@@ -237,7 +239,7 @@ def test_the_canary(uncalibrated: Path, calibrated: Path, tmp_path: Path) -> Non
     assert math.isnan(differences[uncalibrated])
 
 
-def test_only_loopback_is_bound_and_a_busy_port_is_said(pipe: Pipeline) -> None:
+def test_metrics_listen_on_the_loopback_address_and_a_busy_port_is_an_error(pipe: Pipeline) -> None:
     with Metrics(pipe) as metrics, Metrics(pipe) as other:
         port = metrics.serve(0)
         assert listening(port) == {"0100007F"}  # 127.0.0.1, as Linux writes it
@@ -254,7 +256,7 @@ def test_only_loopback_is_bound_and_a_busy_port_is_said(pipe: Pipeline) -> None:
         assert other.serve(port) == port
 
 
-def test_a_command_serves_while_it_runs(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
+def test_a_command_serves_metrics_while_it_runs(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for k in range(3):
         write_image(tmp_path / "in" / f"{k}.png", photograph(photographs, k, 64, 64))

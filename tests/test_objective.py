@@ -247,7 +247,7 @@ def test_a_start_that_fits_little_or_has_another_task_is_reported(tmp_path: Path
     ]
 
 
-def test_a_model_of_which_nothing_fits_is_no_start(tmp_path: Path) -> None:
+def test_a_model_without_fitting_weights_is_refused_as_a_start(tmp_path: Path) -> None:
     """The models differ in levels and widths, so no weight has an equal name and shape."""
     path = tmp_path / "other.pt"
     checkpoint.save(path, CAFlow(CAFlowConfig(levels=1, image_width=4, conditional_width=4)))

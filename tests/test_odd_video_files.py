@@ -48,7 +48,7 @@ def test_files_without_times_run_at_their_rate(uncalibrated: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("said", ["1/0:0:0", "1e999999999:00:00", "nan:00:00", "00:00:٣", "x", "0:0"])
-def test_a_duration_that_is_none_is_not_believed(clips: Path, tmp_path: Path, said: str) -> None:
+def test_an_invalid_duration_in_a_file_is_ignored(clips: Path, tmp_path: Path, said: str) -> None:
     """Matroska stores the duration as text."""
     source = (clips / "words.mkv").read_bytes()
     with av.open(str(clips / "words.mkv")) as container:
@@ -59,7 +59,7 @@ def test_a_duration_that_is_none_is_not_believed(clips: Path, tmp_path: Path, sa
     assert frames.ended_early is None
 
 
-def test_a_cut_off_file_gives_what_it_has(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_a_truncated_video_gives_its_frames_and_an_error(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     whole = (clips / "words.mkv").read_bytes()
     (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
     done = video(tmp_path / "cut.mkv", tmp_path / "out.mkv", uncalibrated, code=1)
@@ -85,7 +85,7 @@ def test_a_file_that_is_cut_off_shortly_before_its_end_is_incomplete(uncalibrate
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff", ".avif", ""])
-def test_a_picture_is_refused(uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
+def test_a_still_picture_is_refused_as_a_video(uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
     """Its contents count, not its name. A GIF may have one frame, because `caflow image` does not read GIF."""
     picture, output = tmp_path / f"picture{suffix}", tmp_path / "out.mp4"
     Image.new("RGB", (32, 24)).save(picture, format=suffix[1:].replace("jpg", "jpeg") or "png")
@@ -117,7 +117,9 @@ def test_a_picture_that_changes_its_size_ends_the_video(uncalibrated: Path, tmp_
     assert len(frames_of(tmp_path / "out.mp4")) >= 14  # MPEG-2 decoders hold one frame back
 
 
-def test_sound_that_nothing_knows_does_not_cost_the_picture(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_sound_of_an_unknown_codec_is_omitted_and_the_frames_are_kept(
+    clips: Path, uncalibrated: Path, tmp_path: Path
+) -> None:
     strange = (clips / "front.mp4").read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzz")
     (tmp_path / "strange.mp4").write_bytes(strange)
     ffmpeg("-i", clips / "vfr.mp4", "-c:v", "copy", "-c:a", "pcm_s16le", "-ac", 2, tmp_path / "pcm.mkv")
@@ -150,7 +152,7 @@ def test_sound_that_nothing_knows_does_not_cost_the_picture(clips: Path, uncalib
         ("frameless.mp4", "out.mp4", [], "expected a video; none of its frames can be decoded"),
     ],
 )
-def test_refusals_are_one_line(
+def test_wrong_video_files_and_options_are_refused_in_one_line(
     clips: Path, uncalibrated: Path, tmp_path: Path, source: str, output: str, options: list[str], message: str
 ) -> None:
     done = video(clips / source, tmp_path / output, uncalibrated, *options, code=2)

@@ -55,7 +55,7 @@ def test_files_hold_the_samples_that_the_pipeline_draws(sampler: PageSampler, so
     assert seen[-1][0] == seen[-1][1] > 0
 
 
-def test_a_single_sample_of_an_uncalibrated_model(uncalibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_a_sample_of_an_uncalibrated_model_is_not_judged(uncalibrated: Path, source: Path, tmp_path: Path) -> None:
     with load(uncalibrated, backend="cpu") as pipe:
         results = PageSampler(pipe, tmp_path).draw(source, 1, 0.8, "likelihood", 0, nobody)
     assert results.uncertainty is None
@@ -78,7 +78,7 @@ def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tm
             assert (sample.message, sample.typicality) == (message, best.sample_typicality.value[0])
 
 
-def test_the_reasons_why_a_sample_cannot_be_judged(sampler: PageSampler, source: Path) -> None:
+def test_the_page_says_why_a_sample_cannot_be_judged(sampler: PageSampler, source: Path) -> None:
     (few,) = sampler.draw(source, 1, 0.8, "likelihood", 0, nobody).samples
     assert few.message == "Cannot be judged: this model was calibrated with too few photographs"
     (between,) = sampler.draw(source, 1, 0.75, "likelihood", 0, nobody).samples
@@ -115,7 +115,9 @@ def test_the_advice_names_a_usual_sample(tmp_path: Path) -> None:
     assert none.startswith(f"{meaning} The picture may be fine")
 
 
-def test_grey_and_transparent_images(sampler: PageSampler, photographs: Path, tmp_path: Path) -> None:
+def test_grey_images_stay_opaque_and_transparent_ones_keep_their_alpha(
+    sampler: PageSampler, photographs: Path, tmp_path: Path
+) -> None:
     picture = photograph(photographs, 0, 8, 8)
     write_image(tmp_path / "grey.png", picture, is_grey=True)
     write_image(tmp_path / "alpha.png", picture, np.full((8, 8), 77, np.uint8))
@@ -130,7 +132,9 @@ def test_grey_and_transparent_images(sampler: PageSampler, photographs: Path, tm
         np.testing.assert_array_equal(read_image(results.samples[1].path).rgb, drawn[1])
 
 
-def test_limits_say_what_to_do(sampler: PageSampler, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_samples_or_pixels_are_refused_with_advice(
+    sampler: PageSampler, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match=f"must be at most {MAX_SAMPLES} for results of 80×64 pixels; got 33"):
         sampler.draw(source, MAX_SAMPLES + 1, 0.8, "likelihood", 0, nobody)
     monkeypatch.setattr(page_results, "MAX_PAGE_PIXELS", 3 * 80 * 64)
@@ -142,7 +146,7 @@ def test_limits_say_what_to_do(sampler: PageSampler, source: Path, monkeypatch: 
         sampler.draw(source, 1, 0.8, "likelihood", 0, nobody)
 
 
-def test_closing_ends_what_is_drawn(calibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_closing_stops_sampling_after_the_current_tile(calibrated: Path, source: Path, tmp_path: Path) -> None:
     """The tile that is being drawn is finished, and the last tiles are not drawn."""
     with load(calibrated, backend="cpu", pixel_budget=80 * 64, overlap=0) as pipe:
         sampler = PageSampler(pipe, tmp_path)

@@ -128,7 +128,7 @@ def test_pages_say_at_their_start_who_they_are_for(page: str) -> None:
     assert re.match(r"# .+\n\nFor (everybody|programmers|users|readers) .*?\bAfterwards\b", text, re.DOTALL), page
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_lead_to_existing_files() -> None:
     for page in ROOT.glob("**/*.md"):
         if {".venv", "build"} & set(page.relative_to(ROOT).parts):
             continue

@@ -88,7 +88,7 @@ def error_of(name: str, why: str = "cannot be read") -> Entry:
     return nothing | {"target": name, "condition": name, "verdict": "error", "reason": f"{name}: {why}"}
 
 
-def test_a_page_of_real_scores(
+def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
     calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
 ) -> None:
     path = scores([*entries, error_of("broken.png")])
@@ -182,7 +182,7 @@ def test_the_sentence_about_drift_names_the_test_that_decides(
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.9])
 @pytest.mark.parametrize("count", [2, 3, 6, 20, 1000, 30_000])
-def test_what_chance_rejects(alpha: float, count: int) -> None:
+def test_the_limit_of_rejections_by_chance_is_exact(alpha: float, count: int) -> None:
     """The limit is exact for lists of any length: chance alone exceeds it in at most 1 of 100 lists."""
     by_chance = stats.betabinom(count, 306 * alpha, 306 * (1 - alpha))
     assert most_by_chance(alpha, count, 306) == by_chance.ppf(0.99)
@@ -251,7 +251,9 @@ def test_of_many_errors_the_first_are_listed(report_of: Callable[..., Page]) -> 
     assert "svg" not in page.tags
 
 
-def test_any_number_of_lines_in_the_same_memory(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_lines(
+    calibration: Calibration, entries: list[Entry], tmp_path: Path
+) -> None:
     def peak(count: int) -> int:
         path = tmp_path / f"{count}.jsonl"
         with path.open("w") as file:
@@ -272,7 +274,9 @@ def test_any_number_of_lines_in_the_same_memory(calibration: Calibration, entrie
     assert peak(4000) < 1.2 * peak(400)
 
 
-def test_accepted_examples_are_of_all_lines(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
+def test_accepted_examples_come_from_the_whole_list(
+    calibration: Calibration, entries: list[Entry], tmp_path: Path
+) -> None:
     """Examples come from the whole list, not only from its beginning or its end."""
     path = tmp_path / "scores.jsonl"
     (entry,) = sorted(entries, key=lambda entry: -float(entry["image_typicality"]))[:1]
@@ -303,7 +307,7 @@ def test_the_calibration_itself_has_not_drifted(calibration: Calibration) -> Non
 
 @pytest.mark.full
 @pytest.mark.parametrize("width", [1300, 420])
-def test_the_rendered_page(
+def test_no_text_of_a_rendered_report_overlaps_another(
     width: int, entries: list[Entry], scores: Callable[[list[Entry]], Path], browser: Any
 ) -> None:
     """Sentences are separated, labels of plots do not collide, and the page is no wider than the window."""

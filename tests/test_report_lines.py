@@ -28,7 +28,7 @@ __all__ = ["calibration", "entries", "scores"]  # fixtures
         ({"target": "x" * MAX_BYTES_OF_A_LINE}, "line 2: a line must have at most"),
     ],
 )
-def test_lines_that_say_something_else(
+def test_invalid_lines_are_refused_by_number(
     calibration: Calibration,
     entries: list[Entry],
     scores: Callable[[list[Entry]], Path],
@@ -74,7 +74,7 @@ def test_an_edited_line_is_refused(
         write_report(path, calibration, path.with_name("report.html"))
 
 
-def test_files_that_are_no_scores(
+def test_files_that_are_no_verdicts_are_refused_in_one_line(
     calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path]
 ) -> None:
     path = scores(entries[:3])

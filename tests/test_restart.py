@@ -108,7 +108,7 @@ def lose_a_process(run: TwoMachinesTraining) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("disturb", [lose_first, lose_second, lose_a_process])
-def test_what_is_lost_comes_back_and_the_run_is_the_same(
+def test_after_a_machine_or_a_process_failed_training_ends_in_the_same_bits(
     disturb: Callable[[TwoMachinesTraining], None], undisturbed: Path, photographs: Path, tmp_path: Path
 ) -> None:
     with training_in(tmp_path / "run", photographs) as run:

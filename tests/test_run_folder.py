@@ -47,7 +47,7 @@ def pairs(few: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("place", [".", "run", "link/run"])
-def test_a_run_does_not_train_on_its_own_sheets(place: str, few: Path) -> None:
+def test_an_output_inside_the_photographs_is_refused(place: str, few: Path) -> None:
     (few / "link").symlink_to(few, target_is_directory=True)
     out = few / place
     with pytest.raises(DataError, match=r"which is searched for photographs, .*: use an --out outside this folder"):
@@ -121,7 +121,7 @@ def test_a_second_run_of_two_processes_is_refused_by_both(few: Path, tmp_path: P
         assert "Connection closed" not in process.stderr
 
 
-def test_an_output_name_that_tensorboard_cannot_write(few: Path, tmp_path: Path) -> None:
+def test_an_output_name_that_is_not_utf_8_is_refused(few: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml", steps=1)
     done = caflow_train(recipe, "--data", few, "--out", os.fsdecode(bytes(tmp_path) + b"/\xff"))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
@@ -146,7 +146,7 @@ def test_a_full_disk_is_named_with_what_to_do(few: Path, tmp_path: Path, monkeyp
     assert caflow_train(recipe, "--data", few, "--out", out).returncode == 0
 
 
-def test_a_path_through_a_file_is_one_line(few: Path, tmp_path: Path) -> None:
+def test_an_output_below_a_file_is_refused_in_one_line(few: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml")
     done = caflow_train(recipe, "--data", few, "--out", recipe / "run")
     assert done.returncode == 1
@@ -218,7 +218,7 @@ def test_a_run_starts_from_a_built_in_model_by_its_name(few: Path, tmp_path: Pat
     assert f"starting from {builtin.MODELS / 'x2-video.caflow'}: " in done.stderr
 
 
-def test_a_run_does_not_start_from_what_is_not_there(few: Path, tmp_path: Path) -> None:
+def test_an_unknown_start_is_refused(few: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml")
     done = caflow_train(recipe, "--data", few, "--out", tmp_path / "run", "--start", "x2-vidoe")
     assert done.returncode == 2

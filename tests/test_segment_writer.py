@@ -22,7 +22,7 @@ from caflow_runtime.video.source import UnwritableVideo, VideoInfo
 from caflow_runtime.video.thread_scheduling import TASKS
 
 
-def test_what_is_joined_is_counted(clips: Path, tmp_path: Path) -> None:
+def test_the_number_of_joined_frames_is_checked(clips: Path, tmp_path: Path) -> None:
     info, folder = FileSource(clips / "vfr.mp4").info, tmp_path
     parts = [write_segment(folder / f"{k}.mp4", info, frames=6, start=18000 * k) for k in range(2)]
     assert join_what_fits(parts, folder / "both.mp4", None, info) == []
@@ -95,7 +95,7 @@ def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(uncalibrated: Pa
 
 
 @pytest.mark.skipif(has_gpu(), reason="this test is for machines without a GPU")
-def test_nvenc_is_an_error_where_it_is_not(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_nvenc_without_a_gpu_is_refused(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     done = video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--encoder", "nvenc", code=2)
     assert "--encoder nvenc: NVENC cannot encode h264 of 128×64 here" in done.stderr
 

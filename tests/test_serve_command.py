@@ -43,7 +43,7 @@ def is_running(process: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_server_is_ready_answers_and_ends(calibrated: Path, number: signal.Signals) -> None:
+def test_a_server_answers_running_requests_before_a_signal_ends_it(calibrated: Path, number: signal.Signals) -> None:
     """A signal for the whole process group, as Ctrl-C sends it, does not end the workers before their requests."""
     port = free_port()
     line = command("serve", "--bundle", calibrated, "--port", port, "--workers", 2)

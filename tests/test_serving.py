@@ -106,7 +106,7 @@ def check(pipe: Pipeline, replies: Sequence[Replied]) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_many_clients_and_a_worker_is_killed(
+def test_a_killed_worker_costs_only_its_own_requests(
     engine: Engine, calibrated: Path, pipe: Pipeline, photographs: Path, request: pytest.FixtureRequest
 ) -> None:
     """No answer has a wrong value. `caflow serve` replaces the worker. Triton refuses some requests, or ends."""
@@ -153,7 +153,7 @@ def test_a_server_that_has_ended_is_a_lost_connection(protocol: Protocol) -> Non
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_what_clients_see(
+def test_verdicts_refusals_and_metrics_are_the_same_with_each_server_and_protocol(
     engine: Engine,
     protocol: Protocol,
     calibrated: Path,
@@ -198,7 +198,7 @@ def test_what_clients_see(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_what_was_asked_before_the_end_is_answered(
+def test_requests_before_the_stop_are_answered(
     engine: Engine, calibrated: Path, pipe: Pipeline, photographs: Path, request: pytest.FixtureRequest
 ) -> None:
     asked = [Asked({"image": photograph(photographs, k, 24, 24)[None]}, {"n": 200}) for k in range(4)]

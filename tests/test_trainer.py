@@ -115,7 +115,9 @@ def gaussian_bits_per_dim(recipe: Recipe, folder: Path) -> float:
 
 
 @pytest.mark.parametrize("condition_weight", [0.0, 1.0])
-def test_both_ends_of_lambda_train(condition_weight: float, photographs: Path, tmp_path: Path) -> None:
+def test_training_reduces_the_loss_with_and_without_the_condition_term(
+    condition_weight: float, photographs: Path, tmp_path: Path
+) -> None:
     recipe = short_recipe(condition_weight=condition_weight, steps=40, learning_rate=3e-3, level_off_step=100)
     train(recipe, photographs, tmp_path)
     curve = losses(tmp_path)
@@ -185,7 +187,7 @@ main(arguments)
 
 
 @pytest.mark.full
-def test_killed_at_any_moment_it_goes_on_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
     recipe, out = write_recipe(tmp_path / "recipe.toml"), tmp_path / "killed"
     arguments = [str(recipe), "--data", str(photographs), "--out"]
     training = command(*arguments, package="caflow_training")
@@ -205,7 +207,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_last_bit(photographs: Path, tmp_
     assert [line["step"] for line in log_of(out) if "loss" in line] == list(range(14))
 
 
-def test_another_recipe_does_not_go_on(photographs: Path, tmp_path: Path) -> None:
+def test_resuming_with_another_recipe_is_refused(photographs: Path, tmp_path: Path) -> None:
     train(short_recipe(steps=4), photographs, tmp_path)
     wanted = r"trained with batch = 4, but the recipe has batch = 8: use the same recipe .* --start \S+last.pt to begin"
     with pytest.raises(ResumeError, match=wanted):

@@ -38,7 +38,9 @@ def video(clip: Path, output: Path, calibrated: Path, *options: object) -> Done:
     return done
 
 
-def test_untypical_frames(calibrated: Path, clip: Path, tmp_path: Path) -> None:
+def test_untypical_frames_of_a_video_are_marked_dropped_or_replaced(
+    calibrated: Path, clip: Path, tmp_path: Path
+) -> None:
     log = json_lines(video(clip, tmp_path / "plain.mkv", calibrated, "--json").stdout)
     values = sorted(entry["sample_typicality"] for entry in log)
     assert values[0] < values[-1]

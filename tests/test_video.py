@@ -64,7 +64,7 @@ def test_ten_bits_stay_ten(clips: Path, uncalibrated: Path, tmp_path: Path) -> N
     assert len(np.unique(deep // 64)) > 256  # computed from the continuous result, not from 8 bits
 
 
-def test_av1_is_written(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_videos_are_written_as_av1(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--codec", "av1")
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.video[0].codec_context.codec.canonical_name == "av1"
@@ -80,7 +80,7 @@ def test_subtitles_are_kept_or_named(clips: Path, uncalibrated: Path, tmp_path: 
     assert "a name that ends in .mkv keeps it unchanged" in done.stderr
 
 
-def test_sound_that_mp4_cannot_hold_is_converted_and_that_is_said(
+def test_sound_that_mp4_does_not_support_is_converted_with_a_message(
     clips: Path, uncalibrated: Path, tmp_path: Path
 ) -> None:
     ffmpeg("-i", clips / "vfr.mp4", "-c:v", "copy", "-c:a", "wmav2", tmp_path / "wma.mkv")
@@ -98,7 +98,7 @@ def test_sound_that_mp4_cannot_hold_is_converted_and_that_is_said(
     assert abs(seconds[0] - seconds[1]) < 0.1
 
 
-def test_chapters_languages_and_fonts_go_along(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_chapters_languages_and_fonts_are_copied(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     (tmp_path / "chapters.txt").write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=one\n")
     (tmp_path / "font.ttf").write_bytes(b"not a font")
     rich = tmp_path / "rich.mkv"
@@ -120,7 +120,7 @@ def test_chapters_languages_and_fonts_go_along(clips: Path, uncalibrated: Path, 
     assert "is omitted" in done.stderr
 
 
-def test_what_starts_late_stays_in_step(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_sound_and_picture_of_a_late_recording_stay_in_step(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     video(clips / "late.ts", tmp_path / "out.mkv", uncalibrated)
 
     def lag(path: Path) -> float:
@@ -134,7 +134,9 @@ def test_what_starts_late_stays_in_step(clips: Path, uncalibrated: Path, tmp_pat
     assert abs(lag(tmp_path / "out.mkv") - lag(clips / "late.ts")) < 0.002
 
 
-def test_the_log_says_what_was_chosen_and_where_scenes_begin(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_the_log_has_a_line_for_each_frame_and_marks_new_scenes(
+    clips: Path, uncalibrated: Path, tmp_path: Path
+) -> None:
     done = video(clips / "cut.mp4", tmp_path / "out.mp4", uncalibrated, "--json", "--batch", 3)
     log = [json.loads(line) for line in done.stdout.splitlines()]
     assert [entry["frame"] for entry in log] == list(range(len(frames_of(clips / "cut.mp4"))))

@@ -19,7 +19,9 @@ from caflow_runtime.video.source import CLOCK
 from caflow_runtime.video.sources import frame_at
 
 
-def test_numbered_images_in_and_out(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_numbered_images_are_read_and_written_with_the_frames_of_a_video(
+    clip: Path, uncalibrated: Path, tmp_path: Path
+) -> None:
     """Read and written images equal the frames of a video file. Their rate is that of --rate."""
     (tmp_path / "frames").mkdir()
     ffmpeg("-i", clip, "-start_number", 8, tmp_path / "frames" / "%03d.png")
@@ -42,7 +44,9 @@ def test_numbered_images_in_and_out(clip: Path, uncalibrated: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("channels", "suffix"), [(3, ".tif"), (4, ".png")])
-def test_numbered_images_of_16_bits(uncalibrated: Path, tmp_path: Path, channels: int, suffix: str) -> None:
+def test_numbered_images_of_16_bits_give_16_bits(
+    uncalibrated: Path, tmp_path: Path, channels: int, suffix: str
+) -> None:
     """The 16 bits come from the continuous result, as for single images. Formats with 8 bits get 8 bits."""
     deep = np.random.default_rng(0).integers(0, 65536, (8, 12, channels), np.uint16)
     for number in (1, 2):

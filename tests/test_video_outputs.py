@@ -89,7 +89,9 @@ def test_a_dry_run_counts_the_frames_of_a_part(
     assert f"clip.mp4: about {frames} frames of 32×16 → " in done.stdout
 
 
-def test_the_beginning_of_a_far_part_is_sought(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_far_from_the_beginning_is_found_by_seeking(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Frames after seeking equal those of decoding from the beginning of the file."""
     monkeypatch.setattr(file_source, "SOUGHT_EARLIER_S", Fraction(1, 5))
     ffmpeg("-i", clip, "-c", "copy", "-sn", tmp_path / "clip.mp4")
@@ -104,7 +106,7 @@ def test_the_beginning_of_a_far_part_is_sought(clip: Path, tmp_path: Path, monke
         assert len(found) == 9
 
 
-def test_workers_draw_a_part(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_workers_write_the_same_part_of_a_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
     times = ["--start", 0.2, "--end", 0.8, "--segment-frames", 7]
     video(clip, tmp_path / "one.mkv", uncalibrated, *LOSSLESS, *times)
     video(clip, tmp_path / "two.mkv", uncalibrated, *LOSSLESS, *times, "--workers", 1)
@@ -122,7 +124,7 @@ def test_workers_draw_a_part(clip: Path, uncalibrated: Path, tmp_path: Path) -> 
         ("gbrp12le", "ffv1"),
     ],
 )
-def test_pixel_formats_are_those_asked_for(
+def test_videos_have_the_requested_pixel_format(
     clip: Path, uncalibrated: Path, tmp_path: Path, pixel_format: str, codec: str
 ) -> None:
     """The colours are close to those of lossless RGB in FFV1."""
@@ -140,7 +142,7 @@ def test_presets_change_the_encoder(clip: Path, uncalibrated: Path, tmp_path: Pa
     assert packets(tmp_path / "slow.mp4", "video") != packets(tmp_path / "ultrafast.mp4", "video")
 
 
-def test_all_of_it_belongs_to_the_job(
+def test_a_stopped_part_resumes_only_with_the_same_settings(
     clip: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same command resumes the job. With other settings it is refused, and the error names the difference."""
@@ -188,7 +190,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("options", "output", "message"), REFUSED)
-def test_refusals_are_one_line(
+def test_outputs_that_cannot_be_written_are_refused_in_one_line(
     clip: Path, uncalibrated: Path, tmp_path: Path, options: list[object], output: str, message: str
 ) -> None:
     done = video(clip, tmp_path / output, uncalibrated, *options, code=2)
@@ -197,7 +199,7 @@ def test_refusals_are_one_line(
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "gif"])
-def test_relative_names_with_a_colon(
+def test_relative_names_with_a_colon_are_files(
     clip: Path, uncalibrated: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FFmpeg would take `2024-01-01T12` for a protocol."""

@@ -83,7 +83,9 @@ def test_frames_are_turned_and_mirrored_as_by_ffmpeg(
 
 
 @pytest.mark.parametrize(("orientation", "quarters"), [(1, 0), (3, 2), (6, -1), (8, 1)])
-def test_motion_jpeg_with_exif(uncalibrated: Path, tmp_path: Path, orientation: int, quarters: int) -> None:
+def test_motion_jpeg_is_rotated_by_its_exif_orientation(
+    uncalibrated: Path, tmp_path: Path, orientation: int, quarters: int
+) -> None:
     """Videos of cameras. FFmpeg attaches the EXIF metadata as side data of a kind that PyAV does not know."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -109,7 +111,9 @@ def test_motion_jpeg_with_exif(uncalibrated: Path, tmp_path: Path, orientation: 
     ],
     ids=["prores", "qtrle", "ffv1"],
 )
-def test_transparency_of_video_files(uncalibrated: Path, tmp_path: Path, suffix: str, options: list[object]) -> None:
+def test_transparency_of_videos_is_kept_in_images_and_white_in_videos(
+    uncalibrated: Path, tmp_path: Path, suffix: str, options: list[object]
+) -> None:
     """It is kept in animations and numbered images, with and without workers. Other results are put on white."""
     clear, shown = tmp_path / f"clear{suffix}", tmp_path / f"shown{suffix}"
     ffmpeg(*PICTURE, "-frames:v", 3, "-vf", "format=rgba,colorchannelmixer=aa=0.5", *options, clear)
@@ -139,7 +143,7 @@ CAPTION = b"\0\0\1\6\4\x0e\xb5\0\x31GA94\3\x41\xff\xfc\x94\x20\xff\x80"
 SLICE = b"\0\0\1\x65"
 
 
-def test_what_is_lost_with_the_pictures_is_said(uncalibrated: Path, tmp_path: Path) -> None:
+def test_lost_features_of_the_pictures_are_reported(uncalibrated: Path, tmp_path: Path) -> None:
     few = [*PICTURE, "-frames:v", 2]
     ffmpeg(*few, "-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", HDR10, tmp_path / "hdr.mp4")
     ffmpeg(*few, "-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", tmp_path / "clear.webm")

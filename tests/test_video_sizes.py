@@ -84,7 +84,7 @@ def test_untypical_frames_that_are_replaced_have_the_size(clip: Path, calibrated
     ],
 )
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])
-def test_sizes_that_videos_cannot_have(
+def test_sizes_that_a_video_cannot_have_are_refused(
     clip: Path, calibrated: Path, tmp_path: Path, options: list[object], message: str, more: list[object]
 ) -> None:
     """A dry run refuses the same sizes as the command itself."""

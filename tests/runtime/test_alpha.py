@@ -79,7 +79,7 @@ def test_edges_of_alpha_are_sharper_than_bicubic_ones(disc: Path) -> None:
     assert between[0] < 0.8 * between[1]
 
 
-def test_what_is_opaque_or_transparent_stays_so(disc: Path, pipe: Pipeline) -> None:
+def test_opaque_and_transparent_areas_stay_so_when_alpha_is_enlarged(disc: Path, pipe: Pipeline) -> None:
     """Only pixels next to pixels with another alpha may change."""
     alpha = read_image(disc).alpha
     assert alpha is not None
@@ -91,7 +91,7 @@ def test_what_is_opaque_or_transparent_stays_so(disc: Path, pipe: Pipeline) -> N
         assert (drawn[np.repeat(np.repeat(same, 4, 0), 4, 1)] == value).all()
 
 
-def test_hidden_colours_are_those_beside_them() -> None:
+def test_hidden_colours_are_replaced_by_the_nearest_visible_ones() -> None:
     """Visible colours are unchanged, and a second call changes nothing."""
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (20, 30, 3), np.uint8)
@@ -109,7 +109,9 @@ def test_hidden_colours_are_those_beside_them() -> None:
     np.testing.assert_array_equal(matted(deep, alpha), found * np.uint16(257))
 
 
-def test_a_verdict_about_a_transparent_file_is_that_of_the_file(disc: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_the_verdict_about_a_transparent_result_is_that_of_caflow_score(
+    disc: Path, calibrated: Path, tmp_path: Path
+) -> None:
     """The report has the values that `caflow score` computes from the written file."""
     out = tmp_path / "out.png"
     bundle = ["--bundle", calibrated, "--json"]
@@ -120,7 +122,7 @@ def test_a_verdict_about_a_transparent_file_is_that_of_the_file(disc: Path, cali
     assert report["image_typicality"] == scored.get("image_typicality")
 
 
-def test_transparent_images_of_16_bits(disc: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_a_transparent_image_of_16_bits_gives_one_of_16_bits(disc: Path, calibrated: Path, tmp_path: Path) -> None:
     raw = cv2.imread(str(disc), cv2.IMREAD_UNCHANGED)
     assert raw is not None
     assert cv2.imwrite(str(tmp_path / "deep.png"), raw.astype(np.uint16) * 257)

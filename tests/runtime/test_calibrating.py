@@ -62,7 +62,7 @@ def test_targets_smaller_than_a_cell_have_no_coverage_of_its_level(pipe: Pipelin
     ]
 
 
-def test_pairs_may_be_given(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
+def test_pairs_are_found_by_their_names_in_two_folders(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
     target = photograph(photographs, 0, 32, 32)
     condition = photograph(photographs, 1, 8, 8)
     for name, image in (("A", condition), ("B", target)):
@@ -90,7 +90,7 @@ def test_pairs_in_one_subfolder_are_of_one_photograph(pipe: Pipeline, photograph
     assert [pairs_of(one, pipe.manifest.model, SIDES)[0].photograph for one in found[1:]] == ["clip", "clip", "clip-2"]
 
 
-def test_complexity_and_size_are_those_of_the_condition(pipe: Pipeline, photographs: Path) -> None:
+def test_complexity_grows_with_detail_and_size_is_that_of_the_result(pipe: Pipeline, photographs: Path) -> None:
     model = pipe.manifest.model
     sharp = photograph(photographs, 0, 32, 48)
     smooth = cv2.GaussianBlur(sharp, (0, 0), 3).astype(np.uint8)

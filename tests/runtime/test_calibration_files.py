@@ -49,7 +49,7 @@ def test_a_calibration_with_a_wrong_value_is_refused(calibrated: Path, tmp_path:
         read_calibration(tmp_path)
 
 
-def test_a_calibration_is_of_the_models_levels(calibrated: Path, tmp_path: Path) -> None:
+def test_a_calibration_for_another_number_of_levels_is_refused(calibrated: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes((calibrated / "manifest.json").read_bytes())
     contents = msgspec.json.decode((calibrated / NAME).read_bytes())
     for reference in (contents["truth"], *contents["samples"]):
@@ -63,7 +63,7 @@ def test_a_calibration_is_of_the_models_levels(calibrated: Path, tmp_path: Path)
         read_calibration(tmp_path)
 
 
-def test_what_cannot_be_read_again_is_not_written(pipe: Pipeline, tmp_path: Path) -> None:
+def test_a_calibration_that_could_not_be_read_again_is_not_written(pipe: Pipeline, tmp_path: Path) -> None:
     known = pipe.calibration
     write_calibration(tmp_path, known)
     before = (tmp_path / NAME).read_bytes()

@@ -40,7 +40,7 @@ def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
         (None, "got NoneType"),
     ],
 )
-def test_wrong_images_are_named(pipe: Pipeline, images: Any, message: str) -> None:
+def test_wrong_images_are_refused_with_the_conversion_that_helps(pipe: Pipeline, images: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         pipe.best_of(images)
 
@@ -71,7 +71,7 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
         ({"reject": 0}, "reject: expected"),
     ],
 )
-def test_wrong_arguments_are_named(pipe: Pipeline, arguments: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_are_refused_by_name(pipe: Pipeline, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         pipe.best_of(GOOD, **arguments)
 
@@ -80,7 +80,9 @@ NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), -1, True, "1", None, 10
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
-def test_a_number_is_never_replaced_by_another_one(pipe: Pipeline, uncalibrated: Path, value: Any) -> None:
+def test_values_that_are_no_valid_numbers_are_refused_for_every_argument(
+    pipe: Pipeline, uncalibrated: Path, value: Any
+) -> None:
     """Each number that the pipeline accepts is checked, and the error begins with its name."""
     for method in (pipe.best_of, pipe.sample):
         for name in ("n", "temperature", "seed", "frame"):
@@ -101,7 +103,7 @@ def test_a_number_is_never_replaced_by_another_one(pipe: Pipeline, uncalibrated:
             load(uncalibrated, backend="cpu", **{name: value})
 
 
-def test_a_choice_is_one_of_those_there_are(pipe: Pipeline) -> None:
+def test_unknown_choices_are_refused_with_the_known_ones(pipe: Pipeline) -> None:
     for value in (["likelihood"], np.array(["typical", "typical"]), None, 0):
         with pytest.raises(InputError, match=r"^rank must be one of"):
             pipe.best_of(GOOD, rank=value)  # type: ignore[arg-type]
@@ -122,20 +124,20 @@ def test_numbers_of_numpy_are_numbers_and_do_not_overflow(pipe: Pipeline) -> Non
 
 
 @pytest.mark.parametrize("noise", [None, 3, [None], [[1], [2]], [["x"]], [[{}]], [[[[1], [1, 2]]]]])
-def test_noise_that_is_none_is_named(pipe: Pipeline, noise: Any) -> None:
+def test_noise_of_a_wrong_structure_is_refused(pipe: Pipeline, noise: Any) -> None:
     with pytest.raises(InputError, match=r"^noise: expected"):
         pipe.decode(noise, np.zeros((2, 2, 3), np.uint8))
 
 
 @pytest.mark.parametrize("wrong", [None, 3, np.uint8(3), np.array(0.5)])
-def test_what_is_no_image_is_named_by_every_method(pipe: Pipeline, wrong: Any) -> None:
+def test_every_method_refuses_values_that_are_no_images(pipe: Pipeline, wrong: Any) -> None:
     with pytest.raises(InputError, match=r"^condition: expected"):
         pipe.tiles(wrong)
     with pytest.raises(InputError, match=r"^frames: expected"):
         list(pipe.stream(wrong))
 
 
-def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
+def test_pairs_whose_sizes_or_numbers_do_not_fit_are_refused(pipe: Pipeline) -> None:
     with pytest.raises(
         InputError,
         match=r"target\[0\]: for a condition of 4×4 pixels, both sides must be 4 times as long, 16×16; got 4×4",
@@ -147,7 +149,7 @@ def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
         pipe.encode(np.zeros((96, 96, 3), np.uint8), np.zeros((24, 24, 3), np.uint8))
 
 
-def test_wrong_settings_are_named(uncalibrated: Path) -> None:
+def test_wrong_settings_of_a_pipeline_are_refused(uncalibrated: Path) -> None:
     with pytest.raises(
         BackendError,
         match="expected one of auto, cpu, cuda, tensorrt, tensorrt-rtx, openvino or ort:PROVIDER; got 'tpu'",
@@ -180,7 +182,7 @@ def repaired(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("contents", [b"", b"not a graph", bytes(1000)])
-def test_a_graph_that_is_none_is_named(uncalibrated: Path, tmp_path: Path, contents: bytes) -> None:
+def test_a_file_that_is_no_graph_is_named(uncalibrated: Path, tmp_path: Path, contents: bytes) -> None:
     folder = copied(uncalibrated, tmp_path)
     (folder / "decode_1.onnx").write_bytes(contents)
     with pytest.raises(BundleError, match=r"decode_1\.onnx is damaged: expected"):
@@ -263,7 +265,7 @@ def test_weights_are_not_hashed_for_each_graph(uncalibrated: Path, monkeypatch: 
     assert hashed.count("weights.bin") == 2
 
 
-def test_a_graph_in_anothers_place_is_named(uncalibrated: Path, tmp_path: Path) -> None:
+def test_a_graph_in_the_place_of_another_is_named(uncalibrated: Path, tmp_path: Path) -> None:
     folder = copied(uncalibrated, tmp_path)
     shutil.copy(folder / "decode_0.onnx", folder / "reverse_0.onnx")
     repaired(folder)

@@ -33,12 +33,12 @@ def test_results_are_those_of_onnx_runtime(
     np.testing.assert_allclose(c.log_likelihood, d.log_likelihood, rtol=1e-5)
 
 
-def test_the_parity_check_passes(openvino: Pipeline) -> None:
+def test_openvino_passes_the_comparison_with_the_cpu(openvino: Pipeline) -> None:
     check_parity(openvino.runner.graphs)
     assert openvino.backend == "openvino cpu"
 
 
-def test_threads_that_ask_at_the_same_time_get_what_one_gets(openvino: Pipeline, photographs: Path) -> None:
+def test_results_do_not_depend_on_other_threads(openvino: Pipeline, photographs: Path) -> None:
     conditions = [photograph(photographs, k, 8, 8 + 4 * (k % 3)) for k in range(8)]
     alone = [openvino.best_of(condition, n=2) for condition in conditions]
     with ThreadPoolExecutor(4) as threads:
@@ -48,7 +48,7 @@ def test_threads_that_ask_at_the_same_time_get_what_one_gets(openvino: Pipeline,
         np.testing.assert_array_equal(a.per_level, b.per_level)
 
 
-def test_what_a_graph_lacks_is_an_error(openvino: Pipeline) -> None:
+def test_a_missing_input_of_a_graph_is_an_error(openvino: Pipeline) -> None:
     with pytest.raises(BackendError, match=r"reverse_0\.onnx: the graph requires an input 'latent'"):
         openvino.runner.graphs.backend.load(openvino.folder / "reverse_0.onnx")({})
 

@@ -86,7 +86,9 @@ SIZES: list[tuple[Size, tuple[int, int], int, tuple[int, int, int]]] = [
 
 
 @pytest.mark.parametrize(("size", "source", "scale", "expected"), SIZES)
-def test_forty_sizes(size: Size, source: tuple[int, int], scale: int, expected: tuple[int, int, int]) -> None:
+def test_sizes_and_numbers_of_passes_are_computed_exactly(
+    size: Size, source: tuple[int, int], scale: int, expected: tuple[int, int, int]
+) -> None:
     width, height, passes = expected
     assert size.of(source[1], source[0], scale) == FinalSize(height, width, passes)
 
@@ -124,7 +126,7 @@ def test_a_box_is_filled_as_far_as_the_aspect_ratio_allows() -> None:
         ),
     ],
 )
-def test_what_is_no_size(fields: dict[str, Any], message: str) -> None:
+def test_contradictory_sizes_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Size(**fields)
 
@@ -137,7 +139,7 @@ def test_a_size_that_takes_too_many_pixels_is_refused() -> None:
     assert Size(width=30_000).of(2**15, 2**16, 4).passes == 0  # no limit for reduction
 
 
-def test_models_of_other_tasks_have_one_size_alone() -> None:
+def test_only_super_resolution_has_results_of_other_sizes() -> None:
     with pytest.raises(InputError, match="the task of this model is 'colorization'"):
         Size(2.0).check_fits("colorization", 1)
     Size(2.0).check_fits("super-resolution", 4)
@@ -149,7 +151,7 @@ HALF_THE_LIGHT = 188
 """sRGB value, in 8 bits, of half the light of white. The mean of the values of black and white would be 128."""
 
 
-def test_fine_stripes_become_the_grey_that_they_are_from_afar() -> None:
+def test_fine_stripes_are_reduced_to_the_grey_of_their_mean_light() -> None:
     for image, scale, tolerance in (
         (STRIPES, 1, 1),
         (STRIPES * np.uint16(257), 257, 257),
@@ -163,7 +165,7 @@ def test_fine_stripes_become_the_grey_that_they_are_from_afar() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, 10, 127, 254, 255])
-def test_what_is_flat_stays_so(value: int) -> None:
+def test_uniform_images_keep_their_value(value: int) -> None:
     flat = np.full((31, 47, 3), value, np.uint8)
     assert (resample(flat, 50, 20) == value).all()
     assert (resample(flat * np.uint16(257), 50, 70) == value * 257).all()
@@ -176,7 +178,9 @@ def test_what_is_flat_stays_so(value: int) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("size", [(120, 150), (120, 60), (45, 150)])
-def test_each_side_grows_or_shrinks(photographs: Path, size: tuple[int, int], dtype: Any) -> None:
+def test_resampling_to_another_size_and_back_is_nearly_lossless(
+    photographs: Path, size: tuple[int, int], dtype: Any
+) -> None:
     """The result shows the same picture, whatever its type and size: brought back to its size, it is nearly equal."""
     picture = cv2.GaussianBlur(photograph(photographs, 2, 90, 120), (0, 0), 2)
     white, black = linear_light.VALUES[np.dtype(dtype)]
@@ -207,7 +211,7 @@ def test_a_picture_is_reduced_strip_by_strip(photographs: Path, monkeypatch: pyt
     np.testing.assert_array_equal(reduce(picture, 90, 120), picture)
 
 
-def test_sixteen_bits_are_rounded_to_the_image() -> None:
+def test_values_of_16_bits_round_to_those_of_8() -> None:
     """The 16-bit value of any float, even at the bounds of an 8-bit value, rounds to the float's 8-bit value."""
     w = np.arange(256, dtype=np.float32)
     for values in (w, w + 0.5, np.nextafter(w + 1, np.float32(0), dtype=np.float32), w + np.float32(1e-3)):
@@ -254,7 +258,7 @@ def test_an_image_of_another_size_is_the_models_image_resampled(
         assert report["consistency_db"] == pytest.approx(best.consistency[0])
 
 
-def test_an_image_of_the_models_own_size_is_what_it_was(source: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_all_options_for_the_models_own_size_give_the_same_file(source: Path, calibrated: Path, tmp_path: Path) -> None:
     """All ways to request the model's own size have the same result."""
     plain = image(source, tmp_path / "plain.png", calibrated)
     for name, *options in (("a", "--scale", 4), ("b", "--width", 48), ("c", "--fit", "48x100")):
@@ -263,7 +267,7 @@ def test_an_image_of_the_models_own_size_is_what_it_was(source: Path, calibrated
         assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
-def test_an_image_that_takes_two_passes(source: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_the_second_pass_enlarges_the_best_sample_of_the_first(source: Path, calibrated: Path, tmp_path: Path) -> None:
     """The second pass enlarges the best sample of the first one. Maps have the size of the second pass."""
     options = ["--height", 60, "--keep-all", "--sheet", "--maps"]
     report = image(source, tmp_path / "out.png", calibrated, *options)
@@ -277,7 +281,9 @@ def test_an_image_that_takes_two_passes(source: Path, calibrated: Path, tmp_path
     assert (tmp_path / "out-sheet.png").exists()
 
 
-def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_a_source_that_is_larger_than_the_result_is_reduced_without_the_model(
+    photographs: Path, calibrated: Path, tmp_path: Path
+) -> None:
     """In the same folder, the model enlarges the image that is smaller than the result."""
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -299,7 +305,9 @@ def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated:
     assert "contains a job with other settings: --fit 40x30 (now 41x30)" in other.stderr
 
 
-def test_what_replaces_an_untypical_image_has_its_size(source: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_the_bicubic_replacement_of_an_untypical_image_has_the_requested_size(
+    source: Path, calibrated: Path, tmp_path: Path
+) -> None:
     """The source, enlarged by a filter, replaces the image. This holds for one pass and for two."""
     options = ["--min-typicality", REFUSED, "--untypical", "bicubic", "--redraws", 0]
     for name, scale, factor in (("one", 3, 4), ("two", 8, 16)):
@@ -327,7 +335,7 @@ def stored(path: Path) -> NDArray[Any]:
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 @pytest.mark.parametrize("more", [[], ["--consistent"], ["--keep-all"]])
-def test_sixteen_bits_give_sixteen_bits(
+def test_an_input_of_16_bits_gives_a_result_of_16_bits_that_rounds_to_that_of_8(
     deep_source: Path, calibrated: Path, tmp_path: Path, suffix: str, more: list[str]
 ) -> None:
     """The values are more exact than the 8-bit image, and round to it. The likelihood belongs to the 8-bit image."""

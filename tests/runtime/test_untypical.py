@@ -38,7 +38,9 @@ def source(photographs: Path, tmp_path: Path) -> Path:
     return tmp_path / "small.png"
 
 
-def test_a_bundle_is_calibrated(uncalibrated: Path, photographs: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_caflow_calibrate_computes_the_known_calibration_and_does_not_overwrite_one(
+    uncalibrated: Path, photographs: Path, calibrated: Path, tmp_path: Path
+) -> None:
     bundle = Path(shutil.copytree(uncalibrated, tmp_path / "model.caflow"))
     sides = ",".join(map(str, CALIBRATED_SIDES))
     options = ["--data", photographs, "--sides", sides, "--temperatures", CALIBRATED_TEMPERATURE]
@@ -79,7 +81,9 @@ def test_a_bundle_is_calibrated(uncalibrated: Path, photographs: Path, calibrate
 
 
 @pytest.mark.parametrize("untypical", ["mark", "drop", "bicubic"])
-def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypical: str) -> None:
+def test_untypical_images_are_marked_dropped_or_replaced(
+    calibrated: Path, source: Path, tmp_path: Path, untypical: str
+) -> None:
     output = tmp_path / "out.png"
     options = ["-o", output, "--bundle", calibrated, "-n", 2, "--json", "--redraws", 1, "--untypical", untypical]
     usual = caflow("image", source, *options, "--min-typicality", NONE)
@@ -136,7 +140,9 @@ def test_a_result_that_cannot_be_removed_is_a_failure_of_its_image(
     assert f"dropped, but {output} of an earlier run cannot be removed (" in done.wrong
 
 
-def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_a_lossy_file_has_the_typicality_of_its_sample_and_its_own(
+    calibrated: Path, source: Path, tmp_path: Path
+) -> None:
     """The drawn sample is judged. A JPEG differs from it, so the report also has the typicality of the file."""
     job = ImageJob(source, tmp_path / "out.jpg", (), {})
     with load(calibrated, backend="cpu") as pipe:
@@ -154,7 +160,9 @@ def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["out.png", "out.jpg"])
-def test_one_file_has_one_verdict(calibrated: Path, source: Path, tmp_path: Path, name: str) -> None:
+def test_image_score_filter_and_server_have_the_same_verdict_about_a_file(
+    calibrated: Path, source: Path, tmp_path: Path, name: str
+) -> None:
     """With `--judge image` the written file is judged. All commands and the server have the same verdict about it."""
     output = tmp_path / name
     options = ["--bundle", calibrated, "--json"]
@@ -213,7 +221,7 @@ def test_an_image_without_a_finite_likelihood_is_rejected(
             pipe.best_of(conditions[:1], n=1, reject=Reject(NONE, 0, judge="image"))
 
 
-def test_nothing_is_judged_unless_it_is_asked(calibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_results_are_judged_only_on_request(calibrated: Path, source: Path, tmp_path: Path) -> None:
     done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 1, "--bundle", calibrated, "--json")
     report = json.loads(done.stdout)
     assert report["outcome"] == "unjudged"
@@ -222,7 +230,7 @@ def test_nothing_is_judged_unless_it_is_asked(calibrated: Path, source: Path, tm
     assert report["image_typicality"] is None
 
 
-def test_maps_of_an_earlier_run_do_not_stay(calibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_maps_of_an_earlier_run_are_removed(calibrated: Path, source: Path, tmp_path: Path) -> None:
     job = ImageJob(source, tmp_path / "out.png", (), {name: tmp_path / f"out-{name}.png" for name in names(2, 0)})
     with load(calibrated, backend="cpu") as pipe:
         for otherwise in ("bicubic", "error"):
@@ -249,7 +257,7 @@ def test_a_calibration_that_cannot_be_used_is_replaced(
     assert caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 1).returncode == 0
 
 
-def test_pairs_that_do_not_fit_are_left_out_by_name(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
+def test_pairs_whose_sizes_do_not_fit_are_skipped_by_name(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
     for name, side in (("A", 8), ("B", 30)):
         (tmp_path / name).mkdir()
         for number in range(2):
@@ -271,7 +279,9 @@ def test_pairs_of_one_photograph_are_refused_unread(calibrated: Path, tmp_path: 
     )
 
 
-def test_maps_of_a_lossy_file_are_of_the_file_as_its_likelihood(calibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_maps_and_likelihood_of_a_lossy_result_are_those_of_the_file(
+    calibrated: Path, source: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "lossy.jpg"
     done = caflow("image", source, "-o", output, "--bundle", calibrated, "-n", 3, "--quality", 20, "--maps", "--json")
     assert done.returncode == 0, done.stderr
@@ -287,7 +297,9 @@ def test_maps_of_a_lossy_file_are_of_the_file_as_its_likelihood(calibrated: Path
     }
 
 
-def test_maps_are_written_and_named(calibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_maps_of_all_levels_are_written_and_add_up_to_the_likelihood(
+    calibrated: Path, source: Path, tmp_path: Path
+) -> None:
     done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, "-n", 3, "--maps", "--json")
     assert done.returncode == 0, done.stderr
     names = {"likelihood", "likelihood-0", "likelihood-1", "uncertainty"}
@@ -305,7 +317,7 @@ def test_maps_are_written_and_named(calibrated: Path, source: Path, tmp_path: Pa
     np.testing.assert_allclose(levels.sum(2), np.asarray(drawn.log_likelihood_map), rtol=1e-3, atol=1e-4)
 
 
-def test_a_score_says_how_typical_it_is_and_shows_where_not(calibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_caflow_score_reports_the_typicality_and_writes_maps(calibrated: Path, source: Path, tmp_path: Path) -> None:
     with load(calibrated, backend="cpu") as pipe:
         condition = read_image(source).rgb
         write_image(tmp_path / "large.png", pipe.best_of(condition, n=1).images[0])
