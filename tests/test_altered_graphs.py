@@ -119,16 +119,14 @@ def run_all_in_cpp(library: Path, folder: Path) -> None:
 
 
 def test_a_graph_that_is_rewritten_without_a_change_is_accepted(copied: Path, built_cpp: Path) -> None:
-    """Rewriting a graph without a change is accepted, so the errors of the other tests come from their changes."""
+    """So the errors of the other tests come from their changes."""
     change_graph(copied, "encode", lambda _: None)
     run_all(copied)
     run_all_in_cpp(built_cpp / "libcaflow.so", copied)
 
 
 @pytest.mark.parametrize(("output", "what"), CASES)
-def test_outputs_of_another_type_or_shape_are_refused_by_name(
-    copied: Path, built_cpp: Path, output: str, what: str
-) -> None:
+def test_outputs_of_wrong_type_or_shape_are_named(copied: Path, built_cpp: Path, output: str, what: str) -> None:
     name, _, output = output.partition(".")
 
     def change(model: onnx.ModelProto) -> None:
@@ -148,9 +146,7 @@ def test_outputs_of_another_type_or_shape_are_refused_by_name(
     assert refused.value.status == "bundle"
 
 
-def test_log_likelihood_maps_without_square_cells_are_refused_whatever_the_manifest_says(
-    copied: Path, built_cpp: Path
-) -> None:
+def test_maps_without_square_cells_are_refused_whatever_the_manifest_says(copied: Path, built_cpp: Path) -> None:
     change_graph(copied, "forward_1", lambda model: alter(model, "share", ALTERATIONS["of one cell"]))
     manifest = json.loads((copied / MANIFEST).read_text())
     graph = next(graph for graph in manifest["graphs"] if graph["name"] == "forward_1")

@@ -78,7 +78,7 @@ def test_frames_and_their_times_are_read(animations: Path, name: str) -> None:
 def test_durations_and_loops_are_kept_from_each_format_to_each(
     animations: Path, uncalibrated: Path, tmp_path: Path, name: str, output: str
 ) -> None:
-    """Each format is converted to each format. The frames are those of a lossless video, as far as a format allows."""
+    """The frames are those of a lossless video, as far as a format allows."""
     done = video(animations / name, tmp_path / output, uncalibrated)
     assert messages(done.stderr) == []
     durations, loop, images = shown(tmp_path / output)
@@ -183,9 +183,7 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_transparency_is_kept_in_each_format_without_a_fringe(
-    discs: Path, uncalibrated: Path, tmp_path: Path, name: str
-) -> None:
+def test_transparency_is_kept_without_a_fringe(discs: Path, uncalibrated: Path, tmp_path: Path, name: str) -> None:
     """Each frame has the alpha that an image would have, and no green fringe. In a GIF, alpha is either 0 or 255."""
     output = tmp_path / name
     video(discs / name, output, uncalibrated)
@@ -214,7 +212,6 @@ def test_workers_write_the_same_transparent_animation(discs: Path, uncalibrated:
 def test_numbered_images_and_previews_keep_transparency_and_videos_put_it_on_white(
     discs: Path, uncalibrated: Path, tmp_path: Path
 ) -> None:
-    """Numbered images and previews keep transparency. A video has no alpha, so transparent pixels become white."""
     video(discs / "a.gif", tmp_path / "%d.png", uncalibrated)
     video(discs / "a.gif", tmp_path / "preview.png", uncalibrated, "--at", 0)
     first = read_image(tmp_path / "1.png")

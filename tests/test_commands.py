@@ -42,8 +42,7 @@ def folder(tmp_path: Path, photographs: Path) -> Path:
 
 
 def test_ctrl_c_reports_how_many_images_are_finished(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
-    """Ctrl-C reports the number of finished images. There are so many images and samples that the command cannot be
-    finished before a busy machine delivers the signal."""
+    """There are so many images and samples that the command cannot end before a busy machine delivers the signal."""
     count, given, out = 100, tmp_path / "many", tmp_path / "out"
     given.mkdir()
     for k in range(count):
@@ -115,10 +114,9 @@ def test_a_standard_output_that_cannot_be_written_ends_the_command_with_the_reas
     assert (done.returncode, messages(done.stderr)) == (1, [ending])
 
 
-def test_a_damaged_image_in_a_folder_is_reported_and_the_others_have_results(
+def test_a_damaged_image_is_reported_and_the_others_have_results(
     uncalibrated: Path, folder: Path, tmp_path: Path
 ) -> None:
-    """The damaged image is reported, all others have results, and the exit code is 1."""
     out = tmp_path / "out"
     done = caflow("image", folder, "-o", out, "--bundle", uncalibrated, "-n", 2)
     assert done.returncode == 1
@@ -141,9 +139,7 @@ def test_a_damaged_image_in_a_folder_is_reported_and_the_others_have_results(
     np.testing.assert_array_equal(results["alpha.png"].rgb, results["colour.png"].rgb)
 
 
-def test_the_command_writes_the_samples_of_the_python_pipeline(
-    uncalibrated: Path, folder: Path, tmp_path: Path
-) -> None:
+def test_the_command_writes_the_samples_of_the_pipeline(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "result.png"
     options = ["-n", 3, "--seed", 5, "--temperature", 0.9, "--sheet", "--keep-all", "--json"]
     done = caflow("image", folder / "colour.png", "-o", out, "--bundle", uncalibrated, *options)
@@ -225,9 +221,7 @@ def test_results_never_overwrite_inputs(uncalibrated: Path, folder: Path) -> Non
         assert len(again.stdout.splitlines()) == 5
 
 
-def test_results_beside_their_inputs_are_not_taken_for_inputs(
-    uncalibrated: Path, photographs: Path, tmp_path: Path
-) -> None:
+def test_results_beside_their_inputs_are_no_inputs(uncalibrated: Path, photographs: Path, tmp_path: Path) -> None:
     for name in ("one.jpg", "two.jpg"):
         write_image(tmp_path / name, photograph(photographs, 0, 9, 12))
     given = ["image", tmp_path, "-o", tmp_path, "--bundle", uncalibrated, "-n", 2, "--sheet", "--format", "png"]
@@ -239,9 +233,7 @@ def test_results_beside_their_inputs_are_not_taken_for_inputs(
     assert caflow(*given).stdout.startswith(f"{tmp_path / 'three.webp'} → {tmp_path / 'three.png'}")
 
 
-def test_outputs_that_cannot_be_written_are_refused_in_one_line(
-    uncalibrated: Path, folder: Path, tmp_path: Path
-) -> None:
+def test_outputs_that_cannot_be_written_are_refused(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for output, message in (
         (tmp_path / "file", "file must be a folder, but this path or a part of it is a file; choose another -o"),
@@ -267,7 +259,6 @@ def test_outputs_that_cannot_be_written_are_refused_in_one_line(
 
 
 def test_square_brackets_in_names_are_not_interpreted_as_markup(uncalibrated: Path, tmp_path: Path) -> None:
-    """Square brackets in a path are not interpreted as markup."""
     odd = Path(shutil.copytree(uncalibrated, tmp_path / "x[bold]y[0]"))
     assert "x[bold]y[0]" in caflow("info", odd).stdout
 
@@ -323,9 +314,7 @@ def test_a_folder_that_cannot_be_read_is_reported_and_the_others_are_processed(
     assert (refused.returncode, messages(refused.stderr)[-1].count(secret)) == (2, 1)
 
 
-def test_caflow_score_reports_the_likelihood_of_the_python_pipeline(
-    uncalibrated: Path, folder: Path, tmp_path: Path
-) -> None:
+def test_caflow_score_reports_the_likelihood_of_the_pipeline(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "target.png"
     assert caflow("image", folder / "colour.png", "-o", target, "--bundle", uncalibrated, "-n", 1).returncode == 0
     done = caflow("score", target, folder / "colour.png", "--bundle", uncalibrated, "--json")

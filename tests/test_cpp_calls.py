@@ -53,7 +53,7 @@ def test_a_model_may_be_opened_by_a_relative_path(
 
 
 @pytest.mark.parametrize("name", ["weights.bin", "encode.onnx", "likelihood_1.onnx"])
-def test_a_file_that_changes_before_it_is_read_is_named(
+def test_a_file_that_changes_before_reading_is_named(
     built_cpp: Path, photographs: Path, tmp_path: Path, name: str
 ) -> None:
     folder = Path(shutil.copytree(TINY, tmp_path / "model.caflow"))

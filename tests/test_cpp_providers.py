@@ -63,9 +63,7 @@ def check_results(model: CModel, pipe: Pipeline, photographs: Path) -> None:
 
 
 @pytest.mark.skipif("GenuineIntel" not in CPU, reason="OpenVINO's plug-in offers no device on other makers' processors")
-def test_a_plugin_in_cpp_gives_the_results_of_python_on_the_cpu(
-    built_cpp: Path, pipe: Pipeline, photographs: Path
-) -> None:
+def test_a_plugin_in_cpp_gives_the_results_of_python(built_cpp: Path, pipe: Pipeline, photographs: Path) -> None:
     options = plugin_options(built_cpp, "ort:openvino")
     with CModel(built_cpp / "libcaflow.so", TINY, backend=b"ort:openvino", **options) as model:
         assert model.info["backend"] == b"onnxruntime ort:openvino"

@@ -149,9 +149,7 @@ def test_cpp_reports_the_progress_of_python_and_can_be_stopped(
 
 
 @pytest.mark.parametrize("rank", ["likelihood", "consistency"])
-def test_cpp_returns_the_consistent_results_of_python(
-    model: CModel, pipe: Pipeline, photographs: Path, rank: Any
-) -> None:
+def test_cpp_returns_pythons_consistent_results(model: CModel, pipe: Pipeline, photographs: Path, rank: Any) -> None:
     """Images may differ in a few bytes. So the likelihood is compared with Python's score of the C++ image."""
     conditions = [photograph(photographs, number, height, 30) for number, height in ((2, 20), (4, 17))]
     ours = {"rank": CONSISTENCY if rank == "consistency" else LIKELIHOOD_RANK, "consistent": 1}
@@ -193,9 +191,7 @@ def test_cpp_returns_the_frames_of_python(
         check_equal(result, frame.image, frame.per_level)
 
 
-def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
-    model: CModel, pipe: Pipeline, photographs: Path
-) -> None:
+def test_a_frame_without_a_finite_sample_is_enlarged(model: CModel, pipe: Pipeline, photographs: Path) -> None:
     frames = [photograph(photographs, number, 24, 32) for number in (0, 1)]
     expected = list(pipe.stream(frames, temperature=1e30))
     for frame, result in zip(expected, model.stream(frames, temperature=1e30, flags=WITH_PIXELS), strict=True):

@@ -92,9 +92,7 @@ def test_a_stop_while_a_damaged_segment_is_drawn_loses_nothing(clips: Path, unca
     assert not stopped.exists()
 
 
-def test_a_segment_that_is_damaged_while_the_job_runs_is_not_joined(
-    clips: Path, uncalibrated: Path, tmp_path: Path
-) -> None:
+def test_a_segment_damaged_while_the_job_runs_is_not_joined(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     with load(uncalibrated, backend="cpu", threads=1) as pipe:
 

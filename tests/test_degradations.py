@@ -139,7 +139,6 @@ def test_odd_sides_are_coded_too(side: int, window: Image) -> None:
 
 
 def test_the_first_cell_of_a_pattern_may_be_cut_anywhere() -> None:
-    """The first cell of a row may be cut off at any pixel of the condition."""
     cut = set()
     for seed in range(100):
         row = checkerboard(96, 4, np.random.default_rng(seed))[0]
@@ -150,7 +149,6 @@ def test_the_first_cell_of_a_pattern_may_be_cut_anywhere() -> None:
 
 
 def test_patterns_have_grey_saturated_and_other_colours() -> None:
-    """Grey, saturated, and any other."""
     seen = {"grey": 0, "saturated": 0, "other": 0}
     for seed in range(90):
         colours = np.unique(checkerboard(96, 4, np.random.default_rng(seed)).reshape(-1, 3), axis=0)

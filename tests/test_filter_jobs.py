@@ -25,8 +25,7 @@ def test_caflow_filter_prints_and_writes_verdicts_and_judges_failed_pairs_again(
     pairs = list_pairs(data)
     pairs.insert(4, FilePair("nowhere.png", pairs[0].condition))
     given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "-o", tmp_path / "out", "--bundle", bundle]
-    done = caflow(*given, "--alpha", ALPHA)
-    assert done.returncode == 1
+    done = caflow(*given, "--alpha", ALPHA, code=1)
     assert done.stderr.splitlines() == [
         f"caflow: {tmp_path / 'nowhere.png'}: cannot be read: No such file or directory",
         "caflow: 1 of 14 pairs failed",
@@ -44,8 +43,8 @@ def test_caflow_filter_prints_and_writes_verdicts_and_judges_failed_pairs_again(
     ]
     accepted = [line["target"] for line in found if line["verdict"] == "accepted"]
     assert (tmp_path / "out" / "accepted.txt").read_text().splitlines() == accepted
-    again = caflow(*given, "--alpha", ALPHA)
-    assert (again.returncode, again.stdout, again.stderr) == (1, done.stdout, done.stderr)
+    again = caflow(*given, "--alpha", ALPHA, code=1)
+    assert (again.stdout, again.stderr) == (done.stdout, done.stderr)
     assert scores(tmp_path / "out") == found
 
 
@@ -56,18 +55,18 @@ def test_many_rejected_pairs_are_counted(bundle: Path, data: Path, tmp_path: Pat
     assert sum(line.startswith("rejected: ") for line in lines) == SHOWN_REJECTIONS
     more = kinds.count("rejected") - SHOWN_REJECTIONS
     assert f"… and {more} more in {tmp_path / 'out' / 'scores.jsonl'}" in lines
-    assert caflow(*shlex.split(lines[-1].partition(" run caflow ")[2])).returncode == 0
+    caflow(*shlex.split(lines[-1].partition(" run caflow ")[2]), code=0)
     assert (tmp_path / "out" / "report.html").exists()
 
 
 def test_verdicts_in_another_order_are_computed_again(bundle: Path, data: Path, tmp_path: Path) -> None:
     given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", ALPHA]
-    assert caflow(*given).returncode == 0
+    caflow(*given, code=0)
     whole, listed = ((tmp_path / "out" / name).read_bytes() for name in ("scores.jsonl", "accepted.txt"))
     lines = whole.splitlines(keepends=True)
     (tmp_path / "out" / "scores.jsonl").write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
     (tmp_path / "out" / "accepted.txt").unlink()
-    assert caflow(*given).returncode == 0
+    caflow(*given, code=0)
     assert (tmp_path / "out" / "scores.jsonl").read_bytes() == whole
     assert (tmp_path / "out" / "accepted.txt").read_bytes() == listed
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
@@ -76,8 +75,7 @@ def test_verdicts_in_another_order_are_computed_again(bundle: Path, data: Path, 
 
 
 def test_json_output_is_the_file_of_verdicts(bundle: Path, data: Path, tmp_path: Path) -> None:
-    done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--json", "--alpha", 0.005)
-    assert done.returncode == 0
+    done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--json", "--alpha", 0.005, code=0)
     assert done.stdout == (tmp_path / "out" / "scores.jsonl").read_text()
     assert done.stderr == (
         "caflow: α ≤ 0.0189 cannot reject pairs of every size and complexity, because the smallest group of the "
@@ -110,7 +108,7 @@ def test_a_job_with_other_settings_is_refused_with_the_difference(bundle: Path, 
     """The error names the settings that differ. `--force` starts again."""
     out = tmp_path / "out"
     given = ["filter", data, "-o", out, "--bundle"]
-    assert caflow(*given, bundle, "--alpha", ALPHA, "--accepted", "copy").returncode == 0
+    caflow(*given, bundle, "--alpha", ALPHA, "--accepted", "copy", code=0)
     before = (out / "scores.jsonl").read_bytes()
     other = Path(shutil.copytree(bundle, tmp_path / "other.caflow"))
     (other / CALIBRATION).write_bytes((other / CALIBRATION).read_bytes() + b"\n")
@@ -123,14 +121,13 @@ def test_a_job_with_other_settings_is_refused_with_the_difference(bundle: Path, 
         ([data, bundle, "--alpha", ALPHA, "--pixel-budget", 4096], "--pixel-budget not given (now 4096)"),
     ):
         source, model, *more = arguments
-        refused = caflow("filter", source, "-o", out, "--bundle", model, *more)
-        assert refused.returncode == 2
+        refused = caflow("filter", source, "-o", out, "--bundle", model, *more, code=2)
         assert refused.stderr.startswith(f"caflow: {out} contains a job with other settings: {differing}")
         assert refused.stderr.endswith(
             "; use the same settings to resume it, choose another output, or use --force to start again\n"
         )
         assert (out / "scores.jsonl").read_bytes() == before
-    assert caflow(*given, bundle, "--alpha", 0.97, "--force").returncode == 0
+    caflow(*given, bundle, "--alpha", 0.97, "--force", code=0)
     assert (out / "scores.jsonl").read_bytes() != before
     assert not (out / "accepted").exists()
 
@@ -140,20 +137,18 @@ def test_files_that_are_no_job_are_left_alone(bundle: Path, data: Path, tmp_path
     (out / "accepted").mkdir(parents=True)
     (out / "accepted" / "mine.txt").touch()
     given = ["filter", data, "-o", out, "--bundle", bundle, "--alpha", ALPHA]
-    foreign = caflow(*given)
-    assert foreign.returncode == 2
+    foreign = caflow(*given, code=2)
     assert foreign.stderr == (
         f"caflow: {out} contains other files, but no job of caflow filter; choose another -o, or use --force to write "
         "to it anyway\n"
     )
-    forced = caflow(*given, "--force")
-    assert forced.returncode == 2
+    forced = caflow(*given, "--force", code=2)
     assert forced.stderr.endswith("accepted is required for accepted files, but contains other files; move them away\n")
     (out / "job.json").write_text("{}")
     assert "is not a job file of caflow filter" in caflow(*given).stderr
-    assert caflow(*given, "--force").returncode == 2
+    caflow(*given, "--force", code=2)
     (out / "accepted").rename(out / "moved")
-    assert caflow(*given, "--force").returncode == 0
+    caflow(*given, "--force", code=0)
     assert (out / "moved" / "mine.txt").exists()
     (tmp_path / "file").touch()
-    assert caflow("filter", data, "-o", tmp_path / "file", "--bundle", bundle).returncode == 2
+    caflow("filter", data, "-o", tmp_path / "file", "--bundle", bundle, code=2)

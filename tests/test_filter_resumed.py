@@ -120,7 +120,7 @@ def test_a_job_that_is_killed_several_times_writes_the_bytes_of_an_uninterrupted
         assert lines <= len((stopped / "scores.jsonl").read_bytes().splitlines()) < len(pairs)
         assert not (stopped / "accepted.txt").exists()
     for folder in (stopped, tmp_path / "whole"):
-        assert caflow(*given, "-o", folder).returncode == 0
+        caflow(*given, "-o", folder, code=0)
     for name in ("scores.jsonl", "accepted.txt", "job.json"):
         assert (stopped / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert [line["target"] for line in scores(tmp_path / "whole")] == [pair.target for pair in pairs]
@@ -170,14 +170,12 @@ def test_failed_pairs_are_judged_again(bundle: Path, data: Path, tmp_path: Path,
     pairs = list_pairs(data) * 16
     listed = write_list(tmp_path / "list.jsonl", [*pairs[:70], FilePair(pairs[70].target, "none.png"), *pairs[71:]])
     given = ["--bundle", bundle, "--threads", 1, *["--workers", workers][: 2 * bool(workers)]]
-    whole = caflow("filter", listed, "-o", tmp_path / "whole", *given)
-    assert whole.returncode == 1
+    caflow("filter", listed, "-o", tmp_path / "whole", *given, code=1)
     shutil.copytree(tmp_path / "whole", tmp_path / "out")
     lines = (tmp_path / "whole" / "scores.jsonl").read_bytes().splitlines(keepends=True)
     failed = [msgspec.structs.replace(parse_json(lines[k], Verdict), verdict="error", sha256="") for k in (71, 72)]
     earlier = [*lines[:71], *(msgspec.json.encode(with_checksum(verdict)) + b"\n" for verdict in failed), *lines[73:]]
     (tmp_path / "out" / "scores.jsonl").write_bytes(b"".join(earlier[:150]))  # the first batch is kept
-    again = caflow("filter", listed, "-o", tmp_path / "out", "--json", *given)
-    assert again.returncode == 1
+    again = caflow("filter", listed, "-o", tmp_path / "out", "--json", *given, code=1)
     assert [*map(str.encode, again.stdout.splitlines(keepends=True))] == lines[64:]
     assert (tmp_path / "out" / "scores.jsonl").read_bytes() == b"".join(lines)

@@ -82,7 +82,7 @@ def test_reasons_describe_how_photographs_were_spoilt(photographs: Path) -> None
 def test_batches_are_limited_in_pairs_and_pixels_and_sorted_by_size(
     pipe: Pipeline, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Batches are limited in pairs and in pixels. Their pairs are sorted by size, since equal sizes run together."""
+    """Pairs of equal sizes run together."""
     score, batches = pipe.score, []
 
     def watched(targets: Any, conditions: Any) -> Any:
@@ -103,7 +103,7 @@ def test_batches_are_limited_in_pairs_and_pixels_and_sorted_by_size(
 
 
 def test_the_list_of_pairs_is_read_only_a_little_ahead(pipe: Pipeline, data: Path) -> None:
-    """The list is read only a little ahead of the verdicts that are requested, even if it never ends."""
+    """This list never ends."""
     taken = 0
 
     def endless() -> Iterator[FilePair]:

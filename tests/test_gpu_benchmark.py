@@ -91,9 +91,7 @@ def test_a_way_that_cannot_run_is_skipped(
     assert "onnxruntime, CUDA graphs, fp16, is skipped: the graph cannot be recorded" in capsys.readouterr().out
 
 
-def test_frames_are_measured_in_both_memory_layouts(
-    subject: gpu_cases.Subject, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_are_measured_in_both_layouts(subject: gpu_cases.Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "FRAME", (SIDE, 2 * SIDE))
     monkeypatch.setattr(gpu, "FRAME_SAMPLES", (1,))
     rows = list(gpu.frames(subject))

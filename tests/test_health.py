@@ -31,12 +31,11 @@ def test_caflow_bench_measures_latency_and_throughput(uncalibrated: Path) -> Non
     tables = caflow("bench", uncalibrated, "--side", 16, "-n", 1, "--seconds", 0).stdout
     assert "counted" in tables
     assert "of the peak" in tables
-    assert caflow("bench", uncalibrated, "-n", "few").returncode == 2
+    caflow("bench", uncalibrated, "-n", "few", code=2)
 
 
 def test_caflow_doctor_passes_a_valid_bundle_and_names_a_damaged_file(uncalibrated: Path, tmp_path: Path) -> None:
-    healthy = caflow("doctor", uncalibrated, "--json")
-    assert healthy.returncode == 0, healthy.stdout
+    healthy = caflow("doctor", uncalibrated, "--json", code=0)
     checks = [json.loads(line) for line in healthy.stdout.splitlines()]
     states = {check["name"]: check["state"] for check in checks}
     assert states["onnxruntime cpu"] == states["bundle"] == "ok"
@@ -45,8 +44,7 @@ def test_caflow_doctor_passes_a_valid_bundle_and_names_a_damaged_file(uncalibrat
     assert states["calibration"] == "absent"
     copy = Path(shutil.copytree(uncalibrated, tmp_path / "damaged.caflow"))
     (copy / "decode_0.onnx").write_bytes(b"damaged")
-    damaged = caflow("doctor", copy)
-    assert damaged.returncode == 1
+    damaged = caflow("doctor", copy, code=1)
     assert "decode_0.onnx" in damaged.stdout
     assert "copy or export the bundle again" in damaged.stdout
 
@@ -66,8 +64,7 @@ def test_caflow_doctor_finds_a_graph_that_computes_wrong_densities(uncalibrated:
         for graph in manifest.graphs
     ]
     write_manifest(copy, replace(manifest, graphs=graphs))
-    done = caflow("doctor", copy, "--json")
-    assert done.returncode == 1
+    done = caflow("doctor", copy, "--json", code=1)
     checks = {check["name"]: check for check in map(json.loads, done.stdout.splitlines())}
     assert checks["bundle"]["state"] == "ok"
     assert checks["onnxruntime cpu: noise of level 0 after decode and likelihood"]["state"] == "ok"

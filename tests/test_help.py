@@ -101,8 +101,7 @@ def test_the_option_version_prints_name_and_version(name: str, capsys: pytest.Ca
     ],
 )
 def test_options_about_engines_require_trt(given: list[str], tmp_path: Path) -> None:
-    done = caflow_export("x4-photo", "-o", tmp_path / "out.caflow", *given)
-    assert done.returncode == 2
+    done = caflow_export("x4-photo", "-o", tmp_path / "out.caflow", *given, code=2)
     names = " and ".join(given[::2])
     assert done.stderr == f"caflow-export: {names}: no effect without --trt; also give --trt fp32, fp16 or bf16\n"
 
@@ -118,16 +117,14 @@ def test_weights_of_vgg16_require_a_recipe_that_uses_them(tmp_path: Path, capsys
 
 
 def test_batches_of_frames_require_fixed_noise(tmp_path: Path) -> None:
-    done = caflow("video", "in.mp4", "-o", tmp_path / "out.mp4", "--batch", 2, "--noise", "fresh")
-    assert done.returncode == 2
+    done = caflow("video", "in.mp4", "-o", tmp_path / "out.mp4", "--batch", 2, "--noise", "fresh", code=2)
     assert "--batch requires --noise fixed" in done.stderr
 
 
 @pytest.mark.parametrize("option", [("--drop", "latest"), ("--patience", "5")])
 def test_options_of_live_sources_require_one(option: tuple[str, str], uncalibrated: Path, tmp_path: Path) -> None:
     source = tmp_path / "in.mp4"
-    done = caflow("video", source, "-o", tmp_path / "out.mp4", "--bundle", uncalibrated, *option)
-    assert done.returncode == 2
+    done = caflow("video", source, "-o", tmp_path / "out.mp4", "--bundle", uncalibrated, *option, code=2)
     assert f"{option[0]} requires a camera or a stream" in done.stderr
 
 

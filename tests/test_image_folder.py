@@ -141,7 +141,7 @@ def test_an_image_that_has_changed_is_drawn_again(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_utf_8_are_escaped_and_found_again(tmp_path: Path) -> None:
-    """Names that are not UTF-8 are escaped, so that every JSON parser reads them and a resumed job finds them."""
+    """Every JSON parser reads them, and a resumed job finds them."""
     jobs = jobs_of(tmp_path, os.fsdecode(b"caf\xe9"), r"caf\xe9", "café", os.fsdecode(b"\xff\xfe\n"))
     list(ImageFolder(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs[:3])))
     dropped = ImageOutcome(jobs[3], wrong="dropped", is_dropped=True)
@@ -207,9 +207,7 @@ def test_a_job_without_results_leaves_no_file(tmp_path: Path) -> None:
         ImageFolder(out, jobs, SETTINGS)
 
 
-def test_a_result_that_a_worker_writes_at_its_end_keeps_the_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_result_that_a_worker_writes_last_keeps_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped command ends its workers. One of them may still finish its image."""
     out, unreadable = tmp_path / "out", tmp_path / "a.png"
     unreadable.write_bytes(b"no picture")
@@ -222,7 +220,7 @@ def test_a_result_that_a_worker_writes_at_its_end_keeps_the_job(
             (out / "a.png").write_text("a picture")
 
     monkeypatch.setattr(ExecutionOptions, "open_executor", writing_at_its_end)
-    assert caflow("image", unreadable, "-o", out, "--bundle", TINY, "--backend", "cpu").returncode == 1
+    caflow("image", unreadable, "-o", out, "--bundle", TINY, "--backend", "cpu", code=1)
     assert (out / JOB_FILE).is_file()
 
 
@@ -315,7 +313,7 @@ def test_a_folder_that_a_job_has_created_is_removed_if_it_stays_empty(tmp_path: 
 
 
 def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
-    """Temporary files of killed processes are removed before and after the work. Similar names are kept."""
+    """Before and after the work. Similar names are kept."""
     jobs, out = jobs_of(tmp_path, "a", "b"), tmp_path / "out"
     out.mkdir()
     kept = [".c.png.12345678.partial", ".a.png", "a.png", "a.png.12345678.partial"]

@@ -159,7 +159,7 @@ def test_frames_that_are_dropped_are_counted_in_the_metrics_while_the_command_ru
 
 
 def test_a_file_at_a_url_is_processed_like_a_local_file(uncalibrated: Path, tmp_path: Path) -> None:
-    """A complete file at a URL is processed like a local file: with sound and with all frames."""
+    """With sound and with all frames."""
     inputs = ["-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=2", "-f", "lavfi", "-i", "sine=d=2"]
     ffmpeg(*inputs, "-c:a", "aac", "-movflags", "faststart", tmp_path / "clip.mp4")
     with serving_files(tmp_path) as address:
@@ -238,9 +238,7 @@ def rtsp_server(port: int) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 @pytest.mark.full
-def test_an_rtsp_stream_that_is_lost_is_recorded_again_with_the_gap_once_it_is_back(
-    uncalibrated: Path, tmp_path: Path
-) -> None:
+def test_a_lost_rtsp_stream_is_recorded_again_with_the_gap_once_it_is_back(uncalibrated: Path, tmp_path: Path) -> None:
     """Frames arrive faster than they are processed, and the others are dropped."""
     found = in_a_process([SYSTEM_PYTHON, SERVER, "--check"])
     if found.returncode:

@@ -63,7 +63,6 @@ def test_caflow_serve_listens_only_on_the_loopback_address() -> None:
 
 
 def test_workers_on_the_same_machine_listen_on_no_port(tmp_path: Path) -> None:
-    """Workers on the same machine listen on no port."""
     crops(tmp_path / "in", 30)
     arguments: list[object] = ["image", tmp_path / "in", "-o", tmp_path / "out", "--workers", 2]
     assert not listening_while_it_runs(arguments, None, os.environ)

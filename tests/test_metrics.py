@@ -94,9 +94,7 @@ def test_all_metrics_exist_with_zero_from_the_start(pipe: Pipeline, reference: T
     assert re.search(r'manifest="[0-9a-f]{64}",precision="fp32",version="', info)
 
 
-def test_metrics_count_samples_and_their_likelihoods(
-    pipe: Pipeline, reference: TypicalityModel, photographs: Path
-) -> None:
+def test_metrics_count_samples_and_likelihoods(pipe: Pipeline, reference: TypicalityModel, photographs: Path) -> None:
     pictures = np.stack([photograph(photographs, k, 12, 12) for k in range(3)])
     best = pipe.best_of(pictures, n=5)
     with Metrics(pipe, reference) as metrics:
@@ -186,7 +184,7 @@ def test_scores_samples_frames_and_errors_are_counted(pipe: Pipeline, photograph
     assert values['caflow_all_rejected_total{instead="error"}'] == 1
 
 
-def test_what_cannot_be_judged_is_neither_accepted_nor_rejected(
+def test_an_unjudged_result_is_neither_accepted_nor_rejected(
     pipe: Pipeline, uncalibrated: Path, photographs: Path
 ) -> None:
     (pair,) = pairs_of_photographs(pipe, photographs, each=1)[:1]
@@ -313,9 +311,7 @@ def test_requests_are_counted(pipe: Pipeline, photographs: Path) -> None:
     assert sampler.metrics.drift.count == 1  # only one request has the calibrated temperature
 
 
-def test_requests_whose_deadline_passes_count_as_errors(
-    pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_passed_deadlines_count_as_errors(pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if it passes while they are computed: the client does not get that answer."""
     instruments = Prometheus()
     sampler = Sampler(pipe, instruments=instruments)

@@ -42,9 +42,7 @@ def test_a_normal_number_equals_the_formula_of_the_specification() -> None:
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 9), st.integers(1, 9))
-def test_the_noise_of_a_window_is_a_part_of_the_noise_of_the_image(
-    top: int, left: int, height: int, width: int
-) -> None:
+def test_the_noise_of_a_window_is_a_part_of_that_of_the_image(top: int, left: int, height: int, width: int) -> None:
     whole = draw_window_noise([6, 3], 0, NoiseWindow(0, 0, 50, 50, (0, 1, 2, 3)), seed=5)
     part = draw_window_noise([6, 3], 0, NoiseWindow(top, left, height, width, (3, 1)), seed=5)
     np.testing.assert_array_equal(part, whole[[3, 1], :, top : top + height, left : left + width])

@@ -120,7 +120,7 @@ def test_only_the_pixels_of_chosen_samples_are_copied_to_the_host(
         pipe.best_of(images[0], n=2, temperature=1e30)
 
 
-def test_pixels_are_rounded_on_the_host_if_the_device_has_no_memory(
+def test_pixels_are_rounded_on_the_host_without_device_memory(
     judging: tuple[Pipeline, Judging], photographs: Path
 ) -> None:
     pipe, backend = judging

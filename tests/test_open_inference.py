@@ -84,9 +84,7 @@ def as_words(tensor: NDArray[Any]) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("raw", [True, False])
-def test_requests_and_replies_of_tritonclient_over_grpc_are_understood(
-    image: NDArray[np.uint8], tensors: Tensors, raw: bool
-) -> None:
+def test_tritonclient_is_understood_over_grpc(image: NDArray[np.uint8], tensors: Tensors, raw: bool) -> None:
     """Tensors may be sent as raw contents, as tritonclient does, or as contents of the input."""
     message = service_pb2.ModelInferRequest(model_name="model", id="7")
     given = message.inputs.add(name="image", datatype="UINT8", shape=image.shape)

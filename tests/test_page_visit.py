@@ -162,7 +162,7 @@ def test_nothing_overlaps_on_any_screen(source: Path, serve: Callable[..., Serve
 def test_settings_are_offered_and_results_are_on_top_of_a_narrow_screen(
     width: int, source: Path, serve: Callable[..., Served], browser: Any
 ) -> None:
-    """Temperatures that can be judged are offered, others can be typed. On a narrow screen, results are on top."""
+    """Temperatures that can be judged are offered, others can be typed."""
     visit = Visit(browser, serve(Path("x4-photo")).address, width)
     page = visit.page
     page.wait_for_selector("#slider")
@@ -209,10 +209,8 @@ def drawing(browser: Any, served: Served, picture: Image, n: int) -> Visit:
 
 
 @pytest.mark.full
-def test_the_result_of_a_removed_image_is_not_shown(
-    serve: Callable[..., Served], browser: Any, photographs: Path
-) -> None:
-    """The result of an image that is removed while its samples are drawn is not shown."""
+def test_the_result_of_a_removed_image_is_hidden(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
+    """It is removed while its samples are drawn."""
     served = serve(Path("x4-photo"))
     visit = drawing(browser, served, photograph(photographs, 3, 96, 96), 8)
     assert not list(served.temporary.rglob("large-8.png"))
@@ -269,9 +267,7 @@ def ask(served: Served, **asked: Any) -> dict[str, Any]:
 
 
 @pytest.mark.full
-def test_visitors_cannot_read_files_of_the_server(
-    uncalibrated: Path, source: Path, serve: Callable[..., Served]
-) -> None:
+def test_visitors_cannot_read_server_files(uncalibrated: Path, source: Path, serve: Callable[..., Served]) -> None:
     """Neither a download nor a request that names the file as an upload reveals a file of the server."""
     served = serve(uncalibrated)
     with pytest.raises(urllib.error.HTTPError, match="403"):

@@ -26,9 +26,7 @@ DISPLAY_P3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000,
         ({b"gAMA": b"\0"}, []),
     ],
 )
-def test_colours_without_a_profile_are_copied_to_png(
-    tmp_path: Path, chunks: dict[bytes, bytes], kept: list[bytes]
-) -> None:
+def test_colours_without_profile_are_kept_in_png(tmp_path: Path, chunks: dict[bytes, bytes], kept: list[bytes]) -> None:
     """They are copied without other metadata as well. Formats that cannot store them give a warning."""
     rgb = np.zeros((4, 6, 3), np.uint8)
     write_image(tmp_path / "in.png", rgb)

@@ -59,7 +59,7 @@ with open_ray_executor(None, kind(sys.argv[1], settings, versions_here(), "cpu",
 def test_work_that_kills_its_worker_fails_alone(
     calibrated: Path, tmp_path: Path, environment: dict[str, str], mode: str
 ) -> None:
-    """A unit that kills its worker fails alone. Workers that die at their start are an error."""
+    """Workers that die at their start are an error."""
     (tmp_path / "driver.py").write_text(DRIVER)
     environment["PYTHONPATH"] = f"{Path(__file__).parent}{os.pathsep}{environment.get('PYTHONPATH', '')}"
     run = [sys.executable, str(tmp_path / "driver.py"), str(calibrated), mode]
@@ -80,7 +80,7 @@ def actor_of(machine: Machine) -> int:
 
 @pytest.mark.full
 def test_after_a_worker_and_a_machine_failed_each_image_is_written_once(calibrated: Path, tmp_path: Path) -> None:
-    """A worker is killed, then another worker's machine. Each image is written once and equals that of one process."""
+    """The results equal those of one process."""
     if reason := why_none():
         pytest.skip(reason)
     crops(tmp_path / "in", 500)

@@ -94,8 +94,7 @@ def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
     path = scores([*entries, error_of("broken.png")])
     output = path.with_name("report.html")
     given = ["report", path, "--bundle", calibrated]
-    done = caflow(*given)
-    assert done.returncode == 0, done.stderr
+    done = caflow(*given, code=0)
     rejected = [entry for entry in entries if entry["verdict"] == "rejected"]
     accepted = len(entries) - len(rejected)
     assert done.stdout == f"{path} → {output}  {accepted} accepted, {len(rejected)} rejected, 1 errors\n"
@@ -122,8 +121,7 @@ def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
     drift.add([entry["bits_per_dim"] for entry in entries])
     assert f"{drift.psi:.3f}" in page.text
     assert f"{drift.ks:.3f}" in page.text
-    again = caflow(*given)
-    assert again.returncode == 2
+    again = caflow(*given, code=2)
     assert again.stderr == f"caflow: {output} already exists; use --force to overwrite it, or choose another -o\n"
     lines = path.read_text()
     refused = caflow("report", path, "-o", path, "--bundle", calibrated, "--force")
@@ -233,9 +231,7 @@ def test_names_of_files_are_shown_as_text_and_not_as_html(entries: list[Entry], 
     assert r"caf\xe9.png" in page.text
 
 
-def test_only_regular_files_are_opened_for_a_report(
-    entries: list[Entry], report_of: Callable[..., Page], tmp_path: Path
-) -> None:
+def test_only_regular_files_are_opened(entries: list[Entry], report_of: Callable[..., Page], tmp_path: Path) -> None:
     """To open a named pipe would block forever."""
     os.mkfifo(tmp_path / "pipe.png")
     names = [str(tmp_path / "pipe.png"), "/dev/zero", str(tmp_path), "a\0b.png", ""]
@@ -251,9 +247,7 @@ def test_of_many_errors_the_first_are_listed(report_of: Callable[..., Page]) -> 
     assert "svg" not in page.tags
 
 
-def test_memory_does_not_grow_with_the_number_of_lines(
-    calibration: Calibration, entries: list[Entry], tmp_path: Path
-) -> None:
+def test_memory_does_not_grow_with_the_lines(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
     def peak(count: int) -> int:
         path = tmp_path / f"{count}.jsonl"
         with path.open("w") as file:
@@ -274,10 +268,7 @@ def test_memory_does_not_grow_with_the_number_of_lines(
     assert peak(4000) < 1.2 * peak(400)
 
 
-def test_accepted_examples_come_from_the_whole_list(
-    calibration: Calibration, entries: list[Entry], tmp_path: Path
-) -> None:
-    """Examples come from the whole list, not only from its beginning or its end."""
+def test_accepted_examples_span_the_whole_list(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
     path = tmp_path / "scores.jsonl"
     (entry,) = sorted(entries, key=lambda entry: -float(entry["image_typicality"]))[:1]
     path.write_text("".join(line_of(entry | {"target": str(k)}) for k in range(3000)))

@@ -86,8 +86,7 @@ def test_files_that_are_no_verdicts_are_refused_in_one_line(
         (b"[1]\n", f"{path}, line 1: Expected `object`, got `array`"),
     ):
         path.write_bytes(contents)
-        done = caflow("report", path, "-o", path.with_name("report.html"), "--bundle", calibrated)
-        assert done.returncode == 2
+        done = caflow("report", path, "-o", path.with_name("report.html"), "--bundle", calibrated, code=2)
         assert done.stderr.startswith(f"caflow: {message}")
         assert len(done.stderr.splitlines()) == 1
     path.write_bytes(whole)

@@ -88,7 +88,7 @@ def test_likelihoods_of_nearly_black_samples_are_those_of_the_model(
         )
 
 
-def test_scores_of_saturated_images_are_those_of_the_model(
+def test_saturated_images_have_the_scores_of_the_model(
     model: CAFlow, pipe: Pipeline, images: NDArray[np.uint8]
 ) -> None:
     scored = pipe.score(images, images[::-1].copy())

@@ -161,7 +161,6 @@ def test_verdicts_refusals_and_metrics_are_the_same_with_each_server_and_protoco
     photographs: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Verdicts, refusals and metrics have the same names with each server and protocol."""
     (pair,) = pairs_of_photographs(pipe, photographs, 1)[:1]
     image = photograph(photographs, 0, 16, 12)[None]
     with serve(engine, calibrated, request, workers=1) as server:

@@ -75,9 +75,7 @@ def shows(shown: Shown, piped: Done | subprocess.CompletedProcess[str]) -> None:
 
 
 @WIDTHS
-def test_a_terminal_shows_results_and_errors_of_a_folder_once(
-    bundle: Path, folder: Path, tmp_path: Path, columns: int
-) -> None:
+def test_a_terminal_shows_results_and_errors_once(bundle: Path, folder: Path, tmp_path: Path, columns: int) -> None:
     """There are results, a failure, warnings about one image, and a warning and an error about all of them."""
     line = command("image", folder, "-o", tmp_path / "out", "--min-typicality", 0.9, "--redraws", 0, "--force")
     line += map(str, of_bundle(bundle))
@@ -99,9 +97,7 @@ def test_a_terminal_shows_the_plan_and_the_result_of_one_image(tmp_path: Path, c
 
 
 @WIDTHS
-def test_a_terminal_shows_all_results_before_a_stop(
-    bundle: Path, photographs: Path, tmp_path: Path, columns: int
-) -> None:
+def test_a_terminal_shows_results_before_a_stop(bundle: Path, photographs: Path, tmp_path: Path, columns: int) -> None:
     """There are so many samples that the command cannot be finished before a busy machine delivers the signal."""
     count, given = 40, tmp_path / "many"
     given.mkdir()

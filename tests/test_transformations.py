@@ -107,7 +107,7 @@ def test_squeeze_is_pixel_unshuffle() -> None:
 
 @pytest.mark.parametrize("dependencies", ["unshared", "shared"])
 def test_after_the_hoist_a_row_reads_only_its_state(dependencies: Dependencies) -> None:
-    """After the hoist, no convolution of a row's graph reads the condition. W⁻¹ and determinants are constants."""
+    """No convolution of its graph reads the condition. W⁻¹ and determinants are constants."""
     level = ConditionalLevel(small_model(dependencies=dependencies), 1, DOUBLE)
     state_channels = {couplings.first.in_channels for couplings in level.cross.couplings}  # type: ignore[union-attr]
     assert state_channels == {level.cross.kept * level.cross.flows}

@@ -17,9 +17,7 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 4), np.uint8)
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
 @pytest.mark.parametrize("is_big", [False, True])
-def test_colours_of_a_transparent_tiff_are_those_of_the_file(
-    tmp_path: Path, compression: str | None, is_big: bool
-) -> None:
+def test_a_transparent_tiff_has_the_colours_of_the_file(tmp_path: Path, compression: str | None, is_big: bool) -> None:
     """libtiff would multiply them with alpha."""
     pixels = COLOURS.copy()
     pixels[..., 3] |= 1  # The colours of wholly transparent pixels are replaced.

@@ -65,7 +65,6 @@ def test_only_triton_models_are_replaced_and_never_the_exported_bundle(
 
 def test_caflow_export_writes_a_repository_of_a_bundle(calibrated: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(calibrated, tmp_path / "mine.caflow")
-    found = caflow_export(bundle, "--triton", tmp_path / "repository")
-    assert found.returncode == 0, found.stderr
+    found = caflow_export(bundle, "--triton", tmp_path / "repository", code=0)
     assert "mine" in found.stdout
     assert {path.name for path in (tmp_path / "repository").iterdir()} == {"mine", "mine-score"}

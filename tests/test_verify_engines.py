@@ -51,7 +51,7 @@ def test_every_graph_is_compared_with_the_cpu(uncalibrated: Path) -> None:
         ("decode_0", 7, 6, "flow: 7 identical rows, pixels: the error must be at most"),
     ],
 )
-def test_a_wrong_graph_is_named_with_its_batch_size(
+def test_a_wrong_graph_and_its_batch_are_named(
     uncalibrated: Path, name: str, rows: int, first: int, message: str
 ) -> None:
     with pytest.raises(VerificationFailed, match=message):

@@ -80,9 +80,7 @@ def test_subtitles_are_kept_or_named(clips: Path, uncalibrated: Path, tmp_path: 
     assert "a name that ends in .mkv keeps it unchanged" in done.stderr
 
 
-def test_sound_that_mp4_does_not_support_is_converted_with_a_message(
-    clips: Path, uncalibrated: Path, tmp_path: Path
-) -> None:
+def test_sound_that_mp4_does_not_support_is_converted(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     ffmpeg("-i", clips / "vfr.mp4", "-c:v", "copy", "-c:a", "wmav2", tmp_path / "wma.mkv")
     done = video(tmp_path / "wma.mkv", tmp_path / "out.mp4", uncalibrated)
     assert "audio 1 (wmav2) is converted" in done.stderr
@@ -134,9 +132,7 @@ def test_sound_and_picture_of_a_late_recording_stay_in_step(clips: Path, uncalib
     assert abs(lag(tmp_path / "out.mkv") - lag(clips / "late.ts")) < 0.002
 
 
-def test_the_log_has_a_line_for_each_frame_and_marks_new_scenes(
-    clips: Path, uncalibrated: Path, tmp_path: Path
-) -> None:
+def test_the_log_has_a_line_per_frame_and_marks_scenes(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     done = video(clips / "cut.mp4", tmp_path / "out.mp4", uncalibrated, "--json", "--batch", 3)
     log = [json.loads(line) for line in done.stdout.splitlines()]
     assert [entry["frame"] for entry in log] == list(range(len(frames_of(clips / "cut.mp4"))))

@@ -89,9 +89,7 @@ def test_a_dry_run_counts_the_frames_of_a_part(
     assert f"clip.mp4: about {frames} frames of 32×16 → " in done.stdout
 
 
-def test_a_part_far_from_the_beginning_is_found_by_seeking(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_far_from_the_start_is_sought(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames after seeking equal those of decoding from the beginning of the file."""
     monkeypatch.setattr(file_source, "SOUGHT_EARLIER_S", Fraction(1, 5))
     ffmpeg("-i", clip, "-c", "copy", "-sn", tmp_path / "clip.mp4")
@@ -145,7 +143,7 @@ def test_presets_change_the_encoder(clip: Path, uncalibrated: Path, tmp_path: Pa
 def test_a_stopped_part_resumes_only_with_the_same_settings(
     clip: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same command resumes the job. With other settings it is refused, and the error names the difference."""
+    """The error names the difference."""
 
     def fail(*_: object) -> None:
         raise OSError("the disk is full")

@@ -44,8 +44,7 @@ def times_of(path: Path, kind: str) -> list[float]:
 
 def enlarge(source: Path, output: Path, bundle: Path, *options: object) -> list[str]:
     """Enlarge a video, and return the messages of the command."""
-    done = caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
-    assert done.returncode == 0, done.stderr
+    done = caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options, code=0)
     return messages(done.stderr)
 
 
@@ -99,9 +98,7 @@ def test_a_single_wrong_time_does_not_restart_the_clock(recording: Path, tmp_pat
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_a_recording_that_starts_late_begins_at_once(
-    recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str
-) -> None:
+def test_a_late_recording_begins_at_once(recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
     """Pictures, sound, subtitles and chapters begin as `ffmpeg -c copy` lets them."""
     (tmp_path / "words.srt").write_text("1\n01:00:01,900 --> 01:00:02,300\nHello\n")
     (tmp_path / "chapters.txt").write_text(
@@ -205,7 +202,7 @@ def test_pictures_without_times_after_a_negative_start_get_times(recording: Path
 def test_subtitles_that_end_before_the_first_picture_are_dropped(
     recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str
 ) -> None:
-    """A line that ends before the first picture is dropped, and the others keep their times."""
+    """The others keep their times."""
     late, source, output = tmp_path / "late.mkv", tmp_path / "source.mkv", tmp_path / f"out.{suffix}"
     (tmp_path / "words.srt").write_text(
         "1\n00:00:01,000 --> 00:00:02,000\nGone\n\n2\n00:00:11,700 --> 00:00:12,000\nHere\n"

@@ -87,9 +87,7 @@ with atomic_file(Path(sys.argv[1])) as file, atomic_folder(Path(sys.argv[2])) as
 """
 
 
-def test_files_that_are_moved_into_place_meanwhile_are_no_leftovers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_are_moved_meanwhile_are_no_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "result.png"
     find = Path.glob
 

@@ -271,9 +271,7 @@ def test_checks_are_answered_beside_requests(calibrated: Path, image: NDArray[np
         ("cpu", 2, ["cpu"] * 3),
     ],
 )
-def test_workers_use_several_gpus_in_turns(
-    backend: str, gpus: int, used: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_take_gpus_in_turn(backend: str, gpus: int, used: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "is_installed", lambda _: True)
     monkeypatch.setattr(worker_process, "has_gpu", lambda: gpus > 0)
     monkeypatch.setattr(worker_process, "find_gpus", lambda: [Gpu("a GPU", "9.0")] * gpus)

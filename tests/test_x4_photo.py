@@ -35,7 +35,7 @@ def test_the_built_in_model_is_small() -> None:
     assert sum(file.stat().st_size for file in BUNDLE.iterdir()) <= LARGEST_BYTES
 
 
-def test_a_built_in_model_is_found_by_name_unless_a_bundle_has_that_path(
+def test_a_built_in_model_is_found_unless_a_bundle_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert builtin.names() == ["colorization-demo", "inpainting-demo", "x2-video", "x4-photo", "x4-real"]
@@ -67,7 +67,7 @@ def strange_images() -> dict[str, NDArray[np.uint8]]:
 
 @pytest.mark.full
 def test_ten_thousand_samples_stay_near_their_condition(pipe: Pipeline, photographs: Path) -> None:
-    """Samples of photographs and of unusual images at τ = 1 are finite and near their condition everywhere."""
+    """Samples at τ = 1 of photographs and of unusual images."""
     cat = read_image(ROOT / "docs" / "images" / "chelsea.png").rgb
     given = {f"photograph {k}": photograph(photographs, k, 16, 16) for k in range(13)}
     given |= {"photograph of a cat": cat[30:46, 40:56]}

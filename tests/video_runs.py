@@ -38,9 +38,7 @@ def caflow_video(source: Path, output: Path, bundle: Path, *options: object) -> 
 
 def video(source: object, output: object, bundle: Path, *options: object, code: int = 0) -> Done:
     """Run `caflow video` with one sample. It ends with the exit code `code`."""
-    done = caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
-    assert done.returncode == code, done.stderr
-    return done
+    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options, code=code)
 
 
 @contextmanager

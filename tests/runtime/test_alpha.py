@@ -50,8 +50,7 @@ def farthest_from_a_mixture(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], gr
 def test_a_hard_edge_has_no_fringe(disc: Path, tmp_path: Path, options: list[object]) -> None:
     """There is no fringe on black or white, whether the model enlarges the image or it is only reduced."""
     out = tmp_path / "out.png"
-    done = caflow("image", disc, "-o", out, "-n", 1, *options)
-    assert done.returncode == 0, done.stderr
+    caflow("image", disc, "-o", out, "-n", 1, *options, code=0)
     found = read_image(out)
     assert found.alpha is not None
     for ground in (0, 255):
@@ -109,9 +108,7 @@ def test_hidden_colours_are_replaced_by_the_nearest_visible_ones() -> None:
     np.testing.assert_array_equal(matted(deep, alpha), found * np.uint16(257))
 
 
-def test_the_verdict_about_a_transparent_result_is_that_of_caflow_score(
-    disc: Path, calibrated: Path, tmp_path: Path
-) -> None:
+def test_a_transparent_result_has_the_verdict_of_caflow_score(disc: Path, calibrated: Path, tmp_path: Path) -> None:
     """The report has the values that `caflow score` computes from the written file."""
     out = tmp_path / "out.png"
     bundle = ["--bundle", calibrated, "--json"]
@@ -127,8 +124,7 @@ def test_a_transparent_image_of_16_bits_gives_one_of_16_bits(disc: Path, calibra
     assert raw is not None
     assert cv2.imwrite(str(tmp_path / "deep.png"), raw.astype(np.uint16) * 257)
     given, out = tmp_path / "deep.png", tmp_path / "out.png"
-    done = caflow("image", given, "-o", out, "-n", 1, "--scale", 2, "--bundle", calibrated)
-    assert done.returncode == 0, done.stderr
+    caflow("image", given, "-o", out, "-n", 1, "--scale", 2, "--bundle", calibrated, code=0)
     stored = cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_UNCHANGED)
     assert stored is not None
     assert stored.dtype == np.uint16

@@ -112,9 +112,7 @@ def test_as_many_threads_are_started_as_requested(uncalibrated: Path) -> None:
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{more}\n"
 
 
-def test_whether_a_bundle_has_a_graph_is_known_without_loading_it(
-    uncalibrated: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_graph_is_known_without_loading_it(uncalibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = Graphs(uncalibrated, OnnxRuntimeCpu())
     monkeypatch.setattr(OnnxRuntimeCpu, "load", None)
     assert "encode" in graphs
@@ -163,7 +161,7 @@ def test_a_backend_whose_results_differ_from_the_cpu_is_refused(
             check_once(Graphs(uncalibrated, Tried("refused", graph, output, factor)))
 
 
-def test_a_backend_that_has_passed_is_not_compared_again(
+def test_a_passed_backend_is_not_compared_again(
     uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is compared again with another device, with another bundle, and where nothing can be remembered."""
@@ -188,9 +186,7 @@ def test_a_backend_that_has_passed_is_not_compared_again(
     assert [compares(uncalibrated, "a"), compares(uncalibrated, "a")] == [True, True]
 
 
-def test_a_bundle_that_cannot_be_opened_is_closed(
-    uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_bundle_is_closed(uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = list[str]()
     monkeypatch.setattr(Graphs, "close", lambda self: closed.append(self.backend.name))
     copy = Path(shutil.copytree(uncalibrated, tmp_path / "copy.caflow"))

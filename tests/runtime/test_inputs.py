@@ -80,9 +80,7 @@ NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), -1, True, "1", None, 10
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
-def test_values_that_are_no_valid_numbers_are_refused_for_every_argument(
-    pipe: Pipeline, uncalibrated: Path, value: Any
-) -> None:
+def test_invalid_numbers_are_refused_for_every_argument(pipe: Pipeline, uncalibrated: Path, value: Any) -> None:
     """Each number that the pipeline accepts is checked, and the error begins with its name."""
     for method in (pipe.best_of, pipe.sample):
         for name in ("n", "temperature", "seed", "frame"):
@@ -203,9 +201,7 @@ def test_weights_that_are_cut_off_are_named(uncalibrated: Path, tmp_path: Path) 
         pipe.best_of(GOOD)
 
 
-def test_a_bundle_may_be_opened_by_a_relative_path(
-    uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_may_have_a_relative_path(uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs are loaded after the working directory has changed."""
     monkeypatch.chdir(uncalibrated.parent)
     with load(uncalibrated.name, backend="cpu") as pipe:
@@ -219,7 +215,7 @@ CHANGED = r"has changed since the bundle was opened: expected .*, got .*: open t
 
 @pytest.mark.parametrize("backend", ["cpu", "openvino"])
 @pytest.mark.parametrize("name", ["weights.bin", "encode.onnx", "reverse_1.onnx"])
-def test_a_file_that_changes_before_it_is_read_is_named(
+def test_a_file_that_changes_before_reading_is_named(
     uncalibrated: Path, tmp_path: Path, name: str, backend: str
 ) -> None:
     if backend == "openvino":

@@ -29,9 +29,7 @@ def conditions(photographs: Path) -> list[NDArray[np.uint8]]:
     return [photograph(photographs, k, 8, 10) for k in range(3)]
 
 
-def test_neither_batch_nor_budget_nor_threads_change_a_result(
-    uncalibrated: Path, pipe: Pipeline, photographs: Path
-) -> None:
+def test_batch_budget_and_threads_change_no_result(uncalibrated: Path, pipe: Pipeline, photographs: Path) -> None:
     images = [photograph(photographs, k, *size) for k, size in enumerate([(8, 10), (8, 10), (5, 9), (16, 3)])]
     together = pipe.best_of(images, n=5, seed=1)
     tried: list[dict[str, Any]] = [
@@ -122,9 +120,7 @@ def test_after_memory_ran_out_finished_samples_do_not_run_again(uncalibrated: Pa
     assert shown == [(2, 4), (3, 4), (4, 4)]  # both samples of the small image, and then each of the other one
 
 
-def test_the_first_samples_do_not_depend_on_the_number_of_samples(
-    pipe: Pipeline, conditions: list[NDArray[np.uint8]]
-) -> None:
+def test_the_first_samples_do_not_depend_on_their_number(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
     few, many = (pipe.sample(conditions[0], n=n, seed=2) for n in (2, 6))
     for k in range(2):
         a, b = (int(np.flatnonzero(drawn.sample[0] == k)[0]) for drawn in (few, many))
@@ -190,7 +186,7 @@ def test_a_consistent_result_reduces_to_its_condition_and_is_scored_again(pipe: 
     np.testing.assert_array_equal(drawn.images[0][0], best.images[0])
 
 
-def test_keep_drops_the_least_likely_samples_after_the_coarsest_level(
+def test_keep_drops_unlikely_samples_after_the_coarsest_level(
     pipe: Pipeline, conditions: list[NDArray[np.uint8]]
 ) -> None:
     """If no sample is dropped, results are unchanged. Otherwise the least likely samples after the coarsest level are
@@ -228,7 +224,6 @@ def test_a_tiled_result_is_close_to_the_untiled_one_and_has_no_seams(
 
 
 def test_the_best_sample_of_a_tiled_image_is_that_of_the_whole_image(uncalibrated: Path, photographs: Path) -> None:
-    """The best sample is chosen by the likelihood of the whole image, not of each tile."""
     condition = photograph(photographs, 3, 40, 40)
     with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
         best, drawn = pipe.best_of(condition, n=3), pipe.sample(condition, n=3)

@@ -47,8 +47,7 @@ def test_wrong_options_are_refused_before_anything_is_written(
     calibrated: Path, photographs: Path, tmp_path: Path, options: list[object], message: str
 ) -> None:
     write_image(tmp_path / "small.png", photograph(photographs, 1, 8, 12))
-    done = caflow("image", tmp_path / "small.png", "-o", tmp_path / "out.jpg", "--bundle", calibrated, *options)
-    assert done.returncode == 2
+    done = caflow("image", tmp_path / "small.png", "-o", tmp_path / "out.jpg", "--bundle", calibrated, *options, code=2)
     assert message in done.stderr
     assert not (tmp_path / "out.jpg").exists()
 
@@ -58,7 +57,6 @@ def test_wrong_options_are_refused_before_anything_is_written(
     [("nowhere.png", "nowhere.png: found no image"), ("", "the path is empty"), ("**x/*", "Invalid pattern")],
 )
 def test_inputs_without_an_image_are_refused(calibrated: Path, tmp_path: Path, source: str, message: str) -> None:
-    done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated)
-    assert done.returncode == 2
+    done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, code=2)
     assert message in done.stderr
     assert not (tmp_path / "out.png").exists()

@@ -32,9 +32,7 @@ def tensors(answer: Answer) -> Tensors:
     return answer
 
 
-def test_requests_that_are_computed_together_get_the_answers_that_each_gets_alone(
-    pipe: Pipeline, photographs: Path
-) -> None:
+def test_requests_computed_together_get_the_answers_that_each_gets_alone(pipe: Pipeline, photographs: Path) -> None:
     asked: list[tuple[NDArray[np.uint8], dict[str, Any]]] = [
         (photograph(photographs, 0, 8, 12)[None], {"n": 3, "seed": 5}),
         (np.stack([photograph(photographs, k, 12, 8) for k in range(2)]), {"n": 3, "seed": 5}),

@@ -178,9 +178,7 @@ def test_uniform_images_keep_their_value(value: int) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("size", [(120, 150), (120, 60), (45, 150)])
-def test_resampling_to_another_size_and_back_is_nearly_lossless(
-    photographs: Path, size: tuple[int, int], dtype: Any
-) -> None:
+def test_resampling_and_back_is_nearly_lossless(photographs: Path, size: tuple[int, int], dtype: Any) -> None:
     """The result shows the same picture, whatever its type and size: brought back to its size, it is nearly equal."""
     picture = cv2.GaussianBlur(photograph(photographs, 2, 90, 120), (0, 0), 2)
     white, black = linear_light.VALUES[np.dtype(dtype)]
@@ -231,8 +229,7 @@ def source(photographs: Path, tmp_path: Path) -> Path:
 
 def image(source: Path, output: Path, bundle: Path, *options: object) -> dict[str, Any]:
     """Run `caflow image` and return its report."""
-    done = caflow("image", source, "-o", output, "--bundle", bundle, "-n", 2, "--json", *options)
-    assert done.returncode == 0, done.stderr
+    done = caflow("image", source, "-o", output, "--bundle", bundle, "-n", 2, "--json", *options, code=0)
     report: dict[str, Any] = json_lines(done.stdout)[-1]
     return report
 
@@ -259,7 +256,6 @@ def test_an_image_of_another_size_is_the_models_image_resampled(
 
 
 def test_all_options_for_the_models_own_size_give_the_same_file(source: Path, calibrated: Path, tmp_path: Path) -> None:
-    """All ways to request the model's own size have the same result."""
     plain = image(source, tmp_path / "plain.png", calibrated)
     for name, *options in (("a", "--scale", 4), ("b", "--width", 48), ("c", "--fit", "48x100")):
         report = image(source, tmp_path / f"{name}.png", calibrated, *options)
@@ -268,7 +264,7 @@ def test_all_options_for_the_models_own_size_give_the_same_file(source: Path, ca
 
 
 def test_the_second_pass_enlarges_the_best_sample_of_the_first(source: Path, calibrated: Path, tmp_path: Path) -> None:
-    """The second pass enlarges the best sample of the first one. Maps have the size of the second pass."""
+    """Maps have the size of the second pass."""
     options = ["--height", 60, "--keep-all", "--sheet", "--maps"]
     report = image(source, tmp_path / "out.png", calibrated, *options)
     with load(calibrated, "cpu") as pipe:
@@ -291,8 +287,7 @@ def test_a_source_that_is_larger_than_the_result_is_reduced_without_the_model(
     for name, picture in pictures.items():
         write_image(folder / f"{name}.png", picture)
     command = ["image", folder, "-o", out, "--bundle", calibrated, "-n", 1, "--fit", "40x30", "--sheet"]
-    done = caflow(*command)
-    assert done.returncode == 0, done.stderr
+    done = caflow(*command, code=0)
     assert "large.png  not enlarged: the input is not smaller than the result, so there are no samples" in done.stdout
     np.testing.assert_array_equal(read_image(out / "large.png").rgb, reduce(pictures["large"], 27, 40))
     assert read_image(out / "small.png").rgb.shape == (30, 40, 3)
@@ -300,14 +295,11 @@ def test_a_source_that_is_larger_than_the_result_is_reduced_without_the_model(
     assert (lines["large"]["outcome"], lines["large"]["log_likelihood"]) == ("reduced", None)
     assert "likelihood_of" not in lines["large"]
     assert "is already complete" in caflow(*command).stdout  # a reduced image has no sheet
-    other = caflow(*command[:-3], "--fit", "41x30", "--sheet")
-    assert other.returncode == 2
+    other = caflow(*command[:-3], "--fit", "41x30", "--sheet", code=2)
     assert "contains a job with other settings: --fit 40x30 (now 41x30)" in other.stderr
 
 
-def test_the_bicubic_replacement_of_an_untypical_image_has_the_requested_size(
-    source: Path, calibrated: Path, tmp_path: Path
-) -> None:
+def test_a_bicubic_replacement_has_the_requested_size(source: Path, calibrated: Path, tmp_path: Path) -> None:
     """The source, enlarged by a filter, replaces the image. This holds for one pass and for two."""
     options = ["--min-typicality", REFUSED, "--untypical", "bicubic", "--redraws", 0]
     for name, scale, factor in (("one", 3, 4), ("two", 8, 16)):
@@ -358,7 +350,7 @@ def test_an_input_of_16_bits_gives_a_result_of_16_bits_that_rounds_to_that_of_8(
         np.testing.assert_allclose(stored(tmp_path / f"other{suffix}")[..., ::-1], wanted)
 
 
-def test_the_bits_of_results_follow_source_format_and_option(
+def test_bits_follow_source_format_and_option(
     deep_source: Path, source: Path, calibrated: Path, tmp_path: Path
 ) -> None:
     assert image(deep_source, tmp_path / "a.jpg", calibrated)["output_bits"] == 8  # a JPEG has 8 bits

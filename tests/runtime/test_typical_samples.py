@@ -87,9 +87,7 @@ def test_untypical_samples_are_drawn_again(pipe: Pipeline, photographs: Path) ->
         np.testing.assert_array_equal(alone.images[0], best.images[k])
 
 
-def test_if_all_samples_are_rejected_the_result_is_an_error_the_bicubic_or_the_best_one(
-    pipe: Pipeline, photographs: Path
-) -> None:
+def test_rejected_samples_give_an_error_the_bicubic_image_or_the_best_one(pipe: Pipeline, photographs: Path) -> None:
     condition = photograph(photographs, 0, 8, 8)
     value = float(pipe.sample(condition, n=3, temperature=TEMPERATURE).sample_typicality.value.max())  # type: ignore[union-attr]
     alpha = (1 + value) / 2
