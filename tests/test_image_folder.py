@@ -270,14 +270,6 @@ def test_a_result_is_done_if_all_its_files_are_there(tmp_path: Path, outcome: st
     assert ImageFolder(out, jobs, SETTINGS).left == ([] if is_done else jobs)
 
 
-def test_images_that_are_added_to_a_finished_job_are_processed(tmp_path: Path) -> None:
-    out, jobs = tmp_path / "out", jobs_of(tmp_path, "a", "b")
-    list(ImageFolder(out, jobs[:1], SETTINGS).run([drawn(jobs[0])]))
-    assert ImageFolder(out, jobs, SETTINGS).left == jobs[1:]
-    list(ImageFolder(out, jobs[1:], SETTINGS).run([drawn(jobs[1])]))
-    assert not ImageFolder(out, jobs, SETTINGS).left
-
-
 def test_only_one_process_may_work_in_a_folder(tmp_path: Path) -> None:
     """The folder is locked until the process ends, even if it is killed. The remaining lock file blocks nobody."""
     (tmp_path / "a.png").touch()

@@ -55,10 +55,7 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
         ({"n": 2.5}, "n must be an integer"),
         ({"n": 2**32}, "n must be an integer"),
         ({"n": 4, "keep": 4}, "keep must have 2 numbers"),
-        ({"temperature": -1}, "temperature must be finite and at least 0"),
         ({"temperature": [1, 2, 3]}, "temperature must be one number, or 2 numbers"),
-        ({"temperature": "hot"}, "temperature must be a number"),
-        ({"seed": -1}, "seed must be an integer from 0"),
         ({"seed": 2**32}, "seed must be an integer from 0"),
         ({"frame": 1.5}, "frame must be an integer"),
         ({"rank": "beauty"}, "rank must be one of likelihood, consistency, typical; got 'beauty'"),
@@ -68,7 +65,6 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
         ({"n": 4, "keep": (4, 5)}, "keep must be numbers of samples"),
         ({"n": 4, "keep": (4, 2), "rank": "consistency"}, "keep drops samples by likelihood"),
         ({"reject": 0.01}, r"reject: expected caflow_deploy\.Reject, such as Reject\(alpha=0\.01\); got 0\.01"),
-        ({"reject": 0}, "reject: expected"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(pipe: Pipeline, arguments: dict[str, Any], message: str) -> None:
