@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import PAGES, README, ROOT, blocks, commands
+from documentation import PAGES, README, ROOT, blocks, commands
 
 TRAINED_FOR_HOURS = "tests/test_tasks.py, and models like these: tests/test_demo_models.py"
 STAGES = "tests/test_bundle_checkpoint.py and tests/test_mean_network.py; the stages take hours"

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from commands import in_a_process, started
 from conftest import made_once
+from documentation import ROOT, blocks, commands
 from many import cpu_seconds
-from pages import ROOT, blocks, commands
 from ports import free_port, listening
 from servers import (
     STARTS_S,

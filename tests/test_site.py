@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from pages import ROOT
+from documentation import ROOT
 from ports import serving_files
 from rendered_pages import Shown, lost, parse_page, show_page
 from visit import Visit, chromium

@@ -14,8 +14,8 @@ import pytest
 from clips import ffmpeg
 from commands import Done, caflow, command, in_a_process, messages
 from described import png_chunk
+from documentation import ROOT
 from filter_data import data as pairs
-from pages import ROOT
 from terminals import Shown, in_a_terminal
 from tiny import photograph
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 import pytest
+from documentation import PAGES, ROOT, blocks, commands
 from figures import FIGURES, outdated
-from pages import PAGES, ROOT, blocks, commands
 from self_contained import loaded_from_elsewhere
 from torch.distributed.run import parse_args
 from wording import found_in
