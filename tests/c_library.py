@@ -20,9 +20,8 @@ from ctypes import (
     c_uint64,
     c_void_p,
 )
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -139,27 +138,8 @@ class _Results(ctypes.Structure):
     _fields_ = (("count", c_size_t), ("result", POINTER(POINTER(_Result))))
 
 
-@dataclass(frozen=True)
-class Result:
-    """Copy of one result. It stays valid after the library has freed its own result."""
-
-    image: int
-    sample: int
-    rgb: NDArray[np.uint8] | None
-    log_likelihood: float
-    per_level: NDArray[np.float64]
-    bits_per_dim: float
-    consistency: float
-    pixels: NDArray[np.float32] | None
-    log_likelihood_map: NDArray[np.float32] | None
-    starts_scene: bool
-    outcome: str
-    rejected: int
-    reason: str | None
-    sample_typicality: float
-    image_typicality: float
-    level_typicality: NDArray[np.float64] | None
-    level_residuals: NDArray[np.float64] | None
+Result = SimpleNamespace
+"""Copy of one result. It stays valid after the library has freed its own result. NULL is None."""
 
 
 class CModel:
@@ -279,29 +259,12 @@ def _images(images: list[NDArray[np.uint8]]) -> Any:
 
 
 def _copy(result: _Result) -> Result:
-    sides = (result.height, result.width)
-
-    def array(pointer: Any, *shape: int) -> NDArray[Any] | None:
-        return np.ctypeslib.as_array(pointer, shape).copy() if pointer else None
-
-    per_level = array(result.per_level, result.levels)
-    assert per_level is not None
-    return Result(
-        image=result.image,
-        sample=result.sample,
-        rgb=array(result.rgb, *sides, 3),
-        log_likelihood=result.log_likelihood,
-        per_level=per_level,
-        bits_per_dim=result.bits_per_dim,
-        consistency=result.consistency,
-        pixels=array(result.pixels, *sides, 3),
-        log_likelihood_map=array(result.log_likelihood_map, *sides),
-        starts_scene=bool(result.starts_scene),
-        outcome=OUTCOME[result.outcome],
-        rejected=result.rejected,
-        reason=None if result.reason is None else result.reason.decode(),
-        sample_typicality=result.sample_typicality,
-        image_typicality=result.image_typicality,
-        level_typicality=array(result.level_typicality, result.levels),
-        level_residuals=array(result.level_residuals, result.levels),
-    )
+    sides, levels = (result.height, result.width), (result.levels,)
+    shapes = {"rgb": (*sides, 3), "pixels": (*sides, 3), "log_likelihood_map": sides, "per_level": levels}
+    shapes |= {"level_typicality": levels, "level_residuals": levels}
+    fields = {name: getattr(result, name) for name, _ in _Result._fields_}
+    for name, shape in shapes.items():
+        fields[name] = np.ctypeslib.as_array(fields[name], shape).copy() if fields[name] else None
+    fields["starts_scene"], fields["outcome"] = bool(result.starts_scene), OUTCOME[result.outcome]
+    fields["reason"] = None if result.reason is None else result.reason.decode()
+    return Result(**fields)

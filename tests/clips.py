@@ -56,28 +56,13 @@ def packets(path: Path, kind: str) -> list[str]:
 
 def pixels_of(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     """Return all frames as FFmpeg decodes them, (frames, height, width, 3) uint8 RGB. None is repeated or dropped."""
-    command = [
-        FFMPEG,
-        "-v",
-        "error",
-        "-i",
-        path,
-        "-fps_mode",
-        "passthrough",
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "rgb24",
-        "-",
-    ]
-    done = subprocess.run(list(map(str, command)), capture_output=True, check=True)
-    return np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)
+    return np.frombuffer(planes_of(path, "-pix_fmt", "rgb24"), np.uint8).reshape(-1, height, width, 3)
 
 
-def planes_of(path: Path) -> bytes:
-    """Return the bytes of all frames as FFmpeg decodes them, in the pixel format of the file."""
-    command = [FFMPEG, "-v", "error", "-i", path, "-fps_mode", "passthrough", "-f", "rawvideo", "-"]
-    return subprocess.run(list(map(str, command)), capture_output=True, check=True).stdout
+def planes_of(path: Path, *options: str) -> bytes:
+    """Return the bytes of all frames as FFmpeg decodes them, in the pixel format of the file or of the options."""
+    command = [FFMPEG, "-v", "error", "-i", str(path), "-fps_mode", "passthrough", "-f", "rawvideo", *options, "-"]
+    return subprocess.run(command, capture_output=True, check=True).stdout
 
 
 def make_clips(folder: Path) -> Path:
@@ -86,20 +71,8 @@ def make_clips(folder: Path) -> Path:
     sound = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1.2"]
     x264 = ["-c:v", "libx264", "-bf", 3, "-crf", 20]
     vfr = folder / "vfr.mp4"
-    ffmpeg(
-        *picture,
-        *sound,
-        "-vf",
-        f"{UNEVEN},{BT709}",
-        "-fps_mode",
-        "vfr",
-        *x264,
-        "-c:a",
-        "aac",
-        "-metadata",
-        "title=A",
-        vfr,
-    )
+    thinned = ["-vf", f"{UNEVEN},{BT709}", "-fps_mode", "vfr"]
+    ffmpeg(*picture, *sound, *thinned, *x264, "-c:a", "aac", "-metadata", "title=A", vfr)
     ten = ["-c:v", "libx265", "-x265-params", "log-level=error", "-c:a", "libopus"]
     ffmpeg(*picture, *sound, "-vf", PQ, *ten, folder / "ten.mkv")
     ffmpeg("-display_rotation:v:0", 90, "-i", vfr, "-c", "copy", folder / "turned.mp4")
@@ -114,22 +87,8 @@ def make_clips(folder: Path) -> Path:
     front = (folder / "front.mp4").read_bytes()
     (folder / "frameless.mp4").write_bytes(front[: front.index(b"mdat") + 4])
     (folder / "strange.mp4").write_bytes(front.replace(b"avc1", b"zzzz"))
-    cut = "[0:v][1:v]concat=n=2[v]"
-    ffmpeg(
-        *picture,
-        "-f",
-        "lavfi",
-        "-i",
-        "mandelbrot=s=32x16:r=30",
-        "-t",
-        2,
-        "-filter_complex",
-        cut,
-        "-map",
-        "[v]",
-        *x264,
-        folder / "cut.mp4",
-    )
+    other = ["-f", "lavfi", "-i", "mandelbrot=s=32x16:r=30", "-t", 2]
+    ffmpeg(*picture, *other, "-filter_complex", "[0:v][1:v]concat=n=2[v]", "-map", "[v]", *x264, folder / "cut.mp4")
     return folder
 
 

@@ -42,7 +42,7 @@ def command(*arguments: object, package: str = "caflow_deploy") -> list[str]:
     return [sys.executable, "-m", f"{package}.cli", *map(str, arguments)]
 
 
-def caflow(*arguments: object, given: bytes = b"") -> Done:
+def caflow(*arguments: object, given: bytes = b"", code: int | None = None) -> Done:
     """Run `caflow` in this process, which saves a second of imports.
 
     An exception that would end a process with a traceback is raised here. Output of libraries written in C is not
@@ -50,21 +50,22 @@ def caflow(*arguments: object, given: bytes = b"") -> Done:
 
     Arguments:
         given: bytes on standard input.
+        code: exit code with which the command must end; None accepts every one.
     """
-    return _in_this_process(main, arguments, given)
+    return _in_this_process(main, arguments, code, given)
 
 
-def caflow_export(*arguments: object) -> Done:
+def caflow_export(*arguments: object, code: int | None = None) -> Done:
     """Run `caflow-export` in this process, in the same way as `caflow`."""
-    return _in_this_process(export, arguments)
+    return _in_this_process(export, arguments, code)
 
 
-def caflow_train(*arguments: object) -> Done:
+def caflow_train(*arguments: object, code: int | None = None) -> Done:
     """Run `caflow-train` in this process, in the same way as `caflow`."""
-    return _in_this_process(train, arguments)
+    return _in_this_process(train, arguments, code)
 
 
-def _in_this_process(entry: click.Command, arguments: Iterable[object], given: bytes = b"") -> Done:
+def _in_this_process(entry: click.Command, arguments: Iterable[object], code: int | None, given: bytes = b"") -> Done:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         result = CliRunner().invoke(entry, [*map(str, arguments)], given)
@@ -72,6 +73,7 @@ def _in_this_process(entry: click.Command, arguments: Iterable[object], given: b
         signal.signal(signal.SIGTERM, on_sigterm)  # commands install their own handler
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
+    assert code in (None, result.exit_code), result.stderr
     return Done(result.exit_code, result.stdout, result.stderr)
 
 
@@ -86,8 +88,9 @@ def in_a_process(line: Iterable[object], **options: Any) -> subprocess.Completed
 
 
 @contextmanager
-def started(line: Iterable[object], **options: Any) -> Iterator["subprocess.Popen[str]"]:
-    """Start a command, and kill it at the end of the block. Its output is text in pipes, unless `options` redirect it.
+def started(line: Iterable[object], **options: Any) -> Iterator[Any]:
+    """Start a command, yield its `Popen`, and kill it at the end of the block. Its output is text in pipes, unless
+    `options` redirect it.
 
     The command reacts to SIGINT. Otherwise it would ignore SIGINT if the tests run in the background of a script.
     """

@@ -4,6 +4,7 @@ The EXIF is like that of cameras. It is written without the code under test.
 """
 
 import struct
+import zlib
 
 from PIL import ImageCms
 
@@ -95,6 +96,11 @@ def directory(order: str, fields: dict[int, Values], start: int, following: int)
         entries += struct.pack(order + "HHI", tag, kind, count) + inline
         data += (value + bytes(len(value) % 2)) if len(value) > 4 else b""
     return struct.pack(order + "H", len(fields)) + entries + struct.pack(order + "I", following) + data
+
+
+def png_chunk(kind: bytes, contents: bytes) -> bytes:
+    """Return a chunk of a PNG file."""
+    return struct.pack(">I", len(contents)) + kind + contents + struct.pack(">I", zlib.crc32(kind + contents))
 
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

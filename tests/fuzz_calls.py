@@ -27,27 +27,12 @@ ODD: list[Any] = [
     *("fixed", "fresh", np.array([[0.5]]), np.array([object()]), np.float64("nan"), "é", "\ud800"),
 ]
 PICTURES: list[Any] = [
-    *(
-        SMALL,
-        [SMALL],
-        (SMALL, SMALL),
-        SMALL[None],
-        np.stack([SMALL] * 2),
-        TARGET,
-        [SMALL, TARGET],
-        SMALL[:0],
-        SMALL[:, :0],
-    ),
-    *(SMALL[..., 0], SMALL[..., :2], SMALL[None, None], SMALL.astype(np.float32), SMALL.astype(np.int8), SMALL[::-1]),
-    *(
-        np.asfortranarray(TARGET),
-        TARGET[::2, ::2],
-        TARGET.astype(object),
-        TARGET.tolist(),
-        np.zeros((0, 2, 2, 3), np.uint8),
-    ),
-    *(np.zeros((1, 1, 3), np.uint8), np.zeros((3, 1, 3), np.uint8), [None], iter([SMALL]), np.ma.masked_array(SMALL)),
-    *(np.broadcast_to(np.uint8(1), (2, 2, 3)), SMALL.view(np.bool_), SMALL.astype(">u2"), np.array(["x"]), np.uint8(3)),
+    *(SMALL, [SMALL], (SMALL, SMALL), SMALL[None], np.stack([SMALL] * 2), TARGET, [SMALL, TARGET], SMALL[:0]),
+    *(SMALL[:, :0], SMALL[..., 0], SMALL[..., :2], SMALL[None, None], SMALL.astype(np.float32), SMALL.astype(np.int8)),
+    *(SMALL[::-1], np.asfortranarray(TARGET), TARGET[::2, ::2], TARGET.astype(object), TARGET.tolist(), [None]),
+    *(np.zeros((0, 2, 2, 3), np.uint8), np.zeros((1, 1, 3), np.uint8), np.zeros((3, 1, 3), np.uint8), iter([SMALL])),
+    *(np.ma.masked_array(SMALL), np.broadcast_to(np.uint8(1), (2, 2, 3)), SMALL.view(np.bool_), SMALL.astype(">u2")),
+    *(np.array(["x"]), np.uint8(3)),
 ]
 
 
@@ -100,25 +85,8 @@ def _is_large(n: Any) -> bool:
 
 
 SIZES = [
-    0,
-    1,
-    2,
-    3,
-    5,
-    6,
-    7,
-    8,
-    2**20,
-    2**20 + 1,
-    2**31,
-    2**32,
-    2**60,
-    2**61,
-    2**62,
-    2**63 - 1,
-    2**63,
-    2**64 - 6,
-    2**64 - 1,
+    *(0, 1, 2, 3, 5, 6, 7, 8, 2**20, 2**20 + 1, 2**31, 2**32, 2**60, 2**61, 2**62, 2**63 - 1, 2**63),
+    *(2**64 - 6, 2**64 - 1),
 ]
 WORDS = [0, 1, 2, 3, 2**16, 2**20 + 1, 2**31, 2**32 - 1]
 ROOM = 4096

@@ -25,45 +25,14 @@ MAX_PIXELS = 2**13
 LENGTHS = ["0", "1", "-1", "x", "", " 7", "1e3", "1_0", "٣", "9" * 30, "9" * 5000, "4294967296"]
 """Values of the HTTP header that states the length of the JSON."""
 SHAPES = [
-    [1, 8, 8, 4],
-    [8, 8, 3],
-    [],
-    [0, 8, 8, 3],
-    [1, 2**40, 2**40, 3],
-    [-1, 8, 8, 3],
-    [1, 4, 16, 3],
-    [2**62, 4, 1, 1],
+    *([1, 8, 8, 4], [8, 8, 3], [], [0, 8, 8, 3], [1, 2**40, 2**40, 3], [-1, 8, 8, 3], [1, 4, 16, 3], [2**62, 4, 1, 1]),
 ]
 PARAMETERS: list[Any] = [
-    0,
-    1,
-    2,
-    -1,
-    2**31,
-    2**63,
-    0.5,
-    1e300,
-    True,
-    "",
-    "2",
-    "x",
-    "likelihood",
-    "typical",
-    "1e999",
-    "nan",
-    "∞",
+    *(0, 1, 2, -1, 2**31, 2**63, 0.5, 1e300, True, "", "2", "x", "likelihood", "typical", "1e999", "nan", "∞"),
 ]
 NAMES = [
-    "n",
-    "seed",
-    "rank",
-    "temperature",
-    "consistent",
-    "min_typicality",
-    "untypical",
-    "timeout",
-    "binary_data_output",
-    "x",
+    *("n", "seed", "rank", "temperature", "consistent", "min_typicality", "untypical", "timeout"),
+    *("binary_data_output", "x"),
 ]
 TYPED = [
     *(("string_param", "x"), ("string_param", "9" * 400), ("int64_param", -1), ("int64_param", 2**62)),
@@ -80,7 +49,7 @@ def http_requests(_: Path) -> Attempt:
 
     def attempt(source: random.Random) -> str:
         k = source.randrange(len(SERVICES))
-        body, length = _http_body(source, k)
+        body, length = http_body(source, k)
         try:
             header, request = protocol.read_http(body, length)
             protocol.deadline(header.parameters)
@@ -99,7 +68,7 @@ def grpc_requests(_: Path) -> Attempt:
     def attempt(source: random.Random) -> str:
         k = source.randrange(len(SERVICES))
         try:
-            message = parse_request(_grpc_message(source, k))
+            message = parse_request(grpc_message(source, k))
             protocol.deadline(parameters_of(message))
             answer(k, read_request(message), None)
         except CaflowError as error:
@@ -139,7 +108,8 @@ def _inputs(k: int) -> Iterable[tuple[str, list[int]]]:
     return [("image", [1, 2, 2, 3])] if k == 0 else [("target", [1, 8, 8, 3]), ("condition", [1, 2, 2, 3])]
 
 
-def _http_body(source: random.Random, k: int) -> tuple[bytes, str | None]:
+def http_body(source: random.Random, k: int) -> tuple[bytes, str | None]:
+    """Return the body of a request to service number `k`, and the length of its JSON if tensors follow it."""
     is_binary = source.random() < 0.6
     inputs, blobs = [], []
     for name, shape in _inputs(k):
@@ -162,7 +132,8 @@ def _http_body(source: random.Random, k: int) -> tuple[bytes, str | None]:
     return text + b"".join(blobs), length
 
 
-def _grpc_message(source: random.Random, k: int) -> bytes:
+def grpc_message(source: random.Random, k: int) -> bytes:
+    """Return a message `ModelInferRequest` to service number `k`."""
     message: Any = service_pb2.ModelInferRequest(model_name="model")
     is_raw = source.random() < 0.7
     for name, shape in _inputs(k):

@@ -53,6 +53,12 @@ def workers_of(parent: int) -> list[int]:
     return [int(pid) for pid, ppid, args in rows if int(ppid) == parent and "spawn_main" in args]
 
 
+def cpu_seconds(processes: list[int]) -> float:
+    """Return the CPU time of some processes together, in seconds."""
+    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in processes]
+    return sum(int(ticks) for stat in stats for ticks in stat[11:13]) / os.sysconf("SC_CLK_TCK")
+
+
 def wait_for(process: "subprocess.Popen[bytes]", folder: Path, count: int, found: Callable[[], int]) -> None:
     """Wait until `found` returns at least `count`. Fail if the process ends before, or after 300 s."""
     end = time.monotonic() + 300

@@ -1,8 +1,12 @@
-"""Free and listening TCP ports of this machine."""
+"""Free and listening TCP ports of this machine, and a server of files."""
 
 import os
 import socket
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from random import SystemRandom
@@ -31,3 +35,18 @@ def listening(port: int) -> set[str]:
     is_listening = "0A"
     ends = [row[1].split(":") for row in rows if row[3] == is_listening]
     return {address for address, number in ends if int(number, 16) == port}
+
+
+class SilentHandler(SimpleHTTPRequestHandler):
+    """Serves files without a log of the requests."""
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def serving_files(folder: Path) -> Iterator[str]:
+    """Serve the files of a folder over HTTP, and yield the address of the folder."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SilentHandler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

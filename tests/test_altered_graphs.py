@@ -118,15 +118,15 @@ def run_all_in_cpp(library: Path, folder: Path) -> None:
         model.score([TARGET], [CONDITION])
 
 
-def test_the_copy_is_whole(copied: Path, built_cpp: Path) -> None:
-    """Rewriting a graph without a change is accepted, so the errors of the other tests come from their changes."""
+def test_a_graph_that_is_rewritten_without_a_change_is_accepted(copied: Path, built_cpp: Path) -> None:
+    """So the errors of the other tests come from their changes."""
     change_graph(copied, "encode", lambda _: None)
     run_all(copied)
     run_all_in_cpp(built_cpp / "libcaflow.so", copied)
 
 
 @pytest.mark.parametrize(("output", "what"), CASES)
-def test_outputs_that_are_others_are_named(copied: Path, built_cpp: Path, output: str, what: str) -> None:
+def test_outputs_of_wrong_type_or_shape_are_named(copied: Path, built_cpp: Path, output: str, what: str) -> None:
     name, _, output = output.partition(".")
 
     def change(model: onnx.ModelProto) -> None:
@@ -146,7 +146,7 @@ def test_outputs_that_are_others_are_named(copied: Path, built_cpp: Path, output
     assert refused.value.status == "bundle"
 
 
-def test_a_share_of_other_cells_is_refused_whatever_the_manifest_says(copied: Path, built_cpp: Path) -> None:
+def test_maps_without_square_cells_are_refused_whatever_the_manifest_says(copied: Path, built_cpp: Path) -> None:
     change_graph(copied, "forward_1", lambda model: alter(model, "log_likelihood_map", ALTERATIONS["of one cell"]))
     manifest = json.loads((copied / MANIFEST).read_text())
     graph = next(graph for graph in manifest["graphs"] if graph["name"] == "forward_1")
@@ -236,7 +236,7 @@ def test_weights_may_be_in_a_folder(copied: Path, built_cpp: Path) -> None:
     run_all_in_cpp(built_cpp / "libcaflow.so", copied)
 
 
-def test_only_onnx_files_are_loaded(copied: Path, built_cpp: Path) -> None:
+def test_every_graph_is_loaded_as_onnx_whatever_its_name(copied: Path, built_cpp: Path) -> None:
     """A file named .ort is read as ONNX. By this suffix, ONNX Runtime would otherwise expect its own format, in which a
     file may name other files."""
     manifest = json.loads((copied / MANIFEST).read_text())

@@ -115,7 +115,7 @@ def test_a_large_image_is_estimated_from_a_few_windows() -> None:
     assert len(limited) == 8
 
 
-def test_what_is_known_replaces_its_group_of_the_estimate(aware: Aware, photographs: Path) -> None:
+def test_known_values_replace_their_group_of_the_estimate(aware: Aware, photographs: Path) -> None:
     condition = photograph(photographs, 0, 12, 16)
     told = estimated(aware.model, [condition])
     told[0] = Degradation(blur_sigma=3.0).vector()[0]
@@ -139,12 +139,12 @@ def test_what_is_known_replaces_its_group_of_the_estimate(aware: Aware, photogra
         ({"grain": 1}, "expected values for blur, noise, jpeg; got 'grain'"),
     ],
 )
-def test_what_cannot_be_known_is_refused(assume: dict[str, float], message: str) -> None:
+def test_impossible_known_values_are_refused(assume: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         known(assume)
 
 
-def test_a_model_that_is_not_told_refuses_what_is_known(uncalibrated: Path) -> None:
+def test_a_model_that_does_not_use_the_degradation_refuses_known_values(uncalibrated: Path) -> None:
     with pytest.raises(InputError, match="is not told how its input was degraded"):
         load(uncalibrated, "cpu", 1, assume={"noise": 5})
     with load(uncalibrated, "cpu", 1) as pipe:
@@ -161,11 +161,10 @@ def test_a_bundle_whose_graphs_disagree_is_refused(aware: Aware) -> None:
         check_manifest(aware.folder / "manifest.json", msgspec.structs.replace(manifest, graphs=graphs))
 
 
-def test_the_results_of_cpp_are_those_of_python(aware: Aware, built_cpp: Path, photographs: Path) -> None:
+def test_cpp_estimates_the_degradation_as_python_does(aware: Aware, built_cpp: Path, photographs: Path) -> None:
     conditions = [photograph(photographs, 0, 12, 16), photograph(photographs, 1, 20, 160)]
     with load(aware.folder, "cpu", 1) as pipe, CModel(built_cpp / "libcaflow.so", aware.folder) as model:
         for condition in conditions:
             expected, (found,) = pipe.best_of(condition, 2), model.best_of([condition], samples=2)
-            assert found.rgb is not None
             np.testing.assert_allclose(found.rgb, expected.images[0], atol=1)
             assert found.log_likelihood == pytest.approx(expected.log_likelihood[0], rel=1e-5)

@@ -56,7 +56,9 @@ def case(request: pytest.FixtureRequest) -> tuple[Bijection, tuple[int, int] | N
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_bijection(case: tuple[Bijection, tuple[int, int] | None, str], size: tuple[int, int]) -> None:
+def test_each_layer_is_invertible_with_exact_log_determinants_and_gradients(
+    case: tuple[Bijection, tuple[int, int] | None, str], size: tuple[int, int]
+) -> None:
     layer, condition_shape, values = case
     x = torch.randn(2, CHANNELS, *size, dtype=torch.float64)
     if values == "pixels":
@@ -107,15 +109,8 @@ def test_affine_layers_start_as_the_identity() -> None:
         assert not log_det.any()
 
 
-def test_log_scales_are_bounded() -> None:
-    coupling = AffineCoupling(4, 8)
-    stir(coupling, 1e6)
-    log_scale, _ = coupling.network(torch.randn(1, 2, 4, 4))
-    assert log_scale.abs().max() < 2.0
-
-
 @pytest.mark.parametrize("layer_type", [ActNorm, TransitionStep])
-def test_initialization_normalizes(layer_type: type[ActNorm | TransitionStep]) -> None:
+def test_initialization_normalizes_each_channel(layer_type: type[ActNorm | TransitionStep]) -> None:
     layer = layer_type(3)
     if isinstance(layer, TransitionStep):
         torch.nn.init.eye_(layer.conv.weight)
@@ -143,14 +138,3 @@ def test_split_and_join_are_inverse() -> None:
     latent, rest = split(x)
     torch.testing.assert_close(latent, x[:, :3])
     torch.testing.assert_close(join(latent, rest), x)
-
-
-def test_networks_run_in_the_type_asked_for_and_the_state_keeps_its_own() -> None:
-    coupling = AffineCoupling(4, 8)
-    stir(coupling)
-    x = torch.randn(1, 4, 4, 4)
-    full, _ = coupling(x)
-    coupling.network.dtype = torch.bfloat16
-    half, log_det = coupling(x)
-    assert half.dtype == log_det.dtype == torch.float32
-    assert 0 < (half - full).abs().max() < 0.05

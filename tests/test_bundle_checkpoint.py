@@ -58,10 +58,9 @@ def test_weights_that_graphs_hold_are_not_stored_again(tmp_path: Path, dtype: ty
 _CUTS = (slice(10), slice(10, None))
 
 
-def test_it_can_be_exported_again(least_exported: Path, exported_half: ExportReport) -> None:
+def test_a_bundle_in_fp32_can_be_exported_again(least_exported: Path, exported_half: ExportReport) -> None:
     """Only a bundle in fp32 contains a checkpoint. The fixture `exported_half` was exported from such a bundle."""
-    here = caflow_export(least_exported, "-o", least_exported, "--force")
-    assert here.returncode == 2
+    here = caflow_export(least_exported, "-o", least_exported, "--force", code=2)
     assert "is both the input and the output" in here.stderr
     half = exported_half.manifest
     assert half.precision == "fp16"
@@ -99,7 +98,9 @@ def _any(stored: Stored) -> Stored:
         (lambda stored: _any(stored)["pieces"][0].__setitem__(0, "float64"), "Input should be 'float16' or 'float32'"),
     ],
 )
-def test_what_was_changed_is_refused(folder: Path, change: Callable[[Stored], object], message: str) -> None:
+def test_a_changed_description_of_the_checkpoint_is_refused(
+    folder: Path, change: Callable[[Stored], object], message: str
+) -> None:
     stored = json.loads((folder / NAME).read_text())
     change(stored)
     (folder / NAME).write_text(json.dumps(stored))

@@ -27,7 +27,7 @@ TASKS: list[Task] = [
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.task)
-def test_a_checkpoint_is_the_model(tmp_path: Path, task: Task) -> None:
+def test_a_saved_and_loaded_model_is_the_same(tmp_path: Path, task: Task) -> None:
     model = small_model(torch.float32, task=task, dependencies="shared", dequantization_steps=1)
     checkpoint.save(tmp_path / "model.pt", model)
     again = checkpoint.load(tmp_path / "model.pt")
@@ -43,7 +43,7 @@ def test_averaged_weights_are_preferred(tmp_path: Path) -> None:
     assert all(torch.equal(t, average[name]) for name, t in checkpoint.load(tmp_path / "model.pt").state_dict().items())
 
 
-def test_weights_that_halves_hold_take_half_the_room(tmp_path: Path) -> None:
+def test_weights_that_fit_into_fp16_take_half_the_space(tmp_path: Path) -> None:
     model = small_model(torch.float32)
     checkpoint.save(tmp_path / "wide.pt", model)
     rounded = {name: tensor.half().float() for name, tensor in model.state_dict().items()}
@@ -54,16 +54,6 @@ def test_weights_that_halves_hold_take_half_the_room(tmp_path: Path) -> None:
     values = sum(tensor.numel() for tensor in rounded.values())
     sizes = [(tmp_path / name).stat().st_size for name in ("wide.pt", "narrow.pt")]
     assert sizes[0] - sizes[1] > 1.8 * values
-
-
-def test_a_failed_save_keeps_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
-    checkpoint.save(path, small_model(torch.float32))
-    before = path.read_bytes()
-    with pytest.raises(Exception, match="pickle"):
-        checkpoint.save(path, small_model(torch.float32), training={"unpicklable": lambda: None})
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
 
 
 class _Malicious:
@@ -102,7 +92,7 @@ def test_the_folder_of_a_run_is_not_a_checkpoint(tmp_path: Path) -> None:
         checkpoint.load(tmp_path)
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     with pytest.raises(CheckpointError, match="no such file"):
         checkpoint.load(path)
@@ -190,6 +180,7 @@ def test_a_damaged_reference_checkpoint_is_refused(tmp_path: Path) -> None:
     ("contents", "message"),
     [
         (b"levels = 2\xff", "not valid TOML"),
+        (b"levels = ", "not valid TOML"),
         (b"a = " + b"[" * 5000 + b"]" * 5000, "nested too deeply|not valid TOML"),
         (b"task = ['a']", "task must be one of super-resolution"),
         (b"learning_rate = inf", "learning_rate"),
@@ -202,13 +193,14 @@ def test_a_damaged_reference_checkpoint_is_refused(tmp_path: Path) -> None:
         (b"steps = " + b"1" * 5000, "not valid TOML"),
     ],
 )
-def test_recipes_that_are_none_are_refused(contents: bytes, message: str, tmp_path: Path) -> None:
+def test_files_that_are_no_recipes_are_refused(contents: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_bytes(contents)
     with pytest.raises(ConfigError, match=message):
         load_recipe(str(path))
-    with pytest.raises(ConfigError, match="is neither a recipe file nor"):
-        load_recipe("a" * 300)
+    for name in ("tyni", "a" * 300):
+        with pytest.raises(ConfigError, match=r"is neither a recipe file .* the built-in recipes are colorization, "):
+            load_recipe(name)
 
 
 def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -269,12 +261,3 @@ def test_every_builtin_recipe_loads() -> None:
     for name in builtin_recipes():
         recipe = load_recipe(name)
         assert recipe_from_dict(recipe.to_dict()) == recipe
-
-
-def test_a_recipe_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"tyni is neither a recipe file .* the built-in recipes are colorization, "):
-        load_recipe("tyni")
-    path = tmp_path / "broken.toml"
-    path.write_text("levels = ")
-    with pytest.raises(ConfigError, match="not valid TOML"):
-        load_recipe(str(path))

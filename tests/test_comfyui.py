@@ -73,8 +73,9 @@ def test_pixels_and_likelihoods_are_those_of_the_command(
 ) -> None:
     best, samples, bits = run(nodes, "CaflowEnlarge", image=loaded(*files), bundle=str(uncalibrated))
     options = [f"--{name}={value}" for name, value in OPTIONS.items()]
-    done = caflow("image", *files, "-o", tmp_path / "out", "--bundle", uncalibrated, *options, "--keep-all", "--json")
-    assert done.returncode == 0, done.stderr
+    done = caflow(
+        "image", *files, "-o", tmp_path / "out", "--bundle", uncalibrated, *options, "--keep-all", "--json", code=0
+    )
     reports = [json.loads(line) for line in done.stdout.splitlines()]
     assert best.dtype == torch.float32
     for k, name in enumerate(("a", "b")):
@@ -99,7 +100,7 @@ def test_scores_are_those_of_the_command(
     assert all(map(math.isnan, unknown))
 
 
-def test_all_that_an_image_can_hold_comes_back(nodes: ModuleType) -> None:
+def test_all_pixel_values_survive_the_conversion_to_tensors_and_back(nodes: ModuleType) -> None:
     every = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
     module = sys.modules[nodes.NODE_CLASS_MAPPINGS["CaflowScore"].__module__]
     np.testing.assert_array_equal(saved(module.to_tensor(every)), every)

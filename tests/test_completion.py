@@ -29,7 +29,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uncalibrated: Path) ->
     monkeypatch.chdir(tmp_path)
 
 
-def test_commands_and_options() -> None:
+def test_commands_options_and_choices_are_completed() -> None:
     assert [item.value for item in completed("")] == list(COMMANDS)
     assert [(item.value, item.help) for item in completed("inf")] == [("info", COMMANDS["info"])]
     assert [item.value for item in completed("image", "--temp")] == ["--temperature"]
@@ -38,7 +38,7 @@ def test_commands_and_options() -> None:
 
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize("words", [("info",), ("image", "--bundle")])
-def test_bundles_and_built_in_models(words: tuple[str, ...]) -> None:
+def test_bundles_and_built_in_models_are_completed(words: tuple[str, ...]) -> None:
     assert [item.value for item in completed(*words, "x4")] == ["x4-own.caflow", "x4-photo", "x4-real"]
     assert [item.value for item in completed(*words, "")] == sorted(["x4-own.caflow", *builtin.names()])
     assert [item.value for item in completed(*words, "runs/")] == ["runs/tiny.caflow"]
@@ -54,7 +54,7 @@ def test_files_to_work_on_are_completed_by_the_shell() -> None:
 
 @pytest.mark.usefixtures("runs")
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
-def test_bash_completes_what_the_documentation_says() -> None:
+def test_bash_completes_with_the_line_of_the_guide() -> None:
     script = (
         'eval "$(_CAFLOW_COMPLETE=bash_source caflow)"; COMP_WORDS=(caflow info x4-p); COMP_CWORD=2; '
         '_caflow_completion caflow; echo "${COMPREPLY[@]}"'

@@ -53,7 +53,7 @@ def enlarging(tmp_path_factory: pytest.TempPathFactory) -> Consistency:
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("down_filter", ["bicubic", "bilinear"])
-def test_reducing_is_what_pytorch_does(photographs: Path, scale: int, down_filter: str) -> None:
+def test_reducing_equals_pytorchs_antialiased_interpolation(photographs: Path, scale: int, down_filter: str) -> None:
     task = SuperResolution(scale=scale, down_filter=down_filter)  # type: ignore[arg-type]
     planes = torch.from_numpy(photograph(photographs, 0, 64, 96)).permute(2, 0, 1)[None].double()
     expected = F.interpolate(planes, (64 // scale, 96 // scale), mode=down_filter, antialias=True)
@@ -85,7 +85,7 @@ def test_a_projected_image_reduces_to_its_condition(enlarging: Consistency, phot
     assert psnr(projected, target) > psnr(np.clip(noisy - 0.5, 0, 255), target)
 
 
-def test_clipped_text_is_matched_as_well(enlarging: Consistency) -> None:
+def test_black_text_on_white_can_be_made_consistent(enlarging: Consistency) -> None:
     """Black text on white is clipped at both ends of the range, where the first steps change little."""
     target = np.full((96, 192, 3), 255, np.uint8)
     cv2.putText(target, "Text", (5, 80), cv2.FONT_HERSHEY_SIMPLEX, 2.5, (0, 0, 0), 6, cv2.LINE_AA)

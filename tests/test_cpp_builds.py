@@ -12,12 +12,12 @@ from tiny import TINY
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
 
 
-def test_its_own_tests_pass(built_cpp: Path) -> None:
+def test_the_tests_of_the_cpp_runtime_pass(built_cpp: Path) -> None:
     run("ctest", "--output-on-failure", "-LE", "long", cwd=built_cpp)
 
 
 @pytest.mark.skipif(not Path("/usr/share/i18n/locales").is_dir(), reason="not installed (.ci/packages): locales")
-def test_they_pass_where_the_decimal_point_is_a_comma(
+def test_the_tests_of_the_cpp_runtime_pass_in_a_locale_with_decimal_commas(
     built_cpp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("localedef", "-i", "de_DE", "-f", "UTF-8", tmp_path / "de_DE.UTF-8")
@@ -137,7 +137,7 @@ int main(int, char** arguments) {
 """
 
 
-def test_images_of_opencv(built_cpp: Path, tmp_path: Path) -> None:
+def test_images_of_opencv_are_read_and_returned(built_cpp: Path, tmp_path: Path) -> None:
     (tmp_path / "main.cpp").write_text(WITH_OPENCV)
     strict = ["-std=c++17", "-Wall", "-Wextra", "-Wconversion", "-Wold-style-cast", "-Werror"]
     headers = [f"-I{SOURCE / 'include'}", "-isystem", "/usr/include/opencv4"]
@@ -161,7 +161,7 @@ def test_an_application_finds_the_static_library(cpp_test_data: Path, tmp_path: 
 
 
 @pytest.mark.full
-def test_an_application_holds_the_source(tmp_path: Path) -> None:
+def test_an_application_builds_the_runtime_from_its_source(tmp_path: Path) -> None:
     check_application(
         tmp_path / "application",
         f"add_subdirectory({SOURCE} caflow)",

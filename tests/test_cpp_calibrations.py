@@ -1,99 +1,24 @@
-"""Calibrations that the C++ runtime reads and refuses, as Python does."""
+"""Calibrations that the C++ runtime reads and refuses. `runtime/test_calibration_files.py` has Python's tests."""
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from c_library import WITHOUT_CALIBRATION, CError, CModel
+from calibration_cases import EDITED, IMPOSSIBLE, changed
 
-from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.ood.calibration import NAME, Calibration, read_calibration, write_calibration
 
-Change = Callable[[dict[str, Any]], None]
 
-
-def at(*path: str | int, value: Any) -> Change:
-    def change(fields: dict[str, Any]) -> None:
-        inside: Any = fields
-        for part in path[:-1]:
-            inside = inside[part]
-        inside[path[-1]] = value
-
-    return change
-
-
-KIND = ("truth", "coloured")
-WRONG: list[Change] = [
-    at("format_version", value=1),
-    at("format", value="caflow-calibrations"),
-    at("unknown", value=0),
-    lambda fields: fields.pop("canary"),
-    lambda fields: fields.pop("coverage"),
-    lambda fields: fields.pop("sha256"),
-    at("manifest_sha256", value="0" * 64),
-    at("photographs", value=0),
-    at("photographs", value=13.0),
-    at("photographs", value=2000),
-    at("truth", "temperature", value=0.8),
-    at("samples", 0, "temperature", value=None),
-    at("samples", 0, "temperature", value=-1.0),
-    lambda fields: fields["samples"].append(fields["samples"][0]),
-    lambda fields: fields["samples"].append(fields["truth"] | {"temperature": 0.5}),
-    lambda fields: fields["truth"].update(coloured=None, grey=None),
-    at(*KIND, "lowest", value=[0.0, 0.0, 0.0]),
-    at(*KIND, "lowest", value=[64.0, 64.0, 64.0, 64.0]),
-    at(*KIND, "lowest", 0, value="0"),
-    at(*KIND, "centre", 0, value=65.0),
-    at(*KIND, "scale", 0, value=0.0),
-    at(*KIND, "mean", 0, 0, value=1e31),
-    at(*KIND, "mean", value=[]),
-    at(*KIND, "log_spread", value=[]),
-    at(*KIND, "log_spread", 0, 0, value=101.0),
-    at(*KIND, "images", value=103),
-    at(*KIND, "precision", 0, 0, value=-1.0),
-    at(*KIND, "precision", 0, 1, value=1e9),
-    at(*KIND, "precision", value=[[1.0]]),
-    at(*KIND, "groups", value=[]),
-    at(*KIND, "groups", 0, "images", value=105),
-    at(*KIND, "groups", 0, "sizes", value=[12.0, 12.0]),
-    at(*KIND, "groups", 0, "sizes", value=[0.0, 65.0]),
-    at(*KIND, "groups", 0, "name", value=None),
-    at(*KIND, "groups", 0, "distances", 0, value=1e6),
-    at(*KIND, "groups", 0, "distances", 0, value=-1.0),
-    at(*KIND, "residuals", value=[]),
-    at(*KIND, "residuals", 0, 0, value=True),
-    at(*KIND, "bits_per_dim", value=[0.0, 1.0]),
-    at(*KIND, "bits_per_dim_per_level", value=[]),
-    at("coverage", 0, "level", value=8),
-    at("coverage", 0, "quantity", value="median"),
-    at("coverage", 0, "counts", value=[0] * 20),
-    at("coverage", 0, "counts", value=[1]),
-    at("canary", "log_likelihood", value=0.0),
-    at("canary", "backend", value=7),
-]
-UNSEALED: list[Change] = [
-    at("canary", "backend", value="another"),
-    at("sha256", value="0" * 64),
-    lambda fields: fields["samples"].pop(),
-    at(*KIND, "mean", 0, 0, value=0.125),
-]
-
-
-@pytest.mark.parametrize("number", range(len(WRONG) + len(UNSEALED)))
-def test_wrong_calibrations_are_refused_as_python_refuses_them(
-    built_cpp: Path, calibrated: Path, tmp_path: Path, number: int
+@pytest.mark.parametrize(("path", "value"), IMPOSSIBLE + EDITED)
+def test_cpp_refuses_the_calibrations_that_python_refuses(
+    built_cpp: Path, calibrated: Path, tmp_path: Path, path: str, value: Any
 ) -> None:
-    change = (WRONG + UNSEALED)[number]
     bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
-    fields = json.loads((bundle / NAME).read_text())
-    change(fields)
-    (bundle / NAME).write_text(json.dumps(fields))
-    with pytest.raises(BundleError):
-        read_calibration(bundle)
+    (bundle / NAME).write_text(json.dumps(changed(json.loads((bundle / NAME).read_text()), path, value)))
     with pytest.raises(CError, match=rf"{NAME}.*: run caflow calibrate again") as refused:
         CModel(built_cpp / "libcaflow.so", bundle, backend=b"cpu")
     assert refused.value.status == "bundle"
@@ -107,7 +32,9 @@ def shortest(text: str) -> float | int:
     return int(number) if is_whole else number
 
 
-def test_how_numbers_are_written_does_not_matter(built_cpp: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_the_hash_of_a_calibration_does_not_depend_on_how_numbers_are_written(
+    built_cpp: Path, calibrated: Path, tmp_path: Path
+) -> None:
     """The seal of a calibration is a hash of its values, not of its text, in both readers."""
     bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
     found = read_calibration(bundle)

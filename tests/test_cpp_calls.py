@@ -14,7 +14,9 @@ __all__ = ["model"]  # a fixture
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
 
 
-def test_errors_say_what_was_wanted(built_cpp: Path, model: CModel, tmp_path: Path, photographs: Path) -> None:
+def test_wrong_calls_fail_with_a_status_and_a_message(
+    built_cpp: Path, model: CModel, tmp_path: Path, photographs: Path
+) -> None:
     with pytest.raises(CError, match=r"no manifest\.json") as refused:
         CModel(built_cpp / "libcaflow.so", tmp_path)
     assert refused.value.status == "bundle"
@@ -51,7 +53,7 @@ def test_a_model_may_be_opened_by_a_relative_path(
 
 
 @pytest.mark.parametrize("name", ["weights.bin", "encode.onnx", "likelihood_1.onnx"])
-def test_a_file_that_changes_before_it_is_read_is_named(
+def test_a_file_that_changes_before_reading_is_named(
     built_cpp: Path, photographs: Path, tmp_path: Path, name: str
 ) -> None:
     folder = Path(shutil.copytree(TINY, tmp_path / "model.caflow"))
@@ -75,7 +77,6 @@ def test_weights_that_change_between_two_graphs_are_named(built_cpp: Path, photo
     condition = photograph(photographs, 0, 8, 8)
     with CModel(built_cpp / "libcaflow.so", folder, backend=b"cpu") as model:
         (best,) = model.best_of([condition], samples=1)
-        assert best.rgb is not None
         (tmp_path / "new.bin").write_bytes(bytes((folder / "weights.bin").stat().st_size))
         (tmp_path / "new.bin").replace(folder / "weights.bin")
         with pytest.raises(CError, match=r"weights\.bin: .*: open the bundle again"):
@@ -91,7 +92,7 @@ def test_a_folder_for_engines_that_cannot_be_made_is_named(built_cpp: Path, tmp_
     assert refused.value.status == "input"
 
 
-def test_rows_that_lie_apart_are_read(model: CModel, photographs: Path) -> None:
+def test_images_whose_rows_are_apart_in_memory_are_read(model: CModel, photographs: Path) -> None:
     whole = photograph(photographs, 0, 16, 40)
     (apart,), (together,) = (model.best_of([image], samples=1) for image in (whole[:, :16], whole[:, :16].copy()))
     np.testing.assert_array_equal(apart.rgb, together.rgb)

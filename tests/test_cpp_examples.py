@@ -40,7 +40,7 @@ def read_video(path: Path) -> list[Image]:
     return frames
 
 
-def test_images_scores_and_videos_are_pythons(
+def test_the_example_programs_give_the_results_of_python(
     built_cpp: Path, pipe: Pipeline, photographs: Path, tmp_path: Path
 ) -> None:
     def run_example(name: str, *arguments: str, given: str | None = None) -> str:
@@ -77,7 +77,9 @@ def test_images_scores_and_videos_are_pythons(
 
 
 @pytest.mark.parametrize("arguments", [["-1"], ["abc"], ["2.5"], ["3", "warm"]])
-def test_arguments_that_are_no_numbers_are_refused(built_cpp: Path, tmp_path: Path, arguments: list[str]) -> None:
+def test_the_example_programs_refuse_arguments_that_are_no_numbers(
+    built_cpp: Path, tmp_path: Path, arguments: list[str]
+) -> None:
     write_image(tmp_path / "small.png", np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(AssertionError, match=f"expected a number.*; got {arguments[-1]}"):
         run(built_cpp / "examples" / "upscale_image", BUNDLE, "small.png", "large.png", *arguments, cwd=tmp_path)

@@ -27,6 +27,7 @@ from c_library import (
 )
 from cpp_build import MISSING
 from numpy.typing import NDArray
+from tiny import calibrated_pipe as pipe
 from tiny import photograph
 
 from caflow_runtime.batching.sampling_config import Reject
@@ -35,18 +36,14 @@ from caflow_runtime.ood.typicality import Typicality, reason
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
+__all__ = ["pipe"]  # a fixture
+
 RANKS = {"likelihood": LIKELIHOOD_RANK, "consistency": CONSISTENCY, "typical": TYPICAL}
 OTHERWISE = {"best": BEST, "bicubic": BICUBIC}
 SAME = 1e-3
 """Tolerance of typicalities. They are ranks of values that are derived from likelihoods, which agree to about 1e-6."""
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
-
-
-@pytest.fixture(scope="module")
-def pipe(calibrated: Path) -> Iterator[Pipeline]:
-    with load(calibrated, backend="cpu") as pipe:
-        yield pipe
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +98,12 @@ def check_typicality(result: Result, value: float, typical: Typicality) -> None:
     if result.level_residuals is None:
         assert np.isnan(typical.residuals).all()
         return
-    assert result.level_typicality is not None
     np.testing.assert_allclose(result.level_residuals, typical.residuals, atol=1e-3)
     np.testing.assert_allclose(result.level_typicality, typical.per_level, atol=SAME)
 
 
 @pytest.mark.parametrize("alpha", [0.02, 0.5])
-def test_verdicts_on_given_images_are_pythons(model: CModel, pipe: Pipeline, photographs: Path, alpha: float) -> None:
+def test_cpp_judges_images_as_python_does(model: CModel, pipe: Pipeline, photographs: Path, alpha: float) -> None:
     targets, conditions = pairs(photographs)
     score = pipe.score(targets, conditions)
     assert score.image_typicality is not None
@@ -126,7 +122,7 @@ def test_verdicts_on_given_images_are_pythons(model: CModel, pipe: Pipeline, pho
     np.testing.assert_allclose([result.image_typicality for result in plain], score.image_typicality.value, atol=SAME)
 
 
-def test_statistics_of_tiled_images_are_pythons(library: Path, calibrated: Path, photographs: Path) -> None:
+def test_cpp_judges_tiled_images_as_python_does(library: Path, calibrated: Path, photographs: Path) -> None:
     targets, conditions = pairs(photographs)
     with (
         load(calibrated, backend="cpu", pixel_budget=48 * 48, overlap=8) as pipe,
@@ -139,9 +135,7 @@ def test_statistics_of_tiled_images_are_pythons(library: Path, calibrated: Path,
             check_typicality(result, result.image_typicality, typical.of(k))
 
 
-def test_images_that_the_calibration_does_not_know_are_unjudged(
-    library: Path, without_grey: Path, photographs: Path
-) -> None:
+def test_cpp_does_not_judge_images_unlike_the_calibration(library: Path, without_grey: Path, photographs: Path) -> None:
     targets, conditions = pairs(photographs)
     with load(without_grey, backend="cpu") as pipe, CModel(library, without_grey, backend=b"cpu") as model:
         typical = pipe.score(targets, conditions).image_typicality
@@ -174,7 +168,7 @@ def test_images_that_the_calibration_does_not_know_are_unjudged(
         (0.6, 4, "best", {"consistent": True}),
     ],
 )
-def test_chosen_samples_are_pythons(
+def test_cpp_chooses_the_samples_that_python_chooses(
     model: CModel,
     pipe: Pipeline,
     photographs: Path,
@@ -199,7 +193,6 @@ def test_chosen_samples_are_pythons(
         assert (result.outcome, result.rejected) == (best.outcome[k], best.rejected[k])
         assert result.sample == (NO_SAMPLE if best.sample[k] < 0 else best.sample[k])
         assert (result.reason is None) == (result.outcome in ("accepted", "bicubic"))
-        assert result.rgb is not None
         difference = np.abs(result.rgb.astype(int) - best.images[k])
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.01
@@ -214,7 +207,9 @@ def test_chosen_samples_are_pythons(
 
 
 @pytest.mark.parametrize("judge", ["sample", "image"])
-def test_it_is_an_error_where_that_is_wanted(model: CModel, pipe: Pipeline, photographs: Path, judge: Any) -> None:
+def test_cpp_fails_if_all_samples_are_untypical_and_an_error_is_requested(
+    model: CModel, pipe: Pipeline, photographs: Path, judge: Any
+) -> None:
     conditions = pairs(photographs)[1][:1]
     with pytest.raises(Untypical, match=r"images\[0\]: all 4 samples are untypical"):
         pipe.best_of(conditions, n=3, reject=Reject(0.98, 1, "error", judge))
@@ -225,7 +220,7 @@ def test_it_is_an_error_where_that_is_wanted(model: CModel, pipe: Pipeline, phot
 
 
 @pytest.mark.parametrize("options", [{}, {"consistent": True}, {"temperature": 0.7}])
-def test_samples_say_how_typical_they_are(
+def test_cpp_samples_have_pythons_typicality(
     model: CModel, pipe: Pipeline, photographs: Path, options: dict[str, Any]
 ) -> None:
     conditions = pairs(photographs)[1][:2]
@@ -240,7 +235,7 @@ def test_samples_say_how_typical_they_are(
 
 
 @pytest.mark.parametrize("replaces", [False, True])
-def test_frames_are_judged_as_pythons(model: CModel, pipe: Pipeline, photographs: Path, replaces: bool) -> None:
+def test_cpp_judges_frames_as_python_does(model: CModel, pipe: Pipeline, photographs: Path, replaces: bool) -> None:
     frames = pairs(photographs)[1][:5]
     expected = list(pipe.stream(frames, n=2, rank="typical", min_typicality=0.3, replaces=replaces))
     otherwise = BICUBIC if replaces else BEST
@@ -250,13 +245,14 @@ def test_frames_are_judged_as_pythons(model: CModel, pipe: Pipeline, photographs
         assert (result.sample, result.starts_scene) == (frame.sample, frame.starts_scene)
         assert result.sample_typicality == pytest.approx(frame.sample_typicality, abs=SAME)
         assert result.outcome == ("accepted" if not frame.untypical else "bicubic" if replaces else "best")
-        assert result.rgb is not None
         assert np.abs(result.rgb.astype(int) - frame.image).max() <= 1
         outcomes.add(result.outcome)
     assert len(outcomes) == 2
 
 
-def test_what_cannot_be_judged_is_refused(library: Path, model: CModel, uncalibrated: Path, photographs: Path) -> None:
+def test_cpp_refuses_requests_that_the_calibration_does_not_support(
+    library: Path, model: CModel, uncalibrated: Path, photographs: Path
+) -> None:
     targets, conditions = ([image[0]] for image in pairs(photographs))
     with CModel(library, uncalibrated, backend=b"cpu") as plain:
         for unknown in ({"rank": TYPICAL}, {"min_typicality": 0.1}):

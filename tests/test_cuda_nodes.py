@@ -41,11 +41,13 @@ def count(opset: int, text: str) -> Counter[str]:
         (20, "float[n] x) => (float[a] y) { s = Shape(x) y = ConstantOfShape(s) }", {}),
     ],
 )
-def test_each_node_by_its_version_and_type(opset: int, text: str, expected: dict[str, int]) -> None:
+def test_nodes_without_cuda_kernels_are_found_by_version_and_type(
+    opset: int, text: str, expected: dict[str, int]
+) -> None:
     assert count(opset, text.replace("{{", "{").replace("}}", "}")) == Counter(expected)
 
 
-def test_the_list_names_operators_that_exist() -> None:
+def test_the_list_of_kernels_names_existing_operators() -> None:
     for name, kernels in KERNELS.items():
         newest = onnx.defs.get_schema(name).since_version
         assert newest >= OLDEST_OPSET or kernels[0][0] <= newest, name
@@ -53,9 +55,7 @@ def test_the_list_names_operators_that_exist() -> None:
             assert last is None or first < last, name
 
 
-def test_an_export_fails_on_a_node_that_cuda_lacks(
-    least: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_fails_on_nodes_that_cuda_lacks(least: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(KERNELS, "Clip")
     with pytest.raises(ExportError, match=r"encode: ONNX Runtime's CUDA provider has no kernel for Clip"):
         export(least, tmp_path / "least.caflow", processes=1)

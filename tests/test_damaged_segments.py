@@ -92,9 +92,7 @@ def test_a_stop_while_a_damaged_segment_is_drawn_loses_nothing(clips: Path, unca
     assert not stopped.exists()
 
 
-def test_a_segment_that_is_damaged_while_the_job_runs_is_not_joined(
-    clips: Path, uncalibrated: Path, tmp_path: Path
-) -> None:
+def test_a_segment_damaged_while_the_job_runs_is_not_joined(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     with load(uncalibrated, backend="cpu", threads=1) as pipe:
 
@@ -110,7 +108,7 @@ def test_a_segment_that_is_damaged_while_the_job_runs_is_not_joined(
         assert job.run().frames == len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))
 
 
-def test_what_is_not_the_jobs_own_stays_in_its_folder(clips: Path, uncalibrated: Path, stopped: Path) -> None:
+def test_files_that_the_job_has_not_written_stay_in_its_folder(clips: Path, uncalibrated: Path, stopped: Path) -> None:
     source, output = clips / "cut.mp4", stopped.with_name("out.mp4")
     (stopped / "00001.mp4").rename(stopped.with_name("moved.mp4"))
     (stopped / "00001.mp4").mkdir()
@@ -135,11 +133,22 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "endless": lambda line: line.update(start=10**30),
     "sample": lambda line: line.update(sample=2**40),
     "field": lambda line: line.pop("frames"),
+    "later": lambda line: line.update(start=line["start"] + 1),
+    "next sample": lambda line: line.update(sample=line["sample"] + 1),
 }
+POSSIBLE = ("later", "next sample")
+"""Changes that only the checksum of the line reveals."""
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("is_resealed", [False, True])
+@pytest.mark.parametrize(
+    ("change", "is_resealed"),
+    [
+        (change, is_resealed)
+        for change in CHANGES
+        for is_resealed in (False, True)
+        if not (is_resealed and change in POSSIBLE)
+    ],
+)
 def test_a_segment_whose_line_was_changed_is_drawn_again(
     clips: Path, uncalibrated: Path, stopped: Path, change: str, is_resealed: bool
 ) -> None:
@@ -149,17 +158,6 @@ def test_a_segment_whose_line_was_changed_is_drawn_again(
     if is_resealed:
         with suppress(msgspec.ValidationError):
             first = msgspec.to_builtins(with_checksum(msgspec.convert(first, SegmentRecord)))
-    (stopped / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in (first, *others)))
-    output = stopped.with_name("out.mp4")
-    assert job(clips / "cut.mp4", output, uncalibrated, "0.8").returncode == 0
-    assert output.read_bytes() == stopped.with_name("whole.mp4").read_bytes()
-
-
-@pytest.mark.parametrize("field", ["start", "sample"])
-def test_a_changed_number_in_a_line_is_noticed(clips: Path, uncalibrated: Path, stopped: Path, field: str) -> None:
-    """With the changed line, its frames would have other times, or later frames another sample."""
-    first, *others = segments_of(stopped)
-    first[field] += 1
     (stopped / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in (first, *others)))
     output = stopped.with_name("out.mp4")
     assert job(clips / "cut.mp4", output, uncalibrated, "0.8").returncode == 0

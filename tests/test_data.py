@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from commands import command, in_a_process
-from test_images import chunk_of
+from described import png_chunk
 
 from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler
 from caflow_training.photographs import DataError, Photographs, find_photographs, read_rgb, split_by_file
@@ -47,7 +47,7 @@ def test_a_batch_depends_on_seed_step_and_row_alone(photographs: Path) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_prefetched_batches_are_the_batches(photographs: Path, threads: int) -> None:
+def test_prefetching_does_not_change_batches(photographs: Path, threads: int) -> None:
     source = crops(photographs)
     stream = source.batches(3, range(2), threads)
     for step in (3, 4, 5):
@@ -55,7 +55,7 @@ def test_prefetched_batches_are_the_batches(photographs: Path, threads: int) -> 
     stream.close()
 
 
-def test_no_file_is_in_both_parts(photographs: Path, tmp_path: Path) -> None:
+def test_no_photograph_is_used_for_both_training_and_validation(photographs: Path, tmp_path: Path) -> None:
     found = find_photographs(photographs, SuperResolution(), 32)
     training, held_out = split_by_file(found, 0.2)
     assert len(held_out.targets) == 3
@@ -88,7 +88,7 @@ def test_unreadable_files_are_listed_and_skipped(photographs: Path, tmp_path: Pa
     }
 
 
-def test_a_folder_with_none_left_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_without_usable_photographs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"name ends in \.bmp, \.jpeg, .*Links to folders are not followed"):
         find_photographs(tmp_path, SuperResolution(), 32)
     (tmp_path / "broken.png").write_text("not an image")
@@ -100,7 +100,7 @@ def test_a_photograph_that_claims_too_many_pixels_is_not_decoded(photographs: Pa
     """It is skipped. The reason names its size, and the key of the recipe that raises the limit."""
     shutil.copy(photographs / "casa-mila.jpg", tmp_path)
     header = struct.pack(">IIBBBBB", 32_000, 32_000, 1, 0, 0, 0, 0)
-    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk_of(b"IHDR", header) + chunk_of(b"IDAT", b""))
+    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b""))
     found = find_photographs(tmp_path, SuperResolution(), 32)
     assert [path.name for path in found.targets] == ["casa-mila.jpg"]
     limit = "but the limit is 268.4 megapixels: reduce the image, or raise max_pixels in the recipe"
@@ -134,7 +134,7 @@ def test_one_photograph_is_kept_for_training_and_one_for_validation(photographs:
         assert [len(part.targets) for part in parts] == [count - held_out, held_out]
 
 
-def test_names_need_not_be_utf8() -> None:
+def test_names_of_photographs_need_not_be_utf_8() -> None:
     """Names in UTF-8 keep their places."""
     names = [b"\xe9t\xe9.jpg", "été.jpg".encode(), b"plain.jpg"]
     found = Photographs([Path(os.fsdecode(name)) for name in names], None, {})
@@ -142,7 +142,7 @@ def test_names_need_not_be_utf8() -> None:
     assert [os.fsencode(path) for path in split_by_file(found, 0.1)[1].targets] == order[:1]
 
 
-def test_without_flips_crops_are_as_photographed(photographs: Path) -> None:
+def test_without_flips_no_crop_is_mirrored(photographs: Path) -> None:
     mirrored, upright = (
         crops(photographs, TrainingConfig(crop=32, flips=flips)).batch(0, range(8)).targets for flips in (True, False)
     )
@@ -151,7 +151,7 @@ def test_without_flips_crops_are_as_photographed(photographs: Path) -> None:
     assert torch.equal(mirrored[differ], upright[differ].flip(3))
 
 
-def test_pairs_are_cropped_alike(photographs: Path, tmp_path: Path) -> None:
+def test_target_and_condition_of_a_pair_are_cropped_alike(photographs: Path, tmp_path: Path) -> None:
     for folder in ("A", "B"):
         (tmp_path / folder / "sub").mkdir(parents=True)
     for name in ("casa-mila", "tea-gardens", "ocean-waves"):
@@ -189,14 +189,14 @@ def test_a_target_without_its_condition_is_skipped_with_the_reason(photographs: 
     assert reason() == f"has several conditions: {first} and {second}"
 
 
-def test_the_cache_forgets_and_reads_again(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_cache_does_not_change_batches(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("caflow_training.crop_sampler.CACHE_BYTES", 2_000_000)
     forgetful, remembering = crops(photographs), crops(photographs)
     for step in range(5):
         assert torch.equal(forgetful.batch(step, range(4)).targets, remembering.batch(step, range(4)).targets)
 
 
-def test_of_several_places_the_richest_is_taken(photographs: Path) -> None:
+def test_of_several_crop_candidates_the_one_with_most_contrast_is_used(photographs: Path) -> None:
     one, several = (
         crops(photographs, TrainingConfig(crop=32, crop_candidates=count)).batch(0, range(64)).targets.float()
         for count in (1, 6)
@@ -204,7 +204,7 @@ def test_of_several_places_the_richest_is_taken(photographs: Path) -> None:
     assert several.std((1, 2, 3)).mean() > 1.3 * one.std((1, 2, 3)).mean()
 
 
-def test_making_batches_starts_no_threads_but_its_own(photographs: Path) -> None:
+def test_making_batches_starts_only_the_prefetching_thread(photographs: Path) -> None:
     """Only the prefetching thread is new. More OpenMP threads would double the time of each training step."""
     code = (
         "import sys; from pathlib import Path; import cv2, torch; "

@@ -59,7 +59,7 @@ def test_by_default_the_degradation_is_estimated() -> None:
     assert not torch.equal(by_default.features[0], other.features[0])  # type: ignore[index]
 
 
-def test_samples_know_their_density() -> None:
+def test_an_aware_model_has_exact_densities() -> None:
     """The degradation is a function of the condition, so the likelihood stays exact."""
     model, condition = aware_model(), conditions()
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_the_estimator_learns_from_its_own_error_alone() -> None:
     )
 
 
-def test_what_is_known_replaces_the_estimate() -> None:
+def test_a_known_degradation_replaces_the_estimate_in_training() -> None:
     model = aware_model().float()
     batch = batch_of()
     told = batch._replace(is_known=torch.ones_like(batch.is_known))
@@ -125,5 +125,3 @@ def test_a_mean_network_learns_with_its_estimator(photographs: Path, tmp_path: P
 def test_an_aware_model_needs_a_mean_network() -> None:
     with pytest.raises(ConfigError, match="degradation_aware = true requires a mean network"):
         config_from_dict({"residual": True, "degradation_aware": True})
-    with pytest.raises(ConfigError, match="degradation_weight above 0 requires degradation_aware"):
-        short_recipe(degradation_weight=1.0)

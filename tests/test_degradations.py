@@ -73,7 +73,7 @@ def test_clean_crops_are_those_of_the_task(photographs: Path) -> None:
         np.testing.assert_array_equal(condition.transpose(1, 2, 0), expected)
 
 
-def test_conditions_lie_where_their_targets_do(photographs: Path) -> None:
+def test_conditions_are_aligned_with_their_targets(photographs: Path) -> None:
     """With only the task's own filter, a condition that is cut from a reduced window equals the reduced target.
 
     They differ at the border, where the filter sees pixels of the window that are outside the target.
@@ -123,7 +123,7 @@ def test_the_vector_names_each_degradation_with_its_strength() -> None:
     }
 
 
-def test_noise_is_as_strong_as_it_says(window: Image) -> None:
+def test_noise_has_the_requested_standard_deviation(window: Image) -> None:
     grey = np.full_like(window, 128)
     degraded, _ = Degradations(clean_share=0.0, noise_share=1.0, noise_sigma=(8.0, 8.0)).degrade(
         grey, 4, np.random.default_rng(0)
@@ -138,8 +138,7 @@ def test_odd_sides_are_coded_too(side: int, window: Image) -> None:
     assert degraded.shape == (side, side, 3)
 
 
-def test_patterns_begin_anywhere() -> None:
-    """The first cell of a row may be cut off at any pixel of the condition."""
+def test_the_first_cell_of_a_pattern_may_be_cut_anywhere() -> None:
     cut = set()
     for seed in range(100):
         row = checkerboard(96, 4, np.random.default_rng(seed))[0]
@@ -149,8 +148,7 @@ def test_patterns_begin_anywhere() -> None:
     assert cut >= {0, 1, 2, 3, 4}
 
 
-def test_patterns_have_colours_of_all_kinds() -> None:
-    """Grey, saturated, and any other."""
+def test_patterns_have_grey_saturated_and_other_colours() -> None:
     seen = {"grey": 0, "saturated": 0, "other": 0}
     for seed in range(90):
         colours = np.unique(checkerboard(96, 4, np.random.default_rng(seed)).reshape(-1, 3), axis=0)
@@ -183,7 +181,7 @@ def test_shares_may_add_up_to_one() -> None:
         ({"clean_share": 0.5, "task": "colorization"}, "degradations require task = 'super-resolution'"),
     ],
 )
-def test_what_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:
+def test_contradictory_degradations_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipe_from_dict(values)
 

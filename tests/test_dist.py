@@ -48,7 +48,7 @@ def files_of(folder: Path) -> set[str]:
     return set(listed.stdout.splitlines())
 
 
-def test_pypi_takes_both(built: tuple[Path, Path]) -> None:
+def test_sdist_and_wheel_pass_the_checks_of_pypi(built: tuple[Path, Path]) -> None:
     done = in_a_process([sys.executable, "-m", "twine", "check", "--strict", *built])
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("PASSED") == 2

@@ -35,7 +35,7 @@ def reference(calibrated: NDArray[np.float64]) -> TypicalityModel:
 
 
 @pytest.mark.parametrize(("shift", "factor"), [(0.0, 1.0), (0.3, 1.0), (0.0, 1.4), (-20.0, 1.0)])
-def test_psi_and_ks_are_those_of_the_samples(
+def test_psi_and_ks_equal_their_formulas_on_all_values(
     reference: TypicalityModel, calibrated: NDArray[np.float64], shift: float, factor: float
 ) -> None:
     values = factor * np.random.default_rng(2).gamma(9, 0.4, 800) + shift
@@ -53,7 +53,7 @@ def test_psi_and_ks_are_those_of_the_samples(
     assert math.isfinite(drift.psi)
 
 
-def test_only_the_last_values_count(reference: TypicalityModel, calibrated: NDArray[np.float64]) -> None:
+def test_only_the_values_in_the_window_count(reference: TypicalityModel, calibrated: NDArray[np.float64]) -> None:
     generator = np.random.default_rng(3)
     sliding, fresh = Drift(reference, 700), Drift(reference, 700)
     sliding.add(calibrated + 9)
@@ -88,7 +88,7 @@ def with_values(reference: TypicalityModel, values: NDArray[np.float64]) -> Typi
     return TypicalityModel(None, kind, None)
 
 
-def test_chance_is_not_taken_for_drift(reference: TypicalityModel) -> None:
+def test_values_without_drift_are_rarely_reported(reference: TypicalityModel) -> None:
     """Without drift, means and 99 % quantiles are those in the docstring of `drift.py`.
 
     This includes small windows and a small calibration.
@@ -107,7 +107,7 @@ def test_chance_is_not_taken_for_drift(reference: TypicalityModel) -> None:
         assert sum(drift.is_worth_a_look for drift in windows) <= 6
 
 
-def test_what_shifted_is_worth_a_look(reference: TypicalityModel) -> None:
+def test_a_shift_is_reported(reference: TypicalityModel) -> None:
     generator = np.random.default_rng(5)
     drift = Drift(reference)
     drift.add(generator.gamma(9, 0.4, 1000))
@@ -117,7 +117,7 @@ def test_what_shifted_is_worth_a_look(reference: TypicalityModel) -> None:
     assert drift.ks > drift.largest_ks
 
 
-def test_what_is_no_number_does_not_count(reference: TypicalityModel) -> None:
+def test_values_that_are_not_finite_do_not_count(reference: TypicalityModel) -> None:
     drift = Drift(reference)
     assert drift.count == 0
     assert math.isnan(drift.psi)
@@ -133,7 +133,7 @@ def test_what_is_no_number_does_not_count(reference: TypicalityModel) -> None:
         Drift(reference, 0)
 
 
-def test_a_calibration_of_images_that_are_all_alike() -> None:
+def test_a_calibration_with_equal_values_has_a_finite_psi() -> None:
     drift = Drift(reference_of(np.full(40, 2.5)))
     drift.add(np.full(100, 2.5))
     assert drift.psi == pytest.approx(0, abs=0.05)

@@ -58,7 +58,7 @@ def test_a_degradation_depends_on_the_target_and_its_name_alone(name: str, targe
     assert np.array_equal(renamed.condition, first.condition) == ("noise" not in name)
 
 
-def test_degradations_are_as_strong_as_they_say(target: Crop) -> None:
+def test_stronger_degradations_cost_more_quality(target: Crop) -> None:
     found = {name: psnr(degraded(target, name).condition, target.condition) for name in DEGRADATIONS}
     assert found["clean"] > 100
     assert found["jpeg90"] > found["jpeg75"] > found["jpeg30"]
@@ -66,7 +66,7 @@ def test_degradations_are_as_strong_as_they_say(target: Crop) -> None:
     assert found["noise5-jpeg75"] < found["noise5"]
 
 
-def test_coding_a_clip_is_the_same_every_time(target: Crop) -> None:
+def test_coding_a_clip_twice_gives_the_same_pixels(target: Crop) -> None:
     """x264's AVX-512 code reads the memory behind a small frame, so it must not be used.
 
     Random arrays change this memory between the runs.
@@ -112,7 +112,7 @@ def test_an_outlier_is_the_block_and_channel_that_is_furthest_from_the_enlarged_
     np.testing.assert_allclose(off_by(spoilt, np.full_like(target.condition, 100)), [0, 30])
 
 
-def test_hard_inputs_are_the_same_every_time_and_what_their_names_say(target: Crop) -> None:
+def test_hard_inputs_are_reproducible_and_match_their_names(target: Crop) -> None:
     first, again = (hard_photographs([target]) | hard_checkerboards() | hard_drawings() for _ in range(2))
     for kind, conditions in first.items():
         assert all(condition.dtype == np.uint8 and condition.shape[2] == 3 for condition in conditions)
@@ -143,7 +143,7 @@ def test_coded_clips_have_the_same_truth_at_every_scale() -> None:
         np.testing.assert_allclose(np.stack(conditions).mean((1, 2, 3)), [0, 10, 20], atol=3)
 
 
-def test_the_temperature_is_that_of_the_least_mean_lpips() -> None:
+def test_the_temperature_with_the_least_mean_lpips_is_chosen() -> None:
     rows = [
         {"method": "a", "size": "64-256", "degradation": degradation, "temperature": temperature, "lpips": lpips}
         for degradation, values in (("clean", (0.3, 0.1)), ("jpeg75", (0.2, 0.5)))

@@ -89,7 +89,7 @@ def test_every_graph_is_clean(name: str, request: pytest.FixtureRequest) -> None
 
 
 @pytest.mark.full
-def test_polygraphy_finds_nothing(exported: ExportReport) -> None:
+def test_polygraphy_finds_no_error_in_any_graph(exported: ExportReport) -> None:
     environment = os.environ | {"POLYGRAPHY_AUTOINSTALL_DEPS": "0"}
     polygraphy = str(Path(sys.executable).with_name("polygraphy"))
     sizes = {"items": 2, "images": 2, "h": 2, "w": 2}
@@ -292,7 +292,7 @@ def test_tolerances_widen_with_the_type() -> None:
     assert fp32.pixels < fp16.pixels < bf16.pixels
 
 
-def test_the_command(least: Path, least_exported: Path) -> None:
+def test_the_command_refuses_existing_bundles_and_unknown_models(least: Path, least_exported: Path) -> None:
     """The fixture `least_exported` is the bundle that the command writes by default."""
     assert read_manifest(least_exported).source.checkpoint_sha256 == sha256_of(least)
     again = caflow_export(least)

@@ -18,13 +18,14 @@ from caflow_runtime.ood.verdict import Verdict
 __all__ = ["bundle", "data"]  # fixtures
 
 
-def test_the_command(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_caflow_filter_prints_and_writes_verdicts_and_judges_failed_pairs_again(
+    bundle: Path, data: Path, tmp_path: Path
+) -> None:
     """One pair fails among valid ones. The same command judges it again."""
     pairs = list_pairs(data)
     pairs.insert(4, FilePair("nowhere.png", pairs[0].condition))
     given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "-o", tmp_path / "out", "--bundle", bundle]
-    done = caflow(*given, "--alpha", ALPHA)
-    assert done.returncode == 1
+    done = caflow(*given, "--alpha", ALPHA, code=1)
     assert done.stderr.splitlines() == [
         f"caflow: {tmp_path / 'nowhere.png'}: cannot be read: No such file or directory",
         "caflow: 1 of 14 pairs failed",
@@ -42,8 +43,8 @@ def test_the_command(bundle: Path, data: Path, tmp_path: Path) -> None:
     ]
     accepted = [line["target"] for line in found if line["verdict"] == "accepted"]
     assert (tmp_path / "out" / "accepted.txt").read_text().splitlines() == accepted
-    again = caflow(*given, "--alpha", ALPHA)
-    assert (again.returncode, again.stdout, again.stderr) == (1, done.stdout, done.stderr)
+    again = caflow(*given, "--alpha", ALPHA, code=1)
+    assert (again.stdout, again.stderr) == (done.stdout, done.stderr)
     assert scores(tmp_path / "out") == found
 
 
@@ -54,18 +55,18 @@ def test_many_rejected_pairs_are_counted(bundle: Path, data: Path, tmp_path: Pat
     assert sum(line.startswith("rejected: ") for line in lines) == SHOWN_REJECTIONS
     more = kinds.count("rejected") - SHOWN_REJECTIONS
     assert f"… and {more} more in {tmp_path / 'out' / 'scores.jsonl'}" in lines
-    assert caflow(*shlex.split(lines[-1].partition(" run caflow ")[2])).returncode == 0
+    caflow(*shlex.split(lines[-1].partition(" run caflow ")[2]), code=0)
     assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_verdicts_of_other_pairs_are_not_taken(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_verdicts_in_another_order_are_computed_again(bundle: Path, data: Path, tmp_path: Path) -> None:
     given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", ALPHA]
-    assert caflow(*given).returncode == 0
+    caflow(*given, code=0)
     whole, listed = ((tmp_path / "out" / name).read_bytes() for name in ("scores.jsonl", "accepted.txt"))
     lines = whole.splitlines(keepends=True)
     (tmp_path / "out" / "scores.jsonl").write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
     (tmp_path / "out" / "accepted.txt").unlink()
-    assert caflow(*given).returncode == 0
+    caflow(*given, code=0)
     assert (tmp_path / "out" / "scores.jsonl").read_bytes() == whole
     assert (tmp_path / "out" / "accepted.txt").read_bytes() == listed
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
@@ -73,9 +74,8 @@ def test_verdicts_of_other_pairs_are_not_taken(bundle: Path, data: Path, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
-def test_for_programs(bundle: Path, data: Path, tmp_path: Path) -> None:
-    done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--json", "--alpha", 0.005)
-    assert done.returncode == 0
+def test_json_output_is_the_file_of_verdicts(bundle: Path, data: Path, tmp_path: Path) -> None:
+    done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--json", "--alpha", 0.005, code=0)
     assert done.stdout == (tmp_path / "out" / "scores.jsonl").read_text()
     assert done.stderr == (
         "caflow: α ≤ 0.0189 cannot reject pairs of every size and complexity, because the smallest group of the "
@@ -86,7 +86,7 @@ def test_for_programs(bundle: Path, data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_memory_does_not_grow(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_pairs(bundle: Path, data: Path, tmp_path: Path) -> None:
     """Ten times as many pairs may need 16 MiB more, for the paths of the list."""
     peaks = []
     for count in (1_000, 10_000):
@@ -104,11 +104,11 @@ def test_memory_does_not_grow(bundle: Path, data: Path, tmp_path: Path) -> None:
     assert peaks[1] < peaks[0] + 16, f"MiB: {peaks}"
 
 
-def test_another_job_is_refused(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_a_job_with_other_settings_is_refused_with_the_difference(bundle: Path, data: Path, tmp_path: Path) -> None:
     """The error names the settings that differ. `--force` starts again."""
     out = tmp_path / "out"
     given = ["filter", data, "-o", out, "--bundle"]
-    assert caflow(*given, bundle, "--alpha", ALPHA, "--accepted", "copy").returncode == 0
+    caflow(*given, bundle, "--alpha", ALPHA, "--accepted", "copy", code=0)
     before = (out / "scores.jsonl").read_bytes()
     other = Path(shutil.copytree(bundle, tmp_path / "other.caflow"))
     (other / CALIBRATION).write_bytes((other / CALIBRATION).read_bytes() + b"\n")
@@ -121,37 +121,34 @@ def test_another_job_is_refused(bundle: Path, data: Path, tmp_path: Path) -> Non
         ([data, bundle, "--alpha", ALPHA, "--pixel-budget", 4096], "--pixel-budget not given (now 4096)"),
     ):
         source, model, *more = arguments
-        refused = caflow("filter", source, "-o", out, "--bundle", model, *more)
-        assert refused.returncode == 2
+        refused = caflow("filter", source, "-o", out, "--bundle", model, *more, code=2)
         assert refused.stderr.startswith(f"caflow: {out} contains a job with other settings: {differing}")
         assert refused.stderr.endswith(
             "; use the same settings to resume it, choose another output, or use --force to start again\n"
         )
         assert (out / "scores.jsonl").read_bytes() == before
-    assert caflow(*given, bundle, "--alpha", 0.97, "--force").returncode == 0
+    caflow(*given, bundle, "--alpha", 0.97, "--force", code=0)
     assert (out / "scores.jsonl").read_bytes() != before
     assert not (out / "accepted").exists()
 
 
-def test_what_is_not_a_job_is_left_alone(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_job_are_left_alone(bundle: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "accepted").mkdir(parents=True)
     (out / "accepted" / "mine.txt").touch()
     given = ["filter", data, "-o", out, "--bundle", bundle, "--alpha", ALPHA]
-    foreign = caflow(*given)
-    assert foreign.returncode == 2
+    foreign = caflow(*given, code=2)
     assert foreign.stderr == (
         f"caflow: {out} contains other files, but no job of caflow filter; choose another -o, or use --force to write "
         "to it anyway\n"
     )
-    forced = caflow(*given, "--force")
-    assert forced.returncode == 2
+    forced = caflow(*given, "--force", code=2)
     assert forced.stderr.endswith("accepted is required for accepted files, but contains other files; move them away\n")
     (out / "job.json").write_text("{}")
     assert "is not a job file of caflow filter" in caflow(*given).stderr
-    assert caflow(*given, "--force").returncode == 2
+    caflow(*given, "--force", code=2)
     (out / "accepted").rename(out / "moved")
-    assert caflow(*given, "--force").returncode == 0
+    caflow(*given, "--force", code=0)
     assert (out / "moved" / "mine.txt").exists()
     (tmp_path / "file").touch()
-    assert caflow("filter", data, "-o", tmp_path / "file", "--bundle", bundle).returncode == 2
+    caflow("filter", data, "-o", tmp_path / "file", "--bundle", bundle, code=2)

@@ -28,7 +28,7 @@ __all__ = ["bundle", "data", "pipe"]  # fixtures
 
 
 @pytest.mark.parametrize("stop", [0, 4, 12, 13])
-def test_a_stop_changes_nothing(
+def test_an_interrupted_job_resumes_to_the_same_bytes(
     pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     """A job that is interrupted and resumed writes the same bytes as an uninterrupted one.
@@ -49,7 +49,7 @@ def test_a_stop_changes_nothing(
     assert (tmp_path / "stopped" / "scores.jsonl").read_bytes() == expected
 
 
-def test_damage_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
+def test_damaged_and_surplus_lines_are_replaced(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
     """Damaged or surplus lines, for example after a power failure, are replaced by the bytes that were expected."""
     pairs = list_pairs(data) * 12
     run_to(tmp_path, pipe, pairs, 999)
@@ -108,30 +108,22 @@ def kill_in_the_middle(command: list[object], folder: Path, lines: int, how: sig
     return process.returncode
 
 
-def killed_and_resumed(bundle: Path, data: Path, folder: Path, count: int, kills: dict[int, signal.Signals]) -> None:
-    """Check that a job that is stopped several times writes the same bytes as an uninterrupted one."""
-    pairs = (list_pairs(data) * count)[:count]
-    given = ["filter", write_list(folder / "pairs.jsonl", pairs), "--bundle", bundle, "--alpha", ALPHA, "--threads", 1]
-    for lines, how in kills.items():
-        code = kill_in_the_middle([*given, "-o", folder / "stopped"], folder / "stopped", lines, how)
+def test_a_job_that_is_killed_several_times_writes_the_bytes_of_an_uninterrupted_one(
+    bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    pairs = (list_pairs(data) * 1001)[:1001]
+    listed, stopped = write_list(tmp_path / "pairs.jsonl", pairs), tmp_path / "stopped"
+    given = ["filter", listed, "--bundle", bundle, "--alpha", ALPHA, "--threads", 1]
+    for lines, how in {70: signal.SIGKILL, 200: signal.SIGTERM, 400: signal.SIGTERM, 600: signal.SIGKILL}.items():
+        code = kill_in_the_middle([*given, "-o", stopped], stopped, lines, how)
         assert code == (-how if how == signal.SIGKILL else 128 + how)
-        assert lines <= len((folder / "stopped" / "scores.jsonl").read_bytes().splitlines()) < count
-        assert not (folder / "stopped" / "accepted.txt").exists()
-    assert caflow(*given, "-o", folder / "stopped").returncode == 0
-    assert caflow(*given, "-o", folder / "whole").returncode == 0
+        assert lines <= len((stopped / "scores.jsonl").read_bytes().splitlines()) < len(pairs)
+        assert not (stopped / "accepted.txt").exists()
+    for folder in (stopped, tmp_path / "whole"):
+        caflow(*given, "-o", folder, code=0)
     for name in ("scores.jsonl", "accepted.txt", "job.json"):
-        assert (folder / "stopped" / name).read_bytes() == (folder / "whole" / name).read_bytes(), name
-    assert [line["target"] for line in scores(folder / "whole")] == [pair.target for pair in pairs]
-
-
-def test_killed_and_resumed(bundle: Path, data: Path, tmp_path: Path) -> None:
-    kills = {70: signal.SIGKILL, 200: signal.SIGTERM, 400: signal.SIGTERM, 600: signal.SIGKILL}
-    killed_and_resumed(bundle, data, tmp_path, 1001, kills)
-
-
-@pytest.mark.full
-def test_ten_thousand_killed_and_resumed(bundle: Path, data: Path, tmp_path: Path) -> None:
-    killed_and_resumed(bundle, data, tmp_path, 10_000, {3333: signal.SIGKILL, 7777: signal.SIGKILL})
+        assert (stopped / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert [line["target"] for line in scores(tmp_path / "whole")] == [pair.target for pair in pairs]
 
 
 def test_pairs_whose_files_have_changed_are_judged_again(
@@ -178,14 +170,12 @@ def test_failed_pairs_are_judged_again(bundle: Path, data: Path, tmp_path: Path,
     pairs = list_pairs(data) * 16
     listed = write_list(tmp_path / "list.jsonl", [*pairs[:70], FilePair(pairs[70].target, "none.png"), *pairs[71:]])
     given = ["--bundle", bundle, "--threads", 1, *["--workers", workers][: 2 * bool(workers)]]
-    whole = caflow("filter", listed, "-o", tmp_path / "whole", *given)
-    assert whole.returncode == 1
+    caflow("filter", listed, "-o", tmp_path / "whole", *given, code=1)
     shutil.copytree(tmp_path / "whole", tmp_path / "out")
     lines = (tmp_path / "whole" / "scores.jsonl").read_bytes().splitlines(keepends=True)
     failed = [msgspec.structs.replace(parse_json(lines[k], Verdict), verdict="error", sha256="") for k in (71, 72)]
     earlier = [*lines[:71], *(msgspec.json.encode(with_checksum(verdict)) + b"\n" for verdict in failed), *lines[73:]]
     (tmp_path / "out" / "scores.jsonl").write_bytes(b"".join(earlier[:150]))  # the first batch is kept
-    again = caflow("filter", listed, "-o", tmp_path / "out", "--json", *given)
-    assert again.returncode == 1
+    again = caflow("filter", listed, "-o", tmp_path / "out", "--json", *given, code=1)
     assert [*map(str.encode, again.stdout.splitlines(keepends=True))] == lines[64:]
     assert (tmp_path / "out" / "scores.jsonl").read_bytes() == b"".join(lines)

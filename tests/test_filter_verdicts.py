@@ -80,8 +80,10 @@ def test_reasons_describe_how_photographs_were_spoilt(photographs: Path) -> None
             assert np.mean([one.startswith(words) for one in reasons]) >= 0.8, reasons
 
 
-def test_batches_are_bounded(pipe: Pipeline, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches are limited in pairs and in pixels. Their pairs are sorted by size, since equal sizes run together."""
+def test_batches_are_limited_in_pairs_and_pixels_and_sorted_by_size(
+    pipe: Pipeline, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pairs of equal sizes run together."""
     score, batches = pipe.score, []
 
     def watched(targets: Any, conditions: Any) -> Any:
@@ -101,8 +103,8 @@ def test_batches_are_bounded(pipe: Pipeline, data: Path, monkeypatch: pytest.Mon
     assert all(close(one, other) for one, other in zip(whole, small, strict=True))
 
 
-def test_files_are_read_a_little_ahead(pipe: Pipeline, data: Path) -> None:
-    """The list is read only a little ahead of the verdicts that are requested, even if it never ends."""
+def test_the_list_of_pairs_is_read_only_a_little_ahead(pipe: Pipeline, data: Path) -> None:
+    """This list never ends."""
     taken = 0
 
     def endless() -> Iterator[FilePair]:
@@ -117,7 +119,9 @@ def test_files_are_read_a_little_ahead(pipe: Pipeline, data: Path) -> None:
     verdicts.close()  # type: ignore[attr-defined]
 
 
-def test_one_bad_pair_is_one_error(pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pair_that_fails_does_not_change_the_others(
+    pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Unreadable files, sizes that do not fit and pairs that the model cannot score do not change other verdicts."""
     good = list_pairs(data)[:6]
     (tmp_path / "cut.png").write_bytes(Path(good[0].target).read_bytes()[:100])
@@ -150,6 +154,6 @@ def test_one_bad_pair_is_one_error(pipe: Pipeline, data: Path, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("alpha", [0, 1, -1, float("nan")])
-def test_alpha_is_a_share(pipe: Pipeline, alpha: float) -> None:
+def test_an_alpha_outside_0_to_1_is_refused(pipe: Pipeline, alpha: float) -> None:
     with pytest.raises(InputError, match="alpha must be above 0 and below 1"):
         filter_pairs(pipe, [], alpha)

@@ -76,7 +76,7 @@ def test_headers_must_arrive_in_time(
             assert answers.read() == b""  # the connection was closed
 
 
-def test_bodies_that_arrive_are_counted(backend: HeldBackend) -> None:
+def test_the_number_of_arriving_requests_is_limited(backend: HeldBackend) -> None:
     with answering(backend, most=1, seconds=PATIENCE_S) as server:
         with half_sent(server):
             found = wait_for(lambda: http(server, {"inputs": []}), lambda found: found[0] == 503)
@@ -86,7 +86,7 @@ def test_bodies_that_arrive_are_counted(backend: HeldBackend) -> None:
         assert server.front.bodies.arriving == server.front.bodies.held == 0
 
 
-def test_bodies_are_bounded(backend: HeldBackend) -> None:
+def test_the_size_of_a_request_is_limited(backend: HeldBackend) -> None:
     with answering(backend, largest=1000) as server:
         header = {"inputs": [{**GOOD, "parameters": {"binary_data_size": 1000}}]}
         with contextlib.suppress(ConnectionError, urllib.error.URLError):  # refused before the whole body was sent
@@ -99,7 +99,7 @@ def test_bodies_are_bounded(backend: HeldBackend) -> None:
         assert http_good(server)
 
 
-def test_bodies_that_wait_are_bounded_together(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_waiting_requests_is_limited(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limiter, "MAX_HELD", 1)
     backend.may_answer.clear()
     held = {"inputs": [{**GOOD, "data": list(PIXELS)}], "id": "x" * 200}
@@ -150,7 +150,7 @@ def test_many_small_grpc_messages_at_once_are_all_answered(backend: HeldBackend)
         assert [called.code().name for called in calls] == ["OK"] * 100
 
 
-def test_what_nobody_waits_for_is_not_computed(backend: HeldBackend) -> None:
+def test_a_request_whose_client_has_left_is_cancelled(backend: HeldBackend) -> None:
     backend.may_answer.clear()
     text = json.dumps({"inputs": [{**GOOD, "data": list(PIXELS)}]}).encode()
     start = f"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(text)}\r\n\r\n".encode()
@@ -168,13 +168,13 @@ def test_what_nobody_waits_for_is_not_computed(backend: HeldBackend) -> None:
             assert backend.left.wait(PATIENCE_S)
 
 
-def test_reading_is_within_the_deadline(backend: HeldBackend) -> None:
+def test_the_deadline_includes_reading_the_request(backend: HeldBackend) -> None:
     with answering(backend, deadline=1e-9) as server:
         assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]})[0] == 504
         assert call(server, message().SerializeToString())[0] == "DEADLINE_EXCEEDED"
 
 
-def test_a_client_may_wait_for_less(backend: HeldBackend) -> None:
+def test_a_client_may_set_a_shorter_timeout(backend: HeldBackend) -> None:
     backend.may_answer.clear()
     request = message()
     request.parameters["timeout"].int64_param = 1

@@ -91,7 +91,7 @@ def test_a_way_that_cannot_run_is_skipped(
     assert "onnxruntime, CUDA graphs, fp16, is skipped: the graph cannot be recorded" in capsys.readouterr().out
 
 
-def test_frames_in_both_layouts(subject: gpu_cases.Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_are_measured_in_both_layouts(subject: gpu_cases.Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "FRAME", (SIDE, 2 * SIDE))
     monkeypatch.setattr(gpu, "FRAME_SAMPLES", (1,))
     rows = list(gpu.frames(subject))
@@ -110,7 +110,7 @@ def test_floors_count_the_operations_that_the_manifest_counts(subject: gpu_cases
     assert work.operations == {torch.float32: per_pixel * SIDE**2}
 
 
-def test_the_floor_is_the_larger_of_two() -> None:
+def test_the_floor_is_the_larger_of_computing_and_memory_time() -> None:
     matrix = torch.ones(8, 8)
     work = Work.of(lambda: matrix @ matrix)
     assert work.floor(RATES) == Floor(2 * 8**3 / 1e9, "operations")

@@ -13,7 +13,7 @@ from caflow_runtime.bundle.reading import describe_file, read_manifest, write_ma
 from caflow_runtime.ood.calibration import read_calibration, write_calibration
 
 
-def test_bench(uncalibrated: Path) -> None:
+def test_caflow_bench_measures_latency_and_throughput(uncalibrated: Path) -> None:
     command = ["bench", uncalibrated, "--side", 16, "-n", "1,4", "--seconds", 0]
     *lines, best = [json.loads(line) for line in caflow(*command, "--json").stdout.splitlines()]
     assert [line["samples"] for line in lines] == [1, 4]
@@ -31,12 +31,11 @@ def test_bench(uncalibrated: Path) -> None:
     tables = caflow("bench", uncalibrated, "--side", 16, "-n", 1, "--seconds", 0).stdout
     assert "counted" in tables
     assert "of the peak" in tables
-    assert caflow("bench", uncalibrated, "-n", "few").returncode == 2
+    caflow("bench", uncalibrated, "-n", "few", code=2)
 
 
-def test_doctor(uncalibrated: Path, tmp_path: Path) -> None:
-    healthy = caflow("doctor", uncalibrated, "--json")
-    assert healthy.returncode == 0, healthy.stdout
+def test_caflow_doctor_passes_a_valid_bundle_and_names_a_damaged_file(uncalibrated: Path, tmp_path: Path) -> None:
+    healthy = caflow("doctor", uncalibrated, "--json", code=0)
     checks = [json.loads(line) for line in healthy.stdout.splitlines()]
     states = {check["name"]: check["state"] for check in checks}
     assert states["onnxruntime cpu"] == states["bundle"] == "ok"
@@ -45,13 +44,12 @@ def test_doctor(uncalibrated: Path, tmp_path: Path) -> None:
     assert states["calibration"] == "absent"
     copy = Path(shutil.copytree(uncalibrated, tmp_path / "damaged.caflow"))
     (copy / "decode_0.onnx").write_bytes(b"damaged")
-    damaged = caflow("doctor", copy)
-    assert damaged.returncode == 1
+    damaged = caflow("doctor", copy, code=1)
     assert "decode_0.onnx" in damaged.stdout
     assert "copy or export the bundle again" in damaged.stdout
 
 
-def test_doctor_finds_a_graph_that_computes_something_else(uncalibrated: Path, tmp_path: Path) -> None:
+def test_caflow_doctor_finds_a_graph_that_computes_wrong_densities(uncalibrated: Path, tmp_path: Path) -> None:
     """The file is complete and its hash is correct, so only the self-test of the flow can find the error."""
     copy = Path(shutil.copytree(uncalibrated, tmp_path / "sick.caflow"))
     proto = onnx.load(copy / "decode_0.onnx", load_external_data=False)
@@ -66,8 +64,7 @@ def test_doctor_finds_a_graph_that_computes_something_else(uncalibrated: Path, t
         for graph in manifest.graphs
     ]
     write_manifest(copy, replace(manifest, graphs=graphs))
-    done = caflow("doctor", copy, "--json")
-    assert done.returncode == 1
+    done = caflow("doctor", copy, "--json", code=1)
     checks = {check["name"]: check for check in map(json.loads, done.stdout.splitlines())}
     assert checks["bundle"]["state"] == "ok"
     assert checks["onnxruntime cpu: noise of level 0 after decode and likelihood"]["state"] == "ok"
@@ -76,7 +73,7 @@ def test_doctor_finds_a_graph_that_computes_something_else(uncalibrated: Path, t
     assert density["remedy"].startswith("do not use this bundle on onnxruntime cpu")
 
 
-def test_doctor_asks_the_canary(calibrated: Path, tmp_path: Path) -> None:
+def test_caflow_doctor_compares_the_canary_of_the_calibration(calibrated: Path, tmp_path: Path) -> None:
     def check(name: str) -> dict[str, str]:
         checks: list[dict[str, str]] = [
             json.loads(line) for line in caflow("doctor", copy, "--json").stdout.splitlines()

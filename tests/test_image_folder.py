@@ -70,7 +70,7 @@ def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("torn", [-20, None])
-def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
+def test_a_resumed_job_processes_exactly_the_unfinished_images(tmp_path: Path, torn: int | None) -> None:
     """An image is done if it has a whole line and its files, or if it was dropped. Failed images are tried again."""
     jobs = jobs_of(tmp_path, "a", "b", "c", "d", "e")
     out = tmp_path / "out"
@@ -140,8 +140,8 @@ def test_an_image_that_has_changed_is_drawn_again(tmp_path: Path) -> None:
     assert ImageFolder(tmp_path / "out", jobs, SETTINGS).left == [jobs[1]]
 
 
-def test_names_that_are_no_text(tmp_path: Path) -> None:
-    """Names that are not UTF-8 are escaped, so that every JSON parser reads them and a resumed job finds them."""
+def test_names_that_are_not_utf_8_are_escaped_and_found_again(tmp_path: Path) -> None:
+    """Every JSON parser reads them, and a resumed job finds them."""
     jobs = jobs_of(tmp_path, os.fsdecode(b"caf\xe9"), r"caf\xe9", "café", os.fsdecode(b"\xff\xfe\n"))
     list(ImageFolder(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs[:3])))
     dropped = ImageOutcome(jobs[3], wrong="dropped", is_dropped=True)
@@ -169,7 +169,7 @@ def test_a_result_of_another_image_does_not_count(tmp_path: Path) -> None:
     assert json_lines_of(tmp_path / "out" / RESULTS) == []
 
 
-def test_another_job_is_refused(tmp_path: Path) -> None:
+def test_a_job_with_other_settings_is_refused_with_the_differences(tmp_path: Path) -> None:
     """The error names every setting that differs, including the bundle, the backend and the additional files."""
     jobs, out = jobs_of(tmp_path, "a"), tmp_path / "out"
     list(ImageFolder(out, jobs, SETTINGS).run(map(drawn, jobs)))
@@ -194,7 +194,7 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
     assert ImageFolder(out, jobs, replace(SETTINGS, config=SamplingConfig(2, seed=1)), force=True).left == jobs
 
 
-def test_a_job_that_has_written_nothing_is_forgotten(tmp_path: Path) -> None:
+def test_a_job_without_results_leaves_no_file(tmp_path: Path) -> None:
     """For example because all images failed. A result without a line, which a killed process leaves, keeps its job."""
     jobs, out = jobs_of(tmp_path, "a", "b"), tmp_path / "out"
     with closing(ImageFolder(out, jobs, SETTINGS)) as folder:
@@ -207,9 +207,7 @@ def test_a_job_that_has_written_nothing_is_forgotten(tmp_path: Path) -> None:
         ImageFolder(out, jobs, SETTINGS)
 
 
-def test_a_result_that_a_worker_writes_at_its_end_keeps_the_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_result_that_a_worker_writes_last_keeps_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped command ends its workers. One of them may still finish its image."""
     out, unreadable = tmp_path / "out", tmp_path / "a.png"
     unreadable.write_bytes(b"no picture")
@@ -222,7 +220,7 @@ def test_a_result_that_a_worker_writes_at_its_end_keeps_the_job(
             (out / "a.png").write_text("a picture")
 
     monkeypatch.setattr(ExecutionOptions, "open_executor", writing_at_its_end)
-    assert caflow("image", unreadable, "-o", out, "--bundle", TINY, "--backend", "cpu").returncode == 1
+    caflow("image", unreadable, "-o", out, "--bundle", TINY, "--backend", "cpu", code=1)
     assert (out / JOB_FILE).is_file()
 
 
@@ -272,15 +270,7 @@ def test_a_result_is_done_if_all_its_files_are_there(tmp_path: Path, outcome: st
     assert ImageFolder(out, jobs, SETTINGS).left == ([] if is_done else jobs)
 
 
-def test_images_that_are_added_are_done(tmp_path: Path) -> None:
-    out, jobs = tmp_path / "out", jobs_of(tmp_path, "a", "b")
-    list(ImageFolder(out, jobs[:1], SETTINGS).run([drawn(jobs[0])]))
-    assert ImageFolder(out, jobs, SETTINGS).left == jobs[1:]
-    list(ImageFolder(out, jobs[1:], SETTINGS).run([drawn(jobs[1])]))
-    assert not ImageFolder(out, jobs, SETTINGS).left
-
-
-def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
+def test_only_one_process_may_work_in_a_folder(tmp_path: Path) -> None:
     """The folder is locked until the process ends, even if it is killed. The remaining lock file blocks nobody."""
     (tmp_path / "a.png").touch()
     script = "import sys, time; from pathlib import Path; from caflow_runtime.jobs.folder import exclusive_lock\n"
@@ -305,7 +295,7 @@ def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def test_a_folder_that_was_held_is_removed_where_it_is_empty_and_was_not(tmp_path: Path) -> None:
+def test_a_folder_that_a_job_has_created_is_removed_if_it_stays_empty(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, made in (("new", False), ("empty", False), ("filled", True)):
         with exclusive_lock(tmp_path / name):
@@ -314,8 +304,8 @@ def test_a_folder_that_was_held_is_removed_where_it_is_empty_and_was_not(tmp_pat
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "filled", "result"]
 
 
-def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
-    """Temporary files of killed processes are removed before and after the work. Similar names are kept."""
+def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    """Before and after the work. Similar names are kept."""
     jobs, out = jobs_of(tmp_path, "a", "b"), tmp_path / "out"
     out.mkdir()
     kept = [".c.png.12345678.partial", ".a.png", "a.png", "a.png.12345678.partial"]

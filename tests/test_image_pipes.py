@@ -19,8 +19,7 @@ def test_an_image_of_standard_input_has_the_names_that_were_given(uncalibrated: 
     done = caflow("image", "-", "-o", tmp_path / "named.png", "--json", *common, given=given)
     (found,) = json_lines(done.stdout)
     assert (found["input"], found["output"]) == ("-", str(tmp_path / "named.png"))
-    done = caflow("image", "-", "-o", tmp_path / "bad.png", *common, given=b"no image")
-    assert done.returncode == 1
+    done = caflow("image", "-", "-o", tmp_path / "bad.png", *common, given=b"no image", code=1)
     assert "caflow: standard input: cannot decode" in done.stderr
     assert "caflow: 1 of 1 image failed: standard input" in done.stderr
     assert "/caflow-" not in done.stderr
@@ -35,7 +34,7 @@ def test_an_image_of_standard_input_has_the_names_that_were_given(uncalibrated: 
         (["-", "a.png"], b"", [], "- stands for a single image"),
     ],
 )
-def test_an_image_that_cannot_be_done_writes_nothing(
+def test_a_failed_image_writes_nothing_to_standard_output(
     uncalibrated: Path,
     capfdbinary: pytest.CaptureFixture[bytes],
     inputs: list[str],

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from described import png_chunk
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def picture(photographs: Path) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))
-def test_what_is_written_is_read(tmp_path: Path, picture: NDArray[np.uint8], suffix: str) -> None:
+def test_each_format_is_read_as_it_was_written(tmp_path: Path, picture: NDArray[np.uint8], suffix: str) -> None:
     path = tmp_path / f"picture{suffix}"
     write_image(path, picture)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
@@ -66,7 +67,7 @@ def test_alpha_and_grey_come_back(tmp_path: Path, picture: NDArray[np.uint8]) ->
         write_image(tmp_path / "both.jpg", picture, alpha)
 
 
-def test_sixteen_bits_become_eight(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+def test_values_of_16_bits_are_read_as_8_bits_with_rounding(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
     deep = picture[..., ::-1].astype(np.uint16) * 257 + np.uint16(100)
     assert cv2.imwrite(str(tmp_path / "deep.png"), np.minimum(deep, 65535).astype(np.uint16))
     found = read_image(tmp_path / "deep.png")
@@ -77,7 +78,7 @@ def test_sixteen_bits_become_eight(tmp_path: Path, picture: NDArray[np.uint8]) -
     np.testing.assert_array_equal(read_image(tmp_path / "every.png").rgb[..., 0], np.rint(every / 257))
 
 
-def test_photographs_are_turned_as_exif_says(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+def test_images_are_rotated_by_their_exif_orientation(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
     write_image(tmp_path / "flat.jpg", picture)
     contents = (tmp_path / "flat.jpg").read_bytes()
     # An APP1 segment with one tag: orientation 6, which means to rotate the image clockwise.
@@ -92,10 +93,8 @@ def test_photographs_are_turned_as_exif_says(tmp_path: Path, picture: NDArray[np
     for name, alpha in (("colour.png", None), ("alpha.png", np.full((30, 40), 9, np.uint8))):
         write_image(tmp_path / name, picture, alpha)
         contents = (tmp_path / name).read_bytes()
-        chunk = b"eXIf" + tiff
-        chunk = len(tiff).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
         place = contents.index(b"IDAT") - 4
-        (tmp_path / name).write_bytes(contents[:place] + chunk + contents[place:])
+        (tmp_path / name).write_bytes(contents[:place] + png_chunk(b"eXIf", tiff) + contents[place:])
     np.testing.assert_array_equal(read_image(tmp_path / "colour.png").rgb, np.rot90(picture, -1))
     with pytest.raises(
         UnreadableImage, match="a transparent image with an EXIF rotation is not supported; save it upright"
@@ -103,7 +102,7 @@ def test_photographs_are_turned_as_exif_says(tmp_path: Path, picture: NDArray[np
         read_image(tmp_path / "alpha.png")
 
 
-def test_values_of_other_kinds_are_refused(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+def test_files_that_are_no_single_image_are_refused_with_advice(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
     assert cv2.imwrite(str(tmp_path / "wide.tiff"), picture.astype(np.int32))
     with pytest.raises(
         UnreadableImage, match="expected 8 or 16 bits, or floating-point values, in 1, 3 or 4 channels; got "
@@ -188,23 +187,18 @@ def test_a_photograph_that_is_cut_off_is_refused(tmp_path: Path, photographs: Pa
 
 @settings(max_examples=60)
 @given(st.binary(max_size=200))
-def test_anything_else_is_refused(tmp_path_factory: pytest.TempPathFactory, contents: bytes) -> None:
+def test_random_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, contents: bytes) -> None:
     path = tmp_path_factory.mktemp("noise") / "noise.png"
     path.write_bytes(contents)
     with pytest.raises(UnreadableImage):
         read_image(path)
 
 
-def chunk_of(kind: bytes, contents: bytes) -> bytes:
-    """Return a chunk of a PNG file."""
-    return len(contents).to_bytes(4, "big") + kind + contents + zlib.crc32(kind + contents).to_bytes(4, "big")
-
-
 def test_a_small_file_may_not_claim_a_gigapixel(tmp_path: Path) -> None:
     side = 32_000  # with 1 bit per pixel, compressed to 125 kB
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     rows = zlib.compress(bytes(side * (1 + side // 8)), 9)
-    chunks = (chunk_of(b"IHDR", header), chunk_of(b"IDAT", rows), chunk_of(b"IEND", b""))
+    chunks = (png_chunk(b"IHDR", header), png_chunk(b"IDAT", rows), png_chunk(b"IEND", b""))
     (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
     with pytest.raises(UnreadableImage, match=r"32000×32000 are 1024 megapixels, more than the limit of 268\.4"):
         read_image(tmp_path / "large.png")
@@ -251,7 +245,7 @@ def test_the_size_is_known_before_decoding(tmp_path: Path, kind: str) -> None:
 @settings(max_examples=400)
 @example("big tiff", [(15, 128)])  # the directory's offset is at least 2⁶³, which Python cannot use as an index
 @given(st.sampled_from(sorted(ENCODERS)), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4))
-def test_no_more_is_decoded_than_is_claimed(kind: str, changes: list[tuple[int, int]]) -> None:
+def test_a_decoded_image_is_never_larger_than_its_claimed_size(kind: str, changes: list[tuple[int, int]]) -> None:
     """Decoders must not find a larger size in a damaged header than `claimed_size`: it is what limits memory."""
     contents = bytearray(encoded(kind, side=8))
     for place, value in changes:
@@ -264,7 +258,7 @@ def test_no_more_is_decoded_than_is_claimed(kind: str, changes: list[tuple[int, 
         assert decoded is None or decoded.shape[0] * decoded.shape[1] <= claimed.width * claimed.height
 
 
-def test_tiles_count_as_they_are_allocated() -> None:
+def test_the_claimed_size_of_a_tiled_tiff_includes_its_tiles() -> None:
     """A TIFF of one pixel in tiles of 65536×65536. Of two entries for the width, the larger one counts."""
     entries = [(256, 1), (257, 1), (322, 65_536), (323, 65_536)]
     directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
@@ -295,7 +289,7 @@ def test_a_file_without_a_known_size_is_not_decoded(tmp_path: Path, contents: by
         read_image(tmp_path / "image.png")
 
 
-def test_only_files_are_read_and_no_larger_ones_than_images_are(tmp_path: Path) -> None:
+def test_only_regular_files_of_the_size_of_images_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     for path in (tmp_path / "pipe.png", Path("/dev/zero"), tmp_path):
         with pytest.raises(UnreadableImage, match=f"^{path}: cannot be read: not a regular file$"):

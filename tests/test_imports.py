@@ -6,41 +6,42 @@ from pathlib import Path
 
 import click
 import pytest
+from commands import caflow_train
+from tiny import DATA
 
 from caflow_deploy.cli import COMMANDS, main
 
 HEAVY = ("torch", "onnx", "onnxruntime", "cv2", "ray", "tensorrt", "tensorrt_rtx")
-
-
-def run_without(blocked: tuple[str, ...], code: str) -> subprocess.CompletedProcess[str]:
-    block = f"import sys; sys.modules.update(dict.fromkeys({blocked!r}))"
-    return subprocess.run([sys.executable, "-c", f"{block}; {code}"], capture_output=True, text=True, check=False)
-
-
-MODULES = (
-    "caflow_deploy",
-    "caflow_deploy.cli",
-    "caflow_runtime.bundle.manifest",
-    "caflow_runtime.flow.scan",
-    "caflow_export",
-    "caflow_export.cli",
-    "caflow_training.cli",
+LIGHT_MODULES = (
+    *("caflow_deploy", "caflow_deploy.cli", "caflow_runtime.bundle.manifest", "caflow_runtime.flow.scan"),
+    *("caflow_export", "caflow_export.cli", "caflow_training.cli"),
 )
+PHOTOGRAPHS = str(DATA / "photographs")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_without_heavy_packages(module: str) -> None:
+def run_without(blocked: tuple[str, ...], code: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run code in a Python in which the import of some packages fails.
+
+    Arguments:
+        folder: working directory.
+    """
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); {code}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder)
+
+
+@pytest.mark.parametrize("module", LIGHT_MODULES)
+def test_light_modules_are_imported_without_heavy_packages(module: str) -> None:
     result = run_without(HEAVY, f"import {module}")
     assert result.returncode == 0, result.stderr
 
 
-def test_what_the_package_gives_is_loaded_when_it_is_asked_for() -> None:
+def test_the_package_loads_its_functions_at_their_first_use() -> None:
     code = "import sys, caflow_deploy; assert not {'numpy', 'cv2'} & {*sys.modules}; print(caflow_deploy.Reject(0.01))"
     result = run_without((), code)
     assert result.stdout.startswith("Reject(alpha=0.01"), result.stderr
 
 
-def test_the_block_blocks() -> None:
+def test_a_blocked_package_cannot_be_imported() -> None:
     assert run_without(HEAVY, "import caflow_training.model").returncode != 0
 
 
@@ -51,7 +52,7 @@ def test_the_block_blocks() -> None:
         *("gradio", "jinja2", "matplotlib", "prometheus_client"),
     ],
 )
-def test_the_runtime_loads_without(forbidden: str) -> None:
+def test_all_modules_of_the_runtime_are_imported_without(forbidden: str) -> None:
     result = run_without(
         (forbidden,),
         "import pkgutil, caflow_runtime; "
@@ -60,75 +61,81 @@ def test_the_runtime_loads_without(forbidden: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_training_without_torch_names_the_extra() -> None:
-    command = "from caflow_training.cli import main; main(['tiny', '--data', '.', '--out', 'nowhere'])"
-    result = run_without(("torch",), command)
-    assert result.returncode == 2
-    assert result.stderr.splitlines() == ["caflow-train needs torch: pip install 'caflow-deploy[train]'"]
-    help_text = run_without(("torch",), "from caflow_training.cli import main; main(['--help'])")
-    assert help_text.returncode == 0
-    assert "RECIPE" in help_text.stdout
+INSTALL = "install it with pip install 'caflow-deploy"
 
 
-def test_exporting_without_torch_names_the_extra() -> None:
-    result = run_without(("torch",), "from caflow_export.cli import main; main(['model.pt'])")
-    assert result.returncode == 2
-    assert result.stderr.splitlines() == ["caflow-export requires torch: pip install 'caflow-deploy[export]'"]
-    help_text = run_without(HEAVY, "from caflow_export.cli import main; main(['--help'])")
-    assert help_text.returncode == 0
-    assert "--precision" in help_text.stdout
+@pytest.mark.parametrize(
+    ("package", "program", "arguments", "message"),
+    [
+        (
+            *("torch", "caflow_training", ["tiny", "--data", ".", "--out", "out"]),
+            "caflow-train needs torch: pip install 'caflow-deploy[train]'",
+        ),
+        ("torch", "caflow_export", ["model.pt"], "caflow-export requires torch: pip install 'caflow-deploy[export]'"),
+        (
+            *("prometheus_client", "caflow_deploy", ["image", PHOTOGRAPHS, "-o", "out", "--metrics", "9100"]),
+            f"caflow: metrics require prometheus_client; {INSTALL}[metrics]'",
+        ),
+        (
+            *("ray", "caflow_deploy", ["image", PHOTOGRAPHS, "-o", "out", "--ray", "auto"]),
+            f"caflow: this requires Ray; {INSTALL}[ray]'",
+        ),
+        (
+            *("pyarrow", "caflow_deploy", ["filter", "pairs.csv", "-o", "out", "--parquet"]),
+            f"caflow: --parquet requires PyArrow; {INSTALL}[parquet]'",
+        ),
+        (
+            *("gradio", "caflow_deploy", ["page", "--port", "1"]),
+            f"caflow: the page requires Gradio; {INSTALL}[page]'",
+        ),
+        *(
+            (package, "caflow_deploy", ["serve"], f"caflow: caflow serve requires {package}; {INSTALL}[serve]'")
+            for package in ("grpc", "h11", "starlette", "tritonclient", "uvicorn")
+        ),
+        *(
+            (
+                *(package, "caflow_deploy", ["report", "scores.jsonl"]),
+                f"caflow: reports need {package}: pip install 'caflow-deploy[report]'",
+            )
+            for package in ("jinja2", "matplotlib")
+        ),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(
+    tmp_path: Path, package: str, program: str, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "pairs.csv").write_text("target,condition\na.png,b.png\n")
+    result = run_without((package,), f"from {program}.cli import main; main({arguments})", tmp_path)
+    assert (result.returncode, result.stderr) == (2, f"{message}\n")
+    assert not (tmp_path / "out").exists()
 
 
-def test_metrics_without_prometheus_name_the_extra(tmp_path: Path, photographs: Path) -> None:
-    arguments = [str(photographs / "canyon-wren.jpg"), "-o", str(tmp_path / "large.png"), "--metrics", "9100"]
-    result = run_without(("prometheus_client",), f"from caflow_deploy.cli import main; main(['image', *{arguments}])")
-    assert result.returncode == 2
-    assert result.stderr.splitlines() == [
-        "caflow: metrics require prometheus_client; install it with pip install 'caflow-deploy[metrics]'"
-    ]
-
-
-def test_many_machines_without_ray_name_the_extra(photographs: Path, tmp_path: Path) -> None:
-    arguments = ["image", str(photographs), "-o", str(tmp_path / "out"), "--ray", "auto"]
-    result = run_without(("ray",), f"from caflow_deploy.cli import main; main({arguments})")
-    assert result.returncode == 2
-    assert result.stderr.splitlines() == ["caflow: this requires Ray; install it with pip install 'caflow-deploy[ray]'"]
-
-
-@pytest.mark.parametrize("package", ["grpc", "h11", "starlette", "tritonclient", "uvicorn"])
-def test_a_server_without_its_packages_names_the_extra(package: str) -> None:
-    result = run_without((package,), "from caflow_deploy.cli import main; main(['serve'])")
-    assert result.returncode == 2
-    assert result.stderr.splitlines() == [
-        f"caflow: caflow serve requires {package}; install it with pip install 'caflow-deploy[serve]'"
-    ]
-
-
-@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
-def test_reports_without_their_packages_name_the_extra(package: str, tmp_path: Path) -> None:
-    code = f"from caflow_runtime.report.html import write_report; write_report(None, None, {str(tmp_path)!r})"
-    result = run_without((package,), code)
-    assert f"InputError: reports need {package}: pip install 'caflow-deploy[report]'" in result.stderr
-
-
-def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    command = f"from caflow_training.cli import main; main(['tyni', '--data', {str(tmp_path)!r}, '--out', 'nowhere'])"
-    result = run_without((), command)
-    assert result.returncode == 2
-    assert result.stderr.startswith("caflow-train: tyni is neither a recipe file nor")
-    arguments = ["tiny", "--data", str(tmp_path), "--out", str(tmp_path.with_name("run"))]
-    command = f"from caflow_training.cli import main; main({arguments!r})"
-    result = run_without((), command)
-    assert result.returncode == 2
-    assert "expected photographs; neither this folder nor its subfolders contain a file" in result.stderr
-
-
-def test_the_list_of_commands_is_shown_without_loading_any() -> None:
-    result = run_without(
-        ("caflow_deploy.commands", "numpy", "cv2"), "from caflow_deploy.cli import main; main(['--help'])"
-    )
+@pytest.mark.parametrize(
+    ("program", "blocked", "shown"),
+    [
+        ("caflow_training", ("torch",), ["RECIPE"]),
+        ("caflow_export", HEAVY, ["--precision"]),
+        ("caflow_deploy", ("caflow_deploy.commands", "numpy", "cv2"), [f"  {name}" for name in COMMANDS]),
+    ],
+)
+def test_help_is_shown_without_loading_what_the_commands_require(
+    program: str, blocked: tuple[str, ...], shown: list[str]
+) -> None:
+    result = run_without(blocked, f"from {program}.cli import main; main(['--help'])")
     assert result.returncode == 0, result.stderr
-    assert all(f"  {name}" in result.stdout for name in COMMANDS)
+    assert all(text in result.stdout for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("tyni", "caflow-train: tyni is neither a recipe file nor"),
+        ("tiny", "expected photographs; neither this folder nor its subfolders contain a file"),
+    ],
+)
+def test_wrong_input_of_training_ends_it_with_exit_code_2(tmp_path: Path, recipe: str, message: str) -> None:
+    done = caflow_train(recipe, "--data", tmp_path, "--out", tmp_path.with_name("run"), code=2)
+    assert message in done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)

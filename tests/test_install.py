@@ -12,7 +12,6 @@ from ports import free_port
 from tiny import photograph
 
 from caflow_deploy import load
-from caflow_runtime.bundle import builtin
 from caflow_runtime.image_io.image_files import read_image, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +21,7 @@ counted."""
 
 
 @pytest.mark.full
-def test_the_runtime_needs_no_pytorch_and_little_room(photographs: Path, tmp_path: Path) -> None:
+def test_the_extra_cpu_installs_a_small_runtime_without_pytorch_that_works(photographs: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
     programs = environment / "bin"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
@@ -42,28 +41,16 @@ def test_the_runtime_needs_no_pytorch_and_little_room(photographs: Path, tmp_pat
     assert doctor.returncode == 0
     (models,) = environment.glob("lib/*/site-packages/caflow_runtime/models")
     assert sorted(path.name for path in models.iterdir()) == ["x2-video.caflow", "x4-photo.caflow", "x4-real.caflow"]
-    for installed in models.iterdir():
-        found = {path.name for path in installed.iterdir()}
-        assert found == {path.name for path in builtin.find_bundle(installed.stem).iterdir()}
     # Messages name extras in this way. It works in any folder, although the package is on no package index.
     extra: list[str | Path] = [programs / "pip", "install", "--dry-run", "caflow-deploy[metrics]"]
     added = subprocess.run(extra, check=True, capture_output=True, text=True, cwd=tmp_path)
     assert "Would install prometheus" in added.stdout
-    train = subprocess.run(
-        [programs / "caflow-train", "tiny", "--data", ".", "--out", "nowhere"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert train.stderr == "caflow-train needs torch: pip install 'caflow-deploy[train]'\n"
     before = bytes_in(environment)
     subprocess.run([*pip[:-1], f"{ROOT}[cpu,serve]"], check=True, cwd=tmp_path)
     assert bytes_in(environment) - before < SERVER_BYTES
     port = free_port()
     line = [str(programs / "caflow"), "serve", "--port", str(port), "--grpc-port", str(free_port())]
     with started([*line, "--metrics", str(free_port())], cwd=tmp_path) as server:
-        assert server.stdout is not None
         assert server.stdout.readline().startswith(f"x4-photo is ready at http://127.0.0.1:{port} and grpc://")
 
 

@@ -90,7 +90,9 @@ def judged(batches: Sequence[Sequence[FilePair]]) -> list[list[Verdict]]:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_batches_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_batches_without_a_damaged_line_are_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     """Batches without a damaged line keep their lines, in any order, even if the list contains pairs several times."""
     monkeypatch.setattr(verdict_folder, "BATCH", 4)
     source = random.Random(seed)

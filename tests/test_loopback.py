@@ -11,7 +11,7 @@ import pytest
 from commands import command
 from many import crops
 from ports import free_port
-from servers import caflow_server
+from servers import Server, caflow_server
 from visit import Served
 
 pytestmark = [
@@ -22,21 +22,9 @@ pytestmark = [
 LOOPBACK = re.compile(r"(127\.0\.0\.1|\[::1\]|\[::ffff:127\.0\.0\.1\]):\d+")
 
 
-def tree(root: int) -> set[int]:
-    """Return the ids of a process and all its descendants."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
-    found: set[int] = set()
-    more = {root}
-    while more:
-        found |= more
-        more = {pid for pid, parent in parents if parent in found} - found
-    return found
-
-
-def listening(root: int) -> dict[str, str]:
+def listening(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> dict[str, str]:
     """Return the addresses on which a process or a descendant listens, each with its line of `ss`."""
-    own = tree(root)
+    own = Server(process, {}, scraped=0, worker="").processes().keys()  # type: ignore[arg-type]
     listed = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout
     return {
         line.split()[3]: line
@@ -53,7 +41,7 @@ def listening_while_it_runs(
     seen: dict[str, str] = {}
     try:
         while process.poll() is None and (port is None or f"127.0.0.1:{port}" not in seen):
-            seen |= listening(process.pid)
+            seen |= listening(process)
     finally:
         process.kill()
         _, errors = process.communicate()
@@ -66,26 +54,25 @@ def check(seen: Mapping[str, str]) -> None:
     assert not [line for address, line in seen.items() if not LOOPBACK.fullmatch(address)]
 
 
-def test_serve() -> None:
+def test_caflow_serve_listens_only_on_the_loopback_address() -> None:
     with caflow_server(Path("x4-photo"), 2) as server:
-        seen = listening(server.process.pid)
+        seen = listening(server.process)
         check(seen)
         ports = {int(address.rpartition(":")[2]) for address in seen}
         assert ports == {*server.ports.values(), server.scraped}
 
 
-def test_workers(tmp_path: Path) -> None:
-    """Workers on the same machine listen on no port."""
+def test_workers_on_the_same_machine_listen_on_no_port(tmp_path: Path) -> None:
     crops(tmp_path / "in", 30)
     arguments: list[object] = ["image", tmp_path / "in", "-o", tmp_path / "out", "--workers", 2]
     assert not listening_while_it_runs(arguments, None, os.environ)
     assert len(list((tmp_path / "out").glob("*.png"))) == 30
 
 
-def test_page(tmp_path: Path) -> None:
+def test_caflow_page_listens_only_on_the_loopback_address(tmp_path: Path) -> None:
     served = Served(Path("x4-photo"), tmp_path)
     try:
-        seen = listening(served.process.pid)
+        seen = listening(served.process)
         check(seen)
         assert len(seen) == 1
     finally:
@@ -93,7 +80,7 @@ def test_page(tmp_path: Path) -> None:
         served.process.communicate()
 
 
-def test_metrics_of_image(tmp_path: Path) -> None:
+def test_metrics_are_served_only_on_the_loopback_address(tmp_path: Path) -> None:
     crops(tmp_path / "in", 1, side=128)
     port = free_port()
     arguments: list[object] = ["image", tmp_path / "in", "-o", tmp_path / "out", "-n", 10_000, "--metrics", port]

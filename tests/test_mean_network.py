@@ -83,7 +83,7 @@ def test_log_scales_keep_to_their_bound(bound: float) -> None:
     assert 0.99 * bound < log_scale.max() < bound
 
 
-def test_values_that_do_not_fit_together_are_refused() -> None:
+def test_contradictory_settings_of_the_mean_network_are_refused() -> None:
     with pytest.raises(ConfigError, match="mean_blocks above 0 requires residual = true"):
         config_from_dict({"mean_blocks": 2})
     with pytest.raises(ConfigError, match="mean_features above 0 requires a mean network"):
@@ -92,7 +92,7 @@ def test_values_that_do_not_fit_together_are_refused() -> None:
         config_from_dict({"log_scale_bound": 3.0})
 
 
-def test_networks_run_in_the_type_that_is_asked_for() -> None:
+def test_the_mean_network_runs_in_the_requested_type() -> None:
     model = CAFlow(CAFlowConfig(levels=1, residual=True, mean_blocks=1))
     torch.nn.init.normal_(model.mean_network.last.weight, std=0.01)  # type: ignore[union-attr]
     condition = conditions(SuperResolution()).float()

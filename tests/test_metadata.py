@@ -104,7 +104,7 @@ def test_metadata_goes_from_every_format_to_every_other(tmp_path: Path, source: 
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_exif_keeps_its_place_and_its_bytes(order: str) -> None:
+def test_values_of_exif_that_remain_right_stay_in_place(order: str) -> None:
     """Only values that became wrong change. All others stay in place, because makers' notes contain offsets."""
     before = exif_file(order)
     after = Metadata(exif=before).for_result(70_000, 80).exif

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from commands import caflow, command, started
 from ports import free_port, listening
+from tiny import calibrated_pipe as pipe
 from tiny import pairs_of_photographs, photograph
 
 from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
@@ -27,6 +28,7 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.health.model_instruments import BITS_PER_DIM
 from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.ood.calibration import Calibration, write_calibration
+from caflow_runtime.ood.drift import Drift
 from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.choice import Choice, Untypical
@@ -34,6 +36,8 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.sampling import sample_best
 from caflow_runtime.service.request import Request
 from caflow_runtime.service.served_models import Sampler, Scorer
+
+__all__ = ["pipe"]  # a fixture
 
 NAMES = {
     "caflow_requests",
@@ -49,12 +53,6 @@ NAMES = {
     "caflow_canary_difference",
 }
 """Names of the metric families. The values of counters also end in `_total`."""
-
-
-@pytest.fixture
-def pipe(calibrated: Path) -> Iterator[Pipeline]:
-    with load(calibrated) as pipe:
-        yield pipe
 
 
 @pytest.fixture
@@ -76,7 +74,7 @@ def served(metrics: Metrics) -> dict[str, float]:
     return scrape(metrics.serve(0))
 
 
-def test_all_is_at_zero_from_the_start(pipe: Pipeline, reference: TypicalityModel) -> None:
+def test_all_metrics_exist_with_zero_from_the_start(pipe: Pipeline, reference: TypicalityModel) -> None:
     instruments = Prometheus()
     with Metrics(pipe, reference, instruments=instruments) as metrics:
         assert {family.name for family in instruments.registry.collect()} == NAMES
@@ -96,7 +94,7 @@ def test_all_is_at_zero_from_the_start(pipe: Pipeline, reference: TypicalityMode
     assert re.search(r'manifest="[0-9a-f]{64}",precision="fp32",version="', info)
 
 
-def test_the_best_of_n(pipe: Pipeline, reference: TypicalityModel, photographs: Path) -> None:
+def test_metrics_count_samples_and_likelihoods(pipe: Pipeline, reference: TypicalityModel, photographs: Path) -> None:
     pictures = np.stack([photograph(photographs, k, 12, 12) for k in range(3)])
     best = pipe.best_of(pictures, n=5)
     with Metrics(pipe, reference) as metrics:
@@ -106,8 +104,9 @@ def test_the_best_of_n(pipe: Pipeline, reference: TypicalityModel, photographs: 
         values = served(metrics)
         first = [drawn[0] for drawn in best.bits_per_dim_drawn]
         assert metrics.drift is not None
-        assert metrics.drift.count == 3
-        np.testing.assert_array_equal(metrics.drift._window, first)
+        expected = Drift(reference)
+        expected.add(first)
+        assert (metrics.drift.count, metrics.drift.psi, metrics.drift.ks) == (3, expected.psi, expected.ks)
     assert values['caflow_requests_total{model="model",outcome="unjudged"}'] == 3
     assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == 15
     assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == 0
@@ -121,7 +120,7 @@ def test_the_best_of_n(pipe: Pipeline, reference: TypicalityModel, photographs: 
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
-def test_rejected_samples_by_reason(
+def test_rejected_samples_are_counted_by_reason(
     pipe: Pipeline, reference: TypicalityModel, photographs: Path, share: float
 ) -> None:
     """Counts that `Best` lacks are derived from the settings. Half of the first samples are rejected, or all."""
@@ -146,7 +145,7 @@ def test_rejected_samples_by_reason(
         assert values[f'caflow_requests_total{{model="model",outcome="{best.outcome[0]}"}}'] == 1
 
 
-def test_other_results(pipe: Pipeline, photographs: Path) -> None:
+def test_scores_samples_frames_and_errors_are_counted(pipe: Pipeline, photographs: Path) -> None:
     pairs = pairs_of_photographs(pipe, photographs, each=1)
     targets, conditions = [pair.target for pair in pairs], [pair.condition for pair in pairs]
     score = pipe.score(targets, conditions)
@@ -160,7 +159,9 @@ def test_other_results(pipe: Pipeline, photographs: Path) -> None:
         assert metrics.drift is not None
         assert metrics.drift.count == 13
         metrics.observe_samples(samples)
-        assert metrics.drift._window[-1] == samples.bits_per_dim[0][samples.sample[0] == 0]
+        expected = Drift(pipe.calibration.truth)
+        expected.add([*score.bits_per_dim, *samples.bits_per_dim[0][samples.sample[0] == 0]])
+        assert (metrics.drift.psi, metrics.drift.ks) == (expected.psi, expected.ks)
         for frame in [*frames, replace(frames[0], sample=-1)]:
             metrics.observe_frame(frame)
         metrics.observe_dropped(2)
@@ -183,7 +184,7 @@ def test_other_results(pipe: Pipeline, photographs: Path) -> None:
     assert values['caflow_all_rejected_total{instead="error"}'] == 1
 
 
-def test_what_cannot_be_judged_is_neither_accepted_nor_rejected(
+def test_an_unjudged_result_is_neither_accepted_nor_rejected(
     pipe: Pipeline, uncalibrated: Path, photographs: Path
 ) -> None:
     (pair,) = pairs_of_photographs(pipe, photographs, each=1)[:1]
@@ -222,7 +223,7 @@ def test_buckets_are_those_of_the_calibration(pipe: Pipeline, reference: Typical
         assert ends(metrics) == [*BITS_PER_DIM, math.inf]
 
 
-def test_the_canary(uncalibrated: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_the_difference_of_the_canary_is_a_metric(uncalibrated: Path, calibrated: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(calibrated, tmp_path / "copy.caflow"))
     known = msgspec.json.decode((copy / "calibration.json").read_bytes(), type=Calibration)
     changed = msgspec.structs.replace(known.canary, log_likelihood=known.canary.log_likelihood - 7)
@@ -236,7 +237,7 @@ def test_the_canary(uncalibrated: Path, calibrated: Path, tmp_path: Path) -> Non
     assert math.isnan(differences[uncalibrated])
 
 
-def test_only_loopback_is_bound_and_a_busy_port_is_said(pipe: Pipeline) -> None:
+def test_metrics_listen_on_the_loopback_address_and_a_busy_port_is_an_error(pipe: Pipeline) -> None:
     with Metrics(pipe) as metrics, Metrics(pipe) as other:
         port = metrics.serve(0)
         assert listening(port) == {"0100007F"}  # 127.0.0.1, as Linux writes it
@@ -253,7 +254,7 @@ def test_only_loopback_is_bound_and_a_busy_port_is_said(pipe: Pipeline) -> None:
         assert other.serve(port) == port
 
 
-def test_a_command_serves_while_it_runs(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
+def test_a_command_serves_metrics_while_it_runs(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for k in range(3):
         write_image(tmp_path / "in" / f"{k}.png", photograph(photographs, k, 64, 64))
@@ -310,9 +311,7 @@ def test_requests_are_counted(pipe: Pipeline, photographs: Path) -> None:
     assert sampler.metrics.drift.count == 1  # only one request has the calibrated temperature
 
 
-def test_requests_whose_deadline_passes_count_as_errors(
-    pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_passed_deadlines_count_as_errors(pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if it passes while they are computed: the client does not get that answer."""
     instruments = Prometheus()
     sampler = Sampler(pipe, instruments=instruments)

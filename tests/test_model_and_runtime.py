@@ -1,5 +1,6 @@
 """The runtime compared with the model in PyTorch: samples as `CAFlow.sample`, scores as `CAFlow.log_prob`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 import torch
 from conftest import torch_noise
 from numpy.typing import NDArray
-from tiny import photograph
+from tiny import TINY, photograph
 
+from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.flow.tolerances import TOLERANCES
-from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
 from caflow_training.results import to_integers
@@ -18,14 +20,25 @@ from caflow_training.results import to_integers
 ALLOWED = TOLERANCES["fp32"]
 
 
+@pytest.fixture(scope="module", params=["tiny", pytest.param("x4-photo", marks=pytest.mark.full)])
+def bundle(request: pytest.FixtureRequest) -> Path:
+    return TINY if request.param == "tiny" else find_bundle(request.param)
+
+
 @pytest.fixture(scope="module")
-def model(calibrated: Path) -> CAFlow:
-    return checkpoint.load(calibrated)
+def pipe(bundle: Path) -> Iterator[Pipeline]:
+    with load(bundle, backend="cpu") as pipe:
+        yield pipe
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Path) -> CAFlow:
+    return checkpoint.load(bundle)
 
 
 @pytest.fixture(scope="module")
 def conditions(photographs: Path) -> list[NDArray[np.uint8]]:
-    return [photograph(photographs, k, 8, 10) for k in range(3)]
+    return [photograph(photographs, k, 8, 12) for k in range(3)]
 
 
 def planes(image: NDArray[np.uint8], rows: int = 1) -> torch.Tensor:
@@ -35,13 +48,13 @@ def planes(image: NDArray[np.uint8], rows: int = 1) -> torch.Tensor:
 @torch.no_grad()
 def test_samples_are_those_of_the_model(pipe: Pipeline, model: CAFlow, conditions: list[NDArray[np.uint8]]) -> None:
     """Equal noise gives equal images and likelihoods, within tolerances. The most likely sample is the first."""
-    n = 4
-    drawn = pipe.sample(np.stack(conditions), n=n, temperature=[0.7, 0.9], seed=3)
+    n, temperatures = 4, np.linspace(0.7, 0.9, model.config.levels).tolist()
+    drawn = pipe.sample(np.stack(conditions), n=n, temperature=temperatures, seed=3)
     assert drawn.density_at == "sample"
-    assert np.shape(drawn.images) == (3, n, 32, 40, 3)
-    noise = torch_noise(pipe.manifest.model.noise_channels, 32, 40, np.arange(n), seed=3)
+    assert np.shape(drawn.images) == (3, n, 32, 48, 3)
+    noise = torch_noise(pipe.manifest.model.noise_channels, 32, 48, np.arange(n), seed=3)
     for k, condition in enumerate(conditions):
-        expected = model.sample(planes(condition, n), noise, [0.7, 0.9])
+        expected = model.sample(planes(condition, n), noise, temperatures)
         order = np.argsort(-expected.log_likelihood.total.numpy())
         np.testing.assert_array_equal(drawn.sample[k], order)
         np.testing.assert_allclose(
@@ -57,7 +70,7 @@ def test_samples_are_those_of_the_model(pipe: Pipeline, model: CAFlow, condition
 
 @torch.no_grad()
 def test_scores_are_those_of_the_model(pipe: Pipeline, model: CAFlow, photographs: Path) -> None:
-    targets = [photograph(photographs, k, 32, 40) for k in range(3)]
+    targets = [photograph(photographs, k, 32, 48) for k in range(3)]
     conditions = [np.ascontiguousarray(target[::4, ::4]) for target in targets]
     scored = pipe.score(np.stack(targets), np.stack(conditions))
     assert scored.density_at == "image"

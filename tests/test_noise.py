@@ -31,7 +31,7 @@ def test_the_generator_is_philox4x32_10(
     assert tuple(int(word[0]) for word in words) == expected
 
 
-def test_a_normal_is_what_the_specification_says() -> None:
+def test_a_normal_number_equals_the_formula_of_the_specification() -> None:
     """Computed by hand: channel 5 of z[2, 1] at row 3 and column 7, for sample 9, seed 11 and frame 13."""
     z = draw_window_noise([4, 8], 1, NoiseWindow(0, 0, 4, 8, (9,)), seed=11, frame=13)
     counter = (7, 3, 1 + (2 << 16) + (1 << 24), 9)
@@ -42,7 +42,7 @@ def test_a_normal_is_what_the_specification_says() -> None:
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 9), st.integers(1, 9))
-def test_a_window_is_a_window_of_the_whole(top: int, left: int, height: int, width: int) -> None:
+def test_the_noise_of_a_window_is_a_part_of_that_of_the_image(top: int, left: int, height: int, width: int) -> None:
     whole = draw_window_noise([6, 3], 0, NoiseWindow(0, 0, 50, 50, (0, 1, 2, 3)), seed=5)
     part = draw_window_noise([6, 3], 0, NoiseWindow(top, left, height, width, (3, 1)), seed=5)
     np.testing.assert_array_equal(part, whole[[3, 1], :, top : top + height, left : left + width])
@@ -57,7 +57,7 @@ def drawn(
 @pytest.mark.parametrize(
     "other", [{"seed": 1}, {"frame": 1}, {"level": 1}, {"samples": (1,)}, {"top": 32}, {"left": 32}]
 )
-def test_every_part_of_the_place_counts(other: dict[str, Any]) -> None:
+def test_noise_of_another_place_sample_seed_or_frame_is_independent(other: dict[str, Any]) -> None:
     place: dict[str, Any] = {"level": 0, "top": 0, "left": 0, "samples": (0,), "seed": 0, "frame": 0}
     a, b = (drawn([8], **p) for p in (place, {**place, **other}))
     assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.05
@@ -65,7 +65,7 @@ def test_every_part_of_the_place_counts(other: dict[str, Any]) -> None:
     assert abs(np.corrcoef(blocks[:, :8].ravel(), blocks[:, 8:].ravel())[0, 1]) < 0.05
 
 
-def test_it_is_standard_normal() -> None:
+def test_noise_is_standard_normal_and_uncorrelated() -> None:
     z = draw_window_noise([16], 0, NoiseWindow(0, 0, 128, 128, (0, 1, 2, 3)), seed=0).astype(np.float64)
     count = z.size
     assert abs(z.mean()) < 5 / math.sqrt(count)

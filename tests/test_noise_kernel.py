@@ -88,7 +88,7 @@ def draw_by_kernel(kernels: Any, z: LevelNoise, block: int, extra: int) -> NDArr
 
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("z", NOISE)
-def test_the_source_draws_what_python_draws(kernels: Any, z: LevelNoise, block: int) -> None:
+def test_the_gpu_kernel_computes_the_noise_of_python(kernels: Any, z: LevelNoise, block: int) -> None:
     expected = draw_items(z)
     for extra in (0, 3):
         np.testing.assert_array_equal(draw_by_kernel(kernels, z, block, extra), expected)

@@ -8,7 +8,7 @@ import pytest
 from clips import FFMPEG, ffmpeg, frames_of, gaps
 from commands import messages
 from PIL import Image
-from video_runs import caflow_video
+from video_runs import video
 
 from caflow_runtime.video.file_source import FileSource
 
@@ -30,8 +30,7 @@ def test_tags_that_are_not_utf_8_are_read(clips: Path, uncalibrated: Path, tmp_p
     info = FileSource(tmp_path / name).info
     tags = {key.lower(): value for key, value in info.metadata.items()}
     assert (tags["title"], tags["artist"]) == ("Café", "André “A”")
-    done = caflow_video(tmp_path / name, tmp_path / "out.mkv", uncalibrated)
-    assert done.returncode == 0, done.stderr
+    video(tmp_path / name, tmp_path / "out.mkv", uncalibrated)
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert container.metadata["title"] == "Café"
         if name != "old.mp4":  # MP4 stores this title under another name
@@ -43,14 +42,13 @@ def test_tags_that_are_not_utf_8_are_read(clips: Path, uncalibrated: Path, tmp_p
 @pytest.mark.parametrize("name", ["raw.h264", "b_frames.avi"])
 def test_files_without_times_run_at_their_rate(uncalibrated: Path, tmp_path: Path, name: str) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=1", "-c:v", "libx264", "-bf", 3, tmp_path / name)
-    done = caflow_video(tmp_path / name, tmp_path / "out.mp4", uncalibrated)
-    assert done.returncode == 0, done.stderr
+    video(tmp_path / name, tmp_path / "out.mp4", uncalibrated)
     assert len(frames_of(tmp_path / "out.mp4")) == 25
     assert gaps(tmp_path / "out.mp4")[40] >= 20
 
 
 @pytest.mark.parametrize("said", ["1/0:0:0", "1e999999999:00:00", "nan:00:00", "00:00:٣", "x", "0:0"])
-def test_a_duration_that_is_none_is_not_believed(clips: Path, tmp_path: Path, said: str) -> None:
+def test_an_invalid_duration_in_a_file_is_ignored(clips: Path, tmp_path: Path, said: str) -> None:
     """Matroska stores the duration as text."""
     source = (clips / "words.mkv").read_bytes()
     with av.open(str(clips / "words.mkv")) as container:
@@ -61,12 +59,11 @@ def test_a_duration_that_is_none_is_not_believed(clips: Path, tmp_path: Path, sa
     assert frames.ended_early is None
 
 
-def test_a_cut_off_file_gives_what_it_has(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_a_truncated_video_gives_its_frames_and_an_error(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     whole = (clips / "words.mkv").read_bytes()
     (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
-    done = caflow_video(tmp_path / "cut.mkv", tmp_path / "out.mkv", uncalibrated)
+    done = video(tmp_path / "cut.mkv", tmp_path / "out.mkv", uncalibrated, code=1)
     assert 0 < len(frames_of(tmp_path / "out.mkv")) < len(frames_of(clips / "words.mkv"))
-    assert done.returncode == 1
     assert "is incomplete: the pictures end at 0." in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "cut.mkv", tmp_path / "out.mkv"]
 
@@ -75,10 +72,10 @@ def test_a_file_that_is_cut_off_shortly_before_its_end_is_incomplete(uncalibrate
     """0.2 s are missing, which is less than the tolerance for other containers than Matroska."""
     short, output = tmp_path / "short.mkv", tmp_path / "out.mp4"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25", "-frames:v", 12, "-c:v", "ffv1", short)
-    assert caflow_video(short, output, uncalibrated).returncode == 0
+    video(short, output, uncalibrated)
     short.write_bytes(short.read_bytes()[: short.stat().st_size * 62 // 100])
-    done = caflow_video(short, output, uncalibrated, "--force")
-    assert (done.returncode, done.stdout) == (1, "")
+    done = video(short, output, uncalibrated, "--force", code=1)
+    assert done.stdout == ""
     (why,) = messages(done.stderr)
     assert why == (
         f"caflow: {short} is incomplete: the pictures end at 0.28 s of 0.48 s, after about 7 of 12 frames; {output} "
@@ -88,16 +85,16 @@ def test_a_file_that_is_cut_off_shortly_before_its_end_is_incomplete(uncalibrate
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff", ".avif", ""])
-def test_a_picture_is_refused(uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
+def test_a_still_picture_is_refused_as_a_video(uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
     """Its contents count, not its name. A GIF may have one frame, because `caflow image` does not read GIF."""
     picture, output = tmp_path / f"picture{suffix}", tmp_path / "out.mp4"
     Image.new("RGB", (32, 24)).save(picture, format=suffix[1:].replace("jpg", "jpeg") or "png")
     for more in ([], ["--dry-run"], ["--at", 0]):
-        done = caflow_video(picture, output, uncalibrated, *more)
-        assert (done.returncode, done.stdout) == (2, "")
+        done = video(picture, output, uncalibrated, *more, code=2)
+        assert done.stdout == ""
         assert done.stderr.startswith(f"caflow: {picture} is a picture, not a video; give it to caflow image")
     Image.new("RGB", (32, 24)).save(tmp_path / "picture.gif")
-    assert caflow_video(tmp_path / "picture.gif", output, uncalibrated).returncode == 0
+    video(tmp_path / "picture.gif", output, uncalibrated)
 
 
 def test_times_in_messages_count_from_the_beginning(tmp_path: Path) -> None:
@@ -115,13 +112,12 @@ def test_a_picture_that_changes_its_size_ends_the_video(uncalibrated: Path, tmp_
     for name, size in (("a.ts", "32x16"), ("b.ts", "48x32")):
         ffmpeg("-f", "lavfi", "-i", f"testsrc2=s={size}:r=30:d=0.5", "-c:v", "mpeg2video", tmp_path / name)
     (tmp_path / "two.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
-    done = caflow_video(tmp_path / "two.ts", tmp_path / "out.mp4", uncalibrated)
-    assert done.returncode == 1
+    done = video(tmp_path / "two.ts", tmp_path / "out.mp4", uncalibrated, code=1)
     assert "the size of its frames changes from 32×16 to 48×32" in done.stderr
     assert len(frames_of(tmp_path / "out.mp4")) >= 14  # MPEG-2 decoders hold one frame back
 
 
-def test_sound_that_nothing_knows_does_not_cost_the_picture(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_sound_of_an_unknown_codec_is_omitted_but_not_frames(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     strange = (clips / "front.mp4").read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzz")
     (tmp_path / "strange.mp4").write_bytes(strange)
     ffmpeg("-i", clips / "vfr.mp4", "-c:v", "copy", "-c:a", "pcm_s16le", "-ac", 2, tmp_path / "pcm.mkv")
@@ -130,8 +126,7 @@ def test_sound_that_nothing_knows_does_not_cost_the_picture(clips: Path, uncalib
         ("strange.mp4", "a.mkv", "is omitted"),
         ("pcm.mkv", "b.mp4", "audio 1 (pcm_s16le) is converted"),
     ):
-        done = caflow_video(tmp_path / source, tmp_path / output, uncalibrated)
-        assert done.returncode == 0, done.stderr
+        done = video(tmp_path / source, tmp_path / output, uncalibrated)
         assert said in done.stderr
         assert len(frames_of(tmp_path / output)) == len(frames_of(clips / "vfr.mp4"))
 
@@ -155,11 +150,10 @@ def test_sound_that_nothing_knows_does_not_cost_the_picture(clips: Path, uncalib
         ("frameless.mp4", "out.mp4", [], "expected a video; none of its frames can be decoded"),
     ],
 )
-def test_refusals_are_one_line(
+def test_wrong_video_files_and_options_are_refused_in_one_line(
     clips: Path, uncalibrated: Path, tmp_path: Path, source: str, output: str, options: list[str], message: str
 ) -> None:
-    done = caflow_video(clips / source, tmp_path / output, uncalibrated, *options)
-    assert done.returncode == 2
+    done = video(clips / source, tmp_path / output, uncalibrated, *options, code=2)
     last = done.stderr.splitlines()[-1]
     assert message in last
     is_by_click = {"--noise", "--workers"} & set(options)  # click also shows the usage

@@ -28,7 +28,7 @@ def pipe(request: pytest.FixtureRequest, uncalibrated: Path) -> Iterator[Pipelin
         yield pipe
 
 
-def test_it_is_what_best_of_gives(pipe: Pipeline, photographs: Path) -> None:
+def test_run_returns_the_result_of_best_of(pipe: Pipeline, photographs: Path) -> None:
     conditions = np.stack([photograph(photographs, k, 8, 12) for k in range(2)])
     for n in (1, 4):
         expected = pipe.best_of(conditions, n=n, temperature=[0.7, 0.9], seed=3)
@@ -51,12 +51,12 @@ def test_it_is_what_best_of_gives(pipe: Pipeline, photographs: Path) -> None:
         ("a path", "got str of shape"),
     ],
 )
-def test_refusals_name_what_was_wanted(pipe: Pipeline, condition: object, message: str) -> None:
+def test_wrong_conditions_are_refused_with_the_expected_form(pipe: Pipeline, condition: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         pipe.run(condition)
 
 
-def test_all_must_run_at_once(uncalibrated: Path) -> None:
+def test_samples_that_do_not_fit_into_one_run_are_refused(uncalibrated: Path) -> None:
     backend = OnnxRuntimeCpu()
     with Pipeline(Graphs(uncalibrated, backend), 3 * 32 * 32, overlap=8) as pipe:
         condition = np.zeros((1, 8, 8, 3), np.uint8)
@@ -100,7 +100,7 @@ def judging(uncalibrated: Path) -> Iterator[tuple[Pipeline, Judging]]:
         yield pipe, backend
 
 
-def test_of_many_samples_the_host_is_given_few_integers(
+def test_only_the_pixels_of_chosen_samples_are_copied_to_the_host(
     judging: tuple[Pipeline, Judging], uncalibrated: Path, photographs: Path
 ) -> None:
     pipe, backend = judging
@@ -120,7 +120,7 @@ def test_of_many_samples_the_host_is_given_few_integers(
         pipe.best_of(images[0], n=2, temperature=1e30)
 
 
-def test_pixels_come_to_the_host_where_the_device_has_no_room_to_round_them(
+def test_pixels_are_rounded_on_the_host_without_device_memory(
     judging: tuple[Pipeline, Judging], photographs: Path
 ) -> None:
     pipe, backend = judging
@@ -131,7 +131,7 @@ def test_pixels_come_to_the_host_where_the_device_has_no_room_to_round_them(
     assert backend.given["float32"] > 0
 
 
-def test_what_is_not_finite_in_the_padding_alone_is_finite(uncalibrated: Path) -> None:
+def test_values_in_the_padding_need_not_be_finite(uncalibrated: Path) -> None:
     rows = np.zeros((2, 16, 16, 3), np.float32)
     rows[0, 15, 15], rows[1, 3, 3] = np.nan, np.inf
     graphs = Graphs(uncalibrated, Judging())
@@ -141,7 +141,7 @@ def test_what_is_not_finite_in_the_padding_alone_is_finite(uncalibrated: Path) -
     assert not inside.cropped(12, 15).is_finite
 
 
-def test_tiles_come_to_the_host(uncalibrated: Path, photographs: Path) -> None:
+def test_tiles_are_merged_on_the_host(uncalibrated: Path, photographs: Path) -> None:
     image = photograph(photographs, 4, 30, 40)
     with (
         Pipeline(Graphs(uncalibrated, Judging()), 64 * 64, overlap=8) as pipe,

@@ -17,6 +17,7 @@ import pytest
 from tiny import photograph
 from visit import TIMEOUT_S, Served, Visit, browser, source
 
+from caflow_runtime.image import Image
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
@@ -59,7 +60,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 
 @pytest.mark.full
-def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable[..., Served], browser: Any) -> None:
+def test_a_visitor_can_draw_compare_and_download_samples(
+    calibrated: Path, source: Path, tmp_path: Path, serve: Callable[..., Served], browser: Any
+) -> None:
     served = serve(calibrated)
     assert served.line == f"model is at {served.address}  Press Ctrl-C to stop.\n"
     visit = Visit(browser, served.address)
@@ -156,8 +159,10 @@ def test_nothing_overlaps_on_any_screen(source: Path, serve: Callable[..., Serve
 
 @pytest.mark.full
 @pytest.mark.parametrize("width", [1300, 420])
-def test_settings_and_results(width: int, source: Path, serve: Callable[..., Served], browser: Any) -> None:
-    """Temperatures that can be judged are offered, others can be typed. On a narrow screen, results are on top."""
+def test_settings_are_offered_and_results_are_on_top_of_a_narrow_screen(
+    width: int, source: Path, serve: Callable[..., Served], browser: Any
+) -> None:
+    """Temperatures that can be judged are offered, others can be typed."""
     visit = Visit(browser, serve(Path("x4-photo")).address, width)
     page = visit.page
     page.wait_for_selector("#slider")
@@ -191,16 +196,23 @@ def test_settings_and_results(width: int, source: Path, serve: Callable[..., Ser
     )
 
 
-@pytest.mark.full
-def test_no_result_of_a_removed_image(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
-    """The result of an image that is removed while its samples are drawn is not shown."""
-    served = serve(Path("x4-photo"))
+def drawing(browser: Any, served: Served, picture: Image, n: int) -> Visit:
+    """Return a page that draws `n` samples of a picture."""
     visit = Visit(browser, served.address)
-    write_image(served.temporary.parent / "large.png", photograph(photographs, 3, 96, 96))
+    write_image(served.temporary.parent / "large.png", picture)
     visit.upload(served.temporary.parent / "large.png")
     visit.page.wait_for_selector("#looked img")
+    visit.page.fill("#samples input[type=number]", str(n))
     visit.page.click("#go")
     visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('#slider').innerText)")
+    return visit
+
+
+@pytest.mark.full
+def test_the_result_of_a_removed_image_is_hidden(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
+    """It is removed while its samples are drawn."""
+    served = serve(Path("x4-photo"))
+    visit = drawing(browser, served, photograph(photographs, 3, 96, 96), 8)
     assert not list(served.temporary.rglob("large-8.png"))
     visit.page.click("#given [aria-label=Clear]")
     deadline = time.monotonic() + TIMEOUT_S
@@ -212,16 +224,10 @@ def test_no_result_of_a_removed_image(serve: Callable[..., Served], browser: Any
 
 
 @pytest.mark.full
-def test_a_stop_while_it_computes(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
+def test_sigterm_ends_a_page_that_is_computing(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
     """The samples would take most of a minute, so the page is still drawing when it is stopped."""
     served = serve(Path("x4-photo"))
-    visit = Visit(browser, served.address)
-    write_image(served.temporary.parent / "large.png", photograph(photographs, 3, 256, 256))
-    visit.upload(served.temporary.parent / "large.png")
-    visit.page.wait_for_selector("#looked img")
-    visit.page.fill("#samples input[type=number]", "32")
-    visit.page.click("#go")
-    visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('#slider').innerText)")
+    visit = drawing(browser, served, photograph(photographs, 3, 256, 256), 32)
     assert not visit.captions()
     assert served.end(signal.SIGTERM) == (0, "")
     assert not list(served.temporary.iterdir())
@@ -261,7 +267,7 @@ def ask(served: Served, **asked: Any) -> dict[str, Any]:
 
 
 @pytest.mark.full
-def test_files_of_the_server_are_not_given_away(uncalibrated: Path, source: Path, serve: Callable[..., Served]) -> None:
+def test_visitors_cannot_read_server_files(uncalibrated: Path, source: Path, serve: Callable[..., Served]) -> None:
     """Neither a download nor a request that names the file as an upload reveals a file of the server."""
     served = serve(uncalibrated)
     with pytest.raises(urllib.error.HTTPError, match="403"):

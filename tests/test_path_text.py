@@ -29,7 +29,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("name", "text"), NAMES.items())
-def test_names_and_their_text(name: bytes, text: str) -> None:
+def test_names_of_any_bytes_have_a_valid_text(name: bytes, text: str) -> None:
     assert as_text(os.fsdecode(name)) == text
     assert os.fsencode(as_path(text)) == name
 

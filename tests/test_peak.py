@@ -10,7 +10,7 @@ from caflow_runtime.health.peak import SIDE
 
 
 @pytest.mark.parametrize(("kind", "number"), [("fp32", TensorProto.FLOAT), ("fp16", TensorProto.FLOAT16)])
-def test_the_graphs_are_one_product(kind: str, number: int) -> None:
+def test_graphs_for_the_peak_speed_are_a_single_matrix_product(kind: str, number: int) -> None:
     contents = files("caflow_runtime.health").joinpath(f"product-{kind}.onnx").read_bytes()
     proto = onnx.load_model_from_string(contents)
     onnx.checker.check_model(proto, full_check=True)

@@ -57,10 +57,10 @@ def source_of(path: Path, raw: PictureFormat | None = None) -> PipeSource:
     return PipeSource(os.open(path, os.O_RDONLY), "standard input", raw)
 
 
-def test_ffmpeg_to_caflow_to_ffmpeg(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_a_pipe_between_ffmpegs_gives_the_frames_of_a_file(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """Pixels, number and rate of the frames equal those of a job from file to file."""
     options = ["--codec", "ffv1", "--pixel-format", "yuv420p"]
-    assert caflow(*video(clip, tmp_path / "file.mkv", uncalibrated, *options)).returncode == 0
+    caflow(*video(clip, tmp_path / "file.mkv", uncalibrated, *options), code=0)
     reading = [FFMPEG, "-v", "error", "-i", clip, *Y4M, "-"]
     writing = [FFMPEG, "-v", "error", "-y", "-i", "-", "-c:v", "ffv1", tmp_path / "piped.mkv"]
     middle = command(*video("-", "-", uncalibrated))
@@ -121,7 +121,7 @@ def test_full_range_and_wide_pixels_are_kept(clip: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("pixel_format", ["rgb24", "rgb48le"])
-def test_raw_rgb_goes_in_and_out(clip: Path, tmp_path: Path, pixel_format: str) -> None:
+def test_raw_rgb_is_read_and_written(clip: Path, tmp_path: Path, pixel_format: str) -> None:
     raw = PictureFormat(32, 16, NTSC, pixel_format)
     line = [FFMPEG, "-v", "error", "-i", clip, "-f", "rawvideo", "-pix_fmt", pixel_format, "-"]
     (tmp_path / "raw").write_bytes(subprocess.run(line, capture_output=True, check=True).stdout)
@@ -139,8 +139,8 @@ def test_raw_rgb_goes_in_and_out(clip: Path, tmp_path: Path, pixel_format: str) 
     )
 
 
-def test_raw_frames_through_the_command(clip: Path, uncalibrated: Path) -> None:
-    """Standard output contains only frames, because reports go to standard error."""
+def test_standard_output_contains_only_raw_frames(clip: Path, uncalibrated: Path) -> None:
+    """Reports go to standard error."""
     line = [FFMPEG, "-v", "error", "-i", clip, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     given = subprocess.run(list(map(str, line)), capture_output=True, check=True).stdout
     options = ["--raw", f"32x16@{RATE}", "--pixel-format", "rgb24", "--json"]
@@ -150,21 +150,20 @@ def test_raw_frames_through_the_command(clip: Path, uncalibrated: Path) -> None:
     assert [entry["frame"] for entry in json_lines(done.stderr.decode())] == list(range(FRAMES))
 
 
-def test_a_file_becomes_a_pipe(
+def test_a_part_of_a_file_is_written_to_a_pipe(
     clip: Path, uncalibrated: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     """The command also cuts the file, and writes nothing but the pipe."""
     options = ["--codec", "ffv1", "--pixel-format", "yuv420p"]
-    assert caflow(*video(clip, tmp_path / "out.mkv", uncalibrated, *options, "--end", 0.1)).returncode == 0
+    caflow(*video(clip, tmp_path / "out.mkv", uncalibrated, *options, "--end", 0.1), code=0)
     capfdbinary.readouterr()
-    done = caflow(*video(clip, "-", uncalibrated, "--end", 0.1))
-    assert done.returncode == 0, done.stderr
+    caflow(*video(clip, "-", uncalibrated, "--end", 0.1), code=0)
     (tmp_path / "out.y4m").write_bytes(capfdbinary.readouterr().out)
     assert planes_of(tmp_path / "out.y4m") == planes_of(tmp_path / "out.mkv") != b""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv", "out.y4m"]
 
 
-def test_a_cut_off_input_gives_what_came(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_a_truncated_input_gives_its_frames_and_an_error(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
     done = piped(video("-", tmp_path / "out.mkv", uncalibrated, "--codec", "ffv1"), y4m_of("-i", clip)[:-100])
     assert done.returncode == 1
     holds = f"{tmp_path / 'out.mkv'} contains {FRAMES - 1} frames"
@@ -202,12 +201,12 @@ def test_an_output_that_is_full_is_a_failure_and_no_wrong_use(clip: Path, uncali
         1,
         ["caflow: No space left on device: free space, then run the same command again"],
     )
-    refused = caflow(*video(clip, "-", uncalibrated, "--start", 10))
-    assert (refused.returncode, messages(refused.stderr)) == (2, [f"caflow: {clip}: there is no frame from 10 s"])
+    refused = caflow(*video(clip, "-", uncalibrated, "--start", 10), code=2)
+    assert messages(refused.stderr) == [f"caflow: {clip}: there is no frame from 10 s"]
 
 
 @pytest.mark.full
-def test_memory_is_flat_over_2000_frames(uncalibrated: Path) -> None:
+def test_memory_does_not_grow_over_2000_frames(uncalibrated: Path) -> None:
     """FFmpeg writes frames faster than they are drawn, so a queue without a limit would grow."""
     reading = [FFMPEG, "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x32:r=30", "-frames:v", 2000, *Y4M, "-"]
     resident = {}
@@ -248,13 +247,13 @@ def test_memory_is_flat_over_2000_frames(uncalibrated: Path) -> None:
         (b"YUV4MPEG2 W4 H4 F25:1\nFRAME\n12", "got no complete frame"),
     ],
 )
-def test_what_is_no_video_is_refused(tmp_path: Path, given: bytes, message: str) -> None:
+def test_other_data_than_yuv4mpeg2_is_refused(tmp_path: Path, given: bytes, message: str) -> None:
     (tmp_path / "in.y4m").write_bytes(given)
     with pytest.raises(UnreadableVideo, match=message):
         list(source_of(tmp_path / "in.y4m").frames())
 
 
-def test_what_is_no_frame_ends_the_video(clip: Path, tmp_path: Path) -> None:
+def test_damaged_data_ends_the_video_with_the_reason(clip: Path, tmp_path: Path) -> None:
     whole = y4m_of("-i", clip)
     third = whole.index(b"FRAME", whole.index(b"FRAME", whole.index(b"FRAME") + 1) + 1)
     (tmp_path / "in.y4m").write_bytes(whole[:third] + b"XRAME" + whole[third + 5 :])
@@ -263,7 +262,7 @@ def test_what_is_no_frame_ends_the_video(clip: Path, tmp_path: Path) -> None:
     assert source.ended_early == "standard input is damaged after 2 frames: the data that follows is not a frame"
 
 
-def test_uneven_times_are_said() -> None:
+def test_uneven_times_are_reported_as_lost() -> None:
     info = VideoInfo(None, Fraction(25), 16, 32, 8, assumed_colours(16), None, {})
     for ticks, said in (([0, 3600, 7200], 0), ([0, 3600, 18000], 1)):
         writer = PipeWriter(io.BytesIO(), info)
@@ -292,14 +291,16 @@ def test_uneven_times_are_said() -> None:
         ),
     ],
 )
-def test_refusals_are_one_line(clip: Path, calibrated: Path, source: str, options: list[object], message: str) -> None:
+def test_options_that_do_not_fit_pipes_are_refused_in_one_line(
+    clip: Path, calibrated: Path, source: str, options: list[object], message: str
+) -> None:
     given = clip.with_name(source) if source.endswith(".mkv") else source
-    done = caflow(*video(given, "-", calibrated, *options))
-    assert (done.returncode, done.stdout) == (2, "")
+    done = caflow(*video(given, "-", calibrated, *options), code=2)
+    assert done.stdout == ""
     assert message in done.stderr.splitlines()[-1]
 
 
-def test_an_image_through_pipes(
+def test_an_image_through_pipes_has_the_bytes_of_a_file(
     photographs: Path, uncalibrated: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     """The bytes equal those of a file. Reports go to standard error."""
@@ -308,12 +309,11 @@ def test_an_image_through_pipes(
     cv2.imwrite(str(tmp_path / "in.png"), picture[:24, :32])
     given, common = (tmp_path / "in.png").read_bytes(), ["--bundle", uncalibrated, "-n", 2, "--threads", 1]
     for suffix, options in ((".png", []), (".webp", ["--format", "webp"])):
-        assert caflow("image", tmp_path / "in.png", "-o", tmp_path / f"out{suffix}", *common).returncode == 0
+        caflow("image", tmp_path / "in.png", "-o", tmp_path / f"out{suffix}", *common, code=0)
         capfdbinary.readouterr()
-        done = caflow("image", "-", "-o", "-", *common, *options, given=given)
-        assert done.returncode == 0, done.stderr
+        caflow("image", "-", "-o", "-", *common, *options, given=given, code=0)
         assert capfdbinary.readouterr().out == (tmp_path / f"out{suffix}").read_bytes()
-    assert caflow("image", "-", "-o", tmp_path / "named.png", *common, given=given).returncode == 0
+    caflow("image", "-", "-o", tmp_path / "named.png", *common, given=given, code=0)
     assert (tmp_path / "named.png").read_bytes() == (tmp_path / "out.png").read_bytes()
     alone = piped(["image", "-", "-o", "-", *common], given)
     assert (alone.returncode, alone.stdout) == (0, (tmp_path / "out.png").read_bytes())

@@ -34,7 +34,6 @@ def test_a_shown_video_is_also_written(clip: Path, uncalibrated: Path, tmp_path:
 @needs_player
 def test_a_closed_player_stops_the_video(clip: Path, uncalibrated: Path) -> None:
     with started(showing(clip, uncalibrated, "--json"), env=WITHOUT_DISPLAY) as process:
-        assert process.stdout is not None
         process.stdout.readline()  # the first frame is drawn, so the player runs
         (player,) = children_of(process.pid, "ffplay")
         os.kill(player, signal.SIGTERM)

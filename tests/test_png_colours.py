@@ -1,11 +1,11 @@
 """Colour chunks of PNG files: copied to PNG files, and named in a warning where the result cannot have them."""
 
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from described import png_chunk
 
 from caflow_runtime.image_io.image_files import read_image, write_image
 
@@ -26,17 +26,12 @@ DISPLAY_P3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000,
         ({b"gAMA": b"\0"}, []),
     ],
 )
-def test_colours_without_a_profile_are_copied_to_png(
-    tmp_path: Path, chunks: dict[bytes, bytes], kept: list[bytes]
-) -> None:
+def test_colours_without_profile_are_kept_in_png(tmp_path: Path, chunks: dict[bytes, bytes], kept: list[bytes]) -> None:
     """They are copied without other metadata as well. Formats that cannot store them give a warning."""
     rgb = np.zeros((4, 6, 3), np.uint8)
     write_image(tmp_path / "in.png", rgb)
     contents = (tmp_path / "in.png").read_bytes()
-    added = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks.items()
-    )
+    added = b"".join(png_chunk(kind, data) for kind, data in chunks.items())
     (tmp_path / "in.png").write_bytes(contents[:33] + added + contents[33:])
     colours = read_image(tmp_path / "in.png").metadata.colours()
     assert not write_image(tmp_path / "out.png", rgb, metadata=colours)

@@ -55,7 +55,7 @@ def free(uncalibrated: Path) -> Iterator[Pipeline]:
         yield pipe
 
 
-def test_images_larger_and_more_than_they_take(limited: Pipeline, free: Pipeline, photographs: Path) -> None:
+def test_images_beyond_the_limits_of_an_engine_are_split(limited: Pipeline, free: Pipeline, photographs: Path) -> None:
     images = [photograph(photographs, k, *size) for k, size in enumerate([(5, 7), (8, 12), (16, 24)])]
     one, other = limited.best_of(images, n=5), free.best_of(images, n=5)
     np.testing.assert_array_equal(one.sample, other.sample)
@@ -67,7 +67,9 @@ def test_images_larger_and_more_than_they_take(limited: Pipeline, free: Pipeline
     assert limited.best_of([large, *images], n=2).images[0].shape == (120, 180, 3)
 
 
-def test_refusals_name_what_is_missing(limited: Pipeline, photographs: Path) -> None:
+def test_requests_that_an_engine_cannot_run_are_refused_with_the_required_limits(
+    limited: Pipeline, photographs: Path
+) -> None:
     limited.best_of(photograph(photographs, 0, 8, 12), n=3, keep=(3, 1))
     with pytest.raises(InputError, match=r"keep: .* use .*--max-rows 4 --max-size 48x32$"):
         limited.best_of(photograph(photographs, 0, 8, 12), n=4, keep=(4, 1))
@@ -80,6 +82,6 @@ def test_refusals_name_what_is_missing(limited: Pipeline, photographs: Path) -> 
 
 
 @pytest.mark.parametrize("profile", [PROFILE, Profile(1, 64, 64), Profile(2, 16, 16)])
-def test_what_is_verified_fits_too(uncalibrated: Path, profile: Profile) -> None:
+def test_the_verification_of_engines_stays_within_their_limits(uncalibrated: Path, profile: Profile) -> None:
     measured = verify_engines(uncalibrated, Limited(uncalibrated, profile))
     assert sum("identical rows" in m.what for m in measured) == (profile.rows if profile.rows > 1 else 0)

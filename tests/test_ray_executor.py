@@ -29,7 +29,7 @@ __all__ = ["environment"]  # a fixture
         (RuntimeError(" \n"), ("RuntimeError", "RuntimeError")),
     ],
 )
-def test_errors_of_ray_in_one_line(error: Exception, words: tuple[str, str]) -> None:
+def test_errors_of_ray_are_shown_in_one_line(error: Exception, words: tuple[str, str]) -> None:
     assert (first_line(error), last_line(error)) == words
 
 
@@ -56,10 +56,10 @@ with open_ray_executor(None, kind(sys.argv[1], settings, versions_here(), "cpu",
 
 @pytest.mark.full
 @pytest.mark.parametrize("mode", ["at-one", "at-start"])
-def test_what_kills_its_worker_is_given_up(
+def test_work_that_kills_its_worker_fails_alone(
     calibrated: Path, tmp_path: Path, environment: dict[str, str], mode: str
 ) -> None:
-    """A unit that kills its worker fails alone. Workers that die at their start are an error."""
+    """Workers that die at their start are an error."""
     (tmp_path / "driver.py").write_text(DRIVER)
     environment["PYTHONPATH"] = f"{Path(__file__).parent}{os.pathsep}{environment.get('PYTHONPATH', '')}"
     run = [sys.executable, str(tmp_path / "driver.py"), str(calibrated), mode]
@@ -79,8 +79,8 @@ def actor_of(machine: Machine) -> int:
 
 
 @pytest.mark.full
-def test_machines_may_fail(calibrated: Path, tmp_path: Path) -> None:
-    """A worker is killed, then another worker's machine. Each image is written once and equals that of one process."""
+def test_after_a_worker_and_a_machine_failed_each_image_is_written_once(calibrated: Path, tmp_path: Path) -> None:
+    """The results equal those of one process."""
     if reason := why_none():
         pytest.skip(reason)
     crops(tmp_path / "in", 500)
@@ -105,7 +105,9 @@ def test_machines_may_fail(calibrated: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_a_cluster_that_wants_a_token(calibrated: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_cluster_with_a_token_is_joined_only_with_the_right_one(
+    calibrated: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
     """`ray start` requires a token if `~/.ray/auth_token` exists. Ray leaves that file after a run on one machine."""
     environment = {**environment, "HOME": str(tmp_path)}
     del environment["RAY_AUTH_MODE"]

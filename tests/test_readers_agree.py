@@ -71,7 +71,7 @@ def check_same(cases: list[bytes], ours: list[Any], theirs: list[Any]) -> None:
     assert not different, f"{len(different)} of {len(cases)} cases differ; the first is {different[0]}"
 
 
-def test_on_manifests(built_cpp: Path, tmp_path: Path) -> None:
+def test_python_and_cpp_read_the_same_from_manifests_and_reject_the_same(built_cpp: Path, tmp_path: Path) -> None:
     cases = list(manifest_cases(a_bundle(tmp_path / "bundle"), MANIFESTS))
     ours = [meaning_of_manifest(case, tmp_path / "bundle") for case in cases]
     check_same(cases, ours, in_cpp(built_cpp, "m", cases, tmp_path))
@@ -79,7 +79,7 @@ def test_on_manifests(built_cpp: Path, tmp_path: Path) -> None:
     assert 0.05 < sum(found is not None for found in ours) / len(cases) < 0.9
 
 
-def test_on_graphs(built_cpp: Path, tmp_path: Path) -> None:
+def test_python_and_cpp_read_the_same_from_graphs_and_reject_the_same(built_cpp: Path, tmp_path: Path) -> None:
     graphs = [contents for path in sorted(TINY.glob("*.onnx")) if len(contents := path.read_bytes()) < LARGEST_GRAPH]
     cases = list(graph_cases(graphs, GRAPHS))
     ours = [meaning_of_graph(case) for case in cases]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import PAGES, README, ROOT, blocks, commands
+from documentation import PAGES, README, ROOT, blocks, commands
 
 TRAINED_FOR_HOURS = "tests/test_tasks.py, and models like these: tests/test_demo_models.py"
 STAGES = "tests/test_bundle_checkpoint.py and tests/test_mean_network.py; the stages take hours"
@@ -114,7 +114,7 @@ def copy(tmp_path: Path, trained: Path) -> Iterator[Path]:
         shutil.copytree(tmp_path / TRAINED, trained)
 
 
-def test_what_the_pages_leave_to_others_is_in_them() -> None:
+def test_commands_that_other_tests_run_are_in_the_pages() -> None:
     lines = [line for page in PAGES for line in commands(page)]
     for beginning in RUN_ELSEWHERE:
         assert any(line.startswith(beginning) for line in lines), beginning
@@ -122,7 +122,7 @@ def test_what_the_pages_leave_to_others_is_in_them() -> None:
     assert "make demo" in run_here(README)
 
 
-def test_tests_that_run_the_rest_exist() -> None:
+def test_tests_that_run_the_other_commands_exist() -> None:
     for place in (*RUN_ELSEWHERE.values(), *PROGRAMS_ELSEWHERE.values()):
         for name in re.findall(r"tests/[\w/]+\.py", place):
             assert (ROOT / name).is_file(), name
@@ -130,7 +130,7 @@ def test_tests_that_run_the_rest_exist() -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("page", [page for page in PAGES if run_here(page)])
-def test_a_page(page: str, copy: Path) -> None:
+def test_the_commands_and_programs_of_a_page_run_in_a_copy_of_the_repository(page: str, copy: Path) -> None:
     environment = os.environ | {
         "PYTHONWARNINGS": "error::UserWarning:caflow",
         "PATH": f"{BIN}:{os.environ['PATH']}",

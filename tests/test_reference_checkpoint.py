@@ -84,7 +84,7 @@ def _reference_tensors(model: CAFlow, given: dict[str, Tensor]) -> Iterator[tupl
 
 @pytest.mark.parametrize(("dependencies", "levels"), [("unshared", 1), ("unshared", 4), ("shared", 4)])
 @pytest.mark.parametrize("vardeq_depth", [None, 0, 3])
-def test_other_options_find_their_places(
+def test_checkpoints_of_the_reference_with_other_options_are_loaded(
     tmp_path: Path, dependencies: Dependencies, vardeq_depth: int | None, levels: int
 ) -> None:
     """A model that is written with the reference's names is the same model when it is loaded."""

@@ -3,10 +3,7 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import tracemalloc
-import zipfile
 from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import combinations
@@ -65,6 +62,20 @@ class Page(HTMLParser):
         self.text += data
 
 
+@pytest.fixture
+def report_of(calibration: Calibration, scores: Callable[[list[Entry]], Path]) -> Callable[..., Page]:
+    """Return a function that reports about lines, with another `job.json` if one is given."""
+
+    def write(entries: list[Entry], job: dict[str, Any] | None = None) -> Page:
+        path = scores(entries)
+        if job is not None:
+            path.with_name("job.json").write_text(json.dumps(job))
+        write_report(path, calibration, path.with_name("report.html"))
+        return Page(path.with_name("report.html"))
+
+    return write
+
+
 def error_of(name: str, why: str = "cannot be read") -> Entry:
     numbers = (
         "image_typicality",
@@ -77,14 +88,13 @@ def error_of(name: str, why: str = "cannot be read") -> Entry:
     return nothing | {"target": name, "condition": name, "verdict": "error", "reason": f"{name}: {why}"}
 
 
-def test_a_page_of_real_scores(
+def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
     calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
 ) -> None:
     path = scores([*entries, error_of("broken.png")])
     output = path.with_name("report.html")
     given = ["report", path, "--bundle", calibrated]
-    done = caflow(*given)
-    assert done.returncode == 0, done.stderr
+    done = caflow(*given, code=0)
     rejected = [entry for entry in entries if entry["verdict"] == "rejected"]
     accepted = len(entries) - len(rejected)
     assert done.stdout == f"{path} → {output}  {accepted} accepted, {len(rejected)} rejected, 1 errors\n"
@@ -111,8 +121,7 @@ def test_a_page_of_real_scores(
     drift.add([entry["bits_per_dim"] for entry in entries])
     assert f"{drift.psi:.3f}" in page.text
     assert f"{drift.ks:.3f}" in page.text
-    again = caflow(*given)
-    assert again.returncode == 2
+    again = caflow(*given, code=2)
     assert again.stderr == f"caflow: {output} already exists; use --force to overwrite it, or choose another -o\n"
     lines = path.read_text()
     refused = caflow("report", path, "-o", path, "--bundle", calibrated, "--force")
@@ -120,40 +129,30 @@ def test_a_page_of_real_scores(
     assert path.read_text() == lines
 
 
-def test_what_the_share_of_rejected_pairs_says(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
-    path = scores([entry | {"verdict": "rejected"} for entry in entries])
-    output = path.with_name("report.html")
-    write_report(path, calibration, output)
-    assert "In this list more are rejected" in Page(output).text
-    assert f"In 99 of 100 lists of {len(entries)}, chance alone rejects at most" in Page(output).text
-    path.with_name("job.json").write_text(json.dumps({"alpha": 0.005}))
-    write_report(path, calibration, output)
-    assert "its smallest typicality is\n0.0189" in Page(output).text
+def test_more_rejected_pairs_than_by_chance_are_reported(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+    rejected = [entry | {"verdict": "rejected"} for entry in entries]
+    page = report_of(rejected)
+    assert "In this list more are rejected" in page.text
+    assert f"In 99 of 100 lists of {len(entries)}, chance alone rejects at most" in page.text
+    assert "its smallest typicality is\n0.0189" in report_of(rejected, {"alpha": 0.005}).text
 
 
-def test_few_pairs_raise_no_alarm(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
+def test_few_pairs_raise_no_alarm(entries: list[Entry], report_of: Callable[..., Page]) -> None:
     """From FEWEST judged pairs on, a list is compared as a whole. A single rejected pair is no alarm."""
     for count in (1, MIN_PAIRS - 1, MIN_PAIRS):
-        path = scores([entry | {"verdict": "accepted"} for entry in entries[1:count]] + [entries[-1]])
-        write_report(path, calibration, path.with_name("report.html"))
-        text = Page(path.with_name("report.html")).text
+        text = report_of([entry | {"verdict": "accepted"} for entry in entries[1:count]] + [entries[-1]]).text
         assert ("PSI" in text) == ("All pairs together" in text) == (count == MIN_PAIRS)
         assert (f"Fewer than {MIN_PAIRS} pairs" in text) == (count < MIN_PAIRS)
         assert "In this list more are rejected" not in text
 
 
-def test_the_lowest_typicality_is_marked(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+def test_the_lowest_typicality_is_marked_with_less_or_equal(
+    calibration: Calibration, entries: list[Entry], report_of: Callable[..., Page]
 ) -> None:
     (group,) = calibration.truth.main.groups
     lowest = 1 / (group.images + 1)
-    path = scores([entries[0] | {"image_typicality": lowest}, entries[1] | {"image_typicality": 1.5 * lowest}])
-    write_report(path, calibration, path.with_name("report.html"))
-    text = Page(path.with_name("report.html")).text
+    values = (lowest, 1.5 * lowest)
+    text = report_of([entry | {"image_typicality": value} for entry, value in zip(entries, values, strict=False)]).text
     assert f"≤ {lowest:.4f}" in text
     assert f"{1.5 * lowest:.4f}" in text
     assert f"≤ {1.5 * lowest:.4f}" not in text
@@ -168,14 +167,12 @@ def test_the_sentence_about_drift_names_the_test_that_decides(
     is_ks_above: bool,
     calibration: Calibration,
     entries: list[Entry],
-    scores: Callable[[list[Entry]], Path],
+    report_of: Callable[..., Page],
 ) -> None:
     """A KS above its limit does not stand below a sentence that nothing differs."""
     truth = calibration.truth.main.bits_per_dim
     middle = np.quantile(truth, (np.arange(MIN_PAIRS) + 0.5) / MIN_PAIRS) + shift * (truth[-1] - truth[0])
-    path = scores([entries[0] | {"bits_per_dim": bits} for bits in middle.tolist()])
-    write_report(path, calibration, path.with_name("report.html"))
-    text = " ".join(Page(path.with_name("report.html")).text.split())
+    text = " ".join(report_of([entries[0] | {"bits_per_dim": bits} for bits in middle.tolist()]).text.split())
     assert ("The PSI decides: it is above 0.2 and above its limit of chance." in text) == is_drift
     assert ("The PSI, which decides, shows no drift" in text) == (not is_drift)
     assert ("But the KS is above its own limit" in text) == (is_ks_above and not is_drift)
@@ -183,7 +180,7 @@ def test_the_sentence_about_drift_names_the_test_that_decides(
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.9])
 @pytest.mark.parametrize("count", [2, 3, 6, 20, 1000, 30_000])
-def test_what_chance_rejects(alpha: float, count: int) -> None:
+def test_the_limit_of_rejections_by_chance_is_exact(alpha: float, count: int) -> None:
     """The limit is exact for lists of any length: chance alone exceeds it in at most 1 of 100 lists."""
     by_chance = stats.betabinom(count, 306 * alpha, 306 * (1 - alpha))
     assert most_by_chance(alpha, count, 306) == by_chance.ppf(0.99)
@@ -203,25 +200,17 @@ def test_pairs_that_are_not_judged_are_counted(
     assert "chance alone" not in text
 
 
-def test_scores_of_another_bundle(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+def test_scores_of_another_bundle_are_refused(
+    calibration: Calibration, entries: list[Entry], report_of: Callable[..., Page]
 ) -> None:
-    path = scores(entries)
-    job, output = path.with_name("job.json"), path.with_name("report.html")
-    job.write_text(json.dumps({"settings": {"alpha": ALPHA, "bundle": "0" * 64}}))
     with pytest.raises(InputError, match=r"belongs to another bundle: use the same --bundle as for caflow filter"):
-        write_report(path, calibration, output)
-    job.write_text(json.dumps({"settings": {"alpha": ALPHA, "bundle": calibration.manifest_sha256}}))
-    write_report(path, calibration, output)
-    assert "α = 0.1" in Page(output).text
+        report_of(entries, {"settings": {"alpha": ALPHA, "bundle": "0" * 64}})
+    job = {"settings": {"alpha": ALPHA, "bundle": calibration.manifest_sha256}}
+    assert "α = 0.1" in report_of(entries, job).text
 
 
-def test_the_page_stands_alone(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
-    path = scores(entries)
-    write_report(path, calibration, path.with_name("report.html"))
-    page = Page(path.with_name("report.html"))
+def test_a_report_loads_nothing_from_elsewhere(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+    page = report_of(entries)
     assert page.addresses
     assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in page.addresses)
     assert "http" not in page.source
@@ -231,14 +220,10 @@ def test_the_page_stands_alone(
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page.source))
 
 
-def test_names_of_files_are_text(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
+def test_names_of_files_are_shown_as_text_and_not_as_html(entries: list[Entry], report_of: Callable[..., Page]) -> None:
     undecodable = r"caf\xe9.png"  # how caflow filter writes a name that is not UTF-8
     marked = [entry | {"target": HOSTILE, "condition": undecodable, "reason": HOSTILE} for entry in entries[:3]]
-    path = scores([*marked, error_of(HOSTILE, "<img src=x onerror=alert(1)>")])
-    write_report(path, calibration, path.with_name("report.html"))
-    page = Page(path.with_name("report.html"))
+    page = report_of([*marked, error_of(HOSTILE, "<img src=x onerror=alert(1)>")])
     assert "script" not in page.tags
     assert "img" not in page.tags
     assert page.text.count(HOSTILE) == 2 * 3 + 1
@@ -246,29 +231,23 @@ def test_names_of_files_are_text(
     assert r"caf\xe9.png" in page.text
 
 
-def test_a_name_of_what_is_no_file_is_not_opened(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path], tmp_path: Path
-) -> None:
+def test_only_regular_files_are_opened(entries: list[Entry], report_of: Callable[..., Page], tmp_path: Path) -> None:
     """To open a named pipe would block forever."""
     os.mkfifo(tmp_path / "pipe.png")
     names = [str(tmp_path / "pipe.png"), "/dev/zero", str(tmp_path), "a\0b.png", ""]
-    path = scores([entries[0] | {"target": name} for name in names])
-    write_report(path, calibration, path.with_name("report.html"))
-    assert Page(path.with_name("report.html")).text.count("cannot be read") == len(names)
+    page = report_of([entries[0] | {"target": name} for name in names])
+    assert page.text.count("cannot be read") == len(names)
 
 
-def test_errors_alone_and_many(calibration: Calibration, scores: Callable[[list[Entry]], Path]) -> None:
-    path = scores([error_of(f"{k:03}.png") for k in range(ERRORS + 7)])
-    (path.with_name("job.json")).unlink()
-    write_report(path, calibration, path.with_name("report.html"))
-    page = Page(path.with_name("report.html"))
+def test_of_many_errors_the_first_are_listed(report_of: Callable[..., Page]) -> None:
+    page = report_of([error_of(f"{k:03}.png") for k in range(ERRORS + 7)])
     assert f"The first {ERRORS} of {ERRORS + 7}:" in page.text
     assert f"{ERRORS - 1:03}.png" in page.text
     assert f"{ERRORS:03}.png" not in page.text
     assert "svg" not in page.tags
 
 
-def test_any_number_of_lines_in_the_same_memory(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_lines(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
     def peak(count: int) -> int:
         path = tmp_path / f"{count}.jsonl"
         with path.open("w") as file:
@@ -289,8 +268,7 @@ def test_any_number_of_lines_in_the_same_memory(calibration: Calibration, entrie
     assert peak(4000) < 1.2 * peak(400)
 
 
-def test_accepted_examples_are_of_all_lines(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
-    """Examples come from the whole list, not only from its beginning or its end."""
+def test_accepted_examples_span_the_whole_list(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
     path = tmp_path / "scores.jsonl"
     (entry,) = sorted(entries, key=lambda entry: -float(entry["image_typicality"]))[:1]
     path.write_text("".join(line_of(entry | {"target": str(k)}) for k in range(3000)))
@@ -320,7 +298,7 @@ def test_the_calibration_itself_has_not_drifted(calibration: Calibration) -> Non
 
 @pytest.mark.full
 @pytest.mark.parametrize("width", [1300, 420])
-def test_the_rendered_page(
+def test_no_text_of_a_rendered_report_overlaps_another(
     width: int, entries: list[Entry], scores: Callable[[list[Entry]], Path], browser: Any
 ) -> None:
     """Sentences are separated, labels of plots do not collide, and the page is no wider than the window."""
@@ -342,11 +320,3 @@ def test_the_rendered_page(
         down = min(a["bottom"], b["bottom"]) - max(a["top"], b["top"])
         space = a["height"] / 4  # the width of a space, and by how much letters are lower than their line
         assert across < -space or down < space, f"no space between {one!r} and {other!r}"
-
-
-@pytest.mark.full
-def test_the_wheel_holds_the_template(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
-    subprocess.run(command, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    assert "caflow_runtime/report/report.html.j2" in zipfile.ZipFile(wheel).namelist()

@@ -25,9 +25,10 @@ __all__ = ["calibration", "entries", "scores"]  # fixtures
         ({"residuals": [0.0] * 3}, "line 2: expected residuals of 2 levels, as the bundle has; got 3"),
         ({"verdict": "perhaps"}, "line 2: Invalid enum value 'perhaps'"),
         ({"target": 7}, "line 2: Expected `str`, got `int`"),
+        ({"target": "x" * MAX_BYTES_OF_A_LINE}, "line 2: a line must have at most"),
     ],
 )
-def test_lines_that_say_something_else(
+def test_invalid_lines_are_refused_by_number(
     calibration: Calibration,
     entries: list[Entry],
     scores: Callable[[list[Entry]], Path],
@@ -39,14 +40,6 @@ def test_lines_that_say_something_else(
     with pytest.raises(InputError, match=re.escape(f"{path}, {message}")):
         write_report(path, calibration, output)
     assert not output.exists()
-
-
-def test_a_line_that_is_too_long_is_named(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
-    path = scores([entries[0], entries[1] | {"target": "x" * MAX_BYTES_OF_A_LINE}])
-    with pytest.raises(InputError, match=re.escape(f"{path}, line 2: a line must have at most")):
-        write_report(path, calibration, path.with_name("report.html"))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +74,7 @@ def test_an_edited_line_is_refused(
         write_report(path, calibration, path.with_name("report.html"))
 
 
-def test_files_that_are_no_scores(
+def test_files_that_are_no_verdicts_are_refused_in_one_line(
     calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path]
 ) -> None:
     path = scores(entries[:3])
@@ -93,8 +86,7 @@ def test_files_that_are_no_scores(
         (b"[1]\n", f"{path}, line 1: Expected `object`, got `array`"),
     ):
         path.write_bytes(contents)
-        done = caflow("report", path, "-o", path.with_name("report.html"), "--bundle", calibrated)
-        assert done.returncode == 2
+        done = caflow("report", path, "-o", path.with_name("report.html"), "--bundle", calibrated, code=2)
         assert done.stderr.startswith(f"caflow: {message}")
         assert len(done.stderr.splitlines()) == 1
     path.write_bytes(whole)

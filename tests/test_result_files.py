@@ -63,7 +63,7 @@ def test_results_have_the_format_that_is_asked_for(tmp_path: Path, kind: str) ->
     )
 
 
-def test_quality(tmp_path: Path, photographs: Path) -> None:
+def test_a_lower_quality_gives_a_smaller_file(tmp_path: Path, photographs: Path) -> None:
     """A lower quality gives a smaller file; the default is below 100. The likelihood is that of the written file."""
     (tmp_path / "in").mkdir()
     write_image(tmp_path / "in" / "a.png", photograph(photographs, 0, 16, 16))
@@ -174,7 +174,7 @@ def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
         (["--quality", 0], "0 is not in the range 1<=x<=100"),
     ],
 )
-def test_wrong_use(tmp_path: Path, options: list[object], said: str) -> None:
+def test_options_that_do_not_fit_are_refused(tmp_path: Path, options: list[object], said: str) -> None:
     given = pictures(tmp_path, "a.png")
     done = caflow("image", given / "a.png", "-o", tmp_path / "out.png", "--bundle", TINY, *options)
     assert done.returncode == 2

@@ -14,7 +14,7 @@ import torch
 from commands import caflow_train
 from filelock import FileLock
 from test_restart import in_two_processes
-from test_trainer import log_of, short_recipe, write_recipe
+from test_trainer import short_recipe, write_recipe
 
 from caflow_runtime import atomic_files
 from caflow_runtime.bundle import builtin
@@ -23,7 +23,6 @@ from caflow_training import checkpoint, training_data
 from caflow_training.crop_sampler import CropSampler
 from caflow_training.degradations import MissingPackage
 from caflow_training.photographs import DataError, Photographs, find_photographs, read_rgb, split_by_file
-from caflow_training.progress import LOG, TrainingLog
 from caflow_training.resuming import ResumeError
 from caflow_training.trainer import train
 from caflow_training.training_data import photographs_digest
@@ -48,7 +47,7 @@ def pairs(few: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("place", [".", "run", "link/run"])
-def test_a_run_does_not_train_on_its_own_sheets(place: str, few: Path) -> None:
+def test_an_output_inside_the_photographs_is_refused(place: str, few: Path) -> None:
     (few / "link").symlink_to(few, target_is_directory=True)
     out = few / place
     with pytest.raises(DataError, match=r"which is searched for photographs, .*: use an --out outside this folder"):
@@ -105,7 +104,7 @@ def test_a_second_run_in_the_same_folder_is_refused(few: Path, tmp_path: Path) -
     assert done.stderr == (
         f"caflow-train: another caflow-train is writing to {out}: wait until it ends, or use another --out\n"
     )
-    assert caflow_train(recipe, "--data", few, "--out", out).returncode == 0
+    caflow_train(recipe, "--data", few, "--out", out, code=0)
     assert not (out / LOCK).exists()
 
 
@@ -122,10 +121,10 @@ def test_a_second_run_of_two_processes_is_refused_by_both(few: Path, tmp_path: P
         assert "Connection closed" not in process.stderr
 
 
-def test_an_output_name_that_tensorboard_cannot_write(few: Path, tmp_path: Path) -> None:
+def test_an_output_name_that_is_not_utf_8_is_refused(few: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml", steps=1)
-    done = caflow_train(recipe, "--data", few, "--out", os.fsdecode(bytes(tmp_path) + b"/\xff"))
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    done = caflow_train(recipe, "--data", few, "--out", os.fsdecode(bytes(tmp_path) + b"/\xff"), code=2)
+    assert len(done.stderr.splitlines()) == 1
     assert "the name of --out is not valid UTF-8" in done.stderr
 
 
@@ -144,22 +143,19 @@ def test_a_full_disk_is_named_with_what_to_do(few: Path, tmp_path: Path, monkeyp
         "checkpoint was written, so the same command starts at the beginning"
     )
     assert not [path for path in out.iterdir() if path.suffix in (".partial", ".png", ".pt")]
-    assert caflow_train(recipe, "--data", few, "--out", out).returncode == 0
+    caflow_train(recipe, "--data", few, "--out", out, code=0)
 
 
-def test_a_path_through_a_file_is_one_line(few: Path, tmp_path: Path) -> None:
+def test_an_output_below_a_file_is_refused_in_one_line(few: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml")
-    done = caflow_train(recipe, "--data", few, "--out", recipe / "run")
-    assert done.returncode == 1
+    done = caflow_train(recipe, "--data", few, "--out", recipe / "run", code=1)
     assert done.stderr == (
         f"caflow-train: {recipe / 'run'}: Not a directory: correct this, then run the same command again; no "
         "checkpoint was written, so the same command starts at the beginning\n"
     )
 
 
-def test_a_missing_package_is_found_before_anything_is_written(
-    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_found_before_writing(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingPackage, match="video_share above 0 requires PyAV"):
         train(short_recipe(clean_share=0.5, video_share=0.5), few, tmp_path / "run")
@@ -211,25 +207,16 @@ def test_likelihoods_of_untrained_flows_are_not_printed(
     assert " bits/dim, τ = 0 " in capsys.readouterr().err
 
 
-def test_a_damaged_line_of_the_log_costs_no_other_line(tmp_path: Path) -> None:
-    (tmp_path / LOG).write_bytes(b'{"step": 0}\n{"st\n\0\0\0\n{"step": 1}\n{"step": 2}\n{"step"')
-    with TrainingLog(tmp_path, 2, writes=True):
-        pass
-    assert [line["step"] for line in log_of(tmp_path)] == [0, 1]
-
-
 def test_a_run_starts_from_a_built_in_model_by_its_name(few: Path, tmp_path: Path) -> None:
     model = {"scale": 2, "levels": 2, "dependencies": "dual-glow", "image_width": 16, "conditional_width": 16}
     recipe = write_recipe(tmp_path / "recipe.toml", steps=1, **model)
-    done = caflow_train(recipe, "--data", few, "--out", tmp_path / "run", "--start", "x2-video")
-    assert done.returncode == 0
+    done = caflow_train(recipe, "--data", few, "--out", tmp_path / "run", "--start", "x2-video", code=0)
     assert f"starting from {builtin.MODELS / 'x2-video.caflow'}: " in done.stderr
 
 
-def test_a_run_does_not_start_from_what_is_not_there(few: Path, tmp_path: Path) -> None:
+def test_an_unknown_start_is_refused(few: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml")
-    done = caflow_train(recipe, "--data", few, "--out", tmp_path / "run", "--start", "x2-vidoe")
-    assert done.returncode == 2
+    done = caflow_train(recipe, "--data", few, "--out", tmp_path / "run", "--start", "x2-vidoe", code=2)
     assert (
         "x2-vidoe: there is no such file or folder, and no such built-in model; the built-in models are" in done.stderr
     )

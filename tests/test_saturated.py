@@ -71,7 +71,9 @@ def test_the_slope_of_the_sigmoid_is_exact_in_onnx_runtime() -> None:
     np.testing.assert_allclose(got, exact, rtol=1e-6, atol=1e-6)
 
 
-def test_samples_and_their_likelihood_are_the_models(model: CAFlow, pipe: Pipeline, images: NDArray[np.uint8]) -> None:
+def test_likelihoods_of_nearly_black_samples_are_those_of_the_model(
+    model: CAFlow, pipe: Pipeline, images: NDArray[np.uint8]
+) -> None:
     drawn = pipe.sample(images, n=2, temperature=1.0, seed=3)
     for k, image in enumerate(images):
         samples = np.arange(2)
@@ -86,7 +88,9 @@ def test_samples_and_their_likelihood_are_the_models(model: CAFlow, pipe: Pipeli
         )
 
 
-def test_scores_of_saturated_images_are_the_models(model: CAFlow, pipe: Pipeline, images: NDArray[np.uint8]) -> None:
+def test_saturated_images_have_the_scores_of_the_model(
+    model: CAFlow, pipe: Pipeline, images: NDArray[np.uint8]
+) -> None:
     scored = pipe.score(images, images[::-1].copy())
     targets, conditions = (torch.from_numpy(x.copy()).permute(0, 3, 1, 2) for x in (images, images[::-1]))
     with torch.no_grad():

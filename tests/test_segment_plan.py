@@ -16,7 +16,7 @@ __all__ = ["clips"]  # a fixture
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_a_stretch_is_its_frames_wherever_seeking_leads(clips: Path, name: str) -> None:
+def test_a_segment_has_its_frames_wherever_seeking_leads(clips: Path, name: str) -> None:
     every = list(FileSource(clips / name).frames())
     planned = plan_segments(clips / name, SEGMENT_FRAMES)
     assert [time for segment in planned.segments for time in segment.frames.ticks] == [frame.ticks for frame in every]
@@ -28,7 +28,7 @@ def test_a_stretch_is_its_frames_wherever_seeking_leads(clips: Path, name: str) 
 
 
 @pytest.mark.parametrize("name", ["vfr.mp4", "open.mkv", "late.ts", "mpeg2.ts"])
-def test_what_is_far_before_a_stretch_is_not_decoded(clips: Path, tmp_path: Path, name: str) -> None:
+def test_frames_far_before_a_segment_are_not_decoded(clips: Path, tmp_path: Path, name: str) -> None:
     """Frames far before the stretch are damaged here, and the stretch is still read correctly."""
     stretch = plan_segments(clips / name, SEGMENT_FRAMES).segments[3].frames
     whole = list(pictures(clips / name, stretch))

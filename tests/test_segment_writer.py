@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import ffmpeg, frames_of, packets
-from video_runs import caflow_video
+from video_runs import video
 
 from caflow_runtime.backends.gpu import has_gpu
 from caflow_runtime.errors import InputError
@@ -22,7 +22,7 @@ from caflow_runtime.video.source import UnwritableVideo, VideoInfo
 from caflow_runtime.video.thread_scheduling import TASKS
 
 
-def test_what_is_joined_is_counted(clips: Path, tmp_path: Path) -> None:
+def test_the_number_of_joined_frames_is_checked(clips: Path, tmp_path: Path) -> None:
     info, folder = FileSource(clips / "vfr.mp4").info, tmp_path
     parts = [write_segment(folder / f"{k}.mp4", info, frames=6, start=18000 * k) for k in range(2)]
     assert join_what_fits(parts, folder / "both.mp4", None, info) == []
@@ -87,8 +87,7 @@ def test_odd_sides_need_a_codec_that_holds_them(clips: Path, tmp_path: Path) -> 
 def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(uncalibrated: Path, tmp_path: Path) -> None:
     """Every attempt would fail in the same way."""
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=2x2:r=30:d=0.2", "-c:v", "ffv1", tmp_path / "tiny.mkv")
-    done = caflow_video(tmp_path / "tiny.mkv", tmp_path / "out.mp4", uncalibrated, "--codec", "hevc")
-    assert done.returncode == 2
+    done = video(tmp_path / "tiny.mkv", tmp_path / "out.mp4", uncalibrated, "--codec", "hevc", code=2)
     assert "libx265 cannot encode frames of 8×8" in done.stderr
     assert "use another --codec" in done.stderr
     assert "resume" not in done.stderr
@@ -96,9 +95,8 @@ def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(uncalibrated: Pa
 
 
 @pytest.mark.skipif(has_gpu(), reason="this test is for machines without a GPU")
-def test_nvenc_is_an_error_where_it_is_not(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--encoder", "nvenc")
-    assert done.returncode == 2
+def test_nvenc_without_a_gpu_is_refused(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    done = video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--encoder", "nvenc", code=2)
     assert "--encoder nvenc: NVENC cannot encode h264 of 128×64 here" in done.stderr
 
 

@@ -67,7 +67,9 @@ def in_segments(
     ],
     ids=["fixed", "best of 4", "fresh", "drifting"],
 )
-def test_they_are_what_one_process_makes(pipe: Pipeline, clips: Path, tmp_path: Path, settings: StreamSettings) -> None:
+def test_joined_segments_are_the_file_of_one_process(
+    pipe: Pipeline, clips: Path, tmp_path: Path, settings: StreamSettings
+) -> None:
     source, whole, joined = clips / "scenes.mp4", tmp_path / "whole.mp4", tmp_path / "joined.mp4"
     drawing = in_one_process(pipe, source, whole, settings)
     planned, reports = in_segments(pipe, source, joined, settings)
@@ -81,7 +83,9 @@ def test_they_are_what_one_process_makes(pipe: Pipeline, clips: Path, tmp_path: 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", CLIPS)
-def test_other_files(pipe: Pipeline, clips: Path, tmp_path: Path, name: str) -> None:
+def test_joined_segments_of_other_files_are_those_of_one_process(
+    pipe: Pipeline, clips: Path, tmp_path: Path, name: str
+) -> None:
     settings = StreamSettings(SamplingConfig(2))
     in_one_process(pipe, clips / name, tmp_path / "whole.mp4", settings)
     in_segments(pipe, clips / name, tmp_path / "joined.mp4", settings)
@@ -115,7 +119,7 @@ def test_tags_that_are_not_utf_8_are_read(pipe: Pipeline, clips: Path, tmp_path:
         assert container.metadata["title"] == "Café"
 
 
-def test_what_is_not_typical_is_left_out_alike(calibrated: Path, clips: Path, tmp_path: Path) -> None:
+def test_untypical_frames_are_left_out_as_by_one_process(calibrated: Path, clips: Path, tmp_path: Path) -> None:
     source, settings = clips / "scenes.mp4", StreamSettings(noise="fresh", min_typicality=0.95, untypical="drop")
     with load(calibrated, backend="cpu", threads=1) as pipe:
         drawing = in_one_process(pipe, source, tmp_path / "whole.mp4", settings)
@@ -125,7 +129,7 @@ def test_what_is_not_typical_is_left_out_alike(calibrated: Path, clips: Path, tm
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
-def test_of_a_cut_off_file_there_is_what_it_has(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_gives_the_frames_that_it_has(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     whole, source = (clips / "open.mkv").read_bytes(), tmp_path / "cut.mkv"
     source.write_bytes(whole[: 2 * len(whole) // 3])
     drawing = in_one_process(pipe, source, tmp_path / "whole.mp4", StreamSettings())
@@ -238,7 +242,7 @@ def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_refusals(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
+def test_wrong_segments_are_refused_by_name(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
     with pytest.raises(InputError, match="segment_frames must be at least 1; got 0"):
         plan_segments(source, 0)

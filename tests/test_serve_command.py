@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from commands import caflow, command, started
-from many import workers_of
+from many import cpu_seconds, workers_of
 from ports import free_port, listening
 
 PATIENCE_S = 300
@@ -42,26 +42,19 @@ def is_running(process: int) -> bool:
     return False
 
 
-def computed_s(process: int) -> float:
-    """Return the CPU time of a process, in seconds."""
-    stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return sum(int(ticks) for ticks in stat[11:13]) / os.sysconf("SC_CLK_TCK")
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_server_is_ready_answers_and_ends(calibrated: Path, number: signal.Signals) -> None:
+def test_a_server_answers_running_requests_before_a_signal_ends_it(calibrated: Path, number: signal.Signals) -> None:
     """A signal for the whole process group, as Ctrl-C sends it, does not end the workers before their requests."""
     port = free_port()
     line = command("serve", "--bundle", calibrated, "--port", port, "--workers", 2)
     with started(line, start_new_session=True) as process:
-        assert process.stdout is not None
         assert process.stdout.readline() == f"model is ready at http://127.0.0.1:{port}\n"
         workers = workers_of(process.pid)
         assert len(workers) == 2
         with ThreadPoolExecutor() as pool:
             answer = pool.submit(ask, port, 3000)
-            before = sum(map(computed_s, workers))
-            while sum(map(computed_s, workers)) < before + 0.1:
+            before = cpu_seconds(workers)
+            while cpu_seconds(workers) < before + 0.1:
                 assert not answer.done()
                 time.sleep(0.01)
             os.killpg(process.pid, number)
@@ -77,14 +70,13 @@ def test_workers_end_with_a_server_that_is_killed(calibrated: Path) -> None:
     port = free_port()
     line = command("serve", "--bundle", calibrated, "--port", port, "--workers", 2, "--max-pixels", 2**31)
     with started(line) as process:
-        assert process.stdout is not None
         process.stdout.readline()
         workers = workers_of(process.pid)
         assert len(workers) == 2
         with ThreadPoolExecutor() as pool:
             answer = pool.submit(ask, port, 2**20)
-            before = sum(map(computed_s, workers))
-            while sum(map(computed_s, workers)) < before + 0.1:
+            before = cpu_seconds(workers)
+            while cpu_seconds(workers) < before + 0.1:
                 assert not answer.done()
                 time.sleep(0.01)
             process.kill()
@@ -112,25 +104,23 @@ def test_a_worker_that_cannot_start_ends_the_command_with_one_line(calibrated: P
     weights = max(bundle.glob("*"), key=lambda path: path.stat().st_size)
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     port = free_port()
-    done = caflow("serve", "--bundle", bundle, "--port", port, "--workers", 2)
-    assert done.returncode == 1
+    done = caflow("serve", "--bundle", bundle, "--port", port, "--workers", 2, code=1)
     assert done.stderr.startswith(f"caflow: a worker could not start: {weights} is damaged: expected SHA-256 ")
     assert len(done.stderr.splitlines()) == 1
-    done = caflow("serve", "--bundle", calibrated, "--port", port, "--backend", "ort:nothing")
-    assert done.returncode == 1
+    done = caflow("serve", "--bundle", calibrated, "--port", port, "--backend", "ort:nothing", code=1)
     assert done.stderr.startswith("caflow: a worker could not start: backend: expected one of")
 
 
 def test_wrong_use_ends_the_command_before_workers_start(tmp_path: Path) -> None:
-    port = free_port()
-    same = caflow("serve", "--port", port, "--metrics", port)
-    assert (same.returncode, same.stderr) == (2, "caflow: --port, --grpc-port and --metrics must be different ports\n")
-    assert caflow("serve", "--bundle", tmp_path).returncode == 2
+    for option in ("--grpc-port", "--metrics"):
+        same = caflow("serve", "--port", 8777, option, 8777, code=2)
+        message = "caflow: --port, --grpc-port and --metrics must be different ports\n"
+        assert same.stderr == message
+    caflow("serve", "--bundle", tmp_path, code=2)
 
 
 def test_replicas_is_the_former_name_of_workers(calibrated: Path) -> None:
     line = command("serve", "--bundle", calibrated, "--port", free_port(), "--replicas", 2)
     with started(line) as process:
-        assert process.stdout is not None
         process.stdout.readline()
         assert len(workers_of(process.pid)) == 2

@@ -1,30 +1,22 @@
 """The documentation site as readers see it, in a real browser: wide and narrow, from a folder and from a server."""
 
 import subprocess
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from pages import ROOT
+from documentation import ROOT
+from ports import serving_files
 from rendered_pages import Shown, lost, parse_page, show_page
 from visit import Visit, chromium
 
 SOURCE = ROOT / "build" / "docs-source"
 WIDTHS = (1300, 420)
 pytestmark = pytest.mark.full
-
-
-class SilentHandler(SimpleHTTPRequestHandler):
-    """Serves files without a log of the requests."""
-
-    def log_message(self, *_: object) -> None: ...
 
 
 @dataclass
@@ -47,12 +39,8 @@ def site() -> Path:
 @pytest.fixture(scope="module", params=["file", "http"])
 def pages(request: pytest.FixtureRequest, site: Path) -> Iterator[list[VisitedPage]]:
     """Visit all pages of the site, in its folder or on a server, where it lies in a folder."""
-    with (
-        ThreadingHTTPServer(("127.0.0.1", 0), partial(SilentHandler, directory=site.parent)) as server,
-        chromium() as browser,
-    ):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        root = site.as_uri() if request.param == "file" else f"http://127.0.0.1:{server.server_port}/{site.name}"
+    with serving_files(site.parent) as server, chromium() as browser:
+        root = site.as_uri() if request.param == "file" else f"{server}/{site.name}"
         visited = []
         for path in sorted(site.rglob("*.html")):
             visit = Visit(browser, f"{root}/{path.relative_to(site)}")
@@ -63,7 +51,6 @@ def pages(request: pytest.FixtureRequest, site: Path) -> Iterator[list[VisitedPa
             visit.page.close()
             visited.append(VisitedPage(str(path.relative_to(site)), visit.address, shown, visit.wrong))
         yield visited
-        server.shutdown()
 
 
 def test_pages_show_all_that_their_markdown_says(pages: list[VisitedPage]) -> None:

@@ -87,8 +87,7 @@ def test_a_stopped_run_resumes_to_the_last_bit(
     if saved is not None:
         way = f"the checkpoint of step {saved} is kept, and the same command resumes from there"
     assert (stopped.returncode, stopped.stderr.splitlines()[-1]) == (128 + number, f"caflow-train: stopped: {way}")
-    resumed = caflow_train(*line)
-    assert resumed.returncode == 0
+    resumed = caflow_train(*line, code=0)
     assert (f"resuming from step {saved} of " in resumed.stderr) == (saved not in (None, 14))
     assert_same_checkpoint(whole / "last.pt", tmp_path / "out" / "last.pt")
     assert log_of(tmp_path / "out") == log_of(whole)
@@ -97,7 +96,7 @@ def test_a_stopped_run_resumes_to_the_last_bit(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
-def test_a_signal_at_any_time_stops_a_process(
+def test_a_signal_stops_a_process_any_time(
     number: signal.Signals, code: int, photographs: Path, tmp_path: Path
 ) -> None:
     training = command("tiny", "--data", photographs, "--out", tmp_path, package="caflow_training")
@@ -138,5 +137,5 @@ def test_training_that_is_stopped_while_it_loads_is_no_abort(
             raise KeyboardInterrupt
 
     monkeypatch.setitem(sys.modules, "caflow_training.trainer", Interrupted("caflow_training.trainer"))
-    done = caflow_train("tiny", "--data", photographs, "--out", tmp_path / "run")
-    assert (done.returncode, done.stderr) == (130, "caflow-train: stopped\n")
+    done = caflow_train("tiny", "--data", photographs, "--out", tmp_path / "run", code=130)
+    assert done.stderr == "caflow-train: stopped\n"

@@ -48,7 +48,6 @@ with ending_when_stopped("program"):
 """
     )
     with started([sys.executable, "-m", "program"], cwd=tmp_path) as process:
-        assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
@@ -95,7 +94,7 @@ def test_an_export_that_is_stopped_leaves_no_half_of_a_bundle(
 
 
 @pytest.mark.parametrize(("processes", "is_handled"), [("1", True), ("2", False)])
-def test_sigterm_ends_one_of_several_processes_at_once(
+def test_sigterm_ends_one_of_several_processes(
     processes: str, is_handled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A handler in Python would not run while the process waits for another one inside PyTorch."""

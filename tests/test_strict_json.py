@@ -47,12 +47,12 @@ BROKEN: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("text", "message"), BROKEN)
-def test_what_is_ambiguous_or_too_large_is_refused(text: bytes, message: str) -> None:
+def test_ambiguous_deep_and_large_json_is_refused(text: bytes, message: str) -> None:
     with pytest.raises(WrongJson, match=message):
         parse_json(text, dict[str, Any])
 
 
-def test_what_is_within_the_limits_is_read(tmp_path: Path) -> None:
+def test_json_at_the_limits_is_read(tmp_path: Path) -> None:
     deep = b"[" * DEEPEST + b"]" * DEEPEST
     found = parse_json(
         b'{"a": -9223372036854775808, "b": 9223372036854775807, "c": "\\ud83d\\ude00", "d": 1E2}', object
@@ -90,7 +90,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], type[Exception]]] = {
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("text", [text for text, _ in BROKEN if text] + [b" " * MAX_BYTES + b"1"])
-def test_each_file_has_its_error(tmp_path: Path, name: str, text: bytes) -> None:
+def test_broken_json_raises_the_error_of_its_file(tmp_path: Path, name: str, text: bytes) -> None:
     read, error = READERS[name]
     folder = bundle_with(tmp_path / "folder", name, text)
     with pytest.raises(error):
@@ -100,7 +100,7 @@ def test_each_file_has_its_error(tmp_path: Path, name: str, text: bytes) -> None
 
 
 @pytest.mark.parametrize("text", [text for text, _ in BROKEN])
-def test_damaged_lines_of_results_are_drawn_again(tmp_path: Path, text: bytes) -> None:
+def test_damaged_lines_of_results_are_not_used(tmp_path: Path, text: bytes) -> None:
     line = text.replace(b"\n", b"") + b"\n"
     path, kinds = tmp_path / "results.jsonl", (dict, Verdict)
     path.write_bytes(line + b'{"input": []}\n')
@@ -111,13 +111,14 @@ def test_damaged_lines_of_results_are_drawn_again(tmp_path: Path, text: bytes) -
 @pytest.mark.parametrize("text", [*(text for text, _ in BROKEN), b"[1]", b'{"step": "x"}', b'{"step": null}', b"1"])
 def test_damaged_lines_of_a_log_are_dropped(tmp_path: Path, text: bytes) -> None:
     whole = b'{"step": 0, "loss": NaN}\n'
-    (tmp_path / "log.jsonl").write_bytes(whole + text + b"\n" + whole)
+    later = b'{"step": 5, "loss": 1.0}\n{"step"'  # of a step that the checkpoint does not have
+    (tmp_path / "log.jsonl").write_bytes(whole + text + b"\n" + whole + later)
     with TrainingLog(tmp_path, 5, writes=True):
         pass
     assert (tmp_path / "log.jsonl").read_bytes() == 2 * whole
 
 
-def test_lines_are_bounded(tmp_path: Path) -> None:
+def test_lines_longer_than_the_limit_are_refused(tmp_path: Path) -> None:
     for name in ("list.jsonl", "list.csv"):
         (tmp_path / name).write_bytes(b"target,condition\n" + b"x" * (MAX_BYTES_OF_A_LINE + 1))
     with pytest.raises(InputError, match="line 2: a line must have at most 1048576 bytes"):
@@ -126,7 +127,7 @@ def test_lines_are_bounded(tmp_path: Path) -> None:
         list_pairs(tmp_path / "list.jsonl")
 
 
-def test_a_path_is_refused_wherever_it_would_lead(tmp_path: Path) -> None:
+def test_unusual_paths_are_refused(tmp_path: Path) -> None:
     for path in ("a\0", "x" * 256, "a/", "a//b", "./a", "a\n", ""):
         with pytest.raises(PathOutside, match="not a path inside the bundle"):
             check_path(tmp_path / "manifest.json", bundle.File(path, 0, ""))

@@ -81,7 +81,7 @@ def test_the_central_hole_is_the_public_implementations() -> None:
     assert (hole == expected).all()
 
 
-def test_random_holes_move() -> None:
+def test_random_holes_differ_by_seed() -> None:
     for mask in ("box", "free-form"):
         task = Inpainting(mask=mask)
         first, second = (task.draw_hole(64, 64, np.random.default_rng(seed)) for seed in (0, 1))
@@ -98,7 +98,7 @@ def test_sketches_are_edges() -> None:
     assert edges[8:24, 7:9].any()
 
 
-def test_image_to_image_rounds() -> None:
+def test_image_to_image_rounds_to_integers() -> None:
     values = torch.tensor([-1.0, 0.4, 254.6, 300.0])[None, None, None].expand(1, 3, 1, 4)
     assert ImageToImage().prepare(values)[0, 0, 0].tolist() == [0, 0, 255, 255]
 

@@ -7,16 +7,15 @@ The same command prints the same lines into pipes, so those are what each test e
 
 import re
 import shutil
-import struct
 import subprocess
-import zlib
 from pathlib import Path
 
 import pytest
 from clips import ffmpeg
 from commands import Done, caflow, command, in_a_process, messages
+from described import png_chunk
+from documentation import ROOT
 from filter_data import data as pairs
-from pages import ROOT
 from terminals import Shown, in_a_terminal
 from tiny import photograph
 
@@ -44,9 +43,8 @@ def folder(photographs: Path, tmp_path: Path) -> Path:
     write_image(folder / f"{'long-' * 40}name.png", picture)
     (folder / "damaged.png").write_text("no image")
     write_image(folder / "exif.png", picture)
-    contents, chunk = (folder / "exif.png").read_bytes(), b"eXIfnone"
-    chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    (folder / "exif.png").write_bytes(contents[:33] + chunk + contents[33:])
+    contents = (folder / "exif.png").read_bytes()
+    (folder / "exif.png").write_bytes(contents[:33] + png_chunk(b"eXIf", b"none") + contents[33:])
     return folder
 
 
@@ -77,7 +75,7 @@ def shows(shown: Shown, piped: Done | subprocess.CompletedProcess[str]) -> None:
 
 
 @WIDTHS
-def test_a_folder_with_a_damaged_image(bundle: Path, folder: Path, tmp_path: Path, columns: int) -> None:
+def test_a_terminal_shows_results_and_errors_once(bundle: Path, folder: Path, tmp_path: Path, columns: int) -> None:
     """There are results, a failure, warnings about one image, and a warning and an error about all of them."""
     line = command("image", folder, "-o", tmp_path / "out", "--min-typicality", 0.9, "--redraws", 0, "--force")
     line += map(str, of_bundle(bundle))
@@ -88,7 +86,7 @@ def test_a_folder_with_a_damaged_image(bundle: Path, folder: Path, tmp_path: Pat
 
 @WIDTHS
 @pytest.mark.full
-def test_the_first_example(tmp_path: Path, columns: int) -> None:
+def test_a_terminal_shows_the_plan_and_the_result_of_one_image(tmp_path: Path, columns: int) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     line = command("image", "docs/images/chelsea.png", "-o", "enlarged", "--sheet")
     shown = in_a_terminal(line, columns, folder=tmp_path)
@@ -99,7 +97,7 @@ def test_the_first_example(tmp_path: Path, columns: int) -> None:
 
 
 @WIDTHS
-def test_a_stop(bundle: Path, photographs: Path, tmp_path: Path, columns: int) -> None:
+def test_a_terminal_shows_results_before_a_stop(bundle: Path, photographs: Path, tmp_path: Path, columns: int) -> None:
     """There are so many samples that the command cannot be finished before a busy machine delivers the signal."""
     count, given = 40, tmp_path / "many"
     given.mkdir()
@@ -120,7 +118,7 @@ def test_a_stop(bundle: Path, photographs: Path, tmp_path: Path, columns: int) -
 
 
 @WIDTHS
-def test_pairs_of_which_one_cannot_be_judged(bundle: Path, pairs: Path, tmp_path: Path, columns: int) -> None:
+def test_a_terminal_shows_the_verdicts_of_a_list(bundle: Path, pairs: Path, tmp_path: Path, columns: int) -> None:
     lines = [f"{pair.target},{pair.condition}" for pair in list_pairs(pairs)]
     (tmp_path / "pairs.csv").write_text("\n".join(["target,condition", *lines, f"{tmp_path / 'missing.png'},x.png"]))
     line = ["filter", tmp_path / "pairs.csv", "-o", tmp_path / "out", "--bundle", bundle, "--threads", 1, "--force"]
@@ -129,14 +127,14 @@ def test_pairs_of_which_one_cannot_be_judged(bundle: Path, pairs: Path, tmp_path
 
 
 @WIDTHS
-def test_a_video(clips: Path, bundle: Path, tmp_path: Path, columns: int) -> None:
+def test_a_terminal_shows_the_lines_of_a_video(clips: Path, bundle: Path, tmp_path: Path, columns: int) -> None:
     line = ["video", clips / "cut.mp4", "-o", tmp_path / "out.mp4", *of_bundle(bundle), "--force"]
     shown = in_a_terminal(command(*line), columns)
     shows(shown, caflow(*line))
 
 
 @WIDTHS
-def test_a_video_that_is_stopped(bundle: Path, tmp_path: Path, columns: int) -> None:
+def test_a_terminal_shows_how_to_resume_a_stopped_video(bundle: Path, tmp_path: Path, columns: int) -> None:
     """The bar fills its row on a terminal of 80 columns, where ^C must not begin a new one."""
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=128x96:r=30", "-frames:v", 600, "-c:v", "libx264", tmp_path / "in.mp4")
     line = ["video", tmp_path / "in.mp4", "-o", tmp_path / "out.mp4", *of_bundle(bundle, samples=1)]
@@ -147,7 +145,7 @@ def test_a_video_that_is_stopped(bundle: Path, tmp_path: Path, columns: int) -> 
     assert last.startswith("caflow: stopped after ")
 
 
-def test_photographs_that_cannot_be_learned_from(uncalibrated: Path, photographs: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_warnings_above_the_bar(uncalibrated: Path, photographs: Path, tmp_path: Path) -> None:
     """The warnings about them are printed while the bar is shown."""
     shutil.copytree(uncalibrated, tmp_path / "model.caflow")
     (tmp_path / "photographs").mkdir()
@@ -163,7 +161,7 @@ def test_photographs_that_cannot_be_learned_from(uncalibrated: Path, photographs
     shows(shown, Done(piped.returncode, "\n".join(rows), piped.stderr))
 
 
-def test_results_in_a_file_are_exact(bundle: Path, folder: Path, tmp_path: Path) -> None:
+def test_standard_output_in_a_file_has_no_traces_of_the_bar(bundle: Path, folder: Path, tmp_path: Path) -> None:
     """While standard error is a terminal with a bar, standard output gets the same bytes as without a terminal."""
     line = ["image", folder, "-o", tmp_path / "out", *of_bundle(bundle), "--force", "--json"]
     with (tmp_path / "results.txt").open("wb") as file:

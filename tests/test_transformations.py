@@ -49,7 +49,7 @@ def model(request: pytest.FixtureRequest) -> CAFlow:
 
 
 @pytest.mark.parametrize("first", [Squeeze(), ReferenceSqueeze(3)], ids=["plain", "reference"])
-def test_fold_is_the_run_of_layers(first: Squeeze | ReferenceSqueeze) -> None:
+def test_folded_layers_compute_the_run_of_layers(first: Squeeze | ReferenceSqueeze) -> None:
     """A run of ActNorms and 1×1 convolutions, after the reference's kernel, is one map in each direction."""
     flow = small_model(levels=1).target_flow.levels[0]
     chain = Chain([first, TransitionStep(12), TransitionStep(12), *list(flow.layers)[-2:]]).double()  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def test_fold_is_the_run_of_layers(first: Squeeze | ReferenceSqueeze) -> None:
         torch.testing.assert_close(sign * share.sum((1, 2)), log_det, rtol=0, atol=EXACT)
 
 
-def test_hoist_is_the_network() -> None:
+def test_hoisted_terms_add_up_to_the_networks_convolution() -> None:
     """Separately computed contributions of parts of the input add up to the network's first convolution."""
     network = AffineNetwork(7, 8, 5)
     stir(network)
@@ -79,7 +79,7 @@ def test_hoist_is_the_network() -> None:
         torch.testing.assert_close(got, expected, rtol=0, atol=EXACT)
 
 
-def test_batch_is_the_networks_one_by_one() -> None:
+def test_batched_networks_compute_what_each_computes_alone() -> None:
     networks = [AffineNetwork(3, 8, 5) for _ in range(4)]
     for network in networks:
         stir(network)
@@ -93,7 +93,7 @@ def test_batch_is_the_networks_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 3])
-def test_halves_of_groups(groups: int) -> None:
+def test_halves_of_groups_are_split_and_joined(groups: int) -> None:
     x = torch.arange(groups * 4.0).reshape(1, -1, 1, 1)
     first, second = halves(x, groups)
     assert first.flatten().tolist() == [4 * g + k for g in range(groups) for k in (0, 1)]
@@ -106,8 +106,8 @@ def test_squeeze_is_pixel_unshuffle() -> None:
 
 
 @pytest.mark.parametrize("dependencies", ["unshared", "shared"])
-def test_nothing_but_the_state_is_left_to_a_row(dependencies: Dependencies) -> None:
-    """After the hoist, no convolution of a row's graph reads the condition. W⁻¹ and determinants are constants."""
+def test_after_the_hoist_a_row_reads_only_its_state(dependencies: Dependencies) -> None:
+    """No convolution of its graph reads the condition. W⁻¹ and determinants are constants."""
     level = ConditionalLevel(small_model(dependencies=dependencies), 1, DOUBLE)
     state_channels = {couplings.first.in_channels for couplings in level.cross.couplings}  # type: ignore[union-attr]
     assert state_channels == {level.cross.kept * level.cross.flows}

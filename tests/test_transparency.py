@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from described import png_chunk
 
 from caflow_runtime.image_formats import PNG_START
 from caflow_runtime.image_io.image_files import read_image
@@ -16,9 +17,7 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 4), np.uint8)
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
 @pytest.mark.parametrize("is_big", [False, True])
-def test_colours_of_a_transparent_tiff_are_those_of_the_file(
-    tmp_path: Path, compression: str | None, is_big: bool
-) -> None:
+def test_a_transparent_tiff_has_the_colours_of_the_file(tmp_path: Path, compression: str | None, is_big: bool) -> None:
     """libtiff would multiply them with alpha."""
     pixels = COLOURS.copy()
     pixels[..., 3] |= 1  # The colours of wholly transparent pixels are replaced.
@@ -50,10 +49,6 @@ def test_a_cmyk_tiff_is_opaque(tmp_path: Path) -> None:
     assert np.abs(found.rgb.astype(int) - np.asarray(image.convert("RGB"))).max() <= 1
 
 
-def chunk_of(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 def test_a_grey_png_keeps_its_transparent_value(tmp_path: Path, bits: int) -> None:
     """The pixels are 0, 1, 2 ... in two rows, and the pixels of the value 1 are transparent."""
@@ -63,7 +58,7 @@ def test_a_grey_png_keeps_its_transparent_value(tmp_path: Path, bits: int) -> No
     header = struct.pack(">IIBBBBB", width, 2, bits, 0, 0, 0, 0)
     chunks = {b"IHDR": header, b"tRNS": struct.pack(">H", 1), b"IDAT": zlib.compress(2 * row), b"IEND": b""}
     path = tmp_path / "grey.png"
-    path.write_bytes(PNG_START + b"".join(chunk_of(kind, data) for kind, data in chunks.items()))
+    path.write_bytes(PNG_START + b"".join(png_chunk(kind, data) for kind, data in chunks.items()))
     found = read_image(path)
     assert (found.is_grey, found.bits) == (True, max(bits, 8))
     assert found.alpha is not None

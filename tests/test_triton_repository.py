@@ -12,7 +12,7 @@ from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.served_models import SERVICES, Sampler, Scorer
 
 
-def test_the_repository(calibrated: Path, tmp_path: Path) -> None:
+def test_a_repository_has_both_models_and_one_bundle(calibrated: Path, tmp_path: Path) -> None:
     folders = write_repository(calibrated, tmp_path, force=False)
     assert [folder.name for folder in folders] == ["model", "model-score"]
     for folder in folders:
@@ -47,7 +47,7 @@ def test_nothing_is_overwritten_unasked(calibrated: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model-score"]
 
 
-def test_what_is_no_model_of_triton_or_the_bundle_itself_stays(
+def test_only_triton_models_are_replaced_and_never_the_exported_bundle(
     calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "model").mkdir()
@@ -63,12 +63,8 @@ def test_what_is_no_model_of_triton_or_the_bundle_itself_stays(
     assert (copy / "manifest.json").exists()
 
 
-def test_the_command_on_a_bundle(calibrated: Path, tmp_path: Path) -> None:
+def test_caflow_export_writes_a_repository_of_a_bundle(calibrated: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(calibrated, tmp_path / "mine.caflow")
-    found = caflow_export(bundle, "--triton", tmp_path / "repository")
-    assert found.returncode == 0, found.stderr
+    found = caflow_export(bundle, "--triton", tmp_path / "repository", code=0)
     assert "mine" in found.stdout
-    again = caflow_export(bundle, "--triton", tmp_path / "repository")
-    assert again.returncode == 2
-    assert "already exists: give --force" in again.stderr
     assert {path.name for path in (tmp_path / "repository").iterdir()} == {"mine", "mine-score"}

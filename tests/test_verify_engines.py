@@ -35,7 +35,7 @@ class Wrong(OnnxRuntimeCpu):
         return sometimes_wrong
 
 
-def test_engines_are_held_against_the_cpu(uncalibrated: Path) -> None:
+def test_every_graph_is_compared_with_the_cpu(uncalibrated: Path) -> None:
     measured = verify_engines(uncalibrated, bound_to_cpu())
     graphs = {graph.name for graph in read_manifest(uncalibrated).graphs}
     assert {m.graph for m in measured} == graphs | {"sample", "flow"}
@@ -51,6 +51,8 @@ def test_engines_are_held_against_the_cpu(uncalibrated: Path) -> None:
         ("decode_0", 7, 6, "flow: 7 identical rows, pixels: the error must be at most"),
     ],
 )
-def test_engines_that_are_off_are_named(uncalibrated: Path, name: str, rows: int, first: int, message: str) -> None:
+def test_a_wrong_graph_and_its_batch_are_named(
+    uncalibrated: Path, name: str, rows: int, first: int, message: str
+) -> None:
     with pytest.raises(VerificationFailed, match=message):
         verify_engines(uncalibrated, Wrong(name, rows, first))

@@ -1,17 +1,15 @@
 """`caflow video`: what a result keeps of its source, and what the log says."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
-from clips import FFMPEG, PICTURE, ffmpeg, frames_of, gaps, packets
+from clips import PICTURE, ffmpeg, frames_of, gaps, packets
 from commands import messages
-from video_runs import caflow_video
+from gpus import require
+from video_runs import video
 
 from caflow_runtime.video.encoding import Codec, Encoding, has_hardware_encoder
 from caflow_runtime.video.sink import as_encoded
@@ -27,8 +25,7 @@ def tags(path: Path) -> list[int]:
 
 def test_times_colours_sound_and_title_are_kept(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     source, output = clips / "vfr.mp4", tmp_path / "out.mp4"
-    done = caflow_video(source, output, uncalibrated)
-    assert done.returncode == 0, done.stderr
+    video(source, output, uncalibrated)
     assert gaps(output) == gaps(source)
     assert len(gaps(source)) == 3
     assert {size for _, size, _ in frames_of(output)} == {(128, 64)}
@@ -43,8 +40,7 @@ def test_times_colours_sound_and_title_are_kept(clips: Path, uncalibrated: Path,
 def test_rgb_gets_tags_of_the_format_that_is_written(uncalibrated: Path, tmp_path: Path, output: str) -> None:
     """The tag of RGB on YUV pictures would show false colours, and VP9 refuses it."""
     ffmpeg(*PICTURE, "-frames:v", 2, "-c:v", "ffv1", "-pix_fmt", "gbrp", tmp_path / "rgb.mkv")
-    done = caflow_video(tmp_path / "rgb.mkv", tmp_path / output, uncalibrated)
-    assert done.returncode == 0, done.stderr
+    video(tmp_path / "rgb.mkv", tmp_path / output, uncalibrated)
     assert tags(tmp_path / output)[:2] == [1, 6]
 
 
@@ -58,8 +54,7 @@ def test_colours_are_encoded_with_the_matrix_of_their_tag(matrix: int) -> None:
 
 def test_ten_bits_stay_ten(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     source, output = clips / "ten.mkv", tmp_path / "out.mkv"
-    done = caflow_video(source, output, uncalibrated)
-    assert done.returncode == 0, done.stderr
+    video(source, output, uncalibrated)
     assert {name for _, _, name in frames_of(output)} == {"yuv420p10le"}
     assert tags(output) == tags(source) == [1, 9, 9, 16]
     assert packets(output, "audio") == packets(source, "audio") != []
@@ -69,9 +64,8 @@ def test_ten_bits_stay_ten(clips: Path, uncalibrated: Path, tmp_path: Path) -> N
     assert len(np.unique(deep // 64)) > 256  # computed from the continuous result, not from 8 bits
 
 
-def test_av1_is_written(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--codec", "av1")
-    assert done.returncode == 0, done.stderr
+def test_videos_are_written_as_av1(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--codec", "av1")
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.video[0].codec_context.codec.canonical_name == "av1"
     assert gaps(tmp_path / "out.mp4") == gaps(clips / "vfr.mp4")
@@ -79,20 +73,16 @@ def test_av1_is_written(clips: Path, uncalibrated: Path, tmp_path: Path) -> None
 
 def test_subtitles_are_kept_or_named(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     for source, output in (("words.mp4", "out.mp4"), ("words.mkv", "out.mkv")):
-        done = caflow_video(clips / source, tmp_path / output, uncalibrated)
-        assert (done.returncode, messages(done.stderr)) == (0, [])
+        done = video(clips / source, tmp_path / output, uncalibrated)
+        assert messages(done.stderr) == []
         assert packets(tmp_path / output, "subtitle") == packets(clips / source, "subtitle") != []
-    done = caflow_video(clips / "words.mkv", tmp_path / "words.mp4", uncalibrated)
-    assert done.returncode == 0
+    done = video(clips / "words.mkv", tmp_path / "words.mp4", uncalibrated)
     assert "a name that ends in .mkv keeps it unchanged" in done.stderr
 
 
-def test_sound_that_mp4_cannot_hold_is_converted_and_that_is_said(
-    clips: Path, uncalibrated: Path, tmp_path: Path
-) -> None:
+def test_sound_that_mp4_does_not_support_is_converted(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     ffmpeg("-i", clips / "vfr.mp4", "-c:v", "copy", "-c:a", "wmav2", tmp_path / "wma.mkv")
-    done = caflow_video(tmp_path / "wma.mkv", tmp_path / "out.mp4", uncalibrated)
-    assert done.returncode == 0, done.stderr
+    done = video(tmp_path / "wma.mkv", tmp_path / "out.mp4", uncalibrated)
     assert "audio 1 (wmav2) is converted" in done.stderr
     seconds = []
     for path in (tmp_path / "wma.mkv", tmp_path / "out.mp4"):
@@ -106,7 +96,7 @@ def test_sound_that_mp4_cannot_hold_is_converted_and_that_is_said(
     assert abs(seconds[0] - seconds[1]) < 0.1
 
 
-def test_chapters_languages_and_fonts_go_along(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_chapters_languages_and_fonts_are_copied(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     (tmp_path / "chapters.txt").write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=one\n")
     (tmp_path / "font.ttf").write_bytes(b"not a font")
     rich = tmp_path / "rich.mkv"
@@ -114,8 +104,8 @@ def test_chapters_languages_and_fonts_go_along(clips: Path, uncalibrated: Path, 
     languages = ["-metadata:s:a:0", "language=deu", "-metadata:s:s:0", "language=eng", "-disposition:s:0", "forced"]
     font = ["-attach", tmp_path / "font.ttf", "-metadata:s:3", "mimetype=application/x-truetype-font"]
     ffmpeg(*inputs, "-c", "copy", *languages, *font, rich)
-    done = caflow_video(rich, tmp_path / "out.mkv", uncalibrated)
-    assert (done.returncode, messages(done.stderr)) == (0, [])
+    done = video(rich, tmp_path / "out.mkv", uncalibrated)
+    assert messages(done.stderr) == []
     described = []
     for path in (rich, tmp_path / "out.mkv"):
         with av.open(str(path)) as container:
@@ -123,15 +113,13 @@ def test_chapters_languages_and_fonts_go_along(clips: Path, uncalibrated: Path, 
             described.append((streams, [chapter["metadata"] for chapter in container.chapters()]))
     assert described[0] == described[1]
     assert [kind for kind, *_ in described[1][0]] == ["video", "audio", "subtitle", "attachment"]
-    done = caflow_video(rich, tmp_path / "out.mp4", uncalibrated)
-    assert done.returncode == 0
+    done = video(rich, tmp_path / "out.mp4", uncalibrated)
     assert "attachment 3" in done.stderr
     assert "is omitted" in done.stderr
 
 
-def test_what_starts_late_stays_in_step(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    done = caflow_video(clips / "late.ts", tmp_path / "out.mkv", uncalibrated)
-    assert done.returncode == 0, done.stderr
+def test_sound_and_picture_of_a_late_recording_stay_in_step(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    video(clips / "late.ts", tmp_path / "out.mkv", uncalibrated)
 
     def lag(path: Path) -> float:
         with av.open(str(path)) as container:
@@ -144,9 +132,8 @@ def test_what_starts_late_stays_in_step(clips: Path, uncalibrated: Path, tmp_pat
     assert abs(lag(tmp_path / "out.mkv") - lag(clips / "late.ts")) < 0.002
 
 
-def test_the_log_says_what_was_chosen_and_where_scenes_begin(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    done = caflow_video(clips / "cut.mp4", tmp_path / "out.mp4", uncalibrated, "--json", "--batch", 3)
-    assert done.returncode == 0, done.stderr
+def test_the_log_has_a_line_per_frame_and_marks_scenes(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    done = video(clips / "cut.mp4", tmp_path / "out.mp4", uncalibrated, "--json", "--batch", 3)
     log = [json.loads(line) for line in done.stdout.splitlines()]
     assert [entry["frame"] for entry in log] == list(range(len(frames_of(clips / "cut.mp4"))))
     assert [entry["frame"] for entry in log if entry["starts_scene"]] == [0, 36]
@@ -154,13 +141,12 @@ def test_the_log_says_what_was_chosen_and_where_scenes_begin(clips: Path, uncali
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("onnxruntime_cuda")
 def test_cuda_draws_the_frames_that_the_cpu_draws(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    require("cuda")
     drawn = []
     for backend in ("cpu", "cuda"):
         output = tmp_path / f"{backend}.mkv"
-        done = caflow_video(clips / "vfr.mp4", output, uncalibrated, "--backend", backend, "--codec", "ffv1")
-        assert done.returncode == 0, done.stderr
+        video(clips / "vfr.mp4", output, uncalibrated, "--backend", backend, "--codec", "ffv1")
         with av.open(str(output)) as container:
             drawn.append(np.stack([f.to_ndarray(format="rgb24") for f in container.decode(container.streams.video[0])]))
     assert (drawn[0] != drawn[1]).mean() < 1e-3
@@ -174,43 +160,6 @@ def test_nvenc_keeps_times_and_colours(clips: Path, uncalibrated: Path, tmp_path
         pytest.skip(f"this GPU does not encode {codec}; GPUs for data centres, such as the H100, have no NVENC")
     source = tmp_path / "large.mp4"
     ffmpeg("-i", clips / "vfr.mp4", "-vf", "scale=128:96", "-c:v", "libx264", "-c:a", "copy", source)
-    done = caflow_video(source, tmp_path / "out.mp4", uncalibrated, "--encoder", "nvenc", "--codec", codec)
-    assert done.returncode == 0, done.stderr
+    video(source, tmp_path / "out.mp4", uncalibrated, "--encoder", "nvenc", "--codec", codec)
     assert gaps(tmp_path / "out.mp4") == gaps(source)
     assert tags(tmp_path / "out.mp4") == tags(source)
-
-
-FFPROBE = shutil.which("ffprobe")
-SHOWN = "stream=codec_type,start_time,color_range,color_space,color_transfer,color_primaries:frame=pts_time,pix_fmt"
-
-
-@pytest.mark.skipif(FFPROBE is None, reason="ffprobe is not installed; run apt-get install ffmpeg")
-@pytest.mark.parametrize(
-    ("source", "output"),
-    [("vfr.mp4", "out.mp4"), ("ten.mkv", "out.mkv"), ("turned.mp4", "out.mp4"), ("words.mkv", "out.mkv")],
-)
-def test_another_ffmpeg_agrees(clips: Path, uncalibrated: Path, tmp_path: Path, source: str, output: str) -> None:
-    """ffprobe shows equal streams, times, formats and colours, and the MD5 of the sound is equal."""
-    done = caflow_video(clips / source, tmp_path / output, uncalibrated)
-    assert done.returncode == 0, done.stderr
-
-    def probed(path: Path) -> tuple[Any, ...]:
-        command = [str(FFPROBE), "-v", "error", "-show_entries", SHOWN, "-of", "json", str(path)]
-        shown = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-        frames = [frame for frame in shown["frames"] if "pix_fmt" in frame]
-        times = np.array([float(frame["pts_time"]) for frame in frames])
-        kinds = sorted(stream["codec_type"] for stream in shown["streams"])
-        colours = next(s for s in shown["streams"] if s["codec_type"] == "video")
-        return (
-            kinds,
-            np.rint(500 * (times - times[0])).tolist(),
-            {f["pix_fmt"] for f in frames},
-            {key: value for key, value in colours.items() if key.startswith("color")},
-        )
-
-    def sound(path: Path) -> bytes:
-        command = [FFMPEG, "-v", "error", "-i", str(path), "-map", "0:a", "-c", "copy", "-f", "md5", "-"]
-        return subprocess.run(command, capture_output=True, check=True).stdout
-
-    assert probed(tmp_path / output) == probed(clips / source)
-    assert sound(tmp_path / output) == sound(clips / source)

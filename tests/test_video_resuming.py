@@ -33,7 +33,7 @@ def test_a_folder_that_is_no_jobs_is_left_alone(clips: Path, uncalibrated: Path,
 
 
 @pytest.mark.parametrize("noise", ["fixed", "0.8"])
-def test_a_killed_job_goes_on_as_if_nothing_had_been(
+def test_a_killed_job_resumes_to_the_bytes_of_an_uninterrupted_one(
     clips: Path, uncalibrated: Path, tmp_path: Path, noise: str
 ) -> None:
     source, whole, killed = clips / "cut.mp4", tmp_path / "whole.mp4", tmp_path / "killed.mp4"

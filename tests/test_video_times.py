@@ -44,8 +44,7 @@ def times_of(path: Path, kind: str) -> list[float]:
 
 def enlarge(source: Path, output: Path, bundle: Path, *options: object) -> list[str]:
     """Enlarge a video, and return the messages of the command."""
-    done = caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
-    assert done.returncode == 0, done.stderr
+    done = caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options, code=0)
     return messages(done.stderr)
 
 
@@ -85,7 +84,7 @@ def stamped(stamp: bytes, later: int) -> bytes:
     return (number & ~(7 << 33 | 0x7FFF << 17 | 0x7FFF << 1) | bits).to_bytes(5, "big")
 
 
-def test_a_single_wrong_time_is_no_new_clock(recording: Path, tmp_path: Path) -> None:
+def test_a_single_wrong_time_does_not_restart_the_clock(recording: Path, tmp_path: Path) -> None:
     """After it, the old clock continues, so that pictures and sound stay in step."""
     *before, picture = recording.read_bytes().split(PICTURES_START)[:12]
     rest = recording.read_bytes()[len(PICTURES_START.join([*before, picture])) :]
@@ -99,9 +98,7 @@ def test_a_single_wrong_time_is_no_new_clock(recording: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_a_recording_that_starts_late_begins_at_once(
-    recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str
-) -> None:
+def test_a_late_recording_begins_at_once(recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
     """Pictures, sound, subtitles and chapters begin as `ffmpeg -c copy` lets them."""
     (tmp_path / "words.srt").write_text("1\n01:00:01,900 --> 01:00:02,300\nHello\n")
     (tmp_path / "chapters.txt").write_text(
@@ -181,7 +178,7 @@ def test_the_last_pictures_come_where_sound_is_the_first_stream(recording: Path,
     assert len(list(FileSource(first).frames())) == (2 * FRAMES if name == "joined.ts" else FRAMES)
 
 
-def test_pictures_before_time_0(recording: Path, uncalibrated: Path, tmp_path: Path) -> None:
+def test_pictures_before_time_0_are_kept(recording: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """The clock of MPEG-TS returns to 0 after 26 hours. FFmpeg gives the times before that as negative numbers."""
     source, output = later(recording, 95_441.9), tmp_path / "out.mp4"
     with av.open(str(source)) as container:
@@ -192,7 +189,7 @@ def test_pictures_before_time_0(recording: Path, uncalibrated: Path, tmp_path: P
     assert len(pictures) == FRAMES
 
 
-def test_pictures_without_times_after_a_negative_start(recording: Path, tmp_path: Path) -> None:
+def test_pictures_without_times_after_a_negative_start_get_times(recording: Path, tmp_path: Path) -> None:
     plain, trimmed = tmp_path / "plain.mkv", tmp_path / "trimmed.mkv"
     ffmpeg("-i", recording, "-c", "copy", plain)
     ffmpeg("-ss", 0.3, "-i", plain, "-c", "copy", "-avoid_negative_ts", "disabled", trimmed)
@@ -202,8 +199,10 @@ def test_pictures_without_times_after_a_negative_start(recording: Path, tmp_path
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_subtitles_before_the_first_picture(recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
-    """A line that ends before the first picture is dropped, and the others keep their times."""
+def test_subtitles_that_end_before_the_first_picture_are_dropped(
+    recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str
+) -> None:
+    """The others keep their times."""
     late, source, output = tmp_path / "late.mkv", tmp_path / "source.mkv", tmp_path / f"out.{suffix}"
     (tmp_path / "words.srt").write_text(
         "1\n00:00:01,000 --> 00:00:02,000\nGone\n\n2\n00:00:11,700 --> 00:00:12,000\nHere\n"

@@ -63,7 +63,7 @@ def test_a_worker_opens_the_same_bundle_or_none(calibrated: Path, tmp_path: Path
         open_worker_pipeline(replace(config, bundle=str(tmp_path / "nowhere")))
 
 
-def test_what_kills_its_worker_is_given_up_and_the_others_are_done(calibrated: Path) -> None:
+def test_work_that_kills_its_worker_is_given_up_and_other_work_is_done(calibrated: Path) -> None:
     expected = [(k, str(WorkerLost("unit 5") if k == 5 else k * k)) for k in range(70)]
     with open_process_executor(config_of(calibrated), 2) as executor:
         assert executor.backend == "onnxruntime cpu"
@@ -76,7 +76,7 @@ def test_what_kills_its_worker_is_given_up_and_the_others_are_done(calibrated: P
     assert not workers_of(os.getpid())
 
 
-def test_this_process_is_an_executor_too(calibrated: Path) -> None:
+def test_the_serial_executor_runs_in_this_process(calibrated: Path) -> None:
     """It processes each unit when its result is requested."""
     done = []
     with load(calibrated, backend="cpu", threads=1) as pipe:
@@ -317,7 +317,9 @@ def test_a_killed_video_is_resumed(
         (["filter", "list.csv", "-o", "out", "--workers", 2, "--metrics", 9100], "--metrics does not work with"),
     ],
 )
-def test_refusals(calibrated: Path, tmp_path: Path, arguments: list[object], said: str) -> None:
+def test_options_that_do_not_fit_workers_are_refused(
+    calibrated: Path, tmp_path: Path, arguments: list[object], said: str
+) -> None:
     """The errors come before anything is written, or a cluster is started."""
     write_image(tmp_path / "a.png", photograph(DATA / "photographs", 0, 8, 8))
     done = in_a_process(command(*arguments, "--bundle", calibrated), cwd=tmp_path)

@@ -6,19 +6,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
-from conftest import torch_noise
 from numpy.typing import NDArray
 from tiny import photograph
 
 from caflow_deploy import load
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_training import checkpoint
-from caflow_training.results import to_integers
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = builtin.find_bundle("x4-photo")
@@ -36,11 +31,13 @@ def pipe() -> Iterator[Pipeline]:
         yield pipe
 
 
-def test_it_is_small() -> None:
+def test_the_built_in_model_is_small() -> None:
     assert sum(file.stat().st_size for file in BUNDLE.iterdir()) <= LARGEST_BYTES
 
 
-def test_it_is_found_by_name_and_a_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_built_in_model_is_found_unless_a_bundle_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert builtin.names() == ["colorization-demo", "inpainting-demo", "x2-video", "x4-photo", "x4-real"]
     monkeypatch.chdir(tmp_path)
     assert builtin.find_bundle("x4-photo") == BUNDLE
@@ -49,28 +46,6 @@ def test_it_is_found_by_name_and_a_path_comes_first(tmp_path: Path, monkeypatch:
     assert builtin.find_bundle("x4-photo") == BUNDLE  # the folder has no manifest, so it is not a bundle
     (Path("x4-photo") / MANIFEST).touch()
     assert builtin.find_bundle("x4-photo") == Path("x4-photo")
-
-
-@pytest.mark.full
-@torch.no_grad()
-def test_samples_and_scores_of_photographs_are_those_of_pytorch(pipe: Pipeline, photographs: Path) -> None:
-    model, allowed, n = checkpoint.load(BUNDLE), TOLERANCES["fp32"], 4
-    assert allowed.rounded is not None
-    noise = torch_noise(pipe.manifest.model.noise_channels, 64, 96, np.arange(n), seed=7)
-    for number in range(4):
-        target = photograph(photographs, number, 64, 96)
-        condition = np.asarray(cv2.resize(target, (24, 16), interpolation=cv2.INTER_AREA), np.uint8)
-        planes = torch.from_numpy(condition).permute(2, 0, 1)[None]
-        expected = model.sample(planes.expand(n, -1, -1, -1), noise, 0.8)
-        drawn = pipe.sample(condition, n=n, temperature=0.8, seed=7)
-        order = np.argsort(-expected.log_likelihood.total.numpy())
-        np.testing.assert_array_equal(drawn.sample[0], order)
-        total = expected.log_likelihood.total[order]
-        np.testing.assert_allclose(drawn.log_likelihood[0], total, rtol=allowed.log_likelihood)
-        images = to_integers(expected.images).permute(0, 2, 3, 1)[order].numpy()
-        assert (drawn.images[0] != images).mean() <= allowed.rounded
-        scored = model.log_prob(torch.from_numpy(target).permute(2, 0, 1)[None], planes).total
-        np.testing.assert_allclose(pipe.score(target, condition).log_likelihood, scored, rtol=allowed.log_likelihood)
 
 
 def strange_images() -> dict[str, NDArray[np.uint8]]:
@@ -91,8 +66,8 @@ def strange_images() -> dict[str, NDArray[np.uint8]]:
 
 
 @pytest.mark.full
-def test_ten_thousand_samples_explode_nowhere(pipe: Pipeline, photographs: Path) -> None:
-    """Samples of photographs and of unusual images at τ = 1 are finite and near their condition everywhere."""
+def test_ten_thousand_samples_stay_near_their_condition(pipe: Pipeline, photographs: Path) -> None:
+    """Samples at τ = 1 of photographs and of unusual images."""
     cat = read_image(ROOT / "docs" / "images" / "chelsea.png").rgb
     given = {f"photograph {k}": photograph(photographs, k, 16, 16) for k in range(13)}
     given |= {"photograph of a cat": cat[30:46, 40:56]}

@@ -1,6 +1,5 @@
 """Runs of `caflow video`, and of video jobs in processes that tests stop."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from commands import Done, caflow, heeding_ctrl_c
+from commands import Done, caflow, heeding_ctrl_c, json_lines_of, started
 
 from caflow_runtime.video.segment_store import JOURNAL
 
@@ -37,25 +36,19 @@ def caflow_video(source: Path, output: Path, bundle: Path, *options: object) -> 
     return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 2, "--threads", 1, *options)
 
 
-def video(source: object, output: object, bundle: Path, *options: object) -> Done:
-    """Run `caflow video` with one sample."""
-    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
+def video(source: object, output: object, bundle: Path, *options: object, code: int = 0) -> Done:
+    """Run `caflow video` with one sample. It ends with the exit code `code`."""
+    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options, code=code)
 
 
 @contextmanager
-def begun(source: Path, output: Path, bundle: Path, *options: object) -> Iterator["subprocess.Popen[str]"]:
+def begun(source: Path, output: Path, bundle: Path, *options: object) -> Iterator[Any]:
     """Start `caflow video` and wait for its first frame. It ends only if its output is read: the pipe is small."""
     command = [sys.executable, "-m", "caflow_deploy.cli", "video", source, "-o", output, "--bundle", bundle]
     command += ["--threads", 1, "--json", *options]
-    with subprocess.Popen(
-        heeding_ctrl_c(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=4096, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield process
-        finally:
-            process.kill()
+    with started(command, pipesize=4096) as process:
+        process.stdout.readline()
+        yield process
 
 
 def job(
@@ -74,5 +67,4 @@ def finding_helpers() -> dict[str, str]:
 
 def segments_of(parts: Path) -> list[dict[str, Any]]:
     """Return the records of the finished segments."""
-    journal = parts / JOURNAL
-    return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+    return json_lines_of(parts / JOURNAL)

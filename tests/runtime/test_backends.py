@@ -77,7 +77,7 @@ def test_a_provider_that_fails_is_not_replaced_by_the_cpu(
     assert capsys.readouterr().out == ""
 
 
-def test_copies_from_the_device_explain_their_errors() -> None:
+def test_a_failed_copy_from_the_device_is_a_backend_error() -> None:
     class Lost:
         def numpy(self) -> None:
             raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
@@ -86,7 +86,7 @@ def test_copies_from_the_device_explain_their_errors() -> None:
         bound_to_cpu().to_host(Lost())
 
 
-def test_bound_values_give_the_same(uncalibrated: Path, photographs: Path) -> None:
+def test_values_that_are_bound_to_device_memory_give_the_same_results(uncalibrated: Path, photographs: Path) -> None:
     """Values stay bound to device memory between graphs, as on a GPU. Here the CPU is the device."""
     pipes = [
         Pipeline(Graphs(uncalibrated, backend), PIXEL_BUDGET, OVERLAP) for backend in (OnnxRuntimeCpu(), bound_to_cpu())
@@ -99,7 +99,7 @@ def test_bound_values_give_the_same(uncalibrated: Path, photographs: Path) -> No
     np.testing.assert_array_equal(c.per_level, d.per_level)
 
 
-def test_threads_are_what_was_asked_for(uncalibrated: Path) -> None:
+def test_as_many_threads_are_started_as_requested(uncalibrated: Path) -> None:
     """Threads are counted in a new process, because in this one threads of other tests may end meanwhile."""
     code = (
         "import sys; from pathlib import Path; import numpy; from caflow_runtime.pipeline.pipeline import load; "
@@ -112,9 +112,7 @@ def test_threads_are_what_was_asked_for(uncalibrated: Path) -> None:
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{more}\n"
 
 
-def test_whether_a_bundle_has_a_graph_is_known_without_loading_it(
-    uncalibrated: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_graph_is_known_without_loading_it(uncalibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = Graphs(uncalibrated, OnnxRuntimeCpu())
     monkeypatch.setattr(OnnxRuntimeCpu, "load", None)
     assert "encode" in graphs
@@ -155,7 +153,7 @@ class Tried(OnnxRuntimeCpu):
         ("reverse_1", "pixels", np.nan, "as a fraction of full scale: the error is nan, at most 1e-04"),
     ],
 )
-def test_a_backend_that_computes_something_else_is_refused(
+def test_a_backend_whose_results_differ_from_the_cpu_is_refused(
     uncalibrated: Path, graph: str, output: str, factor: float, found: str
 ) -> None:
     for _ in range(2):  # a failure is not remembered
@@ -163,7 +161,7 @@ def test_a_backend_that_computes_something_else_is_refused(
             check_once(Graphs(uncalibrated, Tried("refused", graph, output, factor)))
 
 
-def test_a_backend_that_has_passed_is_not_compared_again(
+def test_a_passed_backend_is_not_compared_again(
     uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is compared again with another device, with another bundle, and where nothing can be remembered."""
@@ -188,9 +186,7 @@ def test_a_backend_that_has_passed_is_not_compared_again(
     assert [compares(uncalibrated, "a"), compares(uncalibrated, "a")] == [True, True]
 
 
-def test_a_bundle_that_cannot_be_opened_is_closed(
-    uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_bundle_is_closed(uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = list[str]()
     monkeypatch.setattr(Graphs, "close", lambda self: closed.append(self.backend.name))
     copy = Path(shutil.copytree(uncalibrated, tmp_path / "copy.caflow"))
@@ -246,7 +242,7 @@ for is_scarce in (False, True):
 
 
 @pytest.mark.skipif(resident_memory() is None, reason="this system does not report the memory of a process")
-def test_where_memory_ran_out_none_is_kept_for_later_runs(uncalibrated: Path) -> None:
+def test_after_memory_ran_out_runs_free_their_memory(uncalibrated: Path) -> None:
     """By default, ONNX Runtime's arena keeps the memory of the largest run. Later arrays may then find no memory.
 
     It is measured in a new process. In this one, other tests may have left free memory, which runs would then use.
@@ -267,14 +263,22 @@ def test_cuda_gives_what_the_cpu_gives(uncalibrated: Path, photographs: Path) ->
     assert (results[0].images[0] != results[1].images[0]).mean() < 1e-3
 
 
-def test_onnx_runtime_reports_nothing(uncalibrated: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["cpu", "openvino"])
+def test_a_backend_reports_nothing_and_writes_only_that_it_agrees_with_the_cpu(
+    uncalibrated: Path, tmp_path: Path, backend: str
+) -> None:
     """ONNX Runtime would store its telemetry in these folders before sending it."""
+    if backend == "openvino":
+        pytest.importorskip("openvino")
     places = {name: str(tmp_path / name) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
     for place in places.values():
         Path(place).mkdir()
     code = (
-        "import numpy, sys, caflow_deploy; caflow_deploy.load(sys.argv[1]).best_of(numpy.zeros((8, 8, 3), 'u1'), n=1)"
+        "import numpy, sys, caflow_deploy; "
+        f"caflow_deploy.load(sys.argv[1], backend={backend!r}).best_of(numpy.zeros((8, 8, 3), 'u1'), n=1); "
+        "assert 'openvino_telemetry' not in sys.modules"
     )
     environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"} | places
     subprocess.run([sys.executable, "-c", code, uncalibrated], env=environment, check=True)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    written = [path.parent for path in tmp_path.rglob("*") if path.is_file()]
+    assert written == [tmp_path / "XDG_CACHE_HOME" / "caflow-deploy" / "parity"] * (backend != "cpu")

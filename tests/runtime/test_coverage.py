@@ -13,7 +13,7 @@ def coverage(spread: float) -> Coverage:
     return Coverage(0, "mean", 1.0, np.bincount(ranks, minlength=20).tolist())
 
 
-def test_the_share_inside_is_what_the_spread_makes_it() -> None:
+def test_the_fraction_of_truths_inside_falls_with_the_spread_of_the_samples() -> None:
     assert coverage(1.0).expected == pytest.approx(0.9)
     assert coverage(1.0).inside == pytest.approx(0.9, abs=0.02)
     assert coverage(0.5).inside < 0.75
@@ -26,7 +26,7 @@ def test_equal_values_are_ranked_by_chance() -> None:
     assert np.bincount(ranks).min() > 300
 
 
-def test_a_block_has_its_mean_and_variance() -> None:
+def test_quantities_of_a_block_are_its_mean_and_its_variance() -> None:
     greys = np.random.default_rng(2).uniform(0, 255, (3, 8, 8))
     block = greys[:, 4:6, 2:4]
     np.testing.assert_allclose(quantity_of(greys, "variance", 2, False, (2, 1)), block.var((1, 2)))

@@ -67,7 +67,7 @@ def short_of(monkeypatch: pytest.MonkeyPatch, bytes_: int) -> None:
         monkeypatch.setattr(memory_estimate, name, lambda: Available(bytes_, "ulimit -v"))
 
 
-def test_one_line_says_what_is_made_and_takes(source: Path, tmp_path: Path) -> None:
+def test_the_plan_names_size_tiles_and_memory(source: Path, tmp_path: Path) -> None:
     tiles = ["--pixel-budget", 96 * 96, "--overlap", 16]
     done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 2, *OPTIONS, *tiles)
     assert done.returncode == 0, done.stderr
@@ -204,7 +204,7 @@ def test_a_process_takes_at_most_the_predicted_memory(
     assert 1 <= predicted(done.stderr) / peak <= most
 
 
-def test_what_does_not_fit_is_refused_before_it_is_drawn(
+def test_an_image_that_does_not_fit_is_refused_before_it_is_drawn(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short_of(monkeypatch, 10**6)

@@ -40,7 +40,7 @@ def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
         (None, "got NoneType"),
     ],
 )
-def test_wrong_images_are_named(pipe: Pipeline, images: Any, message: str) -> None:
+def test_wrong_images_are_refused_with_the_conversion_that_helps(pipe: Pipeline, images: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         pipe.best_of(images)
 
@@ -55,12 +55,7 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
         ({"n": 2.5}, "n must be an integer"),
         ({"n": 2**32}, "n must be an integer"),
         ({"n": 4, "keep": 4}, "keep must have 2 numbers"),
-        ({"n": True}, "n must be an integer"),
-        ({"temperature": -1}, "temperature must be finite and at least 0"),
-        ({"temperature": float("nan")}, "temperature must be finite"),
         ({"temperature": [1, 2, 3]}, "temperature must be one number, or 2 numbers"),
-        ({"temperature": "hot"}, "temperature must be a number"),
-        ({"seed": -1}, "seed must be an integer from 0"),
         ({"seed": 2**32}, "seed must be an integer from 0"),
         ({"frame": 1.5}, "frame must be an integer"),
         ({"rank": "beauty"}, "rank must be one of likelihood, consistency, typical; got 'beauty'"),
@@ -70,10 +65,9 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
         ({"n": 4, "keep": (4, 5)}, "keep must be numbers of samples"),
         ({"n": 4, "keep": (4, 2), "rank": "consistency"}, "keep drops samples by likelihood"),
         ({"reject": 0.01}, r"reject: expected caflow_deploy\.Reject, such as Reject\(alpha=0\.01\); got 0\.01"),
-        ({"reject": 0}, "reject: expected"),
     ],
 )
-def test_wrong_arguments_are_named(pipe: Pipeline, arguments: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_are_refused_by_name(pipe: Pipeline, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         pipe.best_of(GOOD, **arguments)
 
@@ -82,7 +76,7 @@ NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), -1, True, "1", None, 10
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
-def test_a_number_is_never_replaced_by_another_one(pipe: Pipeline, uncalibrated: Path, value: Any) -> None:
+def test_invalid_numbers_are_refused_for_every_argument(pipe: Pipeline, uncalibrated: Path, value: Any) -> None:
     """Each number that the pipeline accepts is checked, and the error begins with its name."""
     own = set() if value is not None else {"temperature"}  # None is the bundle's own temperature
     for method in (pipe.best_of, pipe.sample):
@@ -104,7 +98,7 @@ def test_a_number_is_never_replaced_by_another_one(pipe: Pipeline, uncalibrated:
             load(uncalibrated, backend="cpu", **{name: value})
 
 
-def test_a_choice_is_one_of_those_there_are(pipe: Pipeline) -> None:
+def test_unknown_choices_are_refused_with_the_known_ones(pipe: Pipeline) -> None:
     for value in (["likelihood"], np.array(["typical", "typical"]), None, 0):
         if value is not None:  # the bundle's own ranking
             with pytest.raises(InputError, match=r"^rank must be one of"):
@@ -117,28 +111,29 @@ def test_a_choice_is_one_of_those_there_are(pipe: Pipeline) -> None:
         next(pipe.stream([GOOD], replaces=1))  # type: ignore[arg-type]
 
 
-def test_small_integers_of_numpy_do_not_overflow(pipe: Pipeline) -> None:
+def test_numbers_of_numpy_are_numbers_and_do_not_overflow(pipe: Pipeline) -> None:
     images = [GOOD, GOOD + 1]
-    drawn = pipe.sample(images, n=np.uint8(200), temperature=np.float16(0.5), seed=np.int8(3))  # type: ignore[arg-type]
-    wanted = pipe.sample(images, n=200, temperature=0.5, seed=3)
+    numbers: dict[str, Any] = {"n": np.uint8(200), "temperature": np.float16(0.5), "seed": np.int8(3)}
+    drawn = pipe.sample(images, **numbers, frame=np.int32(2))  # type: ignore[arg-type]
+    wanted = pipe.sample(images, n=200, temperature=0.5, seed=3, frame=2)
     np.testing.assert_array_equal(drawn.images, wanted.images)
 
 
 @pytest.mark.parametrize("noise", [None, 3, [None], [[1], [2]], [["x"]], [[{}]], [[[[1], [1, 2]]]]])
-def test_noise_that_is_none_is_named(pipe: Pipeline, noise: Any) -> None:
+def test_noise_of_a_wrong_structure_is_refused(pipe: Pipeline, noise: Any) -> None:
     with pytest.raises(InputError, match=r"^noise: expected"):
         pipe.decode(noise, np.zeros((2, 2, 3), np.uint8))
 
 
 @pytest.mark.parametrize("wrong", [None, 3, np.uint8(3), np.array(0.5)])
-def test_what_is_no_image_is_named_by_every_method(pipe: Pipeline, wrong: Any) -> None:
+def test_every_method_refuses_values_that_are_no_images(pipe: Pipeline, wrong: Any) -> None:
     with pytest.raises(InputError, match=r"^condition: expected"):
         pipe.tiles(wrong)
     with pytest.raises(InputError, match=r"^frames: expected"):
         list(pipe.stream(wrong))
 
 
-def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
+def test_pairs_whose_sizes_or_numbers_do_not_fit_are_refused(pipe: Pipeline) -> None:
     with pytest.raises(
         InputError,
         match=r"target\[0\]: for a condition of 4×4 pixels, both sides must be 4 times as long, 16×16; got 4×4",
@@ -150,7 +145,7 @@ def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
         pipe.encode(np.zeros((96, 96, 3), np.uint8), np.zeros((24, 24, 3), np.uint8))
 
 
-def test_wrong_settings_are_named(uncalibrated: Path) -> None:
+def test_wrong_settings_of_a_pipeline_are_refused(uncalibrated: Path) -> None:
     with pytest.raises(
         BackendError,
         match="expected one of auto, cpu, cuda, tensorrt, tensorrt-rtx, openvino or ort:PROVIDER; got 'tpu'",
@@ -168,12 +163,6 @@ def test_wrong_settings_are_named(uncalibrated: Path) -> None:
         pipe.best_of(np.zeros((50, 50, 3), np.uint8))
 
 
-def test_numpy_numbers_are_numbers(pipe: Pipeline) -> None:
-    a = pipe.best_of(GOOD, n=1, seed=3, frame=2)
-    b = pipe.best_of(GOOD, n=np.int64(1), seed=np.uint8(3), frame=np.int32(2))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(a.images, b.images)
-
-
 def copied(uncalibrated: Path, folder: Path) -> Path:
     return Path(shutil.copytree(uncalibrated, folder / "copy.caflow"))
 
@@ -189,7 +178,7 @@ def repaired(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("contents", [b"", b"not a graph", bytes(1000)])
-def test_a_graph_that_is_none_is_named(uncalibrated: Path, tmp_path: Path, contents: bytes) -> None:
+def test_a_file_that_is_no_graph_is_named(uncalibrated: Path, tmp_path: Path, contents: bytes) -> None:
     folder = copied(uncalibrated, tmp_path)
     (folder / "decode_1.onnx").write_bytes(contents)
     with pytest.raises(BundleError, match=r"decode_1\.onnx is damaged: expected"):
@@ -210,9 +199,7 @@ def test_weights_that_are_cut_off_are_named(uncalibrated: Path, tmp_path: Path) 
         pipe.best_of(GOOD)
 
 
-def test_a_bundle_may_be_opened_by_a_relative_path(
-    uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_may_have_a_relative_path(uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs are loaded after the working directory has changed."""
     monkeypatch.chdir(uncalibrated.parent)
     with load(uncalibrated.name, backend="cpu") as pipe:
@@ -226,7 +213,7 @@ CHANGED = r"has changed since the bundle was opened: expected .*, got .*: open t
 
 @pytest.mark.parametrize("backend", ["cpu", "openvino"])
 @pytest.mark.parametrize("name", ["weights.bin", "encode.onnx", "reverse_1.onnx"])
-def test_a_file_that_changes_before_it_is_read_is_named(
+def test_a_file_that_changes_before_reading_is_named(
     uncalibrated: Path, tmp_path: Path, name: str, backend: str
 ) -> None:
     if backend == "openvino":
@@ -272,7 +259,7 @@ def test_weights_are_not_hashed_for_each_graph(uncalibrated: Path, monkeypatch: 
     assert hashed.count("weights.bin") == 2
 
 
-def test_a_graph_in_anothers_place_is_named(uncalibrated: Path, tmp_path: Path) -> None:
+def test_a_graph_in_the_place_of_another_is_named(uncalibrated: Path, tmp_path: Path) -> None:
     folder = copied(uncalibrated, tmp_path)
     shutil.copy(folder / "decode_0.onnx", folder / "reverse_0.onnx")
     repaired(folder)

@@ -26,7 +26,7 @@ def statistics(z: np.ndarray, overlap: int = 0, budget: int = 2**20) -> np.ndarr
     return statistics_of(sums)
 
 
-def test_each_statistic_is_what_its_name_says() -> None:
+def test_each_statistic_equals_its_formula() -> None:
     z = np.random.default_rng(0).normal(0.1, 1.3, (5, 9, 11)).astype(np.float32)
     found = statistics(z).reshape(2, len(STATISTICS))
     for block, of_block in ((z[:3].astype(np.float64), found[0]), (z[3:].astype(np.float64), found[1])):
@@ -46,12 +46,12 @@ def test_each_statistic_is_what_its_name_says() -> None:
         assert [name_of(number, len(wanted), levels=2) for number in range(len(wanted))] == wanted
 
 
-def test_one_cell_has_statistics() -> None:
+def test_latents_of_a_single_cell_have_statistics() -> None:
     found = statistics(np.full((5, 1, 1), 2.0, np.float32)).reshape(2, len(STATISTICS))
     np.testing.assert_allclose(found, [[2, 4, 16, 0, 0, 4]] * 2)
 
 
-def test_tiles_have_the_statistics_of_the_whole() -> None:
+def test_statistics_of_tiles_add_up_to_those_of_the_image() -> None:
     z = np.random.default_rng(1).normal(0, 1, (5, 40, 30)).astype(np.float32)
     whole = statistics(z)
     tiled = statistics(z, overlap=16, budget=64 * 64)
@@ -60,7 +60,7 @@ def test_tiles_have_the_statistics_of_the_whole() -> None:
     np.testing.assert_allclose(tiled, whole, atol=0.02)
 
 
-def test_what_is_padded_does_not_count(calibrated: Path, photographs: Path) -> None:
+def test_latents_of_padding_do_not_count(calibrated: Path, photographs: Path) -> None:
     """The sides of the target are not multiples of the model's, so the latents include padding beyond the image."""
     condition = photograph(photographs, 1, 9, 11)
     target = np.asarray(cv2.resize(condition, (44, 36), interpolation=cv2.INTER_CUBIC), np.uint8)

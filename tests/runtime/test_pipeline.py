@@ -33,9 +33,7 @@ def conditions(photographs: Path) -> list[NDArray[np.uint8]]:
     return [photograph(photographs, k, 8, 10) for k in range(3)]
 
 
-def test_neither_batch_nor_budget_nor_threads_change_a_result(
-    uncalibrated: Path, pipe: Pipeline, photographs: Path
-) -> None:
+def test_batch_budget_and_threads_change_no_result(uncalibrated: Path, pipe: Pipeline, photographs: Path) -> None:
     images = [photograph(photographs, k, *size) for k, size in enumerate([(8, 10), (8, 10), (5, 9), (16, 3)])]
     together = pipe.best_of(images, n=5, seed=1)
     tried: list[dict[str, Any]] = [
@@ -83,7 +81,9 @@ class SmallMemory(OnnxRuntimeCpu):
         return bounded
 
 
-def test_where_memory_runs_out_it_goes_on_with_less(uncalibrated: Path, pipe: Pipeline, photographs: Path) -> None:
+def test_after_memory_ran_out_the_pipeline_continues_with_a_smaller_pixel_budget(
+    uncalibrated: Path, pipe: Pipeline, photographs: Path
+) -> None:
     images = [photograph(photographs, k, *size) for k, size in enumerate([(8, 10), (5, 9)])]
     targets = [photograph(photographs, k, 4 * i.shape[0], 4 * i.shape[1]) for k, i in enumerate(images)]
     drawn, scored = pipe.best_of(images, n=5), pipe.score(targets, images)
@@ -114,7 +114,7 @@ def test_where_memory_runs_out_it_goes_on_with_less(uncalibrated: Path, pipe: Pi
         assert none.runner.pixel_budget == 2**14
 
 
-def test_where_memory_runs_out_finished_samples_do_not_run_again(uncalibrated: Path, photographs: Path) -> None:
+def test_after_memory_ran_out_finished_samples_do_not_run_again(uncalibrated: Path, photographs: Path) -> None:
     images, shown = [photograph(photographs, 0, *size) for size in ((4, 4), (8, 10))], list[tuple[int, int]]()
     with (
         Pipeline(Graphs(uncalibrated, SmallMemory(32 * 40)), pixel_budget=2**20, overlap=16) as small,
@@ -124,7 +124,7 @@ def test_where_memory_runs_out_finished_samples_do_not_run_again(uncalibrated: P
     assert shown == [(2, 4), (3, 4), (4, 4)]  # both samples of the small image, and then each of the other one
 
 
-def test_more_samples_leave_the_first_as_they_are(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
+def test_the_first_samples_do_not_depend_on_their_number(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
     few, many = (pipe.sample(conditions[0], n=n, seed=2) for n in (2, 6))
     for k in range(2):
         a, b = (int(np.flatnonzero(drawn.sample[0] == k)[0]) for drawn in (few, many))
@@ -133,7 +133,7 @@ def test_more_samples_leave_the_first_as_they_are(pipe: Pipeline, conditions: li
     assert not np.array_equal(other.images[0], few.images[0])
 
 
-def test_the_best_is_the_first_of_all(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
+def test_best_of_returns_the_first_of_the_ranked_samples(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
     for rank in ("likelihood", "consistency"):
         best = pipe.best_of(conditions, n=5, rank=rank)
         drawn = pipe.sample(conditions, n=5, rank=rank)
@@ -161,7 +161,7 @@ def test_maps_sum_to_the_log_likelihood(pipe: Pipeline, photographs: Path) -> No
     np.testing.assert_allclose(scored.log_likelihood_map[0].sum(dtype=np.float64), scored.log_likelihood[0], rtol=1e-5)
 
 
-def test_noise_goes_there_and_back(pipe: Pipeline, photographs: Path) -> None:
+def test_decoding_the_noise_of_an_image_gives_the_image(pipe: Pipeline, photographs: Path) -> None:
     targets = [photograph(photographs, 0, 32, 40), photograph(photographs, 1, 20, 28)]
     conditions = [np.ascontiguousarray(target[::4, ::4]) for target in targets]
     encoded = pipe.encode(targets, conditions)
@@ -190,7 +190,9 @@ def test_a_consistent_result_reduces_to_its_condition_and_is_scored_again(pipe: 
     np.testing.assert_array_equal(drawn.images[0][0], best.images[0])
 
 
-def test_progressive_best_of_n(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
+def test_keep_drops_unlikely_samples_after_the_coarsest_level(
+    pipe: Pipeline, conditions: list[NDArray[np.uint8]]
+) -> None:
     """If no sample is dropped, results are unchanged. Otherwise the least likely samples after the coarsest level are
     dropped, and the others are ranked as usual."""
     full = pipe.sample(conditions, n=6)
@@ -206,7 +208,9 @@ def test_progressive_best_of_n(pipe: Pipeline, conditions: list[NDArray[np.uint8
 
 
 @pytest.mark.parametrize("overlap", [16, 48])
-def test_tiles_are_close_to_the_whole(uncalibrated: Path, pipe: Pipeline, photographs: Path, overlap: int) -> None:
+def test_a_tiled_result_is_close_to_the_untiled_one_and_has_no_seams(
+    uncalibrated: Path, pipe: Pipeline, photographs: Path, overlap: int
+) -> None:
     """All tiles use the same noise, and there are no seams: gradients at their borders are those of the whole image."""
     condition = photograph(photographs, 0, 50, 61)
     whole = pipe.best_of(condition, n=1)
@@ -223,8 +227,7 @@ def test_tiles_are_close_to_the_whole(uncalibrated: Path, pipe: Pipeline, photog
     assert 0.95 < steps[1] / steps[0] < 1.05
 
 
-def test_tiles_hold_the_best_by_all_of_their_likelihood(uncalibrated: Path, photographs: Path) -> None:
-    """The best sample is chosen by the likelihood of the whole image, not of each tile."""
+def test_the_best_sample_of_a_tiled_image_is_that_of_the_whole_image(uncalibrated: Path, photographs: Path) -> None:
     condition = photograph(photographs, 3, 40, 40)
     with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
         best, drawn = pipe.best_of(condition, n=3), pipe.sample(condition, n=3)
@@ -232,33 +235,39 @@ def test_tiles_hold_the_best_by_all_of_their_likelihood(uncalibrated: Path, phot
     assert (np.diff(drawn.log_likelihood[0]) <= 0).all()
 
 
-def test_conditions_are_encoded_once_for_all_samples(
-    uncalibrated: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each condition, or each window of a tiled one, is encoded once, even if its samples require several runs."""
-    with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
-        runs: list[int] = []
-        encode = pipe.runner.graphs["encode"]
+class CountingEncodings(OnnxRuntimeCpu):
+    """Backend that counts the runs of the graph `encode`."""
+
+    count = 0
+
+    def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
+        run = super().load(path, ports)
 
         def counting(arrays: Arrays) -> dict[str, Array]:
-            runs.append(1)
-            return encode(arrays)
+            self.count += path.stem == "encode"
+            return run(arrays)
 
-        monkeypatch.setitem(pipe.runner.graphs._loaded, "encode", counting)
+        return counting
+
+
+def test_conditions_are_encoded_once_for_all_samples(uncalibrated: Path, photographs: Path) -> None:
+    """Each condition, or each window of a tiled one, is encoded once, even if its samples require several runs."""
+    backend = CountingEncodings()
+    with Pipeline(Graphs(uncalibrated, backend), pixel_budget=112**2, overlap=16) as pipe:
         pipe.best_of(photograph(photographs, 0, 20, 24), n=7)
-        assert len(runs) == 1
+        assert backend.count == 1
         condition = photograph(photographs, 0, 40, 50)
         pipe.best_of(condition, n=5)
-        assert len(runs) == 1 + len(pipe.tiles(condition))
+        assert backend.count == 1 + len(pipe.tiles(condition))
 
 
-def test_progress_ends_at_the_end(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
+def test_progress_ends_with_all_samples(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
     shown: list[tuple[int, int]] = []
     pipe.sample(conditions, n=3, show=lambda done, count: shown.append((done, count)))
     assert shown[-1] == (9, 9)
 
 
-def test_many_threads_get_what_one_gets(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
+def test_results_do_not_depend_on_other_threads(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
     expected = [pipe.best_of(conditions[k % 3], n=2, seed=k) for k in range(12)]
     with ThreadPoolExecutor(6) as pool:
         results = list(pool.map(lambda k: pipe.best_of(conditions[k % 3], n=2, seed=k), range(12)))
@@ -268,7 +277,7 @@ def test_many_threads_get_what_one_gets(pipe: Pipeline, conditions: list[NDArray
 
 
 @pytest.mark.full
-def test_a_thousand_calls_leak_nothing(pipe: Pipeline, photographs: Path) -> None:
+def test_a_thousand_calls_do_not_grow_memory(pipe: Pipeline, photographs: Path) -> None:
     def resident() -> int:
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -299,21 +308,19 @@ def test_memory_is_bounded_by_the_budget(uncalibrated: Path) -> None:
     assert peaks[1] - peaks[0] < 80 * more  # 3 unfinished samples, each with 12 bytes of pixels and 4 of shares
 
 
-def test_what_is_not_finite_is_an_error_and_never_an_image(
-    uncalibrated: Path, conditions: list[NDArray[np.uint8]]
-) -> None:
+def test_a_sample_that_is_not_finite_is_an_error(uncalibrated: Path, conditions: list[NDArray[np.uint8]]) -> None:
     with load(uncalibrated, backend="cpu") as pipe, pytest.raises(NotFinite, match="use a lower temperature"):
         pipe.best_of(conditions[0], n=2, temperature=1e30)
 
 
-def test_a_closed_pipeline_says_so(uncalibrated: Path, conditions: list[NDArray[np.uint8]]) -> None:
+def test_a_closed_pipeline_refuses_calls(uncalibrated: Path, conditions: list[NDArray[np.uint8]]) -> None:
     with caflow_deploy.load(uncalibrated, backend="cpu") as pipe:
         assert pipe.backend == "onnxruntime cpu"
     with pytest.raises(RuntimeError, match="the pipeline is closed"):
         pipe.best_of(conditions[0])
 
 
-def test_a_pipeline_that_is_sent_to_another_process_says_what_to_do(uncalibrated: Path) -> None:
+def test_pickling_a_pipeline_is_refused_with_advice(uncalibrated: Path) -> None:
     with load(uncalibrated, backend="cpu") as pipe, pytest.raises(TypeError, match="load the bundle there instead"):
         pickle.dumps(pipe)
 

@@ -67,7 +67,7 @@ def test_a_plugin_without_the_device_names_those_that_it_has(openvino: ProviderS
         ProviderSessions(Provider("Absent", "nothing", plugin=openvino.provider.plugin))
 
 
-def test_a_library_that_is_no_plugin_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_is_no_plugin_is_refused_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = tmp_path / "plugin.so"
     library.write_text("no library")
     (tmp_path / "caflow_no_plugin.py").write_text(
@@ -88,18 +88,18 @@ def test_a_plugin_that_is_not_installed_names_its_package(uncalibrated: Path, mo
 
 
 @pytest.mark.skipif(has_gpu(), reason="this test is for machines without a GPU")
-def test_without_a_driver_tensorrt_rtx_says_so(uncalibrated: Path) -> None:
+def test_tensorrt_rtx_without_a_driver_is_refused_with_the_reason(uncalibrated: Path) -> None:
     with pytest.raises(BackendError, match=r"the NVIDIA driver (is missing: libcuda|finds no GPU)"):
         load(uncalibrated, backend="tensorrt-rtx")
 
 
 @pytest.mark.parametrize("name", ["ort:CPUExecutionProvider", "ort:cpu"])
-def test_a_provider_of_the_table_is_opened_as_it_is_there(name: str, tmp_path: Path) -> None:
+def test_known_providers_may_be_named_as_plugins(name: str, tmp_path: Path) -> None:
     assert isinstance(open_backend(name, tmp_path), OnnxRuntimeCpu)
     assert provider_of("ort:CUDA", []) is PROVIDERS["cuda"]
 
 
-def test_a_provider_that_is_not_there_is_named_with_those_that_are(uncalibrated: Path) -> None:
+def test_an_unknown_provider_is_refused_with_the_available_ones(uncalibrated: Path) -> None:
     with pytest.raises(BackendError, match=r"got 'ort:dml'; this ONNX Runtime has .*CPUExecutionProvider"):
         load(uncalibrated, backend="ort:dml")
 

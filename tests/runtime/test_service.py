@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tiny import calibrated_pipe as pipe
 from tiny import pairs_of_photographs, photograph
 
 from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
@@ -20,11 +20,7 @@ from caflow_runtime.pipeline.sampling import sample_best
 from caflow_runtime.service.request import Answer, Request, Tensors
 from caflow_runtime.service.served_models import Sampler, Scorer
 
-
-@pytest.fixture
-def pipe(calibrated: Path) -> Iterator[Pipeline]:
-    with load(calibrated) as pipe:
-        yield pipe
+__all__ = ["pipe"]  # a fixture
 
 
 def ask(image: NDArray[np.uint8], **parameters: Any) -> Request:
@@ -36,7 +32,7 @@ def tensors(answer: Answer) -> Tensors:
     return answer
 
 
-def test_what_is_asked_together_is_answered_as_alone(pipe: Pipeline, photographs: Path) -> None:
+def test_requests_computed_together_get_the_answers_that_each_gets_alone(pipe: Pipeline, photographs: Path) -> None:
     asked: list[tuple[NDArray[np.uint8], dict[str, Any]]] = [
         (photograph(photographs, 0, 8, 12)[None], {"n": 3, "seed": 5}),
         (np.stack([photograph(photographs, k, 12, 8) for k in range(2)]), {"n": 3, "seed": 5}),
@@ -56,7 +52,7 @@ def test_what_is_asked_together_is_answered_as_alone(pipe: Pipeline, photographs
             assert given[spec.name].ndim == len(spec.shape)
 
 
-def test_words_count_as_numbers(pipe: Pipeline, photographs: Path) -> None:
+def test_numbers_may_be_sent_as_text(pipe: Pipeline, photographs: Path) -> None:
     """Numbers may be sent as strings, because some gRPC clients cannot send fractions as parameters."""
     image = photograph(photographs, 0, 8, 8)[None]
     (answer,) = Sampler(pipe).answer([ask(image, n="2", temperature="0.5", consistent="false")])
@@ -77,7 +73,7 @@ def test_words_count_as_numbers(pipe: Pipeline, photographs: Path) -> None:
         ({"n": 1000}, "got 1024000: request fewer samples or smaller images"),
     ],
 )
-def test_a_request_that_is_refused_leaves_the_others(
+def test_a_refused_request_does_not_affect_the_others(
     pipe: Pipeline, photographs: Path, parameters: dict[str, Any], message: str
 ) -> None:
     image = photograph(photographs, 0, 8, 8)[None]
@@ -106,7 +102,7 @@ def test_wrong_tensors_are_refused(pipe: Pipeline, given: dict[str, Any], messag
     assert message in str(answer)
 
 
-def test_untypical_samples(pipe: Pipeline, photographs: Path) -> None:
+def test_untypical_results_are_dropped_replaced_or_marked_as_requested(pipe: Pipeline, photographs: Path) -> None:
     """If no sample is accepted, only a request with `untypical` = "drop" fails. The other requests have results."""
     image = photograph(photographs, 1, 8, 8)[None]
     wanted = pipe.best_of(image, n=3, reject=Reject(0.999, 20, "bicubic"))
@@ -121,7 +117,7 @@ def test_untypical_samples(pipe: Pipeline, photographs: Path) -> None:
     assert [tensors(answer)["outcome"][0, 0] for answer in (replaced, marked)] == [b"bicubic", b"best"]
 
 
-def test_targets_are_judged(pipe: Pipeline, photographs: Path) -> None:
+def test_targets_are_scored_and_judged(pipe: Pipeline, photographs: Path) -> None:
     pairs = pairs_of_photographs(pipe, photographs, 1)
     target, condition = (np.stack([getattr(pair, name) for pair in pairs]) for name in ("target", "condition"))
     score = pipe.score(target, condition)
@@ -139,7 +135,7 @@ def test_targets_are_judged(pipe: Pipeline, photographs: Path) -> None:
     assert isinstance(uneven, InputError)
 
 
-def test_a_bundle_without_calibration_accepts_all(uncalibrated: Path, photographs: Path) -> None:
+def test_a_bundle_without_calibration_accepts_every_target(uncalibrated: Path, photographs: Path) -> None:
     condition = photograph(photographs, 0, 8, 8)[None]
     with load(uncalibrated) as pipe:
         target = np.asarray(pipe.best_of(condition).images)
@@ -160,13 +156,13 @@ def test_redraws_count_as_samples(pipe: Pipeline, photographs: Path) -> None:
     assert "must have at most 10240 result pixels over all samples; got 30720" in str(strict)
 
 
-def test_small_samples_count_as_what_they_cost(pipe: Pipeline) -> None:
+def test_tiny_images_count_as_the_padded_pixels_that_they_cost(pipe: Pipeline) -> None:
     (answer,) = Sampler(pipe, max_pixels=2**16).answer([ask(np.zeros((65, 1, 1, 3), np.uint8), n=1)])
     assert isinstance(answer, InputError)
     assert "must have at most 65536 result pixels over all samples; got 66560" in str(answer)
 
 
-def test_no_more_is_computed_together_than_one_request_may_ask_for(
+def test_a_batch_of_requests_has_at_most_the_pixels_that_one_request_may_have(
     pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []

@@ -34,7 +34,7 @@ def fit(width: int, height: int, multiple: int = 1) -> Size:
     return Size(fit=(width, height), multiple=multiple)
 
 
-FORTY: list[tuple[Size, tuple[int, int], int, tuple[int, int, int]]] = [
+SIZES: list[tuple[Size, tuple[int, int], int, tuple[int, int, int]]] = [
     # size, (width, height) of the source, scale of the model, (width, height, passes) of the result
     (scaled(2), (112, 75), 4, (224, 150, 1)),
     (scaled(3), (112, 75), 4, (336, 225, 1)),
@@ -85,8 +85,10 @@ FORTY: list[tuple[Size, tuple[int, int], int, tuple[int, int, int]]] = [
 ]
 
 
-@pytest.mark.parametrize(("size", "source", "scale", "expected"), FORTY)
-def test_forty_sizes(size: Size, source: tuple[int, int], scale: int, expected: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(("size", "source", "scale", "expected"), SIZES)
+def test_sizes_and_numbers_of_passes_are_computed_exactly(
+    size: Size, source: tuple[int, int], scale: int, expected: tuple[int, int, int]
+) -> None:
     width, height, passes = expected
     assert size.of(source[1], source[0], scale) == FinalSize(height, width, passes)
 
@@ -124,7 +126,7 @@ def test_a_box_is_filled_as_far_as_the_aspect_ratio_allows() -> None:
         ),
     ],
 )
-def test_what_is_no_size(fields: dict[str, Any], message: str) -> None:
+def test_contradictory_sizes_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Size(**fields)
 
@@ -137,7 +139,7 @@ def test_a_size_that_takes_too_many_pixels_is_refused() -> None:
     assert Size(width=30_000).of(2**15, 2**16, 4).passes == 0  # no limit for reduction
 
 
-def test_models_of_other_tasks_have_one_size_alone() -> None:
+def test_only_models_that_enlarge_have_results_of_other_sizes() -> None:
     with pytest.raises(InputError, match="requires a model that enlarges"):
         Size(2.0).check_fits(1)
     Size(2.0).check_fits(4)
@@ -149,7 +151,7 @@ HALF_THE_LIGHT = 188
 """sRGB value, in 8 bits, of half the light of white. The mean of the values of black and white would be 128."""
 
 
-def test_fine_stripes_become_the_grey_that_they_are_from_afar() -> None:
+def test_fine_stripes_are_reduced_to_the_grey_of_their_mean_light() -> None:
     for image, scale, tolerance in (
         (STRIPES, 1, 1),
         (STRIPES * np.uint16(257), 257, 257),
@@ -163,7 +165,7 @@ def test_fine_stripes_become_the_grey_that_they_are_from_afar() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, 10, 127, 254, 255])
-def test_what_is_flat_stays_so(value: int) -> None:
+def test_uniform_images_keep_their_value(value: int) -> None:
     flat = np.full((31, 47, 3), value, np.uint8)
     assert (resample(flat, 50, 20) == value).all()
     assert (resample(flat * np.uint16(257), 50, 70) == value * 257).all()
@@ -176,7 +178,7 @@ def test_what_is_flat_stays_so(value: int) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("size", [(120, 150), (120, 60), (45, 150)])
-def test_each_side_grows_or_shrinks(photographs: Path, size: tuple[int, int], dtype: Any) -> None:
+def test_resampling_and_back_is_nearly_lossless(photographs: Path, size: tuple[int, int], dtype: Any) -> None:
     """The result shows the same picture, whatever its type and size: brought back to its size, it is nearly equal."""
     picture = cv2.GaussianBlur(photograph(photographs, 2, 90, 120), (0, 0), 2)
     white, black = linear_light.VALUES[np.dtype(dtype)]
@@ -207,7 +209,7 @@ def test_a_picture_is_reduced_strip_by_strip(photographs: Path, monkeypatch: pyt
     np.testing.assert_array_equal(reduce(picture, 90, 120), picture)
 
 
-def test_sixteen_bits_are_rounded_to_the_image() -> None:
+def test_values_of_16_bits_round_to_those_of_8() -> None:
     """The 16-bit value of any float, even at the bounds of an 8-bit value, rounds to the float's 8-bit value."""
     w = np.arange(256, dtype=np.float32)
     for values in (w, w + 0.5, np.nextafter(w + 1, np.float32(0), dtype=np.float32), w + np.float32(1e-3)):
@@ -227,38 +229,33 @@ def source(photographs: Path, tmp_path: Path) -> Path:
 
 def image(source: Path, output: Path, bundle: Path, *options: object) -> dict[str, Any]:
     """Run `caflow image` and return its report."""
-    done = caflow("image", source, "-o", output, "--bundle", bundle, "-n", 2, "--json", *options)
-    assert done.returncode == 0, done.stderr
+    done = caflow("image", source, "-o", output, "--bundle", bundle, "-n", 2, "--json", *options, code=0)
     report: dict[str, Any] = json_lines(done.stdout)[-1]
     return report
 
 
-def test_an_image_of_half_the_models_size(source: Path, calibrated: Path, tmp_path: Path) -> None:
-    """The result is the model's image, reduced. The likelihood is that of the model's image; the file is not judged."""
-    report = image(source, tmp_path / "out.png", calibrated, "--scale", 2)
+@pytest.mark.parametrize("scale", [2, 5])
+@pytest.mark.parametrize("options", [[], ["--consistent"]], ids=str)
+def test_an_image_of_another_size_is_the_models_image_resampled(
+    source: Path, calibrated: Path, tmp_path: Path, scale: int, options: list[str]
+) -> None:
+    """It is reduced, or enlarged by Lanczos' filter. Likelihood and consistency are those of the model's image, and the
+    file is not judged."""
+    report = image(source, tmp_path / "out.png", calibrated, "--scale", scale, *options)
     with load(calibrated, "cpu") as pipe:
-        best = pipe.best_of(read_image(source).rgb, n=2)
-    np.testing.assert_array_equal(read_image(tmp_path / "out.png").rgb, reduce(best.images[0], 18, 24))
-    assert report["log_likelihood"] == pytest.approx(best.log_likelihood[0])
-    assert report["likelihood_of"] == {"width": 48, "height": 36, "bits": 8, "passes": 1}
-    assert (report["outcome"], report["image_typicality"]) == ("unjudged", None)
-    assert report["unjudged_because"] == "24×18 is not the size that the model makes from 12×9"
-
-
-def test_a_little_more_than_the_model_makes(source: Path, calibrated: Path, tmp_path: Path) -> None:
-    """The result is the model's image of a single pass, enlarged by Lanczos' filter."""
-    report = image(source, tmp_path / "out.png", calibrated, "--scale", 5)
-    with load(calibrated, "cpu") as pipe:
-        best = pipe.best_of(read_image(source).rgb, n=2)
-    wanted = cv2.resize(best.images[0], (60, 45), interpolation=cv2.INTER_LANCZOS4)
+        best = pipe.best_of(read_image(source).rgb, n=2, consistent=bool(options))
+    larger = cv2.resize(best.images[0], (60, 45), interpolation=cv2.INTER_LANCZOS4)
+    wanted = reduce(best.images[0], 18, 24) if scale == 2 else larger
     np.testing.assert_array_equal(read_image(tmp_path / "out.png").rgb, wanted)
     assert report["log_likelihood"] == pytest.approx(best.log_likelihood[0])
     assert report["likelihood_of"] == {"width": 48, "height": 36, "bits": 8, "passes": 1}
-    assert report["unjudged_because"] == "60×45 is not the size that the model makes from 12×9"
+    assert (report["outcome"], report["image_typicality"]) == ("unjudged", None)
+    assert report["unjudged_because"] == f"{12 * scale}×{9 * scale} is not the size that the model makes from 12×9"
+    if best.consistency is not None:
+        assert report["consistency_db"] == pytest.approx(best.consistency[0])
 
 
-def test_an_image_of_the_models_own_size_is_what_it_was(source: Path, calibrated: Path, tmp_path: Path) -> None:
-    """All ways to request the model's own size have the same result."""
+def test_all_options_for_the_models_own_size_give_the_same_file(source: Path, calibrated: Path, tmp_path: Path) -> None:
     plain = image(source, tmp_path / "plain.png", calibrated)
     for name, *options in (("a", "--scale", 4), ("b", "--width", 48), ("c", "--fit", "48x100")):
         report = image(source, tmp_path / f"{name}.png", calibrated, *options)
@@ -266,8 +263,8 @@ def test_an_image_of_the_models_own_size_is_what_it_was(source: Path, calibrated
         assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
-def test_an_image_that_takes_two_passes(source: Path, calibrated: Path, tmp_path: Path) -> None:
-    """The second pass enlarges the best sample of the first one. Maps have the size of the second pass."""
+def test_the_second_pass_enlarges_the_best_sample_of_the_first(source: Path, calibrated: Path, tmp_path: Path) -> None:
+    """Maps have the size of the second pass."""
     options = ["--height", 60, "--keep-all", "--sheet", "--maps"]
     report = image(source, tmp_path / "out.png", calibrated, *options)
     with load(calibrated, "cpu") as pipe:
@@ -280,7 +277,9 @@ def test_an_image_that_takes_two_passes(source: Path, calibrated: Path, tmp_path
     assert (tmp_path / "out-sheet.png").exists()
 
 
-def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_a_source_that_is_larger_than_the_result_is_reduced_without_the_model(
+    photographs: Path, calibrated: Path, tmp_path: Path
+) -> None:
     """In the same folder, the model enlarges the image that is smaller than the result."""
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -288,8 +287,7 @@ def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated:
     for name, picture in pictures.items():
         write_image(folder / f"{name}.png", picture)
     command = ["image", folder, "-o", out, "--bundle", calibrated, "-n", 1, "--fit", "40x30", "--sheet"]
-    done = caflow(*command)
-    assert done.returncode == 0, done.stderr
+    done = caflow(*command, code=0)
     assert "large.png  not enlarged: the input is not smaller than the result, so there are no samples" in done.stdout
     np.testing.assert_array_equal(read_image(out / "large.png").rgb, reduce(pictures["large"], 27, 40))
     assert read_image(out / "small.png").rgb.shape == (30, 40, 3)
@@ -297,12 +295,11 @@ def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated:
     assert (lines["large"]["outcome"], lines["large"]["log_likelihood"]) == ("reduced", None)
     assert "likelihood_of" not in lines["large"]
     assert "is already complete" in caflow(*command).stdout  # a reduced image has no sheet
-    other = caflow(*command[:-3], "--fit", "41x30", "--sheet")
-    assert other.returncode == 2
+    other = caflow(*command[:-3], "--fit", "41x30", "--sheet", code=2)
     assert "contains a job with other settings: --fit 40x30 (now 41x30)" in other.stderr
 
 
-def test_what_replaces_an_untypical_image_has_its_size(source: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_a_bicubic_replacement_has_the_requested_size(source: Path, calibrated: Path, tmp_path: Path) -> None:
     """The source, enlarged by a filter, replaces the image. This holds for one pass and for two."""
     options = ["--min-typicality", REFUSED, "--untypical", "bicubic", "--redraws", 0]
     for name, scale, factor in (("one", 3, 4), ("two", 8, 16)):
@@ -313,42 +310,6 @@ def test_what_replaces_an_untypical_image_has_its_size(source: Path, calibrated:
         assert "likelihood_of" not in report
     marked = image(source, tmp_path / "marked.png", calibrated, "--scale", 8, *options[:2], "--redraws", 0)
     assert marked["outcome"] == "best"
-
-
-@pytest.mark.parametrize("scale", [2, 5])
-def test_a_consistent_image_is_resampled(source: Path, calibrated: Path, tmp_path: Path, scale: int) -> None:
-    """The reported consistency is that of the model's image."""
-    report = image(source, tmp_path / "out.png", calibrated, "--scale", scale, "--consistent")
-    with load(calibrated, "cpu") as pipe:
-        best = pipe.best_of(read_image(source).rgb, n=2, consistent=True)
-    assert best.consistency is not None
-    assert report["consistency_db"] == pytest.approx(best.consistency[0])
-    assert report["image_typicality"] is None
-    wanted = resample(best.images[0], 9 * scale, 12 * scale)
-    np.testing.assert_array_equal(read_image(tmp_path / "out.png").rgb, wanted)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--scale", 2, "--width", 5], "--scale and --fit cannot be combined with each other"),
-        (["--scale", 1], "1.0 is not in the range 1<x<=64"),
-        (["--fit", "40"], "such as 1920x1080; got '40'"),
-        (["--fit", "0x40"], "must be a width and a height"),
-        (
-            ["--width", 40, "--judge", "image", "--min-typicality", 0.1],
-            "--judge image requires results of the model's own size, 4 times the width",
-        ),
-        (["--bits", 16], r"small.jpg: --bits 16 requires a result in .png, .tif, .tiff"),
-    ],
-)
-def test_what_cannot_be_is_refused_before_work(
-    source: Path, calibrated: Path, tmp_path: Path, options: list[object], message: str
-) -> None:
-    done = caflow("image", source, "-o", tmp_path / "small.jpg", "--bundle", calibrated, *options)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert not (tmp_path / "small.jpg").exists()
 
 
 @pytest.fixture
@@ -366,7 +327,7 @@ def stored(path: Path) -> NDArray[Any]:
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 @pytest.mark.parametrize("more", [[], ["--consistent"], ["--keep-all"]])
-def test_sixteen_bits_give_sixteen_bits(
+def test_an_input_of_16_bits_gives_a_result_of_16_bits_that_rounds_to_that_of_8(
     deep_source: Path, calibrated: Path, tmp_path: Path, suffix: str, more: list[str]
 ) -> None:
     """The values are more exact than the 8-bit image, and round to it. The likelihood belongs to the 8-bit image."""
@@ -389,7 +350,7 @@ def test_sixteen_bits_give_sixteen_bits(
         np.testing.assert_allclose(stored(tmp_path / f"other{suffix}")[..., ::-1], wanted)
 
 
-def test_the_bits_of_results_follow_source_format_and_option(
+def test_bits_follow_source_format_and_option(
     deep_source: Path, source: Path, calibrated: Path, tmp_path: Path
 ) -> None:
     assert image(deep_source, tmp_path / "a.jpg", calibrated)["output_bits"] == 8  # a JPEG has 8 bits

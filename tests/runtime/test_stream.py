@@ -17,18 +17,12 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import DriftingNoise, LevelNoise, NoiseWindow
 from caflow_runtime.flow.scan import Array
 from caflow_runtime.ood.consistency import psnr
-from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.pipeline.stream import FrameNoise, Stream, StreamSettings
 
 CHANNELS = [3, 6]
 Picture = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
-    with load(uncalibrated, backend="cpu") as pipe:
-        yield pipe
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +34,7 @@ def scenes(photographs: Path) -> list[Picture]:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
-def test_each_frame_is_what_its_image_alone_is(pipe: Pipeline, scenes: list[Picture], batch: int) -> None:
+def test_each_frame_equals_the_result_of_its_image_alone(pipe: Pipeline, scenes: list[Picture], batch: int) -> None:
     frames = list(pipe.stream(scenes, n=3, seed=5, batch=batch))
     assert [frame.number for frame in frames] == list(range(8))
     assert [frame.starts_scene for frame in frames] == [True, *[False] * 4, True, *[False] * 2]
@@ -55,7 +49,7 @@ def test_each_frame_is_what_its_image_alone_is(pipe: Pipeline, scenes: list[Pict
             np.testing.assert_allclose(frames[k].bits_per_dim, drawn.bits_per_dim[0, place], rtol=1e-6)
 
 
-def test_what_does_not_move_flickers_with_fresh_noise_alone(pipe: Pipeline, scenes: list[Picture]) -> None:
+def test_a_still_scene_flickers_more_the_faster_the_noise_changes(pipe: Pipeline, scenes: list[Picture]) -> None:
     still = [scenes[0]] * 6
 
     def flicker(noise: object) -> float:
@@ -92,7 +86,7 @@ def test_fixed_noise_is_drawn_once_for_each_scene(
     assert frames_of_draws == [scene for scene in runs for _ in range(levels)]
 
 
-def test_drifting_noise_is_normal_and_remembers_as_much_as_it_says() -> None:
+def test_drifting_noise_is_normal_and_has_the_requested_correlation() -> None:
     noise = DriftingNoise(0.8)
     drawn = np.stack([noise(CHANNELS, 0, NoiseWindow(0, 0, 8, 8, (0, 1, 2, 3)), 1, frame) for frame in range(60)])
     assert drawn.shape == (60, 4, 9, 8, 8)
@@ -115,7 +109,7 @@ def test_scenes_are_cut_where_colours_change_at_once(photographs: Path) -> None:
     assert found == [True, *[False] * (len(pan) + len(fade) - 1), *[True] * len(others)]
 
 
-def test_frames_are_given_in_time_and_none_is_held(pipe: Pipeline, scenes: list[Picture]) -> None:
+def test_frames_are_read_just_in_time_and_released(pipe: Pipeline, scenes: list[Picture]) -> None:
     given: list[weakref.ref[Picture]] = []
 
     def source() -> Iterator[Picture]:
@@ -167,7 +161,7 @@ def test_drifting_noise_is_a_function_of_the_frame() -> None:
 
 @pytest.mark.parametrize("number", [1, 4, 5, 7])
 @pytest.mark.parametrize(("n", "noise"), [(1, "fixed"), (3, "fixed"), (3, "fresh"), (3, 0.8)])
-def test_a_stream_that_begins_later_goes_on_alike(
+def test_a_stream_that_begins_later_yields_the_same_frames(
     pipe: Pipeline, scenes: list[Picture], n: int, noise: FrameNoise, number: int
 ) -> None:
     seed = 8  # with this seed, the first sample is not the best
@@ -202,7 +196,7 @@ def test_frames_of_a_scene_without_a_sample_do_not_depend_on_where_a_run_begins(
         np.testing.assert_array_equal(frame.pixels, same.pixels)
 
 
-def test_where_nothing_is_finite_all_frames_are_rejected(pipe: Pipeline, scenes: list[Picture]) -> None:
+def test_frames_without_a_finite_sample_are_all_rejected(pipe: Pipeline, scenes: list[Picture]) -> None:
     frames = list(pipe.stream(scenes, n=2, temperature=1e30))
     assert [frame.rejected for frame in frames] == [True] * 8
     assert [frame.starts_scene for frame in frames] == [True, *[False] * 4, True, *[False] * 2]
@@ -222,7 +216,9 @@ def test_a_frame_of_another_size_starts_a_scene(pipe: Pipeline, scenes: list[Pic
         ({"batch": 0}, "batch must be an integer from 1"),
     ],
 )
-def test_wrong_arguments(pipe: Pipeline, scenes: list[Picture], arguments: dict[str, object], message: str) -> None:
+def test_wrong_arguments_of_a_stream_are_refused(
+    pipe: Pipeline, scenes: list[Picture], arguments: dict[str, object], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         pipe.stream(scenes, **arguments)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"frames\[1\]: expected"):

@@ -26,7 +26,7 @@ def built_in() -> Pipeline:
     return load(backend="cpu")
 
 
-def test_results_say_how_typical_they_are(pipe: Pipeline, photographs: Path) -> None:
+def test_results_have_the_typicality_of_the_calibration(pipe: Pipeline, photographs: Path) -> None:
     condition = photograph(photographs, 2, 8, 12)
     best = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
     drawn = pipe.sample(condition, n=3, temperature=TEMPERATURE)
@@ -87,7 +87,7 @@ def test_untypical_samples_are_drawn_again(pipe: Pipeline, photographs: Path) ->
         np.testing.assert_array_equal(alone.images[0], best.images[k])
 
 
-def test_what_is_done_where_all_are_rejected(pipe: Pipeline, photographs: Path) -> None:
+def test_rejected_samples_give_an_error_the_bicubic_image_or_the_best_one(pipe: Pipeline, photographs: Path) -> None:
     condition = photograph(photographs, 0, 8, 8)
     value = float(pipe.sample(condition, n=3, temperature=TEMPERATURE).sample_typicality.value.max())  # type: ignore[union-attr]
     alpha = (1 + value) / 2
@@ -112,7 +112,7 @@ def test_what_is_done_where_all_are_rejected(pipe: Pipeline, photographs: Path) 
     np.testing.assert_array_equal(best.images, plain.images)
 
 
-def test_frames_of_less_typicality_are_marked_or_replaced(pipe: Pipeline, photographs: Path) -> None:
+def test_untypical_frames_are_marked_or_replaced(pipe: Pipeline, photographs: Path) -> None:
     frames = [photograph(photographs, 5, 8, 8)] * 2 + [np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)]
     plain = list(pipe.stream(frames, temperature=TEMPERATURE))
     values = [frame.sample_typicality or 0.0 for frame in plain]
@@ -128,7 +128,9 @@ def test_frames_of_less_typicality_are_marked_or_replaced(pipe: Pipeline, photog
         np.testing.assert_array_equal(before.per_level, after.per_level)
 
 
-def test_what_does_not_fit_is_named(pipe: Pipeline, uncalibrated: Path, photographs: Path) -> None:
+def test_requests_that_the_calibration_does_not_support_are_refused(
+    pipe: Pipeline, uncalibrated: Path, photographs: Path
+) -> None:
     condition = photograph(photographs, 0, 8, 8)
     with pytest.raises(
         InputError, match=r"for the temperatures 0\.8; got 0\.7: use one of them, or run caflow calibrate"

@@ -33,7 +33,7 @@ def from_uniform(values: Any) -> float:
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
-def test_a_share_alpha_of_images_like_those_of_calibration_is_rejected(alpha: float) -> None:
+def test_a_fraction_alpha_of_usual_images_is_rejected(alpha: float) -> None:
     rng = np.random.default_rng(0)
     bits, given = drawn_bits(2000, rng)
     reference = learn(None, bits, given, np.arange(2000) % 5, levels=2)
@@ -90,7 +90,7 @@ def judged(coarse: float, fine: float, latents: Any = ()) -> Typicality:
     return Typicality(np.array(0.001), residuals, residuals, np.array(latents), np.array("coloured"))
 
 
-def test_the_share_holds_in_every_group() -> None:
+def test_a_fraction_alpha_of_usual_images_is_rejected_in_every_group() -> None:
     """If images are detailed, measures of small ones vary five times as much, which the fit does not model."""
     rng = np.random.default_rng(2)
 
@@ -115,7 +115,7 @@ def test_the_share_holds_in_every_group() -> None:
     assert reference.smallest == pytest.approx(1 / (min(group.images for group in groups) + 1))
 
 
-def test_what_calibration_saw_nothing_like_is_not_judged(pipe: Pipeline, photographs: Path) -> None:
+def test_images_unlike_the_calibration_are_not_judged(pipe: Pipeline, photographs: Path) -> None:
     """A calibration with coloured images only does not judge grey images, because a rejection would mean nothing."""
     condition = photograph(photographs, 5, 8, 12)
     grey = np.asarray(cv2.cvtColor(cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
@@ -133,7 +133,7 @@ def test_what_calibration_saw_nothing_like_is_not_judged(pipe: Pipeline, photogr
 
 
 @pytest.mark.parametrize("alpha", [float("nan"), -0.1, 1.1, True, "0.5"])
-def test_accepting_takes_a_share(pipe: Pipeline, photographs: Path, alpha: Any) -> None:
+def test_an_alpha_that_is_no_fraction_is_refused(pipe: Pipeline, photographs: Path, alpha: Any) -> None:
     found = pipe.best_of(photograph(photographs, 0, 8, 8), n=1, temperature=TEMPERATURE).sample_typicality
     assert found is not None
     with pytest.raises(InputError, match="alpha must be from 0 to 1"):

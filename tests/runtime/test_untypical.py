@@ -21,6 +21,7 @@ from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.image_io.maps import names, pictures
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import process_image
+from caflow_runtime.jobs.photographs import CROPS
 from caflow_runtime.ood.calibration import NAME, read_calibration, write_calibration
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.pipeline.pipeline import load
@@ -37,44 +38,51 @@ def source(photographs: Path, tmp_path: Path) -> Path:
     return tmp_path / "small.png"
 
 
-def test_a_bundle_is_calibrated(uncalibrated: Path, photographs: Path, calibrated: Path, tmp_path: Path) -> None:
+def test_caflow_calibrate_computes_the_known_calibration_and_does_not_overwrite_one(
+    uncalibrated: Path, photographs: Path, calibrated: Path, tmp_path: Path
+) -> None:
     bundle = Path(shutil.copytree(uncalibrated, tmp_path / "model.caflow"))
     sides = ",".join(map(str, CALIBRATED_SIDES))
     options = ["--data", photographs, "--sides", sides, "--temperatures", CALIBRATED_TEMPERATURE]
-    done = caflow("calibrate", bundle, *options)
-    assert done.returncode == 0, done.stderr
+    done = caflow("calibrate", bundle, *options, code=0)
     assert "calibrated with 156 crops of 13 photographs" in done.stdout
     assert "samples, τ = 0.8" in done.stdout
     assert "2 of 13 photographs, about" in done.stderr
-    known, found = (json.loads((folder / NAME).read_text()) for folder in (calibrated, bundle))
-    for kind in ("coloured", "grey"):
-        (group,), (other,) = (contents["truth"][kind]["groups"] for contents in (found, known))
-        np.testing.assert_allclose(group["distances"], other["distances"], rtol=1e-3)
-    again = caflow("calibrate", bundle, *options)
-    assert (again.returncode, again.stdout) == (2, "")
+    known, found = read_calibration(calibrated), read_calibration(bundle)
+    assert known is not None
+    assert found is not None
+    # The known calibration was made on another machine, so values are only close.
+    for one, other in ((found.truth, known.truth), (found.samples[0], known.samples[0])):
+        for kind, known_kind in zip(one.kinds, other.kinds, strict=True):
+            np.testing.assert_allclose(kind.bits_per_dim, known_kind.bits_per_dim, rtol=1e-3)
+            for group, known_group in zip(kind.groups, known_kind.groups, strict=True):
+                np.testing.assert_allclose(group.distances, known_group.distances, rtol=1e-2)
+    assert [kind.images for kind in found.truth.kinds] == [13 * 2 * CROPS, 13 * CROPS]
+    assert [part.counts for part in found.coverage] == [part.counts for part in known.coverage]
+    assert found.photographs == 13
+    again = caflow("calibrate", bundle, *options, code=2)
+    assert again.stdout == ""
     assert again.stderr == (
         f"caflow: {bundle} is calibrated already; calibrate a copy of it, or give --force to overwrite the "
         "calibration\n"
     )
-    too_large = caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--force")
-    assert too_large.returncode == 2
+    too_large = caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--force", code=2)
     assert "smaller than 4096×4096 pixels" in too_large.stderr
     assert "20 grey crops of at least 2 photographs; got 0 crops of 0" in too_large.stderr
-    assert json.loads((bundle / NAME).read_text()) == found
-    too_small = caflow("calibrate", bundle, "--data", photographs, "--sides", "7,64", "--force")
-    assert too_small.returncode == 2
+    assert read_calibration(bundle) == found
+    too_small = caflow("calibrate", bundle, "--data", photographs, "--sides", "7,64", "--force", code=2)
     assert too_small.stderr == "caflow: --sides must be at least 16 pixels for this model; got 7\n"
-    wrong = caflow("calibrate", bundle, *options[:-1], "0.8,0.8")
-    assert wrong.returncode == 2
+    wrong = caflow("calibrate", bundle, *options[:-1], "0.8,0.8", code=2)
     assert "must be different numbers" in wrong.stderr
 
 
 @pytest.mark.parametrize("untypical", ["mark", "drop", "bicubic"])
-def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypical: str) -> None:
+def test_untypical_images_are_marked_dropped_or_replaced(
+    calibrated: Path, source: Path, tmp_path: Path, untypical: str
+) -> None:
     output = tmp_path / "out.png"
     options = ["-o", output, "--bundle", calibrated, "-n", 2, "--json", "--redraws", 1, "--untypical", untypical]
-    usual = caflow("image", source, *options, "--min-typicality", NONE)
-    assert usual.returncode == 0, usual.stderr
+    usual = caflow("image", source, *options, "--min-typicality", NONE, code=0)
     assert json.loads(usual.stdout)["outcome"] == "accepted"
     assert json.loads(usual.stdout)["judge"] == "sample"
     assert usual.stderr.splitlines()[1:] == ["caflow: 0 of 1 image is untypical"]
@@ -105,16 +113,15 @@ def test_images_that_the_calibration_does_not_know_are_counted(calibrated: Path,
     assert found is not None
     samples = [msgspec.structs.replace(reference, coloured=None) for reference in found.samples]
     write_calibration(bundle, msgspec.structs.replace(found, samples=samples))
-    done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 2, "--min-typicality", 0.1)
-    assert done.returncode == 0, done.stderr
+    done = caflow(
+        "image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 2, "--min-typicality", 0.1, code=0
+    )
     assert done.stderr.splitlines()[-1] == (
         "caflow: 0 of 1 image is untypical; 1 could not be judged: the calibration knows no such images"
     )
 
 
-def test_a_result_that_cannot_be_removed_is_a_failure_of_its_image(
-    calibrated: Path, source: Path, tmp_path: Path
-) -> None:
+def test_a_result_that_cannot_be_removed_is_a_failure(calibrated: Path, source: Path, tmp_path: Path) -> None:
     """The result of an earlier run would otherwise pass for that of the dropped image."""
     output = tmp_path / "out.png"
     output.mkdir()
@@ -127,7 +134,9 @@ def test_a_result_that_cannot_be_removed_is_a_failure_of_its_image(
     assert f"dropped, but {output} of an earlier run cannot be removed (" in done.wrong
 
 
-def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_a_lossy_file_has_the_typicality_of_its_sample_and_its_own(
+    calibrated: Path, source: Path, tmp_path: Path
+) -> None:
     """The drawn sample is judged. A JPEG differs from it, so the report also has the typicality of the file."""
     job = ImageJob(source, tmp_path / "out.jpg", (), {})
     with load(calibrated, backend="cpu") as pipe:
@@ -145,8 +154,10 @@ def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["out.png", "out.jpg"])
-def test_one_file_has_one_verdict(calibrated: Path, source: Path, tmp_path: Path, name: str) -> None:
-    """With `--judge image` the written file is judged. All commands and the server have the same verdict about it."""
+def test_image_score_filter_and_server_have_the_same_verdict_about_a_file(
+    calibrated: Path, source: Path, tmp_path: Path, name: str
+) -> None:
+    """With `--judge image` the written file is judged."""
     output = tmp_path / name
     options = ["--bundle", calibrated, "--json"]
     with load(calibrated, backend="cpu") as pipe:
@@ -155,8 +166,7 @@ def test_one_file_has_one_verdict(calibrated: Path, source: Path, tmp_path: Path
         images = [pipe.score(image, condition).image_typicality for image in values.images[0]]
     alpha = float(np.median([one.value[0] for one in images if one]))
     drawing = ["-n", 4, "--seed", 3, "--min-typicality", alpha, "--judge", "image", "--redraws", 0]
-    done = caflow("image", source, "-o", output, *drawing, *options)
-    assert done.returncode == 0, done.stderr
+    done = caflow("image", source, "-o", output, *drawing, *options, code=0)
     report = json.loads(done.stdout)
     assert report["judge"] == "image"
     assert report["outcome"] == ("accepted" if report["image_typicality"] >= alpha else "best")
@@ -179,9 +189,7 @@ def test_one_file_has_one_verdict(calibrated: Path, source: Path, tmp_path: Path
     assert answer["accepted"][0, 0] == (report["outcome"] == "accepted")
 
 
-def test_an_image_without_a_finite_likelihood_is_rejected(
-    calibrated: Path, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_infinite_likelihood_is_rejected(calibrated: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An image of such a file is no result, but the other samples and the other images of the batch are."""
     score, judged = Runner.score, list[BatchItem]()
 
@@ -204,7 +212,7 @@ def test_an_image_without_a_finite_likelihood_is_rejected(
             pipe.best_of(conditions[:1], n=1, reject=Reject(NONE, 0, judge="image"))
 
 
-def test_nothing_is_judged_unless_it_is_asked(calibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_results_are_judged_only_on_request(calibrated: Path, source: Path, tmp_path: Path) -> None:
     done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 1, "--bundle", calibrated, "--json")
     report = json.loads(done.stdout)
     assert report["outcome"] == "unjudged"
@@ -213,7 +221,7 @@ def test_nothing_is_judged_unless_it_is_asked(calibrated: Path, source: Path, tm
     assert report["image_typicality"] is None
 
 
-def test_maps_of_an_earlier_run_do_not_stay(calibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_maps_of_an_earlier_run_are_removed(calibrated: Path, source: Path, tmp_path: Path) -> None:
     job = ImageJob(source, tmp_path / "out.png", (), {name: tmp_path / f"out-{name}.png" for name in names(2, 0)})
     with load(calibrated, backend="cpu") as pipe:
         for otherwise in ("bicubic", "error"):
@@ -223,30 +231,26 @@ def test_maps_of_an_earlier_run_do_not_stay(calibrated: Path, source: Path, tmp_
             assert not any(path.exists() for path in job.extras.values())
 
 
-def test_a_calibration_that_cannot_be_used_is_replaced(
+def test_an_invalid_calibration_is_replaced(
     uncalibrated: Path, photographs: Path, source: Path, tmp_path: Path
 ) -> None:
     bundle = Path(shutil.copytree(uncalibrated, tmp_path / "model.caflow"))
     (bundle / NAME).write_text("{")
-    broken = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle)
-    assert broken.returncode == 2
+    broken = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, code=2)
     assert "run caflow calibrate again" in broken.stderr
-    failed = caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--temperatures", 0.8)
-    assert failed.returncode == 2
+    caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--temperatures", 0.8, code=2)
     assert (bundle / NAME).read_text() == "{"  # the file stays until a new calibration is written
-    done = caflow("calibrate", bundle, "--data", photographs, "--sides", 16, "--temperatures", 0.8)
-    assert done.returncode == 0, done.stderr
+    done = caflow("calibrate", bundle, "--data", photographs, "--sides", 16, "--temperatures", 0.8, code=0)
     assert "fewer than 100 photographs" in done.stderr
-    assert caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 1).returncode == 0
+    caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 1, code=0)
 
 
-def test_pairs_that_do_not_fit_are_left_out_by_name(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
+def test_pairs_whose_sizes_do_not_fit_are_skipped_by_name(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
     for name, side in (("A", 8), ("B", 30)):
         (tmp_path / name).mkdir()
         for number in range(2):
             write_image(tmp_path / name / f"{number}.png", photograph(photographs, number, side, side))
-    done = caflow("calibrate", calibrated, "--data", tmp_path, "--force")
-    assert done.returncode == 2
+    done = caflow("calibrate", calibrated, "--data", tmp_path, "--force", code=2)
     assert f"skipped: {tmp_path / 'B' / '0.png'}: for a condition of 8×8" in done.stderr
 
 
@@ -254,18 +258,19 @@ def test_pairs_of_one_photograph_are_refused_unread(calibrated: Path, tmp_path: 
     for path in (tmp_path / folder / "clip" / f"{number}.png" for folder in "AB" for number in range(2)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    done = caflow("calibrate", calibrated, "--data", tmp_path, "--force")
-    assert (done.returncode, done.stdout) == (2, "")
+    done = caflow("calibrate", calibrated, "--data", tmp_path, "--force", code=2)
+    assert done.stdout == ""
     assert done.stderr == (
         f"caflow: {tmp_path}: expected at least 2 photographs; found 1. All pairs in one folder below A and B count as "
         "one photograph\n"
     )
 
 
-def test_maps_of_a_lossy_file_are_of_the_file_as_its_likelihood(calibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_maps_of_a_lossy_result_are_those_of_the_file(calibrated: Path, source: Path, tmp_path: Path) -> None:
     output = tmp_path / "lossy.jpg"
-    done = caflow("image", source, "-o", output, "--bundle", calibrated, "-n", 3, "--quality", 20, "--maps", "--json")
-    assert done.returncode == 0, done.stderr
+    done = caflow(
+        "image", source, "-o", output, "--bundle", calibrated, "-n", 3, "--quality", 20, "--maps", "--json", code=0
+    )
     report = json.loads(done.stdout)
     with load(calibrated, backend="cpu") as pipe:
         scored = pipe.score(read_image(output).rgb, read_image(source).rgb)
@@ -278,15 +283,15 @@ def test_maps_of_a_lossy_file_are_of_the_file_as_its_likelihood(calibrated: Path
     }
 
 
-def test_maps_are_written_and_named(calibrated: Path, source: Path, tmp_path: Path) -> None:
-    done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, "-n", 3, "--maps", "--json")
-    assert done.returncode == 0, done.stderr
+def test_maps_of_all_levels_add_up_to_the_likelihood(calibrated: Path, source: Path, tmp_path: Path) -> None:
+    done = caflow(
+        "image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, "-n", 3, "--maps", "--json", code=0
+    )
     names = {"likelihood", "likelihood-0", "likelihood-1", "uncertainty"}
     assert set(json.loads(done.stdout)["maps"]) == names
     for name in names:
         assert read_image(tmp_path / f"out-{name}.png").rgb.shape == (32, 48, 3)
-    again = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, "--maps")
-    assert again.returncode == 2
+    again = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, "--maps", code=2)
     assert "already exists" in again.stderr
     with load(calibrated, backend="cpu") as pipe:
         drawn = pipe.sample(read_image(source).rgb, n=3)
@@ -296,7 +301,7 @@ def test_maps_are_written_and_named(calibrated: Path, source: Path, tmp_path: Pa
     np.testing.assert_allclose(levels.sum(2), np.asarray(drawn.log_likelihood_map), rtol=1e-3, atol=1e-4)
 
 
-def test_a_score_says_how_typical_it_is_and_shows_where_not(calibrated: Path, source: Path, tmp_path: Path) -> None:
+def test_caflow_score_reports_the_typicality_and_writes_maps(calibrated: Path, source: Path, tmp_path: Path) -> None:
     with load(calibrated, backend="cpu") as pipe:
         condition = read_image(source).rgb
         write_image(tmp_path / "large.png", pipe.best_of(condition, n=1).images[0])
@@ -310,35 +315,11 @@ def test_a_score_says_how_typical_it_is_and_shows_where_not(calibrated: Path, so
     assert f"{scored.image_typicality.value[0]:.3f}" in caflow(*given).stdout
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--rank", "typical", "--temperature", 0.7], "calibrated for the temperatures 0.8; got 0.7"),
-        (
-            ["--min-typicality", 0.001],
-            "α must be above 0.019 and below 1; got 0.001.",
-        ),
-        (["--min-typicality", 0.1, "--sheet"], "give one or the other"),
-        (["--untypical", "drop"], "--untypical handles the results that are rejected by --min-typicality"),
-        (["--judge", "image"], "--judge chooses the typicality that is checked by --min-typicality"),
-        (["--min-typicality", 0.1, "--keep", "10,5"], "--keep does not work with --min-typicality"),
-    ],
-)
-def test_what_does_not_go_together(
-    calibrated: Path, source: Path, tmp_path: Path, options: list[object], message: str
-) -> None:
-    done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, *options)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert not (tmp_path / "out.png").exists()
-
-
 def test_photographs_of_a_calibration_are_no_results_of_earlier_jobs(
     calibrated: Path, photographs: Path, tmp_path: Path
 ) -> None:
     enlarged = Path(shutil.copytree(photographs, tmp_path / "enlarged"))
     (enlarged / "job.json").write_text('{"command": "caflow image"}')
-    done = caflow("calibrate", calibrated, "--data", tmp_path, "--force")
-    assert done.returncode == 2
+    done = caflow("calibrate", calibrated, "--data", tmp_path, "--force", code=2)
     assert f"skipped 1 folder with results of earlier jobs ({enlarged})" in done.stderr
     assert "found none" in done.stderr

@@ -1,17 +1,14 @@
 """Pages of the documentation: their commands, programs, figures, links and wording."""
 
-import json
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from figures import FIGURE, FIGURES, outdated
-from pages import PAGES, ROOT, blocks, commands
+from documentation import PAGES, ROOT, blocks, commands
+from figures import FIGURES, outdated
 from self_contained import loaded_from_elsewhere
-from tiny import TINY
 from torch.distributed.run import parse_args
 from wording import found_in
 
@@ -21,9 +18,6 @@ from caflow_training.cli import main as caflow_train
 
 PROGRAMS = {"caflow": caflow, "caflow-export": caflow_export, "caflow-train": caflow_train}
 OPERATORS = set("|<>&;")
-RESULTS = ROOT / "benchmarks" / "results"
-PYTHON = [block.code for block in blocks("python", ("docs/guides/python.md",)) if "import torch" not in block.code]
-"""Programs of the Python guide that run with the small bundle of the tests."""
 
 
 def called(line: str) -> list[list[str]]:
@@ -86,17 +80,6 @@ def test_a_wrong_option_is_noticed() -> None:
         check_options(called("caflow image a.png -o b --no-such 2")[0])
 
 
-@pytest.mark.parametrize("number", range(len(PYTHON)), ids=lambda number: f"python{number}")
-def test_the_programs_of_the_guide_for_python(
-    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # The calibration of the small bundle has too few photographs for an α of 0.01.
-    code = PYTHON[number].replace("caflow.load()", f"caflow.load({str(TINY)!r})").replace("alpha=0.01", "alpha=0.05")
-    monkeypatch.chdir(ROOT)
-    exec(compile(code, "python.md", "exec"), {})
-    assert capsys.readouterr().out
-
-
 def test_figures_are_those_of_the_benchmarks() -> None:
     assert outdated(ROOT) == []
 
@@ -118,50 +101,6 @@ def test_an_outdated_figure_is_noticed(tmp_path: Path) -> None:
     current = FIGURES["rejected-at-0.05"](ROOT)
     (tmp_path / "README.md").write_text(f'<span data-figure="rejected-at-0.05">{current}</span>')
     assert outdated(tmp_path) == []
-
-
-def numbers_in(value: object) -> Iterator[float]:
-    """Yield all numbers in the results of a benchmark, including numbers in strings and keys."""
-    if isinstance(value, dict):
-        yield from numbers_in([*value, *value.values()])
-    elif isinstance(value, list):
-        for one in value:
-            yield from numbers_in(one)
-    elif isinstance(value, str):
-        yield from map(float, re.findall(r"-?\d+(?:\.\d+)?", value))
-    elif isinstance(value, int | float):
-        yield float(value)
-
-
-def unknown_numbers(text: str, results: list[float]) -> list[str]:
-    """Return the decimal numbers in the tables of a text that do not equal any result after rounding.
-
-    Figures that are generated are not compared, because `outdated` compares them.
-    """
-    unknown = []
-    for row in re.findall(r"^ *\|.*$", FIGURE.sub("", text), re.MULTILINE):
-        for shown in re.findall(r"(?<![\w.])-?\d+\.\d+(?:e[+-]\d+)?", row):
-            digits, _, exponent = shown.partition("e")
-            half_step = 0.5001 * 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
-            if not any(abs(value - float(shown)) <= half_step for value in results):
-                unknown.append(shown)
-    return unknown
-
-
-def test_tables_of_the_benchmarks_show_their_results() -> None:
-    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
-    compared = 0
-    for name, section in re.findall(r"^## `(\w+)\.py`(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL):
-        files = [*RESULTS.glob(f"{name}.json"), *RESULTS.glob(f"{name}-*.json")]
-        results = [number for file in files for number in numbers_in(json.loads(file.read_text(encoding="utf-8")))]
-        assert unknown_numbers(section, results) == [], name
-        compared += len(results) > 0
-    assert compared >= 15
-
-
-def test_a_number_that_is_no_result_is_noticed() -> None:
-    assert unknown_numbers("| a | 1.235 | 2e-05 | 1.50e-05 |", [1.2365, 1.5e-5]) == ["1.235"]
-    assert unknown_numbers("| a | 1.235 |", [1.23456, 1.2351]) == []
 
 
 def test_what_a_page_loads_from_another_machine_is_noticed(tmp_path: Path) -> None:
@@ -189,7 +128,7 @@ def test_pages_say_at_their_start_who_they_are_for(page: str) -> None:
     assert re.match(r"# .+\n\nFor (everybody|programmers|users|readers) .*?\bAfterwards\b", text, re.DOTALL), page
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_lead_to_existing_files() -> None:
     for page in ROOT.glob("**/*.md"):
         if {".venv", "build"} & set(page.relative_to(ROOT).parts):
             continue

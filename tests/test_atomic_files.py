@@ -15,7 +15,7 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+def test_writing_a_file_replaces_the_old_one(tmp_path: Path) -> None:
     for content in (b"old", b"new"):
         write_atomically(tmp_path / "file", content)
         assert (tmp_path / "file").read_bytes() == content
@@ -34,7 +34,7 @@ def fail_in_a_folder(path: Path) -> None:
         raise ZeroDivisionError
 
 
-def test_what_fails_changes_nothing(tmp_path: Path) -> None:
+def test_a_failed_write_changes_nothing(tmp_path: Path) -> None:
     write_atomically(tmp_path / "file", b"old")
     with pytest.raises(ZeroDivisionError):
         fail_in_a_file(tmp_path / "file")
@@ -46,7 +46,7 @@ def test_what_fails_changes_nothing(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["file"]
 
 
-def test_a_folder_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+def test_writing_a_folder_replaces_the_old_one(tmp_path: Path) -> None:
     for name in ("old", "new"):
         with atomic_folder(tmp_path / "folder") as partial:
             (partial / name).touch()
@@ -54,7 +54,7 @@ def test_a_folder_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["folder"]
 
 
-def test_several_may_write_one_file(tmp_path: Path) -> None:
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with atomic_file(path) as one, atomic_file(path) as other:
         one.write_bytes(b"one")
@@ -62,7 +62,7 @@ def test_several_may_write_one_file(tmp_path: Path) -> None:
     assert path.read_bytes() == b"one"
 
 
-def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     real, path = os.fsync, tmp_path / "file"
 
@@ -87,9 +87,7 @@ with atomic_file(Path(sys.argv[1])) as file, atomic_folder(Path(sys.argv[2])) as
 """
 
 
-def test_files_that_are_moved_into_place_meanwhile_are_no_leftovers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_are_moved_meanwhile_are_no_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "result.png"
     find = Path.glob
 
@@ -108,7 +106,7 @@ def test_files_that_are_moved_into_place_meanwhile_are_no_leftovers(
     assert path.read_bytes() == b"new"
 
 
-def test_what_a_killed_process_left_is_recognised(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_process_are_recognized_and_removed(tmp_path: Path) -> None:
     """Leftovers of the named files are removed if they are old enough. Other files and similar names stay."""
     own = [tmp_path / "file", tmp_path / "folder"]
     killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, own)], check=False)

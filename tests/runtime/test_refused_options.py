@@ -1,0 +1,62 @@
+"""Options of `caflow image` that are wrong or contradict each other: they are refused before anything is written."""
+
+from pathlib import Path
+
+import pytest
+from commands import caflow
+from tiny import photograph
+
+from caflow_runtime.image_io.image_files import write_image
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rank", "beauty"], "'beauty' is not one of"),
+        (["--rank", "typical", "--temperature", 0.7], "calibrated for the temperatures 0.8; got 0.7"),
+        (["--samples", 0], "0 is not in the range"),
+        (["--keep", "10,few"], "such as 10,5,3; got '10,few'"),
+        (["--keep", "10,5", "--sheet"], "give one or the other"),
+        (["--keep", "9,5"], "numbers of samples, one per level, from n = 10 down"),
+        (["--backend", "cuda"], "pip install 'caflow-deploy[gpu]'"),
+        (["--temperature", "inf"], "temperature must be finite"),
+        (["--temperature", "nan"], "'nan' is not a number"),
+        (["--pixel-budget", f"1{'0' * 30}"], "pixel_budget must be an integer from 1"),
+        (["--threads", -3], "-3 is not in the range"),
+        (["--threads", 999999], "999999 is not in the range 0<=x<=1024"),
+        (["--min-typicality", "nan"], "'nan' is not a number"),
+        (["--min-typicality", 0.001], "α must be above 0.019 and below 1; got 0.001."),
+        (["--min-typicality", 0.1, "--sheet"], "give one or the other"),
+        (["--min-typicality", 0.1, "--keep", "10,5"], "--keep does not work with --min-typicality"),
+        (["--untypical", "drop"], "--untypical handles the results that are rejected by --min-typicality"),
+        (["--judge", "image"], "--judge chooses the typicality that is checked by --min-typicality"),
+        (["--redraws", 0], "also give --min-typicality"),
+        (["--redraws", 3], "also give --min-typicality"),
+        (["--scale", 2, "--width", 5], "--scale and --fit cannot be combined with each other"),
+        (["--scale", 1], "1.0 is not in the range 1<x<=64"),
+        (["--fit", "40"], "such as 1920x1080; got '40'"),
+        (["--fit", "0x40"], "must be a width and a height"),
+        (
+            ["--width", 40, "--judge", "image", "--min-typicality", 0.1],
+            "--judge image requires results of the model's own size, 4 times the width",
+        ),
+        (["--bits", 16], "out.jpg: --bits 16 requires a result in .png, .tif, .tiff"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_written(
+    calibrated: Path, photographs: Path, tmp_path: Path, options: list[object], message: str
+) -> None:
+    write_image(tmp_path / "small.png", photograph(photographs, 1, 8, 12))
+    done = caflow("image", tmp_path / "small.png", "-o", tmp_path / "out.jpg", "--bundle", calibrated, *options, code=2)
+    assert message in done.stderr
+    assert not (tmp_path / "out.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("nowhere.png", "nowhere.png: found no image"), ("", "the path is empty"), ("**x/*", "Invalid pattern")],
+)
+def test_inputs_without_an_image_are_refused(calibrated: Path, tmp_path: Path, source: str, message: str) -> None:
+    done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, code=2)
+    assert message in done.stderr
+    assert not (tmp_path / "out.png").exists()
