@@ -201,6 +201,7 @@ def test_refusals_are_one_line(
     done = video(clip, tmp_path / output, uncalibrated, *options)
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
+    assert " of memory" not in done.stderr, "refused before the plan"
     assert not list(tmp_path.iterdir())
 
 
