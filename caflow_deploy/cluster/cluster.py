@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from caflow_cli.stops import Terminated
-from caflow_deploy.cluster.error_lines import first_line
 from caflow_runtime.errors import InputError
 
 PATIENCE_S = 5.0
@@ -55,7 +54,7 @@ def cluster(address: str | None) -> Iterator[Any]:
             raise Terminated from None
         raise
     except (OSError, RuntimeError, ValueError) as error:
-        why = first_line(error)
+        why = lines_of(error)[0]
         if address is None:
             raise InputError(f"Ray cannot start here: {why}") from None
         raise InputError(
@@ -72,6 +71,14 @@ def cluster(address: str | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def lines_of(error: Exception) -> list[str]:
+    """Return the lines of an error of Ray; its type if it has no text.
+
+    Its text may have many lines, such as tracebacks of other processes, of which the last one is the cause.
+    """
+    return str(error).strip().splitlines() or [type(error).__name__]
 
 
 def _has_token() -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import click
 
-from caflow_deploy.commands.option_values import Command, NumberRange
+from caflow_deploy.commands.option_values import Command, NumberRange, options
 from caflow_runtime.batching.sampling_config import Judge, Otherwise, Rank, Reject, SamplingConfig
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import check_calibrated
@@ -44,58 +44,52 @@ def samples_option(text: str) -> Callable[[Command], Command]:
     )
 
 
-def sampling_options(command: Command) -> Command:
-    """Add the options that say how samples are drawn, and which of them is the best."""
-    for option in (
-        click.option(
-            "--rank",
-            type=click.Choice(["likelihood", "consistency", "typical"]),
-            default="likelihood",
-            show_default=True,
-            help="Criterion for the best sample. likelihood: the most likely sample. consistency: the sample that is "
-            "closest to the input after it is degraded again. typical: the sample whose likelihood is closest to the "
-            f"typical value; {CALIBRATED}.",
-        ),
-        click.option(
-            "--seed",
-            type=click.IntRange(0, 2**32 - 1),
-            default=0,
-            show_default=True,
-            help="Seed of the random numbers. The same seed gives the same samples again.",
-        ),
-        click.option(
-            "--temperature",
-            type=NumberRange(0),
-            default=0.8,
-            show_default=True,
-            help="Spread of the samples. 0: all samples are the same smooth result. 1: the distribution that the model "
-            "learned. The larger the value, the more the samples differ from each other.",
-        ),
-    ):
-        command = option(command)
-    return command
+sampling_options = options(
+    click.option(
+        "--temperature",
+        type=NumberRange(0),
+        default=0.8,
+        show_default=True,
+        help="Spread of the samples. 0: all samples are the same smooth result. 1: the distribution that the model "
+        "learned. The larger the value, the more the samples differ from each other.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**32 - 1),
+        default=0,
+        show_default=True,
+        help="Seed of the random numbers. The same seed gives the same samples again.",
+    ),
+    click.option(
+        "--rank",
+        type=click.Choice(["likelihood", "consistency", "typical"]),
+        default="likelihood",
+        show_default=True,
+        help="Criterion for the best sample. likelihood: the most likely sample. consistency: the sample that is "
+        "closest to the input after it is degraded again. typical: the sample whose likelihood is closest to the "
+        f"typical value; {CALIBRATED}.",
+    ),
+)
+"""Options that say how samples are drawn, and which of them is the best."""
 
 
-def rejecting_options(command: Command) -> Command:
-    """Add the options that say which results are untypical, and how they are handled."""
-    for option in (
-        click.option(
-            "--untypical",
-            type=click.Choice(["mark", "drop", "bicubic"]),
-            help="With --min-typicality: what to do with an image whose samples are all rejected, or with a rejected "
-            "video frame. mark: write the best rejected sample or the frame, and report that it is untypical. drop: do "
-            "not write it. bicubic: write the bicubically enlarged input instead.  [default: mark]",
-        ),
-        click.option(
-            "--min-typicality",
-            type=NumberRange(0, 1, min_open=True, max_open=True),
-            metavar="α",
-            help="Reject samples and video frames whose typicality is below α, a number between 0 and 1. About a "
-            f"fraction α of good ones is rejected by mistake; 0.01 is a common choice. This {CALIBRATED}.",
-        ),
-    ):
-        command = option(command)
-    return command
+rejecting_options = options(
+    click.option(
+        "--min-typicality",
+        type=NumberRange(0, 1, min_open=True, max_open=True),
+        metavar="α",
+        help="Reject samples and video frames whose typicality is below α, a number between 0 and 1. About a "
+        f"fraction α of good ones is rejected by mistake; 0.01 is a common choice. This {CALIBRATED}.",
+    ),
+    click.option(
+        "--untypical",
+        type=click.Choice(["mark", "drop", "bicubic"]),
+        help="With --min-typicality: what to do with an image whose samples are all rejected, or with a rejected "
+        "video frame. mark: write the best rejected sample or the frame, and report that it is untypical. drop: do "
+        "not write it. bicubic: write the bicubically enlarged input instead.  [default: mark]",
+    ),
+)
+"""Options that say which results are untypical, and how they are handled."""
 
 
 @dataclass(frozen=True)

@@ -39,24 +39,10 @@ def write_parquet(path: Path, verdicts: Iterator[Verdict]) -> None:
     """
     pyarrow = import_pyarrow()
     text, number, size = pyarrow.string(), pyarrow.float64(), pyarrow.int32()
-    numbers = pyarrow.list_(number)
-    types = {
-        "target": text,
-        "condition": text,
-        "verdict": text,
-        "reason": text,
-        "image_typicality": number,
-        "image_typicality_per_level": numbers,
-        "residuals": numbers,
-        "log_likelihood": number,
-        "log_likelihood_per_level": numbers,
-        "bits_per_dim": number,
-        "width": size,
-        "height": size,
-        "target_stamp": text,
-        "condition_stamp": text,
-    }
-    schema = pyarrow.schema(types.items())
+    kinds = {float | None: number, int | None: size, list[float] | None: pyarrow.list_(number)}  # all others are texts
+    fields = {field.name: kinds.get(field.type, text) for field in msgspec.structs.fields(Verdict)}
+    del fields["sha256"]
+    schema = pyarrow.schema(fields.items())
     with atomic_file(path) as partial, pyarrow.parquet.ParquetWriter(partial, schema) as writer:
         while rows := list(islice(verdicts, ROWS_IN_GROUP)):
             writer.write_table(pyarrow.Table.from_pylist([msgspec.structs.asdict(row) for row in rows], schema))
