@@ -11,6 +11,7 @@ from typing import Any
 
 from caflow_cli.stops import Terminated
 from caflow_runtime.errors import InputError
+from caflow_runtime.optional_packages import import_optional
 
 PATIENCE_S = 5.0
 """Timeout for connecting to a cluster, in seconds."""
@@ -44,7 +45,7 @@ def cluster(address: str | None) -> Iterator[Any]:
         os.environ[ON_LOOPBACK] = "0"
     elif _has_token():
         os.environ.setdefault(AUTH_MODE, "token")  # Ray itself would set it too late
-    ray = _import_ray()
+    ray = import_optional("ray", "this requires Ray", "ray")
     try:
         _check_reachable(address)
         own = {"include_dashboard": False} if address is None else {}
@@ -95,16 +96,3 @@ def _check_reachable(address: str | None) -> None:
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), PATIENCE_S).close()
-
-
-def _import_ray() -> Any:
-    """Import Ray.
-
-    Raises:
-        InputError: if it is not installed.
-    """
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise InputError("this requires Ray; install it with pip install 'caflow-deploy[ray]'") from None
-    return ray

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -36,7 +37,7 @@ class ExecutionOptions:
         return self.workers is not None or self.ray is not None
 
     @property
-    def tiling(self) -> dict[str, int]:
+    def tiling(self) -> dict[str, Any]:
         """The arguments of `load` about tiles that were given."""
         given = {"pixel_budget": self.pixel_budget, "overlap": self.overlap}
         return {name: value for name, value in given.items() if value is not None}

@@ -14,6 +14,7 @@ from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.option_values import gathered
 from caflow_deploy.commands.pipeline_options import bundle_option, running_options
 from caflow_runtime.errors import InputError
+from caflow_runtime.optional_packages import import_optional
 
 LOOPBACK = "127.0.0.1"
 
@@ -46,7 +47,7 @@ def command(
     with suppress(KeyboardInterrupt), TemporaryDirectory(prefix="caflow-page-") as folder:
         _check_port(host, port)
         set_environment(folder)
-        check_gradio()
+        import_optional("gradio", "the page requires Gradio", "page")
         pipe = running.open_pipeline()
         from caflow_deploy.page.page import open_page
 
@@ -63,18 +64,6 @@ def set_environment(folder: str) -> None:
         "HF_HUB_OFFLINE": "1",
         "no_proxy": "*",  # Gradio connects to its own server at the start; a proxy could not reach it
     }
-
-
-def check_gradio() -> None:
-    """Check that Gradio is installed.
-
-    Raises:
-        InputError: if it is not.
-    """
-    try:
-        import gradio  # noqa: F401
-    except ModuleNotFoundError:
-        raise InputError("the page requires Gradio; install it with pip install 'caflow-deploy[page]'") from None
 
 
 def _check_port(host: str, port: int) -> None:

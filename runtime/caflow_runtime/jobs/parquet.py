@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from caflow_runtime.atomic_files import atomic_file
-from caflow_runtime.errors import InputError
 from caflow_runtime.ood.verdict import Verdict
+from caflow_runtime.optional_packages import import_optional
 
 ROWS_IN_GROUP = 2048
 
@@ -20,12 +20,9 @@ def import_pyarrow() -> Any:
     Raises:
         InputError: if PyArrow is not installed.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise InputError("--parquet requires PyArrow; install it with pip install 'caflow-deploy[parquet]'") from None
-    return pyarrow
+    what = "--parquet requires PyArrow"
+    import_optional("pyarrow.parquet", what, "parquet")
+    return import_optional("pyarrow", what, "parquet")
 
 
 def write_parquet(path: Path, verdicts: Iterator[Verdict]) -> None:
