@@ -164,15 +164,13 @@ def noise_kind(context: click.Context, parameter: click.Parameter, text: str) ->
     return persistence
 
 
-def noise_option(command: Command) -> Command:
-    """Add the option about the noise of video frames."""
-    return click.option(
-        "--noise",
-        callback=noise_kind,
-        metavar="fixed|fresh|ar1:ρ",
-        default="fixed",
-        show_default=True,
-        help="Noise in the frames of a scene. fixed: all frames have the same noise, so that static content does not "
-        "flicker. fresh: each frame has new noise. ar1:ρ: the noise drifts; ρ, between 0 and 1, is the correlation of "
-        "one frame's noise with that of the next frame.",
-    )(command)
+noise_option = click.option(
+    "--noise",
+    callback=noise_kind,
+    metavar="fixed|fresh|ar1:ρ",
+    default="fixed",
+    show_default=True,
+    help="Noise in the frames of a scene. fixed: all frames have the same noise, so that static content does not "
+    "flicker. fresh: each frame has new noise. ar1:ρ: the noise drifts; ρ, between 0 and 1, is the correlation of "
+    "one frame's noise with that of the next frame.",
+)
