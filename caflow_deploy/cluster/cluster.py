@@ -11,7 +11,7 @@ from typing import Any
 
 from caflow_cli.stops import Terminated
 from caflow_runtime.errors import InputError
-from caflow_runtime.optional_packages import import_optional
+from caflow_runtime.extras import import_optional
 
 PATIENCE_S = 5.0
 """Timeout for connecting to a cluster, in seconds."""

@@ -14,7 +14,7 @@ from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.option_values import gathered
 from caflow_deploy.commands.pipeline_options import bundle_option, running_options
 from caflow_runtime.errors import InputError
-from caflow_runtime.optional_packages import import_optional
+from caflow_runtime.extras import import_optional
 
 LOOPBACK = "127.0.0.1"
 

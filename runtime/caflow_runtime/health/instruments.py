@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from caflow_runtime.optional_packages import import_optional
+from caflow_runtime.extras import import_optional
 
 
 class Instruments(Protocol):

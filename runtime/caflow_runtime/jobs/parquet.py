@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from caflow_runtime.atomic_files import atomic_file
+from caflow_runtime.extras import import_optional
 from caflow_runtime.ood.verdict import Verdict
-from caflow_runtime.optional_packages import import_optional
 
 ROWS_IN_GROUP = 2048
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from caflow_runtime.extras import import_optional
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import GIF_START, PNG_START
-from caflow_runtime.optional_packages import import_optional
 from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
 from caflow_runtime.video.transparency import framed, split_alpha
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from caflow_runtime.optional_packages import import_optional
+from caflow_runtime.extras import import_optional
 
 AS_WINDOWS_1252 = "caflow_runtime.as_windows_1252"
 """Name of the error handler for metadata that is not UTF-8."""
