@@ -14,7 +14,7 @@ from ray_nodes import two_nodes
 from tiny import DATA, photograph
 from two_machines import Machine, kill, why_none
 
-from caflow_deploy.cluster.error_lines import first_line, last_line
+from caflow_deploy.cluster.cluster import lines_of
 from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.jobs.image_folder import RESULTS
 
@@ -30,7 +30,7 @@ __all__ = ["environment"]  # a fixture
     ],
 )
 def test_errors_of_ray_are_shown_in_one_line(error: Exception, words: tuple[str, str]) -> None:
-    assert (first_line(error), last_line(error)) == words
+    assert (lines_of(error)[0], lines_of(error)[-1]) == words
 
 
 DRIVER = """

@@ -193,6 +193,7 @@ def test_outputs_that_cannot_be_written_are_refused_in_one_line(
 ) -> None:
     done = video(clip, tmp_path / output, uncalibrated, *options, code=2)
     assert message in done.stderr.splitlines()[-1]
+    assert " of memory" not in done.stderr, "refused before the plan"
     assert not list(tmp_path.iterdir())
 
 

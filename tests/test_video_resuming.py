@@ -63,6 +63,18 @@ def test_ctrl_c_finishes_the_file(clips: Path, uncalibrated: Path, tmp_path: Pat
     assert list(tmp_path.iterdir()) == [output]
 
 
+def test_a_second_stop_keeps_the_longer_file(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    """The first stop also wrote 5 frames of an unfinished segment, of which the second run drew only 2."""
+    source, output = clips / "cut.mp4", tmp_path / "out.mp4"
+    job(source, output, uncalibrated, "fixed", how="SIGINT", last=24)
+    done = job(source, output, uncalibrated, "fixed", how="SIGINT", last=21)
+    assert done.stdout == "25 True\n", done.stderr
+    assert len(frames_of(output)) == 25
+    done = job(source, output, uncalibrated, "fixed", how="SIGINT", last=34)
+    assert done.stdout == "35 True\n", done.stderr
+    assert len(frames_of(output)) == 35
+
+
 def test_a_stopped_job_says_where_the_next_run_begins(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """The missing folder of the output is created. `--force` would start again, so the message leaves it out."""
     output = tmp_path / "new" / "out.mp4"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from caflow_cli.stops import Terminated
-from caflow_deploy.cluster.error_lines import first_line
 from caflow_runtime.errors import InputError
+from caflow_runtime.extras import import_optional
 
 PATIENCE_S = 5.0
 """Timeout for connecting to a cluster, in seconds."""
@@ -45,7 +45,7 @@ def cluster(address: str | None) -> Iterator[Any]:
         os.environ[ON_LOOPBACK] = "0"
     elif _has_token():
         os.environ.setdefault(AUTH_MODE, "token")  # Ray itself would set it too late
-    ray = _import_ray()
+    ray = import_optional("ray", "this requires Ray", "ray")
     try:
         _check_reachable(address)
         own = {"include_dashboard": False} if address is None else {}
@@ -55,7 +55,7 @@ def cluster(address: str | None) -> Iterator[Any]:
             raise Terminated from None
         raise
     except (OSError, RuntimeError, ValueError) as error:
-        why = first_line(error)
+        why = lines_of(error)[0]
         if address is None:
             raise InputError(f"Ray cannot start here: {why}") from None
         raise InputError(
@@ -74,6 +74,14 @@ def cluster(address: str | None) -> Iterator[Any]:
         ray.shutdown()
 
 
+def lines_of(error: Exception) -> list[str]:
+    """Return the lines of an error of Ray; its type if it has no text.
+
+    Its text may have many lines, such as tracebacks of other processes, of which the last one is the cause.
+    """
+    return str(error).strip().splitlines() or [type(error).__name__]
+
+
 def _has_token() -> bool:
     named = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     return named or Path(TOKEN).expanduser().exists()
@@ -88,16 +96,3 @@ def _check_reachable(address: str | None) -> None:
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), PATIENCE_S).close()
-
-
-def _import_ray() -> Any:
-    """Import Ray.
-
-    Raises:
-        InputError: if it is not installed.
-    """
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise InputError("this requires Ray; install it with pip install 'caflow-deploy[ray]'") from None
-    return ray

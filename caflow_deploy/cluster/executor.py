@@ -57,13 +57,9 @@ class Executor(ABC):
 
     size: int
     """Number of workers."""
+    backend: str
+    """`Pipeline.backend` of the workers' pipelines."""
 
-    @property
-    @abstractmethod
-    def backend(self) -> str:
-        """`Pipeline.backend` of the workers' pipelines."""
-
-    @abstractmethod
     def run(
         self,
         function: Function[Unit, Result],
@@ -82,28 +78,44 @@ class Executor(ABC):
             Exception: whatever `function` raised, or a worker raised while it opened its pipeline.
             BackendError: if workers die repeatedly before they have opened their pipelines.
         """
+        found = self._results(function, units, name)
+        return ((units[number], result) for number, result in (_ordered(found) if in_order else found))
+
+    def results(
+        self,
+        function: Function[Unit, Result],
+        units: Sequence[Unit],
+        name: Callable[[Unit], str],
+        in_order: bool = False,
+    ) -> Iterator[Result]:
+        """Yield the results of `run`.
+
+        Raises:
+            WorkerLost: if every worker that tried a unit died.
+            Exception: as `run`.
+        """
+        for _, result in self.run(function, units, name, in_order):
+            if isinstance(result, WorkerLost):
+                raise result
+            yield result
+
+    @abstractmethod
+    def _results(
+        self, function: Function[Unit, Result], units: Sequence[Unit], name: Callable[[Unit], str]
+    ) -> Iterator[tuple[int, Result | WorkerLost]]:
+        """Yield the indices of units with their results, in the order in which they are finished."""
 
 
 class SerialExecutor(Executor):
     """Executor that processes the units in this process, in their order, each when its result is requested."""
 
-    size = 1
-
     def __init__(self, pipe: "Pipeline") -> None:
-        self.pipe = pipe
+        self.pipe, self.size, self.backend = pipe, 1, pipe.backend
 
-    @property
-    def backend(self) -> str:
-        return self.pipe.backend
-
-    def run(
-        self,
-        function: Function[Unit, Result],
-        units: Sequence[Unit],
-        name: Callable[[Unit], str] = str,
-        in_order: bool = False,
-    ) -> Iterator[tuple[Unit, Result | WorkerLost]]:
-        return ((unit, function(self.pipe, unit)) for unit in units)
+    def _results(
+        self, function: Function[Unit, Result], units: Sequence[Unit], name: Callable[[Unit], str]
+    ) -> Iterator[tuple[int, Result | WorkerLost]]:
+        return ((number, function(self.pipe, unit)) for number, unit in enumerate(units))
 
 
 class Worker(Protocol):
@@ -124,30 +136,15 @@ class WorkerExecutor(Executor):
     """Executor whose units are processed by workers."""
 
     def __init__(self, config: WorkerConfig, size: int) -> None:
-        self.config, self.size = config, size
-
-    @property
-    def backend(self) -> str:
-        return str(self.config.settings["backend"])
+        self.config, self.size, self.backend = config, size, config.settings["backend"]
 
     @abstractmethod
     def workers(self, count: int) -> Sequence[Worker]:
         """Return this number of workers."""
 
-    def run(
-        self,
-        function: Function[Unit, Result],
-        units: Sequence[Unit],
-        name: Callable[[Unit], str] = str,
-        in_order: bool = False,
-    ) -> Iterator[tuple[Unit, Result | WorkerLost]]:
-        found = self._results(function, units, name)
-        return ((units[number], result) for number, result in (_ordered(found) if in_order else found))
-
     def _results(
         self, function: Function[Unit, Result], units: Sequence[Unit], name: Callable[[Unit], str]
     ) -> Iterator[tuple[int, Result | WorkerLost]]:
-        """Yield the indices of units with their results, in the order in which they are finished."""
         workers = self.workers(min(self.size, len(units)))
         waiting, unfinished = deque(range(len(units))), len(units)
         attempts: Counter[int | None] = Counter()  # None: lost while opening pipelines, in a row

@@ -10,8 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from caflow_cli.stops import handle_sigterm
-from caflow_deploy.cluster.cluster import cluster
-from caflow_deploy.cluster.error_lines import last_line
+from caflow_deploy.cluster.cluster import cluster, lines_of
 from caflow_deploy.cluster.executor import (
     Function,
     Result,
@@ -64,7 +63,7 @@ class RayWorker:
         except self.errors_of_death as lost:
             result, error = None, lost
         except Exception as failure:
-            result, error = None, BackendError(f"Ray failed: {last_line(failure)}")
+            result, error = None, BackendError(f"Ray failed: {lines_of(failure)[-1]}")
         if error is None:
             answer.set_result(result)
         else:

@@ -13,11 +13,11 @@ from caflow_deploy.commands.pipeline_options import (
     BACKEND_METAVAR,
     BackendType,
     bundle_argument,
-    open_pipeline,
     threads_option,
 )
 from caflow_runtime.health.bench import Throughput, Timing, throughput
 from caflow_runtime.health.bench import bench as measure
+from caflow_runtime.pipeline.pipeline import load
 
 MAX_SIDE = 2**16
 """Largest value of --side, in pixels."""
@@ -74,13 +74,13 @@ def command(
     its speed relative to the measured peak of the device.
     """
     for name in backend:  # report backends that cannot be opened before anything is measured
-        open_pipeline(bundle, name, threads).close()
+        load(bundle, name, threads).close()
     timings: list[Timing] = []
     throughputs: list[Throughput] = []
     with console.progress_bar() as bar:
         task = bar.add_task("measuring", total=len(backend) * (len(samples) + 1))
         for name in backend:
-            with open_pipeline(bundle, name, threads) as pipe:
+            with load(bundle, name, threads) as pipe:
                 for timing in measure(pipe, side, samples, seconds):
                     timings.append(timing)
                     bar.advance(task)

@@ -11,7 +11,7 @@ import msgspec
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, pass_console, resuming
 from caflow_cli.stops import exit_code
-from caflow_deploy.cluster.executor import Executor, WorkerLost
+from caflow_deploy.cluster.executor import Executor
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_option
 from caflow_deploy.commands.jobs import warn_of_results
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
@@ -156,9 +156,7 @@ def _measure(
         with console.progress_bar() as bar:
             task = bar.add_task("photographs", total=count, completed=done)
             pace = ProgressReporter(console.message if bar.disable else None)
-            for _, line in executor.run(function, left, lambda crops: str(crops.photograph.path)):
-                if isinstance(line, WorkerLost):
-                    raise line
+            for line in executor.results(function, left, lambda crops: str(crops.photograph.path)):
                 job.write(line)
                 done += 1
                 bar.advance(task)

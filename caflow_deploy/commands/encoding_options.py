@@ -7,7 +7,7 @@ from typing import BinaryIO, Literal
 import click
 
 from caflow_deploy.commands.execution_options import ExecutionOptions
-from caflow_deploy.commands.option_values import Command
+from caflow_deploy.commands.option_values import options
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.encoding import (
     Codec,
@@ -80,37 +80,34 @@ class EncodingOptions:
         return software
 
 
-def encoding_options(command: Command) -> Command:
-    """Add the options that say how a video is encoded."""
-    for option in (
-        click.option(
-            "--encoder",
-            type=click.Choice(["auto", "software", "nvenc"]),
-            default="auto",
-            show_default=True,
-            help="Where to encode. auto: on an NVIDIA GPU that supports it (NVENC), and otherwise in software. "
-            "software: on the CPU. nvenc: on the GPU, or end with an error.",
-        ),
-        click.option(
-            "--crf",
-            type=click.IntRange(0, 63),
-            default=18,
-            show_default=True,
-            help="Constant rate factor of the encoder; lower values give higher quality and larger files. ffv1 is "
-            "lossless and ignores it.",
-        ),
-        click.option(
-            "--pixel-format",
-            help="Pixel format, by FFmpeg's name, such as yuv444p or yuv420p10le.  [default: 4:2:0, bits as in IN]",
-        ),
-        click.option(
-            "--preset",
-            help="Speed of the encoder, by the encoder's own name: slow for h264 and hevc, or 6 for av1 and vp9, for "
-            "example.",
-        ),
-        click.option(
-            "--codec", type=click.Choice(CODECS), help="Video codec.  [default: h264; hevc for 10 bits; vp9 in .webm]"
-        ),
-    ):
-        command = option(command)
-    return command
+encoding_options = options(
+    click.option(
+        "--codec", type=click.Choice(CODECS), help="Video codec.  [default: h264; hevc for 10 bits; vp9 in .webm]"
+    ),
+    click.option(
+        "--preset",
+        help="Speed of the encoder, by the encoder's own name: slow for h264 and hevc, or 6 for av1 and vp9, for "
+        "example.",
+    ),
+    click.option(
+        "--pixel-format",
+        help="Pixel format, by FFmpeg's name, such as yuv444p or yuv420p10le.  [default: 4:2:0, bits as in IN]",
+    ),
+    click.option(
+        "--crf",
+        type=click.IntRange(0, 63),
+        default=18,
+        show_default=True,
+        help="Constant rate factor of the encoder; lower values give higher quality and larger files. ffv1 is "
+        "lossless and ignores it.",
+    ),
+    click.option(
+        "--encoder",
+        type=click.Choice(["auto", "software", "nvenc"]),
+        default="auto",
+        show_default=True,
+        help="Where to encode. auto: on an NVIDIA GPU that supports it (NVENC), and otherwise in software. "
+        "software: on the CPU. nvenc: on the GPU, or end with an error.",
+    ),
+)
+"""Options that say how a video is encoded."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -11,12 +12,11 @@ import msgspec
 from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerConfig, versions_here
 from caflow_deploy.cluster.process_executor import open_process_executor
 from caflow_deploy.cluster.ray_executor import open_ray_executor
-from caflow_deploy.commands.option_values import Command
-from caflow_deploy.commands.pipeline_options import open_pipeline
+from caflow_deploy.commands.option_values import options
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import PipelineSettings, flat, settings_of_pipeline
-from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,19 @@ class ExecutionOptions:
     threads: int
     pixel_budget: int | None
     overlap: int | None
-    workers: int | None
+    workers: int | None = None
     ray: str | None = None
 
     @property
     def is_spread(self) -> bool:
         """Whether workers do the work."""
         return self.workers is not None or self.ray is not None
+
+    @property
+    def tiling(self) -> dict[str, Any]:
+        """The arguments of `load` about tiles that were given."""
+        given = {"pixel_budget": self.pixel_budget, "overlap": self.overlap}
+        return {name: value for name, value in given.items() if value is not None}
 
     def refuse(self, options: Mapping[str, bool]) -> None:
         """End the command if workers do the work and one of these options is given, which workers do not support."""
@@ -50,7 +56,7 @@ class ExecutionOptions:
         """
         backend, threads = ("cpu", 1) if self.ray is not None else (self.backend, self.threads)
         threads = threads or int(self.is_spread)
-        return open_pipeline(self.bundle, backend, threads, self.pixel_budget, self.overlap, is_calibrated)
+        return load(self.bundle, backend, threads, is_calibrated=is_calibrated, **self.tiling)
 
     def settings(self, pipe: Pipeline, executor: Executor | None = None) -> PipelineSettings:
         """Return the settings of the pipeline that results depend on."""
@@ -73,9 +79,7 @@ class ExecutionOptions:
             return
         # Built-in models keep their name, because each machine has its own copy.
         name = str(pipe.folder if find_bundle(self.bundle) == self.bundle else self.bundle)
-        tiling = {"pixel_budget": self.pixel_budget, "overlap": self.overlap}
-        given = {option: value for option, value in tiling.items() if value is not None}
-        given["is_calibrated"] = is_calibrated
+        given = {**self.tiling, "is_calibrated": is_calibrated}
         config = WorkerConfig(name, flat(settings_of_pipeline(pipe)), {}, self.backend, self.threads or 1, given)
         if self.ray is None:
             with open_process_executor(config, self.workers or 1) as processes:
@@ -96,18 +100,15 @@ workers_option = click.option(
 )
 
 
-def workers_options(command: Command) -> Command:
-    """Add the options about workers."""
-    for option in (
-        click.option(
-            "--ray",
-            metavar="auto|HOST:PORT",
-            help="Run on an existing Ray cluster; auto is the cluster that this machine belongs to. All machines must "
-            "see the input, the output and the bundle under the same paths. Anyone who can reach the ports of the "
-            "cluster can run code on it, unless it requires a token. The default of --workers is then one process per "
-            "GPU, or one per --threads cores. Requires the extra ray.",
-        ),
-        workers_option,
-    ):
-        command = option(command)
-    return command
+workers_options = options(
+    workers_option,
+    click.option(
+        "--ray",
+        metavar="auto|HOST:PORT",
+        help="Run on an existing Ray cluster; auto is the cluster that this machine belongs to. All machines must "
+        "see the input, the output and the bundle under the same paths. Anyone who can reach the ports of the "
+        "cluster can run code on it, unless it requires a token. The default of --workers is then one process per "
+        "GPU, or one per --threads cores. Requires the extra ray.",
+    ),
+)
+"""Options about workers."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ import msgspec
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted, pass_console, resuming
 from caflow_cli.stops import exit_code
-from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
+from caflow_deploy.cluster.executor import Executor, SerialExecutor
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
@@ -28,7 +29,7 @@ from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.parquet import import_pyarrow
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, check_apart, hash_of
-from caflow_runtime.jobs.verdicts import judge, smallest_typicality
+from caflow_runtime.jobs.verdicts import filter_pairs, judge, smallest_typicality
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.ood.whole_list import MIN_PAIRS, SMALL_P, WholeList
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -121,7 +122,7 @@ def command(
         settings = FilterSettings(running.settings(pipe, executor), alpha, max_pixels, hash_of(pairs))
         job = FilterJob(output, pairs, settings, force)
         metrics = open_metrics(stack, metrics_port, pipe, None)
-        judging = partial(_verdicts, executor, job.left, partial(judge, alpha=alpha, max_pixels=max_pixels))
+        judging = partial(_verdicts, executor, job.left, alpha, max_pixels)
         is_new = run_job(job, judging, accepted, parquet, console, metrics)
     next_command = report_command(job, running.bundle)
     report_job(job, alpha, pipe.calibration.photographs, next_command, is_new, console)
@@ -130,23 +131,28 @@ def command(
 def _verdicts(
     executor: Executor,
     batches: Sequence[Sequence[FilePair]],
-    function: Callable[..., list[Verdict]],
+    alpha: float,
+    max_pixels: int,
     progress: Callable[[int], object],
 ) -> Iterator[list[Verdict]]:
     """Yield the verdicts of each batch.
 
     Arguments:
-        function: `judge`, with the settings.
         progress: called with the number of pairs of the current batch that are judged, if this process judges them.
 
     Raises:
         WorkerLost: if every worker that tried some pairs died.
     """
-    if isinstance(executor, SerialExecutor):  # workers cannot call functions of this process
-        function = partial(function, progress=progress)
-    for _, verdicts in executor.run(function, batches, lambda batch: batch[0].target, in_order=True):
-        if isinstance(verdicts, WorkerLost):
-            raise verdicts
+    if not isinstance(executor, SerialExecutor):
+        function = partial(judge, alpha=alpha, max_pixels=max_pixels)
+        yield from executor.results(function, batches, lambda batch: batch[0].target, in_order=True)
+        return
+    found = filter_pairs(executor.pipe, chain.from_iterable(batches), alpha, max_pixels)  # reads the next batch ahead
+    for batch in batches:
+        verdicts = []
+        for verdict in islice(found, len(batch)):
+            verdicts.append(verdict)
+            progress(len(verdicts))
         yield verdicts
 
 

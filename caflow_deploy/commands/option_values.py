@@ -45,6 +45,17 @@ def numbers(context: click.Context, parameter: click.Parameter, text: str | None
     return found
 
 
+def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return a decorator that adds several options to a command, in this order."""
+
+    def add(command: Command) -> Command:
+        for decorate in reversed(decorators):
+            command = decorate(command)
+        return command
+
+    return add
+
+
 def gathered(kind: type, name: str) -> Callable[[Command], Command]:
     """Return a decorator that passes a group of options to a command as one object.
 

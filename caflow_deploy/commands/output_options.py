@@ -6,35 +6,49 @@ from contextlib import ExitStack
 import click
 
 from caflow_cli.console import CommandConsole
-from caflow_deploy.commands.option_values import Command
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 
-def json_option(command: Command) -> Command:
-    """Add the option for output that programs read."""
-    text = 'Print one JSON object per line, for programs. The page "Job folders" of the reference lists the fields.'
-    return click.option("--json", is_flag=True, expose_value=False, callback=_print_json, help=text)(command)
+def _print_json(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    context.ensure_object(CommandConsole).as_json = is_given
 
 
-def quiet_option(command: Command) -> Command:
-    """Add the option that suppresses all messages but errors."""
-    text = "Print no messages on standard error except errors."
-    return click.option("--quiet", is_flag=True, expose_value=False, callback=_be_quiet, help=text)(command)
+def _be_quiet(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    if is_given:
+        console = context.ensure_object(CommandConsole)
+        console.shows_messages = console.shows_warnings = False
+        context.with_resource(warnings.catch_warnings(action="ignore"))
 
 
-def dry_run_option(command: Command) -> Command:
-    """Add the option that only lists what the command would do."""
-    text = "List on standard output what would be done, with the memory and the time that it requires, and stop. An "
-    text += "input that the command would refuse gives the exit code of the command itself."
-    return click.option("--dry-run", is_flag=True, help=text)(command)
-
-
-def metrics_option(command: Command) -> Command:
-    """Add the option for the metrics of a running command."""
-    text = "Serve metrics for Prometheus at http://127.0.0.1:PORT/metrics while the command runs. "
-    text += "Requires the extra metrics."
-    return click.option("--metrics", "metrics_port", metavar="PORT", type=click.IntRange(1, 65535), help=text)(command)
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_print_json,
+    help='Print one JSON object per line, for programs. The page "Job folders" of the reference lists the fields.',
+)
+quiet_option = click.option(
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_be_quiet,
+    help="Print no messages on standard error except errors.",
+)
+dry_run_option = click.option(
+    "--dry-run",
+    is_flag=True,
+    help="List on standard output what would be done, with the memory and the time that it requires, and stop. An "
+    "input that the command would refuse gives the exit code of the command itself.",
+)
+metrics_option = click.option(
+    "--metrics",
+    "metrics_port",
+    metavar="PORT",
+    type=click.IntRange(1, 65535),
+    help="Serve metrics for Prometheus at http://127.0.0.1:PORT/metrics while the command runs. Requires the extra "
+    "metrics.",
+)
 
 
 def open_metrics(
@@ -54,14 +68,3 @@ def open_metrics(
     metrics = stack.enter_context(Metrics(pipe, reference))
     metrics.serve(port)
     return metrics
-
-
-def _print_json(context: click.Context, _: click.Parameter, is_given: bool) -> None:
-    context.ensure_object(CommandConsole).as_json = is_given
-
-
-def _be_quiet(context: click.Context, _: click.Parameter, is_given: bool) -> None:
-    if is_given:
-        console = context.ensure_object(CommandConsole)
-        console.shows_messages = console.shows_warnings = False
-        context.with_resource(warnings.catch_warnings(action="ignore"))

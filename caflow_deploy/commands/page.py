@@ -10,8 +10,11 @@ from tempfile import TemporaryDirectory
 import click
 
 from caflow_cli.console import CommandConsole, pass_console
-from caflow_deploy.commands.pipeline_options import bundle_option, open_pipeline, running_options
+from caflow_deploy.commands.execution_options import ExecutionOptions
+from caflow_deploy.commands.option_values import gathered
+from caflow_deploy.commands.pipeline_options import bundle_option, running_options
 from caflow_runtime.errors import InputError
+from caflow_runtime.extras import import_optional
 
 LOOPBACK = "127.0.0.1"
 
@@ -27,17 +30,14 @@ LOOPBACK = "127.0.0.1"
 @click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port of the page.")
 @click.option("--open/--no-open", "opens_browser", help="Whether to open the page in a browser.  [default: no-open]")
 @running_options
+@gathered(ExecutionOptions, "running")
 @pass_console
 def command(
     console: CommandConsole,
-    bundle: Path,
+    running: ExecutionOptions,
     host: str,
     port: int,
     opens_browser: bool,
-    backend: str,
-    threads: int,
-    pixel_budget: int | None,
-    overlap: int | None,
 ) -> None:
     """Serve a web page to try a model with your own images, until Ctrl-C.
 
@@ -47,8 +47,8 @@ def command(
     with suppress(KeyboardInterrupt), TemporaryDirectory(prefix="caflow-page-") as folder:
         _check_port(host, port)
         set_environment(folder)
-        check_gradio()
-        pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
+        import_optional("gradio", "the page requires Gradio", "page")
+        pipe = running.open_pipeline()
         from caflow_deploy.page.page import open_page
 
         with open_page(pipe, Path(folder), host, port, opens_browser) as address:
@@ -64,18 +64,6 @@ def set_environment(folder: str) -> None:
         "HF_HUB_OFFLINE": "1",
         "no_proxy": "*",  # Gradio connects to its own server at the start; a proxy could not reach it
     }
-
-
-def check_gradio() -> None:
-    """Check that Gradio is installed.
-
-    Raises:
-        InputError: if it is not.
-    """
-    try:
-        import gradio  # noqa: F401
-    except ModuleNotFoundError:
-        raise InputError("the page requires Gradio; install it with pip install 'caflow-deploy[page]'") from None
 
 
 def _check_port(host: str, port: int) -> None:

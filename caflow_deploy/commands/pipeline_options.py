@@ -6,14 +6,13 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from caflow_deploy.commands.option_values import Command, FilePath
+from caflow_deploy.commands.option_values import Command, FilePath, options
 from caflow_runtime.backends import MAX_THREADS
 from caflow_runtime.backends.providers import PREFIX
 from caflow_runtime.backends.select import BACKENDS, split_device
 from caflow_runtime.bundle.builtin import DEFAULT, DESCRIBED, matching
 from caflow_runtime.errors import BackendError
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
-from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 MAX_PIXELS_LIMIT = 2**30
 """Largest value of --max-pixels: OpenCV does not read larger images."""
@@ -68,31 +67,23 @@ max_pixels_option = click.option(
 )
 
 
-def running_options(command: Command) -> Command:
-    """Add the options that say where and how a bundle runs."""
-    return backend_option(threads_option(tiling_options(command)))
-
-
-def tiling_options(command: Command) -> Command:
-    """Add the options that say how large images are cut into tiles."""
-    for option in (
-        click.option(
-            "--overlap",
-            type=click.IntRange(0),
-            help="Least overlap of neighbouring tiles, in result pixels; 0 is none. It is rounded up to a multiple of "
-            "the number to which the model pads sizes, which caflow info prints.  [default: 64]",
-        ),
-        click.option(
-            "--pixel-budget",
-            type=click.IntRange(1),
-            help="Maximum number of result pixels to compute at once. It limits the memory: images with more pixels "
-            "are cut into tiles.  [default: 1048576]",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
+tiling_options = options(
+    click.option(
+        "--pixel-budget",
+        type=click.IntRange(1),
+        help="Maximum number of result pixels to compute at once. It limits the memory: images with more pixels "
+        "are cut into tiles.  [default: 1048576]",
+    ),
+    click.option(
+        "--overlap",
+        type=click.IntRange(0),
+        help="Least overlap of neighbouring tiles, in result pixels; 0 is none. It is rounded up to a multiple of "
+        "the number to which the model pads sizes, which caflow info prints.  [default: 64]",
+    ),
+)
+"""Options that say how large images are cut into tiles."""
+running_options = options(backend_option, threads_option, tiling_options)
+"""Options that say where and how a bundle runs."""
 BUNDLES = f"a folder that caflow-export wrote, or the name of a built-in model: {', '.join(DESCRIBED)}"
 
 
@@ -118,17 +109,3 @@ def bundle_argument(command: Command) -> Command:
     """Add the bundle as an argument, for commands about bundles. Append its meaning to the help text."""
     command.__doc__ = f"{command.__doc__}\n    BUNDLE is {BUNDLES}. The default is {DEFAULT}."
     return click.argument("bundle", type=BundlePath(), default=DEFAULT)(command)
-
-
-def open_pipeline(
-    bundle: Path,
-    backend: str,
-    threads: int,
-    pixel_budget: int | None = None,
-    overlap: int | None = None,
-    is_calibrated: bool = True,
-) -> Pipeline:
-    """Open the pipeline of a bundle."""
-    given = {"pixel_budget": pixel_budget, "overlap": overlap}
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return load(bundle, backend, threads, is_calibrated=is_calibrated, **settings)

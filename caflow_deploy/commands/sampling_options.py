@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from caflow_deploy.commands.option_values import Command, NumberRange
+from caflow_deploy.commands.option_values import Command, NumberRange, options
 from caflow_runtime.batching.sampling_config import Judge, Otherwise, Rank, Reject, SamplingConfig
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import check_calibrated
@@ -46,55 +46,49 @@ def samples_option(text: str) -> Callable[[Command], Command]:
     )
 
 
-def sampling_options(command: Command) -> Command:
-    """Add the options that say how samples are drawn, and which of them is the best."""
-    for option in (
-        click.option(
-            "--rank",
-            type=click.Choice(get_args(Rank)),
-            help="Criterion for the best sample. likelihood: the most likely sample. consistency: the sample that is "
-            "closest to the input after it is degraded again. typical: the sample whose likelihood is closest to the "
-            f"typical value; {CALIBRATED}.  [default: {OF_BUNDLE}likelihood]",
-        ),
-        click.option(
-            "--seed",
-            type=click.IntRange(0, 2**32 - 1),
-            default=0,
-            show_default=True,
-            help="Seed of the random numbers. The same seed gives the same samples again.",
-        ),
-        click.option(
-            "--temperature",
-            type=NumberRange(0),
-            help="Spread of the samples. 0: all samples are the same smooth result. 1: the distribution that the model "
-            "learned. The larger the value, the more the samples differ from each other.  "
-            f"[default: {OF_BUNDLE}0.8, for x2-video 0]",
-        ),
-    ):
-        command = option(command)
-    return command
+sampling_options = options(
+    click.option(
+        "--temperature",
+        type=NumberRange(0),
+        help="Spread of the samples. 0: all samples are the same smooth result. 1: the distribution that the model "
+        "learned. The larger the value, the more the samples differ from each other.  "
+        f"[default: {OF_BUNDLE}0.8, for x2-video 0]",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**32 - 1),
+        default=0,
+        show_default=True,
+        help="Seed of the random numbers. The same seed gives the same samples again.",
+    ),
+    click.option(
+        "--rank",
+        type=click.Choice(get_args(Rank)),
+        help="Criterion for the best sample. likelihood: the most likely sample. consistency: the sample that is "
+        "closest to the input after it is degraded again. typical: the sample whose likelihood is closest to the "
+        f"typical value; {CALIBRATED}.  [default: {OF_BUNDLE}likelihood]",
+    ),
+)
+"""Options that say how samples are drawn, and which of them is the best."""
 
 
-def rejecting_options(command: Command) -> Command:
-    """Add the options that say which results are untypical, and how they are handled."""
-    for option in (
-        click.option(
-            "--untypical",
-            type=click.Choice(["mark", "drop", "bicubic"]),
-            help="With --min-typicality: what to do with an image whose samples are all rejected, or with a rejected "
-            "video frame. mark: write the best rejected sample or the frame, and report that it is untypical. drop: do "
-            "not write it. bicubic: write the bicubically enlarged input instead.  [default: mark]",
-        ),
-        click.option(
-            "--min-typicality",
-            type=NumberRange(0, 1, min_open=True, max_open=True),
-            metavar="α",
-            help="Reject samples and video frames whose typicality is below α, a number between 0 and 1. About a "
-            f"fraction α of good ones is rejected by mistake; 0.01 is a common choice. This {CALIBRATED}.",
-        ),
-    ):
-        command = option(command)
-    return command
+rejecting_options = options(
+    click.option(
+        "--min-typicality",
+        type=NumberRange(0, 1, min_open=True, max_open=True),
+        metavar="α",
+        help="Reject samples and video frames whose typicality is below α, a number between 0 and 1. About a "
+        f"fraction α of good ones is rejected by mistake; 0.01 is a common choice. This {CALIBRATED}.",
+    ),
+    click.option(
+        "--untypical",
+        type=click.Choice(["mark", "drop", "bicubic"]),
+        help="With --min-typicality: what to do with an image whose samples are all rejected, or with a rejected "
+        "video frame. mark: write the best rejected sample or the frame, and report that it is untypical. drop: do "
+        "not write it. bicubic: write the bicubically enlarged input instead.  [default: mark]",
+    ),
+)
+"""Options that say which results are untypical, and how they are handled."""
 
 
 @dataclass(frozen=True)
@@ -173,15 +167,13 @@ def noise_kind(context: click.Context, parameter: click.Parameter, text: str) ->
     return persistence
 
 
-def noise_option(command: Command) -> Command:
-    """Add the option about the noise of video frames."""
-    return click.option(
-        "--noise",
-        callback=noise_kind,
-        metavar="fixed|fresh|ar1:ρ",
-        default="fixed",
-        show_default=True,
-        help="Noise in the frames of a scene. fixed: all frames have the same noise, so that static content does not "
-        "flicker. fresh: each frame has new noise. ar1:ρ: the noise drifts; ρ, between 0 and 1, is the correlation of "
-        "one frame's noise with that of the next frame.",
-    )(command)
+noise_option = click.option(
+    "--noise",
+    callback=noise_kind,
+    metavar="fixed|fresh|ar1:ρ",
+    default="fixed",
+    show_default=True,
+    help="Noise in the frames of a scene. fixed: all frames have the same noise, so that static content does not "
+    "flicker. fresh: each frame has new noise. ar1:ρ: the noise drifts; ρ, between 0 and 1, is the correlation of "
+    "one frame's noise with that of the next frame.",
+)

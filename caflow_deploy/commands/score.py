@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from caflow_cli.console import CommandConsole, pass_console
-from caflow_deploy.commands.option_values import FilePath
+from caflow_deploy.commands.execution_options import ExecutionOptions
+from caflow_deploy.commands.option_values import FilePath, gathered
 from caflow_deploy.commands.output_options import json_option
-from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, open_pipeline, running_options
+from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
 from caflow_runtime.image import check_pair
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.image_io.maps import pictures
@@ -26,17 +27,14 @@ from caflow_runtime.path_text import as_text
 @running_options
 @max_pixels_option
 @json_option
+@gathered(ExecutionOptions, "running")
 @pass_console
 def command(
     console: CommandConsole,
     target: Path,
     condition: Path,
-    bundle: Path,
+    running: ExecutionOptions,
     maps: Path | None,
-    backend: str,
-    threads: int,
-    pixel_budget: int | None,
-    overlap: int | None,
     max_pixels: int,
 ) -> None:
     """Compute how likely the image TARGET is, given the image CONDITION.
@@ -45,7 +43,7 @@ def command(
     it also prints the typicality of TARGET among true images. Both images count with 8 bits per channel, and without
     transparency.
     """
-    pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
+    pipe = running.open_pipeline()
     with console.progress_bar() as bar:
         pair = [read_image(path, max_pixels) for path in (target, condition)]
         for path, file in zip((target, condition), pair, strict=True):

@@ -1,8 +1,7 @@
 """`caflow serve`: serve a bundle to many clients over HTTP and gRPC."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -151,7 +150,8 @@ def command(
             raise CommandError(f"a worker could not start: {error}", FAILED) from None
         bodies = BodyLimiter(SPARE_BYTES + 6 * max_pixels)  # the largest request: a target and its condition
         addresses = ServerRunner(InferenceApp(models_of(folder.stem), pool, bodies, deadline), host, port, grpc_port)
-        with _exported(metrics, metrics_port), addresses.open(run):
+        exported = metrics.instruments.serving(metrics_port, LOOPBACK) if metrics and metrics_port else nullcontext()
+        with exported, addresses.open(run):
             console.result(f"{folder.stem} is ready at {addresses.text}")
             threading.Event().wait()
 
@@ -160,18 +160,3 @@ def _check_packages() -> None:
     """End the command if the extra is not installed."""
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise CommandError(f"caflow serve requires {missing[0]}; install it with pip install 'caflow-deploy[serve]'")
-
-
-@contextmanager
-def _exported(metrics: WorkerMetrics | None, port: int | None) -> Iterator[None]:
-    """Serve the metrics over HTTP until the block ends."""
-    if metrics is None or port is None:
-        yield
-        return
-    server, thread = metrics.instruments.serve(port, LOOPBACK)
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import click
 
-from caflow_deploy.commands.option_values import Command, NumberRange
+from caflow_deploy.commands.option_values import NumberRange, options
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.sizes import MAX_SCALE, MAX_SIDE, Size
 
@@ -38,37 +38,6 @@ class SizeOptions:
         return size
 
 
-def size_options(command: Command) -> Command:
-    """Add the options about the size of results, for models that enlarge."""
-    for option in (
-        click.option(
-            "--fit",
-            metavar="WxH",
-            callback=box,
-            help="Make the result as large as possible within this box. The aspect ratio of IN is kept.",
-        ),
-        click.option(
-            "--height",
-            type=click.IntRange(1, MAX_SIDE),
-            help="Height of the result in pixels. Without --width, the aspect ratio of IN is kept.",
-        ),
-        click.option(
-            "--width",
-            type=click.IntRange(1, MAX_SIDE),
-            help="Width of the result in pixels. Without --height, the aspect ratio of IN is kept.",
-        ),
-        click.option(
-            "--scale",
-            type=NumberRange(1, MAX_SCALE, min_open=True),
-            help="Enlarge width and height by this factor, such as 2 or 1.5. Up to 1.5 times the model's factor, the "
-            "model enlarges once, and its image is reduced or enlarged by a filter. For larger factors, which videos "
-            "cannot have, the model enlarges again, which takes far longer.  [default: the model's factor]",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 def box(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int] | None:
     """Parse the value of --fit into width and height."""
     if text is None:
@@ -80,3 +49,31 @@ def box(context: click.Context, parameter: click.Parameter, text: str | None) ->
             f"must be a width and a height from 1 to {MAX_SIDE}, such as 1920x1080; got {text!r}", context, parameter
         )
     return sides
+
+
+size_options = options(
+    click.option(
+        "--scale",
+        type=NumberRange(1, MAX_SCALE, min_open=True),
+        help="Enlarge width and height by this factor, such as 2 or 1.5. Up to 1.5 times the model's factor, the "
+        "model enlarges once, and its image is reduced or enlarged by a filter. For larger factors, which videos "
+        "cannot have, the model enlarges again, which takes far longer.  [default: the model's factor]",
+    ),
+    click.option(
+        "--width",
+        type=click.IntRange(1, MAX_SIDE),
+        help="Width of the result in pixels. Without --height, the aspect ratio of IN is kept.",
+    ),
+    click.option(
+        "--height",
+        type=click.IntRange(1, MAX_SIDE),
+        help="Height of the result in pixels. Without --width, the aspect ratio of IN is kept.",
+    ),
+    click.option(
+        "--fit",
+        metavar="WxH",
+        callback=box,
+        help="Make the result as large as possible within this box. The aspect ratio of IN is kept.",
+    ),
+)
+"""Options about the size of results, for models that enlarge."""

@@ -9,7 +9,7 @@ import msgspec
 from caflow_cli.command_error import CommandError
 from caflow_cli.console import CommandConsole
 from caflow_cli.stops import exit_code
-from caflow_deploy.cluster.executor import Executor, WorkerLost
+from caflow_deploy.cluster.executor import Executor
 from caflow_deploy.commands.video_command import VideoCommand
 from caflow_deploy.commands.video_progress import FrameProgress
 from caflow_runtime.jobs.folder import exclusive_lock
@@ -69,9 +69,7 @@ def _drawn(
     with console.progress_bar() as bar:
         task = bar.add_task("frames", total=planned.frames, completed=done)
         lines = FrameProgress(console.message if bar.disable else None, job.source.name, planned.frames)
-        for _, record in executor.run(draw, left, lambda segment: f"segment {segment.number}"):
-            if isinstance(record, WorkerLost):
-                raise record
+        for record in executor.results(draw, left, lambda segment: f"segment {segment.number}"):
             yield record
             done += record.frames
             lines.done(done)

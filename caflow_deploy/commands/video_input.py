@@ -10,7 +10,7 @@ from typing import Literal
 
 import click
 
-from caflow_deploy.commands.option_values import Command, NumberRange
+from caflow_deploy.commands.option_values import NumberRange, options
 from caflow_deploy.commands.standard_streams import PIPE
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.live import LiveSource, is_live
@@ -145,52 +145,49 @@ class SourceOptions:
         raise InputError(f"--start, --end and --rate do not work with the live source {live.name}; give --duration")
 
 
-def source_options(command: Command) -> Command:
-    """Add the options about the source."""
-    for option in (
-        click.option(
-            "--patience",
-            type=NumberRange(0),
-            help="For a live source: how long to keep reconnecting after it is lost, in seconds; 0 stops immediately.  "
-            f"[default: {PATIENCE_S}]",
-        ),
-        click.option(
-            "--duration",
-            type=NumberRange(0, min_open=True),
-            help="For a live source: length of the recording, in seconds.  [default: until the source ends]",
-        ),
-        click.option(
-            "--drop",
-            type=click.Choice(["latest", "block"]),
-            help="For a live source, a camera or a stream: what to do when frames arrive faster than they are "
-            "processed. latest: skip all but the latest frame. block: process every frame, so that the result falls "
-            "behind.  [default: latest]",
-        ),
-        click.option(
-            "--raw",
-            callback=raw_format,
-            metavar="WxH@RATE[:FORMAT]",
-            help="Read raw RGB frames of this size and rate from standard input; FORMAT is rgb24, the default, or "
-            "rgb48le.  [default: standard input is YUV4MPEG2]",
-        ),
-        click.option(
-            "--rate",
-            callback=rate,
-            metavar="RATE",
-            help="For numbered images: frames per second, such as 25 or 30000/1001.  [default: 25]",
-        ),
-        click.option(
-            "--end",
-            callback=ticks,
-            metavar="TIME",
-            help="End at this time of IN, in the format of --start: frames and sound from this time on are skipped.",
-        ),
-        click.option(
-            "--start",
-            callback=ticks,
-            metavar="TIME",
-            help="Begin at this time of IN, in seconds or as HH:MM:SS: 83.5, 1:23.5 and 0:01:23.5 are the same time.",
-        ),
-    ):
-        command = option(command)
-    return command
+source_options = options(
+    click.option(
+        "--start",
+        callback=ticks,
+        metavar="TIME",
+        help="Begin at this time of IN, in seconds or as HH:MM:SS: 83.5, 1:23.5 and 0:01:23.5 are the same time.",
+    ),
+    click.option(
+        "--end",
+        callback=ticks,
+        metavar="TIME",
+        help="End at this time of IN, in the format of --start: frames and sound from this time on are skipped.",
+    ),
+    click.option(
+        "--rate",
+        callback=rate,
+        metavar="RATE",
+        help="For numbered images: frames per second, such as 25 or 30000/1001.  [default: 25]",
+    ),
+    click.option(
+        "--raw",
+        callback=raw_format,
+        metavar="WxH@RATE[:FORMAT]",
+        help="Read raw RGB frames of this size and rate from standard input; FORMAT is rgb24, the default, or "
+        "rgb48le.  [default: standard input is YUV4MPEG2]",
+    ),
+    click.option(
+        "--drop",
+        type=click.Choice(["latest", "block"]),
+        help="For a live source, a camera or a stream: what to do when frames arrive faster than they are "
+        "processed. latest: skip all but the latest frame. block: process every frame, so that the result falls "
+        "behind.  [default: latest]",
+    ),
+    click.option(
+        "--duration",
+        type=NumberRange(0, min_open=True),
+        help="For a live source: length of the recording, in seconds.  [default: until the source ends]",
+    ),
+    click.option(
+        "--patience",
+        type=NumberRange(0),
+        help="For a live source: how long to keep reconnecting after it is lost, in seconds; 0 stops immediately.  "
+        f"[default: {PATIENCE_S}]",
+    ),
+)
+"""Options about the source."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from caflow_deploy.commands.option_values import Command
+from caflow_deploy.commands.option_values import options
 from caflow_deploy.commands.sampling_options import SamplingOptions
 from caflow_deploy.commands.video_input import ticks
 from caflow_runtime.errors import InputError
@@ -71,19 +71,14 @@ def write_preview(
     return f"{source.name} at {seconds:.3f} s → {output}  {bits:.3f} bits/dim"
 
 
-def preview_options(command: Command) -> Command:
-    """Add the options about the preview of one frame."""
-    for option in (
-        click.option(
-            "--sheet", is_flag=True, help="With --at: write all samples of the frame, with their likelihoods."
-        ),
-        click.option(
-            "--at",
-            callback=ticks,
-            metavar="TIME",
-            help="Preview: write only the frame that is shown at this time of IN, in the format of --start, to the "
-            "image -o NAME.png.",
-        ),
-    ):
-        command = option(command)
-    return command
+preview_options = options(
+    click.option(
+        "--at",
+        callback=ticks,
+        metavar="TIME",
+        help="Preview: write only the frame that is shown at this time of IN, in the format of --start, to the "
+        "image -o NAME.png.",
+    ),
+    click.option("--sheet", is_flag=True, help="With --at: write all samples of the frame, with their likelihoods."),
+)
+"""Options about the preview of one frame."""

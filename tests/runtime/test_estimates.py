@@ -184,24 +184,19 @@ def test_alpha_is_part_of_the_work(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "suffix", "most"),
-    [(60, 75, ".png", 1.3), (240, 300, ".png", 1.35), (240, 300, ".jpg", 1.4)],
-    ids=["small", "in tiles", "JPEG"],
+    ("height", "width", "suffix"),
+    [(60, 75, ".png"), (240, 300, ".png"), (240, 300, ".jpg"), (240, 300, ".webp")],
+    ids=["small", "in tiles", "JPEG", "WebP"],
 )
-def test_a_process_takes_at_most_the_predicted_memory(
-    tmp_path: Path, height: int, width: int, suffix: str, most: float
-) -> None:
-    """It is not much less either. The pages of libraries, which count, differ by tens of MB between Pythons.
-
-    `benchmarks/memory.py` compares both for a real model, whose work takes more memory than the libraries.
-    """
+def test_a_process_takes_at_most_the_predicted_memory(tmp_path: Path, height: int, width: int, suffix: str) -> None:
+    """It is not much less either. `benchmarks/memory.py` compares both for a real model."""
     given, out = tmp_path / "in.png", tmp_path / f"out{suffix}"
     write_image(given, photograph(DATA / "photographs", 0, height, width))
     line = [sys.executable, "-c", WITH_PEAK, "image", given, "-o", out, "-n", 1, *OPTIONS]
     done = in_a_process(line)
     assert done.returncode == 0, done.stderr
     peak = int(done.stderr.rpartition("peak ")[2])
-    assert 1 <= predicted(done.stderr) / peak <= most
+    assert 1 <= predicted(done.stderr) / peak <= 1.25
 
 
 def test_an_image_that_does_not_fit_is_refused_before_it_is_drawn(

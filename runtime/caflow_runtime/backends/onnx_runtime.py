@@ -121,6 +121,7 @@ class OnnxRuntimeCpu(OnnxRuntime):
             BackendError: if ONNX Runtime is not installed, or installed twice.
         """
         super().__init__(self.name, ProviderSessions(PROVIDERS["cpu"], threads=threads))
+        import_onnxruntime()  # before memory is estimated: the size of its libraries depends on their version
 
     def spare_memory(self) -> bool:
         return self._shrink_arena("cpu:0")

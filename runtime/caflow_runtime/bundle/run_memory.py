@@ -83,7 +83,7 @@ def write_memory(folder: Path, backend: str, sample: RunMemory, score: RunMemory
     write_atomically(folder / NAME, msgspec.json.format(msgspec.json.encode(memory), indent=2) + b"\n")
 
 
-def bytes_of_shares(model: Model) -> float:
+def bytes_of_maps(model: Model) -> float:
     """Return the bytes per target pixel of one row's maps in double precision: two maps for each level."""
     names = [f"{name}_{j}" for name in ("decode", "reverse") for j in range(model.levels)]
     return sum(8 / cell_side(model, name) ** 2 for name in names)

@@ -1,9 +1,10 @@
 """Instruments that metrics are made of: counters, gauges and histograms, of Prometheus or of a serving engine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
-from caflow_runtime.errors import InputError
+from caflow_runtime.extras import import_optional
 
 
 class Instruments(Protocol):
@@ -31,14 +32,8 @@ class Prometheus:
         Raises:
             InputError: if prometheus_client is not installed.
         """
-        try:
-            import prometheus_client
-        except ModuleNotFoundError:
-            raise InputError(
-                "metrics require prometheus_client; install it with pip install 'caflow-deploy[metrics]'"
-            ) from None
-        self._package = prometheus_client
-        self.registry = prometheus_client.CollectorRegistry()
+        self._package = import_optional("prometheus_client", "metrics require prometheus_client", "metrics")
+        self.registry = self._package.CollectorRegistry()
 
     def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
         return self._package.Counter(name, text, labels, registry=self.registry)
@@ -49,6 +44,13 @@ class Prometheus:
     def histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Any:
         return self._package.Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
-    def serve(self, port: int, address: str) -> Any:
-        """Start an HTTP server for the metrics. Return the server and its thread."""
-        return self._package.start_http_server(port, address, self.registry)
+    @contextmanager
+    def serving(self, port: int, address: str) -> Iterator[int]:
+        """Serve the metrics over HTTP until the block ends. Yield the port."""
+        server, thread = self._package.start_http_server(port, address, self.registry)
+        try:
+            yield int(server.server_port)
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()

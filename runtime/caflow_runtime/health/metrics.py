@@ -2,14 +2,14 @@
 
 with Metrics(pipe, pipe.calibration.reference(0.8)) as metrics:
     metrics.serve(9100)
-    metrics.observe_best(pipe.best_of(image, n=10), Draw(n=10))
+    metrics.observe_best(pipe.best_of(image, n=10), SamplingConfig(n=10))
 
 Every label has few possible values. Names of images belong in logs, not in labels.
 """
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -61,7 +61,8 @@ class Metrics:
         self._instruments = instruments or Prometheus()
         self.drift = None if reference is None else Drift(reference, window)
         self._model = as_text(pipe.folder.stem)
-        self._endpoint: Any = None
+        self._endpoint = ExitStack()
+        self._port: int | None = None
         self._made = ModelInstruments(self._instruments, self._model, pipe, buckets or buckets_of(reference))
 
     def observe_best(
@@ -171,24 +172,19 @@ class Metrics:
         """
         if not isinstance(self._instruments, Prometheus):
             raise InputError("cannot serve these metrics: the serving engine exports them at its own endpoint")
-        if self._endpoint is not None:
-            raise InputError(f"metrics are already served on port {self._endpoint[0].server_port}; call close() first")
+        if self._port is not None:
+            raise InputError(f"metrics are already served on port {self._port}; call close() first")
         try:
-            self._endpoint = self._instruments.serve(port, address)
+            self._port = self._endpoint.enter_context(self._instruments.serving(port, address))
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             raise InputError(f"metrics: cannot use port {port} of {address}: {why}; choose another port") from None
-        return int(self._endpoint[0].server_port)
+        return self._port
 
     def close(self) -> None:
         """Stop serving, if `serve` was called."""
-        if self._endpoint is None:
-            return
-        server, thread = self._endpoint
-        server.shutdown()
-        server.server_close()
-        thread.join()
-        self._endpoint = None
+        self._endpoint.close()
+        self._port = None
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.jobs.model_passes import OutputSpec
-from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, MemoryEstimate, check_available
+from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, MemoryEstimate, Scoring, check_available
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, drawing_stage, scoring_stage
 
@@ -103,12 +103,14 @@ def estimate_image(pipe: Pipeline, source: ImageProperties, wanted: OutputReques
     """
     config, size, scale = wanted.config, wanted.form.size, pipe.manifest.model.scale
     targets = [(scale**k * source.height, scale**k * source.width) for k in range(1, size.passes + 1)]
-    is_scored = bool(targets) and (wanted.is_read_again or config.consistent or config.judges == "image")
+    scored: Scoring | None = "after writing" if wanted.is_read_again else None
+    if config.consistent or config.judges == "image":
+        scored = "before writing"
     stages = [drawing_stage(pipe.runner, *target, config.n) for target in targets]
-    if is_scored:
+    if targets and scored:
         stages.append(scoring_stage(pipe.runner, *targets[-1]))
     alpha = [drawing_stage(pipe.runner, *target, 1) for target in targets if source.is_alpha_drawn]
-    memory = pipe.memory.of(targets, config.n, _buffers(source, wanted, scale), is_scored=is_scored)
+    memory = pipe.memory.of(targets, config.n, _buffers(source, wanted, scale), scored=scored)
     return ImageEstimate(source, wanted, tuple(stages), tuple(alpha), pipe.trials[config.n], memory)
 
 

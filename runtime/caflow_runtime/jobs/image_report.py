@@ -64,19 +64,19 @@ class ImageReport(msgspec.Struct, frozen=True):
     density_at: str
     """Point at which the likelihood was computed: `sample`, the continuous values that were drawn; or `image`, integer
     pixel values. The two likelihoods differ by the effect of rounding. Without a likelihood, ignore this field."""
-    log_likelihood: float | None
+    log_likelihood: float | None = None
     """Log-likelihood of the result given the input, in nats. None if the output is the resized input. If the file is
     grey or masked, has fully transparent pixels or a lossy format, this is the value of the file, read again."""
-    log_likelihood_per_level: list[float] | None
+    log_likelihood_per_level: list[float] | None = None
     """Log-likelihood of each level in nats, coarsest first; the sum is `log_likelihood`."""
-    bits_per_dim: float | None
+    bits_per_dim: float | None = None
     """Negative log-likelihood in bits per dimension. None if the output is the resized input."""
-    sample_typicality: float | None
+    sample_typicality: float | None = None
     """Typicality of the drawn sample among samples of the same temperature, 0…1. It is that of the sample even if the
     file differs from the sample, for example in a lossy format. None if the output is the resized input, if the sample
     was changed to match the input (`--consistent`), or if the calibration does not cover the temperature or images of
     this kind."""
-    image_typicality: float | None
+    image_typicality: float | None = None
     """Typicality of the written image among true images, 0…1. None if the image was not scored, or the calibration
     does not cover images of this kind."""
     judge: Judge | UnsetType = UNSET

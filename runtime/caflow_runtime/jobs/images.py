@@ -225,11 +225,6 @@ def _reduce(job: ImageJob, given: ImageFile, form: OutputSpec) -> tuple[ImageRep
         sample=REJECTED,
         outcome="reduced",
         density_at="sample",
-        log_likelihood=None,
-        log_likelihood_per_level=None,
-        bits_per_dim=None,
-        sample_typicality=None,
-        image_typicality=None,
         output_bits=form.bits,
     )
     return report, left_out

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from caflow_runtime.atomic_files import atomic_file
-from caflow_runtime.errors import InputError
+from caflow_runtime.extras import import_optional
 from caflow_runtime.ood.verdict import Verdict
 
 ROWS_IN_GROUP = 2048
@@ -20,12 +20,9 @@ def import_pyarrow() -> Any:
     Raises:
         InputError: if PyArrow is not installed.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise InputError("--parquet requires PyArrow; install it with pip install 'caflow-deploy[parquet]'") from None
-    return pyarrow
+    what = "--parquet requires PyArrow"
+    import_optional("pyarrow.parquet", what, "parquet")
+    return import_optional("pyarrow", what, "parquet")
 
 
 def write_parquet(path: Path, verdicts: Iterator[Verdict]) -> None:
@@ -39,24 +36,10 @@ def write_parquet(path: Path, verdicts: Iterator[Verdict]) -> None:
     """
     pyarrow = import_pyarrow()
     text, number, size = pyarrow.string(), pyarrow.float64(), pyarrow.int32()
-    numbers = pyarrow.list_(number)
-    types = {
-        "target": text,
-        "condition": text,
-        "verdict": text,
-        "reason": text,
-        "image_typicality": number,
-        "image_typicality_per_level": numbers,
-        "residuals": numbers,
-        "log_likelihood": number,
-        "log_likelihood_per_level": numbers,
-        "bits_per_dim": number,
-        "width": size,
-        "height": size,
-        "target_stamp": text,
-        "condition_stamp": text,
-    }
-    schema = pyarrow.schema(types.items())
+    kinds = {float | None: number, int | None: size, list[float] | None: pyarrow.list_(number)}  # all others are texts
+    fields = {field.name: kinds.get(field.type, text) for field in msgspec.structs.fields(Verdict)}
+    del fields["sha256"]
+    schema = pyarrow.schema(fields.items())
     with atomic_file(path) as partial, pyarrow.parquet.ParquetWriter(partial, schema) as writer:
         while rows := list(islice(verdicts, ROWS_IN_GROUP)):
             writer.write_table(pyarrow.Table.from_pylist([msgspec.structs.asdict(row) for row in rows], schema))

@@ -89,24 +89,9 @@ def filter_pairs(
     return (verdict for batch in _batches(loaded) for verdict in _judge(pipe, batch, alpha))
 
 
-def judge(
-    pipe: Pipeline,
-    pairs: Iterable[FilePair],
-    alpha: float,
-    max_pixels: int,
-    progress: Callable[[int], object] | None = None,
-) -> list[Verdict]:
-    """Return the verdicts of `filter_pairs` as a list. Executors call it with pairs between two multiples of `BATCH`.
-
-    Arguments:
-        progress: called after each verdict with the number of verdicts so far.
-    """
-    verdicts = []
-    for verdict in filter_pairs(pipe, pairs, alpha, max_pixels):
-        verdicts.append(verdict)
-        if progress is not None:
-            progress(len(verdicts))
-    return verdicts
+def judge(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float, max_pixels: int) -> list[Verdict]:
+    """Return the verdicts of `filter_pairs` as a list. Workers call it with the pairs of one batch."""
+    return list(filter_pairs(pipe, pairs, alpha, max_pixels))
 
 
 def smallest_typicality(pipe: Pipeline) -> float:

@@ -8,19 +8,22 @@ is halved when memory runs out.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from caflow_runtime.available_memory import Available, available_memory, memory_of_all, readable, resident_memory
 from caflow_runtime.batching.runner import Runner
-from caflow_runtime.bundle.run_memory import Memory, bytes_of_shares, read_memory
+from caflow_runtime.bundle.run_memory import Memory, bytes_of_maps, read_memory
 from caflow_runtime.errors import CaflowError
 
+Scoring = Literal["before writing", "after writing"]
+"""When a result is scored, in relation to the writing of its file."""
 RGB, FLOATS = 3, 12
 """Bytes of an RGB pixel with 8 bits, and as float32."""
-TILE_BYTES = 12
-"""Bytes per pixel of a tile while it is added to its image: its pixels times their weights."""
-MODULES = 16_000_000
-"""Bytes of modules that are imported after the bundle was opened, such as writers of image files."""
-SPARE = 1.1
+READ_BYTES = 6
+"""Bytes per pixel of a written file that is read again to be scored: its pixels, and a padded copy."""
+LIBRARY_PAGES = 8_000_000
+"""Bytes of libraries that Linux loads when they are first used, such as decoders and encoders of image files."""
+SPARE = 1.12
 """Factor on all memory: freed memory is fragmented, so not all of it can be used again, and small arrays do not count.
 """
 
@@ -59,11 +62,11 @@ class MemoryEstimates:
     """Estimates of the host memory that a pipeline takes, without that of a GPU."""
 
     def __init__(self, runner: Runner) -> None:
-        """Record how much memory the process uses before the graphs are loaded."""
+        """Record how much memory the process uses before the graphs are loaded. Their backend must be imported."""
         self.runner = runner
-        self.before = (resident_memory() or 0) + MODULES
+        self.before = (resident_memory() or 0) + LIBRARY_PAGES
         """Memory of the process besides its work, in bytes. What it used when the bundle was opened is 0 if unknown."""
-        self.share_bytes = bytes_of_shares(runner.model)
+        self.map_bytes = bytes_of_maps(runner.model)
         """Memory of the maps of one item, in bytes per target pixel."""
 
     @cached_property
@@ -76,7 +79,7 @@ class MemoryEstimates:
         samples: int,
         buffers: Buffers,
         images: int = 1,
-        is_scored: bool = False,
+        scored: Scoring | None = None,
     ) -> MemoryEstimate:
         """Estimate the peak memory for drawing samples of targets.
 
@@ -85,7 +88,7 @@ class MemoryEstimates:
                 the model, only `buffers.others` counts.
             samples: number of samples of each target.
             images: number of images that are drawn together.
-            is_scored: whether a result of the last pass is scored.
+            scored: when a result of the last pass is scored; None if it is not scored.
 
         Raises:
             InputError: if a target cannot be cut into tiles.
@@ -94,19 +97,21 @@ class MemoryEstimates:
             return MemoryEstimate(round(self.before + SPARE * buffers.others), 0.0, is_measured=True)
         loads = [self.runner.load_of(*target, samples, images) for target in targets]
         last, pixels = loads[-1], targets[-1][0] * targets[-1][1]
-        unfinished = last.canvases * FLOATS * pixels + bool(last.canvases) * TILE_BYTES * last.window_pixels
+        unfinished = last.canvases * FLOATS * pixels
         # An unfinished sample keeps its maps when it is finished.
-        with_shares = max(buffers.kept, min(buffers.kept + last.canvases, samples * images))
-        finished = (buffers.kept * buffers.picture + with_shares * self.share_bytes) * pixels
-        arrays = finished + max(unfinished, buffers.work * pixels) + buffers.others
+        with_maps = max(buffers.kept, min(buffers.kept + last.canvases, samples * images))
+        finished = (buffers.kept * buffers.picture + with_maps * self.map_bytes) * pixels
+        kept, added = finished + buffers.others, max(unfinished, buffers.work * pixels)
         if (memory := self._memory) is None:
-            return MemoryEstimate(round(self.before + SPARE * arrays), 0.0, is_measured=False)
-        runs = [memory.sample.of(load.units, load.items, load.window_pixels) for load in loads]
-        loaded = memory.sample.constant
-        if is_scored:
-            runs.append(memory.score.of(1, 1, last.window_pixels))
-            loaded += memory.score.constant
-        return MemoryEstimate(round(self.before + SPARE * (loaded + max(runs) + arrays)), SPARE * max(runs), True)
+            return MemoryEstimate(round(self.before + SPARE * (kept + added)), 0.0, is_measured=False)
+        run = max(memory.sample.of(load.units, load.items, load.window_pixels) for load in loads)
+        kept, scoring = kept + memory.sample.constant, 0.0
+        if scored:
+            kept, scoring = kept + memory.score.constant, memory.score.of(1, 1, last.window_pixels)
+        if scored == "before writing":
+            run = max(run, scoring)  # memory of runs is not freed until the process ends
+        peak = max(run + added, scoring + READ_BYTES * pixels)
+        return MemoryEstimate(round(self.before + SPARE * (kept + peak)), SPARE * max(run, scoring), is_measured=True)
 
 
 def check_available(peak: int, remedy: str) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime import strict_json
 from caflow_runtime.errors import InputError
+from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.line_checksum import has_valid_checksum
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.drift import Drift
@@ -22,8 +23,6 @@ from caflow_runtime.ood.typicality import Floats, rank
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.ood.whole_list import WholeList
 
-JOB = "job.json"
-"""Name of the file with the job's settings, beside the scores."""
 UNTYPICAL, ACCEPTED, ERRORS = 20, 8, 50
 """Largest numbers of untypical pairs, accepted pairs and errors that are shown."""
 WINDOW = 100_000
@@ -183,7 +182,7 @@ def read_job(scores: Path) -> JudgedJob:
     Raises:
         InputError: if `job.json` does not belong to a job of `caflow filter`.
     """
-    path = scores.with_name(JOB)
+    path = scores.with_name(JOB_FILE)
     try:
         found = strict_json.read_json(path, dict[str, Any])
         if (command := found.get("command", "caflow filter")) != "caflow filter":

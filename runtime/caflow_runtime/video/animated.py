@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -137,10 +136,8 @@ def _painted(frames: Iterator[Any], starts: Sequence[int | None], palette: Any) 
         yield graph.pull()
 
 
-@contextmanager
-def _animation(path: Path, kind: str, options: dict[str, str]) -> Iterator[Any]:
-    with import_av().open(address_of(path), "w", kind, options=options) as container:
-        yield container
+def _animation(path: Path, kind: str, options: dict[str, str]) -> Any:
+    return import_av().open(address_of(path), "w", kind, options=options)
 
 
 def _encode(container: Any, codec: str, frames: Iterator[Any], unit: Fraction, info: VideoInfo, **options: str) -> None:

@@ -7,12 +7,11 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from caflow_runtime.errors import InputError
+from caflow_runtime.extras import import_optional
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import GIF_START, PNG_START
 from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
@@ -152,14 +151,10 @@ def _plays(said: dict[str, Any]) -> int:
     return int(said.get("loop", 0))
 
 
-def import_pillow() -> ModuleType:
+def import_pillow() -> Any:
     """Return Pillow's module `PIL.Image`.
 
     Raises:
         InputError: if Pillow is not installed.
     """
-    try:
-        import PIL.Image
-    except ModuleNotFoundError:
-        raise InputError("animations need Pillow: pip install 'caflow-deploy[video]'") from None
-    return PIL.Image
+    return import_optional("PIL.Image", "animations require Pillow", "video")

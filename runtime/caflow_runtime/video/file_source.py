@@ -135,7 +135,7 @@ class FileSource:
         last: int | None = None
         longest, end, has_pts = 0, Fraction(0), True
         step = round(1 / (self.info.rate * CLOCK))
-        should = self._end()
+        should = self.end()
         try:
             for frame in self._decoded():
                 if self._closed:
@@ -203,10 +203,10 @@ class FileSource:
             self._keys.popleft()
         return self._keys[0][1] if self._keys and self._keys[0][0] <= ticks else None
 
-    def _end(self) -> Fraction | None:
+    def end(self) -> Fraction | None:
         """Return the time in seconds at which the pictures should end; None if the container does not say.
 
-        This finds files that are cut off, which decoders do not report.
+        Files that are cut off end earlier, which decoders do not report.
         """
         if is_restarting(self.container):  # FFmpeg computes the duration from the last packets, by their own clock
             return None

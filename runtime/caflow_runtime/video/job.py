@@ -20,15 +20,17 @@ from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
 from caflow_runtime.video.bounded_queue import BoundedQueue, read_ahead
+from caflow_runtime.video.numbered import numbers_of
 from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
 from caflow_runtime.video.segment_store import (
     SegmentRecord,
     VideoSettings,
+    VideoState,
+    find_video_job,
     first_missing,
     first_segments,
     folder_of,
-    holds_same_job,
     open_folder,
     open_journal,
     read_segments,
@@ -159,6 +161,8 @@ class VideoJob:
     settings: VideoSettings
     show: TakeFrame | None = None
     show_dropped: ShowDropped | None = None
+    state: VideoState = field(init=False)
+    """Contents of `job.json`, which `open` reads or writes."""
 
     @property
     def folder(self) -> Path:
@@ -177,7 +181,7 @@ class VideoJob:
                 f"{self.folder} contains a stopped job that cannot be resumed, but its files can be played: move or "
                 "remove the folder"
             )
-        if force or not holds_same_job(self.folder, self.settings):
+        if force or find_video_job(self.folder, self.settings) is None:
             return {}
         return read_segments(self.folder, self.settings)
 
@@ -191,7 +195,7 @@ class VideoJob:
             InputError, OSError: as `earlier`.
         """
         self.earlier(force)
-        open_folder(self.folder, self.settings, force)
+        self.state = open_folder(self.folder, self.settings, force)
         return resume_segments(self.folder, self.settings)
 
     def run(self, force: bool = False) -> VideoOutcome:
@@ -279,7 +283,7 @@ class VideoJob:
             return []
         with suppress(Exception):
             file.close()
-        if not records and not file.written:
+        if not records and not file.written and not self._has_longer_output(0):
             remove_segments(self.folder)
         if file.failure is not None:
             raise self._explained(file.failure)
@@ -296,7 +300,10 @@ class VideoJob:
     def _finish(
         self, records: dict[int, SegmentRecord], unfinished: list[SegmentRecord], ended_by: BaseException | None
     ) -> VideoOutcome:
-        """Join the first segments, and remove the folder unless the same command can resume the job."""
+        """Join the first segments, and remove the folder unless the same command can resume the job.
+
+        The output of an earlier stop is kept if it is longer, because that stop also wrote an unfinished segment.
+        """
         finished = first_segments(records)
         segments = [*finished, *unfinished]
         outcome = VideoOutcome(
@@ -306,11 +313,16 @@ class VideoJob:
             rejected=sum(one.rejected for one in segments),
             untypical=sum(one.untypical for one in segments),
         )
-        if outcome.written:
+        if ended_by is not None and self._has_longer_output(outcome.frames):
+            outcome.frames, outcome.written = self.state.frames, self.state.written
+        elif outcome.written:
             try:
                 outcome.lost = join_segments(segments, self.folder, self.source, self.output, ended_by is None)
             except UnwritableVideo as error:
                 raise self._explained(error) from None
+        if ended_by is not None:
+            self.state.frames, self.state.written = outcome.frames, outcome.written
+            self.state.write(self.folder)
         if isinstance(ended_by, KeyboardInterrupt):
             outcome.stopped = ended_by
         elif ended_by is not None:
@@ -321,6 +333,10 @@ class VideoJob:
         if ended_by is None or self.source.path is None:
             remove_segments(self.folder)
         return outcome
+
+    def _has_longer_output(self, frames: int) -> bool:
+        """Return whether an earlier stop has written an output of more frames, which still exists."""
+        return self.state.frames > frames and (self.output.exists() or bool(numbers_of(self.output)))
 
     def _path(self, number: int) -> Path:
         return self.folder / segment_name(number, self.settings.encoding.segment_suffix)

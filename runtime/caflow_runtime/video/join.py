@@ -62,26 +62,19 @@ def join(parts: Sequence[SegmentPart], output: Path, source: str | None, info: V
 def join_what_fits(parts: Sequence[SegmentPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
     """Write a video like `join`. If FFmpeg refuses the sound and subtitles, write it without them.
 
-    Raises:
-        UnwritableVideo: if the output does not contain all frames of the segments.
-    """
-    lost = _join_what_fits(parts, output, source, info)
-    found, wanted = count_frames(output), sum(part.frames for part in parts)
-    if found != wanted:
-        raise UnwritableVideo(f"{output}: {wanted} frames were joined, but the file contains {found}")
-    return lost
-
-
-def join_into_place(parts: Sequence[SegmentPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
-    """Write a video like `join_what_fits`. The output is complete or not written at all.
+    The output is complete or not written at all.
 
     Raises:
-        UnwritableVideo, FFmpegError, OSError
+        UnwritableVideo: if the output would not contain all frames of the segments.
+        FFmpegError, OSError
     """
     # With a fixed name, the file that a killed process left is overwritten. FFmpeg takes the format from the suffix.
     partial = output.with_name(f".{output.stem}.partial{output.suffix}")
     try:
-        lost = join_what_fits(parts, partial, source, info)
+        lost = _join_what_fits(parts, partial, source, info)
+        found, wanted = count_frames(partial), sum(part.frames for part in parts)
+        if found != wanted:
+            raise UnwritableVideo(f"{output}: {wanted} frames were joined, but the file contains {found}")
         move_into_place(partial, output)
     finally:
         partial.unlink(missing_ok=True)

@@ -3,10 +3,9 @@
 import codecs
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from caflow_runtime.errors import InputError
+from caflow_runtime.extras import import_optional
 
 AS_WINDOWS_1252 = "caflow_runtime.as_windows_1252"
 """Name of the error handler for metadata that is not UTF-8."""
@@ -52,14 +51,10 @@ def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
     return error.object[error.start : error.end].decode("windows-1252", "replace"), error.end
 
 
-def import_av() -> ModuleType:
+def import_av() -> Any:
     """Return the module `av` of PyAV.
 
     Raises:
         InputError: if PyAV is not installed.
     """
-    try:
-        import av
-    except ModuleNotFoundError:
-        raise InputError("videos need PyAV: pip install 'caflow-deploy[video]'") from None
-    return av
+    return import_optional("av", "videos require PyAV", "video")

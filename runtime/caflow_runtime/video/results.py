@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.image_io.image_files import WITH_ALPHA
 from caflow_runtime.video.animated import write_animation
-from caflow_runtime.video.join import SegmentPart, frames_of, join_into_place, packets_of
+from caflow_runtime.video.join import SegmentPart, frames_of, join_what_fits, packets_of
 from caflow_runtime.video.lost_features import unkept_of
 from caflow_runtime.video.numbered import is_numbered, write_numbered
 from caflow_runtime.video.opening import open_to_read
@@ -42,7 +42,7 @@ def write_result(parts: Sequence[SegmentPart], output: Path, source: str | None,
     unkept = [] if source is None else unkept_of(source, parts[0].path)
     is_video = not is_numbered(output) and output.suffix.lower() not in ANIMATIONS
     if is_video:
-        unkept = [*join_into_place(parts, output, source, info), *unkept]
+        unkept = [*join_what_fits(parts, output, source, info), *unkept]
     elif is_numbered(output):
         write_numbered((_array(frame) for frame in frames_of(parts)), output)
     else:

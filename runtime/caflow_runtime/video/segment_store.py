@@ -22,11 +22,10 @@ from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import (
     PipelineSettings,
     State,
-    check_same,
+    find_job,
     flat,
     is_intact,
     is_passing,
-    read_state,
 )
 from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.pipeline.results import REJECTED
@@ -63,6 +62,15 @@ class VideoSettings(msgspec.Struct, frozen=True):
     cut: TimeRange = WHOLE
     rate: str | None = None
     """Frames per second of numbered images; None for all other sources."""
+
+
+class VideoState(State):
+    """Contents of `job.json`."""
+
+    frames: Number = 0
+    """Number of frames of the source in the output, which an earlier stop has written."""
+    written: Number = 0
+    """Number of frames in that output."""
 
 
 class SegmentRecord(msgspec.Struct, frozen=True):
@@ -108,8 +116,10 @@ def holds_a_job(output: Path) -> bool:
     return (folder_of(output) / JOB_FILE).is_file()
 
 
-def holds_same_job(folder: Path, settings: VideoSettings) -> bool:
-    """Return whether a folder contains a job that can be resumed with these settings. Nothing is changed.
+def find_video_job(folder: Path, settings: VideoSettings) -> VideoState | None:
+    """Return the state of the job in a folder, if these settings can resume it; None if there is no job.
+
+    Nothing is changed.
 
     Raises:
         InputError: if the folder contains another job, or files that do not belong to a job.
@@ -121,13 +131,10 @@ def holds_same_job(folder: Path, settings: VideoSettings) -> bool:
             "another -o, or use --force to start again"
         )
     _check_own(folder)
-    if not (folder / JOB_FILE).is_file():
-        return False
-    check_same(folder, read_state(folder, State, COMMAND), settings, OPTIONS)
-    return True
+    return find_job(folder, VideoState, COMMAND, settings, OPTIONS)
 
 
-def open_folder(folder: Path, settings: VideoSettings, force: bool) -> None:
+def open_folder(folder: Path, settings: VideoSettings, force: bool) -> VideoState:
     """Start a job in its folder, which the caller has locked (`exclusive_lock`), or resume the job that is there.
 
     Arguments:
@@ -138,16 +145,19 @@ def open_folder(folder: Path, settings: VideoSettings, force: bool) -> None:
         OSError: if a file cannot be read or written.
     """
     _check_own(folder)
-    if force or not holds_same_job(folder, settings):
+    state = None if force else find_video_job(folder, settings)
+    if state is None:
         remove_segments(folder)
         folder.mkdir(exist_ok=True)
-        State(flat(settings), COMMAND).write(folder)
+        state = VideoState(flat(settings), COMMAND)
+        state.write(folder)
     for path in folder.iterdir():
         if OWN.fullmatch(path.name) and path.is_dir():
             raise InputError(
                 f"{path} is a folder, but this job must write a file of that name: move the folder elsewhere"
             )
     remove_leftovers(folder / name for path in folder.iterdir() if (name := leftover_of(path)) and OWN.fullmatch(name))
+    return state
 
 
 def _check_own(folder: Path) -> None:

@@ -69,6 +69,11 @@ class CutSource:
     """Source that yields the frames of another source between two times."""
 
     def __init__(self, source: Source, cut: TimeRange) -> None:
+        """Select a part of a source.
+
+        Raises:
+            InputError: if the source is known to end before.
+        """
         self.name = source.name
         self.path = source.path
         self.along = source.along
@@ -76,6 +81,10 @@ class CutSource:
         self.info = replace(source.info, frames=_frames_within(cut, source.info), cut=cut)
         self.ended_early: str | None = None
         self._source = source
+        length = _length_of(source)
+        if length is not None and cut.start * CLOCK >= length:
+            source.close()
+            raise self._nothing_within()
 
     def frames(self) -> Iterator[TimedFrame]:
         """Yield the frames within the cut, with the times of the original source.
@@ -94,11 +103,23 @@ class CutSource:
                 yield frame
         self.ended_early = self._source.ended_early
         if is_empty:
-            until = "" if cut.end is None else f" to {float(cut.end * CLOCK):g}"
-            raise InputError(f"{self.name}: there is no frame from {float(cut.start * CLOCK):g}{until} s")
+            raise self._nothing_within()
 
     def close(self) -> None:
         self._source.close()
+
+    def _nothing_within(self) -> InputError:
+        cut = self.info.cut
+        until = "" if cut.end is None else f" to {float(cut.end * CLOCK):g}"
+        return InputError(f"{self.name}: there is no frame from {float(cut.start * CLOCK):g}{until} s")
+
+
+def _length_of(source: Source) -> Fraction | None:
+    """Return the length of a source in seconds; None if it is unknown."""
+    if isinstance(source, FileSource):
+        end = source.end()
+        return None if end is None else end - source.info.origin * CLOCK
+    return None if source.info.frames is None else source.info.frames / source.info.rate
 
 
 def _frames_within(cut: TimeRange, info: VideoInfo) -> int | None:
