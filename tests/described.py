@@ -7,7 +7,7 @@ import struct
 
 from PIL import ImageCms
 
-from caflow_runtime.image_io.metadata import Metadata, Resolution
+from caflow_runtime.image_io.metadata import Metadata
 
 THUMBNAIL = b"\xff\xd8 the old picture \xff\xd9"
 MAKER_NOTE = b"MAKER\0 with a place in it: \x01\x02"
@@ -97,6 +97,17 @@ def directory(order: str, fields: dict[int, Values], start: int, following: int)
     return struct.pack(order + "H", len(fields)) + entries + struct.pack(order + "I", following) + data
 
 
+def nested_exif(order: str) -> bytes:
+    """Return EXIF of 64 kB whose directories contain each other 4,000 times, and whose values overlap."""
+    count = 4000
+    pointers = [0x8769, 0x8825, 0xA005]
+    entries = [struct.pack(order + "HHII", tag, 4, 1, 8) for tag in pointers]
+    entries += [struct.pack(order + "HHII", tag, 3, 30_000, 8) for tag in range(0x9000, 0x9000 + count)]
+    start = b"II*\0" if order == "<" else b"MM\0*"
+    whole = start + struct.pack(order + "IH", 8, len(entries)) + b"".join(entries) + bytes(4)
+    return whole.ljust(65_000, b"\0")
+
+
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = (
     b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -109,4 +120,4 @@ XMP = (
     b'</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 )
 IPTC = b"\x1c\x02\x00\x00\x02\x00\x04\x1c\x02\x19\x00\x03cat\x1c\x02\x78\x00\x05a cat"
-ALL = Metadata(PROFILE, exif_file(), XMP, IPTC, Resolution(300, 300))
+ALL = Metadata(PROFILE, exif_file(), XMP, IPTC, (300, 300))

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from tiny import photograph
 
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
-from caflow_runtime.image_formats import SUFFIXES, claimed_size
+from caflow_runtime.image_formats import SUFFIXES
+from caflow_runtime.image_headers import claimed_size
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs import native_stderr
 from caflow_runtime.jobs.image_job import ImageJob
@@ -110,7 +111,7 @@ def test_values_of_other_kinds_are_refused(tmp_path: Path, picture: NDArray[np.u
     ):
         read_image(tmp_path / "wide.tiff")
     assert cv2.imwritemulti(str(tmp_path / "pages.tiff"), [picture, picture])
-    with pytest.raises(UnreadableImage, match=r"expected one picture, the file contains 2; .* caflow video"):
+    with pytest.raises(UnreadableImage, match=r"expected one picture, the file contains several; .* caflow video"):
         read_image(tmp_path / "pages.tiff")
     (tmp_path / "still.gif").write_bytes(b"GIF89a")
     with pytest.raises(UnreadableImage, match="enlarge it with caflow video"):
@@ -120,7 +121,7 @@ def test_values_of_other_kinds_are_refused(tmp_path: Path, picture: NDArray[np.u
     with pytest.raises(UnreadableImage, match=r"phone\.MOV: .* the file is a video; enlarge it with caflow video"):
         read_image(tmp_path / "phone.MOV")
     (tmp_path / "a.heic").touch()
-    with pytest.raises(UnreadableImage, match="HEIC the extra heic"):
+    with pytest.raises(UnreadableImage, match="HEIC requires the extra heic"):
         read_image(tmp_path / "a.heic")
     for name in ("missing.png", "."):
         with pytest.raises(UnreadableImage, match="cannot be read"):
