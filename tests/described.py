@@ -97,15 +97,16 @@ def directory(order: str, fields: dict[int, Values], start: int, following: int)
     return struct.pack(order + "H", len(fields)) + entries + struct.pack(order + "I", following) + data
 
 
-def nested_exif(order: str) -> bytes:
-    """Return EXIF of 64 kB whose directories contain each other 4,000 times, and whose values overlap."""
-    count = 4000
-    pointers = [0x8769, 0x8825, 0xA005]
-    entries = [struct.pack(order + "HHII", tag, 4, 1, 8) for tag in pointers]
-    entries += [struct.pack(order + "HHII", tag, 3, 30_000, 8) for tag in range(0x9000, 0x9000 + count)]
-    start = b"II*\0" if order == "<" else b"MM\0*"
-    whole = start + struct.pack(order + "IH", 8, len(entries)) + b"".join(entries) + bytes(4)
-    return whole.ljust(65_000, b"\0")
+def nested_exif(order: str, count: int = 4000) -> bytes:
+    """Return EXIF of 64 kB whose directories contain each other, and with `count` values that overlap.
+
+    Arguments:
+        order: byte order, > or <.
+    """
+    entries = [struct.pack(order + "HHII", tag, LONG, 1, 8) for tag in (0x8769, 0x8825, 0xA005)]
+    entries += [struct.pack(order + "HHII", tag, SHORT, 30_000, 8) for tag in range(0x9000, 0x9000 + count)]
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
+    return (start + b"".join(entries)).ljust(65_000, b"\0")
 
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

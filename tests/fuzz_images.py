@@ -106,6 +106,6 @@ def _good_images() -> list[tuple[str, bytes]]:
     described += [(".tif", tiff), (".avif", avif.getvalue())]
     for order in "<>":
         nested = BytesIO()
-        Image.fromarray(rgb).save(nested, "JPEG", exif=b"Exif\0\0" + nested_exif(order))
+        Image.fromarray(rgb).save(nested, "JPEG", exif=b"Exif\0\0" + nested_exif(order, 50))
         described.append((".jpg", nested.getvalue()))
     return [*found, (".jpg", jpeg[:2] + exif + jpeg[2:]), *described * 4]

@@ -166,6 +166,17 @@ def test_a_resolution_is_kept(tmp_path: Path, target: str, wanted: tuple[float, 
         assert found == pytest.approx(wanted, abs=1e-6)
 
 
+def test_a_jpeg_without_a_resolution_gets_none(tmp_path: Path) -> None:
+    """Pillow would assume 72 pixels per inch for a JPEG with EXIF."""
+    exif = PIL.Image.Exif()
+    exif[271] = "Maker"
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "in.jpg", exif=exif)
+    assert read_image(tmp_path / "in.jpg").metadata.dpi is None
+    exif.update({282: 118.0, 283: 59.0, 296: 3})
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "in.jpg", exif=exif)
+    assert read_image(tmp_path / "in.jpg").metadata.dpi == pytest.approx((299.72, 149.86))
+
+
 def test_what_a_segment_of_jpeg_cannot_hold_is_named(tmp_path: Path) -> None:
     rgb = np.zeros((4, 6, 3), np.uint8)
     large = (200_000).to_bytes(4, "big") + PROFILE[4:] + bytes(200_000 - len(PROFILE))

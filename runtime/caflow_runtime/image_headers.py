@@ -144,6 +144,10 @@ def _png(contents: Contents) -> ImageHeader:
                     stream.call(kind, place, size)
             elif b"IDAT" not in chunks:
                 chunks.setdefault(kind, file.read(size) if size <= MAX_CHUNK_BYTES else b"")
+            if kind == b"IEND":
+                break
+            if place + size > len(contents):  # OpenCV would allocate memory for the whole chunk
+                raise ValueError("a chunk of the PNG is truncated")
             file.seek(place + size + CHECKSUM_BYTES)
     if next(iter(chunks)) != b"IHDR":
         raise ValueError("the first chunk of a PNG must be IHDR")
