@@ -20,7 +20,7 @@ from PIL import ExifTags, IptcImagePlugin, PngImagePlugin
 from tiny import TINY
 
 from caflow_runtime.errors import UnreadableImage
-from caflow_runtime.image_io.exif import exif_of, first_directory
+from caflow_runtime.image_io.exif import exif_of, first_directory, upright
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.image_io.metadata import Metadata
 
@@ -241,10 +241,13 @@ def test_overlapping_values_of_tiff_and_avif_do_not_fill_memory(tmp_path: Path) 
         read_image(tmp_path / "in.avif")
 
 
-def test_directories_in_directories_end() -> None:
-    """The directory contains itself 4,000 times. Following every entry recursively would not end."""
-    pointers = struct.pack("<H", 4000) + struct.pack("<HHII", 0x8769, 4, 1, 8) * 4000 + bytes(4)
-    assert len(exif_of(first_directory(b"II*\0\x08\0\0\0" + pointers))) < 2**12
+@pytest.mark.parametrize("place", [8, 12])
+def test_directories_in_directories_end(place: int) -> None:
+    """The directory contains 4,000 times itself, or a directory that is malformed. Reading each would not end."""
+    pointers = struct.pack("<H", 4000) + struct.pack("<HHII", 0x8769, 4, 1, place) * 4000 + bytes(4)
+    exif = b"II*\0\x08\0\0\0" + pointers
+    assert len(exif_of(first_directory(exif))) < 2**12
+    assert len(upright(exif, 1, 1)) == len(exif)
 
 
 WRITTEN = [

@@ -19,8 +19,8 @@ INCH, CENTIMETRE, CM_PER_INCH = 2, 3, 2.54
 """Values of the tag ResolutionUnit."""
 XMP, IPTC, PROFILE = 700, 33723, 34675
 EXIF_DIRECTORY, GPS_DIRECTORY, INTEROP_DIRECTORY = 34665, 34853, 40965
-SUBDIRECTORIES = {None: (EXIF_DIRECTORY, GPS_DIRECTORY), EXIF_DIRECTORY: (INTEROP_DIRECTORY,)}
-"""Tags of subdirectories that the first directory and the one of EXIF may have."""
+PARENTS = {EXIF_DIRECTORY: None, GPS_DIRECTORY: None, INTEROP_DIRECTORY: EXIF_DIRECTORY}
+"""For each tag of a subdirectory, the directory that may contain it; None stands for the first directory."""
 WIDTHS, HEIGHTS = {256, 0xA002}, {257, 0xA003}
 """Tags of the width (ImageWidth, PixelXDimension) and of the height (ImageLength, PixelYDimension)."""
 THUMBNAILS = ((513, 514), (273, 279))
@@ -94,11 +94,11 @@ def first_directory(contents: Contents) -> Directory:
         for entry in entries:
             if entry.tag in directory or not (parent or entry.tag in DESCRIPTIVE | {XMP, IPTC, PROFILE}):
                 continue  # a tag twice: thousands could point to the same subdirectory
-            if entry.tag in SUBDIRECTORIES.get(parent, ()):
-                with suppress(*MALFORMED):
-                    below = read_entries(contents, layout, entry.value or len(contents))[0]
+            if entry.tag in PARENTS:
+                if PARENTS[entry.tag] == parent:
                     directory[entry.tag] = fields = Directory()
-                    pending.append((entry.tag, fields, below))
+                    with suppress(*MALFORMED):
+                        pending.append((entry.tag, fields, read_entries(contents, layout, entry.value or 0)[0]))
             elif entry.size:
                 left -= entry.size
                 if left < 0:
@@ -141,11 +141,10 @@ def _number(field: "Field | Directory | None") -> float:
 
 
 def _below(contents: bytes, layout: Layout, entries: Iterable[Entry]) -> list[Entry]:
-    """Return the entries of the EXIF subdirectory, if `entries` has one."""
-    for entry in entries:
-        if entry.tag == EXIF_DIRECTORY and entry.value:
-            with suppress(*MALFORMED):
-                return read_entries(contents, layout, entry.value)[0]
+    """Return the entries of the EXIF subdirectory, if `entries` has one that is not malformed."""
+    place = next((entry.value for entry in entries if entry.tag == EXIF_DIRECTORY), None)
+    with suppress(*MALFORMED):
+        return read_entries(contents, layout, place)[0] if place else []
     return []
 
 
@@ -166,8 +165,11 @@ def _little_endian(data: bytes, kind: int, layout: Layout) -> bytes:
 
 
 def _written(directory: Directory, start: int) -> bytes:
-    """Return a little-endian directory with all its values, to be placed at offset `start` of a file."""
-    fields = sorted(directory.items())
+    """Return a little-endian directory with all its values, to be placed at offset `start` of a file.
+
+    Empty subdirectories are left out.
+    """
+    fields = sorted((tag, field) for tag, field in directory.items() if field)
     place = start + 2 + 12 * len(fields) + 4
     entries, data = [], bytearray()
     for tag, field in fields:

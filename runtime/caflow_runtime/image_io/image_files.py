@@ -97,8 +97,6 @@ def read_image(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFil
             f"{width}×{height} are {width * height / 1e6:.4g} megapixels, more than the limit of "
             f"{max_pixels / 1e6:.4g} (max_pixels); reduce the image, or raise the limit",
         )
-    if header.pictures > 1:
-        raise _several(path)
     try:
         if is_heif(contents):
             pixels, header = heif.decode(contents, header)
