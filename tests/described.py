@@ -8,7 +8,7 @@ import zlib
 
 from PIL import ImageCms
 
-from caflow_runtime.image_io.metadata import Metadata, Resolution
+from caflow_runtime.image_io.metadata import Metadata
 
 THUMBNAIL = b"\xff\xd8 the old picture \xff\xd9"
 MAKER_NOTE = b"MAKER\0 with a place in it: \x01\x02"
@@ -103,6 +103,18 @@ def png_chunk(kind: bytes, contents: bytes) -> bytes:
     return struct.pack(">I", len(contents)) + kind + contents + struct.pack(">I", zlib.crc32(kind + contents))
 
 
+def nested_exif(order: str, count: int = 4000) -> bytes:
+    """Return EXIF of 64 kB whose directories contain each other, and with `count` values that overlap.
+
+    Arguments:
+        order: byte order, > or <.
+    """
+    entries = [struct.pack(order + "HHII", tag, LONG, 1, 8) for tag in (0x8769, 0x8825, 0xA005)]
+    entries += [struct.pack(order + "HHII", tag, SHORT, 30_000, 8) for tag in range(0x9000, 0x9000 + count)]
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
+    return (start + b"".join(entries)).ljust(65_000, b"\0")
+
+
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = (
     b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -115,4 +127,4 @@ XMP = (
     b'</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 )
 IPTC = b"\x1c\x02\x00\x00\x02\x00\x04\x1c\x02\x19\x00\x03cat\x1c\x02\x78\x00\x05a cat"
-ALL = Metadata(PROFILE, exif_file(), XMP, IPTC, Resolution(300, 300))
+ALL = Metadata(PROFILE, exif_file(), XMP, IPTC, (300, 300))

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from described import ALL, IPTC, PROFILE, XMP, exif_file
+from described import ALL, IPTC, PROFILE, XMP, exif_file, nested_exif
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes
 from PIL import Image
 
 from caflow_runtime.errors import UnreadableImage
-from caflow_runtime.image_io.containers import read_metadata, with_metadata
+from caflow_runtime.image_headers import read_header
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.image_io.metadata import Metadata
+from caflow_runtime.image_io.metadata_files import encode, read_metadata
 
+RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 PHOTOGRAPHS = Path(__file__).parent / "data" / "photographs"
 MAX_PIXELS = 2**16
 EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
@@ -46,18 +48,19 @@ def images(folder: Path) -> Attempt:
         assert channels == 3
         assert 0 < height * width <= MAX_PIXELS
         assert found.alpha is None or found.alpha.shape == (height, width)
-        for plain, pixels in results:
-            _check_metadata(plain, pixels, found.metadata)
+        for suffix, pixels in results.items():
+            _check_metadata(suffix, pixels, found.metadata)
         return "read"
 
     return attempt
 
 
-def _results() -> list[tuple[bytes, np.ndarray]]:
-    """Return one file in each output format, with its decoded pixels."""
-    rgb = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-    files = [cv2.imencode(suffix, rgb)[1].tobytes() for suffix in (".png", ".jpg", ".webp", ".tiff", ".bmp")]
-    return [(file, _decoded(file)) for file in files]
+def _results() -> dict[str, np.ndarray]:
+    """Return the decoded pixels of a file without metadata in each output format."""
+    return {
+        suffix: _decoded(encode(suffix, RGB, Metadata(), 95)[0])
+        for suffix in (".png", ".jpg", ".webp", ".tiff", ".bmp")
+    }
 
 
 def _decoded(contents: bytes) -> np.ndarray:
@@ -66,10 +69,12 @@ def _decoded(contents: bytes) -> np.ndarray:
     return np.asarray(decoded)
 
 
-def _check_metadata(plain: bytes, pixels: np.ndarray, metadata: Metadata) -> None:
+def _check_metadata(suffix: str, pixels: np.ndarray, metadata: Metadata) -> None:
     """Check that metadata that was read can be written and read again, and that writing it changes no pixel."""
-    written, _ = with_metadata(plain, metadata, is_grey=False)
-    again, malformed = read_metadata(written)
+    written, _ = encode(suffix, RGB, metadata, 95)
+    header = read_header(written)
+    assert header is not None
+    again, malformed = read_metadata(written, header)
     assert not malformed
     assert again.iptc in (metadata.iptc, None)
     np.testing.assert_array_equal(_decoded(written), pixels)
@@ -94,9 +99,13 @@ def _good_images() -> list[tuple[str, bytes]]:
     first = dict(reversed(found))  # the first file of each format is in colour
     jpeg = first[".jpg"]
     exif = b"\xff\xe1" + (len(EXIF) + 2).to_bytes(2, "big") + EXIF
-    described = [(suffix, with_metadata(contents, ALL, is_grey=False)[0]) for suffix, contents in first.items()]
+    described = [(suffix, encode(suffix, rgb, ALL, 95)[0]) for suffix in first]
     tiff = exif_file(">", np.zeros((30, 40, 3), np.uint8).tobytes(), {700: XMP, 33723: IPTC, 34675: PROFILE})
     avif = BytesIO()
     Image.fromarray(rgb).save(avif, "AVIF", exif=b"Exif\0\0" + EXIF[6:], xmp=XMP, icc_profile=PROFILE)
     described += [(".tif", tiff), (".avif", avif.getvalue())]
+    for order in "<>":
+        nested = BytesIO()
+        Image.fromarray(rgb).save(nested, "JPEG", exif=b"Exif\0\0" + nested_exif(order, 50))
+        described.append((".jpg", nested.getvalue()))
     return [*found, (".jpg", jpeg[:2] + exif + jpeg[2:]), *described * 4]

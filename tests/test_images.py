@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from tiny import photograph
 
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
-from caflow_runtime.image_formats import SUFFIXES, claimed_size
+from caflow_runtime.image_formats import SUFFIXES
+from caflow_runtime.image_headers import PNG_START, claimed_size
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs import native_stderr
 from caflow_runtime.jobs.image_job import ImageJob
@@ -109,7 +110,7 @@ def test_files_that_are_no_single_image_are_refused_with_advice(tmp_path: Path, 
     ):
         read_image(tmp_path / "wide.tiff")
     assert cv2.imwritemulti(str(tmp_path / "pages.tiff"), [picture, picture])
-    with pytest.raises(UnreadableImage, match=r"expected one picture, the file contains 2; .* caflow video"):
+    with pytest.raises(UnreadableImage, match=r"expected one picture, the file contains several; .* caflow video"):
         read_image(tmp_path / "pages.tiff")
     (tmp_path / "still.gif").write_bytes(b"GIF89a")
     with pytest.raises(UnreadableImage, match="enlarge it with caflow video"):
@@ -119,7 +120,7 @@ def test_files_that_are_no_single_image_are_refused_with_advice(tmp_path: Path, 
     with pytest.raises(UnreadableImage, match=r"phone\.MOV: .* the file is a video; enlarge it with caflow video"):
         read_image(tmp_path / "phone.MOV")
     (tmp_path / "a.heic").touch()
-    with pytest.raises(UnreadableImage, match="HEIC the extra heic"):
+    with pytest.raises(UnreadableImage, match="HEIC requires the extra heic"):
         read_image(tmp_path / "a.heic")
     for name in ("missing.png", "."):
         with pytest.raises(UnreadableImage, match="cannot be read"):
@@ -265,8 +266,9 @@ def test_the_claimed_size_of_a_tiled_tiff_includes_its_tiles() -> None:
     contents = b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)
     assert claimed_size(contents) == (65_536, 65_536)
     twice = struct.pack("<HHII", 256, 4, 1, 70_000)
-    contents = b"II*\0" + struct.pack("<IH", 8, len(entries) + 1) + directory + twice + bytes(4)
-    assert claimed_size(contents) == (70_000, 65_536)
+    for order in ([directory, twice], [twice, directory]):
+        contents = b"II*\0" + struct.pack("<IH", 8, len(entries) + 1) + b"".join(order) + bytes(4)
+        assert claimed_size(contents) == (70_000, 65_536)
 
 
 @pytest.mark.parametrize(
@@ -280,6 +282,7 @@ def test_the_claimed_size_of_a_tiled_tiff_includes_its_tiles() -> None:
         b"II*\0\xff\xff\xff\xff",
         b"II+\0\x08\0\0\0" + b"\x10" + bytes(7) + b"\xff" * 8,
         b"BM" + bytes(12),
+        PNG_START + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 0)) + b"\x7f\xff\xff\xffIDAT",
     ],
 )
 def test_a_file_without_a_known_size_is_not_decoded(tmp_path: Path, contents: bytes) -> None:

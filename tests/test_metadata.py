@@ -1,9 +1,11 @@
 """Metadata of image files: copies between all formats, as Pillow, exiv2 and exiftool read them."""
 
+import io
 import json
 import shutil
 import struct
 import subprocess
+import tracemalloc
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +15,14 @@ import numpy as np
 import PIL.Image
 import pytest
 from commands import caflow, command, in_a_process, messages
-from described import ALL, IPTC, MAKER_NOTE, PROFILE, THUMBNAIL, XMP, exif_file
+from described import ALL, IPTC, MAKER_NOTE, PROFILE, THUMBNAIL, XMP, exif_file, nested_exif
 from PIL import ExifTags, IptcImagePlugin, PngImagePlugin
 from tiny import TINY
 
-from caflow_runtime.image_io.containers import read_metadata
+from caflow_runtime.errors import UnreadableImage
+from caflow_runtime.image_io.exif import exif_of, first_directory, upright
 from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.image_io.metadata import Metadata, Resolution
+from caflow_runtime.image_io.metadata import Metadata
 
 FORMATS = ["png", "jpg", "webp", "tiff"]
 
@@ -96,7 +99,7 @@ def test_metadata_goes_from_every_format_to_every_other(tmp_path: Path, source: 
     has_iptc = source in ("jpg", "tiff")
     if target in ("jpg", "tiff"):
         assert (iptc or {}) == ({(2, 25): b"cat", (2, 120): b"a cat", (2, 0): b"\0\4"} if has_iptc else {})
-    assert read_metadata(path.read_bytes())[0].iptc == (IPTC if has_iptc and target != "webp" else None)
+    assert read_image(path).metadata.iptc == (IPTC if has_iptc and target != "webp" else None)
     assert lost == (
         ["its IPTC was not copied: it is not supported by the result's format"] if has_iptc and target == "webp" else []
     )
@@ -139,7 +142,7 @@ def test_malformed_metadata_is_left_out_and_named(tmp_path: Path, target: str) -
     }
     rgb = np.zeros((4, 6, 3), np.uint8)
     for name, wrong in malformed.items():
-        kept = replace(ALL, resolution=None)  # otherwise an EXIF block is made for it
+        kept = replace(ALL, dpi=None)  # otherwise an EXIF block is made for it
         unheld = ["iptc"] if target == "webp" else []
         for value in wrong:
             changes: dict[str, Any] = {name: value}
@@ -152,16 +155,26 @@ def test_malformed_metadata_is_left_out_and_named(tmp_path: Path, target: str) -
 
 
 @pytest.mark.parametrize("target", [*FORMATS, "bmp"])
-@pytest.mark.parametrize("wanted", [Resolution(72, 36), Resolution(118, 59, True), Resolution(28.35, 28.35, True)])
-def test_a_resolution_keeps_its_unit_where_it_can(tmp_path: Path, target: str, wanted: Resolution) -> None:
-    """JPEG stores integers only, and PNG and BMP store pixels per metre."""
+@pytest.mark.parametrize("wanted", [(72, 36), (299.72, 149.86), (72.009, 72.009)])
+def test_a_resolution_is_kept(tmp_path: Path, target: str, wanted: tuple[float, float]) -> None:
+    """JPEG stores whole pixels per inch, and PNG and BMP whole pixels per metre."""
     path = tmp_path / f"out.{target}"
-    assert not write_image(path, np.zeros((4, 6, 3), np.uint8), metadata=Metadata(resolution=wanted))
-    found = read_image(path).metadata.resolution
-    assert found is not None
-    assert found.per(2.54) == pytest.approx(wanted.per(2.54), abs=0.02)
-    if target in ("tiff", "webp") or (target == "jpg" and wanted.x % 1 == 0):
-        assert found == wanted
+    assert not write_image(path, np.zeros((4, 6, 3), np.uint8), metadata=Metadata(dpi=wanted))
+    found = read_image(path).metadata.dpi
+    assert found == pytest.approx([round(side) for side in wanted] if target == "jpg" else wanted, abs=0.02)
+    if target in ("tiff", "webp"):
+        assert found == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_jpeg_without_a_resolution_gets_none(tmp_path: Path) -> None:
+    """Pillow would assume 72 pixels per inch for a JPEG with EXIF."""
+    exif = PIL.Image.Exif()
+    exif[271] = "Maker"
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "in.jpg", exif=exif)
+    assert read_image(tmp_path / "in.jpg").metadata.dpi is None
+    exif.update({282: 118.0, 283: 59.0, 296: 3})
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "in.jpg", exif=exif)
+    assert read_image(tmp_path / "in.jpg").metadata.dpi == pytest.approx((299.72, 149.86))
 
 
 def test_what_a_segment_of_jpeg_cannot_hold_is_named(tmp_path: Path) -> None:
@@ -185,20 +198,56 @@ def test_a_colour_profile_is_for_colours_or_for_grey(tmp_path: Path) -> None:
 
 def test_a_text_that_would_fill_memory_is_not_decompressed(tmp_path: Path) -> None:
     bomb = zlib.compress(bytes(2**24 + 1))
-    write_image(tmp_path / "a.png", np.zeros((4, 6, 3), np.uint8), metadata=ALL)
-    contents = (tmp_path / "a.png").read_bytes()
+    path = tmp_path / "a.png"
+    write_image(path, np.zeros((4, 6, 3), np.uint8), metadata=ALL)
+    contents = path.read_bytes()
     for kind, data in ((b"iCCP", b"x\0\0" + bomb), (b"zTXt", b"Raw profile type iptc\0\0" + bomb)):
         chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        found, _ = read_metadata(contents[:33] + chunk + contents[33:])
+        path.write_bytes(contents[:33] + chunk + contents[33:])
+        found = read_image(path).metadata
         assert (found.profile, found.iptc) == (PROFILE, IPTC)
 
 
-def test_directories_in_directories_end() -> None:
-    """The directory contains itself 4,000 times. Following every entry recursively would not end."""
-    pointers = struct.pack("<H", 4000) + struct.pack("<HHII", 0x8769, 4, 1, 8) * 4000 + bytes(4)
-    found, _ = read_metadata(b"II*\0\x08\0\0\0" + pointers)
-    assert found.exif is not None
-    assert len(found.exif) < 2**12
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_overlapping_values_of_exif_do_not_fill_memory(tmp_path: Path, kind: str, order: str) -> None:
+    """Copied, the values of this file would take hundreds of megabytes."""
+    path = tmp_path / "in"
+    PIL.Image.new("RGB", (32, 32)).save(path, kind, exif=b"Exif\0\0" + nested_exif(order))
+    tracemalloc.start()
+    found = read_image(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**24
+    assert (found.metadata.exif, found.warnings) == (None, ("its EXIF is malformed and was not copied",))
+
+
+def test_overlapping_values_of_tiff_and_avif_do_not_fill_memory(tmp_path: Path) -> None:
+    path = tmp_path / "in.tiff"
+    pixels = np.zeros((30, 40, 3), np.uint8).tobytes()
+    tiff = exif_file("<", pixels)
+    start = len(tiff)
+    below = nested_exif("<")[8:]
+    entry = struct.pack("<HHI", 0x8769, 4, 1)
+    place = tiff.index(entry) + len(entry)
+    path.write_bytes(tiff[:place] + struct.pack("<I", start) + tiff[place + 4 :] + below)
+    found = read_image(path)
+    assert found.metadata.exif is None
+    assert len(found.warnings) == 1
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (32, 32)).save(file, "AVIF", exif=nested_exif("<").ljust(2**18, b"\0"))
+    (tmp_path / "in.avif").write_bytes(file.getvalue())
+    with pytest.raises(UnreadableImage):
+        read_image(tmp_path / "in.avif")
+
+
+@pytest.mark.parametrize("place", [8, 12])
+def test_directories_in_directories_end(place: int) -> None:
+    """The directory contains 4,000 times itself, or a directory that is malformed. Reading each would not end."""
+    pointers = struct.pack("<H", 4000) + struct.pack("<HHII", 0x8769, 4, 1, place) * 4000 + bytes(4)
+    exif = b"II*\0\x08\0\0\0" + pointers
+    assert len(exif_of(first_directory(exif))) < 2**12
+    assert len(upright(exif, 1, 1)) == len(exif)
 
 
 WRITTEN = [
@@ -297,7 +346,7 @@ def test_no_metadata_leaves_the_colour_profile_alone(tmp_path: Path) -> None:
         assert (done.returncode, messages(done.stderr)) == (0, [])
         found = read_image(tmp_path / "out.jpg").metadata
         assert found.profile == PROFILE
-        kept = [found.exif, found.xmp, found.iptc, found.resolution]
+        kept = [found.exif, found.xmp, found.iptc, found.dpi]
         assert all(kept) if wanted else kept == [None] * 4
 
 

@@ -11,7 +11,7 @@ from tiny import TINY, photograph
 from caflow_deploy.commands.jobs import plan_jobs
 from caflow_deploy.commands.result_names import ResultNames
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_formats import PNG_START
+from caflow_runtime.image_headers import PNG_START
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.result_files import ResultFiles
 

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 from described import png_chunk
 
-from caflow_runtime.image_formats import PNG_START
+from caflow_runtime.image_headers import PNG_START
 from caflow_runtime.image_io.image_files import read_image
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 4), np.uint8)

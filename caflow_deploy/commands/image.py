@@ -161,8 +161,7 @@ def command(
 
     IN are files, folders with everything below them, or globs; - is standard input. Inside a folder, links to folders
     are not followed, and folders with results of earlier jobs are skipped. Write -- before an IN that begins with a
-    dash. AVIF images require the extra avif, HEIC images the extra heic. Animations are refused: caflow video enlarges
-    them.
+    dash. HEIC images require the extra heic. Animations are refused: caflow video enlarges them.
 
     If -o names a folder, each result has the format of its input. If -o names a file, its extension chooses the format
     (.png, .jpg, .webp, .tiff, .bmp), and the exit code is 1 if --untypical drop writes no file.

@@ -5,8 +5,8 @@ metadata. `write_image` writes a result. If writing fails, an existing file stay
 """
 
 import math
-import os
 import stat
+import struct
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,28 +19,19 @@ from caflow_runtime.atomic_files import write_atomically
 from caflow_runtime.checks import check_integer
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image import Image
-from caflow_runtime.image_formats import (
-    GIF_START,
-    JPEG_START,
-    MAX_IMAGE_PIXELS,
-    READ_ONLY,
-    SUFFIXES,
-    VIDEO_SUFFIXES,
-    claimed_size,
-    is_cut_off,
-)
+from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
+from caflow_runtime.image_headers import GIF_START, is_cut_off, is_heif, read_header
 from caflow_runtime.image_io import heif
-from caflow_runtime.image_io.containers import read_metadata, with_metadata
+from caflow_runtime.image_io.decoding import decode
 from caflow_runtime.image_io.matte import matted
-from caflow_runtime.image_io.metadata import Metadata, checked
-from caflow_runtime.image_io.png_chunks import transparent_grey
-from caflow_runtime.image_io.tiff_samples import has_tiff_alpha, is_cmyk, with_colours_as_stored
+from caflow_runtime.image_io.metadata import Metadata
+from caflow_runtime.image_io.metadata_files import encode, read_metadata
 
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
 WITH_16_BITS = {".png", ".tif", ".tiff"}
-JPEG_SUFFIXES, DEFAULT_QUALITY = (".jpeg", ".jpg"), 95
-TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-"""Flags of OpenCV for decoding without alpha. The image is rotated as its EXIF orientation says."""
+DEFAULT_QUALITY = 95
+UNDECODABLE = (cv2.error, EOFError, OSError, RuntimeError, SyntaxError, ValueError, struct.error)
+"""Exceptions that the decoders raise for damaged files."""
 MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES = 32, 2**26
 """Limits of a file's size: bytes per pixel, for four uncompressed 64-bit channels; and bytes of everything else."""
 BITS = {"uint8": 8, "uint16": 16, "float32": 32, "float64": 64}
@@ -94,39 +85,32 @@ def read_image(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFil
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise UnreadableImage(path, "expected an image, the file is a video; enlarge it with caflow video")
     contents = _contents(path, MAX_BYTES_PER_PIXEL * max_pixels + MAX_OTHER_BYTES)
-    is_heif = heif.is_heif(contents)
-    width, height = (heif.claimed_size if is_heif else claimed_size)(contents) or (0, 0)
+    if is_cut_off(contents):
+        raise UnreadableImage(path, "the JPEG file is truncated; copy or export it again")
+    header = read_header(contents)
+    if header is None:
+        raise _undecodable(path, contents)
+    width, height = header.size
     if width * height > max_pixels:
         raise UnreadableImage(
             path,
             f"{width}×{height} are {width * height / 1e6:.4g} megapixels, more than the limit of "
             f"{max_pixels / 1e6:.4g} (max_pixels); reduce the image, or raise the limit",
         )
-    if is_heif and width * height:
-        return _read_heif(path, contents)
-    if is_cut_off(contents):
-        raise UnreadableImage(path, "the JPEG file is truncated; copy or export it again")
     try:
-        stored = with_colours_as_stored(contents)
-        flat = _decode(stored, cv2.IMREAD_UNCHANGED) if width * height else None
-        is_float = flat is not None and flat.dtype.kind == "f"  # TIFF: always decoded rotated and with alpha
-        turned = flat if is_float or flat is None else _decode(stored, TURNED)
-        # Pass the path as bytes, because OpenCV crashes if it is not valid UTF-8.
-        pictures = 1 if contents.startswith(JPEG_START) or flat is None else cv2.imcount(os.fsencode(path))  # type: ignore[arg-type]
-    except cv2.error:
-        turned = flat = None
-    if turned is None or flat is None:
-        raise _undecodable(path, contents)
-    if pictures > 1:
-        raise _several(path, pictures)
-    has_alpha = flat.ndim == 3 and flat.shape[2] == 4 and not is_cmyk(contents)
-    if has_alpha and not np.array_equal(turned.reshape(*turned.shape[:2], -1), flat[..., : turned[0, 0].size]):
-        raise UnreadableImage(path, "a transparent image with an EXIF rotation is not supported; save it upright")
-    metadata, wrong = read_metadata(contents)
-    if has_tiff_alpha(contents) and not has_alpha:
-        wrong.append("its alpha was not copied: it is not supported for grey TIFF files; convert the image to PNG")
-    pixels = flat if has_alpha else _with_transparent_grey(turned, transparent_grey(contents))
-    return replace(_image_file(path, pixels), metadata=metadata, warnings=tuple(wrong))
+        if is_heif(contents):
+            pixels, header = heif.decode(contents, header)
+            wrong = list[str]()
+        else:
+            pixels, wrong = decode(contents, header)
+    except InputError as error:
+        raise UnreadableImage(path, str(error)) from None
+    except UNDECODABLE:
+        raise _undecodable(path, contents) from None
+    if header.pictures > 1:
+        raise _several(path)
+    metadata, malformed = read_metadata(contents, header)
+    return replace(_image_file(path, pixels), metadata=metadata, warnings=(*malformed, *wrong))
 
 
 def write_image(
@@ -155,18 +139,14 @@ def write_image(
     """
     path = Path(path)
     check_suffix(path, alpha is not None, 8 * rgb.itemsize)
-    pixels = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY if is_grey and alpha is None else cv2.COLOR_RGB2BGR)
+    pixels: NDArray[Any] = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) if is_grey else rgb
     if alpha is not None:
-        grey = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
-        deep_alpha = alpha if rgb.dtype == np.uint8 else alpha * np.uint16(257)
-        pixels = np.dstack([grey if is_grey else pixels, deep_alpha])
-    suffix = path.suffix.lower()
-    done, encoded = cv2.imencode(suffix, pixels, _encoding(suffix, quality))
-    if not done:
-        raise OSError(f"{path}: OpenCV cannot encode this image")
-    contents, left_out = encoded.tobytes(), list[str]()
-    if metadata is not None:
-        contents, left_out = with_metadata(contents, metadata, pixels.ndim == 2 and suffix != ".webp")
+        colours = np.repeat(pixels[..., None], 3, 2) if is_grey else pixels
+        pixels = np.dstack([colours, alpha if rgb.dtype == np.uint8 else alpha * np.uint16(257)])
+    try:
+        contents, left_out = encode(path.suffix.lower(), pixels, metadata or Metadata(), quality or DEFAULT_QUALITY)
+    except (cv2.error, OSError, ValueError) as error:
+        raise OSError(f"{path}: the image cannot be encoded: {error}") from None
     try:
         write_atomically(path, contents)
     except OSError as error:
@@ -212,59 +192,17 @@ def _undecodable(path: Path, contents: bytes) -> UnreadableImage:
         why = "GIF is not a supported format; enlarge it with caflow video, or convert it to PNG"
     else:
         suffixes = ", ".join(sorted(SUFFIXES))
-        extras = "; AVIF requires the extra avif, HEIC the extra heic" if path.suffix.lower() in READ_ONLY else ""
+        extras = "; HEIC requires the extra heic" if path.suffix.lower() in READ_ONLY else ""
         why = f"it is damaged, too large, or not an image of a supported format ({suffixes}{extras})"
     return UnreadableImage(path, f"cannot decode this file: {why}")
 
 
-def _several(path: Path, pictures: int) -> UnreadableImage:
+def _several(path: Path) -> UnreadableImage:
     return UnreadableImage(
         path,
-        f"expected one picture, the file contains {pictures}; save each as its own file, or enlarge an animation with "
+        "expected one picture, the file contains several; save each as its own file, or enlarge an animation with "
         "caflow video",
     )
-
-
-def _read_heif(path: Path, contents: bytes) -> ImageFile:
-    """Read an AVIF or HEIC file from its contents."""
-    try:
-        pixels, found, pictures = heif.decode(contents)
-    except InputError as error:
-        raise UnreadableImage(path, str(error)) from None
-    except heif.UNDECODABLE:
-        raise _undecodable(path, contents) from None
-    if pictures > 1:
-        raise _several(path, pictures)
-    metadata, malformed = checked(found)
-    alpha = pixels[..., -1] if pixels.shape[2] in (2, 4) else None
-    is_grey = pixels.shape[2] < 3
-    rgb = np.repeat(pixels[..., :1], 3, 2) if is_grey else np.ascontiguousarray(pixels[..., :3])
-    return ImageFile(rgb, alpha, is_grey, metadata=metadata, warnings=tuple(malformed))
-
-
-def _decode(contents: bytes, flags: int) -> NDArray[Any] | None:
-    decoded = cv2.imdecode(np.frombuffer(contents, np.uint8), flags) if contents else None
-    return None if decoded is None else np.asarray(decoded)
-
-
-def _with_transparent_grey(grey: NDArray[Any], value: int | None) -> NDArray[Any]:
-    """Return a grey image with alpha, as four channels, if some pixels have this value, which stands for transparency.
-
-    Arguments:
-        value: None for images without such a value, which are returned unchanged.
-    """
-    if value is None or not (is_clear := grey == value).any():
-        return grey
-    alpha = np.where(is_clear, 0, np.iinfo(grey.dtype).max).astype(grey.dtype)
-    return np.dstack([grey, grey, grey, alpha])
-
-
-def _encoding(suffix: str, quality: int | None) -> list[int]:
-    """Return the encoder parameters for OpenCV, which makes WebP lossless above 100."""
-    quality = quality or DEFAULT_QUALITY
-    if suffix in JPEG_SUFFIXES:
-        return [cv2.IMWRITE_JPEG_QUALITY, quality]
-    return [cv2.IMWRITE_WEBP_QUALITY, quality if quality < 100 else 101] if suffix == ".webp" else []
 
 
 def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:

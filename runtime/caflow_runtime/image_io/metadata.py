@@ -3,35 +3,18 @@
 import re
 from dataclasses import dataclass, replace
 
-from caflow_runtime.image_io.tags import MALFORMED, first_directory, upright
+from caflow_runtime.image_io.exif import first_directory, upright
+from caflow_runtime.tiff_tags import MALFORMED
 
-CM_PER_INCH, CM_PER_M = 2.54, 100.0
 PROFILE_HEADER, COLOURED, GREY = 128, b"RGB ", b"GRAY"
 """Size of the header of an ICC profile, and the colour spaces that the header can name."""
 IPTC_MARKER = b"\x1c"
-MAX_XMP_BYTES = 2**22
+MAX_XMP_BYTES, MAX_DPI = 2**22, 2**24
 XMP_SIDES = {"tiff:ImageWidth": 0, "exif:PixelXDimension": 0, "tiff:ImageLength": 1, "exif:PixelYDimension": 1}
 """XMP properties that contain a side of the image: 0 for the width, 1 for the height."""
 XMP_THUMBNAILS = (b"xmp:Thumbnails", b"xap:Thumbnails")
 XMP_EXTENSION = re.compile(rb"""\sxmpNote:HasExtendedXMP=("[^"]*"|'[^']*')""")
 """XMP attribute that refers to further XMP in other segments of a JPEG, which is not copied."""
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """Resolution in pixels per inch, or per centimetre."""
-
-    x: float
-    """Horizontal resolution."""
-    y: float
-    """Vertical resolution."""
-    per_cm: bool = False
-    """Whether `x` and `y` are pixels per centimetre. If not, they are pixels per inch."""
-
-    def per(self, unit_cm: float) -> tuple[float, float]:
-        """Return `x` and `y` in pixels per unit. `unit_cm` is the length of the unit in centimetres."""
-        own = 1.0 if self.per_cm else CM_PER_INCH
-        return (self.x, self.y) if unit_cm == own else (self.x * unit_cm / own, self.y * unit_cm / own)
 
 
 @dataclass(frozen=True)
@@ -47,8 +30,8 @@ class Metadata:
     """XMP packet, as XML."""
     iptc: bytes | None = None
     """IPTC-IIM data, the contents of Photoshop's resource 0x0404."""
-    resolution: Resolution | None = None
-    """Resolution for printing."""
+    dpi: tuple[float, float] | None = None
+    """Resolution for printing, horizontal and vertical, in pixels per inch."""
     png_colours: bytes | None = None
     """Chunks gAMA, cHRM and cICP of a PNG, whole, if they name other colours than sRGB."""
 
@@ -81,8 +64,8 @@ def checked(found: Metadata) -> tuple[Metadata, list[str]]:
     if found.iptc is not None and not found.iptc.startswith(IPTC_MARKER):
         found = replace(found, iptc=None)
         wrong.append("its IPTC is malformed and was not copied")
-    if (sides := found.resolution) is not None and not (0 < sides.x < 2**24 and 0 < sides.y < 2**24):
-        found = replace(found, resolution=None)
+    if found.dpi is not None and not all(0 < side < MAX_DPI for side in found.dpi):
+        found = replace(found, dpi=None)
     return found, wrong
 
 

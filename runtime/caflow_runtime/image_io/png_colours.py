@@ -17,7 +17,7 @@ UNSPECIFIED = 2
 SRGB_PRIMARIES, SRGB_CURVES = {1, UNSPECIFIED}, {1, UNSPECIFIED, 6, 13, 14, 15}
 """Codes of ITU-T H.273 for the primaries of BT.709 and sRGB; and for the transfer functions of sRGB, and of BT.709,
 which still images are shown with as if it were that of sRGB."""
-RGB, FULL_RANGE = 0, 1
+FULL_RANGE = 1
 
 
 def colours_of(chunks: Mapping[bytes, bytes]) -> bytes | None:
@@ -27,21 +27,14 @@ def colours_of(chunks: Mapping[bytes, bytes]) -> bytes | None:
     """
     known = {kind: chunks[kind] for kind, size in COLOUR_CHUNK_BYTES.items() if len(chunks.get(kind, b"")) == size}
     if (codes := known.get(b"cICP")) is not None:
-        is_srgb = codes[3] == FULL_RANGE and colours_of_codes(*codes[:2]) is None
-        return None if is_srgb and b"iCCP" not in chunks else png_chunk(b"cICP", codes)
+        is_srgb = codes[0] in SRGB_PRIMARIES and codes[1] in SRGB_CURVES and codes[3] == FULL_RANGE
+        return None if is_srgb and b"iCCP" not in chunks else _chunk(b"cICP", codes)
     if not known or b"iCCP" in chunks or b"sRGB" in chunks or _is_srgb(known):
         return None
-    return b"".join(png_chunk(kind, data) for kind, data in known.items())
+    return b"".join(_chunk(kind, data) for kind, data in known.items())
 
 
-def colours_of_codes(primaries: int, curve: int) -> bytes | None:
-    """Return the chunk cICP for primaries and a transfer function, as codes of ITU-T H.273; None for sRGB."""
-    if primaries in SRGB_PRIMARIES and curve in SRGB_CURVES:
-        return None
-    return png_chunk(b"cICP", bytes([primaries, curve, RGB, FULL_RANGE]))
-
-
-def png_chunk(kind: bytes, data: bytes) -> bytes:
+def _chunk(kind: bytes, data: bytes) -> bytes:
     """Return a whole chunk of a PNG file, with its size and its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

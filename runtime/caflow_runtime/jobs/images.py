@@ -21,7 +21,8 @@ from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import CaflowError, UnreadableImage, format_error
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
-from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, size_of_file
+from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
+from caflow_runtime.image_headers import size_of_file
 from caflow_runtime.image_io.alpha import draw_alpha
 from caflow_runtime.image_io.image_files import ImageFile, check_suffix, read_image, write_image
 from caflow_runtime.image_io.maps import pictures as maps_of

@@ -13,7 +13,7 @@ import numpy as np
 
 from caflow_runtime.extras import import_optional
 from caflow_runtime.image import Image
-from caflow_runtime.image_formats import GIF_START, PNG_START
+from caflow_runtime.image_headers import GIF_START, PNG_START
 from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
 from caflow_runtime.video.transparency import framed, split_alpha
 

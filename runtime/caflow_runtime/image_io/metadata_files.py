@@ -1,0 +1,197 @@
+"""Metadata in image files: read from headers, and written with the pixels. Pillow does both, except for TIFF."""
+
+import struct
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import cv2
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from caflow_runtime.image_headers import ImageHeader
+from caflow_runtime.image_io import exif as tags
+from caflow_runtime.image_io.exif import Directory, Field, dpi_of, exif_of, first_directory
+from caflow_runtime.image_io.metadata import IPTC_MARKER, Metadata, checked, is_profile_of
+from caflow_runtime.image_io.png_colours import colours_of
+from caflow_runtime.tiff_tags import MALFORMED
+from caflow_runtime.tiff_tags import STARTS as TIFF_STARTS
+
+EXIF_START = b"Exif\0\0"
+"""Header before EXIF in JPEG and in some other files."""
+XMP_KEYWORD, IPTC_KEYWORD = "XML:com.adobe.xmp", "Raw profile type iptc"
+EXIF_KEYWORDS = ("Raw profile type exif", "Raw profile type APP1")
+"""Keywords of texts in which programs stored EXIF before PNG had a chunk for it."""
+PHOTOSHOP_START, IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
+IPTC_RESOURCE_START = b"8BIM" + IPTC_RESOURCE.to_bytes(2, "big") + bytes(2)
+"""Start of the Photoshop resource that contains IPTC, without a name. The size follows."""
+LINE_BYTES = 36
+"""Bytes per line of hexadecimal digits."""
+PNG_HEADER_BYTES = 33
+"""Size of the signature of a PNG and of its first chunk."""
+FORMATS = {
+    ".bmp": "BMP", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"
+}  # fmt: skip
+"""Pillow's names of formats, by the suffixes of files."""
+MAX_SEGMENT_BYTES, MAX_JPEG_DPI = 65533, 65535
+LIMITS: dict[str, dict[str, int]] = {
+    "PNG": {},
+    "JPEG": {
+        "profile": 255 * (MAX_SEGMENT_BYTES - 14),
+        "exif": MAX_SEGMENT_BYTES - len(EXIF_START),
+        "xmp": MAX_SEGMENT_BYTES - 29,
+        "iptc": MAX_SEGMENT_BYTES - len(PHOTOSHOP_START) - 13,
+        "png_colours": 0,
+    },
+    "WEBP": {"iptc": 0, "png_colours": 0},
+    "BMP": {"profile": 0, "exif": 0, "xmp": 0, "iptc": 0, "png_colours": 0},
+    "TIFF": {"png_colours": 0},
+}
+"""Largest size in bytes of each kind of metadata, by format. 0 means not supported; others are unlimited."""
+NAMES = {"profile": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "png_colours": "colour space"}
+
+
+def read_metadata(contents: bytes, header: ImageHeader) -> tuple[Metadata, list[str]]:
+    """Return the metadata of an image file, and messages about malformed parts."""
+    try:
+        found = _of_tiff(contents) if contents.startswith(TIFF_STARTS) else _of_info(header)
+    except MALFORMED as error:
+        return Metadata(), [f"its metadata is malformed and was not copied: {error}"]
+    found, wrong = checked(found)
+    if found.dpi is None and found.exif is not None:
+        found = replace(found, dpi=dpi_of(first_directory(found.exif)))
+    return found, wrong
+
+
+def _of_tiff(contents: bytes) -> Metadata:
+    found = first_directory(contents)
+    own = [found.pop(tag, None) for tag in (tags.PROFILE, tags.XMP, tags.IPTC)]
+    profile, xmp, iptc = (field.data if isinstance(field, Field) else None for field in own)
+    return Metadata(profile, exif_of(found) if found else None, xmp, iptc, dpi_of(found))
+
+
+def _of_info(header: ImageHeader) -> Metadata:
+    """Return metadata by Pillow's names. Texts that cannot be decoded are skipped."""
+    info = header.info
+    profile = info.get("icc_profile") or b"" if "icc_profile" in info else None  # None: malformed
+    exif = info.get("exif") or next((_raw_profile(info[key]) for key in EXIF_KEYWORDS if key in info), None)
+    iptc = info.get("photoshop", {}).get(IPTC_RESOURCE) or _iptc(_raw_profile(info.get(IPTC_KEYWORD, "")))
+    exif = None if exif is None else exif.removeprefix(EXIF_START)
+    return Metadata(profile, exif, info.get("xmp"), iptc, info.get("dpi"), colours_of(header.chunks))
+
+
+def _raw_profile(text: str) -> bytes | None:
+    """Decode a raw profile of a PNG: a line break, a name, the number of bytes, and hexadecimal digits."""
+    try:
+        return bytes.fromhex(text.split("\n", 3)[3])
+    except (IndexError, ValueError):
+        return None
+
+
+def _iptc(profile: bytes | None) -> bytes | None:
+    """Return the IPTC data in a raw profile, which usually contains a Photoshop resource."""
+    if profile is None or profile.startswith(IPTC_MARKER):
+        return profile
+    _, found, rest = profile.partition(IPTC_RESOURCE_START)
+    return rest[4 : 4 + int.from_bytes(rest[:4], "big")] if found else None
+
+
+def encode(suffix: str, pixels: NDArray[Any], metadata: Metadata, quality: int) -> tuple[bytes, list[str]]:
+    """Encode an image with metadata.
+
+    Arguments:
+        suffix: suffix of the file's name, which selects the format.
+        pixels: grey (H, W), RGB or RGBA (H, W, C), uint8; for PNG and TIFF also uint16.
+        metadata: metadata of the source image.
+        quality: 1…100, for JPEG and WebP. A WebP file of quality 100 is lossless.
+
+    Returns:
+        The contents of the file, and messages about metadata that it cannot store.
+
+    Raises:
+        cv2.error, OSError, ValueError: if the image cannot be encoded.
+    """
+    kind, (height, width) = FORMATS[suffix], pixels.shape[:2]
+    metadata, wrong = checked(metadata)
+    fitting, left_out = _fitting(metadata.for_result(width, height), pixels.ndim == 2 and kind != "WEBP", kind)
+    if kind in ("PNG", "TIFF"):  # by OpenCV, because Pillow cannot encode colours of 16 bits
+        if pixels.ndim == 3:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+        _, encoded = cv2.imencode(suffix, pixels)
+        contents = encoded.tobytes()
+        return (_with_png_metadata if kind == "PNG" else _with_tiff_metadata)(contents, fitting), [*wrong, *left_out]
+    options: dict[str, Any] = {"quality": quality} if kind == "JPEG" or quality < 100 else {"lossless": True}
+    return _saved(Image.fromarray(pixels), kind, fitting, **options), [*wrong, *left_out]
+
+
+def _fitting(metadata: Metadata, is_grey: bool, kind: str) -> tuple[Metadata, list[str]]:
+    """Return the metadata that a format can store, and messages about the rest."""
+    kept, wrong = metadata, []
+    if metadata.profile is not None and not is_profile_of(metadata.profile, is_grey):
+        kept = replace(kept, profile=None)
+        wrong.append(f"its colour profile was not copied: it is not for {'grey' if is_grey else 'colour'} images")
+    for name, most in LIMITS[kind].items():
+        value = getattr(kept, name)
+        if value is not None and len(value) > most:
+            kept = replace(kept, **{name: None})
+            wrong.append(
+                f"its {NAMES[name]} was not copied: it is {'too large for' if most else 'not supported by'} the "
+                "result's format"
+            )
+    return kept, wrong
+
+
+def _saved(image: Image.Image, kind: str, metadata: Metadata, **options: Any) -> bytes:
+    """Return an image file that Pillow encodes, with the metadata that the format supports."""
+    options |= {"icc_profile": metadata.profile, "exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
+    if kind == "WEBP" and metadata.exif is None and metadata.dpi is not None:
+        options["exif"] = _resolution_exif(metadata.dpi)
+    if kind == "JPEG":
+        options["exif"] = metadata.exif and EXIF_START + metadata.exif
+        options["dpi"] = metadata.dpi and [min(max(side, 1), MAX_JPEG_DPI) for side in metadata.dpi]
+        if metadata.iptc is not None:
+            data = PHOTOSHOP_START + _iptc_resource(metadata.iptc)
+            options["extra"] = b"\xff\xed" + struct.pack(">H", len(data) + 2) + data
+    file = BytesIO()
+    image.save(file, kind, **{name: value for name, value in options.items() if value is not None})
+    return file.getvalue()
+
+
+def _with_png_metadata(contents: bytes, metadata: Metadata) -> bytes:
+    """Return a PNG file with metadata: the chunks that Pillow writes for an image of one pixel."""
+    texts = PngInfo()
+    if metadata.xmp is not None:
+        texts.add_itxt(XMP_KEYWORD, metadata.xmp)
+    if metadata.iptc is not None:
+        block = _iptc_resource(metadata.iptc)
+        lines = "\n".join(block[k : k + LINE_BYTES].hex() for k in range(0, len(block), LINE_BYTES))
+        texts.add_text(IPTC_KEYWORD, f"\niptc\n{len(block):8}\n{lines}\n", zip=True)
+    pixel = _saved(Image.new("RGB", (1, 1)), "PNG", metadata, pnginfo=texts)
+    chunks = pixel[PNG_HEADER_BYTES : pixel.rindex(b"IDAT") - 4]
+    return contents[:PNG_HEADER_BYTES] + (metadata.png_colours or b"") + chunks + contents[PNG_HEADER_BYTES:]
+
+
+def _with_tiff_metadata(contents: bytes, metadata: Metadata) -> bytes:
+    fields: Directory = {} if metadata.dpi is None else first_directory(_resolution_exif(metadata.dpi))
+    if metadata.exif is not None:
+        fields |= first_directory(metadata.exif)  # The resolution in EXIF is exact, so it takes precedence.
+    for tag, kind, value in (
+        (tags.XMP, tags.BYTE, metadata.xmp),
+        (tags.IPTC, tags.UNDEFINED, metadata.iptc),
+        (tags.PROFILE, tags.UNDEFINED, metadata.profile),
+    ):
+        if value is not None:
+            fields[tag] = Field(kind, value)
+    return tags.with_fields(contents, fields) if fields else contents
+
+
+def _iptc_resource(iptc: bytes) -> bytes:
+    return IPTC_RESOURCE_START + struct.pack(">I", len(iptc)) + iptc + bytes(len(iptc) % 2)
+
+
+def _resolution_exif(dpi: tuple[float, float]) -> bytes:
+    """Return EXIF that contains only the resolution."""
+    exif = Image.Exif()
+    exif.update(zip((tags.X_RESOLUTION, tags.Y_RESOLUTION, tags.RESOLUTION_UNIT), (*dpi, tags.INCH), strict=True))
+    return exif.tobytes().removeprefix(EXIF_START)
