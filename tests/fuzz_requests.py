@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
+from caflow_deploy.serving.deadlines import client_timeout
 from caflow_deploy.serving.open_inference_grpc import parameters_of, parse_request, read_request
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.pipeline.pipeline import load
@@ -52,7 +53,7 @@ def http_requests(_: Path) -> Attempt:
         body, length = http_body(source, k)
         try:
             header, request = protocol.read_http(body, length)
-            protocol.deadline(header.parameters)
+            client_timeout(header.parameters)
             answer(k, request, header)
         except CaflowError as error:
             return _refused(error)
@@ -69,7 +70,7 @@ def grpc_requests(_: Path) -> Attempt:
         k = source.randrange(len(SERVICES))
         try:
             message = parse_request(grpc_message(source, k))
-            protocol.deadline(parameters_of(message))
+            client_timeout(parameters_of(message))
             answer(k, read_request(message), None)
         except CaflowError as error:
             return _refused(error)

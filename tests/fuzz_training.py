@@ -17,8 +17,8 @@ from mutations import changed_bytes, changed_json, changed_toml
 from caflow_export.weights import WeightStore
 from caflow_runtime.strict_json import read_json
 from caflow_training import checkpoint
-from caflow_training.bundle_checkpoint import NAME, WEIGHTS, StoredCheckpoint, digest
 from caflow_training.checkpoint import CheckpointError
+from caflow_training.checkpoint_in_bundle import NAME, WEIGHTS, StoredCheckpoint, digest
 from caflow_training.config import CAFlowConfig, ConfigError, config_to_dict, field_names
 from caflow_training.degradations import Degradations
 from caflow_training.model import CAFlow

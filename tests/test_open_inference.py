@@ -18,6 +18,7 @@ from tritonclient.grpc import service_pb2
 from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving import open_inference_grpc as messages
+from caflow_deploy.serving.deadlines import client_timeout
 from caflow_deploy.serving.inference_app import models_of
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.pipeline.pipeline import load
@@ -70,7 +71,7 @@ def test_requests_and_replies_of_tritonclient_over_http_are_understood(
     header, request = protocol.read_http(body, None if length is None else str(length))
     np.testing.assert_array_equal(request.tensors["image"], image)
     assert request.parameters == parameters  # the timeout is used by the server alone
-    assert protocol.deadline(header.parameters) == 2
+    assert client_timeout(header.parameters) == 2
     reply, headers = protocol.write_http(MODEL, header, tensors)
     own = headers.get(protocol.HEADER_LENGTH)
     found = http.InferenceServerClient.parse_response_body(reply, header_length=own and int(own))
@@ -99,7 +100,7 @@ def test_tritonclient_is_understood_over_grpc(image: NDArray[np.uint8], tensors:
     request = messages.read_request(message)
     np.testing.assert_array_equal(request.tensors["image"], image)
     assert request.parameters == {"temperature": "0.5"}
-    assert protocol.deadline(messages.parameters_of(message)) == 3
+    assert client_timeout(messages.parameters_of(message)) == 3
     reply = service_pb2.ModelInferResponse()
     messages.write_reply(MODEL, message, tensors, reply)
     found = tritonclient.grpc.InferResult(reply)
@@ -291,7 +292,7 @@ def test_wrong_outputs_are_refused(tensors: Tensors) -> None:
 @pytest.mark.parametrize("timeout", ["1", -1, 0.5, None, True, 10**400])
 def test_timeouts_are_microseconds(timeout: Any) -> None:
     with pytest.raises(InputError, match="timeout must be 0 to"):
-        protocol.deadline({"timeout": timeout})
+        client_timeout({"timeout": timeout})
 
 
 def test_models_are_found_by_name_and_version_and_described() -> None:

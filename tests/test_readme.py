@@ -12,7 +12,7 @@ import pytest
 from documentation import PAGES, README, ROOT, blocks, commands
 
 TRAINED_FOR_HOURS = "tests/test_tasks.py, and models like these: tests/test_demo_models.py"
-STAGES = "tests/test_bundle_checkpoint.py and tests/test_mean_network.py; the stages take hours"
+STAGES = "tests/test_checkpoint_in_bundle.py and tests/test_mean_network.py; the stages take hours"
 ON_A_GPU = "tests/test_engines.py, and on a GPU its tests with the mark gpu"
 CPP = "tests/test_cpp_builds.py"
 COMPLETION = "tests/test_completion.py, and click's own tests"

@@ -13,7 +13,7 @@ from caflow_deploy.commands.result_names import ResultNames
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_headers import PNG_START
 from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.result_files import ResultFiles
+from caflow_runtime.jobs.result_naming import ResultFiles
 
 STARTS = {"png": PNG_START, "jpg": b"\xff\xd8", "webp": b"RIFF", "tiff": b"II*\0", "bmp": b"BM"}
 

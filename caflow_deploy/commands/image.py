@@ -68,7 +68,7 @@ from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import ImageOutcome, ProgressCallbacks, inspect_image, process_image, refusal
 from caflow_runtime.jobs.masks import check_fills
 from caflow_runtime.jobs.model_passes import Bits
-from caflow_runtime.jobs.result_files import FORMATS, SOURCE, ResultFiles
+from caflow_runtime.jobs.result_naming import FORMATS, SOURCE, ResultFiles
 from caflow_runtime.ood.typicality import temperature_of
 from caflow_runtime.pipeline.memory_estimate import check_together
 from caflow_runtime.pipeline.pipeline import Pipeline

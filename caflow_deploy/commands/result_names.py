@@ -7,7 +7,7 @@ from pathlib import Path
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.result_files import ResultFiles
+from caflow_runtime.jobs.result_naming import ResultFiles
 
 Found = tuple[Path, Path]
 """A source, and the path of its result below the output folder, before naming conflicts are resolved."""

@@ -3,7 +3,7 @@
 import click
 
 from caflow_deploy.commands.option_values import options
-from caflow_runtime.jobs.result_files import FORMATS, SOURCE
+from caflow_runtime.jobs.result_naming import FORMATS, SOURCE
 
 MAX_SUFFIX_CHARACTERS = 64
 

@@ -18,7 +18,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from tritonclient.grpc import service_pb2
 
-from caflow_deploy.serving import failures
+from caflow_deploy.serving import deadlines, failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.body_limiter import BodyLimiter
@@ -109,11 +109,7 @@ class InferenceApp:
         self, model: protocol.Model, asked: Request, parameters: Mapping[str, Any], limit: asyncio.Timeout
     ) -> Tensors:
         """Compute an answer within the deadline, or within the client's own timeout if that is shorter."""
-        until = limit.when()  # by the clock of the loop, which is `time.monotonic`
-        assert until is not None
-        if seconds := protocol.deadline(parameters):
-            until = min(until, asyncio.get_running_loop().time() + seconds)
-            limit.reschedule(until)
+        until = deadlines.shorten(limit, parameters)
         return await self.backend.answer(model.name, replace(asked, until=until))
 
     async def _check(self) -> None:

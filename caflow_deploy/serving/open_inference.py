@@ -28,8 +28,6 @@ AXES = 4
 """Number of axes of all input tensors: (B, H, W, 3)."""
 ENGINE_PARAMETERS = {"binary_data_output", "priority", "sequence_end", "sequence_id", "sequence_start", "timeout"}
 """Parameters that are meant for the server, not for the model."""
-MICROSECONDS = 1e6
-"""Microseconds per second."""
 MAX_JSON_BYTES = 2**22
 """Maximum number of JSON bytes of a request. JSON is for small images: a parsed number takes many times its bytes."""
 MAX_NUMBERS = 2**20
@@ -127,18 +125,6 @@ def metadata(model: Model) -> dict[str, Any]:
 def server_metadata() -> dict[str, Any]:
     """Return the metadata of the server, as JSON values."""
     return {"name": PLATFORM, "version": __version__, "extensions": ["binary_tensor_data"]}
-
-
-def deadline(parameters: Mapping[str, Any]) -> float | None:
-    """Return the timeout that a client requests, in seconds. None if there is none.
-
-    Raises:
-        InputError: if the parameter is not a number of microseconds.
-    """
-    timeout = parameters.get("timeout", 0)
-    if type(timeout) is not int or not 0 <= timeout <= MAX_INT64:  # isinstance would accept a boolean
-        raise InputError(f"timeout must be 0 to {MAX_INT64} microseconds")
-    return timeout / MICROSECONDS or None
 
 
 def read_http(body: bytes | bytearray, header_length: str | None) -> tuple[RequestHeader, Request]:

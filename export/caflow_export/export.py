@@ -37,9 +37,9 @@ from caflow_runtime.errors import CaflowError, UnreadableImage
 from caflow_runtime.health.measured_memory import CannotMeasure, measure_memory
 from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in
 from caflow_runtime.ood import calibration
-from caflow_training import bundle_checkpoint
 from caflow_training import checkpoint as checkpoints
-from caflow_training.bundle_checkpoint import WEIGHTS
+from caflow_training import checkpoint_in_bundle
+from caflow_training.checkpoint_in_bundle import WEIGHTS
 from caflow_training.config import config_to_dict
 from caflow_training.model import CAFlow
 from caflow_training.tasks import Image, ImageToImage, Task
@@ -272,15 +272,15 @@ def _pairs(folder: Path, task: Task, numbers: bundle.Model, say: Callable[[str],
 def _write_checkpoint(model: CAFlow, store: WeightStore, folder: Path, training: dict[str, Any]) -> None:
     """Write `checkpoint.json`. With this file, training can start from the bundle, and its model can be exported."""
     weights = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
-    stored = bundle_checkpoint.StoredCheckpoint(
+    stored = checkpoint_in_bundle.StoredCheckpoint(
         format=checkpoints.FORMAT,
         version=checkpoints.FORMAT_VERSION,
         config=config_to_dict(model.config),
         training=training or None,
         weights={name: store.keep(weight) for name, weight in weights.items()},
-        sha256=bundle_checkpoint.digest(weights),
+        sha256=checkpoint_in_bundle.digest(weights),
     )
-    (folder / bundle_checkpoint.NAME).write_text(stored.model_dump_json())
+    (folder / checkpoint_in_bundle.NAME).write_text(stored.model_dump_json())
 
 
 def _runnable(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from caflow_runtime.atomic_files import write_atomically
-from caflow_training import bundle_checkpoint, reference_checkpoint
+from caflow_training import checkpoint_in_bundle, reference_checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
 from caflow_training.model import CAFlow
 
@@ -90,7 +90,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def _read_bundle(folder: Path) -> dict[str, Any]:
     try:
-        return bundle_checkpoint.read(folder)
+        return checkpoint_in_bundle.read(folder)
     except FileNotFoundError:
         if (folder / LAST_CHECKPOINT).is_file():
             raise CheckpointError(
@@ -98,10 +98,10 @@ def _read_bundle(folder: Path) -> dict[str, Any]:
             ) from None
         raise CheckpointError(
             f"{folder}: expected a checkpoint or a bundle with a checkpoint; the folder has no "
-            f"{bundle_checkpoint.NAME} with {bundle_checkpoint.WEIGHTS}: export the model with --precision fp32, which "
+            f"{checkpoint_in_bundle.NAME} with {checkpoint_in_bundle.WEIGHTS}: export the model with --precision fp32, which "
             "writes both files"
         ) from None
-    except bundle_checkpoint.DamagedBundle as error:
+    except checkpoint_in_bundle.DamagedBundle as error:
         raise CheckpointError(str(error)) from None
 
 

@@ -22,7 +22,7 @@ from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import ImageOutcome
 from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.model_passes import Bits
-from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
+from caflow_runtime.jobs.result_naming import DEFAULT, ResultFiles
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.sizes import Size
 

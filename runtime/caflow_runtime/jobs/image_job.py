@@ -7,7 +7,7 @@ from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.image_io.image_files import WITH_16_BITS
 from caflow_runtime.jobs.image_estimate import ImageEstimate, ImageProperties, OutputRequest, estimate_image
 from caflow_runtime.jobs.model_passes import Bits, OutputSpec
-from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
+from caflow_runtime.jobs.result_naming import DEFAULT, ResultFiles
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.sizes import FinalSize, Size
 

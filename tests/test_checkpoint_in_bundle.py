@@ -16,8 +16,8 @@ from caflow_export.export import ExportReport
 from caflow_export.weights import WeightStore
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_training import checkpoint
-from caflow_training.bundle_checkpoint import NAME, WEIGHTS
 from caflow_training.checkpoint import CheckpointError
+from caflow_training.checkpoint_in_bundle import NAME, WEIGHTS
 from caflow_training.config import ConfigError
 
 Stored = dict[str, Any]
