@@ -134,6 +134,7 @@ def test_malformed_metadata_is_left_out_and_named(tmp_path: Path, target: str) -
             b"II*\0\xff\xff\xff\xff",
             b"II+\0" + bytes(40),
             exif_file()[:20],
+            b"MM\0*\0\0\0\x05" + bytes(18),
             b"II*\0\x08\0\0\0\xff\xff",
         ],
         "xmp": [b"", b"\xff\xfe", b"no XML", XMP + b"\0more", XMP + bytes([255]), XMP + b" " * 2**22],

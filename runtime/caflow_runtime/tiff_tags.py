@@ -58,6 +58,8 @@ def read_start(contents: Contents) -> tuple[Layout, int]:
         raise ValueError("it does not begin like a TIFF file")
     layout = Layout("<" if contents[:2] == b"II" else ">", contents[2:4] in (b"+\0", b"\0+"))
     (first,) = struct.unpack_from(layout.order + ("Q" if layout.is_big else "I"), contents, 8 if layout.is_big else 4)
+    if first < (16 if layout.is_big else 8):
+        raise ValueError("its first directory overlaps its header")
     return layout, first
 
 
