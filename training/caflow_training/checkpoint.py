@@ -98,8 +98,8 @@ def _read_bundle(folder: Path) -> dict[str, Any]:
             ) from None
         raise CheckpointError(
             f"{folder}: expected a checkpoint or a bundle with a checkpoint; the folder has no "
-            f"{checkpoint_in_bundle.NAME} with {checkpoint_in_bundle.WEIGHTS}: export the model with --precision fp32, which "
-            "writes both files"
+            f"{checkpoint_in_bundle.NAME} with {checkpoint_in_bundle.WEIGHTS}: export the model with --precision fp32, "
+            "which writes both files"
         ) from None
     except checkpoint_in_bundle.DamagedBundle as error:
         raise CheckpointError(str(error)) from None

@@ -320,7 +320,7 @@ class VideoJob:
                 outcome.lost = join_segments(segments, self.folder, self.source, self.output, ended_by is None)
             except UnwritableVideo as error:
                 raise self._explained(error) from None
-        if ended_by is not None:
+        if ended_by is not None and segments:
             self.state.frames, self.state.written = outcome.frames, outcome.written
             self.state.write(self.folder)
         if isinstance(ended_by, KeyboardInterrupt):
