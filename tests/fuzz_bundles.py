@@ -16,10 +16,10 @@ from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files
 from caflow_runtime.errors import CaflowError
+from caflow_runtime.file_io.strict_json import convert, read_json
 from caflow_runtime.ood.calibration import NAME, Calibration, read_calibration, write_calibration
 from caflow_runtime.ood.typicality import typicality
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.strict_json import convert, read_json
 
 IMAGES = 9
 """Number of images of the shortened calibration that these tests change."""

@@ -15,7 +15,7 @@ from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_json, changed_toml
 
 from caflow_export.weights import WeightStore
-from caflow_runtime.strict_json import read_json
+from caflow_runtime.file_io.strict_json import read_json
 from caflow_training import checkpoint
 from caflow_training.checkpoint import CheckpointError
 from caflow_training.checkpoint_in_bundle import NAME, WEIGHTS, StoredCheckpoint, digest

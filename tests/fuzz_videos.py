@@ -11,7 +11,7 @@ from mutations import changed_bytes, changed_json
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import PipelineSettings
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.encoding import Encoding

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from tiny import DATA
 
+from caflow_runtime.file_io.line_checksum import fields_have_valid_checksum
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.image_folder import RESULTS
-from caflow_runtime.line_checksum import fields_have_valid_checksum
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tiny import pairs_of_photographs
 
+from caflow_runtime.file_io.line_checksum import with_checksum
 from caflow_runtime.image_io.image_files import write_image
-from caflow_runtime.line_checksum import with_checksum
 from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.ood.typicality import reason
 from caflow_runtime.ood.verdict import Verdict

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from caflow_runtime.atomic_files import LEFTOVER, atomic_file, atomic_folder, remove_leftovers, write_atomically
+from caflow_runtime.file_io.atomic_files import LEFTOVER, atomic_file, atomic_folder, remove_leftovers, write_atomically
 
 
 def names_in(folder: Path) -> list[str]:
@@ -79,7 +79,7 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypat
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from caflow_runtime.atomic_files import atomic_file, atomic_folder
+from caflow_runtime.file_io.atomic_files import atomic_file, atomic_folder
 with atomic_file(Path(sys.argv[1])) as file, atomic_folder(Path(sys.argv[2])) as folder:
     file.write_text("half")
     (folder / "half").touch()

@@ -8,7 +8,7 @@ import pytest
 from commands import caflow, command, in_a_process
 from many import crops, started, wait_for_lines
 
-from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.jobs.calibration_job import FOLDER, MEASURES
 from caflow_runtime.ood.calibration import NAME as CALIBRATION
 

@@ -14,7 +14,7 @@ from video_jobs import video_job
 from video_runs import job, segments_of
 
 from caflow_runtime.bundle.reading import describe_file
-from caflow_runtime.line_checksum import with_checksum
+from caflow_runtime.file_io.line_checksum import with_checksum
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.file_source import FileSource

@@ -16,13 +16,13 @@ import pytest
 from commands import caflow
 from filter_data import ALPHA, bundle, data, judged, pipe, run_to, scores, settings_of, write_list
 
+from caflow_runtime.file_io.line_checksum import with_checksum
+from caflow_runtime.file_io.strict_json import parse_json
 from caflow_runtime.jobs import verdict_folder as filter_job
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.verdict_folder import FilterJob
-from caflow_runtime.line_checksum import with_checksum
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.strict_json import parse_json
 
 __all__ = ["bundle", "data", "pipe"]  # fixtures
 

@@ -20,15 +20,15 @@ from caflow_deploy.cluster.executor import SerialExecutor
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
 from caflow_runtime.errors import InputError
-from caflow_runtime.folder_lock import LOCK
-from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.file_io.folder_lock import LOCK
+from caflow_runtime.file_io.job_file import JOB_FILE
+from caflow_runtime.file_io.line_checksum import fields_with_checksum
+from caflow_runtime.file_io.path_text import as_path, as_text
 from caflow_runtime.jobs.folder import PipelineSettings, State, exclusive_lock, make_folder, stamp_of
 from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_report import ImageReport
 from caflow_runtime.jobs.images import ImageOutcome
-from caflow_runtime.line_checksum import fields_with_checksum
-from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 PIPELINE = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")

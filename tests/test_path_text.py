@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import photograph
 
+from caflow_runtime.file_io.path_text import as_path, as_text
 from caflow_runtime.image_io.image_files import write_image
-from caflow_runtime.path_text import as_path, as_text
 
 NAMES = {
     b"plain name.png": "plain name.png",

@@ -10,9 +10,9 @@ from commands import caflow, json_lines_of
 from report_data import Entry, calibration, entries, scores
 
 from caflow_runtime.errors import InputError
+from caflow_runtime.file_io.strict_json import MAX_BYTES_OF_A_LINE
 from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.report.html import write_report
-from caflow_runtime.strict_json import MAX_BYTES_OF_A_LINE
 
 __all__ = ["calibration", "entries", "scores"]  # fixtures
 

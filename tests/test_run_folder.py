@@ -16,9 +16,9 @@ from filelock import FileLock
 from test_restart import in_two_processes
 from test_trainer import short_recipe, write_recipe
 
-from caflow_runtime import atomic_files
 from caflow_runtime.bundle import builtin
-from caflow_runtime.folder_lock import LOCK
+from caflow_runtime.file_io import atomic_files
+from caflow_runtime.file_io.folder_lock import LOCK
 from caflow_training import checkpoint, training_data
 from caflow_training.crop_sampler import CropSampler
 from caflow_training.degradations import MissingPackage

@@ -15,13 +15,13 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest_checks import check_path
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
+from caflow_runtime.file_io.strict_json import DEEPEST, MAX_BYTES, MAX_BYTES_OF_A_LINE, WrongJson, parse_json, read_json
 from caflow_runtime.jobs.folder import State, read_state
 from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.pairs import list_pairs
 from caflow_runtime.ood.calibration import WrongCalibration, read_calibration
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.report.summary import read_job, read_lines
-from caflow_runtime.strict_json import DEEPEST, MAX_BYTES, MAX_BYTES_OF_A_LINE, WrongJson, parse_json, read_json
 from caflow_training.progress import TrainingLog
 
 BROKEN: list[tuple[bytes, str]] = [

@@ -19,7 +19,7 @@ from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_
 from caflow_deploy.commands.progress_reporter import ProgressReporter
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import CaflowError, InputError, format_error
-from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.jobs.calibrate import Survey, learn_calibration
 from caflow_runtime.jobs.calibration_job import (
     FOLDER,

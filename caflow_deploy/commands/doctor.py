@@ -13,8 +13,8 @@ from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.output_options import json_option
 from caflow_deploy.commands.pipeline_options import bundle_argument
 from caflow_runtime.bundle.builtin import find_bundle
+from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.health.doctor import check_bundle, check_environment
-from caflow_runtime.path_text import as_text
 
 
 @click.command("doctor")

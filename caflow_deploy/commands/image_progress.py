@@ -11,10 +11,10 @@ from caflow_deploy.commands.standard_streams import shown
 from caflow_runtime.available_memory import readable
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import CaflowError
+from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.image_headers import size_of_file
 from caflow_runtime.jobs.image_estimate import ImageEstimate, ImageProperties, OutputRequest
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 THIS_IMAGE = "this image"

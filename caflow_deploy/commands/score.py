@@ -10,11 +10,11 @@ from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.option_values import FilePath, gathered
 from caflow_deploy.commands.output_options import json_option
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
+from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.image import check_pair
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.image_io.maps import pictures
 from caflow_runtime.ood.typicality import reason
-from caflow_runtime.path_text import as_text
 
 
 @click.command("score")

@@ -23,7 +23,6 @@ from caflow_export.manifest_entries import graph_entry, numbers_of, source_of
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to_bytes
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_export.weights import WeightStore
-from caflow_runtime.atomic_files import atomic_folder
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.batching.sampling_config import Rank
 from caflow_runtime.bundle import builtin
@@ -34,6 +33,7 @@ from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, PrecisionName
 from caflow_runtime.bundle.reading import describe_file, read_manifest, verify_files, write_manifest
 from caflow_runtime.bundle.run_memory import write_memory
 from caflow_runtime.errors import CaflowError, UnreadableImage
+from caflow_runtime.file_io.atomic_files import atomic_folder
 from caflow_runtime.health.measured_memory import CannotMeasure, measure_memory
 from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in
 from caflow_runtime.ood import calibration

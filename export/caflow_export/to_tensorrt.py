@@ -13,7 +13,6 @@ import onnx
 from caflow_export.engine_targets import Target, choose
 from caflow_export.tensorrt_builder import EngineBuilder
 from caflow_export.verify_engines import verify_engines
-from caflow_runtime.atomic_files import atomic_folder
 from caflow_runtime.backends.gpu import Gpu, gpu, has_gpu
 from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.backends.select import open_backend
@@ -22,6 +21,7 @@ from caflow_runtime.bundle.engine_sets import DEFAULT_PROFILE, Engine, EngineSet
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files
 from caflow_runtime.errors import BackendError
+from caflow_runtime.file_io.atomic_files import atomic_folder
 
 ShowGraphs = Callable[[str, int, int], None]
 """Callback for progress: called with the current action, the number of finished graphs and the number of all graphs."""

@@ -9,9 +9,9 @@ import pytest
 from calibration_cases import EDITED, IMPOSSIBLE, changed
 from tiny import calibrated_pipe as pipe
 
+from caflow_runtime.file_io.strict_json import WrongJson, parse_json
 from caflow_runtime.ood.calibration import NAME, Calibration, WrongCalibration, read_calibration, write_calibration
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.strict_json import WrongJson, parse_json
 
 __all__ = ["pipe"]  # a fixture
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from caflow_runtime.atomic_files import write_atomically
+from caflow_runtime.file_io.atomic_files import write_atomically
 from caflow_training import checkpoint_in_bundle, reference_checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
 from caflow_training.model import CAFlow

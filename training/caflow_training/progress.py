@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from caflow_cli.console import CommandConsole
-from caflow_runtime.atomic_files import write_atomically
+from caflow_runtime.file_io.atomic_files import write_atomically
 from caflow_training.validation import Validation
 
 SPEED_SMOOTHING = 0.95

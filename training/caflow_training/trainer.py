@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from caflow_cli.stops import deferring_stops
-from caflow_runtime.atomic_files import remove_leftovers, write_atomically
-from caflow_runtime.folder_lock import folder_lock
+from caflow_runtime.file_io.atomic_files import remove_leftovers, write_atomically
+from caflow_runtime.file_io.folder_lock import folder_lock
 from caflow_training import checkpoint
 from caflow_training.checkpoint import LAST_CHECKPOINT
 from caflow_training.crop_sampler import TrainingBatch

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caflow_runtime.atomic_files import write_atomically
+from caflow_runtime.file_io.atomic_files import write_atomically
 from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.model import CAFlow
 from caflow_training.results import bits_per_dim, to_integers

@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import numpy as np
 
-from caflow_runtime.atomic_files import write_atomically
 from caflow_runtime.backends.cache_folders import user_cache
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_packages import installed_builds
@@ -15,6 +14,7 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import BackendError
+from caflow_runtime.file_io.atomic_files import write_atomically
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Array, Graph
 from caflow_runtime.flow.selftest import Case, case_within, flow_errors, is_invertible, likelihood_error

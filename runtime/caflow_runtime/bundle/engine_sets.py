@@ -35,7 +35,7 @@ from caflow_runtime.bundle.manifest_checks import check_path
 from caflow_runtime.bundle.onnx_fields import WrongGraph
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import BackendError
-from caflow_runtime.strict_json import WrongJson, read_json
+from caflow_runtime.file_io.strict_json import WrongJson, read_json
 
 FORMAT: Literal["caflow-engines"] = "caflow-engines"
 FORMAT_VERSION: Literal[2] = 2

@@ -24,7 +24,7 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import File, Manifest, files_of
 from caflow_runtime.bundle.manifest_checks import PATH_BYTES, check_format, check_manifest
 from caflow_runtime.bundle.onnx_fields import WrongGraph
-from caflow_runtime.strict_json import WrongJson, convert, parse_json
+from caflow_runtime.file_io.strict_json import WrongJson, convert, parse_json
 
 MANIFEST_BYTES = 4 * 2**20
 """Maximum length of a manifest, in bytes. A larger file is rejected without being read."""

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from caflow_runtime.atomic_files import write_atomically
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Model, Strict, cell_side
 from caflow_runtime.bundle.reading import sha256_of
-from caflow_runtime.strict_json import WrongJson, read_json
+from caflow_runtime.file_io.atomic_files import write_atomically
+from caflow_runtime.file_io.strict_json import WrongJson, read_json
 
 NAME = "memory.json"
 FORMAT: Literal["caflow-memory"] = "caflow-memory"

@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from caflow_runtime.atomic_files import atomic_file
 from caflow_runtime.errors import InputError
+from caflow_runtime.file_io.atomic_files import atomic_file
 from caflow_runtime.jobs.pairs import FilePair
 
 LIST, LIST0, FILES = "accepted.txt", "accepted.list0", "accepted"

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from caflow_runtime.atomic_files import remove_leftovers
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.file_io.atomic_files import remove_leftovers
+from caflow_runtime.file_io.job_file import JOB_FILE
+from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.jobs.calibrate import Survey, measure_crops
 from caflow_runtime.jobs.folder import PipelineSettings, State, find_job, flat, has_changed, stamp_of
 from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.photographs import Pair, Photograph, pairs_of, with_grey_copies
-from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 COMMAND = "caflow calibrate"

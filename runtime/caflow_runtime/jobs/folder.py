@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from caflow_runtime.atomic_files import leftover_of, write_atomically
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.folder_lock import LOCK, folder_lock
-from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.file_io.atomic_files import leftover_of, write_atomically
+from caflow_runtime.file_io.folder_lock import LOCK, folder_lock
+from caflow_runtime.file_io.job_file import JOB_FILE
+from caflow_runtime.file_io.strict_json import WrongJson, read_json
 from caflow_runtime.ood import calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.strict_json import WrongJson, read_json
 
 CHANGED = {
     "bundle": "the model",

@@ -13,17 +13,17 @@ from typing import Any
 
 import msgspec
 
-from caflow_runtime.atomic_files import remove_leftovers
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import InputError
-from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.file_io.atomic_files import remove_leftovers
+from caflow_runtime.file_io.job_file import JOB_FILE
+from caflow_runtime.file_io.path_text import as_path, as_text
 from caflow_runtime.jobs.folder import PipelineSettings, State, find_job, flat, has_changed
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import ImageOutcome
 from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.model_passes import Bits
 from caflow_runtime.jobs.result_naming import DEFAULT, ResultFiles
-from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.sizes import Size
 
 COMMAND = "caflow image"

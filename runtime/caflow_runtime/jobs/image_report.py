@@ -8,12 +8,12 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from caflow_runtime.batching.sampling_config import Judge, SamplingConfig
+from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.image import Image
 from caflow_runtime.image_io.image_files import ImageFile
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.model_passes import ModelOutput, OutputSpec
 from caflow_runtime.ood.typicality import Typicality
-from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Likelihood, Samples
 

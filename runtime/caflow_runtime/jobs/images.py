@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from caflow_runtime.batching.runner import ShowWindows
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import CaflowError, UnreadableImage, format_error
+from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
@@ -35,7 +36,6 @@ from caflow_runtime.jobs.image_report import ImageReport, about_file, contradict
 from caflow_runtime.jobs.masks import Masked, read_masked
 from caflow_runtime.jobs.model_passes import ModelPasses, OutputSpec
 from caflow_runtime.jobs.native_stderr import native_stderr
-from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import REJECTED, Best, Samples

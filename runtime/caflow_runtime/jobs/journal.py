@@ -12,14 +12,14 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from caflow_runtime.atomic_files import atomic_file
-from caflow_runtime.line_checksum import (
+from caflow_runtime.file_io.atomic_files import atomic_file
+from caflow_runtime.file_io.line_checksum import (
     fields_have_valid_checksum,
     fields_with_checksum,
     has_valid_checksum,
     with_checksum,
 )
-from caflow_runtime.strict_json import WrongJson, parse_json
+from caflow_runtime.file_io.strict_json import WrongJson, parse_json
 
 Line = TypeVar("Line")
 Unit = TypeVar("Unit", bound=Hashable)

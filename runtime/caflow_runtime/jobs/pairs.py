@@ -8,9 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from caflow_runtime.errors import InputError
+from caflow_runtime.file_io.path_text import as_path
+from caflow_runtime.file_io.strict_json import WrongJson, parse_json, read_lines
 from caflow_runtime.image_formats import READABLE, images_below, partners
-from caflow_runtime.path_text import as_path
-from caflow_runtime.strict_json import WrongJson, parse_json, read_lines
 
 TABLE, JSON_LINES = {".csv"}, {".jsonl", ".ndjson"}
 COLUMNS = ("target", "condition")

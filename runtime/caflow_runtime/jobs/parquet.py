@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from caflow_runtime.atomic_files import atomic_file
 from caflow_runtime.extras import import_optional
+from caflow_runtime.file_io.atomic_files import atomic_file
 from caflow_runtime.ood.verdict import Verdict
 
 ROWS_IN_GROUP = 2048

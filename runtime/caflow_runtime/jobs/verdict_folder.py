@@ -15,9 +15,10 @@ from typing import BinaryIO
 
 import msgspec
 
-from caflow_runtime.atomic_files import remove_leftovers
 from caflow_runtime.errors import InputError
-from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.file_io.atomic_files import remove_leftovers
+from caflow_runtime.file_io.job_file import JOB_FILE
+from caflow_runtime.file_io.path_text import as_path, as_text
 from caflow_runtime.jobs.accepted import (
     FILES,
     LIST,
@@ -43,7 +44,6 @@ from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.jobs.parquet import write_parquet
 from caflow_runtime.jobs.verdicts import BATCH
 from caflow_runtime.ood.verdict import Verdict
-from caflow_runtime.path_text import as_path, as_text
 
 COMMAND = "caflow filter"
 SCORES, PARQUET = "scores.jsonl", "scores.parquet"

@@ -13,13 +13,13 @@ from typing import Any
 
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
+from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.image import Image, check_pair
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.ood.verdict import Verdict, decide
-from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.calibrated_likelihoods import NOT_FINITE
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Score

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import msgspec
 
-from caflow_runtime.atomic_files import remove_leftovers, write_atomically
 from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Strict
 from caflow_runtime.bundle.reading import read_manifest, sha256_of
 from caflow_runtime.errors import InputError
+from caflow_runtime.file_io.atomic_files import remove_leftovers, write_atomically
+from caflow_runtime.file_io.line_checksum import has_valid_checksum, with_checksum
+from caflow_runtime.file_io.strict_json import WrongJson, read_json
 from caflow_runtime.flow.latent_statistics import STATISTICS
-from caflow_runtime.line_checksum import has_valid_checksum, with_checksum
 from caflow_runtime.ood.coverage import Coverage
 from caflow_runtime.ood.typicality_model import Count, Number, TypicalityModel
-from caflow_runtime.strict_json import WrongJson, read_json
 
 NAME = "calibration.json"
 FORMAT = "caflow-calibration"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import cv2
 
-from caflow_runtime.atomic_files import remove_leftovers, write_atomically
 from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.file_io.atomic_files import remove_leftovers, write_atomically
+from caflow_runtime.file_io.path_text import as_path
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.whole_list import MIN_PAIRS
-from caflow_runtime.path_text import as_path
 from caflow_runtime.report import plots
 from caflow_runtime.report.summary import Summary, read_job, read_lines
 

@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime import strict_json
 from caflow_runtime.errors import InputError
-from caflow_runtime.job_file import JOB_FILE
-from caflow_runtime.line_checksum import has_valid_checksum
+from caflow_runtime.file_io import strict_json
+from caflow_runtime.file_io.job_file import JOB_FILE
+from caflow_runtime.file_io.line_checksum import has_valid_checksum
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.drift import Drift
 from caflow_runtime.ood.typicality import Floats, rank

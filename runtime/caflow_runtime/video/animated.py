@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from caflow_runtime.atomic_files import atomic_file
+from caflow_runtime.file_io.atomic_files import atomic_file
 from caflow_runtime.video.join import SegmentPart, frames_of, packets_of
 from caflow_runtime.video.opening import address_of, import_av
 from caflow_runtime.video.rotation import has_alpha

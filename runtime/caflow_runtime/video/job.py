@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 
-from caflow_runtime.atomic_files import to_disk
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.file_io.atomic_files import to_disk
+from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.image import Image
-from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream

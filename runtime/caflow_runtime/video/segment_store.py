@@ -14,11 +14,11 @@ from typing import Annotated
 
 import msgspec
 
-from caflow_runtime.atomic_files import leftover_of, remove_leftovers
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.file_io.atomic_files import leftover_of, remove_leftovers
+from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import (
     PipelineSettings,
     State,

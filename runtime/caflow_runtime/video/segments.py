@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from caflow_runtime.atomic_files import move_into_place, partial_path
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import describe_file, sha256_of
 from caflow_runtime.errors import InputError
+from caflow_runtime.file_io.atomic_files import move_into_place, partial_path
 from caflow_runtime.jobs.folder import is_intact
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import REJECTED

@@ -1,7 +1,7 @@
 // Strict reader of JSON from untrusted files. It limits the size and the nesting of a file, and refuses constructs that
 // two JSON readers may interpret differently.
 //
-// docs/reference/bundle.md lists the rules. strict_json.py implements the same rules in Python.
+// docs/reference/bundle.md lists the rules. file_io/strict_json.py implements the same rules in Python.
 #pragma once
 
 #include <cstdint>

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from caflow_runtime.file_io.strict_json import WrongJson, read_json
 from caflow_runtime.image_formats import images_below, throw
-from caflow_runtime.strict_json import WrongJson, read_json
 
 JOB_FILE = "job.json"
 
