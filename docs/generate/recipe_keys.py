@@ -71,11 +71,11 @@ def _choice_of_task(model: griffe.Object, tasks: list[griffe.Object]) -> str:
 
 
 def _keys(described: griffe.Object) -> str:
-    """Return the description of a class and the table of its keys."""
+    """Return the description of a class and the table of its keys: its fields, without properties and `ClassVar`s."""
     keys = [
         member
         for name, member in described.members.items()
-        if member.is_attribute and "property" not in member.labels and name != TASK
+        if member.is_attribute and "instance-attribute" in member.labels and name != TASK
     ]
     rows = [f"| `{key.name}` | {_type(key)} | {_default(key)} | {_sentence(key)} |" for key in keys]
     return f"{_docstring(described)}\n\n{_table(rows)}"
