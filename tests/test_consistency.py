@@ -1,6 +1,7 @@
 """Consistency: degrading a result as in training, and changing a result so that it matches its condition."""
 
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import cv2
 import msgspec
@@ -19,7 +20,7 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
-from caflow_runtime.ood.consistency import EXACT, Consistency, psnr
+from caflow_runtime.ood.consistency import EXACT, Consistency, luma, psnr
 from caflow_training.tasks import Colorization, Inpainting, Sketch, SuperResolution, Task
 
 REPEATABLE: list[Task] = [
@@ -29,7 +30,6 @@ REPEATABLE: list[Task] = [
     Inpainting(mask="central"),
     Inpainting(mask="box"),
 ]
-NAMES = ["×4", "×2, bilinear", "colorization", "hole in the middle", "random hole"]
 
 
 def consistency_of(task: Task, folder: Path) -> Consistency:
@@ -40,7 +40,7 @@ def consistency_of(task: Task, folder: Path) -> Consistency:
     known = read_manifest(TINY)
     manifest = msgspec.structs.replace(
         known,
-        model=msgspec.structs.replace(known.model, scale=task.scale),
+        model=msgspec.structs.replace(known.model, scale=task.scale, condition_color=task.condition_color),
         graphs=[graph_entry(graph, proto, File("degrade.onnx", 0, ""), task.scale)],
     )
     return Consistency({"degrade": OnnxRuntimeCpu().load(folder / "degrade.onnx")}, manifest)
@@ -60,7 +60,7 @@ def test_reducing_equals_pytorchs_antialiased_interpolation(photographs: Path, s
     torch.testing.assert_close(task.repeat_degradation(planes, planes), expected, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("task", REPEATABLE, ids=NAMES)
+@pytest.mark.parametrize("task", REPEATABLE, ids=repr)
 def test_the_truth_is_consistent_with_its_condition(task: Task, photographs: Path, tmp_path: Path) -> None:
     consistency, target = consistency_of(task, tmp_path), photograph(photographs, 1, 64, 96)
     condition: NDArray[np.uint8] = task.degrade(target, np.random.default_rng(0))  # type: ignore[union-attr]
@@ -73,6 +73,18 @@ def test_what_a_model_does_not_see_of_a_condition_is_not_compared(photographs: P
     image = photograph(photographs, 1, 64, 96)
     for task in (Colorization(), Inpainting(mask="central")):
         assert consistency_of(task, tmp_path).psnr(image, image) == EXACT
+
+
+def test_colours_that_a_model_of_grey_images_does_not_see_are_not_compared(photographs: Path, tmp_path: Path) -> None:
+    class GreySuperResolution(SuperResolution):
+        condition_color: ClassVar[Literal["rgb", "gray"]] = "gray"
+
+    consistency, image = consistency_of(GreySuperResolution(), tmp_path), photograph(photographs, 1, 64, 96)
+    small = SuperResolution().degrade(luma(image), np.random.default_rng(0))
+    tinted = np.clip(small + np.array([114, 0, -299]) / 10, 0, 255).astype(np.uint8)  # of nearly the same luma
+    assert consistency.psnr(luma(image), tinted) > 40
+    changed = consistency.projected(luma(image).astype(np.float32), tinted)
+    assert np.ptp(changed, 2).max() < 1  # it stays grey
 
 
 def test_a_projected_image_reduces_to_its_condition(enlarging: Consistency, photographs: Path) -> None:

@@ -62,7 +62,6 @@ def test_the_help_lists_all_built_in_recipes() -> None:
         ("image", "--backend", "rtx"),
         ("image", "--metrics", "metrics"),
         ("image", "--ray", "ray"),
-        ("image", None, "avif"),
         ("image", None, "heic"),
         ("page", None, "page"),
         ("report", None, "report"),

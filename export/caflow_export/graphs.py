@@ -57,7 +57,7 @@ class Encode(nn.Module):
         out = [prepared.permute(0, 2, 3, 1).to(torch.uint8)]
         features: list[Tensor] = []
         if self.mean is not None:
-            seen = prepared if self.task.scale == 1 else planes
+            seen = prepared if self.task.scale == 1 else self.task.visible(planes)
             difference, features = self.mean(seen, degradation)
             out.append((prepared + difference).permute(0, 2, 3, 1))
         x = prepared + MIDPOINT if self.dequantizer is None else self.dequantizer(prepared)[0]
@@ -81,7 +81,7 @@ class Estimate(nn.Module):
 
     def forward(self, condition: Tensor) -> Tensor:
         planes = condition.to(self.state).permute(0, 3, 1, 2)
-        seen = self.task.prepare(planes) if self.task.scale == 1 else planes
+        seen = self.task.prepare(planes) if self.task.scale == 1 else self.task.visible(planes)
         return cast(Tensor, self.estimator(seen)).clamp(0, 1)
 
 

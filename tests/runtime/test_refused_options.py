@@ -54,7 +54,7 @@ def test_wrong_options_are_refused_before_anything_is_written(
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("nowhere.png", "nowhere.png: found no image"), ("", "the path is empty"), ("**x/*", "Invalid pattern")],
+    [("nowhere.png", "nowhere.png: found no image"), ("", "the path is empty")],
 )
 def test_inputs_without_an_image_are_refused(calibrated: Path, tmp_path: Path, source: str, message: str) -> None:
     done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, code=2)

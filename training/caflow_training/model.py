@@ -136,8 +136,9 @@ class CAFlow(nn.Module):
         if self.mean_network is None:
             return prepared, None
         # For tasks without a change of size, the raw condition may contain information that `prepare` removes, such as
-        # colours. So the mean network reads the prepared condition.
-        seen = prepared if self.config.task.scale == 1 else condition.to(prepared.dtype)
+        # the pixels of a hole. So the mean network reads the prepared condition.
+        task = self.config.task
+        seen = prepared if task.scale == 1 else task.visible(condition.to(prepared.dtype))
         if self.degradation_estimator is not None and degradation is None:
             degradation = self.degradation_estimator(seen).clamp(0, 1)
         difference, features = self.mean_network(seen, degradation)

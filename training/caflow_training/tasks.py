@@ -46,6 +46,14 @@ class TaskTraits:
     keeps_gray: ClassVar[bool] = False
     """Whether results of grey inputs are grey."""
 
+    def visible(self, condition: Tensor) -> Tensor:
+        """Return what the model sees of conditions, (B, 3, h, w) floats: all colours, or the luma in three channels."""
+        if self.condition_color == "rgb":
+            return condition
+        red, green, blue = condition.unbind(1)
+        luma = (LUMA_THOUSANDTHS[0] * red + LUMA_THOUSANDTHS[1] * green + LUMA_THOUSANDTHS[2] * blue) / 1000
+        return luma.round().clamp(0, 255)[:, None].expand(-1, 3, -1, -1)
+
     @property
     def hole(self) -> Literal["none", "black", "center"]:
         """Which pixels the model fills in.
@@ -130,16 +138,14 @@ class Colorization(TaskTraits):
 
     def repeat_degradation(self, target: Tensor, condition: Tensor) -> Tensor:
         """Return the luma of the target."""
-        return self.prepare(target)
+        return self.visible(target)
 
     def prepare(self, condition: Tensor) -> Tensor:
         """Return the luma of conditions (B, 3, H, W), which are grey or coloured floats in 0…255.
 
         The result is (B, 3, H, W), with three equal channels, rounded to integers.
         """
-        red, green, blue = condition.unbind(1)
-        luma = (LUMA_THOUSANDTHS[0] * red + LUMA_THOUSANDTHS[1] * green + LUMA_THOUSANDTHS[2] * blue) / 1000
-        return luma.round().clamp(0, 255)[:, None].expand(-1, 3, -1, -1)
+        return self.visible(condition)
 
 
 @dataclass(frozen=True, config=STRICT)

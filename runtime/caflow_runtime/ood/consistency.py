@@ -36,14 +36,12 @@ class Consistency:
     def psnr(self, image: Image, condition: Image) -> float:
         """Return the PSNR in dB between the condition and `image` degraded as in training (LR-PSNR for enlargement).
 
-        Pixels of a hole count as equal. What the model does not see of a condition, such as colours, is not compared.
+        Pixels of a hole count as equal. What the model does not see of the condition, such as colours, is not compared.
 
         Raises:
             InputError: if the degradation of this model cannot be repeated.
         """
-        sees_all = self._scale > 1 or self._manifest.reads_condition
-        seen = condition if sees_all else _rounded(self._degrade(condition, condition))
-        return psnr(_rounded(self._degrade(image, condition)), seen)
+        return psnr(_rounded(self._degrade(image, condition)), self._seen(condition))
 
     def degraded(self, target: Image) -> Image:
         """Return the condition of a target, (h, w, 3) uint8, made as in training.
@@ -73,12 +71,20 @@ class Consistency:
         """
         # Continuous values in [w, w + 1) stand for the integer w, so the middle of the interval becomes w.
         image: Floats = np.clip(pixels - np.float32(0.5), 0, 255)
+        seen = self._seen(condition)
         for _ in range(MAX_PROJECTIONS):
-            missing = condition - self._degrade(image, condition)
+            missing = seen - self._degrade(image, condition)
             if np.abs(missing).max() < CLOSE_ENOUGH:
                 break
             image = np.clip(image + enlarge(missing, self._scale), 0, 255)
         return image
+
+    def _seen(self, condition: Image) -> Image:
+        """Return what the model sees of a condition: colours only if it sees them, and no pixels that it fills."""
+        if self._manifest.model.condition_color == "gray":
+            return luma(condition)
+        sees_all = self._scale > 1 or self._manifest.reads_condition
+        return condition if sees_all else _rounded(self._degrade(condition, condition))
 
     def _degrade(self, target: NDArray[Any], condition: Image) -> Floats:
         """Return the condition of a target, (h, w, 3) float32, not rounded. Only random degradations read `condition`.
@@ -91,6 +97,12 @@ class Consistency:
         arrays = {"target": target, **({"condition": condition} if self._manifest.reads_condition else {})}
         found = self._graphs[DEGRADE]({name: array[None].astype(np.float32) for name, array in arrays.items()})
         return np.asarray(found["degraded"][0], np.float32)
+
+
+def luma(image: Image) -> Image:
+    """Return the luma of BT.601 in three equal channels, (H, W, 3) uint8, as models of grey images see it."""
+    values = np.rint(image @ np.array([299, 587, 114]) / 1000).astype(np.uint8)
+    return np.repeat(values[..., None], 3, 2)
 
 
 def enlarge(small: Floats, scale: int) -> Floats:

@@ -42,6 +42,24 @@ Bytes degraded(const Graphs& graphs, const Image& image, const Image& condition)
     return rounded(degrade(graphs, Floats(image.rgb.begin(), image.rgb.end()), condition));
 }
 
+// Return the luma of BT.601 in three equal channels, as models of grey images see it.
+Bytes luma(const Bytes& rgb) {
+    Bytes grey(rgb.size());
+    for (std::size_t k = 0; k < rgb.size(); k += 3) {
+        const int thousandths = 299 * rgb[k] + 587 * rgb[k + 1] + 114 * rgb[k + 2];
+        std::fill_n(&grey[k], 3, std::uint8_t(std::nearbyint(thousandths / 1000.0)));
+    }
+    return grey;
+}
+
+// Return what the model sees of a condition: colours only if it sees them, and no pixels that it fills.
+Bytes seen(const Graphs& graphs, const Image& condition) {
+    const Model& model = graphs.manifest().model;
+    if (model.condition_color == "gray") return luma(condition.rgb);
+    const bool sees_all = model.scale > 1 || graphs.manifest().reads_condition();
+    return sees_all ? condition.rgb : degraded(graphs, condition, condition);
+}
+
 double psnr(const Bytes& a, const Bytes& b) {
     double squares = 0;
     for (std::size_t k = 0; k < a.size(); ++k) squares += double((a[k] - b[k]) * (a[k] - b[k]));
@@ -51,12 +69,12 @@ double psnr(const Bytes& a, const Bytes& b) {
 }  // namespace
 
 double consistency(const Graphs& graphs, const Image& image, const Image& condition) {
-    const bool sees_all = graphs.manifest().model.scale > 1 || graphs.manifest().reads_condition();
-    return psnr(degraded(graphs, image, condition), sees_all ? condition.rgb : degraded(graphs, condition, condition));
+    return psnr(degraded(graphs, image, condition), seen(graphs, condition));
 }
 
 Image project(const Graphs& graphs, const Floats& pixels, const Image& condition) {
     const std::int64_t scale = graphs.manifest().model.scale;
+    const Bytes wanted = seen(graphs, condition);
     Floats values(pixels.size());
     std::transform(pixels.begin(), pixels.end(), values.begin(),
                    [](float pixel) { return std::clamp(pixel - 0.5f, 0.0f, 255.0f); });  // [w, w + 1) stands for w
@@ -64,7 +82,7 @@ Image project(const Graphs& graphs, const Floats& pixels, const Image& condition
         Floats missing = degrade(graphs, values, condition);
         float largest = 0;
         for (std::size_t at = 0; at < missing.size(); ++at) {
-            missing[at] = float(condition.rgb[at]) - missing[at];
+            missing[at] = float(wanted[at]) - missing[at];
             largest = std::max(largest, std::abs(missing[at]));
         }
         if (largest < close_enough) break;
