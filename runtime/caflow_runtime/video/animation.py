@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
-from caflow_runtime.extras import import_optional
 from caflow_runtime.image import Image
 from caflow_runtime.image_headers import GIF_START, PNG_START
 from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
@@ -120,18 +120,19 @@ def _info(path: Path, _size: int, _changed: int) -> VideoInfo:
     )
 
 
-def _decoded(path: Path) -> Iterator[tuple[Image, dict[str, Any]]]:
+def _decoded(path: Path) -> Iterator[tuple[Image, dict[Any, Any]]]:
     """Yield each frame, (h, w, 4) RGBA, with the metadata that Pillow reports for it.
 
     Raises:
         UnreadableVideo: at the damage of a damaged file.
     """
-    pillow, number = import_pillow(), 0
+    number = 0
     try:
-        with pillow.open(path) as file:
+        with PIL.Image.open(path) as file:
             for number in count(int(bool(file.info.get("default_image")))):
                 file.seek(number)
-                yield np.asarray(file.convert("RGBA")), file.info | {"format": file.format}
+                image = np.asarray(file.convert("RGBA"), np.uint8)
+                yield image, file.info | {"format": file.format}
     except EOFError:  # the last frame was read
         pass
     except Exception as error:  # of any type: Pillow does not document what damaged files raise
@@ -149,12 +150,3 @@ def _plays(said: dict[str, Any]) -> int:
     if said["format"] == "GIF":
         return 0 if said.get("loop") == 0 else 1 + said.get("loop", 0)
     return int(said.get("loop", 0))
-
-
-def import_pillow() -> Any:
-    """Return Pillow's module `PIL.Image`.
-
-    Raises:
-        InputError: if Pillow is not installed.
-    """
-    return import_optional("PIL.Image", "animations require Pillow", "video")
