@@ -279,6 +279,7 @@ def _write_checkpoint(model: CAFlow, store: WeightStore, folder: Path, training:
         training=training or None,
         weights={name: store.keep(weight) for name, weight in weights.items()},
         sha256=checkpoint_in_bundle.digest(weights),
+        config_sha256=checkpoint_in_bundle.digest_of_config(config_to_dict(model.config)),
     )
     (folder / checkpoint_in_bundle.NAME).write_text(stored.model_dump_json())
 

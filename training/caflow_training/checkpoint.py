@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 
@@ -109,6 +110,7 @@ def _read_file(path: str | Path) -> Any:
     """Load a file with `torch.load`, which executes no code from the file."""
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
+    _check_archive(Path(path))
     try:
         # Files of the reference implementation store their options in this class.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -124,6 +126,23 @@ def _read_file(path: str | Path) -> Any:
         raise CheckpointError(
             f"{path} is not a checkpoint of caflow-train or of the public CAFLOW implementation, or it is damaged"
         ) from None
+
+
+def _check_archive(path: Path) -> None:
+    """Check the CRC of each tensor, which `torch.load` does not. Files in the form of PyTorch before 1.6 have none.
+
+    Raises:
+        CheckpointError: if a part of the file is damaged.
+    """
+    if not is_zipfile(path):
+        return
+    try:
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError):
+        return  # `torch.load` refuses what is no archive of PyTorch
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} differs; restore the file from a copy")
 
 
 def check_weights(path: str | Path, config: CAFlowConfig, weights: Mapping[str, Any]) -> None:

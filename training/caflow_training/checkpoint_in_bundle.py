@@ -5,6 +5,7 @@ values it has the position of each weight in `weights.bin`. The graphs often use
 and join them with other weights, so a weight may consist of several pieces.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from hashlib import sha256
@@ -59,6 +60,8 @@ class StoredCheckpoint(BaseModel):
     weights: dict[str, StoredWeight]
     sha256: str
     """SHA-256 of the weights, computed by `digest`."""
+    config_sha256: str | None = None
+    """SHA-256 of `config`, computed by `digest_of_config`. Bundles of version 1 have none."""
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -66,7 +69,7 @@ def read(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if the folder has no `checkpoint.json` or no `weights.bin`.
-        DamagedBundle: if the weights in these files differ from the exported weights.
+        DamagedBundle: if the weights in these files, or the settings, differ from those of the exported model.
     """
     path = folder / NAME
     if path.stat().st_size > MAX_BYTES:
@@ -91,6 +94,8 @@ def read(folder: Path) -> dict[str, Any]:
         raise DamagedBundle(
             f"{path} is damaged: the weights in {WEIGHTS} differ from the exported weights; export the model again"
         )
+    if stored.config_sha256 not in (None, digest_of_config(stored.config)):
+        raise DamagedBundle(f"{path} is damaged: its settings differ from the exported model's; export the model again")
     return {
         "format": stored.format,
         "version": stored.version,
@@ -107,6 +112,11 @@ def digest(weights: Mapping[str, NDArray[np.float32]]) -> str:
     for name in sorted(weights):
         found.update(name.encode() + b"\0" + np.ascontiguousarray(weights[name], "<f4").tobytes())
     return found.hexdigest()
+
+
+def digest_of_config(config: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a model's settings, as a hex string."""
+    return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def as_rows(weight: NDArray[Any]) -> NDArray[Any]:
