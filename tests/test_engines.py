@@ -37,7 +37,7 @@ from caflow_runtime.backends.providers import PLUGINS, PROVIDERS
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle.engine_model import CONTEXT, check_engine_model
-from caflow_runtime.bundle.engine_sets import Machine, Profile
+from caflow_runtime.bundle.engine_sets import Machine, Profile, compiled_graphs
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.bundle.onnx_fields import WrongGraph
@@ -87,7 +87,7 @@ def check_sets(folder: Path, precision: str) -> None:
         assert one.engines is not None
         assert one.stale is None
         assert (one.engines.flavor, one.engines.precision, one.engines.gpu) == ("rtx", precision, None)
-        assert [engine.graph for engine in one.engines.engines] == [graph.name for graph in manifest.graphs]
+        assert [engine.graph for engine in one.engines.engines] == [graph.name for graph in compiled_graphs(manifest)]
         for engine in one.engines.engines:
             path = engines.check_engine(one.folder, engine)
             assert sha256_of(path) == engine.file.sha256
@@ -161,7 +161,7 @@ def test_only_changed_graphs_or_engines_are_built_again(with_engines: Path, monk
         build_engines(with_engines, compute_capabilities=TARGETS[:1], profile=profile)
         return list(built)
 
-    graphs = [graph.name for graph in read_manifest(with_engines).graphs]
+    graphs = [graph.name for graph in compiled_graphs(read_manifest(with_engines))]
     assert run() == []
     assert run(Profile(2, 8, 8)) == graphs
     engine = next(with_engines.glob("engines/*sm86*/decode_0.onnx"))
@@ -186,7 +186,7 @@ def test_networks_are_half_and_the_flow_is_float(least_exported: Path, exported_
     builder = EngineBuilder("rtx", "8.6")
     for folder in (least_exported, exported_half.path):
         halves, floats = 0, set[str]()
-        for graph in read_manifest(folder).graphs:
+        for graph in compiled_graphs(read_manifest(folder)):
             network = builder.parse(trt.Builder(trt.Logger()), load_whole(folder / graph.file.path), graph.name)
             for layer in (network.get_layer(k) for k in range(network.num_layers)):
                 kind = str(layer.type)
