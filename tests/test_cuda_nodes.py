@@ -70,7 +70,7 @@ def test_the_arctangent_is_as_accurate_as_that_of_the_operator(tmp_path: Path) -
             return torch.atan(x)
 
     path = tmp_path / "arctangent.onnx"
-    proto = trace(GraphToTrace("arctangent", Arctangent(), (Port("x", torch.float32, ("rows",)),), ("y",)))
+    proto = trace(GraphToTrace("arctangent", Arctangent(), (Port("x", torch.float32, ("items",)),), ("y",)))
     assert not nodes_on_cpu(proto)
     onnx.save(proto, path)
     magnitude = np.concatenate([np.logspace(-38, 38, 20001), np.logspace(-2, 2, 20001), [1e-8, 1e30, np.inf]])

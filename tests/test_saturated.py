@@ -62,7 +62,7 @@ def test_the_slope_of_the_sigmoid_is_exact_in_onnx_runtime() -> None:
             return log_sigmoid_slope(v)
 
     v = np.arange(-40, 40.001, 0.05).astype(np.float32)
-    proto = trace(GraphToTrace("slope", Slope(), (Port("v", torch.float32, ("rows",)),), ("slope",)))
+    proto = trace(GraphToTrace("slope", Slope(), (Port("v", torch.float32, ("items",)),), ("slope",)))
     assert not {"Sigmoid", "Log"} & {node.op_type for node in proto.graph.node}
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     got = session.run(None, {"v": v})[0]
