@@ -59,6 +59,10 @@ class TooFewFrames(InputError):
     """The source has fewer frames than the segments that are finished."""
 
 
+COUNTS = ("frames", "written", "rejected", "untypical")
+"""Numbers of frames that a stopped job records about its output."""
+
+
 @dataclass
 class VideoOutcome:
     """Counts of the frames that were drawn, and why there are no more."""
@@ -314,14 +318,16 @@ class VideoJob:
             untypical=sum(one.untypical for one in segments),
         )
         if ended_by is not None and self._has_longer_output(outcome.frames):
-            outcome.frames, outcome.written = self.state.frames, self.state.written
+            for name in COUNTS:
+                setattr(outcome, name, getattr(self.state, name))
         elif outcome.written:
             try:
                 outcome.lost = join_segments(segments, self.folder, self.source, self.output, ended_by is None)
             except UnwritableVideo as error:
                 raise self._explained(error) from None
         if ended_by is not None and segments:
-            self.state.frames, self.state.written = outcome.frames, outcome.written
+            for name in COUNTS:
+                setattr(self.state, name, getattr(outcome, name))
             self.state.write(self.folder)
         if isinstance(ended_by, KeyboardInterrupt):
             outcome.stopped = ended_by

@@ -71,6 +71,10 @@ class VideoState(State):
     """Number of frames of the source in the output, which an earlier stop has written."""
     written: Number = 0
     """Number of frames in that output."""
+    rejected: Number = 0
+    """Number of its frames without a finite sample."""
+    untypical: Number = 0
+    """Number of its frames whose typicality is below the threshold."""
 
 
 class SegmentRecord(msgspec.Struct, frozen=True):
