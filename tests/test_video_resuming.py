@@ -64,7 +64,7 @@ def test_ctrl_c_finishes_the_file(clips: Path, uncalibrated: Path, tmp_path: Pat
 
 
 def test_a_second_stop_keeps_the_longer_file(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """The first stop also wrote 5 frames of an unfinished segment, of which the second run drew only 2."""
+    """The first stop also wrote 5 frames of an unfinished segment. The second run drew only 2 of these frames."""
     source, output = clips / "cut.mp4", tmp_path / "out.mp4"
     job(source, output, uncalibrated, "fixed", how="SIGINT", last=24)
     done = job(source, output, uncalibrated, "fixed", how="SIGINT", last=21)

@@ -77,7 +77,7 @@ def cluster(address: str | None) -> Iterator[Any]:
 def lines_of(error: Exception) -> list[str]:
     """Return the lines of an error of Ray; its type if it has no text.
 
-    Its text may have many lines, such as tracebacks of other processes, of which the last one is the cause.
+    The text may contain the tracebacks of other processes. Its last line then names the cause.
     """
     return str(error).strip().splitlines() or [type(error).__name__]
 

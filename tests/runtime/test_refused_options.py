@@ -1,5 +1,6 @@
 """Options of `caflow image` that are wrong or contradict each other: they are refused before anything is written."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,13 @@ def test_wrong_options_are_refused_before_anything_is_written(
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("nowhere.png", "nowhere.png: found no image"), ("", "the path is empty")],
+    [
+        ("nowhere.png", "nowhere.png: found no image"),
+        ("", "the path is empty"),
+        ("**x/*", r"Invalid pattern|\*\*x/\*: found no image"),  # Python 3.13 accepts the pattern
+    ],
 )
 def test_inputs_without_an_image_are_refused(calibrated: Path, tmp_path: Path, source: str, message: str) -> None:
     done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, code=2)
-    assert message in done.stderr
+    assert re.search(message, done.stderr)
     assert not (tmp_path / "out.png").exists()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import ZipFile, is_zipfile
 
 import torch
 
@@ -110,11 +110,11 @@ def _read_file(path: str | Path) -> Any:
     """Load a file with `torch.load`, which executes no code from the file."""
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
-    _check_archive(Path(path))
     try:
+        damaged = _damaged_part(Path(path))
         # Files of the reference implementation store their options in this class.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            contents = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # damaged pickles can cause exceptions of any class
@@ -126,23 +126,23 @@ def _read_file(path: str | Path) -> Any:
         raise CheckpointError(
             f"{path} is not a checkpoint of caflow-train or of the public CAFLOW implementation, or it is damaged"
         ) from None
+    if damaged:
+        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} differs; restore the file from a copy")
+    return contents
 
 
-def _check_archive(path: Path) -> None:
-    """Check the CRC of each tensor, which `torch.load` does not. Files in the form of PyTorch before 1.6 have none.
+def _damaged_part(path: Path) -> str | None:
+    """Return the name of the first damaged part of a file, or None. `torch.load` does not check the parts' CRCs.
+
+    Files in the form of PyTorch before 1.6 have no CRCs.
 
     Raises:
-        CheckpointError: if a part of the file is damaged.
+        Exception: of any type, if the file is an archive that cannot be read.
     """
     if not is_zipfile(path):
-        return
-    try:
-        with ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError):
-        return  # `torch.load` refuses what is no archive of PyTorch
-    if damaged is not None:
-        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} differs; restore the file from a copy")
+        return None
+    with ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def check_weights(path: str | Path, config: CAFlowConfig, weights: Mapping[str, Any]) -> None:

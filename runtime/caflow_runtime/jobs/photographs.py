@@ -73,12 +73,13 @@ def pairs_of(
 ) -> list[Pair]:
     """Return pairs of true images and conditions made from one photograph.
 
-    Usually, the true images are square crops of several sizes and scales, and `degrade` makes their
-    conditions. Sizes larger than the photograph are skipped.
+    Usually, the true images are square crops of several sizes and scales, and `degrade` makes their conditions. Sizes
+    larger than the photograph are skipped.
 
     If the photograph has a condition, return one pair: the whole photograph, and its condition.
 
     Arguments:
+        degrade: makes the condition of a crop, (H, W, 3) uint8, such as `Consistency.degraded` of a pipeline.
         sides: sides of the crops, in pixels. They are rounded down to multiples of the model's size multiple.
         max_pixels: largest number of pixels of each file, as in `read_image`.
 

@@ -29,6 +29,7 @@ class Consistency:
     """Compares results of a model with their conditions. Any thread may use it."""
 
     def __init__(self, graphs: Mapping[str, Graph], manifest: Manifest) -> None:
+        """Use the graph `degrade`, which may be missing. Methods that need it then raise an InputError."""
         self._graphs = graphs
         self._manifest = manifest
         self._scale = manifest.model.scale
@@ -37,6 +38,13 @@ class Consistency:
         """Return the PSNR in dB between the condition and `image` degraded as in training (LR-PSNR for enlargement).
 
         Pixels of a hole count as equal. What the model does not see of the condition, such as colours, is not compared.
+
+        Arguments:
+            image: (H, W, 3) uint8 RGB, a result of the model or another target.
+            condition: (H / scale, W / scale, 3) uint8 RGB.
+
+        Returns:
+            The PSNR; at most 100, which is also the value of equal images.
 
         Raises:
             InputError: if the degradation of this model cannot be repeated.
@@ -64,10 +72,14 @@ class Consistency:
 
         Arguments:
             pixels: (H, W, 3) float32 continuous pixel values of a sample.
+            condition: (H / scale, W / scale, 3) uint8 RGB.
 
         Returns:
             (H, W, 3) float32 grey levels, not continuous pixel values: an integer stands for itself, not for an
             interval.
+
+        Raises:
+            InputError: if the degradation of this model cannot be repeated.
         """
         # Continuous values in [w, w + 1) stand for the integer w, so the middle of the interval becomes w.
         image: Floats = np.clip(pixels - np.float32(0.5), 0, 255)

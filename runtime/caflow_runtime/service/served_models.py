@@ -58,10 +58,8 @@ class Sampler(Service):
             check_calibrated(self.pipe.calibration, config)
 
     def _pixels(self, parameters: SampleParameters, images: list[list[Image]]) -> int:
-        return (
-            count_pixels(images[0], self.pipe.manifest.model.scale)
-            * draw_of(parameters, self.pipe.manifest).most_samples
-        )
+        manifest = self.pipe.manifest
+        return count_pixels(images[0], manifest.model.scale) * draw_of(parameters, manifest).most_samples
 
     def _compute(self, parameters: SampleParameters, requests: list[Checked]) -> list[Answer]:
         config = draw_of(parameters, self.pipe.manifest)
