@@ -18,7 +18,7 @@ from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.image_folder import RESULTS
-from caflow_runtime.jobs.masks import check_fills
+from caflow_runtime.pipeline.named_inputs import check_takes, prepare_condition
 
 HEIGHT, WIDTH = 50, 37
 """Sides that are not multiples of those that the model requires."""
@@ -55,7 +55,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bundle of an inpainting model. Its graphs are a colorization model's: the content of samples does not matter."""
     folder = shutil.copytree(find_bundle("colorization-demo"), tmp_path_factory.mktemp("bundle") / "boxes.caflow")
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["model"] |= {"task": "inpainting", "condition_color": "rgb", "keeps_gray": True, "hole": "black"}
+    manifest["model"] |= {
+        "task": "inpainting",
+        "condition_color": "rgb",
+        "keeps_gray": True,
+        "inputs": [{"name": "mask", "preparation": "black"}],
+    }
     (folder / MANIFEST).write_text(json.dumps(manifest))
     return Path(folder)
 
@@ -133,7 +138,7 @@ def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
         (
             [given, "--mask", mask, "--bundle", "x4-photo"],
             2,
-            "a mask requires an inpainting model; the task of this model is super-",
+            "this model, of the task 'super-resolution', has no input 'mask'",
         ),
     ):
         done = caflow("image", "--bundle", bundle, *options, "-o", folder / "out", "-n", 1)
@@ -146,9 +151,20 @@ def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
     )
 
 
-def test_a_model_of_holes_in_the_middle_takes_no_mask(bundle: Path) -> None:
-    model = read_manifest(bundle).model
-    check_fills(model)
-    central = msgspec.structs.replace(model, hole="center")
-    with pytest.raises(InputError, match="fills only the square in the middle of an image"):
-        check_fills(central)
+def test_a_model_takes_only_the_inputs_that_its_bundle_names(bundle: Path, photographs: Path) -> None:
+    model, given = read_manifest(bundle).model, image(photographs, 0)
+    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+    mask[HOLE] = True
+    condition = prepare_condition(model, given, {"mask": mask})
+    assert not condition[mask].any()
+    np.testing.assert_array_equal(condition[~mask], given[~mask])
+    for wrong in (mask.astype(np.uint8), mask[1:], None):
+        with pytest.raises(InputError, match="mask: expected a bool array of the image's size"):
+            prepare_condition(model, given, {"mask": wrong})
+    with pytest.raises(InputError, match="no input 'hints': it takes mask"):
+        prepare_condition(model, given, {"hints": mask})
+    central = msgspec.structs.replace(model, inputs=[], can_be_tiled=False)
+    with pytest.raises(
+        InputError, match="takes the image alone; it finds the hole in the middle of the image by itself"
+    ):
+        check_takes(central, "mask")

@@ -49,7 +49,8 @@ def meaning_of_manifest(text: bytes, folder: Path) -> Any:
     return [
         manifest.precision,
         model.task,
-        *(model.description, model.condition_color, model.hole),
+        *(model.description, model.condition_color),
+        *([[port.name, port.preparation] for port in model.inputs], model.can_be_tiled),
         [model.sampling.temperature, RANKS.index(model.sampling.rank)],
         *(model.scale, model.size_multiple, model.levels, model.channels, model.noise_channels),
         [[graph.name, file(graph.file), ports(graph.inputs), ports(graph.outputs)] for graph in manifest.graphs],

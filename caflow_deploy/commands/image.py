@@ -66,11 +66,11 @@ from caflow_runtime.jobs.image_folder import (
 )
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import ImageOutcome, ProgressCallbacks, inspect_image, process_image, refusal
-from caflow_runtime.jobs.masks import check_fills
 from caflow_runtime.jobs.model_passes import Bits
 from caflow_runtime.jobs.result_naming import FORMATS, SOURCE, ResultFiles
 from caflow_runtime.ood.typicality import temperature_of
 from caflow_runtime.pipeline.memory_estimate import check_together
+from caflow_runtime.pipeline.named_inputs import check_takes
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 
@@ -200,7 +200,7 @@ def command(
     jobs = [replace(job, size=size, bits=depth) for job in jobs]
     _check_results(jobs, config, pipe.manifest.model.scale)
     if mask is not None:
-        check_fills(pipe.manifest.model)
+        check_takes(pipe.manifest.model, "mask")
         jobs = with_masks(jobs, mask)
     is_single = is_for_one(output)
     tally = OutcomeCounter(len(jobs), config, console)

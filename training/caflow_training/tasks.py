@@ -9,6 +9,7 @@ no runtime knows the tasks. Tasks are stored in the checkpoint.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import cv2
@@ -21,6 +22,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from caflow_runtime.bundle.manifest import ModelInput
 from caflow_runtime.linear_light import cubic
 
 Image = NDArray[np.uint8]
@@ -55,13 +57,14 @@ class TaskTraits:
         return luma.round().clamp(0, 255)[:, None].expand(-1, 3, -1, -1)
 
     @property
-    def hole(self) -> Literal["none", "black", "center"]:
-        """Which pixels the model fills in.
+    def inputs(self) -> Sequence[ModelInput]:
+        """Inputs beside the image, and how each becomes part of the condition."""
+        return ()
 
-        "black": those that are black in the condition, so that a mask can name them. "center": a square in the middle,
-        so that images can neither be padded nor cut into tiles.
-        """
-        return "none"
+    @property
+    def can_be_tiled(self) -> bool:
+        """Whether images may be padded and cut into tiles."""
+        return True
 
     @property
     def needs_condition(self) -> bool:
@@ -168,8 +171,12 @@ class Inpainting(TaskTraits):
     fraction."""
 
     @property
-    def hole(self) -> Literal["black", "center"]:
-        return "center" if self.mask == "central" else "black"
+    def inputs(self) -> Sequence[ModelInput]:
+        return () if self.mask == "central" else (ModelInput("mask", "black"),)
+
+    @property
+    def can_be_tiled(self) -> bool:
+        return self.mask != "central"
 
     @property
     def needs_condition(self) -> bool:

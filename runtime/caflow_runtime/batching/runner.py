@@ -103,9 +103,9 @@ class Runner:
             larger += ["engines built with a larger --max-size"] if self.backend.profile else []
             raise InputError(f"{error}: use {' or '.join(larger)}") from None
         whole = len(windows) == 1 and windows[0].shape == (height, width)
-        if not whole and model.hole == "center":
+        if not whole and not model.can_be_tiled:
             raise InputError(
-                f"this model fills a hole in the middle, so images cannot be padded or cut: sides must be multiples of "
+                f"this model needs whole images, which cannot be padded or cut: sides must be multiples of "
                 f"{model.size_multiple}, and images must have at most {budget} pixels; got {width}×{height}"
             )
         return windows

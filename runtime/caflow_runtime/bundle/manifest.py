@@ -70,6 +70,15 @@ DEFAULT_SAMPLING = Sampling(temperature=0.8, rank="likelihood")
 """Settings of a model that was exported without others."""
 
 
+class ModelInput(Strict, frozen=True):
+    """An input beside the image, which callers may pass by its name."""
+
+    name: Literal["mask"]
+    """"mask": (H, W) bool, True for the pixels to fill in."""
+    preparation: Literal["black"]
+    """How the input becomes part of the condition. "black": its pixels are black in the image."""
+
+
 class Model(Strict, frozen=True):
     """Properties of the model that a runtime needs."""
 
@@ -81,9 +90,10 @@ class Model(Strict, frozen=True):
     """Which colours of the condition the model sees; "gray" is the luma alone."""
     keeps_gray: bool
     """Whether results of grey inputs are grey."""
-    hole: Literal["none", "black", "center"]
-    """Pixels that the model fills in. "black": those that are black in the condition, so that a mask can name them.
-    "center": a square in the middle, so that images can neither be padded nor cut into tiles."""
+    inputs: list[ModelInput]
+    """Inputs beside the image."""
+    can_be_tiled: bool
+    """Whether images may be padded and cut into tiles. Models that fill in the middle of an image need all of it."""
     sampling: Sampling
     scale: Count
     """Ratio of the target's sides to the condition's sides."""

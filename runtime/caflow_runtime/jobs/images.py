@@ -173,7 +173,7 @@ def _draw(
     metadata = given.metadata.colours() if job.files.no_metadata else given.metadata
     write = partial(write_image, alpha=alpha, is_grey=is_grey, metadata=metadata, quality=job.files.quality)
     masked = None if job.mask is None else read_masked(job.mask, given)
-    given = given if masked is None else replace(given, rgb=masked.condition)
+    given = given if masked is None else replace(given, rgb=pipe.prepare(given.rgb, mask=masked.hole))
     is_lossy = job.output.suffix.lower() not in LOSSLESS or (alpha is not None and not alpha.all())
     is_changed = is_grey or is_lossy or masked is not None
     as_read = partial(_as_read_again, write=write, suffix=job.output.suffix, masked=masked) if is_changed else None

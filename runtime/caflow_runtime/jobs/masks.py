@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError
-from caflow_runtime.image import Image
 from caflow_runtime.image_formats import READABLE, images_below
 from caflow_runtime.image_io.image_files import ImageFile, read_image
 
@@ -28,11 +26,6 @@ class Masked:
     given: ImageFile
     hole: Hole
 
-    @property
-    def condition(self) -> Image:
-        """Image with a black hole, (H, W, 3) uint8: the condition of an inpainting model."""
-        return np.where(self.hole[..., None], np.uint8(0), self.given.rgb)
-
     def filled_from(self, images: NDArray[Any]) -> NDArray[Any]:
         """Return the image with its hole filled from each of `images`.
 
@@ -40,21 +33,6 @@ class Masked:
             images: (…, H, W, 3) uint8 or uint16. The result has the same shape and dtype.
         """
         return np.where(self.hole[..., None], images, self.given.pixels(8 * images.itemsize))
-
-
-def check_fills(model: Model) -> None:
-    """Check that a model fills the hole that a mask marks.
-
-    Raises:
-        InputError: if the model is not for inpainting, or was trained to fill the middle of the image only.
-    """
-    if model.hole == "none":
-        raise InputError(f"a mask requires an inpainting model; the task of this model is {model.task}")
-    if model.hole == "center":
-        raise InputError(
-            "this model fills only the square in the middle of an image; omit the mask, or use a model that was "
-            'trained with mask = "box" or mask = "free-form"'
-        )
 
 
 def find_masks(place: Path, sources: Sequence[Path]) -> list[Path]:

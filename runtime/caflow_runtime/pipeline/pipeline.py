@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from caflow_runtime.ood.consistency import Consistency
 from caflow_runtime.pipeline.calibrated_likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.choice import finite_pixels
 from caflow_runtime.pipeline.memory_estimate import MemoryEstimates
+from caflow_runtime.pipeline.named_inputs import prepare_condition
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
 from caflow_runtime.pipeline.sampling import sample_all, sample_best, score_items
@@ -154,6 +155,20 @@ class Pipeline:
             InputError: if the pixel budget is too small for the overlap, or the model does not support tiles.
         """
         return [window.shape for window in self.runner.windows(as_image(condition, "condition"))]
+
+    def prepare(self, image: Image, **inputs: NDArray[Any]) -> Image:
+        """Return the condition that an image and the inputs that `manifest.model.inputs` names make with it.
+
+        Example: `pipe.best_of(pipe.prepare(image, mask=mask))`.
+
+        Arguments:
+            image: (H, W, 3) uint8 RGB.
+            inputs: arrays by name. "mask" is (H, W) bool, True for the pixels to fill in.
+
+        Raises:
+            InputError: if an argument is not valid, or the model has no input of a name.
+        """
+        return prepare_condition(self.manifest.model, as_image(image, "image"), inputs)
 
     def best_of(
         self,

@@ -45,12 +45,19 @@ struct Sampling {
     Rank rank;
 };
 
+// An input beside the image, and how it becomes part of the condition. "black": the mask's pixels are black.
+struct ModelInput {
+    std::string name;         // "mask"
+    std::string preparation;  // "black"
+};
+
 // Properties of the model that the runtime needs.
 struct Model {
     std::string task;             // for people; the runtime does not depend on it
     std::string description;      // what the model does, for people
     std::string condition_color;  // which colours of the condition the model sees: "rgb", or "gray" for the luma alone
-    std::string hole;             // pixels that the model fills in: "none", "black" or "center"
+    std::vector<ModelInput> inputs;  // inputs beside the image
+    bool can_be_tiled;               // whether images may be padded and cut into tiles
     Sampling sampling;
     std::int64_t scale;          // target side / condition side
     std::int64_t size_multiple;  // height and width of a padded target are multiples of this

@@ -63,6 +63,13 @@ Sampling read_sampling(const Json& value, const std::string& where) {
     return {temperature, rank == "typical" ? Rank::typical : Rank::likelihood};
 }
 
+ModelInput read_input(const Json& value, const std::string& where) {
+    Fields fields(value, where);
+    const ModelInput input{fields.text("name", {"mask"}), fields.text("preparation", {"black"})};
+    fields.refuse_unknown();
+    return input;
+}
+
 Model read_model(const Json& value, const std::string& where) {
     Fields fields(value, where);
     Model model;
@@ -70,7 +77,8 @@ Model read_model(const Json& value, const std::string& where) {
     model.description = fields.text("description");
     model.condition_color = fields.text("condition_color", {"rgb", "gray"});
     fields.boolean("keeps_gray");
-    model.hole = fields.text("hole", {"none", "black", "center"});
+    model.inputs = fields.list("inputs", read_input);
+    model.can_be_tiled = fields.boolean("can_be_tiled");
     model.sampling = read_sampling(fields["sampling"], fields.place("sampling"));
     model.scale = fields.count("scale");
     model.size_multiple = fields.count("size_multiple");

@@ -111,11 +111,10 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
         }
         const Tile& first = windows.back().front();
         const bool is_whole = windows.back().size() == 1 && first.y.length() == height && first.x.length() == width;
-        if (!is_whole && model_.hole == "center") {
+        if (!is_whole && !model_.can_be_tiled) {
             const std::string multiple = std::to_string(model_.size_multiple), most = std::to_string(budget);
             throw InputError(
-                "this model fills a hole in the middle, so images cannot be padded or cut: sides must be multiples "
-                "of " +
+                "this model needs whole images, which cannot be padded or cut: sides must be multiples of " +
                 multiple + ", and images must have at most " + most + " pixels; got " + std::to_string(width) + "×" +
                 std::to_string(height));
         }

@@ -39,9 +39,11 @@ json shown(const Manifest& manifest) {
         graphs.push_back({graph.name, shown(graph.file), shown(graph.inputs), shown(graph.outputs)});
     }
     for (const File& file : manifest.weights) weights.push_back(shown(file));
+    json inputs = json::array();
+    for (const ModelInput& input : model.inputs) inputs.push_back({input.name, input.preparation});
     const json sampling{model.sampling.temperature, int(model.sampling.rank)};
     return {
-        manifest.precision,  model.task,   model.description, model.condition_color, model.hole, sampling, model.scale,
+        manifest.precision,  model.task,   model.description, model.condition_color, inputs, model.can_be_tiled, sampling, model.scale,
         model.size_multiple, model.levels, model.channels,    model.noise_channels,  graphs,     weights};
 }
 
