@@ -207,7 +207,7 @@ def test_networks_are_half_and_the_flow_is_float(least_exported: Path, exported_
 
 def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
     done = caflow_export(
-        small, "--trt", "fp32", "--compute-capability", "8.9", "--max-rows", 4, "--max-size", "128x60", code=0
+        small, "--trt", "fp32", "--compute-capability", "8.9", "--max-batch-size", 4, "--max-size", "128x60", code=0
     )
     assert done.stdout.startswith(str(small / "engines" / "rtx-"))
     (folder,) = (small / "engines").iterdir()

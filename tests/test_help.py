@@ -93,10 +93,10 @@ def test_the_option_version_prints_name_and_version(name: str, capsys: pytest.Ca
     "given",
     [
         ["--max-size", "512"],
-        ["--max-rows", "4"],
+        ["--max-batch-size", "4"],
         ["--trt-flavor", "rtx"],
         ["--compute-capability", "8.6"],
-        ["--max-rows", "4", "--max-size", "512"],
+        ["--max-batch-size", "4", "--max-size", "512"],
     ],
 )
 def test_options_about_engines_require_trt(given: list[str], tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_samples_that_do_not_fit_into_one_run_are_refused(uncalibrated: Path) ->
         with pytest.raises(InputError, match=r"1 × 4 samples of 32×32 pixels must fit .*: use a pixel budget of 4096$"):
             pipe.run(condition, n=4)
         backend.profile = Profile(2, 32, 32)
-        with pytest.raises(InputError, match=r"4096 and .*--max-rows 4 --max-size 32x32$"):
+        with pytest.raises(InputError, match=r"4096 and .*--max-batch-size 4 --max-size 32x32$"):
             pipe.run(condition, n=4)
 
 

@@ -32,7 +32,7 @@ class Limited(OnnxRuntimeCpu):
     def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
         run, graph = super().load(path, ports), self.manifest.graph(path.stem)
         cell, most = cell_side(self.manifest.model, graph.name), self.most
-        known = {"items": most.rows, "images": most.rows, "h": most.height // cell, "w": most.width // cell}
+        known = {"items": most.batch_size, "images": most.batch_size, "h": most.height // cell, "w": most.width // cell}
         largest = {port.name: [size_of(size, known) for size in port.shape] for port in graph.inputs}
 
         def bounded(arrays: Arrays) -> dict[str, Array]:
@@ -71,7 +71,7 @@ def test_requests_that_an_engine_cannot_run_are_refused_with_the_required_limits
     limited: Pipeline, photographs: Path
 ) -> None:
     limited.best_of(photograph(photographs, 0, 8, 12), n=3, keep=(3, 1))
-    with pytest.raises(InputError, match=r"keep: .* use .*--max-rows 4 --max-size 48x32$"):
+    with pytest.raises(InputError, match=r"keep: .* use .*--max-batch-size 4 --max-size 48x32$"):
         limited.best_of(photograph(photographs, 0, 8, 12), n=4, keep=(4, 1))
     large = photograph(photographs, 1, 20, 20)
     with pytest.raises(InputError, match=r"80×80 pixels must run as one tile: use .*--max-size 80x80$"):
@@ -84,4 +84,4 @@ def test_requests_that_an_engine_cannot_run_are_refused_with_the_required_limits
 @pytest.mark.parametrize("profile", [PROFILE, Profile(1, 64, 64), Profile(2, 16, 16)])
 def test_the_verification_of_engines_stays_within_their_limits(uncalibrated: Path, profile: Profile) -> None:
     measured = verify_engines(uncalibrated, Limited(uncalibrated, profile))
-    assert sum("identical rows" in m.what for m in measured) == (profile.rows if profile.rows > 1 else 0)
+    assert sum("identical items" in m.what for m in measured) == (profile.batch_size if profile.batch_size > 1 else 0)

@@ -95,6 +95,6 @@ def test_every_row_runs_once_where_there_is_room(
         (height, width), count = run[0].window.shape, sum(len(unit.samples) for unit in run)
         assert count == 1 or count * height * width <= budget
         if profile is not None:
-            assert max(count - profile.rows, height - profile.height, width - profile.width) <= 0
+            assert max(count - profile.batch_size, height - profile.height, width - profile.width) <= 0
         rows += [(u.image, u.window.y.start, u.window.x.start, s) for u in run for s in u.samples]
     assert len(rows) == len(set(rows)) == samples * sum(map(len, windows))

@@ -47,8 +47,8 @@ def test_every_graph_is_compared_with_the_cpu(uncalibrated: Path) -> None:
     [
         ("decode_1", 6, 0, r"decode_1: .*: the error must be at most"),
         ("likelihood_0", 6, 5, r"likelihood_0: .*: the error must be at most"),
-        ("decode_0", 7, 0, "flow: 7 rows against one alone, pixels: the error must be at most"),
-        ("decode_0", 7, 6, "flow: 7 identical rows, pixels: the error must be at most"),
+        ("decode_0", 7, 0, "flow: 7 items against one alone, pixels: the error must be at most"),
+        ("decode_0", 7, 6, "flow: 7 identical items, pixels: the error must be at most"),
     ],
 )
 def test_a_wrong_graph_and_its_batch_are_named(

@@ -64,7 +64,7 @@ def command(console: CommandConsole, bundle: Path, as_json: bool) -> None:
 def _engine_row(name: str, engines: EngineSet | None, stale: str | None) -> list[str]:
     if engines is None:
         return [name, "", "", "", f"stale: {stale}"]
-    largest = f"{engines.profile.rows} × {engines.profile.width}×{engines.profile.height}"
+    largest = f"{engines.profile.batch_size} × {engines.profile.width}×{engines.profile.height}"
     size = sum(engine.file.bytes for engine in engines.engines) / 2**20
     target = engines.gpu or f"compute capability {engines.compute_capability}"
     return [

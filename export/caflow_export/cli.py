@@ -113,17 +113,19 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     "[default: that of the GPU of this machine]",
 )
 @click.option(
-    "--max-rows",
+    "--max-batch-size",
+    "--max-rows",  # the former name
+    "max_batch_size",
     type=click.IntRange(1),
     help="With --trt: largest number of items in one run of an engine. An item is a pair of an image and a sample.  "
-    f"[default: {DEFAULT_PROFILE.rows}]",
+    f"[default: {DEFAULT_PROFILE.batch_size}]",
 )
 @click.option(
     "--max-size",
     metavar="WxH",
     callback=height_and_width,
     help="With --trt: largest target of each item in a run, in pixels: WIDTHxHEIGHT, or one number for a square. "
-    "Larger images are cut into tiles. Engines take memory for --max-rows targets of this size.  "
+    "Larger images are cut into tiles. Engines take memory for --max-batch-size targets of this size.  "
     f"[default: {DEFAULT_PROFILE.width}]",
 )
 @click.version_option(package_name="caflow-deploy", prog_name="caflow-export")
@@ -140,7 +142,7 @@ def main(
     trt: str | None,
     trt_flavor: str | None,
     compute_capability: tuple[str, ...],
-    max_rows: int | None,
+    max_batch_size: int | None,
     max_size: tuple[int, int] | None,
 ) -> None:
     """Export CHECKPOINT as a verified bundle. With --trt, also build TensorRT engines for the bundle.
@@ -164,7 +166,7 @@ def main(
     for_trt = {
         "--trt-flavor": trt_flavor,
         "--compute-capability": compute_capability,
-        "--max-rows": max_rows,
+        "--max-batch-size": max_batch_size,
         "--max-size": max_size,
     }
     if not trt and (given := [option for option, value in for_trt.items() if value]):
@@ -194,19 +196,25 @@ def main(
     bundle = checkpoint if as_it_is else _export(checkpoint, output, precision, settings, console)
     if trt and not cannot_build:
         sides = max_size or (DEFAULT_PROFILE.height, DEFAULT_PROFILE.width)
-        _build(bundle, trt_flavor, compute_capability, Profile(max_rows or DEFAULT_PROFILE.rows, *sides), console)
+        _build(
+            bundle,
+            trt_flavor,
+            compute_capability,
+            Profile(max_batch_size or DEFAULT_PROFILE.batch_size, *sides),
+            console,
+        )
     if triton:
         _serve(bundle, triton, force)
     if cannot_build:
-        again = f"caflow-export {bundle} --trt {trt}{cannot_build.options}{_sizes_given(max_rows, max_size)}"
+        again = f"caflow-export {bundle} --trt {trt}{cannot_build.options}{_sizes_given(max_batch_size, max_size)}"
         end(f"{cannot_build}: {again}", code=NO_GPU)
 
 
-def _sizes_given(max_rows: int | None, max_size: tuple[int, int] | None) -> str:
-    """Return --max-rows and --max-size as the user gave them, for a command that is to be run elsewhere."""
-    rows = f" --max-rows {max_rows}" if max_rows else ""
+def _sizes_given(max_batch_size: int | None, max_size: tuple[int, int] | None) -> str:
+    """Return --max-batch-size and --max-size as the user gave them, for a command that is to be run elsewhere."""
+    items = f" --max-batch-size {max_batch_size}" if max_batch_size else ""
     size = f" --max-size {max_size[1]}x{max_size[0]}" if max_size else ""
-    return rows + size
+    return items + size
 
 
 def _check_precision(bundle: Path, precision: str) -> None:
@@ -304,7 +312,7 @@ def _build(
     except VerificationFailed as error:
         end(f"no engines were written: {error}; try another precision", code=1)
     except MemoryError as error:
-        end(f"no engines were written: memory ran out: {error}; try smaller --max-rows and --max-size", code=1)
+        end(f"no engines were written: memory ran out: {error}; try smaller --max-batch-size and --max-size", code=1)
     except (BuildFailed, BackendError) as error:
         end(f"no engines were written: {error}", code=1)
     except KeyboardInterrupt as stop:

@@ -45,7 +45,7 @@ def build_engines(
         flavor: the flavor of TensorRT. By default "rtx" if compute capabilities are named, otherwise the installed
             flavor, or "tensorrt" if both are installed.
         compute_capabilities: compute capabilities to build for, such as "8.6". By default that of the local GPU.
-        profile: largest number of rows, height and width in one run. Sides are rounded up to what the model requires.
+        profile: largest number of items, height and width in one run. Sides are rounded up to what the model requires.
         show: called with the progress.
         say: called with each note for the user, and each line of the verification's table.
 
@@ -125,7 +125,7 @@ class _Set:
         Raises:
             VerificationFailed: at the first error that is too large. The set is removed.
         """
-        name = next(name for name, row in PROVIDERS.items() if row.flavor == self.described.flavor)
+        name = next(name for name, provider in PROVIDERS.items() if provider.flavor == self.described.flavor)
         try:
             backend = open_backend(name, self.bundle)
         except BackendError as error:

@@ -16,7 +16,7 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.manifest import Manifest, Measurement
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Graph
-from caflow_runtime.flow.selftest import ROWS, Case, case, case_within, flow_errors, is_invertible, likelihood_error
+from caflow_runtime.flow.selftest import ITEMS, Case, case, case_within, flow_errors, is_invertible, likelihood_error
 from caflow_runtime.flow.tolerances import TOLERANCES
 
 FLOW = "flow"
@@ -26,7 +26,7 @@ def verify_engines(folder: Path, backend: Backend, say: Callable[[str], None] | 
     """Compare a bundle on a backend with ONNX Runtime on the CPU, and return all measurements.
 
     First each graph runs on the inputs that the CPU's chain computes. Then the whole chain runs, and properties of
-    every flow are checked. One row also runs alone and at every batch size, because some engines are known to fail at
+    every flow are checked. One item also runs alone and at every batch size, because some engines are known to fail at
     certain batch sizes.
 
     Arguments:
@@ -74,17 +74,17 @@ def _measure_flow(hosted: Mapping[str, Graph], manifest: Manifest, inputs: Case,
 def _measure_batches(
     hosted: Mapping[str, Graph], manifest: Manifest, backend: Backend, inputs: Case, measure: Measure
 ) -> None:
-    """Run copies of one row at every batch size. Compare the copies with each other, and with the row alone.
+    """Run copies of one item at every batch size. Compare the copies with each other, and with the item alone.
 
-    The tolerance is larger for the row alone, because each batch size may use different kernels.
+    The tolerance is larger for the item alone, because each batch size may use different kernels.
     """
     height, width = (side * manifest.model.scale for side in inputs[0].shape[1:3])
     condition, image, noise = case(manifest.model, 1, (height, width))
     levels, tolerances = manifest.model.levels, TOLERANCES[manifest.precision]
     encoded = scan.encode(hosted, condition)
     alone = scan.sample(hosted, levels, encoded, image, noise).pixels
-    for rows in range(2, 1 + (ROWS if backend.profile is None else backend.profile.rows)):
-        same = [np.repeat(z, rows, 0) for z in noise]
-        alike = scan.sample(hosted, levels, encoded, np.repeat(image, rows), same).pixels
-        measure(FLOW, f"{rows} identical rows, pixels", (alike - alike[:1]) / 256, tolerances.flow["rows"])
-        measure(FLOW, f"{rows} rows against one alone, pixels", (alike - alone) / 256, tolerances.pixels)
+    for items in range(2, 1 + (ITEMS if backend.profile is None else backend.profile.batch_size)):
+        same = [np.repeat(z, items, 0) for z in noise]
+        alike = scan.sample(hosted, levels, encoded, np.repeat(image, items), same).pixels
+        measure(FLOW, f"{items} identical items, pixels", (alike - alike[:1]) / 256, tolerances.flow["items"])
+        measure(FLOW, f"{items} items against one alone, pixels", (alike - alone) / 256, tolerances.pixels)

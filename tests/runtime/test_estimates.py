@@ -372,11 +372,11 @@ def test_a_bundle_without_measurements_opens(source: Path, tmp_path: Path, uncal
 def test_measurements_are_of_one_bundle_and_backend(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     assert read_memory(tmp_path, CPU) is None
-    one = RunMemory(constant=1.0, per_window_pixel=10.0, per_row_pixel=100.0)
+    one = RunMemory(constant=1.0, per_window_pixel=10.0, per_item_pixel=100.0)
     write_memory(tmp_path, CPU, one, one)
     found = read_memory(tmp_path, CPU)
     assert found is not None
-    assert found.sample.of(units=2, rows=3, pixels=5) == 5 * (20 + 300)
+    assert found.sample.of(units=2, items=3, pixels=5) == 5 * (20 + 300)
     assert read_memory(tmp_path, "onnxruntime cuda") is None
     (tmp_path / NAME).write_text(json.dumps(json.loads((tmp_path / NAME).read_text()) | {"more": 1}))
     assert read_memory(tmp_path, CPU) is None

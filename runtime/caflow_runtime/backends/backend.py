@@ -31,7 +31,7 @@ class Backend(Protocol):
     name: str
     """Name for people, such as "onnxruntime cpu"."""
     profile: Profile | None = None
-    """Size limits of the graphs: largest number of rows, height and width. None if there are no limits."""
+    """Size limits of the graphs: largest number of items, height and width. None if there are no limits."""
     is_reference: bool = False
     """Whether the results of other backends are compared with those of this backend."""
     lacks: frozenset[PrecisionName] = frozenset()
@@ -62,17 +62,17 @@ class Backend(Protocol):
     def to_host(self, array: Array) -> NDArray[Any]:
         """Return a device array as a NumPy array."""
 
-    def item_to_host(self, array: Array, row: int) -> NDArray[Any]:
-        """Return one row of a device array as a NumPy array. This allocates no memory on the device."""
-        return np.asarray(self.to_host(array)[row])
+    def item_to_host(self, array: Array, item: int) -> NDArray[Any]:
+        """Return one item of a device array as a NumPy array. This allocates no memory on the device."""
+        return np.asarray(self.to_host(array)[item])
 
     def describe(self, array: Array) -> tuple[str, tuple[int, ...]]:
         """Return the element type of a device array, as manifests name it, and the shape."""
         name = array.dtype.name
         return "bfloat16" if name == "uint16" else name, array.shape  # NumPy has no bfloat16
 
-    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
-        """Return a device array with the selected rows of `array`. `rows` contains their indices."""
+    def take(self, array: Array, items: NDArray[np.int64]) -> Array:
+        """Return a device array with the selected items of `array`. `items` contains their indices."""
 
     def adopt(self, array: object) -> Array:
         """Return an array of another library as a device array, normally without a copy.
@@ -92,7 +92,7 @@ class Backend(Protocol):
         return self.to_device(draw_items(z))
 
     def are_finite(self, array: Array) -> NDArray[np.bool_]:
-        """Return (rows,) bool: whether all values of a row are finite. `array` is a device array of floats."""
+        """Return (items,) bool: whether all values of an item are finite. `array` is a device array of floats."""
         host = self.to_host(array)
         return np.asarray(np.isfinite(host).reshape(len(host), -1).all(1))
 

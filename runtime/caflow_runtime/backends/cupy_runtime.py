@@ -1,4 +1,4 @@
-"""ONNX Runtime with arrays in GPU memory that CuPy manages: noise, rows and checks are computed on the GPU.
+"""ONNX Runtime with arrays in GPU memory that CuPy manages: noise, items and checks are computed on the GPU.
 
 ONNX Runtime waits at the end of each run, and each function here waits for its work, so no two of them overlap.
 """
@@ -50,13 +50,13 @@ class OnnxRuntimeCupy(OnnxRuntimeBound):
         with self._working():
             return cast(NDArray[Any], self._cupy.asnumpy(self._view(array)))
 
-    def item_to_host(self, array: Any, row: int) -> NDArray[Any]:
+    def item_to_host(self, array: Any, item: int) -> NDArray[Any]:
         with self._working():
-            return cast(NDArray[Any], self._cupy.asnumpy(self._view(array)[row]))
+            return cast(NDArray[Any], self._cupy.asnumpy(self._view(array)[item]))
 
-    def take(self, array: Any, rows: NDArray[np.int64]) -> Array:
+    def take(self, array: Any, items: NDArray[np.int64]) -> Array:
         with self._working():
-            return self._value(self._view(array)[self._cupy.asarray(rows)])
+            return self._value(self._view(array)[self._cupy.asarray(items)])
 
     def are_finite(self, array: Any) -> NDArray[np.bool_]:
         with self._working():
@@ -65,13 +65,13 @@ class OnnxRuntimeCupy(OnnxRuntimeBound):
 
     def draw_noise(self, z: LevelNoise) -> Array:
         """Draw noise as `noise.draw_items` does: the same integers, and normals within one float32 step."""
-        rows = [(place.top, place.left, sample) for place in z.places for sample in place.samples]
+        items = [(place.top, place.left, sample) for place in z.places for sample in place.samples]
         place, word, first = z.places[0], np.uint32, 0
         with self._working():
-            places = self._cupy.asarray(np.array(rows, word))
-            drawn = self._cupy.empty((len(rows), sum(z.channels), place.height, place.width), np.float32)
+            places = self._cupy.asarray(np.array(items, word))
+            drawn = self._cupy.empty((len(items), sum(z.channels), place.height, place.width), np.float32)
             for i, (count, temperature) in enumerate(zip(z.channels, z.temperatures, strict=True), start=z.level):
-                threads = len(rows) * -(-count // NORMALS_PER_CALL) * place.height * place.width
+                threads = len(items) * -(-count // NORMALS_PER_CALL) * place.height * place.width
                 block = (i << 16) + (z.level << 24)
                 sizes = (*drawn.shape, first, count, block, z.seed, z.frame)
                 arguments = (drawn, places, *map(word, sizes), np.float32(temperature))

@@ -19,8 +19,8 @@ class HostArrays(Backend):
     def to_host(self, array: Array) -> NDArray[Any]:
         return array
 
-    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
-        return np.asarray(array[rows])
+    def take(self, array: Array, items: NDArray[np.int64]) -> Array:
+        return np.asarray(array[items])
 
     def adopt(self, array: object) -> Array:
         try:

@@ -153,8 +153,8 @@ class OnnxRuntimeBound(_Sessions):
         name = array.data_type()
         return TYPES.get(name, name), tuple(array.shape())
 
-    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
-        return self.to_device(self.to_host(array)[rows])
+    def take(self, array: Array, items: NDArray[np.int64]) -> Array:
+        return self.to_device(self.to_host(array)[items])
 
     def adopt(self, array: Any) -> Array:
         number = self.sessions.number

@@ -63,7 +63,7 @@ def check_parity(graphs: Graphs) -> None:
     if installed_builds() and manifest.precision not in OnnxRuntimeCpu.lacks:
         exact = Graphs(graphs.folder, OnnxRuntimeCpu()).on_host()
         errors += _differences(exact, tried, levels, inputs, tolerances)
-    if len(inputs[1]) > 1:  # engines may be for single rows
+    if len(inputs[1]) > 1:  # engines may be for single items
         flow = flow_errors(tried, levels, *inputs, is_invertible(manifest))
         errors += [(what, error, tolerances.flow[kind]) for kind, what, error in flow]
     for what, error, allowed in errors:

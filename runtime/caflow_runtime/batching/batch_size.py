@@ -35,7 +35,7 @@ class BatchLimits:
         """Return how many items with this window's shape fit into one run, at least 1."""
         height, width = window.shape
         items = self.pixels // (height * width)
-        return max(1, items if self.profile is None else min(items, self.profile.rows))
+        return max(1, items if self.profile is None else min(items, self.profile.batch_size))
 
     def remedy(self, items: int, height: int, width: int) -> str:
         """Return which limits must be raised to run this many items at once, as a noun phrase.
@@ -49,8 +49,8 @@ class BatchLimits:
         if pixels > self.pixels:
             wanted.append(f"a pixel budget of {pixels}")
         largest = self.profile
-        if largest and (items > largest.rows or height > largest.height or width > largest.width):
-            wanted.append(f"engines of --max-rows {items} --max-size {width}x{height}")
+        if largest and (items > largest.batch_size or height > largest.height or width > largest.width):
+            wanted.append(f"engines of --max-batch-size {items} --max-size {width}x{height}")
         return " and ".join(wanted)
 
 

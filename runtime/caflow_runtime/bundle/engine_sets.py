@@ -47,9 +47,10 @@ NAMES: dict[Flavor, str] = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
 
 
 class Profile(Strict, frozen=True):
-    """Range of sizes that an engine supports: from one row of the model's smallest target up to these maximums."""
+    """Range of sizes that an engine supports: from one item of the model's smallest target up to these maximums."""
 
-    rows: Count
+    batch_size: Count
+    """Number of items in one run."""
     height: Count
     """Height of the target, in pixels."""
     width: Count
@@ -57,8 +58,9 @@ class Profile(Strict, frozen=True):
 
 
 DEFAULT_PROFILE = Profile(4, 512, 512)
-"""Range of engines by default. TensorRT reserves memory for the largest sizes, so all rows together have 2²⁰ pixels, as
-the default pixel budget; and few large tiles take less time than many small ones, whose overlaps are computed twice."""
+"""Range of engines by default. TensorRT reserves memory for the largest sizes, so all items together have 2²⁰ pixels,
+as the default pixel budget; and few large tiles take less time than many small ones, whose overlaps are computed twice.
+"""
 
 
 class Engine(Strict, frozen=True):
@@ -204,10 +206,10 @@ def shape_range(graph: Graph, model: Model, profile: Profile) -> dict[str, tuple
     """Return the smallest and the largest shape of each input of a graph whose shape varies, by the input's name."""
     cell = cell_side(model, graph.name)
     smallest, largest = (
-        {"items": rows, "images": rows, "h": height // cell, "w": width // cell}
-        for rows, height, width in (
+        {"items": items, "images": items, "h": height // cell, "w": width // cell}
+        for items, height, width in (
             (1, model.size_multiple, model.size_multiple),
-            (profile.rows, profile.height, profile.width),
+            (profile.batch_size, profile.height, profile.width),
         )
     )
     return {
@@ -224,7 +226,7 @@ def fitting(profile: Profile, model: Model) -> Profile:
     """Return a profile whose sides are multiples of the model's size multiple, rounded up."""
     multiple = model.size_multiple
     height, width = (-(-side // multiple) * multiple for side in (profile.height, profile.width))
-    return Profile(profile.rows, height, width)
+    return Profile(profile.batch_size, height, width)
 
 
 def write(folder: Path, engines: EngineSet) -> None:

@@ -53,7 +53,7 @@ class Graph(Strict, frozen=True):
     inputs: list[Port]
     outputs: list[Port]
     operations_per_pixel: float
-    """Number of multiplications and additions of the graph's convolutions, per row and target pixel; of
+    """Number of multiplications and additions of the graph's convolutions, per item and target pixel; of
     `PER_IMAGE`: per image and target pixel."""
 
 

@@ -29,19 +29,19 @@ class RunMemory(Strict, frozen=True):
     """Bytes of the loaded graphs and of the smallest run. For scoring, only what is needed in addition to sampling."""
     per_window_pixel: Bytes
     """Bytes per target pixel of all windows in one run."""
-    per_row_pixel: Bytes
-    """Bytes per target pixel of all rows in one run. Each sample of a window is one row, with as many pixels as the
+    per_item_pixel: Bytes
+    """Bytes per target pixel of all items in one run. Each sample of a window is one item, with as many pixels as the
     window."""
 
-    def of(self, units: int, rows: int, pixels: int) -> float:
+    def of(self, units: int, items: int, pixels: int) -> float:
         """Return the bytes of a run without the constant.
 
         Arguments:
             units: maximum number of windows in a run.
-            rows: maximum number of rows in a run.
+            items: maximum number of items in a run.
             pixels: number of target pixels of a window.
         """
-        return (units * self.per_window_pixel + rows * self.per_row_pixel) * pixels
+        return (units * self.per_window_pixel + items * self.per_item_pixel) * pixels
 
 
 class Memory(Strict, frozen=True):
@@ -84,6 +84,6 @@ def write_memory(folder: Path, backend: str, sample: RunMemory, score: RunMemory
 
 
 def bytes_of_maps(model: Model) -> float:
-    """Return the bytes per target pixel of one row's maps in double precision: two maps for each level."""
+    """Return the bytes per target pixel of one item's maps in double precision: two maps for each level."""
     names = [f"{name}_{j}" for name in ("decode", "reverse") for j in range(model.levels)]
     return sum(8 / cell_side(model, name) ** 2 for name in names)

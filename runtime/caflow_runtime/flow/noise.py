@@ -41,7 +41,7 @@ class NoiseWindow:
 
 @dataclass(frozen=True)
 class LevelNoise:
-    """Noise z of one level j to draw, for the rows of several places of equal size."""
+    """Noise z of one level j to draw, for the items of several places of equal size."""
 
     channels: tuple[int, ...]
     """Number of channels of each z[i, j], i = j, j + 1, …"""
@@ -71,7 +71,7 @@ def draw_window_noise(
     Arguments:
         channels: number of channels of z[i, j] for each i.
         level: j.
-        place: window of the whole image's noise, and the samples, one per row.
+        place: window of the whole image's noise, and the samples, one per item.
         seed, frame: 0 … 2³²−1.
     """
     height, width = place.height, place.width
@@ -166,17 +166,17 @@ class SceneNoise:
 
 
 def draw_items(z: LevelNoise, draw: DrawWindowNoise = draw_window_noise) -> NDArray[np.float32]:
-    """Return z of one level for the rows of all places, (rows, channels, height, width) float32.
+    """Return z of one level for the items of all places, (items, channels, height, width) float32.
 
-    The rows of each place follow those of the previous place.
+    The items of each place follow those of the previous place.
     """
     taus = np.repeat(np.asarray(z.temperatures, np.float32), z.channels)[:, None, None]
     drawn = [draw(z.channels, z.level, place, z.seed, z.frame) for place in z.places]
     counts = [len(one) for one in drawn]
-    rows = np.empty((sum(counts), *drawn[0].shape[1:]), np.float32)
-    for one, of_place in zip(drawn, np.split(rows, np.cumsum(counts[:-1])), strict=True):
+    items = np.empty((sum(counts), *drawn[0].shape[1:]), np.float32)
+    for one, of_place in zip(drawn, np.split(items, np.cumsum(counts[:-1])), strict=True):
         np.multiply(one, taus, out=of_place)
-    return rows
+    return items
 
 
 def as_noise(noise: Sequence[Sequence[NDArray[Any]]], count: int) -> list[list[NDArray[np.float32]]]:

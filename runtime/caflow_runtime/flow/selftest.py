@@ -15,12 +15,12 @@ from caflow_runtime.flow.noise import NoiseWindow, draw_window_noise
 from caflow_runtime.flow.scan import Array, Graph
 
 SIDES_IN_MULTIPLES = (2, 3)
-IMAGES, ROWS = 2, 6
+IMAGES, ITEMS = 2, 6
 TEMPERATURE = 0.8
 
 Case = tuple[NDArray[np.uint8], NDArray[np.int64], list[Any]]
-"""Conditions, the index of each row's condition, and noise."""
-Kind = Literal["noise", "density", "rows"]
+"""Conditions, the index of each item's condition, and noise."""
+Kind = Literal["noise", "density", "items"]
 
 
 def flow_errors(
@@ -34,11 +34,11 @@ def flow_errors(
     """Yield errors of a flow whose graphs use NumPy arrays: the kind, a description, and the error values.
 
     Three properties are checked. Scoring a sample must return the noise that it was drawn from (absolute errors).
-    Sampling and scoring must give the same log-likelihood (relative errors). Identical rows must give identical pixels,
-    and a row must give the same pixels alone and in a batch (errors as fractions of full scale).
+    Sampling and scoring must give the same log-likelihood (relative errors). Identical items must give identical
+    pixels, and an item must give the same pixels alone and in a batch (errors as fractions of full scale).
 
     Arguments:
-        condition, image, noise: inputs of `scan.encode` and `scan.sample`, with at least two rows.
+        condition, image, noise: inputs of `scan.encode` and `scan.sample`, with at least two items.
         is_invertible: False skips the first two properties, for imported models whose inverse is only approximate.
     """
     encoded = scan.encode(graphs, condition)
@@ -51,9 +51,9 @@ def flow_errors(
         yield "density", "density: sampling against scoring, relative", likelihood_error(again, total, drawn.pixels)
     same = [np.repeat(z[:1], len(image), 0) for z in noise]
     alike = scan.sample(graphs, levels, encoded, np.zeros_like(image), same).pixels
-    yield "rows", "identical rows, pixels", (alike - alike[:1]) / 256
+    yield "items", "identical items, pixels", (alike - alike[:1]) / 256
     alone = scan.sample(graphs, levels, encoded, image[1:2], [z[1:2] for z in noise]).pixels
-    yield "rows", "a row alone and in a batch, pixels", (alone - drawn.pixels[1:2]) / 256
+    yield "items", "an item alone and in a batch, pixels", (alone - drawn.pixels[1:2]) / 256
 
 
 def likelihood_error(found: Array, exact: Array, targets: Array) -> Array:
@@ -79,15 +79,15 @@ def is_invertible(manifest: Manifest) -> bool:
     return any(m.graph == "flow" and m.what.startswith("noise of level") for m in manifest.verification)
 
 
-def case(model: Model, rows: int = ROWS, sides: tuple[int, int] | None = None) -> Case:
-    """Return a test case: smooth random conditions, the index of each row's condition, and noise.
+def case(model: Model, items: int = ITEMS, sides: tuple[int, int] | None = None) -> Case:
+    """Return a test case: smooth random conditions, the index of each item's condition, and noise.
 
     Arguments:
-        rows: number of rows.
+        items: number of items.
         sides: height and width of the target in pixels; by default a few size multiples.
     """
     height, width = sides or (side * model.size_multiple for side in SIDES_IN_MULTIPLES)
-    image = np.arange(rows) * IMAGES // max(IMAGES, rows)
+    image = np.arange(items) * IMAGES // max(IMAGES, items)
     condition = smooth_conditions(int(image.max()) + 1, height // model.scale, width // model.scale)
     noise = []
     for j, channels in enumerate(model.noise_channels):
@@ -106,7 +106,7 @@ def case_within(model: Model, profile: Profile | None) -> Case:
         min(side * model.size_multiple, most)
         for side, most in zip(SIDES_IN_MULTIPLES, (profile.height, profile.width), strict=True)
     )
-    return case(model, min(ROWS, profile.rows), (height, width))
+    return case(model, min(ITEMS, profile.batch_size), (height, width))
 
 
 def smooth_conditions(count: int, height: int, width: int) -> NDArray[np.uint8]:

@@ -19,14 +19,14 @@ class Tolerances:
     rounded: float | None
     """Fraction of 8-bit values that may differ; None if the precision is too low for such a limit."""
     log_likelihood: float
-    """Maximum relative error of a row's log-likelihood."""
+    """Maximum relative error of an item's log-likelihood."""
     noise: float
     """Maximum absolute error of the noise that decode → likelihood returns."""
 
     @property
     def flow(self) -> dict[Kind, float]:
         """Tolerances for the errors of `selftest.flow_errors`, by kind."""
-        return {"noise": self.noise, "density": self.log_likelihood, "rows": self.pixels / 10}
+        return {"noise": self.noise, "density": self.log_likelihood, "items": self.pixels / 10}
 
 
 TOLERANCES: dict[PrecisionName, Tolerances] = {

@@ -131,7 +131,9 @@ def _check_results(graphs: Graphs, is_calibrated: bool, remedy: str) -> Iterator
         return
     inputs = case_within(manifest.model, backend.profile)
     if len(inputs[1]) == 1:
-        yield Check(backend.name, "absent", "skipped: its engines run single rows", "build them with larger --max-rows")
+        yield Check(
+            backend.name, "absent", "skipped: its engines run single items", "build them with larger --max-batch-size"
+        )
         return
     for kind, what, error in flow_errors(graphs.on_host(), manifest.model.levels, *inputs, is_invertible(manifest)):
         worst = float(np.abs(error).max())

@@ -19,8 +19,8 @@ from caflow_runtime.bundle.run_memory import RunMemory
 from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.pipeline.pipeline import PIXEL_BUDGET, load
 
-ROWS = (4, 16)
-"""Numbers of rows of a window that are measured. Memory per row differs between them, since allocators round up."""
+ITEMS = (4, 16)
+"""Numbers of items of a window that are measured. Memory per item differs between them, since allocators round up."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """Environment variables that keep the forking process without other threads."""
 
@@ -55,15 +55,15 @@ def measure_memory(folder: Path) -> Measured:
 
 def _measured(folder: Path) -> Measured:
     multiple = read_manifest(folder).model.size_multiple
-    sides = {rows: max(1, round((PIXEL_BUDGET / rows) ** 0.5 / multiple)) * multiple for rows in (1, *ROWS)}
+    sides = {items: max(1, round((PIXEL_BUDGET / items) ** 0.5 / multiple)) * multiple for items in (1, *ITEMS)}
     smallest, one, *more = (_need(folder, "sample", *case) for case in ((1, multiple), *sides.items()))
     constant, first = _line((multiple**2, smallest), (sides[1] ** 2, one))
-    of_rows = [(bytes_ - constant) / sides[rows] ** 2 for rows, bytes_ in zip(ROWS, more, strict=True)]
-    per_row = max((of_row - first) / (rows - 1) for rows, of_row in zip(ROWS, of_rows, strict=True))
-    per_row = min(max(per_row, 0.0), first)
+    of_items = [(bytes_ - constant) / sides[items] ** 2 for items, bytes_ in zip(ITEMS, more, strict=True)]
+    per_item = max((of_item - first) / (items - 1) for items, of_item in zip(ITEMS, of_items, strict=True))
+    per_item = min(max(per_item, 0.0), first)
     score = _line(*((side**2, _need(folder, "score", 1, side)) for side in (multiple, sides[1])))
     return Measured(
-        RunMemory(constant, first - per_row, per_row), RunMemory(max(0.0, score[0] - constant), score[1], 0.0)
+        RunMemory(constant, first - per_item, per_item), RunMemory(max(0.0, score[0] - constant), score[1], 0.0)
     )
 
 
@@ -73,23 +73,23 @@ def _line(smaller: tuple[int, int], larger: tuple[int, int]) -> tuple[float, flo
     return max(0.0, larger[1] - slope * larger[0]), slope
 
 
-def _need(folder: Path, kind: str, rows: int, side: int) -> int:
-    """Return the bytes that a new process needs for `rows` rows of a window, in addition to the open bundle.
+def _need(folder: Path, kind: str, items: int, side: int) -> int:
+    """Return the bytes that a new process needs for `items` items of a window, in addition to the open bundle.
 
     Arguments:
         kind: "sample" or "score".
         side: side of the square window, in target pixels.
     """
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(_need_here, (folder, kind, rows, side))
+        return pool.apply(_need_here, (folder, kind, items, side))
 
 
-def _need_here(folder: Path, kind: str, rows: int, side: int) -> int:
-    with load(folder, "cpu", threads=1, pixel_budget=rows * side**2) as pipe:
+def _need_here(folder: Path, kind: str, items: int, side: int) -> int:
+    with load(folder, "cpu", threads=1, pixel_budget=items * side**2) as pipe:
         scale, multiple, before = pipe.manifest.model.scale, pipe.manifest.model.size_multiple, resident_memory()
         (condition,) = smooth_conditions(1, side // scale, side // scale)
         if kind == "sample":
-            pipe.best_of(condition, rows)
+            pipe.best_of(condition, items)
         else:
             pipe.best_of(condition[: multiple // scale, : multiple // scale], 1)
             pipe.score(np.kron(condition, np.ones((scale, scale, 1), np.uint8)), condition)

@@ -1,4 +1,4 @@
-// Plans batches: which rows run together, within a bounded number of pixels. A row is one sample of one window of an
+// Plans batches: which items run together, within a bounded number of pixels. An item is one sample of one window of an
 // image.
 #pragma once
 
@@ -16,7 +16,7 @@ namespace caflow::runtime {
 struct TileBatch {
     std::size_t image;  // index of the image in the call
     const Tile* window;
-    std::vector<std::uint32_t> samples;  // sample numbers, one for each row
+    std::vector<std::uint32_t> samples;  // sample numbers, one for each item
 };
 
 // One batch: units of one window shape that run at once.
@@ -24,29 +24,29 @@ using Run = std::vector<TileBatch>;
 
 // Limits of one batch.
 struct BatchLimits {
-    std::int64_t pixels;             // pixel budget: target pixels of all rows; a single row may have more
+    std::int64_t pixels;             // pixel budget: target pixels of all items; a single item may have more
     std::optional<Profile> profile;  // sizes that engines accept; none: any size
 
     // Return the largest height and width of a window, or nothing if any size is accepted.
     std::optional<Sides> largest_sides() const;
 
-    // Return the number of rows of a window's shape that fit in a batch, at least one.
-    std::size_t rows(const Tile& window) const;
+    // Return the number of items of a window's shape that fit in a batch, at least one.
+    std::size_t items(const Tile& window) const;
 
-    // Return the settings with which this number of rows of a target size would fit in one batch, as a text for
+    // Return the settings with which this number of items of a target size would fit in one batch, as a text for
     // messages.
-    std::string remedy(std::size_t rows, std::int64_t height, std::int64_t width) const;
+    std::string remedy(std::size_t items, std::int64_t height, std::int64_t width) const;
 };
 
-// Return batches of units of one window shape, each within the limits of `room`. A group of samples runs in all windows
+// Return batches of units of one window shape, each within the limits of `limits`. A group of samples runs in all windows
 // of an image before the next samples begin, so that few images are unfinished at any time.
 //
 // `windows` are the windows of each image; they must outlive the plan. `canvas_pixels` limits the pixels of the
 // unfinished samples of an image that is cut into several windows; one sample is always allowed.
 std::vector<Run> plan(const std::vector<std::vector<Tile>>& windows, const std::vector<std::uint32_t>& samples,
-                      const BatchLimits& room, std::int64_t canvas_pixels);
+                      const BatchLimits& limits, std::int64_t canvas_pixels);
 
-// Return the index of the unit of each row of a batch.
+// Return the index of the unit of each item of a batch.
 std::vector<std::int64_t> owners(const Run& units);
 
 }  // namespace caflow::runtime

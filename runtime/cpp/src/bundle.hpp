@@ -72,7 +72,7 @@ struct Model {
     std::int64_t cell_side(const std::string& graph) const;
 };
 
-// Return whether a graph runs once for each image, and not for each row.
+// Return whether a graph runs once for each image, and not for each item.
 bool runs_per_image(const std::string& graph);
 
 // Graph that makes the condition of a result again. Bundles whose degradation cannot be repeated have none.

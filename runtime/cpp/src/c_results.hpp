@@ -24,16 +24,16 @@ static_assert(CAFLOW_ACCEPTED == int(Outcome::accepted) && CAFLOW_BEST == int(Ou
 // A result of the C interface that owns everything its pointers refer to.
 struct OwnedResult : caflow_result {
     OwnedResult(Result&& result, bool with_map) : caflow_result(), owned(std::move(result)) {
-        const BatchItem& row = owned.row;
-        if (with_map) map = map_per_pixel(row.maps, owned.image.height, owned.image.width);
-        image = row.image;
-        sample = row.sample;
-        levels = std::uint32_t(row.per_level.size());
+        const BatchItem& item = owned.item;
+        if (with_map) map = map_per_pixel(item.maps, owned.image.height, owned.image.width);
+        image = item.image;
+        sample = item.sample;
+        levels = std::uint32_t(item.per_level.size());
         height = std::size_t(owned.image.height);
         width = std::size_t(owned.image.width);
         rgb = owned.image.rgb.empty() ? nullptr : owned.image.rgb.data();
-        log_likelihood = std::accumulate(row.per_level.begin(), row.per_level.end(), 0.0);
-        per_level = row.per_level.data();
+        log_likelihood = std::accumulate(item.per_level.begin(), item.per_level.end(), 0.0);
+        per_level = item.per_level.data();
         bits_per_dim = -log_likelihood / (3.0 * double(height) * double(width) * std::numbers::ln2);
         constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
         consistency = owned.consistency.value_or(unknown);
@@ -47,9 +47,9 @@ struct OwnedResult : caflow_result {
             level_typicality = shown->per_level.data();
             level_residuals = shown->residuals.data();
         }
-        pixels = row.pixels.empty() ? nullptr : row.pixels.data();
+        pixels = item.pixels.empty() ? nullptr : item.pixels.data();
         log_likelihood_map = map.empty() ? nullptr : map.data();
-        owned.row.maps.clear();
+        owned.item.maps.clear();
     }
 
     Result owned;

@@ -9,9 +9,9 @@ namespace caflow::runtime {
 
 namespace {
 
-Numbers bits_per_level(const BatchItem& row, const Condition& condition) {
+Numbers bits_per_level(const BatchItem& item, const Condition& condition) {
     Numbers bits;
-    for (const double nats : row.per_level) bits.push_back(-nats / (condition.dims() * std::numbers::ln2));
+    for (const double nats : item.per_level) bits.push_back(-nats / (condition.dims() * std::numbers::ln2));
     return bits;
 }
 
@@ -57,20 +57,20 @@ const TypicalityModel* Likelihoods::check_calibrated(const SamplingConfig& draw)
     return samples;
 }
 
-Typicality Likelihoods::of_sample(const BatchItem& row, const Condition& condition,
+Typicality Likelihoods::of_sample(const BatchItem& item, const Condition& condition,
                                   const TypicalityModel& reference) const {
-    return typicality(reference, bits_per_level(row, condition), condition.covariates());
+    return typicality(reference, bits_per_level(item, condition), condition.covariates());
 }
 
-double Likelihoods::distance_of_sample(const BatchItem& row, const Condition& condition,
+double Likelihoods::distance_of_sample(const BatchItem& item, const Condition& condition,
                                        const TypicalityModel& reference) const {
-    return distance_of(reference, bits_per_level(row, condition), condition.covariates());
+    return distance_of(reference, bits_per_level(item, condition), condition.covariates());
 }
 
-std::optional<Typicality> Likelihoods::of_image(const BatchItem& row, const Condition& condition) const {
+std::optional<Typicality> Likelihoods::of_image(const BatchItem& item, const Condition& condition) const {
     if (!calibration_) return std::nullopt;
-    Numbers measures = bits_per_level(row, condition);
-    measures.insert(measures.end(), row.statistics.begin(), row.statistics.end());
+    Numbers measures = bits_per_level(item, condition);
+    measures.insert(measures.end(), item.statistics.begin(), item.statistics.end());
     return typicality(calibration_->truth, measures, condition.covariates());
 }
 

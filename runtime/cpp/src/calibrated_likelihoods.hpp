@@ -1,4 +1,4 @@
-// Judges rows by their likelihoods with the calibration of a bundle.
+// Judges items by their likelihoods with the calibration of a bundle.
 #pragma once
 
 #include <filesystem>
@@ -51,13 +51,14 @@ class Likelihoods {
     const TypicalityModel* check_calibrated(const SamplingConfig& draw) const;
 
     // Return the typicality of a sample as drawn. `reference` is the distribution of such samples.
-    Typicality of_sample(const BatchItem& row, const Condition& condition, const TypicalityModel& reference) const;
+    Typicality of_sample(const BatchItem& item, const Condition& condition, const TypicalityModel& reference) const;
 
     // Return the Mahalanobis distance of a sample from its expected measures; NaN if its kind is not known.
-    double distance_of_sample(const BatchItem& row, const Condition& condition, const TypicalityModel& reference) const;
+    double distance_of_sample(const BatchItem& item, const Condition& condition,
+                              const TypicalityModel& reference) const;
 
     // Return the typicality of a scored image, or nothing if the bundle is not calibrated.
-    std::optional<Typicality> of_image(const BatchItem& row, const Condition& condition) const;
+    std::optional<Typicality> of_image(const BatchItem& item, const Condition& condition) const;
 
   private:
     std::filesystem::path folder_;

@@ -12,16 +12,16 @@ namespace caflow::runtime {
 
 namespace {
 
-bool is_finite(const BatchItem& row) {
+bool is_finite(const BatchItem& item) {
     const auto finite = [](float value) { return std::isfinite(value); };
-    return row.has_finite_likelihood() && std::all_of(row.pixels.begin(), row.pixels.end(), finite);
+    return item.has_finite_likelihood() && std::all_of(item.pixels.begin(), item.pixels.end(), finite);
 }
 
-// Return a row's continuous pixel values as uint8: rounded down, because values in [w, w + 1) stand for w, and clipped
-// to 0…255.
-Image image_of(const BatchItem& row, const Image& condition, const Model& model) {
+// Return an item's continuous pixel values as uint8: rounded down, because values in [w, w + 1) stand for w, and
+// clipped to 0…255.
+Image image_of(const BatchItem& item, const Image& condition, const Model& model) {
     Image image(model.scale * condition.height, model.scale * condition.width);
-    std::transform(row.pixels.begin(), row.pixels.end(), image.rgb.begin(),
+    std::transform(item.pixels.begin(), item.pixels.end(), image.rgb.begin(),
                    [](float value) { return std::uint8_t(std::clamp(value, 0.0f, 255.0f)); });
     return image;
 }
@@ -34,62 +34,62 @@ Verdict verdict_of(const Typicality& found, double alpha, Outcome untypical) {
     return {untypical, reason(found)};
 }
 
-double Judgement::value_of(const BatchItem& row, const Condition& condition) const {
-    if (!is_finite(row)) return worst;
+double Judgement::value_of(const BatchItem& item, const Condition& condition) const {
+    if (!is_finite(item)) return worst;
     if (draw.rank == Rank::consistency) {
-        return consistency(graphs, image_of(row, condition.image, model()), condition.image);
+        return consistency(graphs, image_of(item, condition.image, model()), condition.image);
     }
     if (draw.rank == Rank::typical) {
-        const double far = likelihoods.distance_of_sample(row, condition, *samples);
+        const double far = likelihoods.distance_of_sample(item, condition, *samples);
         if (std::isfinite(far)) return -far;  // NaN if images of this kind are not known: use the likelihood then
     }
-    return std::accumulate(row.per_level.begin(), row.per_level.end(), 0.0);
+    return std::accumulate(item.per_level.begin(), item.per_level.end(), 0.0);
 }
 
-Result Judgement::candidate(BatchItem&& row, double value, const Condition& condition) const {
+Result Judgement::candidate(BatchItem&& item, double value, const Condition& condition) const {
     Result result;
-    result.image = image_of(row, condition.image, model());
+    result.image = image_of(item, condition.image, model());
     result.value = value;
     if (draw.rank == Rank::consistency) result.consistency = value;
-    result.row = std::move(row);
-    if (!draw.consistent && !draw.with_pixels) result.row.pixels = {};
+    result.item = std::move(item);
+    if (!draw.consistent && !draw.with_pixels) result.item.pixels = {};
     return result;
 }
 
 void Judgement::finish(Result& result, const Condition& condition) const {
     if (draw.consistent) {
-        result.image = project(graphs, result.row.pixels, condition.image);
+        result.image = project(graphs, result.item.pixels, condition.image);
         result.consistency = consistency(graphs, result.image, condition.image);
-        if (!draw.with_pixels) result.row.pixels = {};
+        if (!draw.with_pixels) result.item.pixels = {};
     } else if (const TypicalityModel* reference = likelihoods.reference(draw.temperature)) {
-        result.sample_typicality = likelihoods.of_sample(result.row, condition, *reference);
+        result.sample_typicality = likelihoods.of_sample(result.item, condition, *reference);
     }
 }
 
 Result Judgement::enlarged(std::size_t image, const Condition& condition) const {
     Result result;
-    result.row.image = image;
-    result.row.sample = no_sample;
-    result.row.per_level.assign(std::size_t(model().levels), std::nan(""));
-    result.row.pixels = enlarge_pixels(condition.image, model().scale);
-    result.image = image_of(result.row, condition.image, model());
+    result.item.image = image;
+    result.item.sample = no_sample;
+    result.item.per_level.assign(std::size_t(model().levels), std::nan(""));
+    result.item.pixels = enlarge_pixels(condition.image, model().scale);
+    result.image = image_of(result.item, condition.image, model());
     result.value = worst;
     result.verdict.outcome = Outcome::bicubic;
     if (draw.consistent || draw.rank == Rank::consistency) {
         result.consistency = consistency(graphs, result.image, condition.image);
     }
-    if (!draw.with_pixels) result.row.pixels = {};
+    if (!draw.with_pixels) result.item.pixels = {};
     return result;
 }
 
-void Chooser::take(BatchItem&& row) {
-    const double value = judgement_.value_of(row, condition_);
+void Chooser::take(BatchItem&& item) {
+    const double value = judgement_.value_of(item, condition_);
     if (value == worst) {
         ++rejected_;
         return;
     }
-    Verdict verdict = verdict_on(row);
-    Result candidate = judgement_.candidate(std::move(row), value, condition_);
+    Verdict verdict = verdict_on(item);
+    Result candidate = judgement_.candidate(std::move(item), value, condition_);
     candidate.verdict = std::move(verdict);
     if (judgement_.draw.reject.judges(Reject::Judge::image)) {
         waiting_.push_back(std::move(candidate));
@@ -103,7 +103,7 @@ void Chooser::take(BatchItem&& row) {
 
 bool Chooser::judge_images(const JudgeImage& judge) {
     std::sort(waiting_.begin(), waiting_.end(), [](const Result& a, const Result& b) {
-        return a.value != b.value ? a.value > b.value : a.row.sample < b.row.sample;
+        return a.value != b.value ? a.value > b.value : a.item.sample < b.item.sample;
     });
     for (Result& candidate : waiting_) {
         judgement_.finish(candidate, condition_);
@@ -139,8 +139,8 @@ Result Chooser::chosen() {
         best_ = std::move(best_rejected_);
     }
     Result result = best_ ? std::move(*best_) : judgement_.enlarged(number_, condition_);
-    if (!result.image_typicality && result.row.sample != no_sample) judgement_.finish(result, condition_);
-    result.row.image = number_;
+    if (!result.image_typicality && result.item.sample != no_sample) judgement_.finish(result, condition_);
+    result.item.image = number_;
     result.rejected = rejected_;
     return result;
 }
@@ -152,10 +152,10 @@ void Chooser::reject(Result&& candidate) {
 
 // Return the verdict on a finite sample. The outcome `best` means that the sample is rejected; it is the final outcome
 // if this is the best of the rejected samples.
-Verdict Chooser::verdict_on(const BatchItem& row) const {
+Verdict Chooser::verdict_on(const BatchItem& item) const {
     const Reject& rejection = judgement_.draw.reject;
     if (!rejection.judges(Reject::Judge::sample)) return {};
-    const Typicality found = judgement_.likelihoods.of_sample(row, condition_, *judgement_.samples);
+    const Typicality found = judgement_.likelihoods.of_sample(item, condition_, *judgement_.samples);
     return verdict_of(found, rejection.alpha, Outcome::best);
 }
 

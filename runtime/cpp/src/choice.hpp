@@ -1,4 +1,4 @@
-// Chooses one of an image's samples: ranks the rows, and rejects untypical ones.
+// Chooses one of an image's samples: ranks the items, and rejects untypical ones.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@
 
 namespace caflow::runtime {
 
-// Rank of a row that is not finite.
+// Rank of an item that is not finite.
 constexpr double worst = -std::numeric_limits<double>::infinity();
 constexpr const char* try_lower = "the model's inverse diverges there: use a lower temperature";
 
@@ -38,7 +38,7 @@ Verdict verdict_of(const Typicality& found, double alpha, Outcome untypical);
 
 // Result of a call for one image: a sample, an enlarged input, or a scored image.
 struct Result {
-    BatchItem row;  // with its pixels if the caller requested them
+    BatchItem item;  // with its pixels if the caller requested them
     Image image;
     double value = 0;                   // value for ranking; higher is better
     std::optional<double> consistency;  // in dB
@@ -48,7 +48,7 @@ struct Result {
     std::uint32_t rejected = 0;  // number of samples of its image that were rejected or not finite
 };
 
-// Ranks and judges the rows of one draw.
+// Ranks and judges the items of one draw.
 struct Judgement {
     const Graphs& graphs;
     const SamplingConfig& draw;
@@ -57,12 +57,12 @@ struct Judgement {
 
     const Model& model() const { return graphs.manifest().model; }
 
-    // Return the value by which a row is ranked; `worst` if the row is not finite.
-    double value_of(const BatchItem& row, const Condition& condition) const;
+    // Return the value by which an item is ranked; `worst` if the item is not finite.
+    double value_of(const BatchItem& item, const Condition& condition) const;
 
-    // Return a row as a result with an 8-bit image. The row's continuous pixels are kept if they are needed later, or
-    // if the caller requested them.
-    Result candidate(BatchItem&& row, double value, const Condition& condition) const;
+    // Return an item as a result with an 8-bit image. The item's continuous pixels are kept if they are needed later,
+    // or if the caller requested them.
+    Result candidate(BatchItem&& item, double value, const Condition& condition) const;
 
     // Complete a candidate before it is returned: add its typicality, or, for a consistent draw, change its image to
     // match the condition.
@@ -75,7 +75,7 @@ struct Judgement {
 // Function that scores a candidate's image and adds its typicality. It returns whether the likelihood is finite.
 using JudgeImage = std::function<bool(Result& candidate, const Condition& condition)>;
 
-// Receives the rows of one condition and keeps the best one.
+// Receives the items of one condition and keeps the best one.
 class Chooser {
   public:
     // All arguments must outlive the object. `number` is the index of the condition, for results and messages.
@@ -83,7 +83,7 @@ class Chooser {
         : judgement_(judgement), condition_(condition, judgement.model()), number_(number) {}
 
     // Add a sample.
-    void take(BatchItem&& row);
+    void take(BatchItem&& item);
 
     // Judge the images of the waiting samples in the order of their rank, until one is accepted. Return whether one
     // was.
@@ -97,7 +97,7 @@ class Chooser {
 
   private:
     void reject(Result&& candidate);
-    Verdict verdict_on(const BatchItem& row) const;
+    Verdict verdict_on(const BatchItem& item) const;
 
     const Judgement& judgement_;
     Condition condition_;

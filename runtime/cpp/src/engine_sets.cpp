@@ -21,7 +21,7 @@ constexpr const char* build_again = "build the engines again with caflow-export 
 
 Profile read_profile(const Json& value, const std::string& where) {
     Fields fields(value, where);
-    const Profile profile{fields.count("rows"), fields.count("height"), fields.count("width")};
+    const Profile profile{fields.count("batch_size"), fields.count("height"), fields.count("width")};
     fields.refuse_unknown();
     return profile;
 }

@@ -16,9 +16,9 @@
 
 namespace caflow::runtime {
 
-// Largest sizes that an engine accepts. The smallest are one row of the model's smallest target.
+// Largest sizes that an engine accepts. The smallest are one item of the model's smallest target.
 struct Profile {
-    std::int64_t rows;
+    std::int64_t batch_size;
     std::int64_t height;  // of the target, in pixels
     std::int64_t width;   // of the target, in pixels
 };

@@ -61,18 +61,18 @@ void draw_place(const NoisePlace& place, std::span<const std::int64_t> channels,
 }
 
 Shape LevelNoise::shape() const {
-    return {std::int64_t(rows.size()), std::accumulate(channels.begin(), channels.end(), std::int64_t{0}), height,
+    return {std::int64_t(items.size()), std::accumulate(channels.begin(), channels.end(), std::int64_t{0}), height,
             width};
 }
 
-Array draw_rows(const LevelNoise& z) {
+Array draw_noise(const LevelNoise& z) {
     const Shape shape = z.shape();
     const auto size = std::size_t(shape[1] * shape[2] * shape[3]);
-    std::vector<float> drawn(z.rows.size() * size);
+    std::vector<float> drawn(z.items.size() * size);
     float* at = drawn.data();
-    for (const LevelNoise::BatchItem& row : z.rows) {
-        const NoisePlace place{z.level, row.top, row.left, z.height, z.width, z.seed, z.frame};
-        draw_place(place, z.channels, z.temperature, row.sample, at);
+    for (const LevelNoise::BatchItem& item : z.items) {
+        const NoisePlace place{z.level, item.top, item.left, z.height, z.width, z.seed, z.frame};
+        draw_place(place, z.channels, z.temperature, item.sample, at);
         at += size;
     }
     return make_array(shape, std::move(drawn));
@@ -84,7 +84,7 @@ void SceneNoise::begin(std::uint32_t scene, std::uint32_t sample, std::int64_t p
     shared_ = shared;
 }
 
-Array SceneNoise::draw_rows(const LevelNoise& z, const DrawNoise& draw) {
+Array SceneNoise::draw_noise(const LevelNoise& z, const DrawNoise& draw) {
     auto found = kept_.find(z);
     if (found == kept_.end()) found = kept_.emplace(z, draw(z)).first;
     return found->second;
@@ -98,11 +98,11 @@ void DriftingNoise::restart(std::uint32_t first) {
     last_.clear();
 }
 
-Array DriftingNoise::draw_rows(const LevelNoise& z) {
+Array DriftingNoise::draw_noise(const LevelNoise& z) {
     std::vector<float> scaled;
     const std::size_t plane = std::size_t{z.height} * z.width;
-    for (const LevelNoise::BatchItem& row : z.rows) {
-        const float* from = normals_of(z, row).data();
+    for (const LevelNoise::BatchItem& item : z.items) {
+        const float* from = normals_of(z, item).data();
         for (std::size_t k = 0; k < z.channels.size(); ++k) {
             const std::size_t count = std::size_t(z.channels[k]) * plane;
             std::transform(from, from + count, std::back_inserter(scaled),
@@ -113,16 +113,16 @@ Array DriftingNoise::draw_rows(const LevelNoise& z) {
     return make_array(z.shape(), std::move(scaled));
 }
 
-// Return the noise of one row at the temperature 1.
-const std::vector<float>& DriftingNoise::normals_of(const LevelNoise& z, const LevelNoise::BatchItem& row) {
+// Return the noise of one item at the temperature 1.
+const std::vector<float>& DriftingNoise::normals_of(const LevelNoise& z, const LevelNoise::BatchItem& item) {
     const auto drawn_of = [&](std::uint32_t frame) {
         const Shape shape = z.shape();
         std::vector<float> normals(std::size_t(shape[1] * shape[2] * shape[3]));
-        const NoisePlace place{z.level, row.top, row.left, z.height, z.width, z.seed, frame};
-        draw_place(place, z.channels, std::vector(z.channels.size(), 1.0f), row.sample, normals.data());
+        const NoisePlace place{z.level, item.top, item.left, z.height, z.width, z.seed, frame};
+        draw_place(place, z.channels, std::vector(z.channels.size(), 1.0f), item.sample, normals.data());
         return normals;
     };
-    const NoiseWindow place{z.level, row.top, row.left, z.height, z.width, row.sample};
+    const NoiseWindow place{z.level, item.top, item.left, z.height, z.width, item.sample};
     auto found = last_.find(place);
     if (found == last_.end()) found = last_.emplace(place, Drawn{first_, drawn_of(first_)}).first;
     Drawn& drawn = found->second;

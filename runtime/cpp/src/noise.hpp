@@ -41,9 +41,9 @@ struct NoisePlace {
 void draw_place(const NoisePlace& place, std::span<const std::int64_t> channels, std::span<const float> temperature,
                 std::uint32_t sample, float* z);
 
-// Request for the noise of one level j, for rows with windows of one shape.
+// Request for the noise of one level j, for items with windows of one shape.
 struct LevelNoise {
-    // Position of a row's window, and number of its sample.
+    // Position of an item's window, and number of its sample.
     struct BatchItem {
         std::uint32_t top;
         std::uint32_t left;
@@ -58,9 +58,9 @@ struct LevelNoise {
     std::uint32_t width;
     std::uint32_t seed;
     std::uint32_t frame;
-    std::vector<BatchItem> rows;
+    std::vector<BatchItem> items;
 
-    Shape shape() const;  // (rows, channels, height, width)
+    Shape shape() const;  // (items, channels, height, width)
     auto operator<=>(const LevelNoise&) const = default;
 };
 
@@ -70,8 +70,8 @@ using DrawNoise = std::function<Array(const LevelNoise& z)>;
 // Function that returns the noise of one level in the place of `draw`, which it may call.
 using NoiseSource = std::function<Array(const LevelNoise& z, const DrawNoise& draw)>;
 
-// Return the noise of all rows, (rows, channels, height, width) float32, in host memory.
-Array draw_rows(const LevelNoise& z);
+// Return the noise of all items, (items, channels, height, width) float32, in host memory.
+Array draw_noise(const LevelNoise& z);
 
 // Noise that all frames of a scene share. It is drawn for the first of them, and kept for the others. It must only be
 // used for the sample that the scene keeps, because noise of other samples would be kept in vain. Only one thread at a
@@ -83,7 +83,7 @@ class SceneNoise {
     void begin(std::uint32_t scene, std::uint32_t sample, std::int64_t pixel_budget);
 
     // Return the noise of one level, drawn by `draw`.
-    Array draw_rows(const LevelNoise& z, const DrawNoise& draw);
+    Array draw_noise(const LevelNoise& z, const DrawNoise& draw);
 
   private:
     std::tuple<std::uint32_t, std::uint32_t, std::int64_t> shared_;
@@ -101,8 +101,8 @@ class DriftingNoise {
     // Start a new scene, whose first frame has the number `first`.
     void restart(std::uint32_t first);
 
-    // Return the noise of all rows like the function draw_rows. Within a scene, frame numbers must not decrease.
-    Array draw_rows(const LevelNoise& z);
+    // Return the noise of all items like the function draw_noise. Within a scene, frame numbers must not decrease.
+    Array draw_noise(const LevelNoise& z);
 
   private:
     struct NoiseWindow {
@@ -114,7 +114,7 @@ class DriftingNoise {
         std::vector<float> normals;
     };
 
-    const std::vector<float>& normals_of(const LevelNoise& z, const LevelNoise::BatchItem& row);
+    const std::vector<float>& normals_of(const LevelNoise& z, const LevelNoise::BatchItem& item);
 
     float kept_;   // factor on the last frame's noise
     float fresh_;  // factor on new noise

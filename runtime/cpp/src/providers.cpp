@@ -162,9 +162,10 @@ bool is_same_provider(const std::string& one, const std::string& other) { return
 ShapeRange shapes_of(const GraphFile& graph, const Model& model, const Profile& profile) {
     const std::int64_t cell = model.cell_side(graph.name);
     const auto text = [&](const Profile& sizes) {
-        return text_of(
-            graph,
-            {{"items", sizes.rows}, {"images", sizes.rows}, {"h", sizes.height / cell}, {"w", sizes.width / cell}});
+        return text_of(graph, {{"items", sizes.batch_size},
+                               {"images", sizes.batch_size},
+                               {"h", sizes.height / cell},
+                               {"w", sizes.width / cell}});
     };
     return {text({1, model.size_multiple, model.size_multiple}), text(profile)};
 }

@@ -56,10 +56,10 @@ const Provider& cuda_provider();
 // makes no difference.
 bool is_same_provider(const std::string& one, const std::string& other);
 
-// Return the shapes of a graph's inputs from one row of the smallest target to the largest sizes of a profile.
+// Return the shapes of a graph's inputs from one item of the smallest target to the largest sizes of a profile.
 ShapeRange shapes_of(const GraphFile& graph, const Model& model, const Profile& profile);
 
-// Return the profile for engines that a provider builds itself: several rows whose targets have as many pixels as the
+// Return the profile for engines that a provider builds itself: several items whose targets have as many pixels as the
 // pixel budget allows.
 Profile profile_for(const Model& model, std::int64_t pixel_budget);
 

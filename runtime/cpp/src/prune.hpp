@@ -1,4 +1,4 @@
-// Progressive best-of-N: selects the rows that continue after a level.
+// Progressive best-of-N: selects the items that continue after a level.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 
 namespace caflow::runtime {
 
-// Return a function that keeps, after level j, the `keep[j + 1]` most likely rows of each unit. `units` must outlive
-// the function. Each function is for one run, because it remembers the rows that it kept.
+// Return a function that keeps, after level j, the `keep[j + 1]` most likely items of each unit. `units` must outlive
+// the function. Each function is for one run, because it remembers the items that it kept.
 Prune prune_to(const Run& units, const std::vector<std::uint32_t>& keep);
 
 }  // namespace caflow::runtime

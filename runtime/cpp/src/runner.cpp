@@ -36,8 +36,8 @@ Shape shape_of_windows(const Run& units, std::int64_t scale) {
     return {std::int64_t(units.size()), window.y.length() / scale, window.x.length() / scale, 3};
 }
 
-// Return the index of each row's unit, (rows) int64.
-Array image_of_rows(const Run& units) {
+// Return the index of each item's unit, (items) int64.
+Array image_of_items(const Run& units) {
     const std::vector<std::int64_t> image = owners(units);
     return make_array({std::int64_t(image.size())}, image);
 }
@@ -66,9 +66,9 @@ Runner::Runner(const Graphs& graphs, std::int64_t pixel_budget, std::int64_t ove
 
 void Runner::draw(const std::vector<Image>& conditions, const std::vector<std::uint32_t>& samples, const Noise& noise,
                   const std::vector<std::uint32_t>& keep, const Sink& sink) {
-    const std::int64_t rows = std::int64_t(samples.size()), most = std::numeric_limits<std::int64_t>::max() / rows;
-    const std::int64_t rows_pixels = rows * std::min(padded_pixels(conditions), most);
-    within_memory(rows_pixels, sink, [&](std::int64_t budget, const Sink& give) {
+    const std::int64_t items = std::int64_t(samples.size()), most = std::numeric_limits<std::int64_t>::max() / items;
+    const std::int64_t item_pixels = items * std::min(padded_pixels(conditions), most);
+    within_memory(item_pixels, sink, [&](std::int64_t budget, const Sink& give) {
         const Windows windows = windows_of(conditions, budget);
         if (!keep.empty()) check_prunable(windows, samples.size(), budget);
         const Prepared whole = prepared(conditions);
@@ -84,7 +84,7 @@ void Runner::draw(const std::vector<Image>& conditions, const std::vector<std::u
                 encoded = encode_units(units, whole);
                 encoded_places = places;
             }
-            return sample(graphs_, encoded, image_of_rows(units), z, keep.empty() ? Prune() : prune_to(units, keep));
+            return sample(graphs_, encoded, image_of_items(units), z, keep.empty() ? Prune() : prune_to(units, keep));
         };
         run_all(windows, samples, budget, conditions, true, run, give);
     });
@@ -104,7 +104,7 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
     for (const Image& condition : conditions) {
         const std::int64_t height = model_.scale * condition.height, width = model_.scale * condition.width;
         try {
-            windows.push_back(cut(height, width, model_.size_multiple, budget, overlap_, room(budget).largest_sides()));
+            windows.push_back(cut(height, width, model_.size_multiple, budget, overlap_, limits(budget).largest_sides()));
         } catch (const TooSmall& error) {
             throw InputError(std::string(error.what()) + ": use a smaller overlap or a larger pixel_budget" +
                              (graphs_.profile() ? " or engines built with a larger --max-size" : ""));
@@ -114,8 +114,8 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
         if (!is_whole && !model_.can_be_tiled) {
             const std::string multiple = std::to_string(model_.size_multiple), most = std::to_string(budget);
             throw InputError(
-                "this model needs whole images, which cannot be padded or cut: sides must be multiples of " +
-                multiple + ", and images must have at most " + most + " pixels; got " + std::to_string(width) + "×" +
+                "this model needs whole images, which cannot be padded or cut: sides must be multiples of " + multiple +
+                ", and images must have at most " + most + " pixels; got " + std::to_string(width) + "×" +
                 std::to_string(height));
         }
     }
@@ -123,18 +123,18 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
 }
 
 // Call `run` with the pixel budget. Each time memory runs out, halve the budget, also for later calls, and call `run`
-// again; rows that `sink` already has are not passed to it again. `rows_pixels` is the number of pixels of all
-// rows of one size, which may share a batch; a budget above it makes no difference.
-void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
+// again; items that `sink` already has are not passed to it again. `item_pixels` is the number of pixels of all
+// items of one size, which may share a batch; a budget above it makes no difference.
+void Runner::within_memory(std::int64_t item_pixels, const Sink& sink,
                            const std::function<void(std::int64_t budget, const Sink& sink)>& run) {
     std::set<std::pair<std::size_t, std::uint32_t>> given;
-    const auto give_once = [&](BatchItem&& row) {
-        const auto [place, is_new] = given.emplace(row.image, row.sample);
+    const auto give_once = [&](BatchItem&& item) {
+        const auto [place, is_new] = given.emplace(item.image, item.sample);
         if (!is_new) return;
         try {
-            sink.take(std::move(row));
+            sink.take(std::move(item));
         } catch (...) {
-            given.erase(place);  // memory may have run out inside `sink`: pass the row again
+            given.erase(place);  // memory may have run out inside `sink`: pass the item again
             throw;
         }
     };
@@ -156,53 +156,53 @@ void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
             throw OutOfMemory("memory ran out with a pixel budget of " + std::to_string(2 * budget) +
                               ", and a smaller one does not allow tiles");
         }
-        budget = std::min(budget, rows_pixels) / 2;
+        budget = std::min(budget, item_pixels) / 2;
         if (budget < model_.size_multiple * model_.size_multiple) throw OutOfMemory(ran_out);
         graphs_.spare_memory();
     }
 }
 
-// Plan the batches, run them, merge their results, and pass finished rows to `sink`.
+// Plan the batches, run them, merge their results, and pass finished items to `sink`.
 void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& samples, std::int64_t budget,
-                     const std::vector<Image>& conditions, bool with_pixels, const RunRows& run,
+                     const std::vector<Image>& conditions, bool with_pixels, const RunBatch& run,
                      const Sink& sink) const {
     std::map<std::pair<std::size_t, std::uint32_t>, Unfinished> unfinished;
     std::size_t done = 0, total = 0;  // numbers of windows, over all samples
     for (const std::vector<Tile>& of_image : windows) total += samples.size() * of_image.size();
-    for (const Run& units : plan(windows, samples, room(budget), canvas_pixels)) {
+    for (const Run& units : plan(windows, samples, limits(budget), canvas_pixels)) {
         std::vector<std::pair<const TileBatch*, std::uint32_t>> pairs;
         for (const TileBatch& unit : units) {
             for (const std::uint32_t sample : unit.samples) pairs.emplace_back(&unit, sample);
         }
-        const Rows rows = run(units);
-        const std::size_t count = rows.kept.size();
+        const ScanResult items = run(units);
+        const std::size_t count = items.kept.size();
         for (std::size_t r = 0; r < count; ++r) {
-            const auto& [unit, sample] = pairs[rows.kept[r]];
+            const auto& [unit, sample] = pairs[items.kept[r]];
             const Image& condition = conditions[unit->image];
             const std::pair key{unit->image, sample};
             auto found = unfinished.find(key);
             if (found == unfinished.end()) {
                 Unfinished blank{TileCanvas(model_.scale * condition.height, model_.scale * condition.width), {}};
-                if (!rows.latents.empty()) blank.statistics.emplace(model_.noise_channels);
+                if (!items.latents.empty()) blank.statistics.emplace(model_.noise_channels);
                 found = unfinished.emplace(key, std::move(blank)).first;
             }
             auto& [canvas, statistics] = found->second;
             std::vector<Map> maps;
-            for (const auto& level : rows.maps) {
+            for (const auto& level : items.maps) {
                 for (const Array& map : level) maps.push_back(map_of(map, r, count, *unit->window));
             }
             const auto pixels =
-                with_pixels ? pixels_of(rows.pixels, r, count, *unit->window) : std::span<const float>();
+                with_pixels ? pixels_of(items.pixels, r, count, *unit->window) : std::span<const float>();
             canvas.add(*unit->window, pixels, maps);
             std::vector<Latents> latents;
-            for (const Array& z : rows.latents) latents.push_back(latents_of(z, r, count, *unit->window));
+            for (const Array& z : items.latents) latents.push_back(latents_of(z, r, count, *unit->window));
             if (statistics) statistics->add(*unit->window, latents);
             if (canvas.windows < windows[unit->image].size()) continue;
-            BatchItem row{unit->image, sample, std::move(canvas.pixels), std::move(canvas.maps), {}, {}};
-            row.per_level = per_level(row.maps, std::size_t(model_.levels));
-            if (statistics) row.statistics = statistics->values();
+            BatchItem item{unit->image, sample, std::move(canvas.pixels), std::move(canvas.maps), {}, {}};
+            item.per_level = per_level(item.maps, std::size_t(model_.levels));
+            if (statistics) item.statistics = statistics->values();
             unfinished.erase(found);
-            sink.take(std::move(row));
+            sink.take(std::move(item));
         }
         done += pairs.size();
         if (sink.progress) sink.progress(done, total);
@@ -227,15 +227,15 @@ Arrays Runner::encode_units(const Run& units, const Prepared& conditions) const 
         const std::vector<float>& of_image = conditions.degradation[unit.image];
         values.insert(values.end(), of_image.begin(), of_image.end());
     }
-    const std::int64_t rows = std::int64_t(units.size()), columns = std::int64_t(values.size()) / rows;
-    return encode(graphs_, given, make_array({rows, columns}, std::move(values)));
+    const std::int64_t items = std::int64_t(units.size()), columns = std::int64_t(values.size()) / items;
+    return encode(graphs_, given, make_array({items, columns}, std::move(values)));
 }
 
-// Return the noise z of each level for all rows of a batch.
+// Return the noise z of each level for all items of a batch.
 std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) const {
     const Tile& shape = *units.front().window;
     // Noise that several frames share is copied to the device once. Other noise is copied by the run that reads it.
-    const DrawNoise draw = [this](const LevelNoise& z) { return graphs_.to_device(draw_rows(z)); };
+    const DrawNoise draw = [this](const LevelNoise& z) { return graphs_.to_device(draw_noise(z)); };
     std::vector<Array> drawn;
     for (std::int64_t j = 0; j < model_.levels; ++j) {
         const auto& channels = model_.noise_channels[std::size_t(j)];
@@ -248,16 +248,17 @@ std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) c
                      cells(shape.x.length()), noise.seed, noise.frame, {}};
         for (const TileBatch& unit : units) {
             for (const std::uint32_t sample : unit.samples) {
-                z.rows.push_back({cells(unit.window->y.start), cells(unit.window->x.start), sample});
+                z.items.push_back({cells(unit.window->y.start), cells(unit.window->x.start), sample});
             }
         }
-        drawn.push_back(noise.source ? noise.source(z, draw) : draw_rows(z));
+        drawn.push_back(noise.source ? noise.source(z, draw) : draw_noise(z));
     }
     return drawn;
 }
 
 // Run the scoring graphs on one batch.
-Rows Runner::score_run(const Run& units, const std::vector<Image>& padded_targets, const Prepared& conditions) const {
+ScanResult Runner::score_run(const Run& units, const std::vector<Image>& padded_targets,
+                             const Prepared& conditions) const {
     const Arrays encoded = encode_units(units, conditions);
     const Shape shape = shape_of_windows(units, 1);
     std::vector<std::uint8_t> integers = windows_side_by_side(units, padded_targets, 1);
@@ -265,21 +266,21 @@ Rows Runner::score_run(const Run& units, const std::vector<Image>& padded_target
         std::vector<float> middles(integers.size());
         std::transform(integers.begin(), integers.end(), middles.begin(),
                        [](std::uint8_t w) { return float(w) + 0.5f; });
-        return runtime::score(graphs_, encoded, image_of_rows(units), make_array(shape, std::move(middles)));
+        return runtime::score(graphs_, encoded, image_of_items(units), make_array(shape, std::move(middles)));
     }
     const Arrays out = graphs_.run("dequantize", {{"integers", make_array(shape, std::move(integers))}});
-    Rows rows = runtime::score(graphs_, encoded, image_of_rows(units), needed(out, "pixels"));
-    rows.maps.back().push_back(needed(out, "log_likelihood_map"));
-    return rows;
+    ScanResult items = runtime::score(graphs_, encoded, image_of_items(units), needed(out, "pixels"));
+    items.maps.back().push_back(needed(out, "log_likelihood_map"));
+    return items;
 }
 
 void Runner::check_prunable(const Windows& windows, std::size_t samples, std::int64_t budget) const {
     for (const std::vector<Tile>& of_image : windows) {
-        if (of_image.size() == 1 && samples <= room(budget).rows(of_image[0])) continue;
+        if (of_image.size() == 1 && samples <= limits(budget).items(of_image[0])) continue;
         const std::int64_t height = of_image.back().y.end(), width = of_image.back().x.end();
         throw InputError("keep: all " + std::to_string(samples) + " samples of an image must fit in one batch, " +
                          std::to_string(width) + "×" + std::to_string(height) + " pixels each: use " +
-                         room(budget).remedy(samples, height, width));
+                         limits(budget).remedy(samples, height, width));
     }
 }
 

@@ -1,4 +1,4 @@
-// Runs images through the graphs: cuts them into windows, draws their noise, runs the rows in bounded batches, and
+// Runs images through the graphs: cuts them into windows, draws their noise, runs the items in bounded batches, and
 // merges the results.
 #pragma once
 
@@ -33,7 +33,7 @@ struct Noise {
     std::vector<double> temperature;  // of each level, coarsest first
     std::uint32_t seed;
     std::uint32_t frame;
-    NoiseSource source = {};  // draws it in the place of draw_rows, if it is not empty
+    NoiseSource source = {};  // draws it in the place of draw_noise, if it is not empty
 };
 
 // Function that receives the number of finished windows and the number of all windows, over all samples. An exception
@@ -42,8 +42,8 @@ using Progress = std::function<void(std::uint64_t done, std::uint64_t count)>;
 
 // Receives the results and the progress of a call.
 struct Sink {
-    std::function<void(BatchItem&& row)> take;  // receives finished rows
-    Progress progress = {};                     // called after each batch, if it is not empty
+    std::function<void(BatchItem&& item)> take;  // receives finished items
+    Progress progress = {};                      // called after each batch, if it is not empty
 };
 
 // Conditions as the graphs read them.
@@ -52,7 +52,7 @@ struct Prepared {
     std::vector<std::vector<float>> degradation;  // of each image; empty if the model is not told of it
 };
 
-// Runs rows. Any thread may use it: its only mutable state is the pixel budget, which is halved when memory runs out.
+// Runs items. Any thread may use it: its only mutable state is the pixel budget, which is halved when memory runs out.
 class Runner {
   public:
     Runner(const Graphs& graphs, std::int64_t pixel_budget, std::int64_t overlap);
@@ -61,30 +61,30 @@ class Runner {
     const Graphs& graphs() const { return graphs_; }
     const Model& model() const { return model_; }
 
-    // Draw samples of all conditions and pass each row to `sink` when it is finished, once. `samples` are the numbers
+    // Draw samples of all conditions and pass each item to `sink` when it is finished, once. `samples` are the numbers
     // of the samples. `keep` is empty, or has the number of samples at each level; dropped samples are not passed to
     // `sink`.
     void draw(const std::vector<Image>& conditions, const std::vector<std::uint32_t>& samples, const Noise& noise,
               const std::vector<std::uint32_t>& keep, const Sink& sink);
 
-    // Compute the likelihood of existing targets and pass each row to `sink` when it is finished, once.
+    // Compute the likelihood of existing targets and pass each item to `sink` when it is finished, once.
     void score(const std::vector<Image>& targets, const std::vector<Image>& conditions, const Sink& sink);
 
   private:
     using Windows = std::vector<std::vector<Tile>>;
-    using RunRows = std::function<Rows(const Run& units)>;
+    using RunBatch = std::function<ScanResult(const Run& units)>;
 
     Windows windows_of(const std::vector<Image>& conditions, std::int64_t budget) const;
-    void within_memory(std::int64_t rows_pixels, const Sink& sink,
+    void within_memory(std::int64_t item_pixels, const Sink& sink,
                        const std::function<void(std::int64_t budget, const Sink& sink)>& run);
     void run_all(const Windows& windows, const std::vector<std::uint32_t>& samples, std::int64_t budget,
-                 const std::vector<Image>& conditions, bool with_pixels, const RunRows& run, const Sink& sink) const;
+                 const std::vector<Image>& conditions, bool with_pixels, const RunBatch& run, const Sink& sink) const;
     Prepared prepared(const std::vector<Image>& conditions) const;
     Arrays encode_units(const Run& units, const Prepared& conditions) const;
     std::vector<Array> draw_noise_of(const Run& units, const Noise& noise) const;
-    Rows score_run(const Run& units, const std::vector<Image>& padded_targets, const Prepared& conditions) const;
+    ScanResult score_run(const Run& units, const std::vector<Image>& padded_targets, const Prepared& conditions) const;
     void check_prunable(const Windows& windows, std::size_t samples, std::int64_t budget) const;
-    BatchLimits room(std::int64_t budget) const { return {budget, graphs_.profile()}; }
+    BatchLimits limits(std::int64_t budget) const { return {budget, graphs_.profile()}; }
     std::int64_t padded_pixels(const std::vector<Image>& conditions) const;
     std::vector<Image> padded(const std::vector<Image>& images, std::int64_t scale) const;
 

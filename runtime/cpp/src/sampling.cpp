@@ -13,7 +13,7 @@ namespace {
 // State for drawing the samples of one call.
 struct Drawing {
     // Draw `count` samples of each condition, from index `first` of the draw's samples on.
-    void draw_rows(const std::vector<Image>& conditions, std::uint32_t first, std::uint32_t count, const Sink& sink) {
+    void draw_items(const std::vector<Image>& conditions, std::uint32_t first, std::uint32_t count, const Sink& sink) {
         const SamplingConfig& draw = judgement.draw;
         std::vector<std::uint32_t> samples(count);
         std::iota(samples.begin(), samples.end(), draw.first_sample + first);
@@ -29,27 +29,27 @@ Judgement judgement_of(const Runner& runner, const Likelihoods& likelihoods, con
     return {runner.graphs(), draw, likelihoods, likelihoods.check_calibrated(draw)};
 }
 
-std::vector<BatchItem> score_rows(Runner& runner, const std::vector<Image>& targets,
-                                  const std::vector<Image>& conditions, const Progress& progress = {}) {
-    std::vector<BatchItem> rows;
-    const auto take = [&](BatchItem&& row) {
-        if (!row.has_finite_likelihood()) {
-            throw NotFinite("target[" + std::to_string(row.image) +
+std::vector<BatchItem> score_items(Runner& runner, const std::vector<Image>& targets,
+                                   const std::vector<Image>& conditions, const Progress& progress = {}) {
+    std::vector<BatchItem> items;
+    const auto take = [&](BatchItem&& item) {
+        if (!item.has_finite_likelihood()) {
+            throw NotFinite("target[" + std::to_string(item.image) +
                             "]: its log-likelihood is not finite: the image is too different from the training images");
         }
-        rows.push_back(std::move(row));
+        items.push_back(std::move(item));
     };
     runner.score(targets, conditions, {take, progress});
-    std::sort(rows.begin(), rows.end(), [](const BatchItem& a, const BatchItem& b) { return a.image < b.image; });
-    return rows;
+    std::sort(items.begin(), items.end(), [](const BatchItem& a, const BatchItem& b) { return a.image < b.image; });
+    return items;
 }
 
 // Add the score of a result's image: its typicality, and, if the image was changed, its likelihood.
 void add_score(Result& result, BatchItem&& scored, const Condition& condition, const Judgement& judgement) {
     result.image_typicality = judgement.likelihoods.of_image(scored, condition);
     if (!judgement.draw.consistent) return;
-    result.row.maps = std::move(scored.maps);
-    result.row.per_level = std::move(scored.per_level);
+    result.item.maps = std::move(scored.maps);
+    result.item.per_level = std::move(scored.per_level);
 }
 
 // Score all images that were changed after they were drawn, in one call.
@@ -58,16 +58,16 @@ void score_again(Runner& runner, std::vector<Result>& results, const std::vector
     std::vector<std::size_t> changed;
     std::vector<Image> images, of_images;
     for (std::size_t k = 0; k < results.size(); ++k) {
-        if (results[k].row.sample == no_sample) continue;
+        if (results[k].item.sample == no_sample) continue;
         changed.push_back(k);
         images.push_back(results[k].image);
-        of_images.push_back(conditions[results[k].row.image]);
+        of_images.push_back(conditions[results[k].item.image]);
     }
     if (changed.empty()) return;
-    for (BatchItem& row : score_rows(runner, images, of_images, judgement.draw.progress)) {
-        const std::size_t number = row.image;
+    for (BatchItem& item : score_items(runner, images, of_images, judgement.draw.progress)) {
+        const std::size_t number = item.image;
         const Condition condition(of_images[number], runner.model());
-        add_score(results[changed[number]], std::move(row), condition, judgement);
+        add_score(results[changed[number]], std::move(item), condition, judgement);
     }
 }
 
@@ -77,7 +77,7 @@ void redraw(Drawing& drawing, Chooser& chooser, const Image& condition) {
     const SamplingConfig& draw = drawing.judgement.draw;
     for (std::uint32_t drawn = draw.samples; chooser.accepted() < draw.samples && drawn < draw.most_samples();) {
         const std::uint32_t count = std::min(draw.most_samples() - drawn, draw.samples - chooser.accepted());
-        drawing.draw_rows({condition}, drawn, count, {[&](BatchItem&& row) { chooser.take(std::move(row)); }});
+        drawing.draw_items({condition}, drawn, count, {[&](BatchItem&& item) { chooser.take(std::move(item)); }});
         drawn += count;
     }
 }
@@ -88,14 +88,15 @@ void judge_images(Drawing& drawing, Chooser& chooser, const Image& image) {
     const SamplingConfig& draw = drawing.judgement.draw;
     const JudgeImage judge = [&](Result& candidate, const Condition& condition) {
         BatchItem scored;
-        drawing.runner.score({candidate.image}, {condition.image}, {[&](BatchItem&& row) { scored = std::move(row); }});
+        drawing.runner.score({candidate.image}, {condition.image},
+                             {[&](BatchItem&& item) { scored = std::move(item); }});
         if (!scored.has_finite_likelihood()) return false;
         add_score(candidate, std::move(scored), condition, drawing.judgement);
         return true;
     };
     for (std::uint32_t drawn = draw.samples; !chooser.judge_images(judge) && drawn < draw.most_samples();) {
         const std::uint32_t count = std::min(draw.most_samples() - drawn, draw.samples);
-        drawing.draw_rows({image}, drawn, count, {[&](BatchItem&& row) { chooser.take(std::move(row)); }});
+        drawing.draw_items({image}, drawn, count, {[&](BatchItem&& item) { chooser.take(std::move(item)); }});
         drawn += count;
     }
 }
@@ -109,8 +110,8 @@ std::vector<Result> draw_best(Runner& runner, const Likelihoods& likelihoods, co
     Drawing drawing{runner, judgement};
     std::vector<Chooser> choosers;
     for (std::size_t k = 0; k < conditions.size(); ++k) choosers.emplace_back(judgement, conditions[k], k);
-    const auto take = [&](BatchItem&& row) { choosers[row.image].take(std::move(row)); };
-    drawing.draw_rows(conditions, 0, draw.samples, {take, draw.progress});
+    const auto take = [&](BatchItem&& item) { choosers[item.image].take(std::move(item)); };
+    drawing.draw_items(conditions, 0, draw.samples, {take, draw.progress});
     std::vector<Result> results;
     for (std::size_t k = 0; k < conditions.size(); ++k) {
         if (draw.reject.judges(Reject::Judge::sample)) redraw(drawing, choosers[k], conditions[k]);
@@ -131,21 +132,21 @@ std::vector<Result> draw_all(Runner& runner, const Likelihoods& likelihoods, con
     std::vector<Condition> given;
     for (const Image& condition : conditions) given.emplace_back(condition, runner.model());
     std::vector<Result> results;
-    const auto take = [&](BatchItem&& row) {
-        const Condition& condition = given[row.image];
-        const double value = judgement.value_of(row, condition);
+    const auto take = [&](BatchItem&& item) {
+        const Condition& condition = given[item.image];
+        const double value = judgement.value_of(item, condition);
         if (value == worst) {
-            throw NotFinite("sample " + std::to_string(row.sample) + " of images[" + std::to_string(row.image) +
+            throw NotFinite("sample " + std::to_string(item.sample) + " of images[" + std::to_string(item.image) +
                             "] is not finite: " + try_lower);
         }
-        Result result = judgement.candidate(std::move(row), value, condition);
+        Result result = judgement.candidate(std::move(item), value, condition);
         judgement.finish(result, condition);
         results.push_back(std::move(result));
     };
-    Drawing{runner, judgement}.draw_rows(conditions, 0, draw.samples, {take, draw.progress});
+    Drawing{runner, judgement}.draw_items(conditions, 0, draw.samples, {take, draw.progress});
     std::sort(results.begin(), results.end(), [](const Result& a, const Result& b) {
-        if (a.row.image != b.row.image) return a.row.image < b.row.image;
-        return a.value != b.value ? a.value > b.value : a.row.sample < b.row.sample;
+        if (a.item.image != b.item.image) return a.item.image < b.item.image;
+        return a.value != b.value ? a.value > b.value : a.item.sample < b.item.sample;
     });
     if (draw.consistent) score_again(runner, results, conditions, judgement);
     return results;
@@ -155,13 +156,13 @@ std::vector<Result> score_all(Runner& runner, const Likelihoods& likelihoods, co
                               const std::vector<Image>& conditions, double alpha) {
     if (alpha != 0) check_alpha(alpha, likelihoods.calibration().truth);
     std::vector<Result> results;
-    for (BatchItem& row : score_rows(runner, targets, conditions)) {
+    for (BatchItem& item : score_items(runner, targets, conditions)) {
         Result result;
-        result.image.height = targets[row.image].height;
-        result.image.width = targets[row.image].width;
-        result.image_typicality = likelihoods.of_image(row, {conditions[row.image], runner.model()});
+        result.image.height = targets[item.image].height;
+        result.image.width = targets[item.image].width;
+        result.image_typicality = likelihoods.of_image(item, {conditions[item.image], runner.model()});
         if (alpha != 0) result.verdict = verdict_of(*result.image_typicality, alpha, Outcome::rejected);
-        result.row = std::move(row);
+        result.item = std::move(item);
         results.push_back(std::move(result));
     }
     return results;

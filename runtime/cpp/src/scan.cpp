@@ -29,10 +29,10 @@ void give(Arrays& arrays, const char* name, const Array& array) {
     if (array) arrays[name] = array;
 }
 
-std::vector<std::size_t> all_rows(const Array& image) {
-    std::vector<std::size_t> rows(std::size_t(image->shape[0]));
-    std::iota(rows.begin(), rows.end(), 0);
-    return rows;
+std::vector<std::size_t> all_items(const Array& image) {
+    std::vector<std::size_t> items(std::size_t(image->shape[0]));
+    std::iota(items.begin(), items.end(), 0);
+    return items;
 }
 
 }  // namespace
@@ -48,14 +48,15 @@ Arrays encode(const Graphs& graphs, const Array& condition, Array degradation) {
     return graphs.run("encode", {{"condition", condition}, {"degradation", degradation}});
 }
 
-Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vector<Array> noise, const Prune& prune) {
+ScanResult sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vector<Array> noise,
+                  const Prune& prune) {
     const std::size_t levels = noise.size();
-    Rows rows;
-    rows.kept = all_rows(image);
+    ScanResult items;
+    items.kept = all_items(image);
     Array passing, carry;
     for (std::size_t j = 0; j < levels; ++j) {
         const bool finest = j == levels - 1;
-        // Rows are dropped in host memory.
+        // ScanResult are dropped in host memory.
         const NoiseWindow place = prune && !finest ? NoiseWindow::host : NoiseWindow::device;
         Arrays to_decode = terms(encoded, j);
         give(to_decode, "z", noise[j]);
@@ -72,27 +73,27 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vecto
         const Arrays reversed = graphs.run(named("reverse", j), to_reverse, place);
         passing = find(decoded, "next_passing");
         carry = find(reversed, "next_carry");
-        rows.pixels = find(reversed, "pixels");
-        rows.maps.push_back({needed(decoded, "log_likelihood_map"), needed(reversed, "log_likelihood_map")});
-        const Kept kept = prune && !finest ? prune(j, rows.maps) : std::nullopt;
+        items.pixels = find(reversed, "pixels");
+        items.maps.push_back({needed(decoded, "log_likelihood_map"), needed(reversed, "log_likelihood_map")});
+        const Kept kept = prune && !finest ? prune(j, items.maps) : std::nullopt;
         if (!kept) continue;
         std::vector<std::size_t> left;
-        for (const std::size_t row : *kept) left.push_back(rows.kept[row]);
-        rows.kept = left;
+        for (const std::size_t item : *kept) left.push_back(items.kept[item]);
+        items.kept = left;
         image = take(image, *kept);
         if (carry) carry = take(carry, *kept);
         if (passing) passing = take(passing, *kept);
         for (std::size_t finer = j + 1; finer < levels; ++finer) noise[finer] = take(noise[finer], *kept);
-        for (auto& level : rows.maps) {
+        for (auto& level : items.maps) {
             for (Array& map : level) map = take(map, *kept);
         }
     }
-    return rows;
+    return items;
 }
 
-Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, const Array& pixels) {
+ScanResult score(const Graphs& graphs, const Arrays& encoded, const Array& image, const Array& pixels) {
     const std::size_t levels = std::size_t(graphs.manifest().model.levels);
-    Rows rows{pixels, Maps(levels), all_rows(image), std::vector<Array>(levels)};
+    ScanResult items{pixels, Maps(levels), all_items(image), std::vector<Array>(levels)};
     std::vector<Array> latents(levels);
     Array carry, passing;
     for (std::size_t j = levels; j-- > 0;) {
@@ -106,7 +107,7 @@ Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, cons
         const Arrays out = graphs.run(named("forward", j), to_forward);
         latents[j] = needed(out, "latent");
         carry = find(out, "next_carry");
-        rows.maps[j].push_back(needed(out, "log_likelihood_map"));
+        items.maps[j].push_back(needed(out, "log_likelihood_map"));
     }
     for (std::size_t j = levels; j-- > 0;) {
         Arrays to_likelihood = terms(encoded, j);
@@ -115,16 +116,16 @@ Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, cons
         give(to_likelihood, "image", image);
         const Arrays out = graphs.run(named("likelihood", j), to_likelihood);
         passing = find(out, "next_passing");
-        rows.latents[j] = needed(out, "z");
-        rows.maps[j].push_back(needed(out, "log_likelihood_map"));
+        items.latents[j] = needed(out, "z");
+        items.maps[j].push_back(needed(out, "log_likelihood_map"));
     }
-    return rows;
+    return items;
 }
 
-Map map_of(const Array& map, std::size_t row, std::size_t rows, const Tile& window) {
+Map map_of(const Array& map, std::size_t item, std::size_t items, const Tile& window) {
     const Shape& shape = map->shape;
     const auto fits = [](std::int64_t side, std::int64_t count) { return count > 0 && side % count == 0; };
-    if (shape.size() != 3 || shape[0] != std::int64_t(rows) || !fits(window.y.length(), shape[1]) ||
+    if (shape.size() != 3 || shape[0] != std::int64_t(items) || !fits(window.y.length(), shape[1]) ||
         window.y.length() / shape[1] * shape[2] != window.x.length()) {
         throw BundleError(BundleError::Kind::WrongShape, "the bundle",
                           "log-likelihood maps must have square cells and fit targets of " +
@@ -132,26 +133,26 @@ Map map_of(const Array& map, std::size_t row, std::size_t rows, const Tile& wind
                               " pixels; got other maps: export the model again");
     }
     const auto size = std::size_t(shape[1] * shape[2]);
-    return {shape[1], shape[2], floats_of(map).subspan(row * size, size)};
+    return {shape[1], shape[2], floats_of(map).subspan(item * size, size)};
 }
 
-Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Tile& window) {
+Latents latents_of(const Array& z, std::size_t item, std::size_t items, const Tile& window) {
     const Shape& shape = z->shape;
     const std::int64_t cell = shape.size() == 4 && shape[2] > 0 ? window.y.length() / shape[2] : 0;
-    if (!cell || shape[0] != std::int64_t(rows) || cell * shape[2] != window.y.length() ||
+    if (!cell || shape[0] != std::int64_t(items) || cell * shape[2] != window.y.length() ||
         cell * shape[3] != window.x.length()) {
-        throw BackendError("a graph's latents do not have the shape of its input rows: export the model again");
+        throw BackendError("a graph's latents do not have the shape of its input items: export the model again");
     }
     const auto size = std::size_t(shape[1] * shape[2] * shape[3]);
-    return {shape[1], shape[2], shape[3], floats_of(z).subspan(row * size, size)};
+    return {shape[1], shape[2], shape[3], floats_of(z).subspan(item * size, size)};
 }
 
-std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Tile& window) {
-    if (!pixels || pixels->shape != Shape{std::int64_t(rows), window.y.length(), window.x.length(), 3}) {
-        throw BackendError("a graph's pixels do not have the shape of its input rows: export the model again");
+std::span<const float> pixels_of(const Array& pixels, std::size_t item, std::size_t items, const Tile& window) {
+    if (!pixels || pixels->shape != Shape{std::int64_t(items), window.y.length(), window.x.length(), 3}) {
+        throw BackendError("a graph's pixels do not have the shape of its input items: export the model again");
     }
     const auto size = std::size_t(window.pixels() * 3);
-    return floats_of(pixels).subspan(row * size, size);
+    return floats_of(pixels).subspan(item * size, size);
 }
 
 }  // namespace caflow::runtime

@@ -48,7 +48,7 @@ Result Stream::draw_result(const Condition& frame, bool starts_scene) {
     std::optional<Result> best;
     if (sample_) best = best_of(frame, *sample_, 1);
     if (!best) best = best_of(frame, draw_.first_sample, draw_.samples);
-    if (best && starts_scene) sample_ = best->row.sample;
+    if (best && starts_scene) sample_ = best->item.sample;
     if (!best) {
         Result enlarged = judgement().enlarged(0, frame);
         enlarged.rejected = draw_.samples;
@@ -64,18 +64,18 @@ std::optional<Result> Stream::best_of(const Condition& frame, std::uint32_t firs
     Noise noise = draw_.noise(runner_.model().levels);
     noise.frame = kind_ == FrameNoise::Kind::fixed ? scenes_ - 1 : frames_ - 1;
     if (drifting_) {
-        noise.source = [this](const LevelNoise& z, const DrawNoise&) { return drifting_->draw_rows(z); };
+        noise.source = [this](const LevelNoise& z, const DrawNoise&) { return drifting_->draw_noise(z); };
     } else if (kind_ == FrameNoise::Kind::fixed && count == 1) {
         scene_noise_.begin(scenes_, first, runner_.pixel_budget());
-        noise.source = [this](const LevelNoise& z, const DrawNoise& draw) { return scene_noise_.draw_rows(z, draw); };
+        noise.source = [this](const LevelNoise& z, const DrawNoise& draw) { return scene_noise_.draw_noise(z, draw); };
     }
     const Judgement judgement = this->judgement();
     std::optional<Result> best;
     std::uint32_t not_finite = 0;
-    const auto take = [&](BatchItem&& row) {
-        const double value = judgement.value_of(row, frame);
+    const auto take = [&](BatchItem&& item) {
+        const double value = judgement.value_of(item, frame);
         if (value == worst) ++not_finite;
-        if (value > (best ? best->value : worst)) best = judgement.candidate(std::move(row), value, frame);
+        if (value > (best ? best->value : worst)) best = judgement.candidate(std::move(item), value, frame);
     };
     runner_.draw({frame.image}, samples, noise, {}, {take, draw_.progress});
     if (best) best->rejected = not_finite;
@@ -98,7 +98,7 @@ void Stream::judge(Result& result, const Condition& frame) const {
     Result enlarged = judgement().enlarged(0, frame);
     result.verdict.outcome = Outcome::bicubic;
     result.image = std::move(enlarged.image);
-    result.row.pixels = std::move(enlarged.row.pixels);
+    result.item.pixels = std::move(enlarged.item.pixels);
 }
 
 }  // namespace caflow::runtime

@@ -61,18 +61,18 @@ std::span<const float> floats_of(const Array& array) {
     return {static_cast<const float*>(array->values()), array->count()};
 }
 
-Array take(const Array& array, const std::vector<std::size_t>& rows) {
+Array take(const Array& array, const std::vector<std::size_t>& items) {
     Shape shape = array->shape;
     const std::size_t count = shape.empty() ? 0 : std::size_t(shape[0]);
-    if (std::any_of(rows.begin(), rows.end(), [&](std::size_t row) { return row >= count; })) {
-        throw BackendError("a graph returned fewer rows than its input has: export the model again");
+    if (std::any_of(items.begin(), items.end(), [&](std::size_t item) { return item >= count; })) {
+        throw BackendError("a graph returned fewer items than its input has: export the model again");
     }
     const std::size_t size = count ? array->bytes() / count : 0;
     const auto* values = static_cast<const std::byte*>(array->values());
     std::vector<std::byte> taken;
-    taken.reserve(rows.size() * size);
-    for (const std::size_t row : rows) taken.insert(taken.end(), values + row * size, values + (row + 1) * size);
-    shape[0] = std::int64_t(rows.size());
+    taken.reserve(items.size() * size);
+    for (const std::size_t item : items) taken.insert(taken.end(), values + item * size, values + (item + 1) * size);
+    shape[0] = std::int64_t(items.size());
     return make(std::move(shape), array->type, std::move(taken));
 }
 

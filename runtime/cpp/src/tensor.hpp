@@ -45,8 +45,8 @@ Array make_array(Shape shape, std::vector<std::int64_t> values);
 // type.
 std::span<const float> floats_of(const Array& array);
 
-// Return a copy, in host memory, of some rows of an array: indices along its first axis. Throws a BackendError if a row
-// does not exist.
-Array take(const Array& array, const std::vector<std::size_t>& rows);
+// Return a copy, in host memory, of some items of an array: indices along its first axis. Throws a BackendError if an
+// item does not exist.
+Array take(const Array& array, const std::vector<std::size_t>& items);
 
 }  // namespace caflow::runtime

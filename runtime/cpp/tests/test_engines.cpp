@@ -40,7 +40,7 @@ class Bundle {
             {"compute_capability", "8.6"},
             {"gpu", nullptr},
             {"precision", "fp16"},
-            {"profile", {{"rows", 4}, {"height", 256}, {"width", 512}}},
+            {"profile", {{"batch_size", 4}, {"height", 256}, {"width", 512}}},
             {"engines", {{{"graph", "encode"}, {"file", {{"path", "a"}, {"bytes", 4}, {"sha256", ""}}}}}},
             {"verification", nlohmann::json::array()}};
         set.update(changes);
@@ -97,7 +97,7 @@ TEST_CASE("the set for this kind of GPU is found, with its profile") {
     const EngineSet set = bundle.find().value();
     CHECK(set.folder == bundle.folder / "engines" / "this");
     CHECK(set.engines.at("encode").path == "a");
-    CHECK(set.profile.rows == 4);
+    CHECK(set.profile.batch_size == 4);
     CHECK(set.profile.width == 512);
 }
 

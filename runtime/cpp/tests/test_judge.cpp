@@ -181,15 +181,15 @@ TEST_CASE("a sample whose image has no finite likelihood is rejected") {
     for (const std::uint32_t finite : {0u, 1u, 2u}) {  // number of the sample whose image is finite; 2: none
         Chooser chooser(judgement, condition, 0);
         for (const std::uint32_t sample : {0u, 1u}) {
-            BatchItem row;
-            row.sample = sample;
-            row.pixels.assign(4 * 4 * 3, 1);
-            row.per_level.assign(2, -double(sample));
-            chooser.take(std::move(row));
+            BatchItem item;
+            item.sample = sample;
+            item.pixels.assign(4 * 4 * 3, 1);
+            item.per_level.assign(2, -double(sample));
+            chooser.take(std::move(item));
         }
         const bool is_accepted = chooser.judge_images([&](Result& candidate, const Condition&) {
             candidate.image_typicality.emplace().value = 0.5;
-            return candidate.row.sample == finite;
+            return candidate.item.sample == finite;
         });
         CHECK(is_accepted == (finite < 2));
         if (finite == 2) {
@@ -197,7 +197,7 @@ TEST_CASE("a sample whose image has no finite likelihood is rejected") {
             continue;
         }
         const Result chosen = chooser.chosen();
-        CHECK(chosen.row.sample == finite);
+        CHECK(chosen.item.sample == finite);
         CHECK(chosen.rejected == finite);
     }
 }

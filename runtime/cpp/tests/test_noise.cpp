@@ -87,11 +87,11 @@ TEST_CASE("drifting noise is equal to Python's, whichever frames are drawn" *
     LevelNoise z{1, {6}, {0.5f}, 8, 12, 1, 8, {{5, 7, 0}, {5, 7, 9}}};
     DriftingNoise every(0.9), last(0.9);
     every.restart(0);
-    every.draw_rows(z);  // restart() discards this noise
+    every.draw_noise(z);  // restart() discards this noise
     every.restart(3);
     last.restart(3);
-    for (z.frame = 3; z.frame < 8; ++z.frame) every.draw_rows(z);
-    const Array drawn = every.draw_rows(z), drawn_last = last.draw_rows(z);
+    for (z.frame = 3; z.frame < 8; ++z.frame) every.draw_noise(z);
+    const Array drawn = every.draw_noise(z), drawn_last = last.draw_noise(z);
     const auto ours = floats_of(drawn), alone = floats_of(drawn_last);
     for (std::size_t k = 0; k < python.size(); ++k) {
         REQUIRE(ours[k] == alone[k]);
@@ -103,28 +103,28 @@ TEST_CASE("the noise of a scene is drawn once") {
     int draws = 0;
     const DrawNoise draw = [&](const LevelNoise& z) {
         ++draws;
-        return draw_rows(z);
+        return draw_noise(z);
     };
     SceneNoise scene;
     scene.begin(8, 0, 1 << 20);
     LevelNoise z{1, {6}, {0.5f}, 8, 12, 1, 8, {{5, 7, 0}}}, other = z;
-    other.rows.front().left = 9;
-    const Array first = scene.draw_rows(z, draw), tile = scene.draw_rows(other, draw);
-    CHECK(scene.draw_rows(z, draw) == first);
-    CHECK(scene.draw_rows(other, draw) == tile);
+    other.items.front().left = 9;
+    const Array first = scene.draw_noise(z, draw), tile = scene.draw_noise(other, draw);
+    CHECK(scene.draw_noise(z, draw) == first);
+    CHECK(scene.draw_noise(other, draw) == tile);
     CHECK(draws == 2);
-    const Array alone = draw_rows(other);
+    const Array alone = draw_noise(other);
     CHECK(std::ranges::equal(floats_of(tile), floats_of(alone)));
     scene.begin(8, 0, 1 << 20);
-    CHECK(scene.draw_rows(z, draw) == first);
+    CHECK(scene.draw_noise(z, draw) == first);
     CHECK(draws == 2);
     z.frame = 9;
     scene.begin(9, 0, 1 << 20);
-    const Array next = scene.draw_rows(z, draw), next_alone = draw_rows(z);
+    const Array next = scene.draw_noise(z, draw), next_alone = draw_noise(z);
     CHECK(std::ranges::equal(floats_of(next), floats_of(next_alone)));
     CHECK(draws == 3);
     scene.begin(9, 0, 1 << 19);  // memory has run out: what was kept is forgotten
-    scene.draw_rows(z, draw);
+    scene.draw_noise(z, draw);
     CHECK(draws == 4);
 }
 

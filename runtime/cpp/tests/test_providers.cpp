@@ -74,7 +74,7 @@ TEST_CASE("the shapes of a graph's inputs follow from a profile") {
 TEST_CASE("engines that a provider builds have as many pixels as the budget allows") {
     const Manifest manifest = read_manifest(std::getenv("CAFLOW_BUNDLE"));
     const Profile profile = profile_for(manifest.model, 1 << 20), least = profile_for(manifest.model, 1);
-    CHECK(profile.rows * profile.height * profile.width == 1 << 20);
+    CHECK(profile.batch_size * profile.height * profile.width == 1 << 20);
     CHECK(least.height == manifest.model.size_multiple);
 }
 

@@ -72,33 +72,33 @@ TEST_CASE("a batch has one window shape, and no more pixels than the budget") {
                                                  cut(300, 100, 16, 1 << 14, 16)};
     std::vector<std::uint32_t> samples(7);
     std::iota(samples.begin(), samples.end(), 0U);
-    std::size_t rows = 0;
+    std::size_t items = 0;
     for (const Run& run : plan(windows, samples, {1 << 14, {}}, 1 << 25)) {
         std::int64_t pixels = 0;
         for (const TileBatch& unit : run) {
             CHECK(unit.window->has_shape_of(*run.front().window));
             pixels += unit.window->pixels() * std::int64_t(unit.samples.size());
-            rows += unit.samples.size();
+            items += unit.samples.size();
         }
         CHECK(pixels <= 1 << 14);
     }
-    CHECK(rows == 7 * (windows[0].size() + windows[1].size() + windows[2].size()));
+    CHECK(items == 7 * (windows[0].size() + windows[1].size() + windows[2].size()));
 }
 
 TEST_CASE("batches fit in the profile of engines, and the remedy names settings that suffice") {
-    const BatchLimits room{1 << 20, Profile{4, 256, 512}};
-    CHECK(room.largest_sides()->width == 512);
+    const BatchLimits limits{1 << 20, Profile{4, 256, 512}};
+    CHECK(limits.largest_sides()->width == 512);
     const auto window = [](std::int64_t height, std::int64_t width) { return cut(height, width, 16, 1 << 20, 16)[0]; };
-    CHECK(room.rows(window(64, 64)) == 4);
-    CHECK(BatchLimits{1 << 15, Profile{4, 256, 512}}.rows(window(128, 128)) == 2);
-    CHECK(room.remedy(9, 64, 48) == "engines built with --max-rows 9 --max-size 48x64");
-    CHECK(room.remedy(1, 300, 600) == "engines built with --max-rows 1 --max-size 600x300");
+    CHECK(limits.items(window(64, 64)) == 4);
+    CHECK(BatchLimits{1 << 15, Profile{4, 256, 512}}.items(window(128, 128)) == 2);
+    CHECK(limits.remedy(9, 64, 48) == "engines built with --max-batch-size 9 --max-size 48x64");
+    CHECK(limits.remedy(1, 300, 600) == "engines built with --max-batch-size 1 --max-size 600x300");
     CHECK(BatchLimits{1000, {}}.remedy(2, 32, 32) == "a pixel budget of 2048");
     CHECK(BatchLimits{1000, Profile{1, 32, 32}}.remedy(2, 32, 32) ==
-          "a pixel budget of 2048 and engines built with --max-rows 2 --max-size 32x32");
+          "a pixel budget of 2048 and engines built with --max-batch-size 2 --max-size 32x32");
     const BatchLimits any{1 << 14, {}};
     CHECK(!any.largest_sides());
-    CHECK(any.rows(window(64, 64)) == 4);
+    CHECK(any.items(window(64, 64)) == 4);
 }
 
 TEST_CASE("windows are no larger than the sides that engines accept") {
