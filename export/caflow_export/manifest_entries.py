@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import onnx
 
 from caflow_export.operations import count_operations
@@ -33,7 +34,9 @@ def numbers_of(model: CAFlow, sampling: bundle.Sampling) -> bundle.Model:
         description=task.description.format(scale=task.scale),
         condition_color=task.condition_color,
         keeps_gray=task.keeps_gray,
-        inputs=list(task.inputs),
+        inputs=msgspec.convert(
+            [{"name": name, "preparation": how} for name, how in task.inputs.items()], list[bundle.ModelInput]
+        ),
         can_be_tiled=task.can_be_tiled,
         sampling=sampling,
         scale=task.scale,

@@ -9,7 +9,7 @@ no runtime knows the tasks. Tasks are stored in the checkpoint.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import cv2
@@ -22,7 +22,6 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from caflow_runtime.bundle.manifest import ModelInput
 from caflow_runtime.linear_light import cubic
 
 Image = NDArray[np.uint8]
@@ -57,9 +56,9 @@ class TaskTraits:
         return luma.round().clamp(0, 255)[:, None].expand(-1, 3, -1, -1)
 
     @property
-    def inputs(self) -> Sequence[ModelInput]:
-        """Inputs beside the image, and how each becomes part of the condition."""
-        return ()
+    def inputs(self) -> Mapping[str, str]:
+        """Inputs beside the image: their names, and how each becomes part of the condition (see `ModelInput`)."""
+        return {}
 
     @property
     def can_be_tiled(self) -> bool:
@@ -171,8 +170,8 @@ class Inpainting(TaskTraits):
     fraction."""
 
     @property
-    def inputs(self) -> Sequence[ModelInput]:
-        return () if self.mask == "central" else (ModelInput("mask", "black"),)
+    def inputs(self) -> Mapping[str, str]:
+        return {} if self.mask == "central" else {"mask": "black"}
 
     @property
     def can_be_tiled(self) -> bool:
