@@ -150,7 +150,7 @@ class CModel:
         self._library = ctypes.CDLL(str(library))
         self._library.caflow_last_error.restype = c_char_p
         self._library.caflow_version.restype = c_char_p
-        for name in ("close", "close_stream", "free_results"):
+        for name in ("close", "close_stream", "free_results", "set_stopped"):
             getattr(self._library, f"caflow_{name}").restype = None
         self._model = c_void_p()
         known = _OpenOptions(struct_size=ctypes.sizeof(_OpenOptions), **options)
@@ -203,6 +203,10 @@ class CModel:
                 yield from self._take(results)
         finally:
             self._library.caflow_close_stream(stream)
+
+    def set_stopped(self, stopped: bool) -> None:
+        """Stop the calls that run and later ones, or let calls work again."""
+        self._library.caflow_set_stopped(self._model, int(stopped))
 
     def close(self) -> None:
         """Free the handle."""

@@ -1,4 +1,4 @@
-"""Graphs whose outputs differ from the manifest, or that read files that the manifest does not list.
+"""Graphs whose outputs differ from the manifest, that read files which it does not list, or that might never end.
 
 Their hashes are correct, so that only the checks of the graphs can find them. The Python and the C++ runtime must both
 refuse them, and name the graph and what is wrong with it.
@@ -100,7 +100,7 @@ def remove(model: onnx.ModelProto, output: str) -> None:
 def add(model: onnx.ModelProto) -> None:
     """Add an output `next_more`, named like the outputs that are passed on to the next graph."""
     share = next(value for value in model.graph.output if value.name == "log_likelihood_map")
-    model.graph.node.append(helper.make_node("Identity", ["log_likelihood_map"], ["next_more"]))
+    model.graph.node.append(helper.make_node("Neg", ["log_likelihood_map"], ["next_more"]))
     more = model.graph.output.add()
     more.CopyFrom(share)
     more.name = "next_more"
@@ -164,19 +164,10 @@ def locations(model: onnx.ModelProto) -> list[Any]:
     return [entry for tensor in tensors for entry in tensor.external_data if entry.key == "location"]
 
 
-def into_a_constant(model: onnx.ModelProto) -> None:
-    """Add external data to an attribute of a node inside a branch."""
+def into_an_attribute(model: onnx.ModelProto) -> None:
     tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="other.bin")
-    inner = helper.make_graph([helper.make_node("Constant", [], ["c"], value=tensor)], "inner", [], [])
-    model.graph.node.append(helper.make_node("If", ["condition"], ["d"], then_branch=inner, else_branch=inner))
-
-
-def into_a_function(model: onnx.ModelProto) -> None:
-    tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
-    tensor.external_data.add(key="location", value="other.bin")
-    node = helper.make_node("Constant", [], ["c"], value=tensor)
-    model.functions.append(helper.make_function("", "f", [], ["c"], [node], [helper.make_opsetid("", 20)]))
+    model.graph.node.append(helper.make_node("Neg", [], ["c"], value=tensor))
 
 
 def renamed(location: str) -> Callable[[onnx.ModelProto], None]:
@@ -196,15 +187,44 @@ def read_by_an_operator(model: onnx.ModelProto) -> None:
     model.graph.node[0].domain = "com.microsoft"
 
 
+def repeated(model: onnx.ModelProto) -> None:
+    """Add a loop that would not end in a lifetime."""
+    bool_, number = TensorProto.BOOL, TensorProto.INT64
+    inputs = [helper.make_tensor_value_info(name, kind, []) for name, kind in (("k", number), ("more", bool_))]
+    body = helper.make_graph([], "body", inputs, inputs[1:])
+    model.graph.initializer.append(helper.make_tensor("trips", number, [], [2**62]))
+    model.graph.node.append(helper.make_node("Loop", ["trips", ""], [], body=body))
+
+
+def with_an_inner_graph(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.append(helper.make_attribute("body", helper.make_graph([], "inner", [], [])))
+
+
+def with_inner_graphs(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.append(helper.make_attribute("bodies", [helper.make_graph([], "inner", [], [])]))
+
+
+def with_a_function(model: onnx.ModelProto) -> None:
+    model.functions.append(helper.make_function("", "Neg", [], [], [], [helper.make_opsetid("", 18)]))
+
+
+def with_training(model: onnx.ModelProto) -> None:
+    model.training_info.add()
+
+
 UNLISTED: list[tuple[Callable[[onnx.ModelProto], None], type[BundleError], str]] = [
     *((renamed(location), UnlistedFile, "does not list") for location in (
         *("other.bin", "../w2/weights.bin", "./weights.bin", "weights.bin/", "a/../weights.bin", "/etc/passwd", ""),
         *("WEIGHTS.BIN", "weights.bin\0", "manifest.json", "*/_ORT_MEM_ADDR_/*", "encode.onnx", "x" * 300),
     )),
-    (into_a_constant, UnlistedFile, "'other.bin'"),
-    (into_a_function, UnlistedFile, "'other.bin'"),
+    (into_an_attribute, UnlistedFile, "'other.bin'"),
     (twice, UnlistedFile, "'other.bin'"),
-    (read_by_an_operator, BrokenGraph, "operators must be ONNX's own|ONNX's own operators"),
+    (read_by_an_operator, BrokenGraph, "operators must be ONNX's own; got one of 'com.microsoft'"),
+]  # fmt: skip
+REFUSED: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
+    (repeated, "operators must be those that this version exports; got 'Loop'"),
+    *((change, "must have one graph and no inner graphs, functions or training steps")
+      for change in (with_an_inner_graph, with_inner_graphs, with_a_function, with_training)),
 ]  # fmt: skip
 
 
@@ -220,6 +240,18 @@ def test_graphs_read_no_file_that_is_not_listed(
     with pytest.raises(error, match=message):
         load(copied, backend="cpu")
     with pytest.raises(CError, match=message) as refused:
+        CModel(built_cpp / "libcaflow.so", copied, backend=b"cpu")
+    assert refused.value.status == "bundle"
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED)
+def test_graphs_that_might_never_end_are_refused(
+    copied: Path, built_cpp: Path, change: Callable[[onnx.ModelProto], None], message: str
+) -> None:
+    change_graph(copied, "reverse_0", change)
+    with pytest.raises(BrokenGraph, match=rf"reverse_0\.onnx: {message}.*: export the model again"):
+        load(copied, backend="cpu")
+    with pytest.raises(CError, match=rf"reverse_0\.onnx: {message}.*: export the model again") as refused:
         CModel(built_cpp / "libcaflow.so", copied, backend=b"cpu")
     assert refused.value.status == "bundle"
 

@@ -30,6 +30,7 @@ from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, PrecisionName
+from caflow_runtime.bundle.operators import OPERATORS
 from caflow_runtime.bundle.reading import describe_file, read_manifest, verify_files, write_manifest
 from caflow_runtime.bundle.run_memory import write_memory
 from caflow_runtime.errors import CaflowError, UnreadableImage
@@ -218,8 +219,13 @@ def _write_graphs(
         onnx.save(proto, folder / f"{graph.name}.onnx")
         protos.append(proto)
     store.flush()
-    for graph in to_trace:
+    for graph, proto in zip(to_trace, protos, strict=True):
         onnx.checker.check_model(folder / f"{graph.name}.onnx", full_check=True)
+        if unknown := {node.op_type for node in proto.graph.node if node.op_type.encode() not in OPERATORS}:
+            raise ExportError(
+                f"{graph.name}: runtimes refuse the operators {', '.join(sorted(unknown))}: compute it with others, or "
+                "add them to bundle/operators.txt of the runtime"
+            )
     return [
         graph_entry(graph, proto, describe_file(folder, f"{graph.name}.onnx"), bundle.cell_side(numbers, graph.name))
         for graph, proto in zip(to_trace, protos, strict=True)

@@ -1,6 +1,7 @@
 """ONNX Runtime as a backend: with arrays in host memory, or in the memory of an NVIDIA GPU."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.backend import Backend, explained, explaining
 from caflow_runtime.backends.engines import Engines
 from caflow_runtime.backends.host_arrays import HostArrays
+from caflow_runtime.backends.interruptible import interruptible
 from caflow_runtime.backends.onnx_packages import import_onnxruntime
 from caflow_runtime.backends.provider_sessions import ProviderSessions
 from caflow_runtime.backends.providers import PROVIDERS
@@ -49,7 +51,8 @@ class _Sessions(Backend):
         self.is_reference = sessions.provider.is_reference
         self.profile = None if engines is None else engines.profile
         self.builds_engines = engines is not None and not engines.are_finished
-        self.run_options: Any = None
+        self.shrinking: str | None = None
+        """Device whose arena frees its unused memory at the end of each run, by ONNX Runtime's name such as "cpu:0"."""
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -60,14 +63,20 @@ class _Sessions(Backend):
         return _SessionGraph(self, self.sessions.open(file, needs), path, ports)
 
     def _shrink_arena(self, device: str) -> bool:
-        """Free the unused memory of the arena at the end of each run. `device` is ONNX Runtime's name, as "cpu:0".
+        """Free the unused memory of the arena at the end of each run. `device` is as in `shrinking`.
 
         By default the arena keeps all memory that its largest run took. Arrays outside the arena may then find no
         memory.
         """
-        self.run_options = import_onnxruntime().RunOptions()
-        self.run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", device)
+        self.shrinking = device
         return True
+
+    def run_options(self) -> Any:
+        """Return the options of one run."""
+        options = import_onnxruntime().RunOptions()
+        if self.shrinking is not None:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", self.shrinking)
+        return options
 
 
 class _SessionGraph:
@@ -79,25 +88,27 @@ class _SessionGraph:
         self.outputs = [value.name for value in session.get_outputs()]
 
     def __call__(self, arrays: Arrays) -> dict[str, Array]:
-        backend, sizes = self.backend, self.ports.check_inputs(arrays) if self.ports else {}
+        sizes, options = self.ports.check_inputs(arrays) if self.ports else {}, self.backend.run_options()
         try:
             given = {name: arrays[name] for name in self.inputs}
-            if backend.memory is None:
-                found = self.session.run(self.outputs, given, backend.run_options)
-            else:
-                binding = self.session.io_binding()
-                for name, array in given.items():
-                    binding.bind_ortvalue_input(name, array)
-                for name in self.outputs:
-                    binding.bind_output(name, backend.memory, backend.sessions.number)
-                self.session.run_with_iobinding(binding, backend.run_options)
-                found = binding.get_outputs()
+            found = interruptible(partial(self._run, given, options), partial(setattr, options, "terminate", True))
         except Exception as error:
             raise explained(self.path, error) from error
         results = dict(zip(self.outputs, found, strict=True))
         if self.ports:
             self.ports.check_outputs(results, sizes)
         return results
+
+    def _run(self, given: Arrays, options: Any) -> Any:
+        if self.backend.memory is None:
+            return self.session.run(self.outputs, given, options)
+        binding = self.session.io_binding()
+        for name, array in given.items():
+            binding.bind_ortvalue_input(name, array)
+        for name in self.outputs:
+            binding.bind_output(name, self.backend.memory, self.backend.sessions.number)
+        self.session.run_with_iobinding(binding, options)
+        return binding.get_outputs()
 
 
 class OnnxRuntime(_Sessions, HostArrays):

@@ -8,6 +8,7 @@ networks run in bfloat16 only in bundles of that precision.
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from caflow_runtime.backends.backend import explaining
 from caflow_runtime.backends.host_arrays import HostArrays
+from caflow_runtime.backends.interruptible import interruptible
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.flow.scan import Array, Arrays, Graph
@@ -73,7 +75,7 @@ class OpenVino(HostArrays):
                     request = idle.get_nowait()
                 except Empty:
                     request = compiled.create_infer_request()
-                request.infer(given)
+                interruptible(partial(request.infer, given), request.cancel)
                 found = {name: self._copy(request.get_tensor(name)) for name in outputs}
                 idle.put(request)
             if ports:

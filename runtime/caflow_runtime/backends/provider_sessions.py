@@ -7,12 +7,13 @@ import importlib
 import os
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from functools import cache
+from functools import cache, partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from caflow_runtime.backends.gpu import Gpu, gpu
+from caflow_runtime.backends.interruptible import interruptible
 from caflow_runtime.backends.onnx_packages import check_installed, import_onnxruntime
 from caflow_runtime.backends.providers import Provider, SessionNeeds
 from caflow_runtime.errors import BackendError
@@ -71,7 +72,10 @@ class ProviderSessions:
         name = self.provider.name
         providers = None if self._device is not None else [(name, self.provider.options(needs))]
         # By default, it would print errors of a provider and use the CPU, so that their reason would be lost.
-        session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
+        session = interruptible(
+            partial(onnxruntime.InferenceSession, path, options, providers=providers, enable_fallback=0),
+            partial(options.set_load_cancellation_flag, True),
+        )
         if session.get_providers()[0] != name:
             raise self.unusable(f"it fell back to {', '.join(session.get_providers())}")
         return session

@@ -37,7 +37,8 @@ class Backend {
     explicit Backend(std::string name) : name(std::move(name)) {}
     virtual ~Backend() = default;
 
-    // Load a graph. Throws a BundleError, a BackendError or OutOfMemory.
+    // Load a graph. Throws a BundleError, a BackendError or OutOfMemory. The graph throws a BackendError, OutOfMemory
+    // or Stopped.
     virtual Graph load(const GraphSource& source) = 0;
 
     // Return a float32 array with four axes in the memory where graphs read their inputs. An array that many runs read
@@ -47,6 +48,10 @@ class Backend {
     // Stop keeping memory for later runs, which may then take longer. Call this after memory ran out. Return whether
     // the next run frees, at its end, the memory that was kept until now.
     virtual bool spare_memory() = 0;
+
+    // End the graphs that run, and let graphs throw Stopped from now on; or let them run again. A signal handler may
+    // call this too.
+    virtual void set_stopped(bool stopped) = 0;
 
     const std::string name;  // such as "onnxruntime cuda"
 };

@@ -112,6 +112,10 @@ caflow_status caflow_open(const char* folder, const caflow_open_options* options
 
 void caflow_close(caflow_model* model) { delete model; }
 
+void caflow_set_stopped(caflow_model* model, int stopped) {
+    if (model) model->pipeline->set_stopped(stopped != 0);
+}
+
 caflow_status caflow_info(const caflow_model* model, caflow_model_info* info) {
     return guarded([&] {
         check_given(model, "model");

@@ -34,6 +34,12 @@ class Graphs {
     // Free the memory that the backend keeps for later runs, and keep none from now on. Call this after memory ran out.
     void spare_memory() const;
 
+    // See Backend::set_stopped.
+    void set_stopped(bool stopped) {
+        backend_->set_stopped(stopped);
+        cpu_->set_stopped(stopped);
+    }
+
     Array to_device(const Array& array) const { return backend_->to_device(array); }  // see Backend::to_device
 
   private:

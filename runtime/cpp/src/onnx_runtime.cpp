@@ -72,14 +72,30 @@ void bind_input(Ort::IoBinding& binding, const char* name, const Tensor& array) 
                                                      array.shape.data(), array.shape.size(), type->second));
 }
 
-// Return the options of a run. With `frees_memory`, the arena frees its unused memory at the end of the run. By default
-// it keeps all memory that its largest run took, and arrays outside the arena may then find no memory.
-Ort::RunOptions run_options(bool frees_memory) {
-    if (!frees_memory) return Ort::RunOptions(nullptr);
-    Ort::RunOptions options;
-    options.AddConfigEntry(kOrtRunOptionsConfigEnableMemoryArenaShrinkage, "cpu:0");
-    return options;
-}
+// The options of all runs of a backend. Runs share them, so that a stop ends those that have begun.
+class Runs {
+  public:
+    Runs() { freeing_.AddConfigEntry(kOrtRunOptionsConfigEnableMemoryArenaShrinkage, "cpu:0"); }
+
+    const Ort::RunOptions& options() const { return frees_memory ? freeing_ : keeping_; }
+
+    bool is_stopped() const { return is_stopped_; }
+
+    void set_stopped(bool stopped) {
+        is_stopped_ = stopped;  // first, because a run that ends early reads it
+        for (Ort::RunOptions* options : {&keeping_, &freeing_}) {
+            stopped ? options->SetTerminate() : options->UnsetTerminate();
+        }
+    }
+
+    // Whether the arena frees its unused memory at the end of each run. By default it keeps all memory that its largest
+    // run took, and arrays outside the arena may then find no memory.
+    std::atomic<bool> frees_memory = false;
+
+  private:
+    Ort::RunOptions keeping_, freeing_;
+    std::atomic<bool> is_stopped_ = false;
+};
 
 // Return an ONNX file whose graph copies a float32 array with four axes from its input x to its output y. Copying is
 // left to ONNX Runtime: its own functions for it do not know the providers that are built in. All fields are short, so
@@ -106,7 +122,7 @@ class OnnxRuntime : public Backend {
     Graph load(const GraphSource& source) override {
         const auto loaded = std::make_shared<Loaded>(open(source));
         const OrtMemoryInfo* device = provider_.device_memory();
-        return [loaded, device, on_host = source.on_host, spares = spares_memory_, text = source.path.string()](
+        return [loaded, device, on_host = source.on_host, runs = runs_, text = source.path.string()](
                    const Arrays& arrays, NoiseWindow place) {
             try {
                 Ort::IoBinding binding(loaded->session);
@@ -118,7 +134,7 @@ class OnnxRuntime : public Backend {
                     const bool stays = device && place == NoiseWindow::device && !is_read;
                     binding.BindOutput(name.c_str(), stays ? device : host_memory());
                 }
-                loaded->session.Run(run_options(*spares), binding);
+                loaded->session.Run(runs->options(), binding);
                 std::vector<Ort::Value> values = binding.GetOutputValues();
                 Arrays out;
                 for (std::size_t k = 0; k < values.size(); ++k) {
@@ -126,6 +142,7 @@ class OnnxRuntime : public Backend {
                 }
                 return out;
             } catch (const Ort::Exception& error) {
+                if (runs->is_stopped()) throw Stopped("caflow_set_stopped stopped the call");
                 fail(text + ": " + error.what());
             }
         };
@@ -151,9 +168,11 @@ class OnnxRuntime : public Backend {
     }
 
     bool spare_memory() override {
-        if (provider_.is_cpu()) *spares_memory_ = true;  // the arena that all graphs share is the CPU's
-        return *spares_memory_;
+        if (provider_.is_cpu()) runs_->frees_memory = true;  // the arena that all graphs share is the CPU's
+        return runs_->frees_memory;
     }
+
+    void set_stopped(bool stopped) override { runs_->set_stopped(stopped); }
 
   private:
     Ort::Session open(const GraphSource& source) const {
@@ -173,7 +192,7 @@ class OnnxRuntime : public Backend {
     }
 
     const OpenProvider provider_;
-    const std::shared_ptr<std::atomic<bool>> spares_memory_ = std::make_shared<std::atomic<bool>>(false);
+    const std::shared_ptr<Runs> runs_ = std::make_shared<Runs>();
     std::once_flag can_copy_;
     std::unique_ptr<Ort::Session> copying_;
 };

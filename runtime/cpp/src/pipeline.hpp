@@ -36,6 +36,9 @@ class Pipeline {
     // rejected; 0 judges nothing. Throws an InputError if the sizes do not fit. See score_all.
     std::vector<Result> score(const std::vector<Image>& targets, const std::vector<Image>& conditions, double alpha);
 
+    // See Backend::set_stopped.
+    void set_stopped(bool stopped) { graphs_.set_stopped(stopped); }
+
     // Open a stream for the frames of one video. The pipeline must outlive the stream.
     Stream open_stream(const SamplingConfig& draw, const FrameNoise& noise) {
         return {runner_, likelihoods_, draw, noise};

@@ -33,6 +33,7 @@ std::vector<std::uint8_t> smooth(std::size_t height, std::size_t width, double p
 }
 
 const std::vector<std::uint8_t> first_rgb = smooth(side, side, 0), second_rgb = smooth(side, side, 1);
+const std::vector<std::uint8_t> large_rgb = smooth(large, large, 0);
 const caflow::Image first = caflow::view(first_rgb.data(), side, side);
 const caflow::Image second = caflow::view(second_rgb.data(), side, side);
 
@@ -173,6 +174,22 @@ TEST_CASE("progress counts the finished windows, and can stop a call") {
     options.progress = [](std::uint64_t, std::uint64_t) -> bool { throw std::domain_error("of the application"); };
     CHECK_THROWS_WITH_AS(one_by_one.best_of(first, options), "of the application", std::domain_error);
     CHECK(same(one_by_one.best_of(first, samples(4))[0], whole[0]));
+}
+
+TEST_CASE("a stopped model computes nothing until it may go on") {
+    const caflow::Model stoppable(folder(), {"cpu", "", large * large, 0, 1});  // each sample is a batch
+    caflow::DrawOptions options = samples(4);
+    std::uint64_t finished = 0;
+    options.progress = [&](std::uint64_t done, std::uint64_t) {
+        finished = done;
+        stoppable.set_stopped(done == 2);
+        return true;
+    };
+    CHECK_THROWS_WITH_AS(stoppable.best_of(first, options), doctest::Contains("set_stopped"), caflow::Stopped);
+    CHECK(finished == 2);
+    CHECK_THROWS_AS(stoppable.score(caflow::view(large_rgb.data(), large, large), first), caflow::Stopped);
+    stoppable.set_stopped(false);
+    CHECK(same(stoppable.best_of(first)[0], model().best_of(first)[0]));
 }
 
 TEST_CASE("a stream draws the next frames after a frame was stopped") {

@@ -78,7 +78,7 @@ typedef enum caflow_status {
     CAFLOW_ERROR_OUT_OF_MEMORY = 5, /* memory ran out, even after the pixel budget was reduced as far as possible */
     CAFLOW_ERROR_INTERNAL = 6,      /* a bug in this library */
     CAFLOW_ERROR_UNTYPICAL = 7,     /* every sample of an image was rejected, with CAFLOW_OTHERWISE_ERROR */
-    CAFLOW_ERROR_STOPPED = 8        /* the function caflow_draw_options.progress stopped the call */
+    CAFLOW_ERROR_STOPPED = 8        /* caflow_set_stopped or caflow_draw_options.progress stopped the call */
 } caflow_status;
 
 /* A model that is ready to run. caflow_open returns it. */
@@ -221,8 +221,9 @@ typedef struct caflow_draw_options {
      * of `count` windows are finished. A window is one sample of a whole image, or of a tile of a large image. If the
      * function returns another value than 0, the call stops and fails with CAFLOW_ERROR_STOPPED. `done` starts again
      * after memory ran out, when `consistent` results are scored, and in each frame of a stream. Redraws and the scores
-     * of CAFLOW_JUDGE_IMAGE are not reported, and cannot be stopped. The function must not throw exceptions. It may use
-     * the library, except for the stream that called it, and must not close the model. NULL, the default: no calls. */
+     * of CAFLOW_JUDGE_IMAGE are not reported; caflow_set_stopped stops them too. The function must not throw
+     * exceptions. It may use the library, except for the stream that called it, and must not close the model. NULL, the
+     * default: no calls. */
     int (*progress)(void *user, uint64_t done, uint64_t count);
     void *user; /* first argument of `progress`; with a stream, it must be valid until the stream is closed */
 } caflow_draw_options;
@@ -335,6 +336,12 @@ CAFLOW_API caflow_status caflow_open(const char *folder, const caflow_open_optio
 /* Close a model; NULL is ignored. This must be the last call with the model: no other thread may still use it. Results
  * and streams of the model stay valid. May be called from any thread. */
 CAFLOW_API void caflow_close(caflow_model *model);
+
+/* Stop the calls that use a model, or let calls use it again; NULL is ignored. With another `stopped` than 0, the calls
+ * and streams that run end as soon as the operator that they compute is done, usually within a second, and later ones
+ * end at their first graph: with CAFLOW_ERROR_STOPPED. With 0, calls and streams work again. May be called from any
+ * thread, and from a signal handler. */
+CAFLOW_API void caflow_set_stopped(caflow_model *model, int stopped);
 
 /* Write facts about a model into `info`. Set info->struct_size first, for example with CAFLOW_MODEL_INFO_INIT. The
  * texts are valid until caflow_close. The call never waits for other calls with the model. May be called from any

@@ -55,7 +55,7 @@ class OutOfMemory : public Error {
 class Untypical : public Error {
     using Error::Error;
 };
-// CAFLOW_ERROR_STOPPED: DrawOptions::progress stopped the call.
+// CAFLOW_ERROR_STOPPED: Model::set_stopped or DrawOptions::progress stopped the call.
 class Stopped : public Error {
     using Error::Error;
 };
@@ -351,6 +351,9 @@ class Model {
         check(caflow_info(model_.get(), &info));
         return info;
     }
+
+    // Stop the calls and streams that use the model, or let them work again. See caflow_set_stopped.
+    void set_stopped(bool stopped) const { caflow_set_stopped(model_.get(), stopped); }
 
     // Return the best of N samples of each condition, in the order of the conditions. See caflow_best_of.
     Results best_of(Images conditions, const DrawOptions& options = {}) const {
