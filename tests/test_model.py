@@ -17,6 +17,7 @@ from caflow_training.results import bits_per_dim, to_integers
 from caflow_training.tasks import ImageToImage, SuperResolution, Task
 
 VARIANTS: list[Dependencies] = ["unshared", "shared", "dual-glow"]
+FAMILIES: list[Dependencies] = [*VARIANTS, "conditional-glow", "cinn"]
 
 
 def images(rows: int = 2, height: int = 32, width: int = 32) -> Tensor:
@@ -25,7 +26,7 @@ def images(rows: int = 2, height: int = 32, width: int = 32) -> Tensor:
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 16)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("dependencies", VARIANTS)
+@pytest.mark.parametrize("dependencies", FAMILIES)
 def test_the_density_of_a_sample_is_that_of_its_score(
     dependencies: Dependencies, dtype: torch.dtype, size: tuple[int, int]
 ) -> None:
@@ -67,6 +68,9 @@ def test_every_pixel_space_is_exact(pixels: PixelSpace, residual: bool, steps: i
         {"residual": True, "mean_blocks": 1},
         {"residual": True, "mean_blocks": 1, "mean_features": 4},
         {"log_scale_bound": 0.5},
+        {"dependencies": "conditional-glow"},
+        {"dependencies": "conditional-glow", "residual": True, "mean_blocks": 1, "mean_features": 4},
+        {"dependencies": "cinn"},
     ],
     ids=str,
 )
@@ -113,16 +117,16 @@ def test_shared_blocks_are_fewer_and_serve_all_flows() -> None:
     assert [flows for _, flows in unshared.conditional_flow.cross_blocks(0)] == [[1], [2], [3]]
 
 
-@pytest.mark.parametrize("dependencies", VARIANTS)
+@pytest.mark.parametrize("dependencies", FAMILIES)
 def test_gradients_reach_every_parameter_and_fp32_follows_fp64(dependencies: Dependencies) -> None:
     model = small_model(dependencies=dependencies, pixels="logit", dequantization_steps=1, task=ImageToImage())
     condition, target = images(), images()
-    likelihood, condition_log_prob = model.log_joint(target, condition)
+    likelihood, condition_log_prob = model.log_joint(target, condition, condition_u=0.3)
     (likelihood.total + condition_log_prob).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
-    single = model.float().log_prob(target, condition).total
+    single = model.float().log_prob(target, condition, condition_u=0.3).total
     torch.testing.assert_close(single.double(), likelihood.total, rtol=1e-5, atol=0)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import onnx
@@ -44,7 +44,7 @@ def numbers_of(model: CAFlow, sampling: bundle.Sampling) -> bundle.Model:
         levels=config.levels,
         channels=CHANNELS,
         residual=config.residual,
-        dependencies=config.dependencies,
+        dependencies=cast(Any, config.dependencies),
         noise_channels=[
             [shapes[i, j][0] for i in range(config.levels) if (i, j) in shapes] for j in range(config.levels)
         ],

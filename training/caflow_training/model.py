@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from caflow_training.bijections import AffineNetwork
-from caflow_training.conditional_flow import BlockSettings, ConditionalFlow, Latents
+from caflow_training.conditional_flow import BASELINES, BlockSettings, ConditionalFlow, Latents
+from caflow_training.conditional_image_flow import (
+    ConditionalImageFlow,
+    FeatureNetwork,
+    SqueezedCondition,
+    WholeImage,
+)
 from caflow_training.config import CAFlowConfig
 from caflow_training.degradation_estimator import DegradationEstimator
 from caflow_training.dequantization import (
@@ -55,18 +61,25 @@ class CAFlow(nn.Module):
         self.target_dequantizer = dequantizer()
         self.condition_pixels = pixel_space(config.pixels, config.reference)
         self.target_pixels = pixel_space(config.pixels, config.reference)
-        self.condition_flow = image_flow(config.condition_steps)
-        self.target_flow = image_flow(config.target_steps)
-        self.conditional_flow = ConditionalFlow(
-            CHANNELS,
-            config.levels,
-            config.own_steps,
-            config.cross_steps,
-            BlockSettings(
-                config.conditional_width, config.conditional_transition_steps, config.mean_features, config.reference
-            ),
-            config.dependencies,
+        block = BlockSettings(
+            config.conditional_width, config.conditional_transition_steps, config.mean_features, config.reference
         )
+        if config.dependencies in BASELINES:  # their parts are called as those of CAFLOW are
+            has_prior = config.dependencies == "conditional-glow"
+            seen = (
+                SqueezedCondition(CHANNELS, config.levels)
+                if has_prior
+                else FeatureNetwork(CHANNELS, config.levels, config.condition_steps, config.image_width)
+            )
+            flow = ConditionalImageFlow(CHANNELS, seen.channels, config.target_steps, block, has_prior)
+            self.condition_flow, self.target_flow = cast(ImageFlow, seen), cast(ImageFlow, WholeImage(config.levels))
+            self.conditional_flow = cast(ConditionalFlow, flow)
+        else:
+            self.condition_flow = image_flow(config.condition_steps)
+            self.target_flow = image_flow(config.target_steps)
+            self.conditional_flow = ConditionalFlow(
+                CHANNELS, config.levels, config.own_steps, config.cross_steps, block, config.dependencies
+            )
         self.mean_network = (
             MeanNetwork(
                 CHANNELS,
@@ -102,10 +115,13 @@ class CAFlow(nn.Module):
     def encode_condition(self, prepared: Tensor, condition_u: Tensor | float = MIDPOINT) -> tuple[list[Tensor], Tensor]:
         """Encode a prepared condition, (B, 3, H, W).
 
-        Return its latents D, coarsest level first, and log p(condition), (B,) in nats.
+        Return its latents D, coarsest level first, and log p(condition), (B,) in nats. Baselines have no density of the
+        condition: they return what each level reads of it, and 0.
         """
         x, dequantizer_term = self.condition_dequantizer(prepared, _places(condition_u, prepared))
         v, pixel_log_det = self.condition_pixels(x)
+        if self.config.dependencies in BASELINES:
+            return cast(list[Tensor], self.condition_flow(v)), v.new_zeros(len(v))
         latents, log_dets = self.condition_flow(v)
         prior = torch.stack([standard_normal_log_prob(latent) for latent in latents]).sum(0)
         return latents, dequantizer_term + pixel_log_det + log_dets.sum(1) + prior
