@@ -19,6 +19,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.atomic_files import remove_leftovers
 from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.file_io.path_text import as_path, as_text
+from caflow_runtime.file_io.real_path import real_path
 from caflow_runtime.jobs.accepted import (
     FILES,
     LIST,
@@ -209,7 +210,7 @@ def check_apart(folder: Path, inputs: Iterable[str]) -> None:
     Raises:
         InputError: if the check fails.
     """
-    own = folder.resolve()
+    own = real_path(folder)
     results, files = {own / name for name in (JOB_FILE, SCORES, LIST, LIST0, PARQUET)}, own / FILES
     for name in inputs:
         place = place_of(name)
