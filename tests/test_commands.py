@@ -96,7 +96,7 @@ def test_a_full_disk_is_named_and_loses_nothing(
 
 @pytest.mark.parametrize(
     ("is_full", "reason"),
-    [(True, os.strerror(errno.ENOSPC)), (False, "the reader of standard output has closed it")],
+    [(True, f"standard output: {os.strerror(errno.ENOSPC)}"), (False, "the reader of standard output has closed it")],
 )
 def test_a_standard_output_that_cannot_be_written_ends_the_command_with_the_reason(
     uncalibrated: Path, folder: Path, tmp_path: Path, is_full: bool, reason: str
