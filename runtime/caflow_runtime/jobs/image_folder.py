@@ -18,8 +18,10 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.atomic_files import remove_leftovers
 from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.file_io.path_text import as_path, as_text
+from caflow_runtime.file_io.strict_json import WrongJson, convert
 from caflow_runtime.jobs.folder import PipelineSettings, State, find_job, flat, has_changed
 from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.image_report import ImageReport
 from caflow_runtime.jobs.images import ImageOutcome
 from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.model_passes import Bits
@@ -144,7 +146,7 @@ def recorded_outputs(folder: Path) -> dict[Path, Path]:
     """Return the outputs inside a folder that its valid lines name. Keys are the absolute paths of the inputs."""
     found = {}
     for _, line in _journal(folder).lines():
-        if line is not None and _has_names(line):
+        if line is not None and _is_valid(line):
             source, best = (Path(as_path(line[name])) for name in ("input", "output"))
             if best.is_relative_to(folder.absolute()):
                 found[source] = folder / best.relative_to(folder.absolute())
@@ -168,14 +170,19 @@ def _unit_of(jobs: Iterable[ImageJob]) -> Callable[[Mapping[str, Any]], str | No
     wanted = {name_of(job.output): job for job in jobs}
 
     def unit_of(line: Mapping[str, Any]) -> str | None:
-        return line["output"] if _has_names(line) and _is_current(line, wanted.get(line["output"])) else None
+        return line["output"] if _is_valid(line) and _is_current(line, wanted.get(line["output"])) else None
 
     return unit_of
 
 
-def _has_names(line: Mapping[str, Any]) -> bool:
-    """Return whether an undamaged line has the fields of `caflow image`."""
-    return all(isinstance(line.get(name), str) for name in ("input", "output", "outcome", *({"mask"} & line.keys())))
+def _is_valid(line: Mapping[str, Any]) -> bool:
+    """Return whether an undamaged line has the fields of `caflow image`, with values in their ranges."""
+    if not all(isinstance(line.get(name), str) for name in ("input", "output", "outcome", *({"mask"} & line.keys()))):
+        return False
+    try:
+        return line["outcome"] == DROPPED or bool(convert(line, ImageReport))
+    except WrongJson:
+        return False
 
 
 def _is_current(line: Mapping[str, Any], job: ImageJob | None) -> bool:
