@@ -110,4 +110,6 @@ def test_a_job_with_an_impossible_alpha_is_refused(
     path = scores(entries[:3])
     path.with_name("job.json").write_text(json.dumps({"command": "caflow filter", "settings": {"alpha": alpha}}))
     done = caflow("report", path, "--bundle", calibrated, code=2)
-    assert re.search(r"job.json is not a job.json of caflow filter: Expected `float` . \d.0 - at `\$.alpha`", done.stderr)
+    assert re.search(
+        r"job.json is not a job.json of caflow filter: Expected `float` . \d.0 - at `\$.alpha`", done.stderr
+    )

@@ -93,6 +93,8 @@ class ImageReport(msgspec.Struct, frozen=True):
     job makes the result again."""
     output_bits: int = 8
     """Bits per channel of the output file."""
+    bytes: int | UnsetType = UNSET
+    """Size of the output file, in bytes. Omitted in lines of earlier versions."""
     likelihood_of: ModelImage | UnsetType = UNSET
     """Image that the likelihood, `sample_typicality`, `consistency_db` and maps describe, if it differs from the output
     file in size or bit depth; else omitted."""

@@ -160,6 +160,12 @@ class FilterJob:
         """Yield all verdicts that are written, in the order of the list."""
         return (verdict for _, verdict in self._journal.lines() if verdict is not None)
 
+    def _accepted(self) -> Iterator[str]:
+        """Yield the accepted targets."""
+        for pair, verdict in zip(self.pairs, self.verdicts(), strict=True):
+            if verdict.verdict == "accepted":
+                yield pair.target
+
     def finish(self, how: Accepted, parquet: bool) -> bool:
         """Write the accepted targets and, if requested, `scores.parquet`. All verdicts must be written before.
 
@@ -168,32 +174,35 @@ class FilterJob:
             parquet: whether to write `scores.parquet`.
 
         Returns:
-            Whether a file was written. False if all of them existed already.
+            Whether a file was written. False if all of them existed already, and were not emptied.
 
         Raises:
             InputError: if PyArrow is missing, the targets have no common folder, or a name contains a line break.
             OSError: if a file cannot be read or written.
         """
         place = self.folder / PLACES[how]
-        lacks_accepted = self.state.accepted != how or not place.exists()
-        lacks_parquet = parquet and not (self.state.parquet and (self.folder / PARQUET).exists())
+        is_there = place.is_dir() if place.name == FILES else place.is_file()
+        lacks_accepted = self.state.accepted != how or not is_there or (_is_empty(place) and any(self._accepted()))
+        table = self.folder / PARQUET
+        lacks_parquet = parquet and not (self.state.parquet and table.is_file() and not _is_empty(table))
         if lacks_accepted:
-            accepted = (
-                pair.target
-                for pair, verdict in zip(self.pairs, self.verdicts(), strict=True)
-                if verdict.verdict == "accepted"
-            )
+            accepted = self._accepted()
             if how in ("list", "list0"):
                 write_list(place, accepted, b"\n" if how == "list" else b"\0")
             else:
                 place_files(self.folder / FILES, accepted, common_folder(self.pairs), how)
             self.state.accepted = how
         if lacks_parquet:
-            write_parquet(self.folder / PARQUET, self.verdicts())
+            write_parquet(table, self.verdicts())
             self.state.parquet = True
         if lacks_accepted or lacks_parquet:
             self.state.write(self.folder)
         return lacks_accepted or lacks_parquet
+
+
+def _is_empty(place: Path) -> bool:
+    """Return whether an existing file or folder has no contents."""
+    return not (any(place.iterdir()) if place.is_dir() else place.stat().st_size)
 
 
 def hash_of(pairs: Iterable[FilePair]) -> str:
