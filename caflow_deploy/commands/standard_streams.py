@@ -13,6 +13,7 @@ import click
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_runtime.errors import InputError, format_error
 from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.image_headers import holds_several
 
 PIPE = "-"
 """Name that stands for standard input or standard output."""
@@ -96,7 +97,7 @@ def piped_images(
 
     Raises:
         InputError: if a standard stream is a terminal or closed, if the image is larger than `max_bytes`, or if there
-            are several inputs.
+            are several inputs or images.
     """
     if PIPE not in inputs and not is_pipe(output):
         yield inputs, output
@@ -130,6 +131,8 @@ def _save_standard_input(path: Path, max_bytes: int) -> None:
                     f"standard input: the image has more than {max_bytes} bytes, the limit for --max-pixels; give a "
                     "larger --max-pixels, or a smaller image"
                 )
+    if holds_several(path.read_bytes()):
+        raise InputError("standard input: - stands for a single image, but several were piped; give files as IN")
 
 
 def refuse_beside(output: Path, options: dict[str, bool]) -> None:
