@@ -1,1 +1,1 @@
-"""Console, stops and errors of the commands: `caflow`, `caflow-train` and `caflow-export`."""
+"""Console, standard streams, stops and errors of the commands: `caflow`, `caflow-train` and `caflow-export`."""

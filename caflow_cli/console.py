@@ -17,8 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from caflow_cli.command_error import CommandError
 from caflow_cli.line_wrapping import is_terminal, wrapped
+from caflow_cli.standard_streams import naming_stdout, print_message
 from caflow_cli.stops import deferring_stops
+from caflow_runtime.file_io.path_text import printable
 
 WIDTH_IN_FILES = 160
 """Width of tables that are not printed to a terminal, in characters."""
@@ -69,10 +72,21 @@ class CommandConsole:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
         """Print a table to standard output."""
-        table = Table(*map(escape, columns), box=box.SIMPLE)
+        table = Table(*map(escape, map(printable, columns)), box=box.SIMPLE)
         for row in rows:
-            table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
-        Console(file=self._stdout, width=None if is_terminal(self._stdout) else WIDTH_IN_FILES).print(table)
+            table.add_row(*(escape(printable(cell)) if isinstance(cell, str) else cell for cell in row))
+        console = Console(file=self._stdout, width=None if is_terminal(self._stdout) else WIDTH_IN_FILES)
+        with naming_stdout():
+            console.print(table)
+
+    def require_stdout(self) -> None:
+        """Check that standard output is open. Commands call it whose results are only printed.
+
+        Raises:
+            CommandError: if the check fails.
+        """
+        if self._stdout is None:
+            raise CommandError("standard output is closed; redirect it to a file or a pipe")
 
     @contextmanager
     def progress_bar(self, *columns: ProgressColumn) -> Iterator[Progress]:
@@ -104,12 +118,15 @@ class CommandConsole:
 
     def _print(self, line: str, err: bool = False, wraps: bool = True) -> None:
         is_above_bar = self._bar is not None and self._bar.live.is_started and (err or is_terminal(self._stdout))
-        line = wrapped(line, sys.stderr if err else self._stdout) if wraps else line
         if is_above_bar:
+            line = wrapped(line, sys.stderr if err else self._stdout) if wraps else line
             with deferring_stops():  # otherwise the line might be lost, or printed twice
                 self._terminal.print(line, soft_wrap=True, markup=False, emoji=False, highlight=False)
+        elif err:
+            print_message(line)
         else:
-            click.echo(line, None if err else self._stdout, err=err)
+            with naming_stdout():
+                click.echo(wrapped(line, self._stdout) if wraps else line, self._stdout)
 
 
 def _duplicate(stderr: TextIO | None) -> TextIO | None:

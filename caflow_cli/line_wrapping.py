@@ -1,8 +1,10 @@
-"""Line breaks between the words of a message. A terminal itself breaks lines inside words."""
+"""Lines for people, with breaks between their words. A terminal itself breaks lines inside words."""
 
 import os
 import textwrap
 from typing import Any
+
+from caflow_runtime.file_io.path_text import printable
 
 INDENT = "  "
 """Start of the rows that continue a line."""
@@ -14,10 +16,11 @@ def is_terminal(stream: Any) -> bool:
 
 
 def wrapped(line: str, stream: Any) -> str:
-    """Return a line with breaks between its words, if it is printed to a terminal that is too narrow for it.
+    """Return a line without control characters, and with breaks between its words if the terminal is too narrow.
 
     Longer words than the terminal is wide, such as paths, stay whole, so that they can be copied.
     """
+    line = printable(line)
     columns = os.get_terminal_size(stream.fileno()).columns if is_terminal(stream) else 0
     if not 0 < columns < len(line):
         return line

@@ -8,7 +8,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from caflow_cli.command_error import ERROR_CODE, WRONG_USE, CommandError
-from caflow_cli.line_wrapping import wrapped
+from caflow_cli.program import Program
+from caflow_cli.standard_streams import print_message
 from caflow_cli.stops import ending_when_stopped
 from caflow_deploy import __version__
 from caflow_deploy.silence import silence
@@ -32,7 +33,7 @@ COMMANDS = {
 `caflow --help` does not have to import the modules of the commands."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Program, click.Group):
     """Group that imports each command when it is used. Its exit code tells Ctrl-C from SIGTERM."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -45,7 +46,7 @@ class LazyGroup(click.Group):
             except (CaflowError, CommandError, MemoryError, OSError) as error:
                 code = ctx.meta.get(ERROR_CODE, WRONG_USE)
                 ending = error if isinstance(error, CommandError) else CommandError.of(error, code)
-                click.echo(wrapped(f"caflow: {ending}", sys.stderr), err=True)
+                print_message(f"caflow: {ending}")
                 sys.exit(ending.code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -72,7 +73,7 @@ class LazyGroup(click.Group):
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("caflow", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="caflow-deploy")
 def main() -> None:
     """Draw, score and filter images with conditional normalizing flows.

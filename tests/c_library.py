@@ -4,6 +4,7 @@ The structs are those of `caflow.h`.
 """
 
 import ctypes
+import os
 from collections.abc import Callable, Iterable, Iterator
 from ctypes import (
     CFUNCTYPE,
@@ -154,7 +155,7 @@ class CModel:
             getattr(self._library, f"caflow_{name}").restype = None
         self._model = c_void_p()
         known = _OpenOptions(struct_size=ctypes.sizeof(_OpenOptions), **options)
-        self._check(self._library.caflow_open(str(folder).encode(), byref(known), byref(self._model)))
+        self._check(self._library.caflow_open(os.fsencode(folder), byref(known), byref(self._model)))
 
     @property
     def info(self) -> dict[str, Any]:

@@ -16,32 +16,43 @@ from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.file_io.line_checksum import fields_with_checksum, with_checksum
 from caflow_runtime.file_io.path_text import as_path, as_text
+from caflow_runtime.file_io.strict_json import WrongJson, convert, parse_json
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.jobs.folder import PipelineSettings, State, flat, stamp_of
 from caflow_runtime.jobs.image_folder import COMMAND, RESULTS, ImageFolder, ImageSettings
 from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.image_report import ImageReport
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, FilterState
 from caflow_runtime.ood.calibration import read_calibration
 from caflow_runtime.ood.verdict import Verdict
+from caflow_runtime.report.html import most_by_chance
 from caflow_runtime.report.summary import Summary, read_job, read_lines
 
 PIPELINE = PipelineSettings("0" * 64, "1" * 64, "fp32", "onnxruntime cpu")
 SETTINGS = FilterSettings(PIPELINE, 0.01, 2**28, "2" * 64)
 IMAGES = ImageSettings(PIPELINE, SamplingConfig(10, (0.8, 0.7)))
 PAIRS = 4
+HEADERS = [*["target,condition\n"] * 4, "target,condition,target\n", "condition,target,condition\n"]
+ALPHAS = [2.0, -1, 0, 1, 1e308, "0.1", None]
+UncheckedVerdict = msgspec.defstruct(
+    "UncheckedVerdict", [(field.name, Any, None) for field in msgspec.structs.fields(Verdict)], frozen=True
+)
+"""Verdict whose values may be wrong."""
 
 
 def lists(folder: Path) -> Attempt:
-    """Change a list of pairs, written as CSV or as JSON Lines."""
-    names = [(f"b/{k}.png", f"a/é {k}.png") for k in range(PAIRS)]
-    table = "target,condition\n" + "".join(f'{target},"{condition}"\n' for target, condition in names)
+    """Change a list of pairs, written as CSV or as JSON Lines. One file lies in a link that leads to itself."""
+    (folder / "loop").symlink_to(folder / "loop")
+    names = [(f"b/{k}.png", f"a/é {k}.png") for k in range(PAIRS)] + [("loop/b.png", "loop/a.png")]
+    table = "".join(f'{target},"{condition}"\n' for target, condition in names)
     lines = "".join(json.dumps({"target": target, "condition": condition}) + "\n" for target, condition in names)
 
     def attempt(source: random.Random) -> str:
         if source.random() < 0.3:
             path = folder / "pairs.csv"
-            path.write_bytes(changed_lines(source, table.encode(), lambda line: changed_bytes(source, line + b" ")))
+            text = source.choice(HEADERS) + table
+            path.write_bytes(changed_lines(source, text.encode(), lambda line: changed_bytes(source, line + b" ")))
         else:
             path = folder / "pairs.jsonl"
             path.write_bytes(changed_lines(source, lines.encode(), lambda line: changed_json_line(source, line)))
@@ -105,7 +116,14 @@ def image_batches(folder: Path) -> Attempt:
         job.source.write_bytes(b"image")
         job.output.write_bytes(b"result")
         names = {"input": as_text(job.source), "output": as_text(job.output)}
-        drawn = {"outcome": "accepted", "input_stamp": stamp_of(job.source), "log_likelihood": -7352.5, "sample": 0}
+        drawn = {
+            "outcome": "accepted",
+            "input_bits": 8,
+            "density_at": "sample",
+            "input_stamp": stamp_of(job.source),
+            "log_likelihood": -7352.5,
+            "sample": 0,
+        }
         lines.append(fields_with_checksum({**names, **drawn, "consistency_db": 50.0, "maps": {"spread": [0.0, 1.5]}}))
     State(flat(IMAGES), COMMAND).write(batch)
     (batch / RESULTS).write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -114,19 +132,21 @@ def image_batches(folder: Path) -> Attempt:
     def attempt(source: random.Random) -> str:
         for name, contents in good.items():
             (batch / name).write_bytes(contents)
+        for job in jobs:
+            job.output.write_bytes(b"" if source.random() < 0.1 else b"result")
         if source.random() < 0.5:
             (batch / JOB_FILE).write_bytes(_changed(source, good[JOB_FILE]))
         else:
-            (batch / RESULTS).write_bytes(
-                changed_lines(source, good[RESULTS], lambda line: changed_json_line(source, line))
-            )
+            change = source.choice([changed_json_line, _resealed_result])
+            (batch / RESULTS).write_bytes(changed_lines(source, good[RESULTS], lambda line: change(source, line)))
         try:
             found = ImageFolder(batch, jobs, IMAGES)
         except InputError:
             return REFUSED
         assert len(found.left) + sum(found.outcomes.values()) == len(jobs)
-        kept = (batch / RESULTS).read_bytes().splitlines()
-        assert all(json.loads(line) in lines for line in kept)
+        assert all(job in found.left for job in jobs if not job.output.stat().st_size)
+        for line in map(json.loads, (batch / RESULTS).read_bytes().splitlines()):
+            assert line in lines or 0 <= (convert(line, ImageReport).sample_typicality or 0) <= 1
         return "read"
 
     return attempt
@@ -143,16 +163,21 @@ def scores(folder: Path) -> Attempt:
     path = folder / SCORES
 
     def attempt(source: random.Random) -> str:
-        path.write_bytes(changed_lines(source, good, lambda line: changed_json_line(source, line)))
+        change = source.choice([changed_json_line, _resealed_verdict])
+        path.write_bytes(changed_lines(source, good, lambda line: change(source, line)))
         (folder / JOB_FILE).write_bytes(state if source.random() < 0.5 else _changed(source, state))
+        if source.random() < 0.3:
+            edited = FilterState(flat(SETTINGS) | {"alpha": source.choice(ALPHAS)}, "caflow filter")
+            (folder / JOB_FILE).write_bytes(msgspec.json.encode(edited))
         summary = Summary(calibration)
         try:
-            read_job(path)
+            alpha = read_job(path).alpha
             for line in read_lines(path, levels):
-                assert line in verdicts
+                assert line in verdicts or change is _resealed_verdict
                 summary.add(line)
         except InputError:
             return REFUSED
+        assert 0 <= most_by_chance(alpha or 0.01, summary.judged, calibration.photographs) <= summary.judged
         assert len(summary.typical) + len(summary.untypical) <= max(1, summary.scored)
         return "read"
 
@@ -181,6 +206,27 @@ def _judged(folder: Path, levels: int = 3) -> tuple[list[FilePair], list[Verdict
         verdict = Verdict(as_text(target), as_text(condition), "accepted" if k else "rejected", **rest)
         verdicts.append(with_checksum(verdict))
     return pairs, verdicts
+
+
+def _resealed_result(source: random.Random, line: bytes) -> bytes:
+    """Change a line of `results.jsonl`, and compute its hash again."""
+    text = changed_json_line(source, line)
+    try:
+        fields = parse_json(text, dict[str, Any])
+    except WrongJson:
+        return text
+    fields.pop("sha256", None)
+    return json.dumps(fields_with_checksum(fields)).encode()
+
+
+def _resealed_verdict(source: random.Random, line: bytes) -> bytes:
+    """Change a line of `scores.jsonl`, and compute its hash again."""
+    text = changed_json_line(source, line)
+    try:
+        verdict: Any = parse_json(text, UncheckedVerdict)
+    except WrongJson:
+        return text
+    return msgspec.json.encode(with_checksum(verdict))
 
 
 def _changed(source: random.Random, text: bytes) -> bytes:

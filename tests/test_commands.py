@@ -96,7 +96,7 @@ def test_a_full_disk_is_named_and_loses_nothing(
 
 @pytest.mark.parametrize(
     ("is_full", "reason"),
-    [(True, os.strerror(errno.ENOSPC)), (False, "the reader of standard output has closed it")],
+    [(True, f"standard output: {os.strerror(errno.ENOSPC)}"), (False, "the reader of standard output has closed it")],
 )
 def test_a_standard_output_that_cannot_be_written_ends_the_command_with_the_reason(
     uncalibrated: Path, folder: Path, tmp_path: Path, is_full: bool, reason: str
@@ -229,7 +229,7 @@ def test_results_beside_their_inputs_are_no_inputs(uncalibrated: Path, photograp
 def test_outputs_that_cannot_be_written_are_refused(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for output, message in (
-        (tmp_path / "file", "file must be a folder, but this path or a part of it is a file; choose another -o"),
+        (tmp_path / "file", "file must be a folder, but this path or a part of it is a file or a broken link; choose"),
         (tmp_path / "file" / "below", "below must be a folder, but this path or a part of it is a file"),
         (tmp_path / "one.png", "names a single image"),
         (tmp_path / ("x" * 300), "File name too long"),

@@ -1,5 +1,6 @@
 """Calls of the C library: what it reads, errors for wrong calls and for files that change, and a thousand calls."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def test_wrong_calls_fail_with_a_status_and_a_message(
     assert refused.value.status == "not finite"
     with pytest.raises(CError, match="must be 4 times as long"):
         model.score([condition], [condition])
+
+
+def test_messages_are_utf_8_also_if_names_are_not(built_cpp: Path, tmp_path: Path) -> None:
+    with pytest.raises(CError, match="name-\N{REPLACEMENT CHARACTER}-é") as refused:
+        CModel(built_cpp / "libcaflow.so", tmp_path / os.fsdecode(b"name-\xff-\xc3\xa9"))
+    assert refused.value.status == "bundle"
 
 
 def test_a_model_may_be_opened_by_a_relative_path(

@@ -47,6 +47,26 @@ def test_accepted_files_are_listed_copied_or_linked(bundle: Path, data: Path, tm
     assert {path: path.read_bytes() for path in (below / "B").rglob("*.png")} == originals
 
 
+def test_files_that_were_emptied_or_replaced_by_a_folder_are_written_again(
+    bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", ALPHA, "--parquet"]
+    caflow(*given, code=0)
+    accepted, table = tmp_path / "out" / "accepted.txt", tmp_path / "out" / "scores.parquet"
+    whole = accepted.read_bytes()
+    for path in (accepted, table):
+        path.write_bytes(b"")
+        assert "is already complete" not in caflow(*given, code=0).stdout
+        assert accepted.read_bytes() == whole
+        assert table.stat().st_size
+    accepted.unlink()
+    (accepted / "below").mkdir(parents=True)
+    assert "accepted.txt" in caflow(*given, code=1).stderr
+    shutil.rmtree(accepted)
+    assert "is already complete" not in caflow(*given, code=0).stdout
+    assert "is already complete" in caflow(*given, code=0).stdout
+
+
 def test_the_parquet_file_has_the_verdicts_of_the_json_lines(
     bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_globs_are_paired_in_sorted_order(bundle: Path, data: Path, tmp_path: Pa
 
 BROKEN: dict[str, str | bytes] = {
     "wrong.csv": "target,input\na,b\n",
+    "twice.csv": "target,condition,target\na,b,c\n",
     "semicolons.csv": "target;condition\na;b\n",
     "short.csv": "target,condition\na,b\n\nc\n",
     "long.csv": "target,condition\na,b\nc,d,e\n",
@@ -85,6 +86,7 @@ BROKEN: dict[str, str | bytes] = {
             ["wrong.csv"],
             "wrong.csv: line 1: expected the columns target and condition, condition is missing; got 'target', ",
         ),
+        (["twice.csv"], "twice.csv: line 1: the column target occurs twice"),
         (["semicolons.csv"], "target is missing; got 'target;condition'"),
         (["short.csv"], "short.csv: line 4: expected 2 values, as in line 1"),
         (["long.csv"], "long.csv: line 3: expected 2 values, as in line 1"),
@@ -111,7 +113,7 @@ BROKEN: dict[str, str | bytes] = {
         (["--targets", "*.txt", "--conditions", "*.ndjson*"], None),
         (
             ["--targets", "*.txt", "--conditions", "*.csv"],
-            "must match the same number of files; got 1 targets and 9 con",
+            "must match the same number of files; got 1 targets and 10 con",
         ),
     ],
 )

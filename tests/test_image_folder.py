@@ -126,6 +126,20 @@ def test_an_image_whose_line_was_edited_is_drawn_again(tmp_path: Path, edit: dic
     assert json_lines_of(path) == lines
 
 
+@pytest.mark.parametrize(
+    "edit", [{"sample_typicality": 2.0}, {"image_typicality": -1}, {"sample": -2}, {"outcome": "fine"}, {"maps": 1}]
+)
+def test_an_image_whose_line_has_impossible_values_is_drawn_again(tmp_path: Path, edit: dict[str, Any]) -> None:
+    """The hash of such a line is right: whoever edited the line has computed it again."""
+    jobs = jobs_of(tmp_path, "a", "b")
+    list(ImageFolder(tmp_path / "out", jobs, SETTINGS).run([drawn(job) for job in jobs]))
+    path = tmp_path / "out" / RESULTS
+    good, edited = json_lines_of(path)
+    path.write_text("".join(json.dumps(line) + "\n" for line in (good, fields_with_checksum(edited | edit))))
+    assert ImageFolder(tmp_path / "out", jobs, SETTINGS).left == jobs[1:]
+    assert json_lines_of(path) == [good]
+
+
 def test_an_image_that_has_changed_is_drawn_again(tmp_path: Path) -> None:
     jobs = jobs_of(tmp_path, "a", "b")
     (tmp_path / "in").mkdir()

@@ -24,6 +24,9 @@ __all__ = ["calibration", "entries", "scores"]  # fixtures
         ({"image_typicality": float("nan")}, "line 2: numbers must be finite; got NaN"),
         ({"residuals": [0.0] * 3}, "line 2: expected residuals of 2 levels, as the bundle has; got 3"),
         ({"verdict": "perhaps"}, "line 2: Invalid enum value 'perhaps'"),
+        ({"image_typicality": 2.0}, "line 2: Expected `float` <= 1.0 - at `$.image_typicality`"),
+        ({"image_typicality_per_level": [0.5, -1.0]}, "line 2: Expected `float` >= 0.0 - at"),
+        ({"width": 0}, "line 2: Expected `int` >= 1 - at `$.width`"),
         ({"target": 7}, "line 2: Expected `str`, got `int`"),
         ({"target": "x" * MAX_BYTES_OF_A_LINE}, "line 2: a line must have at most"),
     ],
@@ -98,3 +101,15 @@ def test_files_that_are_no_verdicts_are_refused_in_one_line(
     path.with_name("job.json").write_text('{"command": "caflow image", "settings": {}}')
     with pytest.raises(InputError, match=r"belongs to a job of caflow image: give the scores.jsonl of a job of caflow"):
         write_report(path, calibration, path.with_name("report.html"))
+
+
+@pytest.mark.parametrize("alpha", [2.0, -1, 0, 1e308])
+def test_a_job_with_an_impossible_alpha_is_refused(
+    calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path], alpha: float
+) -> None:
+    path = scores(entries[:3])
+    path.with_name("job.json").write_text(json.dumps({"command": "caflow filter", "settings": {"alpha": alpha}}))
+    done = caflow("report", path, "--bundle", calibrated, code=2)
+    assert re.search(
+        r"job.json is not a job.json of caflow filter: Expected `float` . \d.0 - at `\$.alpha`", done.stderr
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import caflow, json_lines_of
+from commands import caflow, json_lines_of, messages
 from tiny import TINY, photograph
 
 from caflow_deploy.commands.jobs import plan_jobs
@@ -179,6 +179,39 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path, options: list[objec
     done = caflow("image", given / "a.png", "-o", tmp_path / "out.png", "--bundle", TINY, *options)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_an_emptied_result_is_made_again_and_a_changed_one_is_kept(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "in", "a.png", "b.png")
+    given = ["image", folder, "-o", tmp_path / "out", "--bundle", TINY, "-n", 1]
+    caflow(*given, code=0)
+    first, second = tmp_path / "out" / "a.png", tmp_path / "out" / "b.png"
+    whole = first.read_bytes()
+    first.write_bytes(b"")
+    second.write_bytes(b"retouched")
+    done = caflow(*given, code=0)
+    assert "is already complete" not in done.stdout
+    assert first.read_bytes() == whole
+    for _ in range(2):
+        kept = f"caflow: kept 1 result of another size than written; to make results again, remove them: {second}"
+        assert kept in messages(done.stderr)
+        assert second.read_bytes() == b"retouched"
+        done = caflow(*given, code=0)
+        assert done.stdout == f"{tmp_path / 'out'} is already complete\n"
+
+
+def test_a_result_with_a_folder_in_its_place_fails_and_the_others_do_not(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "in", "a.png", "b.png")
+    given = ["image", folder, "-o", tmp_path / "out", "--bundle", TINY, "-n", 1]
+    caflow(*given, code=0)
+    result = tmp_path / "out" / "a.png"
+    result.unlink()
+    result.mkdir()
+    done = caflow(*given, code=1)
+    assert f"{result} cannot be written: Is a directory" in done.stderr
+    result.rmdir()
+    caflow(*given, code=0)
+    assert result.is_file()
 
 
 def test_failed_files_are_named_at_the_end(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_terminal_shows_all_lines_of_a_stopped_run(photographs: Path, tmp_path
     line = command(recipe, "--data", photographs, "--out", tmp_path / "out", package="caflow_training")
     shown = in_a_terminal(line, 80, ctrl_c_after="step 12: held-out")
     assert shown.returncode == 130
-    first, *validations, last = shown.lines
+    first, *validations, last = "\n".join(shown.lines).replace("\n  ", " ").splitlines()  # long lines are broken
     assert first.startswith("photographs: ")
     assert [text.partition(":")[0] for text in validations] == [f"step {6 * k}" for k in range(1, len(validations) + 1)]
     step = checkpoint.read(tmp_path / "out" / "last.pt")["training"]["step"]

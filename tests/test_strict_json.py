@@ -1,5 +1,6 @@
 """Broken JSON in each file of a bundle or a job: it raises the error of that file, or counts as damaged."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,13 @@ BROKEN: list[tuple[bytes, str]] = [
 def test_ambiguous_deep_and_large_json_is_refused(text: bytes, message: str) -> None:
     with pytest.raises(WrongJson, match=message):
         parse_json(text, dict[str, Any])
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """Reading a pipe would wait for a writer forever."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WrongJson, match="expected a file, got a pipe"):
+        read_json(tmp_path / "pipe", dict)
 
 
 def test_json_at_the_limits_is_read(tmp_path: Path) -> None:

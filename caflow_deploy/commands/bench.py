@@ -73,6 +73,7 @@ def command(
     The first table has the latency for each N. The second table has the batch size with the most images per second, and
     its speed relative to the measured peak of the device.
     """
+    console.require_stdout()
     for name in backend:  # report backends that cannot be opened before anything is measured
         load(bundle, name, threads).close()
     timings: list[Timing] = []

@@ -26,6 +26,7 @@ def command(console: CommandConsole, bundle: Path) -> None:
 
     The command also prints what to do about everything that is missing or fails. The exit code is 1 if a check failed.
     """
+    console.require_stdout()
     checks = list(check_environment())
     with console.progress_bar() as bar:
         bar.add_task("checking the bundle", total=None)

@@ -370,6 +370,8 @@ def _draw_folder(work: ImageCommand, executor: Executor, images: ImageFolder, ta
     make_folders(images.left)
     tally.outcomes.update(images.outcomes)
     done, count = len(images.jobs) - len(images.left), len(images.jobs)
+    if images.changed:
+        tally.warn_of_changed(images.changed)
     if not images.left:
         tally.console.summary(f"{images.folder} is already complete")
         return

@@ -24,11 +24,13 @@ def command(console: CommandConsole, bundle: Path, as_json: bool) -> None:
     These are its model, graphs and TensorRT engines, and the errors that were measured when it was exported. All files
     are checked against their hashes first.
     """
+    console.require_stdout()
     bundle = find_bundle(bundle)
     manifest = read_manifest(bundle)
     verify_files(bundle, manifest)
     sets = list(engines.find(bundle))
     if as_json:
+        console.as_json = True
         console.result((bundle / MANIFEST).read_text())
         return
     model, source = manifest.model, manifest.source

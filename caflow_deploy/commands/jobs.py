@@ -10,6 +10,7 @@ from caflow_deploy.commands.result_names import ResultNames
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.job_file import JOB_FILE, job_folders_below, originals_below
 from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.real_path import real_path
 from caflow_runtime.image_formats import READABLE, throw
 from caflow_runtime.image_io.image_files import check_suffix
 from caflow_runtime.jobs.folder import make_folder
@@ -64,9 +65,9 @@ def warn_of_results(searched: Iterable[Path], warn: Callable[[str], object], out
     Arguments:
         output: folder of the command's own job, which the warning does not name.
     """
-    own = output and output.resolve()
+    own = output and real_path(output)
     found = {folder for place in searched for folder in job_folders_below(place)}
-    others = sorted(folder for folder in found if own not in (folder.resolve(), *folder.resolve().parents))
+    others = sorted(folder for folder in found if own not in (real_path(folder), *real_path(folder).parents))
     if others:
         names = ", ".join([*map(as_text, others[:MAX_NAMED]), *["…"] * (len(others) > MAX_NAMED)])
         warn(
@@ -86,7 +87,7 @@ def with_masks(jobs: Sequence[ImageJob], mask: Path) -> list[ImageJob]:
         OSError: if the folder cannot be read.
     """
     masks = find_masks(mask, [job.source for job in jobs])
-    if written := {path.resolve() for path in masks} & {path.resolve() for job in jobs for path in job.outputs}:
+    if written := {real_path(path) for path in masks} & {real_path(path) for job in jobs for path in job.outputs}:
         raise InputError(f"{written.pop()} is a mask and would be overwritten; choose another -o")
     return [replace(job, mask=path) for job, path in zip(jobs, masks, strict=True)]
 
@@ -102,11 +103,11 @@ def make_folders(jobs: Iterable[ImageJob]) -> None:
 
 
 def _check_outputs(jobs: list[ImageJob], way: str) -> None:
-    sources = {job.source.resolve() for job in jobs}
+    sources = {real_path(job.source) for job in jobs}
     for job in jobs:
         check_suffix(job.output)
         for path in job.outputs:
-            if path.resolve() in sources:
+            if real_path(path) in sources:
                 raise InputError(f"{path} is an input and would be overwritten; choose another -o{way}")
 
 
@@ -117,7 +118,7 @@ def _once(sources: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     """
     found: dict[Path, tuple[Path, Path]] = {}
     for source, name in sources:
-        found.setdefault(source.parent.resolve() / source.name, (source, name))
+        found.setdefault(real_path(source.parent) / source.name, (source, name))
     return list(found.values())
 
 
@@ -139,14 +140,14 @@ def _sources(text: str, output: Path, on_error: Callable[[OSError], object]) -> 
 
 def _images_in(folder: Path, output: Path, on_error: Callable[[OSError], object]) -> list[Path]:
     """Return the image files in a folder and below, without those in the output folder and results of other jobs."""
-    within = output.resolve()
+    within = real_path(output)
     errors: list[OSError] = []
     files = originals_below(folder, READABLE, errors.append)
     for error in errors:
         if not files:
             raise error
         on_error(error)
-    return [file for file in files if within == folder.resolve() or within not in file.resolve().parents]
+    return [file for file in files if within == real_path(folder) or within not in real_path(file).parents]
 
 
 def matches(pattern: str) -> list[Path]:

@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 from msgspec import UnsetType
 
@@ -50,6 +52,12 @@ class OutcomeCounter:
         self.unreadable.append(as_text(error.filename))
         self.console.error(f"{as_text(error.filename)} cannot be read: {error.strerror}: its images are skipped")
 
+    def warn_of_changed(self, results: Sequence[Path]) -> None:
+        """Warn of results that another program has changed or replaced. They are kept."""
+        names = _listed([as_text(path) for path in results], "")
+        number = counted(len(results), "result")
+        self.console.warning(f"kept {number} of another size than written; to make results again, remove them: {names}")
+
     def end(self) -> None:
         """Report how many images are untypical or unjudged.
 
@@ -78,10 +86,10 @@ class OutcomeCounter:
             raise CommandError("; ".join(failures), FAILED)
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: list[str], where: str = ", named above") -> str:
     """Return the first names of a list, and how many more there are."""
     more = len(names) - MAX_NAMED
-    return ", ".join(names[:MAX_NAMED] + ([f"and {more} more, named above"] if more > 0 else []))
+    return ", ".join(names[:MAX_NAMED] + ([f"and {more} more{where}"] if more > 0 else []))
 
 
 def _json(report: ImageReport) -> str:

@@ -11,7 +11,16 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 
 
 def _print_json(context: click.Context, _: click.Parameter, is_given: bool) -> None:
-    context.ensure_object(CommandConsole).as_json = is_given
+    console = context.ensure_object(CommandConsole)
+    console.as_json = is_given
+    if is_given:
+        console.require_stdout()
+
+
+def _list_only(context: click.Context, _: click.Parameter, is_given: bool) -> bool:
+    if is_given:
+        context.ensure_object(CommandConsole).require_stdout()
+    return is_given
 
 
 def _be_quiet(context: click.Context, _: click.Parameter, is_given: bool) -> None:
@@ -38,6 +47,7 @@ quiet_option = click.option(
 dry_run_option = click.option(
     "--dry-run",
     is_flag=True,
+    callback=_list_only,
     help="List on standard output what would be done, with the memory and the time that it requires, and stop. An "
     "input that the command would refuse gives the exit code of the command itself.",
 )

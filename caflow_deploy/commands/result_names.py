@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from caflow_runtime.errors import InputError
+from caflow_runtime.file_io.real_path import real_path
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.result_naming import ResultFiles
 
@@ -52,7 +53,7 @@ class ResultNames:
         given = sources
         if recorded is not None:
             sources = self._without_results(sources, kept)
-        earlier = {path.resolve() for place, best in kept.items() for path in self.job(place, best).outputs}
+        earlier = {real_path(path) for place, best in kept.items() for path in self.job(place, best).outputs}
         if force:
             kept = {}
         taken = {path: place for place, best in kept.items() for path in self.job(place, best).outputs}
@@ -64,7 +65,7 @@ class ResultNames:
             possible = (self.job(source, best) for best in candidates)
             jobs[source] = next(job for job in possible if all(taken.get(path, place) == place for path in job.outputs))
             taken.update(dict.fromkeys(jobs[source].outputs, place))
-        written = {path.resolve() for job in jobs.values() for path in job.outputs}
+        written = {real_path(path) for job in jobs.values() for path in job.outputs}
         _check_remembered([found for found in given if found not in sources], earlier - written)
         return [jobs[source] for source, _ in sources]
 
@@ -74,8 +75,8 @@ class ResultNames:
         for source, name in sources:
             best = kept.get(_place(source), self.output / next(self.files.names(source, name)))
             for path in self.job(source, best).outputs:
-                makers.setdefault(path.resolve(), set()).add(source)
-        return [found for found in sources if not makers.get(found[0].resolve(), set()) - {found[0]}]
+                makers.setdefault(real_path(path), set()).add(source)
+        return [found for found in sources if not makers.get(real_path(found[0]), set()) - {found[0]}]
 
 
 def _check_remembered(results: Sequence[Found], forgotten: Set[Path]) -> None:
@@ -89,7 +90,7 @@ def _check_remembered(results: Sequence[Found], forgotten: Set[Path]) -> None:
         InputError: if the check fails.
     """
     for path, _ in results:
-        if path.resolve() in forgotten:
+        if real_path(path) in forgotten:
             raise InputError(
                 f"{path} is a result of the job that --force replaces, and would later count as an input; remove it "
                 "and the others like it, or choose another -o"
@@ -98,4 +99,4 @@ def _check_remembered(results: Sequence[Found], forgotten: Set[Path]) -> None:
 
 def _place(source: Path) -> Path:
     """Return the path of a source with its folder resolved. The name is not: a link is a source of its own."""
-    return source.parent.resolve() / source.name
+    return real_path(source.parent) / source.name

@@ -43,6 +43,7 @@ def command(
     it also prints the typicality of TARGET among true images. Both images count with 8 bits per channel, and without
     transparency.
     """
+    console.require_stdout()
     pipe = running.open_pipeline()
     with console.progress_bar() as bar:
         pair = [read_image(path, max_pixels) for path in (target, condition)]

@@ -22,6 +22,7 @@ from caflow_deploy.serving.worker_process import WorkerSettings
 from caflow_runtime.backends.select import BackendName
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest
+from caflow_runtime.file_io.real_path import real_path
 
 LOOPBACK = "127.0.0.1"
 PACKAGES = ("grpc", "h11", "starlette", "tritonclient", "uvicorn")
@@ -128,7 +129,7 @@ def command(
     if len(set(ports)) < len(ports):
         raise CommandError("--port, --grpc-port and --metrics must be different ports")
     _check_packages()
-    folder = find_bundle(bundle).resolve()
+    folder = real_path(find_bundle(bundle))
     read_manifest(folder)  # workers check all files
     for place, wanted in ((host, port), (host, grpc_port), (LOOPBACK, metrics_port)):
         if wanted is not None:

@@ -13,6 +13,7 @@ import click
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_runtime.errors import InputError, format_error
 from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.image_headers import holds_several
 
 PIPE = "-"
 """Name that stands for standard input or standard output."""
@@ -47,13 +48,14 @@ def standard_output(output: Path | None) -> Iterator[BinaryIO | None]:
     pipe goes away, the command ends with one line.
 
     Raises:
-        InputError: if standard output is a terminal.
+        InputError: if standard output is a terminal or closed.
     """
     if not is_pipe(output):
         yield None
         return
-    if os.isatty(1):
-        raise InputError("standard output is a terminal; pipe it into a command or a file, or give a file name as -o")
+    if sys.stdout is None or os.isatty(1):
+        state = "closed" if sys.stdout is None else "a terminal"
+        raise InputError(f"standard output is {state}; pipe it into a command or a file, or give a file name as -o")
     sys.stdout.flush()
     descriptor = os.dup(1)
     os.dup2(2, 1)
@@ -68,6 +70,21 @@ def standard_output(output: Path | None) -> Iterator[BinaryIO | None]:
         os.close(descriptor)
 
 
+def standard_input(what: str) -> BinaryIO:
+    """Return standard input, from which a command reads data.
+
+    Arguments:
+        what: the kind of data, such as "an image".
+
+    Raises:
+        InputError: if standard input is a terminal or closed.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        state = "closed" if sys.stdin is None else "a terminal"
+        raise InputError(f"standard input is {state}; pipe {what} into the command, or give a file name as IN")
+    return sys.stdin.buffer
+
+
 @contextmanager
 def piped_images(
     inputs: tuple[str, ...], output: Path, suffix: str, max_bytes: int
@@ -79,7 +96,8 @@ def piped_images(
         max_bytes: largest size of the image read from standard input.
 
     Raises:
-        InputError: if standard input is a terminal or larger than that, or if there are several inputs.
+        InputError: if a standard stream is a terminal or closed, if the image is larger than `max_bytes`, or if there
+            are several inputs or images.
     """
     if PIPE not in inputs and not is_pipe(output):
         yield inputs, output
@@ -96,21 +114,25 @@ def piped_images(
         _streams.update({as_text(path): path.stem for path in (source, result) if path.parent == Path(folder)})
         yield (str(source),), result
         if out is not None and result.is_file():
-            out.write(result.read_bytes())
+            try:
+                out.write(result.read_bytes())
+                out.flush()
+            except OSError as error:
+                raise CommandError(f"{STANDARD_OUTPUT}: {format_error(error)}", FAILED) from None
 
 
 def _save_standard_input(path: Path, max_bytes: int) -> None:
-    if sys.stdin.isatty():
-        raise InputError("standard input is a terminal; pipe an image into the command, or give a file name as IN")
-    left = max_bytes
+    given, left = standard_input("an image"), max_bytes
     with path.open("wb") as file:
-        while chunk := sys.stdin.buffer.read(CHUNK_BYTES):
+        while chunk := given.read(CHUNK_BYTES):
             left -= file.write(chunk)
             if left < 0:
                 raise InputError(
                     f"standard input: the image has more than {max_bytes} bytes, the limit for --max-pixels; give a "
                     "larger --max-pixels, or a smaller image"
                 )
+    if holds_several(path.read_bytes()):
+        raise InputError("standard input: - stands for a single image, but several were piped; give files as IN")
 
 
 def refuse_beside(output: Path, options: dict[str, bool]) -> None:

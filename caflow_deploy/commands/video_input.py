@@ -1,7 +1,6 @@
 """Source of `caflow video`: a file, numbered images, a pipe, a camera or a stream, and the part of it to read."""
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +10,7 @@ from typing import Literal
 import click
 
 from caflow_deploy.commands.option_values import NumberRange, options
-from caflow_deploy.commands.standard_streams import PIPE
+from caflow_deploy.commands.standard_streams import PIPE, standard_input
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.live import LiveSource, is_live
 from caflow_runtime.video.numbered import is_numbered
@@ -123,14 +122,13 @@ class SourceOptions:
         return str(source.info.rate) if is_images else None
 
     def _piped(self) -> Source:
-        if sys.stdin.isatty():
-            raise InputError("standard input is a terminal; pipe a video into the command, or give a file name as IN")
+        given = standard_input("a video")
         if self.rate is not None or self.duration is not None:
             raise InputError(
                 "--rate and --duration do not work with standard input; give --raw WIDTHxHEIGHT@RATE, or --end"
             )
         self._refuse_live_options("standard input")
-        return cut_source(PipeSource(sys.stdin.fileno(), "standard input", self.raw), self.cut)
+        return cut_source(PipeSource(given.fileno(), "standard input", self.raw), self.cut)
 
     def _refuse_live_options(self, name: str) -> None:
         for option, value in (("--drop", self.drop), ("--patience", self.patience)):

@@ -11,6 +11,8 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from caflow_cli.console import CommandConsole
+from caflow_cli.program import Program
+from caflow_cli.standard_streams import print_message
 from caflow_cli.stops import ending_when_stopped, exit_code
 from caflow_runtime.backends.gpu import gpu, has_gpu
 from caflow_runtime.batching.sampling_config import Rank
@@ -49,7 +51,9 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     return sides
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
+@click.command(
+    "caflow-export", cls=Program, context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL
+)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -204,7 +208,7 @@ def main(
             console,
         )
     if triton:
-        _serve(bundle, triton, force)
+        _serve(bundle, triton, force, console)
     if cannot_build:
         again = f"caflow-export {bundle} --trt {trt}{cannot_build.options}{_sizes_given(max_batch_size, max_size)}"
         end(f"{cannot_build}: {again}", code=NO_GPU)
@@ -263,7 +267,7 @@ def _export(
         from caflow_training.checkpoint import CheckpointError
         from caflow_training.config import ConfigError
     except ModuleNotFoundError as error:
-        print(f"caflow-export requires {error.name}: pip install 'caflow-deploy[export]'", file=sys.stderr)
+        print_message(f"caflow-export requires {error.name}: pip install 'caflow-deploy[export]'")
         sys.exit(WRONG_USE)
     try:
         with _progress(console, "tracing") as show:
@@ -322,14 +326,14 @@ def _build(
         console.result(f"{folder}  {size / 2**20:.1f} MiB")
 
 
-def _serve(bundle: Path, repository: Path, force: bool) -> None:
+def _serve(bundle: Path, repository: Path, force: bool, console: CommandConsole) -> None:
     from caflow_export.triton import write_repository
     from caflow_runtime.errors import InputError
 
     try:
         read_manifest(bundle)
         for folder in write_repository(bundle, repository, force):
-            click.echo(folder)
+            console.result(str(folder))
     except (InputError, BundleError, OSError) as error:
         end(f"no model repository was written: {error}")
 
@@ -344,7 +348,7 @@ def _progress(console: CommandConsole, what: str) -> Iterator[Callable[[str, int
 
 def end(message: str, code: int = WRONG_USE) -> NoReturn:
     """Print an error message and exit."""
-    print(f"caflow-export: {message}", file=sys.stderr)
+    print_message(f"caflow-export: {message}")
     sys.exit(code)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from caflow_runtime.errors import InputError
+from caflow_runtime.file_io.real_path import real_path
 from caflow_runtime.service.request import TensorSpec
 from caflow_runtime.service.served_models import SERVICES
 from caflow_runtime.service.service import MAX_REQUEST_PIXELS, Service
@@ -61,7 +62,7 @@ def write_repository(bundle: Path, repository: Path, force: bool) -> list[Path]:
         InputError: if a model exists and `force` is False, or if an existing folder must not be replaced.
         OSError: if a file cannot be read or written.
     """
-    bundle = bundle.resolve()  # Path(".") has no name
+    bundle = real_path(bundle)  # Path(".") has no name
     folders = [repository / (bundle.stem + kind.suffix) for kind in SERVICES]
     for folder in folders:
         _check_replaceable(folder, bundle, force)
@@ -90,7 +91,7 @@ def _check_replaceable(folder: Path, bundle: Path, force: bool) -> None:
         raise InputError(
             f"{folder} is not a Triton model, so --force does not replace it: give another folder with --triton"
         )
-    if bundle.is_relative_to(folder.resolve()):
+    if bundle.is_relative_to(real_path(folder)):
         raise InputError(f"{bundle} is inside {folder}, which would be replaced: give another folder with --triton")
 
 

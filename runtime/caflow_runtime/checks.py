@@ -1,6 +1,7 @@
 """Checks of the caller's arguments. Values are never converted silently."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,27 @@ def check_switch(name: str, value: bool) -> None:
     """
     if not isinstance(value, bool | np.bool_):
         raise InputError(f"{name} must be True or False; got {shown(value)}")
+
+
+def check_callback(name: str, value: Any) -> None:
+    """Check that a value is a function, or None.
+
+    Raises:
+        InputError: if the check fails.
+    """
+    if value is not None and not callable(value):
+        raise InputError(f"{name} must be a function or None; got {shown(value)}")
+
+
+def as_path(name: str, value: str | Path) -> Path:
+    """Return the path of a file or folder.
+
+    Raises:
+        InputError: if the value is not a path: a text or a `Path`.
+    """
+    if not isinstance(value, str | Path):
+        raise InputError(f"{name} must be a path, a str or a Path; got {shown(value)}")
+    return Path(value)
 
 
 def is_number(value: Any) -> bool:

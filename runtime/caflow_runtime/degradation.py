@@ -76,6 +76,8 @@ def known(assume: Mapping[str, float]) -> dict[int, float]:
         InputError: if a name or a value is not valid.
     """
     limits = {"blur": (0.0, 10.0), "noise": (0.0, 50.0), "jpeg": (1.0, 100.0)}
+    if not isinstance(assume, Mapping):
+        raise InputError(f"assume must be a mapping of names to values; got {shown(assume)}")
     for name, value in assume.items():
         if name not in limits:
             raise InputError(f"assume: expected values for {', '.join(limits)}; got {shown(name)}")

@@ -28,6 +28,10 @@ from caflow_runtime.tiff_tags import STARTS as TIFF_STARTS
 from caflow_runtime.tiff_tags import Contents, read_entries, read_start
 
 PNG_START, JPEG_START, GIF_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"GIF8"
+PNG_END = b"IEND\xaeB`\x82"
+"""Type and checksum of the last chunk of a PNG."""
+MULTI_PICTURE = b"MPF\0"
+"""Start of the list of pictures in a JPEG, as cameras write it for a preview or a depth map."""
 HEIF_SIZE = re.compile(rb"ispe\0...(.{4})(.{4})", re.DOTALL)
 """Property with the size of a picture in an AVIF or HEIC file: a version, three bytes of flags, width and height."""
 JPEG_END, JPEG_TRAILER_BYTES = b"\xff\xd9", 4096
@@ -106,6 +110,15 @@ def is_cut_off(contents: bytes) -> bool:
     OpenCV before version 5 fills the missing part with grey without an error.
     """
     return contents.startswith(JPEG_START) and JPEG_END not in contents.rstrip(b"\0")[-JPEG_TRAILER_BYTES:]
+
+
+def holds_several(contents: bytes) -> bool:
+    """Return whether a PNG or JPEG is directly followed by another one, as where images are piped one after the other.
+
+    Other data after an image is common. So is a second picture in a JPEG that lists its pictures.
+    """
+    jpegs = JPEG_END + JPEG_START + b"\xff"
+    return PNG_END + PNG_START in contents or (jpegs in contents and MULTI_PICTURE not in contents)
 
 
 class _JpegHeader(JpegImageFile):

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 import click
 
 from caflow_cli.console import CommandConsole
+from caflow_cli.program import Program
+from caflow_cli.standard_streams import print_message
 from caflow_cli.stops import ending_when_stopped, exit_code
 from caflow_runtime.bundle.builtin import find_bundle, names
 from caflow_runtime.errors import NO_SPACE
@@ -41,7 +43,9 @@ class TrainedPath(click.Path):
         return path
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
+@click.command(
+    "caflow-train", cls=Program, context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL
+)
 @click.argument("recipe")
 @click.option(
     "--data",
@@ -101,28 +105,29 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
         from caflow_training.start import StartError
         from caflow_training.trainer import TrainingStopped, train
     except ModuleNotFoundError as error:
-        print(f"caflow-train needs {error.name}: pip install 'caflow-deploy[train]'", file=sys.stderr)
+        print_message(f"caflow-train needs {error.name}: pip install 'caflow-deploy[train]'")
         sys.exit(2)
+    console = CommandConsole()
     try:
         loaded = load_recipe(recipe)
         if vgg16 is not None and not loaded.training.feature_weight:
             raise ConfigError(f"--vgg16: no effect on {recipe}, whose feature_weight is 0; remove --vgg16")
-        path = train(loaded, data, out, CommandConsole().message, start, vgg16)
+        path = train(loaded, data, out, console.message, start, vgg16)
     except (CheckpointError, ConfigError, DataError, FeatureError, MissingPackage, ResumeError, StartError) as error:
-        print(f"caflow-train: {error}", file=sys.stderr)
+        print_message(f"caflow-train: {error}")
         _end(2)
     except TrainingStopped as error:
-        print(f"caflow-train: stopped: {error}", file=sys.stderr)
+        print_message(f"caflow-train: stopped: {error}")
         _end(1)
     except OSError as error:
         reason = f"{error.filename or out}: {error.strerror or error}"
         remedy = "free space" if error.errno in NO_SPACE else "correct this"
-        print(f"caflow-train: {reason}: {remedy}, then run the same command again; {next_run(out)}", file=sys.stderr)
+        print_message(f"caflow-train: {reason}: {remedy}, then run the same command again; {next_run(out)}")
         _end(1)
     except KeyboardInterrupt as stop:
-        print(f"caflow-train: stopped: {next_run(out)}", file=sys.stderr)
+        print_message(f"caflow-train: stopped: {next_run(out)}")
         _end(exit_code(stop))
-    click.echo(path)
+    console.result(str(path))
     _end(0)
 
 

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from caflow_cli.stops import deferring_stops
 from caflow_runtime.file_io.atomic_files import remove_leftovers, write_atomically
 from caflow_runtime.file_io.folder_lock import folder_lock
+from caflow_runtime.file_io.real_path import real_path
 from caflow_training import checkpoint
 from caflow_training.checkpoint import LAST_CHECKPOINT
 from caflow_training.crop_sampler import TrainingBatch
@@ -100,7 +101,7 @@ def _check_output(out: Path, searched: Path) -> None:
         str(out).encode()
     except UnicodeEncodeError:
         raise DataError("the name of --out is not valid UTF-8, which TensorBoard requires: use another --out") from None
-    if out.resolve().is_relative_to(searched.resolve()):
+    if real_path(out).is_relative_to(real_path(searched)):
         raise DataError(
             f"--out {out} is inside {searched}, which is searched for photographs, so its sample sheets would be used "
             "for training: use an --out outside this folder"

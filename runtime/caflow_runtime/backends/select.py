@@ -14,7 +14,7 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntime, OnnxRuntimeBound, 
 from caflow_runtime.backends.openvino import OpenVino
 from caflow_runtime.backends.provider_sessions import ProviderSessions
 from caflow_runtime.backends.providers import PREFIX, PROVIDERS, Provider, provider_of
-from caflow_runtime.checks import check_integer
+from caflow_runtime.checks import check_integer, shown
 from caflow_runtime.errors import BackendError
 
 BackendName = str
@@ -62,7 +62,7 @@ def split_device(name: BackendName) -> tuple[str, int]:
         BackendError: if the name is no text, or a backend without devices has a number.
     """
     if not isinstance(name, str):
-        raise BackendError(f"backend: expected one of {', '.join(BACKENDS)} or {PREFIX}PROVIDER; got {name!r}")
+        raise BackendError(f"backend: expected one of {', '.join(BACKENDS)} or {PREFIX}PROVIDER; got {shown(name)}")
     base, _, number = name.rpartition(":")
     if not (base and number.isdecimal()):
         return name, 0

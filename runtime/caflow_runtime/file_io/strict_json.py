@@ -39,6 +39,8 @@ def read_json(path: Path, kind: type[Kind], most_bytes: int = MAX_BYTES) -> Kind
         WrongJson
         OSError: if the file cannot be read.
     """
+    if path.is_fifo():  # reading would wait for a writer
+        raise WrongJson("expected a file, got a pipe")
     with path.open("rb") as file:
         text = file.read(most_bytes + 1)
     if len(text) > most_bytes:

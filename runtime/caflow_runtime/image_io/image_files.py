@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.checks import check_integer
+from caflow_runtime.checks import as_path, check_integer, check_switch, shown
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.file_io.atomic_files import write_atomically
 from caflow_runtime.image import Image
@@ -76,12 +76,12 @@ def read_image(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFil
             refused before it is decoded. OpenCV's own limit is 2³⁰.
 
     Raises:
-        InputError: if `max_pixels` is not a positive integer.
+        InputError: if `path` is not a path, or `max_pixels` is not a positive integer.
         UnreadableImage: if the file is missing, truncated, too large, of an unsupported type, or contains several
             pictures.
     """
     check_integer("max_pixels", max_pixels, 1)
-    path = Path(path)
+    path = as_path("path", path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise UnreadableImage(path, "expected an image, the file is a video; enlarge it with caflow video")
     contents = _contents(path, MAX_BYTES_PER_PIXEL * max_pixels + MAX_OTHER_BYTES)
@@ -134,10 +134,17 @@ def write_image(
         Messages about metadata that the file cannot store.
 
     Raises:
-        InputError: if the suffix is not supported, or its format does not support alpha or 16 bits.
+        InputError: if an argument is not valid, the suffix is not supported, or its format does not support alpha or 16
+            bits.
         OSError: if the file cannot be written.
     """
-    path = Path(path)
+    path = as_path("path", path)
+    _check_pixels(rgb, alpha)
+    check_switch("is_grey", is_grey)
+    if quality is not None:
+        check_integer("quality", quality, 1, 100)
+    if metadata is not None and not isinstance(metadata, Metadata):
+        raise InputError(f"metadata must be a Metadata or None; got {shown(metadata)}")
     check_suffix(path, alpha is not None, 8 * rgb.itemsize)
     pixels: NDArray[Any] = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) if is_grey else rgb
     if alpha is not None:
@@ -149,9 +156,26 @@ def write_image(
         raise OSError(f"{path}: the image cannot be encoded: {error}") from None
     try:
         write_atomically(path, contents)
+    except ValueError as error:  # The name is not valid for any file.
+        raise InputError(f"{str(path)!r} cannot be written: {error}") from None
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error.strerror}") from None
     return left_out
+
+
+def _check_pixels(rgb: Any, alpha: Any) -> None:
+    """Check the pixels of an image that is to be written.
+
+    Raises:
+        InputError: if the check fails.
+    """
+    if not (isinstance(rgb, np.ndarray) and rgb.dtype in (np.uint8, np.uint16) and rgb.ndim == 3 and rgb.size):
+        raise InputError(f"rgb must be an array (H, W, 3) of uint8 or uint16; got {shown(rgb)}")
+    if alpha is not None and not (isinstance(alpha, np.ndarray) and alpha.dtype == np.uint8):
+        raise InputError(f"alpha must be an array (H, W) of uint8; got {shown(alpha)}")
+    if rgb.shape[2] != 3 or (alpha is not None and alpha.shape != rgb.shape[:2]):
+        shapes = f"{rgb.shape} and {alpha.shape}" if alpha is not None else str(rgb.shape)
+        raise InputError(f"rgb and alpha must have the shapes (H, W, 3) and (H, W); got {shapes}")
 
 
 def check_suffix(path: Path, has_alpha: bool = False, bits: int = 8) -> None:

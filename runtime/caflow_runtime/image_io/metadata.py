@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 
+from caflow_runtime.checks import check_integer
 from caflow_runtime.image_io.exif import first_directory, upright
 from caflow_runtime.tiff_tags import MALFORMED
 
@@ -40,7 +41,13 @@ class Metadata:
         return Metadata(self.profile, png_colours=self.png_colours)
 
     def for_result(self, width: int, height: int) -> "Metadata":
-        """Return the metadata for a result of this size: upright, with new sides, and without thumbnails."""
+        """Return the metadata for a result of this size: upright, with new sides, and without thumbnails.
+
+        Raises:
+            InputError: if a side is not a positive integer.
+        """
+        check_integer("width", width, 1)
+        check_integer("height", height, 1)
         exif = None if self.exif is None else upright(self.exif, width, height)
         return replace(self, exif=exif, xmp=None if self.xmp is None else _xmp_for_result(self.xmp, width, height))
 

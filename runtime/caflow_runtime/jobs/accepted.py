@@ -9,6 +9,7 @@ from typing import Literal
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.atomic_files import atomic_file
+from caflow_runtime.file_io.real_path import real_path
 from caflow_runtime.jobs.pairs import FilePair
 
 LIST, LIST0, FILES = "accepted.txt", "accepted.list0", "accepted"
@@ -100,4 +101,4 @@ def place_files(folder: Path, names: Iterable[str], common: str, how: Accepted) 
 @lru_cache(maxsize=1024)
 def _resolved(folder: Path) -> Path:
     """Resolve all links in the path of a folder. Results are cached, since lists have many files of each folder."""
-    return folder.resolve()
+    return real_path(folder)

@@ -79,7 +79,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(
-            f"{folder} must be a folder, but this path or a part of it is a file; choose another -o"
+            f"{folder} must be a folder, but this path or a part of it is a file or a broken link; choose another -o"
         ) from None
     except OSError as error:
         raise InputError(f"{folder} cannot be created: {error.strerror}; choose another -o") from None

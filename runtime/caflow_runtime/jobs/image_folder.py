@@ -1,10 +1,11 @@
 """Folder of an image job: the results, the journal `results.jsonl` with a line for each image, and `job.json`.
 
 Several processes may process images at the same time, and an image may be processed more than once. A single process
-writes the lines. An image is done if its line counts and all its files exist. All others are processed, even if files
-exist.
+writes the lines. An image is done if its line counts and all its files exist and are not empty. All others are
+processed, even if files exist.
 """
 
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.atomic_files import remove_leftovers
 from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.file_io.path_text import as_path, as_text
+from caflow_runtime.file_io.strict_json import WrongJson, convert
 from caflow_runtime.jobs.folder import PipelineSettings, State, find_job, flat, has_changed
 from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.image_report import ImageReport
 from caflow_runtime.jobs.images import ImageOutcome
 from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.model_passes import Bits
@@ -73,6 +76,8 @@ class ImageFolder:
         own = {name_of(job.output) for job in jobs}
         self.outcomes = Counter(line["outcome"] for output, line in lines.items() if output in own)
         """Number of images with each outcome, among the images that have a result."""
+        self.changed = [job.output for job in jobs if _has_other_size(job.output, lines.get(name_of(job.output), {}))]
+        """Results that another program has changed or replaced. They are kept."""
 
     def run(self, outcomes: Iterable[ImageOutcome]) -> Iterator[ImageOutcome]:
         """Write the line of each outcome, and yield the outcome once its line is written.
@@ -144,7 +149,7 @@ def recorded_outputs(folder: Path) -> dict[Path, Path]:
     """Return the outputs inside a folder that its valid lines name. Keys are the absolute paths of the inputs."""
     found = {}
     for _, line in _journal(folder).lines():
-        if line is not None and _has_names(line):
+        if line is not None and _is_valid(line):
             source, best = (Path(as_path(line[name])) for name in ("input", "output"))
             if best.is_relative_to(folder.absolute()):
                 found[source] = folder / best.relative_to(folder.absolute())
@@ -163,23 +168,29 @@ def _journal(folder: Path) -> Journal[dict[str, Any]]:
 def _unit_of(jobs: Iterable[ImageJob]) -> Callable[[Mapping[str, Any]], str | None]:
     """Return a function that returns the output that a line is about, or None if the line does not count.
 
-    A line counts if its files exist, its input has not changed, and its output still belongs to the same input.
+    A line counts if its files exist and are not empty, its input has not changed, and its output still belongs to the
+    same input.
     """
     wanted = {name_of(job.output): job for job in jobs}
 
     def unit_of(line: Mapping[str, Any]) -> str | None:
-        return line["output"] if _has_names(line) and _is_current(line, wanted.get(line["output"])) else None
+        return line["output"] if _is_valid(line) and _is_current(line, wanted.get(line["output"])) else None
 
     return unit_of
 
 
-def _has_names(line: Mapping[str, Any]) -> bool:
-    """Return whether an undamaged line has the fields of `caflow image`."""
-    return all(isinstance(line.get(name), str) for name in ("input", "output", "outcome", *({"mask"} & line.keys())))
+def _is_valid(line: Mapping[str, Any]) -> bool:
+    """Return whether an undamaged line has the fields of `caflow image`, with values in their ranges."""
+    if not all(isinstance(line.get(name), str) for name in ("input", "output", "outcome", *({"mask"} & line.keys()))):
+        return False
+    try:
+        return line["outcome"] == DROPPED or bool(convert(line, ImageReport))
+    except WrongJson:
+        return False
 
 
 def _is_current(line: Mapping[str, Any], job: ImageJob | None) -> bool:
-    """Return whether the files of a line exist and were made from the current input.
+    """Return whether the files of a line exist, are not empty, and were made from the current input.
 
     Arguments:
         job: the job with the line's output; None if no current job has this output.
@@ -193,7 +204,20 @@ def _is_current(line: Mapping[str, Any], job: ImageJob | None) -> bool:
     if line["outcome"] == DROPPED:
         return True
     files = [Path(as_path(line["output"]))] if job is None else job.written(line["outcome"])
-    return all(map(_is_there, files))
+    return all(map(_has_contents, files))
+
+
+def _has_contents(path: Path) -> bool:
+    try:
+        found = path.stat()
+    except OSError:  # There is no such file, or the name is too long for the file system.
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
+
+
+def _has_other_size(result: Path, line: Mapping[str, Any]) -> bool:
+    """Return whether a finished result has another size than its line says. Earlier versions wrote lines without it."""
+    return "bytes" in line and _has_contents(result) and result.stat().st_size != line["bytes"]
 
 
 def _is_there(path: Path) -> bool:

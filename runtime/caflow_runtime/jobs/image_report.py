@@ -1,7 +1,7 @@
 """Report on one image: the JSON that users read, and the functions that fill it."""
 
 import math
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -14,8 +14,9 @@ from caflow_runtime.image_io.image_files import ImageFile
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.model_passes import ModelOutput, OutputSpec
 from caflow_runtime.ood.typicality import Typicality
+from caflow_runtime.ood.verdict import Probability
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.results import Likelihood, Samples
+from caflow_runtime.pipeline.results import REJECTED, Likelihood, Samples
 
 SUSPICIOUS = 0.01
 """Largest sample typicality of samples that `contradiction` compares with their input."""
@@ -49,10 +50,10 @@ class ImageReport(msgspec.Struct, frozen=True):
     """Path of the output file, written like `input`."""
     input_bits: int
     """Bits per channel of the input file."""
-    sample: int
+    sample: Annotated[int, msgspec.Meta(ge=REJECTED)]
     """Number of the chosen sample, from 0; −1 if the output is the resized input (`outcome` is `bicubic` or
     `reduced`)."""
-    outcome: str
+    outcome: Literal["unjudged", "accepted", "best", "bicubic", "reduced"]
     """Origin of the output file.
 
     * `unjudged`: a sample that was not judged, because this was not requested or the calibration has no similar images.
@@ -71,12 +72,12 @@ class ImageReport(msgspec.Struct, frozen=True):
     """Log-likelihood of each level in nats, coarsest first; the sum is `log_likelihood`."""
     bits_per_dim: float | None = None
     """Negative log-likelihood in bits per dimension. None if the output is the resized input."""
-    sample_typicality: float | None = None
+    sample_typicality: Probability | None = None
     """Typicality of the drawn sample among samples of the same temperature, 0…1. It is that of the sample even if the
     file differs from the sample, for example in a lossy format. None if the output is the resized input, if the sample
     was changed to match the input (`--consistent`), or if the calibration does not cover the temperature or images of
     this kind."""
-    image_typicality: float | None = None
+    image_typicality: Probability | None = None
     """Typicality of the written image among true images, 0…1. None if the image was not scored, or the calibration
     does not cover images of this kind."""
     judge: Judge | UnsetType = UNSET
@@ -92,6 +93,8 @@ class ImageReport(msgspec.Struct, frozen=True):
     job makes the result again."""
     output_bits: int = 8
     """Bits per channel of the output file."""
+    bytes: int | UnsetType = UNSET
+    """Size of the output file, in bytes. Omitted in lines of earlier versions."""
     likelihood_of: ModelImage | UnsetType = UNSET
     """Image that the likelihood, `sample_typicality`, `consistency_db` and maps describe, if it differs from the output
     file in size or bit depth; else omitted."""

@@ -95,7 +95,8 @@ def process_image(
             callbacks.begins(job, need)
         report, about_result = _draw(pipe, job, config, callbacks.windows, metrics, given)
         warnings = [*dict.fromkeys(said), *given.warnings, *about_result] or UNSET
-        report = msgspec.structs.replace(report, input_stamp=stamp, warnings=warnings)
+        size = job.output.stat().st_size
+        report = msgspec.structs.replace(report, input_stamp=stamp, bytes=size, warnings=warnings)
         return ImageOutcome(job, report, stamp=stamp, mask_stamp=mask_stamp)
     except Untypical as error:
         if metrics:

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
+from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.atomic_files import atomic_file
 from caflow_runtime.file_io.line_checksum import (
     fields_have_valid_checksum,
@@ -37,7 +38,12 @@ class Journal(Generic[Line]):
         self.path, self.kind = path, kind
 
     def lines(self) -> Iterator[tuple[bytes, Line | None]]:
-        """Yield each line as bytes and decoded; None if it is cut off, damaged or edited."""
+        """Yield each line as bytes and decoded; None if it is cut off, damaged or edited.
+
+        Raises:
+            InputError: if the path leads to a folder, a pipe or a device.
+            OSError: if the file cannot be read.
+        """
         return ((text, self._decoded(text)) for text in self._texts())
 
     def find(self, unit_of: Callable[[Line], Unit | None]) -> dict[Unit, Line]:
@@ -78,6 +84,8 @@ class Journal(Generic[Line]):
 
     def _texts(self) -> Iterator[bytes]:
         if self.path.exists():
+            if not self.path.is_file():  # a pipe would never end
+                raise InputError(f"{self.path} must be a file; remove what has its name")
             with self.path.open("rb") as file:
                 yield from file
 

@@ -18,7 +18,8 @@ def native_stderr() -> Iterator[list[str]]:
     the commands has a descriptor of its own.
     """
     lines: list[str] = []
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
     try:
         real = os.dup(2)
     except OSError:  # standard error is closed

@@ -72,6 +72,8 @@ def _in_table(path: Path) -> Iterator[FilePair]:
             raise InputError(
                 f"{path}: line 1: expected the columns target and condition, {missing[0]} is missing; got {got}"
             )
+        if twice := [name for name in COLUMNS if columns.count(name) > 1]:
+            raise InputError(f"{path}: line 1: the column {twice[0]} occurs twice; remove or rename one of them")
         for row in reader:
             if None in row or None in row.values():
                 raise InputError(f"{path}: line {reader.line_num}: expected {len(columns)} values, as in line 1")

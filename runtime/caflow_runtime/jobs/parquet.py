@@ -9,7 +9,7 @@ import msgspec
 
 from caflow_runtime.extras import import_optional
 from caflow_runtime.file_io.atomic_files import atomic_file
-from caflow_runtime.ood.verdict import Verdict
+from caflow_runtime.ood.verdict import Probability, Side, Verdict
 
 ROWS_IN_GROUP = 2048
 
@@ -36,7 +36,11 @@ def write_parquet(path: Path, verdicts: Iterator[Verdict]) -> None:
     """
     pyarrow = import_pyarrow()
     text, number, size = pyarrow.string(), pyarrow.float64(), pyarrow.int32()
-    kinds = {float | None: number, int | None: size, list[float] | None: pyarrow.list_(number)}  # all others are texts
+    kinds = {
+        **dict.fromkeys([float | None, Probability | None], number),
+        **dict.fromkeys([list[float] | None, list[Probability] | None], pyarrow.list_(number)),
+        Side | None: size,
+    }
     fields = {field.name: kinds.get(field.type, text) for field in msgspec.structs.fields(Verdict)}
     del fields["sha256"]
     schema = pyarrow.schema(fields.items())

@@ -19,6 +19,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.atomic_files import remove_leftovers
 from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.file_io.path_text import as_path, as_text
+from caflow_runtime.file_io.real_path import real_path
 from caflow_runtime.jobs.accepted import (
     FILES,
     LIST,
@@ -159,6 +160,12 @@ class FilterJob:
         """Yield all verdicts that are written, in the order of the list."""
         return (verdict for _, verdict in self._journal.lines() if verdict is not None)
 
+    def _accepted(self) -> Iterator[str]:
+        """Yield the accepted targets."""
+        for pair, verdict in zip(self.pairs, self.verdicts(), strict=True):
+            if verdict.verdict == "accepted":
+                yield pair.target
+
     def finish(self, how: Accepted, parquet: bool) -> bool:
         """Write the accepted targets and, if requested, `scores.parquet`. All verdicts must be written before.
 
@@ -167,32 +174,35 @@ class FilterJob:
             parquet: whether to write `scores.parquet`.
 
         Returns:
-            Whether a file was written. False if all of them existed already.
+            Whether a file was written. False if all of them existed already, and were not emptied.
 
         Raises:
             InputError: if PyArrow is missing, the targets have no common folder, or a name contains a line break.
             OSError: if a file cannot be read or written.
         """
         place = self.folder / PLACES[how]
-        lacks_accepted = self.state.accepted != how or not place.exists()
-        lacks_parquet = parquet and not (self.state.parquet and (self.folder / PARQUET).exists())
+        is_there = place.is_dir() if place.name == FILES else place.is_file()
+        lacks_accepted = self.state.accepted != how or not is_there or (_is_empty(place) and any(self._accepted()))
+        table = self.folder / PARQUET
+        lacks_parquet = parquet and not (self.state.parquet and table.is_file() and not _is_empty(table))
         if lacks_accepted:
-            accepted = (
-                pair.target
-                for pair, verdict in zip(self.pairs, self.verdicts(), strict=True)
-                if verdict.verdict == "accepted"
-            )
+            accepted = self._accepted()
             if how in ("list", "list0"):
                 write_list(place, accepted, b"\n" if how == "list" else b"\0")
             else:
                 place_files(self.folder / FILES, accepted, common_folder(self.pairs), how)
             self.state.accepted = how
         if lacks_parquet:
-            write_parquet(self.folder / PARQUET, self.verdicts())
+            write_parquet(table, self.verdicts())
             self.state.parquet = True
         if lacks_accepted or lacks_parquet:
             self.state.write(self.folder)
         return lacks_accepted or lacks_parquet
+
+
+def _is_empty(place: Path) -> bool:
+    """Return whether an existing file or folder has no contents."""
+    return not (any(place.iterdir()) if place.is_dir() else place.stat().st_size)
 
 
 def hash_of(pairs: Iterable[FilePair]) -> str:
@@ -209,7 +219,7 @@ def check_apart(folder: Path, inputs: Iterable[str]) -> None:
     Raises:
         InputError: if the check fails.
     """
-    own = folder.resolve()
+    own = real_path(folder)
     results, files = {own / name for name in (JOB_FILE, SCORES, LIST, LIST0, PARQUET)}, own / FILES
     for name in inputs:
         place = place_of(name)

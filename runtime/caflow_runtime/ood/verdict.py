@@ -1,12 +1,15 @@
 """The verdict on one pair of a target and a condition, and how it is decided."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from caflow_runtime.ood.typicality import Typicality, reason
 
 Decision = Literal["accepted", "rejected", "unjudged"]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Side = Annotated[int, Meta(ge=1, lt=2**31)]
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,9 +28,9 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     means that the pair could not be scored."""
     reason: str | None = None
     """Why the pair was not accepted, for people; None if it was accepted."""
-    image_typicality: float | None = None
+    image_typicality: Probability | None = None
     """Typicality among true images, 0…1. This field and the next two are None if the pair cannot be judged."""
-    image_typicality_per_level: list[float] | None = None
+    image_typicality_per_level: list[Probability] | None = None
     """Typicality of each level's bits/dim alone, 0…1."""
     residuals: list[float] | None = None
     """Residuals of each level's bits/dim, in standard deviations; positive means less likely than expected."""
@@ -37,9 +40,9 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Part of each level in `log_likelihood`, in nats."""
     bits_per_dim: float | None = None
     """Negative log-likelihood in bits per dimension."""
-    width: int | None = None
+    width: Side | None = None
     """Width of the target, in pixels."""
-    height: int | None = None
+    height: Side | None = None
     """Height of the target, in pixels."""
     target_stamp: str | None = None
     """Size and modification time of the target's file, taken before it was read; None if it was missing.

@@ -22,7 +22,7 @@ from caflow_runtime.batching.sampling_config import Rank, Reject, SamplingConfig
 from caflow_runtime.batching.single_item import LevelNoises, decode_noise, encode_target
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
-from caflow_runtime.checks import check_integer, check_switch, shown
+from caflow_runtime.checks import as_path, check_callback, check_integer, check_switch, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
@@ -86,7 +86,8 @@ def load(
     """
     check_integer("pixel_budget", pixel_budget, 1, MAX_PIXEL_BUDGET)
     check_integer("overlap", overlap, 0, MAX_PIXEL_BUDGET)
-    folder = builtin.find_bundle(bundle)
+    check_switch("is_calibrated", is_calibrated)
+    folder = builtin.find_bundle(as_path("bundle", bundle))
     graphs = Graphs(folder, open_backend(backend, folder, threads))
     try:
         check_once(graphs)
@@ -211,6 +212,7 @@ class Pipeline:
                 result is the enlarged input.
             Untypical: if all samples of an image are rejected, and `reject.otherwise` is "error".
         """
+        check_callback("show", show)
         given = {"n": n, "temperature": temperature, "seed": seed, "frame": frame, "rank": rank, "keep": keep}
         config = SamplingConfig.for_model(self.manifest, **given, consistent=consistent, reject=reject)
         return sample_best(self, images, config, show)
@@ -262,6 +264,7 @@ class Pipeline:
             InputError: if an argument is not valid.
             NotFinite: if any sample is not finite.
         """
+        check_callback("show", show)
         given = {"n": n, "temperature": temperature, "seed": seed, "frame": frame, "rank": rank}
         config = SamplingConfig.for_model(self.manifest, **given, consistent=consistent)
         return sample_all(self, images, config, show)
@@ -321,6 +324,7 @@ class Pipeline:
                 condition.
             NotFinite: if the log-likelihood of a target is not finite.
         """
+        check_callback("show", show)
         targets, conditions = self._pairs(target, condition)
         items = score_items(self.runner, targets, conditions, show)
         return Score(density_at="image", **self.likelihoods.parts(items, conditions, None))

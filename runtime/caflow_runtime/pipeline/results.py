@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.checks import check_share
 from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps, map_per_pixel, maps_per_level
 from caflow_runtime.ood.typicality import Typicality
 
@@ -111,6 +112,7 @@ class Score(Likelihood):
         Raises:
             InputError: if alpha is not between 0 and 1.
         """
+        check_share("alpha", alpha)
         known = self.image_typicality
         if known is None or alpha == 0:
             return None

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -36,7 +36,7 @@ LARGEST_RESIDUAL = 8.0
 class JudgedJob(msgspec.Struct, frozen=True):
     """Settings in `job.json` that the page shows or checks."""
 
-    alpha: float | None = None
+    alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     """Threshold of the typicality; about this fraction of good pairs is rejected by mistake."""
     bundle: str | None = None
     """SHA-256 of the bundle's manifest."""

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "c_options.hpp"
@@ -27,9 +28,15 @@ using namespace caflow::runtime;
 
 thread_local std::string last_error;
 
+// Names of files and graphs may have bytes that are not UTF-8. Writing them as JSON replaces them by U+FFFD.
+std::string as_utf8(const char* message) {
+    const std::string text = nlohmann::json(message).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    return nlohmann::json::parse(text).get<std::string>();
+}
+
 caflow_status failed(caflow_status status, const char* message) noexcept {
     try {
-        last_error = message;
+        last_error = as_utf8(message);
     } catch (const std::bad_alloc&) {
         last_error.clear();
     }

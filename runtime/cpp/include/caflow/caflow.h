@@ -320,8 +320,8 @@ typedef struct caflow_results {
  * any thread. */
 CAFLOW_API const char *caflow_version(void);
 
-/* The message of the last call that failed in this thread, or "" if none has failed. The text belongs to the library
- * and is valid until the next call in this thread. */
+/* The message of the last call that failed in this thread, or "" if none has failed. It is UTF-8: other bytes of names
+ * are replaced by U+FFFD. The text belongs to the library and is valid until the next call in this thread. */
 CAFLOW_API const char *caflow_last_error(void);
 
 /* Open the bundle in a folder and check the size and SHA-256 hash of each file that its manifest lists. The model's

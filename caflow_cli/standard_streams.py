@@ -1,0 +1,62 @@
+"""Standard streams that are closed, full, or whose reader has gone away."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from caflow_cli.line_wrapping import wrapped
+
+LAST_STANDARD_DESCRIPTOR = 2
+
+
+def replace_closed_streams() -> None:
+    """Occupy the descriptors of closed standard streams. Messages to a closed standard error are discarded.
+
+    Otherwise the next file that is opened would get such a descriptor, and what libraries print would be written to it.
+    `sys.stdin` and `sys.stdout` stay None if they are closed.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= LAST_STANDARD_DESCRIPTOR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - it stays open until the process ends
+
+
+def flush(stream: TextIO | None) -> OSError | None:
+    """Write what a stream has buffered. If this fails, return the error, and discard all that is printed later.
+
+    Otherwise Python would try again when the process ends, and end with the exit code 120.
+    """
+    if stream is None:
+        return None
+    try:
+        stream.flush()
+    except OSError as error:
+        discarding = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(discarding, stream.fileno())
+        os.close(discarding)
+        return error
+    return None
+
+
+@contextmanager
+def naming_stdout() -> Iterator[None]:
+    """Name standard output in the error of a block that prints to it. The error of a full disk names no file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
+
+
+def print_message(line: str) -> None:
+    """Print a line for people to standard error. It is lost if standard error cannot be written."""
+    try:
+        click.echo(wrapped(line, sys.stderr), err=True)
+    except OSError:
+        flush(sys.stderr)

@@ -1,0 +1,130 @@
+"""Arguments of wrong types and values: each public function refuses them with an error of the runtime, or accepts them.
+
+The errors of inner functions, such as a TypeError of NumPy, would not say which argument is wrong.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import TINY
+
+from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
+from caflow_runtime.errors import BackendError, CaflowError, InputError
+from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+
+SMALL, TARGET = np.full((2, 2, 3), 100, np.uint8), np.full((8, 8, 3), 90, np.uint8)
+WRONG: list[Any] = [
+    *(None, True, "x", "", "a\0b.png", "\udce9", b"x", -1, 0, 1.5, float("nan"), 10**5000, 1j, object(), int),
+    *([], {}, set(), (), range(3), [None], ["x"], [[1]], {1: 2}, Path("/nonexistent/a.png"), np.float32(0.5)),
+    *(np.array([]), np.array("x"), np.array(None), np.array([object()]), np.datetime64("2020"), np.zeros((2, 2))),
+    *(SMALL[:0], SMALL.astype(float), SMALL.astype(bool), SMALL.astype(complex), SMALL.astype("datetime64[s]")),
+    *(
+        SMALL[None, None],
+        SMALL[..., 0],
+        SMALL[..., :2],
+        SMALL.astype(np.int64),
+        SMALL.tolist(),
+        np.ma.masked_array(SMALL),
+    ),
+]
+SAMPLING = {"n": 1, "temperature": 0.8, "seed": 0}
+
+Function = Callable[..., Any]
+
+
+def opened(**given: Any) -> None:
+    load(**given).close()
+
+
+def functions(pipe: Pipeline, folder: Path) -> dict[str, tuple[Function, dict[str, Any]]]:
+    """Return the public functions, each with good arguments."""
+    write_image(folder / "in.png", SMALL)
+    metadata, noise, score = (
+        read_image(folder / "in.png").metadata,
+        pipe.encode(TARGET, SMALL).noise,
+        pipe.score(TARGET, SMALL),
+    )
+    assert score.image_typicality is not None
+    choosing = {**SAMPLING, "frame": 0, "rank": "likelihood", "consistent": False}
+    running = {"backend": "cpu", "threads": 1, "pixel_budget": 2**20, "overlap": 64}
+    written = {"path": folder / "out.png", "rgb": SMALL, "alpha": SMALL[..., 0].copy(), "is_grey": False}
+    return {
+        "load": (opened, {"bundle": TINY, **running, "is_calibrated": True, "assume": None}),
+        "best_of": (pipe.best_of, {"images": SMALL, **choosing, "keep": None, "show": None, "reject": None}),
+        "sample": (pipe.sample, {"images": SMALL, **choosing, "show": None}),
+        "run": (pipe.run, {"condition": SMALL[None], **SAMPLING, "frame": 0}),
+        "stream": (
+            lambda **given: list(pipe.stream(**given)),
+            {"frames": [SMALL], **SAMPLING, "rank": "likelihood", "noise": "fixed", "batch": 1, "min_typicality": 0.0}
+            | {"replaces": False},
+        ),
+        "score": (pipe.score, {"target": TARGET, "condition": SMALL, "show": None}),
+        "encode": (pipe.encode, {"target": TARGET, "condition": SMALL}),
+        "decode": (pipe.decode, {"noise": noise, "condition": SMALL}),
+        "tiles": (pipe.tiles, {"condition": SMALL}),
+        "Reject": (Reject, {"alpha": 0.1, "redraws": 1, "otherwise": "best", "judge": "sample"}),
+        "SamplingConfig": (SamplingConfig, {**choosing, "keep": None, "reject": None}),
+        "verdicts": (score.verdicts, {"alpha": 0.1}),
+        "accept": (score.image_typicality.accept, {"alpha": 0.1}),
+        "read_image": (read_image, {"path": folder / "in.png", "max_pixels": 2**20}),
+        "write_image": (write_image, {**written, "metadata": metadata, "quality": 90}),
+        "for_result": (metadata.for_result, {"width": 2, "height": 2}),
+    }
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipeline]:
+    with load(TINY, backend="cpu", threads=1) as pipe:
+        yield pipe
+
+
+def test_wrong_arguments_are_refused_with_an_error_of_the_runtime(pipe: Pipeline, tmp_path: Path) -> None:
+    """A function of the caller, such as `show`, may raise what it likes."""
+    unexpected = []
+    for name, (function, good) in functions(pipe, tmp_path).items():
+        function(**good)
+        for argument in good:
+            for value in WRONG:
+                if callable(value) and argument == "show":
+                    continue
+                try:
+                    with warnings.catch_warnings(action="ignore"):
+                        function(**good | {argument: value})
+                except (CaflowError, OSError):
+                    continue
+                except Exception as error:
+                    unexpected.append(f"{name}({argument}={type(value).__name__}): {error!r:.100}")
+    assert not unexpected, "\n".join(unexpected)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("load", {"bundle": None}, "bundle must be a path, a str or a Path; got None"),
+        ("load", {"assume": 7}, "assume must be a mapping of names to values; got 7"),
+        ("load", {"is_calibrated": "no"}, "is_calibrated must be True or False; got 'no'"),
+        ("best_of", {"show": 7}, "show must be a function or None; got 7"),
+        ("read_image", {"path": b"x"}, "path must be a path, a str or a Path; got b'x'"),
+        ("write_image", {"rgb": "x"}, "rgb must be an array (H, W, 3) of uint8 or uint16; got 'x'"),
+        (
+            "write_image",
+            {"rgb": TARGET},
+            "rgb and alpha must have the shapes (H, W, 3) and (H, W); got (8, 8, 3) and (2, 2)",
+        ),
+        ("write_image", {"quality": 0}, "quality must be an integer from 1 to 100; got 0"),
+        ("for_result", {"width": 1.5}, "width must be an integer from 1 to 4294967295; got 1.5"),
+        ("verdicts", {"alpha": "x"}, "alpha must be from 0 to 1; got 'x'"),
+    ],
+)
+def test_the_error_names_the_argument_and_its_value(
+    pipe: Pipeline, tmp_path: Path, name: str, given: dict[str, Any], message: str
+) -> None:
+    function, good = functions(pipe, tmp_path)[name]
+    with pytest.raises((InputError, BackendError)) as refused:
+        function(**good | given)
+    assert str(refused.value) == message

@@ -1,0 +1,157 @@
+"""Commands whose standard streams are closed or full, and what they print of names with control characters."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import caflow, caflow_export, caflow_train, command, json_lines
+from tiny import DATA, TINY, photograph
+
+from caflow_runtime.file_io.path_text import printable
+from caflow_runtime.image_io.image_files import write_image
+
+PROGRAMS = {"caflow": "caflow_deploy", "caflow-export": "caflow_export", "caflow-train": "caflow_training"}
+CLOSING = "import os, sys; os.close(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
+DRAWING = ["--bundle", TINY, "-n", 1, "--threads", 1]
+LIST = "list.jsonl"
+COMMANDS: dict[str, list[object]] = {
+    "image": ["image", "image.png", "-o", "out", *DRAWING],
+    "filter": ["filter", LIST, "-o", "out", "--bundle", TINY, "--threads", 1],
+    "score": ["score", "image.png", "image.png", "--bundle", TINY],
+    "info": ["info", TINY],
+    "doctor": ["doctor", TINY],
+    "bench": ["bench", "missing"],
+    "video": ["video", "missing.mp4", "-o", "out.mp4"],
+    "page": ["page", "--bundle", "missing"],
+    "report": ["report", "missing.jsonl"],
+    "calibrate": ["calibrate", TINY, "--data", "."],
+    "serve": ["serve", "--bundle", "missing"],
+}
+"""A short use of each command, in a folder with an image and a list. Some of them fail, in one line."""
+NAMES = [pytest.param(name, marks=pytest.mark.full) if name in ("doctor", "page") else name for name in COMMANDS]
+ONLY_PRINTING = {"score", "info", "doctor", "bench"}
+"""Commands whose results are nothing but what they print."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_image(tmp_path / "image.png", photograph(DATA / "photographs", 0, 16, 16))
+    (tmp_path / LIST).write_text('{"target": "image.png", "condition": "image.png"}\n')
+    return tmp_path
+
+
+def usual(line: list[str], folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a command line, after the results of an earlier run are removed."""
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    return subprocess.run(line, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
+def closed(stream: int, line: list[str], folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a command line with a closed standard stream."""
+    return usual([sys.executable, "-c", CLOSING, str(stream), *line], folder)
+
+
+def full(stream: str, line: list[str], folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a command line with a full standard stream: "stdout" or "stderr"."""
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    with Path("/dev/full").open("wb") as device:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: device}
+        return subprocess.run(line, cwd=folder, check=False, **streams)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_closed_or_full_standard_error_changes_nothing_but_the_messages(name: str, folder: Path) -> None:
+    line = command(*COMMANDS[name])
+    done = closed(2, line, folder), full("stderr", line, folder), usual(line, folder)
+    assert len({one.returncode for one in done}) == 1
+    assert len({bool(one.stdout) for one in done}) == 1
+    assert not done[0].stderr
+    assert b"Traceback" not in done[-1].stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_closed_standard_output_is_refused_only_where_results_are_printed(name: str, folder: Path) -> None:
+    line = command(*COMMANDS[name])
+    done = closed(1, line, folder)
+    if name in ONLY_PRINTING:
+        expected = b"caflow: standard output is closed; redirect it to a file or a pipe\n"
+        assert (done.returncode, done.stderr) == (2, expected)
+    else:
+        assert done.returncode == usual(line, folder).returncode
+        assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stream", "given", "reason"),
+    [
+        (0, ["image", "-", "-o", "out.png", *DRAWING], "standard input is closed; pipe an image into"),
+        (0, ["video", "-", "-o", "out.mp4"], "standard input is closed; pipe a video into"),
+        (1, ["image", "image.png", "-o", "-", *DRAWING], "standard output is closed; pipe it into"),
+        (1, ["image", "image.png", "-o", "out", "--json", *DRAWING], "standard output is closed; redirect it"),
+        (1, ["image", "image.png", "-o", "out", "--dry-run", *DRAWING], "standard output is closed; redirect it"),
+    ],
+)
+def test_a_closed_stream_in_place_of_a_file_is_refused(
+    stream: int, given: list[object], reason: str, folder: Path
+) -> None:
+    done = closed(stream, command(*given), folder)
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith(f"caflow: {reason}")
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(("option", "unbuffered"), [("--version", ""), ("--help", "1")])
+def test_a_program_fails_if_its_help_cannot_be_printed(
+    program: str, option: str, unbuffered: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    done = full("stdout", command(option, package=PROGRAMS[program]), folder)
+    ending = f"{program}: standard output: No space left on device: free space, then run the same command again\n"
+    assert (done.returncode, done.stderr.decode()) == (1, ending)
+
+
+@pytest.mark.parametrize("name", ["image", "filter", "info"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_command_fails_if_its_results_cannot_be_printed(
+    name: str, unbuffered: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    done = full("stdout", command(*COMMANDS[name]), folder)
+    assert done.returncode in (1, 2)
+    assert done.stderr.decode().count("caflow: standard output: No space left on device") == 1
+    assert b"Traceback" not in done.stderr
+
+
+NAME = "a\x1b[31m\nb\x9b"
+SHOWN = r"a\x1b[31m\x0ab\x9b"
+
+
+def test_control_characters_are_escaped_and_other_characters_are_not() -> None:
+    assert printable(NAME) == SHOWN
+    assert printable("é \u202e \udce9 名") == r"é \u202e \xe9 名"
+
+
+def test_messages_and_tables_escape_control_characters_and_json_does_not(folder: Path) -> None:
+    source = folder / f"{NAME}.png"
+    (folder / "image.png").rename(source)
+    outputs = [
+        caflow("image", source, "-o", folder / NAME, *DRAWING, code=0),
+        caflow("image", folder / f"{NAME}.jpg", "-o", folder / "out", *DRAWING, code=2),
+        caflow("score", source, source, "--bundle", TINY, code=2),
+        caflow("info", folder / NAME, code=2),
+        caflow("serve", NAME, code=2),
+        caflow("video", source, "-o", folder / "out.mp4", code=2),
+        caflow_export(folder / NAME, "-o", folder / "out.caflow", code=2),
+        caflow_train(NAME, "--data", folder, "--out", folder / "run", code=2),
+    ]
+    for done in outputs:
+        printed = done.stdout + done.stderr
+        assert SHOWN in printed
+        assert not {"\x1b", "\x9b"} & {*printed}
+        assert "\nb" not in printed
+    (folder / NAME).joinpath(source.name).unlink()
+    done = caflow("image", source, "-o", folder / NAME, "--json", *DRAWING, code=0)
+    assert json_lines(done.stdout)[0]["input"] == str(source)
