@@ -37,8 +37,11 @@ def judged(pipe: Pipeline, judge: Judge, crop: Crop, temperature: float, seed: i
     drawn = pipe.sample(crop.condition, n=max(NUMBERS), temperature=temperature, seed=seed)
     order = np.argsort(drawn.sample[0])
     images = [drawn.images[0][k] for k in order]
-    reference, given = pipe.calibration.reference(temperature), covariates(crop.condition, pipe.manifest.model)
-    distances = [distance_of(reference, bits, given) for bits in drawn.bits_per_dim_per_level[0]]
+    typicality_model, given = (
+        pipe.calibration.typicality_model(temperature),
+        covariates(crop.condition, pipe.manifest.model),
+    )
+    distances = [distance_of(typicality_model, bits, given) for bits in drawn.bits_per_dim_per_level[0]]
     return {
         "likelihood": drawn.log_likelihood[0][order],
         "typical": -np.array(distances)[order],

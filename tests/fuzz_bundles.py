@@ -126,9 +126,9 @@ def calibrations(folder: Path) -> Attempt:
         except BundleError:
             return REFUSED
         assert found is not None
-        for reference in (found.truth, *found.samples):
-            measures = np.linspace(-1, 12, 4 * reference.main.measures).reshape(4, -1)
-            values = typicality(reference, measures, np.tile([0.0, 3.0, 20.0, 63.0], (4, 1))).value
+        for typicality_model in (found.truth, *found.samples):
+            measures = np.linspace(-1, 12, 4 * typicality_model.main.measures).reshape(4, -1)
+            values = typicality(typicality_model, measures, np.tile([0.0, 3.0, 20.0, 63.0], (4, 1))).value
             assert ((values >= 0) & (values <= 1)).all()
         assert found == good, "a changed calibration was read"
         return "the same"
@@ -142,9 +142,9 @@ def _short_calibration() -> Calibration:
     contents["photographs"] = 1
     contents["samples"] = contents["samples"][:1]
     contents["coverage"] = contents["coverage"][:1]
-    for reference in (contents["truth"], *contents["samples"]):
-        reference["grey"] = None
-        kind = reference["coloured"]
+    for typicality_model in (contents["truth"], *contents["samples"]):
+        typicality_model["grey"] = None
+        kind = typicality_model["coloured"]
         kind["images"] = IMAGES
         kind["groups"] = kind["groups"][:1]
         group = kind["groups"][0]

@@ -64,14 +64,14 @@ def without_grey(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     found = read_calibration(folder)
     assert found is not None
 
-    def narrowed(reference: Any) -> Any:
-        (group,) = reference.coloured.groups
+    def narrowed(typicality_model: Any) -> Any:
+        (group,) = typicality_model.coloured.groups
         group = msgspec.structs.replace(group, name="small", sizes=[0.0, 12.0])
         return msgspec.structs.replace(
-            reference, coloured=msgspec.structs.replace(reference.coloured, groups=[group]), grey=None
+            typicality_model, coloured=msgspec.structs.replace(typicality_model.coloured, groups=[group]), grey=None
         )
 
-    samples = [narrowed(reference) for reference in found.samples]
+    samples = [narrowed(typicality_model) for typicality_model in found.samples]
     write_calibration(folder, msgspec.structs.replace(found, truth=narrowed(found.truth), samples=samples))
     return folder
 

@@ -56,8 +56,8 @@ NAMES = {
 
 
 @pytest.fixture
-def reference(pipe: Pipeline) -> TypicalityModel:
-    return pipe.calibration.reference(0.8)
+def typicality_model(pipe: Pipeline) -> TypicalityModel:
+    return pipe.calibration.typicality_model(0.8)
 
 
 def scrape(port: int) -> dict[str, float]:
@@ -74,9 +74,9 @@ def served(metrics: Metrics) -> dict[str, float]:
     return scrape(metrics.serve(0))
 
 
-def test_all_metrics_exist_with_zero_from_the_start(pipe: Pipeline, reference: TypicalityModel) -> None:
+def test_all_metrics_exist_with_zero_from_the_start(pipe: Pipeline, typicality_model: TypicalityModel) -> None:
     instruments = Prometheus()
-    with Metrics(pipe, reference, instruments=instruments) as metrics:
+    with Metrics(pipe, typicality_model, instruments=instruments) as metrics:
         assert {family.name for family in instruments.registry.collect()} == NAMES
         values = served(metrics)
     for outcome in ("unjudged", "accepted", "best", "bicubic", "rejected", "error"):
@@ -94,17 +94,19 @@ def test_all_metrics_exist_with_zero_from_the_start(pipe: Pipeline, reference: T
     assert re.search(r'manifest="[0-9a-f]{64}",precision="fp32",version="', info)
 
 
-def test_metrics_count_samples_and_likelihoods(pipe: Pipeline, reference: TypicalityModel, photographs: Path) -> None:
+def test_metrics_count_samples_and_likelihoods(
+    pipe: Pipeline, typicality_model: TypicalityModel, photographs: Path
+) -> None:
     pictures = np.stack([photograph(photographs, k, 12, 12) for k in range(3)])
     best = pipe.best_of(pictures, n=5)
-    with Metrics(pipe, reference) as metrics:
+    with Metrics(pipe, typicality_model) as metrics:
         metrics.observe_best(best, SamplingConfig(n=5))
         with metrics.stage("sample"):
             pass
         values = served(metrics)
         first = [drawn[0] for drawn in best.bits_per_dim_drawn]
         assert metrics.drift is not None
-        expected = Drift(reference)
+        expected = Drift(typicality_model)
         expected.add(first)
         assert (metrics.drift.count, metrics.drift.psi, metrics.drift.ks) == (3, expected.psi, expected.ks)
     assert values['caflow_requests_total{model="model",outcome="unjudged"}'] == 3
@@ -121,7 +123,7 @@ def test_metrics_count_samples_and_likelihoods(pipe: Pipeline, reference: Typica
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_rejected_samples_are_counted_by_reason(
-    pipe: Pipeline, reference: TypicalityModel, photographs: Path, share: float
+    pipe: Pipeline, typicality_model: TypicalityModel, photographs: Path, share: float
 ) -> None:
     """Counts that `Best` lacks are derived from the settings. Half of the first samples are rejected, or all."""
     n, redraws, condition = 4, 3, photograph(photographs, 1, 12, 12)
@@ -135,7 +137,7 @@ def test_rejected_samples_are_counted_by_reason(
     # The same result after two further redraws that were not finite, which the pipeline counts as rejected.
     sick = replace(best, rejected=best.rejected + 2)
     for case, more, not_finite in ((best, redraws, 0), (sick, redraws + 2, 2)):
-        with Metrics(pipe, reference) as metrics:
+        with Metrics(pipe, typicality_model) as metrics:
             metrics.observe_best(case, SamplingConfig(n, reject=Reject(alpha, more)))
             values = served(metrics)
         assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == rejected
@@ -211,13 +213,13 @@ def test_an_unjudged_result_is_neither_accepted_nor_rejected(
     assert counts["accepted"] == counts["rejected"] == 0
 
 
-def test_buckets_are_those_of_the_calibration(pipe: Pipeline, reference: TypicalityModel) -> None:
+def test_buckets_are_those_of_the_calibration(pipe: Pipeline, typicality_model: TypicalityModel) -> None:
     def ends(metrics: Metrics) -> list[float]:
         found = [re.fullmatch(r'caflow_sample_bits_per_dim_bucket{le="(.*)"}', name) for name in served(metrics)]
         return [float(match[1]) for match in found if match]
 
-    with Metrics(pipe, reference) as metrics:
-        known = np.unique(np.quantile(reference.main.bits_per_dim, np.linspace(0, 1, 21)))
+    with Metrics(pipe, typicality_model) as metrics:
+        known = np.unique(np.quantile(typicality_model.main.bits_per_dim, np.linspace(0, 1, 21)))
         assert ends(metrics) == pytest.approx([*known, math.inf])
     with Metrics(pipe) as metrics:
         assert ends(metrics) == [*BITS_PER_DIM, math.inf]

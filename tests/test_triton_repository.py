@@ -22,7 +22,7 @@ def test_a_repository_has_both_models_and_one_bundle(calibrated: Path, tmp_path:
         assert f'name: "{folder.name}"' in text
         assert 'key: "bundle" value { string_value: "model/1/model.caflow" }' in text  # shared by both models
     with load(folders[0] / "1" / "model.caflow") as pipe:
-        assert pipe.calibration.reference(0.8)
+        assert pipe.calibration.typicality_model(0.8)
 
 
 @pytest.mark.parametrize("kind", SERVICES)

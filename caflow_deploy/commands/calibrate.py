@@ -170,9 +170,11 @@ def _measure(
 def _print_calibration(pipe: Pipeline, found: Calibration, console: CommandConsole) -> None:
     """Print what was learned."""
     rows = []
-    for reference in (found.truth, *found.samples):
-        name = "true images" if reference.temperature is None else f"samples, τ = {reference.temperature:g}"
-        bits = reference.main.bits_per_dim
+    for typicality_model in (found.truth, *found.samples):
+        name = (
+            "true images" if typicality_model.temperature is None else f"samples, τ = {typicality_model.temperature:g}"
+        )
+        bits = typicality_model.main.bits_per_dim
         low, middle, high = (bits[k * (len(bits) - 1) // 20] for k in (1, 10, 19))
         rows.append([name, f"{low:.3f}", f"{middle:.3f}", f"{high:.3f}"])
     console.table(["bits/dim of", "5 %", "median", "95 %"], rows)

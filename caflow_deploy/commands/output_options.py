@@ -74,7 +74,7 @@ def open_metrics(
     """
     if port is None:
         return None
-    reference = pipe.likelihoods.reference(temperature) if measures_drift else None
-    metrics = stack.enter_context(Metrics(pipe, reference))
+    typicality_model = pipe.likelihoods.typicality_model(temperature) if measures_drift else None
+    metrics = stack.enter_context(Metrics(pipe, typicality_model))
     metrics.serve(port)
     return metrics

@@ -106,7 +106,11 @@ class PageSampler:
         given = self.read(source)
         height, width = given.rgb.shape[:2]
         self._check_size(height, width, n)
-        if rank == "typical" and self._calibration is not None and self.pipe.likelihoods.reference(temperature) is None:
+        if (
+            rank == "typical"
+            and self._calibration is not None
+            and self.pipe.likelihoods.typicality_model(temperature) is None
+        ):
             raise InputError(
                 f"the most usual sample can be chosen only at the temperatures {_known(self._calibration)}; choose one "
                 "of them, or another Best sample"
@@ -185,10 +189,10 @@ class PageSampler:
         """Return why no sample of this temperature can be judged; an empty text if the calibration knows them."""
         if self._calibration is None:
             return "this model is not calibrated"
-        reference = self.pipe.likelihoods.reference(temperature)
-        if reference is None:
+        typicality_model = self.pipe.likelihoods.typicality_model(temperature)
+        if typicality_model is None:
             return f"this model can judge samples only at these temperatures: {_known(self._calibration)}"
-        return "this model was calibrated with too few photographs" if reference.smallest >= ALPHA else ""
+        return "this model was calibrated with too few photographs" if typicality_model.smallest >= ALPHA else ""
 
     def _new_folder(self) -> Path:
         return Path(mkdtemp(dir=self.folder))

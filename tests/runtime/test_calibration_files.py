@@ -52,8 +52,8 @@ def test_a_calibration_with_a_wrong_value_is_refused(calibrated: Path, tmp_path:
 def test_a_calibration_for_another_number_of_levels_is_refused(calibrated: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes((calibrated / "manifest.json").read_bytes())
     contents = msgspec.json.decode((calibrated / NAME).read_bytes())
-    for reference in (contents["truth"], *contents["samples"]):
-        for kind in (reference["coloured"], reference["grey"]):
+    for typicality_model in (contents["truth"], *contents["samples"]):
+        for kind in (typicality_model["coloured"], typicality_model["grey"]):
             for name in ("mean", "log_spread", "residuals", "bits_per_dim_per_level"):
                 kind[name] = kind[name][:1]
             kind["precision"] = [[1.0]]

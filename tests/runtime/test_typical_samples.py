@@ -35,9 +35,9 @@ def test_results_have_the_typicality_of_the_calibration(pipe: Pipeline, photogra
     assert drawn.sample_typicality.value.shape == (1, 3)
     assert drawn.sample_typicality.per_level.shape == (1, 3, 2)
     np.testing.assert_allclose(best.sample_typicality.value[0], drawn.sample_typicality.value[0, 0])
-    reference = pipe.calibration.reference(TEMPERATURE)
+    typicality_model = pipe.calibration.typicality_model(TEMPERATURE)
     expected = typicality(
-        reference, drawn.bits_per_dim_per_level[0], np.stack([covariates(condition, pipe.manifest.model)] * 3)
+        typicality_model, drawn.bits_per_dim_per_level[0], np.stack([covariates(condition, pipe.manifest.model)] * 3)
     )
     np.testing.assert_allclose(drawn.sample_typicality.value[0], expected.value)
     assert pipe.best_of(condition, n=1, temperature=0.123).sample_typicality is None
@@ -53,8 +53,8 @@ def test_the_most_typical_sample_is_the_closest_to_the_middle(pipe: Pipeline, ph
     condition = photograph(photographs, 3, 12, 8)
     drawn = pipe.sample(condition, n=6, temperature=TEMPERATURE, rank="typical")
     assert drawn.sample_typicality is not None
-    reference, given = pipe.calibration.reference(TEMPERATURE), covariates(condition, pipe.manifest.model)
-    distances = [distance_of(reference, bits, given) for bits in drawn.bits_per_dim_per_level[0]]
+    typicality_model, given = pipe.calibration.typicality_model(TEMPERATURE), covariates(condition, pipe.manifest.model)
+    distances = [distance_of(typicality_model, bits, given) for bits in drawn.bits_per_dim_per_level[0]]
     assert (np.diff(np.array(distances)) > 0).all()
     best = pipe.best_of(condition, n=6, temperature=TEMPERATURE, rank="typical")
     assert best.sample[0] == drawn.sample[0, 0]

@@ -36,8 +36,8 @@ def from_uniform(values: Any) -> float:
 def test_a_fraction_alpha_of_usual_images_is_rejected(alpha: float) -> None:
     rng = np.random.default_rng(0)
     bits, given = drawn_bits(2000, rng)
-    reference = learn(None, bits, given, np.arange(2000) % 5, levels=2)
-    found = typicality(reference, *drawn_bits(20_000, rng))
+    typicality_model = learn(None, bits, given, np.arange(2000) % 5, levels=2)
+    found = typicality(typicality_model, *drawn_bits(20_000, rng))
     rejected = int((~found.accept(alpha)).sum())
     # Four standard deviations of a fraction that is estimated from 2,000 images.
     spread = 4 * np.sqrt(alpha * (1 - alpha) / 2000)
@@ -50,12 +50,12 @@ def test_a_fraction_alpha_of_usual_images_is_rejected(alpha: float) -> None:
 def test_both_directions_are_untypical_and_the_level_is_named() -> None:
     rng = np.random.default_rng(1)
     bits, given = drawn_bits(1000, rng)
-    reference = learn(None, bits, given, np.arange(1000) % 5, levels=2)
-    centre = typicality(reference, bits, given).residuals
+    typicality_model = learn(None, bits, given, np.arange(1000) % 5, levels=2)
+    centre = typicality(typicality_model, bits, given).residuals
     typical = np.argsort(np.abs(centre).max(1))[:50]
     for shift in (-3.0, 3.0):
         moved = bits[typical] + [0, shift]
-        found = typicality(reference, moved, given[typical])
+        found = typicality(typicality_model, moved, given[typical])
         assert (found.value < 0.02).all()
         assert (found.per_level[:, 1] < 0.02).all()
         assert (found.per_level[:, 0] > 0.1).all()
@@ -101,18 +101,18 @@ def test_a_fraction_alpha_of_usual_images_is_rejected_in_every_group() -> None:
         return np.where(details[:, None] > 4, tails, np.sign(tails)), given
 
     bits, given = images(3000)
-    reference = learn(None, bits, given, np.arange(3000) % 10, levels=2)
-    assert reference.grey is None
-    groups = reference.main.groups
+    typicality_model = learn(None, bits, given, np.arange(3000) % 10, levels=2)
+    assert typicality_model.grey is None
+    groups = typicality_model.main.groups
     assert [group.name for group in groups] == [
         f"{size}, {detail}" for size in ("small", "medium", "large") for detail in ("plain", "detailed")
     ]
     measured, new = images(12_000)
-    found = typicality(reference, measured, new)
+    found = typicality(typicality_model, measured, new)
     for name in np.unique(found.group):
         rejected = found.value[found.group == name] < 0.1
         assert rejected.mean() == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / 500))
-    assert reference.smallest == pytest.approx(1 / (min(group.images for group in groups) + 1))
+    assert typicality_model.smallest == pytest.approx(1 / (min(group.images for group in groups) + 1))
 
 
 def test_images_unlike_the_calibration_are_not_judged(pipe: Pipeline, photographs: Path) -> None:

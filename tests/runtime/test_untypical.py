@@ -111,7 +111,7 @@ def test_images_that_the_calibration_does_not_know_are_counted(calibrated: Path,
     bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
     found = read_calibration(bundle)
     assert found is not None
-    samples = [msgspec.structs.replace(reference, coloured=None) for reference in found.samples]
+    samples = [msgspec.structs.replace(typicality_model, coloured=None) for typicality_model in found.samples]
     write_calibration(bundle, msgspec.structs.replace(found, samples=samples))
     done = caflow(
         "image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 2, "--min-typicality", 0.1, code=0

@@ -1,6 +1,6 @@
 """Metrics of a running process for Prometheus: counts of results and rejections, and drift from the calibration.
 
-with Metrics(pipe, pipe.calibration.reference(0.8)) as metrics:
+with Metrics(pipe, pipe.calibration.typicality_model(0.8)) as metrics:
     metrics.serve(9100)
     metrics.observe_best(pipe.best_of(image, n=10), SamplingConfig(n=10))
 
@@ -38,7 +38,7 @@ class Metrics:
     def __init__(
         self,
         pipe: Pipeline,
-        reference: TypicalityModel | None = None,
+        typicality_model: TypicalityModel | None = None,
         window: int = WINDOW,
         instruments: Instruments | None = None,
         buckets: Sequence[float] | None = None,
@@ -47,23 +47,23 @@ class Metrics:
 
         Arguments:
             pipe: pipeline that makes the results.
-            reference: typical values of the results. For scored images, pass `pipe.calibration.truth`; for samples,
-                `pipe.calibration.reference(temperature)`. Pass None if there is no calibration, or for progressive
-                best-of-N, which drops samples early. Drift is then NaN.
+            typicality_model: typical values of the results. For scored images, pass `pipe.calibration.truth`; for
+                samples, `pipe.calibration.typicality_model(temperature)`. Pass None if there is no calibration, or for
+                progressive best-of-N, which drops samples early. Drift is then NaN.
             window: number of recent images that drift is computed from.
             instruments: metrics of a serving engine, which exports them. None uses prometheus_client, for `serve`.
-            buckets: upper bounds of the buckets for bits per dimension; None uses `buckets_of(reference)`.
+            buckets: upper bounds of the buckets for bits per dimension; None uses `buckets_of(typicality_model)`.
 
         Raises:
             InputError: if prometheus_client is required but not installed.
             NotFinite: if the canary's sample is not finite.
         """
         self._instruments = instruments or Prometheus()
-        self.drift = None if reference is None else Drift(reference, window)
+        self.drift = None if typicality_model is None else Drift(typicality_model, window)
         self._model = as_text(pipe.folder.stem)
         self._endpoint = ExitStack()
         self._port: int | None = None
-        self._made = ModelInstruments(self._instruments, self._model, pipe, buckets or buckets_of(reference))
+        self._made = ModelInstruments(self._instruments, self._model, pipe, buckets or buckets_of(typicality_model))
 
     def observe_best(
         self, best: Best, config: SamplingConfig, measures_drift: bool = True, late: Sequence[bool] | Any = None
@@ -73,7 +73,8 @@ class Metrics:
         Arguments:
             best: results of one or more images.
             config: settings that the samples were drawn with.
-            measures_drift: whether to include the results in drift. The reference must be valid for these settings.
+            measures_drift: whether to include the results in drift. The typicality model must be valid for these
+                settings.
             late: whether each image was too late. It then has no outcome here, as its request counts as an error; None
                 if no image was.
         """

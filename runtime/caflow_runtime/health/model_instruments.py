@@ -121,12 +121,14 @@ class ModelInstruments:
             canary.set(math.nan)
 
 
-def buckets_of(*references: TypicalityModel | None) -> Sequence[float]:
+def buckets_of(*typicality_models: TypicalityModel | None) -> Sequence[float]:
     """Return upper bounds of buckets, each with 5 % of a calibration's images; without calibration, fixed bounds.
 
-    The bounds of several references are merged.
+    The bounds of several models are merged.
     """
-    known = [reference.main.bits_per_dim for reference in references if reference is not None]
+    known = [
+        typicality_model.main.bits_per_dim for typicality_model in typicality_models if typicality_model is not None
+    ]
     if not known:
         return BITS_PER_DIM
     quantiles = [np.quantile(bits_per_dim, np.linspace(0, 1, QUANTILES)) for bits_per_dim in known]

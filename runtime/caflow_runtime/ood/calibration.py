@@ -62,7 +62,7 @@ class Calibration(Strict, frozen=True):
     """Hash of all other fields (`seal`)."""
 
     def __post_init__(self) -> None:
-        temperatures = [reference.temperature for reference in self.samples]
+        temperatures = [typicality_model.temperature for typicality_model in self.samples]
         if self.truth.temperature is not None or None in temperatures or len(set(temperatures)) < len(temperatures):
             raise ValueError(
                 f"truth must have no temperature, and samples must have different temperatures; got "
@@ -71,10 +71,12 @@ class Calibration(Strict, frozen=True):
         levels = self.truth.levels
         if any((one.levels, one.main.measures) != (levels, levels) for one in self.samples):
             raise ValueError(f"samples must have {levels} levels, as truth has, and {levels} measures")
-        if any(self.photographs > reference.images for reference in (self.truth, *self.samples)):
-            raise ValueError(f"every reference must have at least {self.photographs} images, one for each photograph")
+        if any(self.photographs > typicality_model.images for typicality_model in (self.truth, *self.samples)):
+            raise ValueError(
+                f"every typicality model must have at least {self.photographs} images, one for each photograph"
+            )
 
-    def reference(self, temperature: float | None) -> TypicalityModel:
+    def typicality_model(self, temperature: float | None) -> TypicalityModel:
         """Return the distribution of samples at a temperature, or of true images if `temperature` is None.
 
         Raises:
@@ -82,11 +84,11 @@ class Calibration(Strict, frozen=True):
         """
         if temperature is None:
             return self.truth
-        for reference in self.samples:
-            assert reference.temperature is not None
-            if abs(reference.temperature - temperature) < SAME_TEMPERATURE:
-                return reference
-        known = ", ".join(f"{reference.temperature:g}" for reference in self.samples)
+        for typicality_model in self.samples:
+            assert typicality_model.temperature is not None
+            if abs(typicality_model.temperature - temperature) < SAME_TEMPERATURE:
+                return typicality_model
+        known = ", ".join(f"{typicality_model.temperature:g}" for typicality_model in self.samples)
         raise InputError(
             f"typicality: the bundle is calibrated for the temperatures {known}; got {temperature:g}: use one of them, "
             "or run caflow calibrate with this temperature"

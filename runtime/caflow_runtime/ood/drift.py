@@ -46,7 +46,7 @@ class Drift:
     Only one thread may add values at a time.
     """
 
-    def __init__(self, reference: TypicalityModel, window: int = WINDOW) -> None:
+    def __init__(self, typicality_model: TypicalityModel, window: int = WINDOW) -> None:
         """Start with an empty window.
 
         Arguments:
@@ -57,8 +57,8 @@ class Drift:
         """
         if window < 1:
             raise InputError(f"window must be at least 1; got {window}")
-        self._quantiles = np.array(reference.main.bits_per_dim)
-        self._images = reference.main.images
+        self._quantiles = np.array(typicality_model.main.bits_per_dim)
+        self._images = typicality_model.main.images
         # Deciles coincide if many values are equal; there are then fewer bins.
         self._deciles = np.unique(np.quantile(self._quantiles, np.arange(1, BINS) / BINS))
         self._values = np.empty(window)

@@ -48,7 +48,7 @@ SMALLEST_RESIDUAL = 1e-6
 def learn(
     temperature: float | None, measures: Floats, given: Floats, fold: NDArray[np.int64], levels: int
 ) -> TypicalityModel:
-    """Return the reference of R images.
+    """Return the typicality model of R images.
 
     Arguments:
         temperature: temperature of the samples; None for true images.
@@ -58,7 +58,7 @@ def learn(
         levels: number of levels of the model.
 
     Raises:
-        ValueError: if the images give no usable reference.
+        ValueError: if the images give no usable typicality model.
     """
     kinds = [
         _learn_kind(measures[rows], given[rows], fold[rows], levels) if rows.any() else None
@@ -76,7 +76,7 @@ def learnable_kinds(given: Floats) -> list[NDArray[np.bool_]]:
 
 
 def _learn_kind(measures: Floats, given: Floats, fold: NDArray[np.int64], levels: int) -> ImageStatistic:
-    """Return the reference of one kind of images.
+    """Return the statistics of one kind of images.
 
     Quantiles are computed from cross-validated residuals: each image is judged by a fit of the other folds. Residuals
     are therefore as large as those of new images, as in split conformal prediction, and every image is still used.

@@ -110,13 +110,13 @@ def covariates(condition: Image, model: Model) -> Floats:
     return np.array([np.log2(1 + steps.mean()), colour, np.log2(1 + steps).mean(), size], np.float64)
 
 
-def typicality(reference: TypicalityModel, measures: Floats, given: Floats) -> Typicality:
+def typicality(typicality_model: TypicalityModel, measures: Floats, given: Floats) -> Typicality:
     """Return the typicality of R images with measures (R, M) and covariates `given` (R, 4)."""
-    count, levels = len(measures), reference.levels
+    count, levels = len(measures), typicality_model.levels
     residuals, per_level = np.full(measures.shape, np.nan), np.full((count, levels), np.nan)
     value, group = np.full(count, np.nan), np.empty(count, object)
     greys = is_grey(given)
-    for kind, word, rows in ((reference.coloured, "coloured", ~greys), (reference.grey, "grey", greys)):
+    for kind, word, rows in ((typicality_model.coloured, "coloured", ~greys), (typicality_model.grey, "grey", greys)):
         group[rows] = word
         if kind is None or not rows.any():
             continue
@@ -130,12 +130,12 @@ def typicality(reference: TypicalityModel, measures: Floats, given: Floats) -> T
     return Typicality(value, per_level, residuals[:, :levels], residuals[:, levels:], group.astype(np.str_))
 
 
-def distance_of(reference: TypicalityModel, measures: Floats, given: Floats) -> float:
+def distance_of(typicality_model: TypicalityModel, measures: Floats, given: Floats) -> float:
     """Return the Mahalanobis distance of one image, with measures (M,) and covariates (4,), from its expected measures.
 
     NaN if its kind is not known.
     """
-    kind = reference.grey if is_grey(given[None])[0] else reference.coloured
+    kind = typicality_model.grey if is_grey(given[None])[0] else typicality_model.coloured
     if kind is None:
         return math.nan
     return float(mahalanobis(standardized(measures[None], given[None], kind), np.array(kind.precision))[0])
@@ -155,17 +155,17 @@ def group_of(kind: ImageStatistic, given: Floats) -> CalibrationGroup | None:
     return None
 
 
-def check_alpha(alpha: float, reference: TypicalityModel) -> None:
+def check_alpha(alpha: float, typicality_model: TypicalityModel) -> None:
     """Check that some typicality can be below `alpha` in every group, so that images can be rejected.
 
     Raises:
         InputError: if the check fails.
     """
-    if not reference.smallest < alpha < 1:
+    if not typicality_model.smallest < alpha < 1:
         raise InputError(
-            f"α must be above {reference.smallest:.2g} and below 1; got {alpha:g}. In the smallest group of the "
-            f"{reference.images} calibration images no typicality can be lower: use a larger α, or calibrate with more "
-            "photographs"
+            f"α must be above {typicality_model.smallest:.2g} and below 1; got {alpha:g}. In the smallest group of the "
+            f"{typicality_model.images} calibration images no typicality can be lower: use a larger α, or calibrate with "
+            "more photographs"
         )
 
 

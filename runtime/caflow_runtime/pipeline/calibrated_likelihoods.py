@@ -54,22 +54,22 @@ class Likelihoods:
             )
         return self._calibration
 
-    def wanted_reference(self, temperature: float | Sequence[float]) -> TypicalityModel:
-        """Return the reference that describes typical samples at a temperature.
+    def required_typicality_model(self, temperature: float | Sequence[float]) -> TypicalityModel:
+        """Return the typicality model of samples at a temperature.
 
         Raises:
             InputError: if the bundle is not calibrated for this temperature.
         """
-        return self.calibration.reference(temperature_of(temperature))
+        return self.calibration.typicality_model(temperature_of(temperature))
 
-    def reference(self, temperature: float | Sequence[float] | None) -> TypicalityModel | None:
-        """Return the reference that describes typical samples at a temperature.
+    def typicality_model(self, temperature: float | Sequence[float] | None) -> TypicalityModel | None:
+        """Return the typicality model of samples at a temperature.
 
-        If `temperature` is None, the reference describes true images. Return None if the bundle is not calibrated for
+        If `temperature` is None, it is that of true images. Return None if the bundle is not calibrated for
         that.
         """
         try:
-            return self.calibration.truth if temperature is None else self.wanted_reference(temperature)
+            return self.calibration.truth if temperature is None else self.required_typicality_model(temperature)
         except InputError:
             return None
 
@@ -80,14 +80,14 @@ class Likelihoods:
 
         Return None if the bundle is not calibrated for that.
         """
-        reference = self.reference(temperature)
-        if reference is None:
+        typicality_model = self.typicality_model(temperature)
+        if typicality_model is None:
             return None
         dims = np.array([[condition.size * self._model.scale**2] for condition in conditions])
         bits = bits_per_dim([item.per_level for item in items], dims)
         measures = bits if temperature is not None else np.concatenate([bits, self._statistics(items)], 1)
         given = np.stack([covariates(condition, self._model) for condition in conditions])
-        return typicality(reference, measures, given)
+        return typicality(typicality_model, measures, given)
 
     def parts(
         self, items: list[BatchItem], conditions: list[Image], temperature: float | Sequence[float] | None

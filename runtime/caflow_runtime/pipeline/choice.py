@@ -45,7 +45,7 @@ class Ranking:
     model: Model
     rank: Rank
     consistency: Consistency
-    reference: TypicalityModel | None
+    typicality_model: TypicalityModel | None
     """Describes typical samples; required for the rank "typical"."""
 
     def value(self, item: BatchItem, condition: Image) -> float:
@@ -55,11 +55,11 @@ class Ranking:
         if self.rank == "consistency":
             return self.consistency.psnr(finite_pixels(item).integers(), condition)
         if self.rank == "typical":
-            assert self.reference is not None
+            assert self.typicality_model is not None
             bits, given = bits_of(item, condition, self.model), covariates(condition, self.model)
-            if np.isfinite(far := distance_of(self.reference, bits, given)):
+            if np.isfinite(far := distance_of(self.typicality_model, bits, given)):
                 return -far
-        return float(item.per_level.sum())  # also where there is no reference for images of this kind
+        return float(item.per_level.sum())  # also where there is no typicality model for images of this kind
 
 
 @dataclass(frozen=True)
@@ -109,22 +109,22 @@ class Chooser:
         consistency: Consistency,
         conditions: list[Image],
         config: SamplingConfig,
-        reference: TypicalityModel | None,
+        typicality_model: TypicalityModel | None,
         is_deep: bool = False,
     ) -> None:
         """Prepare to choose among the samples of several images.
 
         Arguments:
-            reference: describes typical samples, if the draw needs it.
+            typicality_model: describes typical samples, if the draw needs it.
             is_deep: whether candidates also have images with 16 bits.
         """
         self.model = model
         self.consistency = consistency
         self.conditions = conditions
         self.config = config
-        self.reference = reference
+        self.typicality_model = typicality_model
         self.is_deep = is_deep
-        self.ranking = Ranking(model, config.rank, consistency, reference)
+        self.ranking = Ranking(model, config.rank, consistency, typicality_model)
         self.choices = [Choice() for _ in conditions]
 
     def value(self, item: BatchItem) -> float:
@@ -237,10 +237,10 @@ class Chooser:
         if value == -np.inf:
             return "best"
         reject = self.config.reject
-        if reject is None or reject.judge == "image" or self.reference is None:
+        if reject is None or reject.judge == "image" or self.typicality_model is None:
             return "unjudged"
         bits = bits_of(item, condition, self.model)[None]
-        found = typicality(self.reference, bits, covariates(condition, self.model)[None])
+        found = typicality(self.typicality_model, bits, covariates(condition, self.model)[None])
         if not found.is_judged[0]:
             return "unjudged"
         return "accepted" if found.accept(reject.alpha)[0] else "best"

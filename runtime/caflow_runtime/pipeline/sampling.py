@@ -52,8 +52,8 @@ def sample_best(
         Untypical: if all samples of an image are rejected and `config.reject` requests an error for that.
     """
     conditions, written = as_images(images, "images"), written or ResultEncoding()
-    reference = reference_for(pipe, config)
-    chooser = Chooser(pipe.runner.model, pipe.consistency, conditions, config, reference, written.is_deep)
+    typicality_model = typicality_model_for(pipe, config)
+    chooser = Chooser(pipe.runner.model, pipe.consistency, conditions, config, typicality_model, written.is_deep)
     for item in pipe.runner.draw(conditions, range(config.n), config, show):
         chooser.take(item)
         del item  # free its continuous pixels
@@ -94,7 +94,9 @@ def sample_all(
     """
     conditions, n = as_images(images, "images"), config.n
     count = len(conditions)
-    chooser = Chooser(pipe.runner.model, pipe.consistency, conditions, config, reference_for(pipe, config), is_deep)
+    chooser = Chooser(
+        pipe.runner.model, pipe.consistency, conditions, config, typicality_model_for(pipe, config), is_deep
+    )
     found = pipe.runner.draw(conditions, range(n), config, show)
     drawn = [chooser.candidate(chooser.value(item), item) for item in found]
     drawn.sort(key=lambda candidate: (candidate.item.image, -candidate.value))
@@ -119,8 +121,8 @@ def sample_all(
     )
 
 
-def reference_for(pipe: "Pipeline", config: SamplingConfig) -> TypicalityModel | None:
-    """Return the reference that describes typical samples, if a draw needs it. Check that the model supports the draw.
+def typicality_model_for(pipe: "Pipeline", config: SamplingConfig) -> TypicalityModel | None:
+    """Return the typicality model of samples, if a draw needs it. Check that the model supports the draw.
 
     Raises:
         InputError: if the model or its calibration does not support the draw.
@@ -130,16 +132,19 @@ def reference_for(pipe: "Pipeline", config: SamplingConfig) -> TypicalityModel |
 
 
 def check_calibrated(calibration: Calibration, config: SamplingConfig) -> TypicalityModel | None:
-    """Check that the calibration supports a draw. Return the reference of typical samples, if the draw needs it.
+    """Check that the calibration supports a draw. Return the typicality model of samples, if the draw needs it.
 
     Raises:
         InputError: if the temperature is not calibrated, or the threshold α is too small for the calibration.
     """
     needs_samples = config.rank == "typical" or config.judges == "sample"
-    reference = calibration.reference(temperature_of(config.temperature)) if needs_samples else None
+    typicality_model = calibration.typicality_model(temperature_of(config.temperature)) if needs_samples else None
     if config.reject is not None:
-        check_alpha(config.reject.alpha, reference if reference and config.judges == "sample" else calibration.truth)
-    return reference
+        check_alpha(
+            config.reject.alpha,
+            typicality_model if typicality_model and config.judges == "sample" else calibration.truth,
+        )
+    return typicality_model
 
 
 def score_items(

@@ -29,7 +29,7 @@ from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.ood.typicality import check_alpha, covariates, typicality
 from caflow_runtime.pipeline.choice import Ranking
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
-from caflow_runtime.pipeline.sampling import reference_for
+from caflow_runtime.pipeline.sampling import typicality_model_for
 from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.sizes import MAX_ENLARGEMENT, FinalSize, Size
 
@@ -156,15 +156,15 @@ class Stream:
         config, runner, known = settings.config, pipe.runner, pipe.likelihoods
         if settings.size is not None:
             settings.size.check_fits(runner.model.scale)
-        reference = reference_for(pipe, config)
+        typicality_model = typicality_model_for(pipe, config)
         if settings.min_typicality > 0:
-            reference = known.wanted_reference(config.temperature)
-            check_alpha(settings.min_typicality, reference)
+            typicality_model = known.required_typicality_model(config.temperature)
+            check_alpha(settings.min_typicality, typicality_model)
         self.runner = runner
         self.settings = settings
         self.config = config
-        self.reference = reference or known.reference(config.temperature)
-        self.ranking = Ranking(runner.model, config.rank, pipe.consistency, self.reference)
+        self.typicality_model = typicality_model or known.typicality_model(config.temperature)
+        self.ranking = Ranking(runner.model, config.rank, pipe.consistency, self.typicality_model)
         self.batch = settings.batch if settings.noise == "fixed" else 1  # all frames of a run have the same noise
         self.drifting = None if isinstance(settings.noise, str) else DriftingNoise(settings.noise)
         self.draw_noise: DrawNoise = runner.graphs.backend.draw_noise if self.drifting is None else self._drift
@@ -275,7 +275,7 @@ class Stream:
 
     def _rejected(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         levels = np.full(self.runner.model.levels, np.nan)
-        known = None if self.reference is None else np.nan
+        known = None if self.typicality_model is None else np.nan
         return self._resized(Frame(number, self._enlarged(frame), REJECTED, levels, starts_scene, known), frame)
 
     def _enlarged(self, frame: Image) -> NDArray[np.float32]:
@@ -285,9 +285,11 @@ class Stream:
     def _frame(self, number: int, item: BatchItem, frame: Image, starts_scene: bool) -> Frame:
         assert item.pixels is not None
         pixels, known = np.ascontiguousarray(item.pixels.floats()), None
-        if self.reference is not None:
+        if self.typicality_model is not None:
             given = covariates(frame, self.runner.model)[None]
-            known = float(typicality(self.reference, bits_per_dim(item.per_level, pixels.size)[None], given).value[0])
+            known = float(
+                typicality(self.typicality_model, bits_per_dim(item.per_level, pixels.size)[None], given).value[0]
+            )
         untypical = known is not None and known < self.settings.min_typicality
         if untypical and self.settings.untypical == "bicubic":
             pixels = self._enlarged(frame)

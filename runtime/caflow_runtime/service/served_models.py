@@ -49,8 +49,8 @@ class Sampler(Service):
     )
     parameters = SampleParameters
 
-    def _reference(self) -> TypicalityModel | None:
-        return self.pipe.likelihoods.reference(self.pipe.manifest.model.sampling.temperature)
+    def _typicality_model(self) -> TypicalityModel | None:
+        return self.pipe.likelihoods.typicality_model(self.pipe.manifest.model.sampling.temperature)
 
     def _check(self, parameters: SampleParameters, images: list[list[Image]]) -> None:
         config = draw_of(parameters, self.pipe.manifest)
@@ -93,8 +93,8 @@ class Scorer(Service):
     )
     parameters = ScoreParameters
 
-    def _reference(self) -> TypicalityModel | None:
-        return self.pipe.likelihoods.reference(None)
+    def _typicality_model(self) -> TypicalityModel | None:
+        return self.pipe.likelihoods.typicality_model(None)
 
     def _check(self, parameters: ScoreParameters, images: list[list[Image]]) -> None:
         if parameters.min_typicality:

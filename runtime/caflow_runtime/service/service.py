@@ -58,9 +58,9 @@ class Service(ABC):
         self.max_pixels = max_pixels
         # All models of a bundle share the buckets, because an engine has one histogram of a name in a process.
         own = pipe.manifest.model.sampling.temperature
-        buckets = buckets_of(pipe.likelihoods.reference(own), pipe.likelihoods.reference(None))
-        reference = self._reference()
-        self.metrics = None if instruments is None else Metrics(pipe, reference, WINDOW, instruments, buckets)
+        buckets = buckets_of(pipe.likelihoods.typicality_model(own), pipe.likelihoods.typicality_model(None))
+        typicality_model = self._typicality_model()
+        self.metrics = None if instruments is None else Metrics(pipe, typicality_model, WINDOW, instruments, buckets)
 
     @property
     def name(self) -> str:
@@ -167,8 +167,8 @@ class Service(ABC):
         return [self._too_late() if is_late else answer for answer, is_late in zip(answers, late, strict=True)]
 
     @abstractmethod
-    def _reference(self) -> TypicalityModel | None:
-        """Return the reference that drift is measured against; None if there is none."""
+    def _typicality_model(self) -> TypicalityModel | None:
+        """Return the typicality model that drift is measured against; None if there is none."""
 
     @abstractmethod
     def _check(self, parameters: Any, images: list[list[Image]]) -> None:

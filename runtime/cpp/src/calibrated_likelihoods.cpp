@@ -33,7 +33,7 @@ const Calibration& Likelihoods::calibration() const {
     throw InputError(folder + " is not calibrated: run caflow calibrate " + folder + " --data PHOTOGRAPHS");
 }
 
-const TypicalityModel& Likelihoods::wanted_reference(const std::vector<double>& temperature) const {
+const TypicalityModel& Likelihoods::required_typicality_model(const std::vector<double>& temperature) const {
     const auto is_other = [&](double tau) { return tau != temperature[0]; };
     if (std::any_of(temperature.begin(), temperature.end(), is_other)) {
         throw InputError("typicality requires one temperature for all levels; got several");
@@ -41,9 +41,9 @@ const TypicalityModel& Likelihoods::wanted_reference(const std::vector<double>& 
     return calibration().of_samples(temperature[0]);
 }
 
-const TypicalityModel* Likelihoods::reference(const std::vector<double>& temperature) const {
+const TypicalityModel* Likelihoods::typicality_model(const std::vector<double>& temperature) const {
     try {
-        return &wanted_reference(temperature);
+        return &required_typicality_model(temperature);
     } catch (const InputError&) {
         return nullptr;
     }
@@ -52,19 +52,19 @@ const TypicalityModel* Likelihoods::reference(const std::vector<double>& tempera
 const TypicalityModel* Likelihoods::check_calibrated(const SamplingConfig& draw) const {
     const bool judges_samples = draw.reject.judges(Reject::Judge::sample);
     const bool needs_samples = draw.rank == Rank::typical || judges_samples;
-    const TypicalityModel* samples = needs_samples ? &wanted_reference(draw.temperature) : nullptr;
+    const TypicalityModel* samples = needs_samples ? &required_typicality_model(draw.temperature) : nullptr;
     if (draw.reject.alpha > 0) check_alpha(draw.reject.alpha, judges_samples ? *samples : calibration().truth);
     return samples;
 }
 
 Typicality Likelihoods::of_sample(const BatchItem& item, const Condition& condition,
-                                  const TypicalityModel& reference) const {
-    return typicality(reference, bits_per_level(item, condition), condition.covariates());
+                                  const TypicalityModel& typicality_model) const {
+    return typicality(typicality_model, bits_per_level(item, condition), condition.covariates());
 }
 
 double Likelihoods::distance_of_sample(const BatchItem& item, const Condition& condition,
-                                       const TypicalityModel& reference) const {
-    return distance_of(reference, bits_per_level(item, condition), condition.covariates());
+                                       const TypicalityModel& typicality_model) const {
+    return distance_of(typicality_model, bits_per_level(item, condition), condition.covariates());
 }
 
 std::optional<Typicality> Likelihoods::of_image(const BatchItem& item, const Condition& condition) const {

@@ -41,21 +41,22 @@ class Likelihoods {
 
     // Return the distribution of samples at the temperatures of all levels. Throws an InputError if they differ, or if
     // the bundle is not calibrated for them.
-    const TypicalityModel& wanted_reference(const std::vector<double>& temperature) const;
+    const TypicalityModel& required_typicality_model(const std::vector<double>& temperature) const;
 
     // Return the distribution of samples at these temperatures, or nullptr if it is not known.
-    const TypicalityModel* reference(const std::vector<double>& temperature) const;
+    const TypicalityModel* typicality_model(const std::vector<double>& temperature) const;
 
     // Check that the calibration has everything that a draw needs. Return the distribution of the draw's samples, or
     // nullptr if the draw does not need it. Throws an InputError.
     const TypicalityModel* check_calibrated(const SamplingConfig& draw) const;
 
-    // Return the typicality of a sample as drawn. `reference` is the distribution of such samples.
-    Typicality of_sample(const BatchItem& item, const Condition& condition, const TypicalityModel& reference) const;
+    // Return the typicality of a sample as drawn. `typicality_model` is the distribution of such samples.
+    Typicality of_sample(const BatchItem& item, const Condition& condition,
+                         const TypicalityModel& typicality_model) const;
 
     // Return the Mahalanobis distance of a sample from its expected measures; NaN if its kind is not known.
     double distance_of_sample(const BatchItem& item, const Condition& condition,
-                              const TypicalityModel& reference) const;
+                              const TypicalityModel& typicality_model) const;
 
     // Return the typicality of a scored image, or nothing if the bundle is not calibrated.
     std::optional<Typicality> of_image(const BatchItem& item, const Condition& condition) const;

@@ -138,9 +138,9 @@ Calibration parse_calibration(const fs::path& path) {
 
 const TypicalityModel& Calibration::of_samples(double temperature) const {
     std::string known;
-    for (const TypicalityModel& reference : samples) {
-        if (std::abs(*reference.temperature - temperature) < same_temperature) return reference;
-        known += (known.empty() ? "" : ", ") + Json(*reference.temperature).dump();
+    for (const TypicalityModel& typicality_model : samples) {
+        if (std::abs(*typicality_model.temperature - temperature) < same_temperature) return typicality_model;
+        known += (known.empty() ? "" : ", ") + Json(*typicality_model.temperature).dump();
     }
     throw InputError("typicality: the bundle is calibrated for the temperatures " + known + "; got " +
                      Json(temperature).dump() + ": use one of them, or run caflow calibrate with this temperature");

@@ -61,8 +61,8 @@ void Judgement::finish(Result& result, const Condition& condition) const {
         result.image = project(graphs, result.item.pixels, condition.image);
         result.consistency = consistency(graphs, result.image, condition.image);
         if (!draw.with_pixels) result.item.pixels = {};
-    } else if (const TypicalityModel* reference = likelihoods.reference(draw.temperature)) {
-        result.sample_typicality = likelihoods.of_sample(result.item, condition, *reference);
+    } else if (const TypicalityModel* typicality_model = likelihoods.typicality_model(draw.temperature)) {
+        result.sample_typicality = likelihoods.of_sample(result.item, condition, *typicality_model);
     }
 }
 

@@ -51,8 +51,8 @@ void add_steps(Steps& steps, std::int64_t height, std::int64_t width, Value valu
     }
 }
 
-const std::optional<ImageKind>& kind_of(const TypicalityModel& reference, const Covariates& given) {
-    return given[colour_at] <= most_grey ? reference.grey : reference.coloured;
+const std::optional<ImageKind>& kind_of(const TypicalityModel& typicality_model, const Covariates& given) {
+    return given[colour_at] <= most_grey ? typicality_model.grey : typicality_model.coloured;
 }
 
 // Return the terms of the regression: 1, the normalized covariates, the square of the size, and the products of the
@@ -167,11 +167,11 @@ Covariates covariates(const Image& condition, const Model& model) {
     return {std::log2(1 + steps.mean()), std::log2(1 + colour_steps.mean()), steps.mean_logarithm(), std::log2(pixels)};
 }
 
-Typicality typicality(const TypicalityModel& reference, const Numbers& measures, const Covariates& given) {
+Typicality typicality(const TypicalityModel& typicality_model, const Numbers& measures, const Covariates& given) {
     const bool is_grey = given[colour_at] <= most_grey;
     Typicality found;
     found.group = is_grey ? "grey" : "coloured";
-    const std::optional<ImageKind>& kind = kind_of(reference, given);
+    const std::optional<ImageKind>& kind = kind_of(typicality_model, given);
     if (!kind) return found;
     const Numbers residuals = standardized(*kind, measures, given);
     const auto end_of_levels = residuals.begin() + std::ptrdiff_t(kind->levels());
@@ -187,16 +187,16 @@ Typicality typicality(const TypicalityModel& reference, const Numbers& measures,
     return found;
 }
 
-double distance_of(const TypicalityModel& reference, const Numbers& measures, const Covariates& given) {
-    const std::optional<ImageKind>& kind = kind_of(reference, given);
+double distance_of(const TypicalityModel& typicality_model, const Numbers& measures, const Covariates& given) {
+    const std::optional<ImageKind>& kind = kind_of(typicality_model, given);
     if (!kind) return std::numeric_limits<double>::quiet_NaN();
     return mahalanobis(*kind, standardized(*kind, measures, given));
 }
 
-void check_alpha(double alpha, const TypicalityModel& reference) {
-    if (reference.smallest() < alpha && alpha < 1) return;
-    throw InputError("min_typicality must be above " + std::to_string(reference.smallest()) + " and below 1; got " +
-                     shown(alpha) +
+void check_alpha(double alpha, const TypicalityModel& typicality_model) {
+    if (typicality_model.smallest() < alpha && alpha < 1) return;
+    throw InputError("min_typicality must be above " + std::to_string(typicality_model.smallest()) +
+                     " and below 1; got " + shown(alpha) +
                      ". In the smallest group of the calibration images no "
                      "typicality can be lower: use a larger min_typicality, or calibrate with more photographs");
 }

@@ -32,13 +32,13 @@ struct Typicality {
 Covariates covariates(const Image& condition, const Model& model);
 
 // Return the typicality of an image with these measures, (K), and the covariates `given` of its condition.
-Typicality typicality(const TypicalityModel& reference, const Numbers& measures, const Covariates& given);
+Typicality typicality(const TypicalityModel& typicality_model, const Numbers& measures, const Covariates& given);
 
 // Return the Mahalanobis distance of an image from its expected measures; NaN if the image's kind is not known.
-double distance_of(const TypicalityModel& reference, const Numbers& measures, const Covariates& given);
+double distance_of(const TypicalityModel& typicality_model, const Numbers& measures, const Covariates& given);
 
 // Check that some typicality can be below α in every group, so that images can be rejected. Throws an InputError.
-void check_alpha(double alpha, const TypicalityModel& reference);
+void check_alpha(double alpha, const TypicalityModel& typicality_model);
 
 // Return why an image is untypical, or why it cannot be judged, as a text for people.
 std::string reason(const Typicality& found);

@@ -182,11 +182,11 @@ static std::string as_json(const ImageKind& kind) {
         .text();
 }
 
-std::string as_json(const TypicalityModel& reference) {
+std::string as_json(const TypicalityModel& typicality_model) {
     return JsonObject()
-        .add("temperature", reference.temperature)
-        .add("coloured", reference.coloured)
-        .add("grey", reference.grey)
+        .add("temperature", typicality_model.temperature)
+        .add("coloured", typicality_model.coloured)
+        .add("grey", typicality_model.grey)
         .text();
 }
 
@@ -204,24 +204,24 @@ std::int64_t as_positive_count(const Json& value, const std::string& where) {
 
 TypicalityModel read_reference(const Json& value, const std::string& where) {
     Fields fields(value, where);
-    TypicalityModel reference;
+    TypicalityModel typicality_model;
     const Json& temperature = fields["temperature"];
-    if (!temperature.is_null()) reference.temperature = as_positive(temperature, fields.place("temperature"));
+    if (!temperature.is_null()) typicality_model.temperature = as_positive(temperature, fields.place("temperature"));
     const auto kind = [&](const char* name) {
         const Json& found = fields[name];
         return found.is_null() ? std::nullopt : std::optional(read_kind(found, fields.place(name)));
     };
-    reference.coloured = kind("coloured");
-    reference.grey = kind("grey");
+    typicality_model.coloured = kind("coloured");
+    typicality_model.grey = kind("grey");
     fields.refuse_unknown();
-    const std::vector<const ImageKind*> kinds = reference.kinds();
+    const std::vector<const ImageKind*> kinds = typicality_model.kinds();
     const auto is_alike = [&](const ImageKind* one) {
         return one->levels() == kinds[0]->levels() && one->measures() == kinds[0]->measures();
     };
     if (kinds.empty() || !std::all_of(kinds.begin(), kinds.end(), is_alike)) {
         Fields::refuse("at least one kind of images, and the same levels and measures for all kinds", value, where);
     }
-    return reference;
+    return typicality_model;
 }
 
 const Group* ImageKind::group_of(double size, double complexity) const {

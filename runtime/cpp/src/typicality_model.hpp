@@ -65,11 +65,11 @@ struct TypicalityModel {
     double smallest() const;                      // lowest possible typicality in the smallest group
 };
 
-// Read a reference and check it. `where` is its place for messages. Throws a BundleError.
+// Read a typicality model and check it. `where` is its place for messages. Throws a BundleError.
 TypicalityModel read_reference(const Json& value, const std::string& where);
 
-// Return a reference as the JSON text that is hashed for the seal.
-std::string as_json(const TypicalityModel& reference);
+// Return a typicality model as the JSON text that is hashed for the seal.
+std::string as_json(const TypicalityModel& typicality_model);
 
 // Read a number of a calibration. `where` is its place for messages. Throws a BundleError if its absolute value is so
 // large that a product of several such numbers might not be finite.
