@@ -36,11 +36,11 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.frame_source import CLOCK
 from caflow_runtime.video.job import VideoJob
 from caflow_runtime.video.segment_lengths import SEGMENT_FRAMES
 from caflow_runtime.video.segment_store import VideoSettings, identity_of
 from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.source import CLOCK
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow

@@ -16,6 +16,8 @@ from caflow_runtime.jobs.folder import PipelineSettings
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.frame_source import Source
+from caflow_runtime.video.open_source import open_video
 from caflow_runtime.video.pipe import PipeSource
 from caflow_runtime.video.segment_store import (
     JOURNAL,
@@ -27,8 +29,6 @@ from caflow_runtime.video.segment_store import (
     read_segments,
     segment_name,
 )
-from caflow_runtime.video.source import Source
-from caflow_runtime.video.sources import open_video
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc=size=32x24:rate=10:duration=0.6")
 SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:duration=0.6")

@@ -22,9 +22,9 @@ from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.animation import AnimationSource, is_animation
 from caflow_runtime.video.encoding import Encoding
+from caflow_runtime.video.frame_source import UnreadableVideo
 from caflow_runtime.video.segment_plan import plan_segments
 from caflow_runtime.video.segments import draw_segment
-from caflow_runtime.video.source import UnreadableVideo
 
 DURATIONS = [100, 30, 250, 40, 500]
 """Duration of each frame, in milliseconds."""

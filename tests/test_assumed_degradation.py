@@ -19,7 +19,7 @@ from caflow_runtime.bundle.manifest_checks import check_manifest
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.degradation import Degradation, known
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.estimate import estimate_windows
+from caflow_runtime.flow.estimate_windows import estimate_windows
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow

@@ -11,7 +11,7 @@ from cpp_build import run
 from tiny import photograph
 
 from caflow_runtime.bundle import builtin
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 

@@ -18,8 +18,8 @@ from caflow_runtime.file_io.line_checksum import with_checksum
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.frame_source import TimedFrame, UnwritableVideo
 from caflow_runtime.video.segment_store import JOURNAL, SegmentRecord, folder_of, open_journal
-from caflow_runtime.video.source import TimedFrame, UnwritableVideo
 
 
 @pytest.fixture(scope="module")

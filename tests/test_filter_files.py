@@ -11,7 +11,7 @@ from commands import caflow
 from filter_data import ALPHA, bundle, data, pipe, run_to, scores, write_list
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs import accepted as accepted_files
+from caflow_runtime.jobs import accepted_targets as accepted_files
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.parquet import write_parquet
 from caflow_runtime.ood.verdict import Verdict

@@ -21,9 +21,9 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.frame_source import TimedFrame, UnreadableVideo
 from caflow_runtime.video.live import LiveClock, LiveSource
 from caflow_runtime.video.opening import without_secrets
-from caflow_runtime.video.source import TimedFrame, UnreadableVideo
 
 SERVER = Path(__file__).with_name("rtsp_server.py")
 SYSTEM_PYTHON = "/usr/bin/python3"

@@ -17,7 +17,7 @@ import pytest
 from tiny import photograph
 from visit import TIMEOUT_S, Served, Visit, browser, source
 
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 

@@ -16,9 +16,9 @@ from commands import caflow, command, json_lines, messages
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.frame_source import CLOCK, UnreadableVideo, VideoInfo, assumed_colours
 from caflow_runtime.video.pipe import PipeSource, PipeWriter
 from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.source import CLOCK, UnreadableVideo, VideoInfo, assumed_colours
 from caflow_runtime.video.y4m import PIXEL_FORMATS, PictureFormat, parse_line
 
 FRAMES, RATE = 7, "30000/1001"

@@ -16,9 +16,9 @@ from caflow_runtime.backends.gpu import has_gpu
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.frame_source import UnwritableVideo, VideoInfo
 from caflow_runtime.video.join import SegmentPart, count_frames, join_what_fits
 from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.source import UnwritableVideo, VideoInfo
 from caflow_runtime.video.thread_scheduling import TASKS
 
 

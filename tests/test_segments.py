@@ -17,6 +17,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.frame_source import TimedFrame, UnreadableVideo, UnwritableVideo
 from caflow_runtime.video.job import TakeFrame, VideoOutcome
 from caflow_runtime.video.segment_plan import Plan, plan_segments
 from caflow_runtime.video.segment_store import (
@@ -28,7 +29,6 @@ from caflow_runtime.video.segment_store import (
     remove_segments,
 )
 from caflow_runtime.video.segments import draw_segment, join_segments
-from caflow_runtime.video.source import TimedFrame, UnreadableVideo, UnwritableVideo
 
 __all__ = ["clips"]  # a fixture
 

@@ -14,7 +14,7 @@ from video_jobs import video_job
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.source import TimedFrame
+from caflow_runtime.video.frame_source import TimedFrame
 
 ALL = 0.999
 """α at which every frame is untypical."""

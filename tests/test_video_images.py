@@ -14,9 +14,9 @@ from video_runs import LOSSLESS, video
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.frame_source import CLOCK
 from caflow_runtime.video.numbered import NumberedSource
-from caflow_runtime.video.source import CLOCK
-from caflow_runtime.video.sources import frame_at
+from caflow_runtime.video.open_source import frame_at
 
 
 def test_numbered_images_have_the_frames_of_a_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from caflow_runtime.bundle import builtin
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video import segments
+from caflow_runtime.video.frame_source import TimedFrame
 from caflow_runtime.video.job import where_resumed
 from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
 from caflow_runtime.video.segment_plan import plan_segments
-from caflow_runtime.video.source import TimedFrame
 
 
 def test_a_folder_that_is_no_jobs_is_left_alone(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:

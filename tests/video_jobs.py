@@ -7,9 +7,9 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.frame_source import Source
 from caflow_runtime.video.job import TakeFrame, VideoJob
 from caflow_runtime.video.segment_store import VideoSettings, identity_of
-from caflow_runtime.video.source import Source
 
 H264 = Encoding("h264", 18, 8)
 

@@ -91,11 +91,11 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
 @running_options
 @workers_option
 @max_pixels_option
-@gathered(ExecutionOptions, "running")
+@gathered(ExecutionOptions, "execution")
 @pass_console
 def command(
     console: CommandConsole,
-    running: ExecutionOptions,
+    execution: ExecutionOptions,
     data: Path,
     sides: list[int],
     temperatures: list[float],
@@ -111,16 +111,16 @@ def command(
     The same command resumes after a stop. Until the end, BUNDLE/calibration.work contains the measures of the
     photographs that are finished.
     """
-    _check_free(find_bundle(running.bundle), force)
+    _check_free(find_bundle(execution.bundle), force)
     # An existing calibration may be damaged or belong to another bundle, so do not read it. It is replaced at the end.
-    pipe = running.open_pipeline(is_calibrated=False)
+    pipe = execution.open_pipeline(is_calibrated=False)
     if not os.access(pipe.folder, os.W_OK):
         raise InputError(f"{pipe.folder} is not writable; calibrate a copy of it")
     photographs = _photographs(pipe, data, sides, console)
-    pipeline = msgspec.structs.replace(running.settings(pipe), calibration=None)
+    pipeline = msgspec.structs.replace(execution.settings(pipe), calibration=None)
     settings = CalibrationSettings(pipeline, sides, temperatures, seed, max_pixels)
     work = pipe.folder / FOLDER
-    with exclusive_lock(work), running.open_executor(pipe, is_calibrated=False) as executor:
+    with exclusive_lock(work), execution.open_executor(pipe, is_calibrated=False) as executor:
         crops, survey = _survey(pipe, photographs, settings, console)
         job = CalibrationJob(work, crops, settings, force)
         _measure(executor, job, len(crops), settings, console)

@@ -19,8 +19,8 @@ from caflow_runtime.video.encoding import (
     result_bits,
     usual_codec,
 )
+from caflow_runtime.video.frame_source import VideoInfo
 from caflow_runtime.video.pipe import PipeWriter
-from caflow_runtime.video.source import VideoInfo
 
 CODECS = ["h264", "hevc", "av1", "vp9", "ffv1"]
 
@@ -35,7 +35,7 @@ class EncodingOptions:
     preset: str | None
     pixel_format: str | None
 
-    def of(self, info: VideoInfo, output: Path, sides: tuple[int, int], running: ExecutionOptions) -> Encoding:
+    def of(self, info: VideoInfo, output: Path, sides: tuple[int, int], execution: ExecutionOptions) -> Encoding:
         """Return the encoding of a result. Bits that are not given are those of the source.
 
         The encoding is in hardware if that is available and no other processes do the work.
@@ -47,13 +47,13 @@ class EncodingOptions:
         Raises:
             InputError: if the encoder, or the format of the output file, does not support the encoding.
         """
-        running.refuse({"--encoder nvenc": self.encoder == "nvenc"})
+        execution.refuse({"--encoder nvenc": self.encoder == "nvenc"})
         bits = bits_of(self.pixel_format) if self.pixel_format else info.bits
         codec = self.codec or usual_codec(output, bits)
         bits = result_bits(output, codec, bits)
         software = Encoding(codec, self.crf, bits, False, self.preset, self.pixel_format, info.has_alpha)
         check_output(output, software)
-        encoding = self._in_hardware(software, sides, running)
+        encoding = self._in_hardware(software, sides, execution)
         check_encoder(encoding, *sides)
         return encoding
 
@@ -67,8 +67,8 @@ class EncodingOptions:
             raise InputError("-o - writes frames that are not encoded; remove --codec and --preset")
         return PipeWriter(out, info, self.pixel_format)
 
-    def _in_hardware(self, software: Encoding, sides: tuple[int, int], running: ExecutionOptions) -> Encoding:
-        if self.encoder == "software" or running.is_spread:
+    def _in_hardware(self, software: Encoding, sides: tuple[int, int], execution: ExecutionOptions) -> Encoding:
+        if self.encoder == "software" or execution.is_spread:
             return software
         height, width = sides
         if has_hardware_encoder(software, height, width):

@@ -24,7 +24,7 @@ from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_op
 from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.errors import CaflowError, InputError, format_error
 from caflow_runtime.health.metrics import Metrics
-from caflow_runtime.jobs.accepted import Accepted, check_fits_in_a_line, common_folder
+from caflow_runtime.jobs.accepted_targets import Accepted, check_fits_in_a_line, common_folder
 from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.parquet import import_pyarrow
@@ -84,7 +84,7 @@ parquet_option = click.option(
 @max_pixels_option
 @metrics_option
 @json_option
-@gathered(ExecutionOptions, "running")
+@gathered(ExecutionOptions, "execution")
 @pass_console
 def command(
     console: CommandConsole,
@@ -92,7 +92,7 @@ def command(
     output: Path,
     targets: str | None,
     conditions: str | None,
-    running: ExecutionOptions,
+    execution: ExecutionOptions,
     alpha: float,
     accepted: Accepted,
     parquet: bool,
@@ -110,21 +110,21 @@ def command(
     the exit code is then 1, and the same command judges the pair again. All images count with 8 bits per channel, and
     without transparency.
     """
-    running.refuse({"--metrics": metrics_port is not None})
-    if running.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
+    execution.refuse({"--metrics": metrics_port is not None})
+    if execution.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
         source, output = source and source.absolute(), output.absolute()
         targets, conditions = (glob and str(Path(glob).absolute()) for glob in (targets, conditions))
     pairs = _pairs(source, targets, conditions)
-    pipe = running.open_pipeline()
+    pipe = execution.open_pipeline()
     warn_of_small(alpha, pipe, console)
     check_job(source, output, pairs, accepted, parquet)
-    with exclusive_lock(output), running.open_executor(pipe) as executor, ExitStack() as stack:
-        settings = FilterSettings(running.settings(pipe, executor), alpha, max_pixels, hash_of(pairs))
+    with exclusive_lock(output), execution.open_executor(pipe) as executor, ExitStack() as stack:
+        settings = FilterSettings(execution.settings(pipe, executor), alpha, max_pixels, hash_of(pairs))
         job = FilterJob(output, pairs, settings, force)
         metrics = open_metrics(stack, metrics_port, pipe, None)
         judging = partial(_verdicts, executor, job.left, alpha, max_pixels)
         is_new = run_job(job, judging, accepted, parquet, console, metrics)
-    next_command = report_command(job, running.bundle)
+    next_command = report_command(job, execution.bundle)
     report_job(job, alpha, pipe.calibration.photographs, next_command, is_new, console)
 
 

@@ -35,6 +35,7 @@ from caflow_deploy.commands.output_options import (
     quiet_option,
 )
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
+from caflow_deploy.commands.pipes import is_pipe, piped_images, refuse_beside
 from caflow_deploy.commands.result_names import ResultNames
 from caflow_deploy.commands.result_options import result_options
 from caflow_deploy.commands.sampling_options import (
@@ -47,7 +48,6 @@ from caflow_deploy.commands.sampling_options import (
     sampling_options,
 )
 from caflow_deploy.commands.size_options import SizeOptions, size_options
-from caflow_deploy.commands.standard_streams import is_pipe, piped_images, refuse_beside
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import CaflowError, InputError, format_error
 from caflow_runtime.health.metrics import Metrics
@@ -134,19 +134,19 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 @quiet_option
 @dry_run_option
 @click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
-@gathered(SamplingOptions, "drawing")
+@gathered(SamplingOptions, "sampling")
 @gathered(ResultFiles, "files")
-@gathered(SizeOptions, "sized")
-@gathered(ExecutionOptions, "running")
+@gathered(SizeOptions, "sizing")
+@gathered(ExecutionOptions, "execution")
 @pass_console
 def command(
     console: CommandConsole,
     inputs: tuple[str, ...],
     output: Path,
-    running: ExecutionOptions,
-    drawing: SamplingOptions,
+    execution: ExecutionOptions,
+    sampling: SamplingOptions,
     files: ResultFiles,
-    sized: SizeOptions,
+    sizing: SizeOptions,
     bits: Literal["8", "16"] | None,
     mask: Path | None,
     keep_all: bool,
@@ -178,19 +178,19 @@ def command(
     """
     if is_pipe(output) and console.as_json and not dry_run:
         console.shows_messages = False  # standard error has the JSON objects
-    _check_options(drawing, keep_all, sheet, maps)
+    _check_options(sampling, keep_all, sheet, maps)
     if is_for_one(output) and (files.format != SOURCE or files.suffix):
         raise click.UsageError("--format and --suffix require a folder as -o, but this -o names a single file")
-    running.refuse({"--metrics": metrics_port is not None})
+    execution.refuse({"--metrics": metrics_port is not None})
     refuse_beside(output, {"--keep-all": keep_all, "--sheet": sheet, "--maps": maps})
     most_bytes = MAX_BYTES_PER_PIXEL * max_pixels + MAX_OTHER_BYTES
     piped = piped_images(inputs, output, FORMATS.get(files.format, FORMATS["png"]), most_bytes)
     inputs, output = click.get_current_context().with_resource(piped)
-    pipe = running.open_pipeline()
-    if running.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
+    pipe = execution.open_pipeline()
+    if execution.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
         inputs, output = tuple(str(Path(text).absolute()) if text else text for text in inputs), output.absolute()
         mask = mask and mask.absolute()
-    config, size = drawing.draw(pipe), sized.size(pipe)
+    config, size = sampling.draw(pipe), sizing.size(pipe)
     extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if config.reject else config.n) if maps else [])
     unreadable: list[OSError] = []
     result_names = ResultNames(output, files, config.n - 1 if keep_all else 0, extras)
@@ -208,7 +208,7 @@ def command(
         tally.take_unreadable(error)
     if dry_run:
         done: Set[str] = set()
-        settings = ImageSettings(running.settings(pipe), config, keep_all, sheet, maps, files, size, depth)
+        settings = ImageSettings(execution.settings(pipe), config, keep_all, sheet, maps, files, size, depth)
         if not force and is_single:
             check_free(path for job in jobs for path in job.outputs)
         elif not force and holds_same_job(output, jobs, settings):
@@ -217,17 +217,17 @@ def command(
         return
     with ExitStack() as stack:
         temperature = temperature_of(config.temperature)
-        metrics = open_metrics(stack, metrics_port, pipe, temperature, measures_drift=not drawing.keep)
+        metrics = open_metrics(stack, metrics_port, pipe, temperature, measures_drift=not sampling.keep)
         work = ImageCommand(pipe, config, max_pixels, metrics)
         if is_single:
-            _draw_one(work, running, jobs, tally, force)
+            _draw_one(work, execution, jobs, tally, force)
         else:
             # The job ends after its workers, which may write a result until they have ended.
             stack.enter_context(exclusive_lock(output))
             stack.enter_context(without_leftovers(jobs))
             after_workers = stack.enter_context(ExitStack())
-            executor = stack.enter_context(running.open_executor(pipe))
-            pipeline = running.settings(pipe, executor)
+            executor = stack.enter_context(execution.open_executor(pipe))
+            pipeline = execution.settings(pipe, executor)
             settings = ImageSettings(pipeline, config, keep_all, sheet, maps, files, size, depth)
             images = ImageFolder(output, jobs, settings, force)
             after_workers.callback(images.close)
@@ -257,22 +257,22 @@ class ImageCommand:
             yield ImageOutcome(job, wrong=str(found)) if isinstance(found, WorkerLost) else found
 
 
-def _check_options(drawing: SamplingOptions, keep_all: bool, sheet: bool, maps: bool) -> None:
+def _check_options(sampling: SamplingOptions, keep_all: bool, sheet: bool, maps: bool) -> None:
     """Raise a `CommandError` if options contradict each other."""
-    if drawing.keep and (keep_all or sheet or maps):
+    if sampling.keep and (keep_all or sheet or maps):
         raise CommandError(
             "--keep does not work with --keep-all, --sheet and --maps, which require all samples; give one or the other"
         )
-    if drawing.redraws is not None and drawing.min_typicality is None:
+    if sampling.redraws is not None and sampling.min_typicality is None:
         raise CommandError(
             "--redraws limits the samples that are drawn in place of those rejected by --min-typicality; also give "
             "--min-typicality"
         )
-    if drawing.min_typicality and drawing.keep:
+    if sampling.min_typicality and sampling.keep:
         raise CommandError(
             "--keep does not work with --min-typicality, which requires finished samples; give one or the other"
         )
-    if drawing.min_typicality and (keep_all or sheet):
+    if sampling.min_typicality and (keep_all or sheet):
         raise CommandError(
             "--min-typicality does not work with --keep-all and --sheet, which show all samples; give one or the other"
         )
@@ -295,14 +295,14 @@ def _check_results(jobs: list[ImageJob], config: SamplingConfig, scale: int) -> 
 
 
 def _draw_one(
-    work: ImageCommand, running: ExecutionOptions, jobs: list[ImageJob], tally: OutcomeCounter, force: bool
+    work: ImageCommand, execution: ExecutionOptions, jobs: list[ImageJob], tally: OutcomeCounter, force: bool
 ) -> None:
     """Process one image whose result is a file named by -o.
 
     Raises:
         InputError: before any sample is drawn, if the result cannot be written.
     """
-    if running.is_spread:
+    if execution.is_spread:
         raise InputError(f"{jobs[0].output} names a single image: --workers and --ray require a folder as -o")
     if not force:
         check_free(path for job in jobs for path in job.outputs)

@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.progress import Progress
 
 from caflow_cli.console import CommandConsole, counted
+from caflow_deploy.commands.pipes import shown
 from caflow_deploy.commands.progress_reporter import ProgressReporter, duration
-from caflow_deploy.commands.standard_streams import shown
 from caflow_runtime.available_memory import readable
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import CaflowError

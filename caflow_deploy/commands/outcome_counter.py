@@ -9,7 +9,7 @@ from msgspec import UnsetType
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted
-from caflow_deploy.commands.standard_streams import as_given, shown
+from caflow_deploy.commands.pipes import as_given, shown
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.jobs.image_report import ImageReport, ModelImage

@@ -30,11 +30,11 @@ LOOPBACK = "127.0.0.1"
 @click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port of the page.")
 @click.option("--open/--no-open", "opens_browser", help="Whether to open the page in a browser.  [default: no-open]")
 @running_options
-@gathered(ExecutionOptions, "running")
+@gathered(ExecutionOptions, "execution")
 @pass_console
 def command(
     console: CommandConsole,
-    running: ExecutionOptions,
+    execution: ExecutionOptions,
     host: str,
     port: int,
     opens_browser: bool,
@@ -48,7 +48,7 @@ def command(
         _check_port(host, port)
         set_environment(folder)
         import_optional("gradio", "the page requires Gradio", "page")
-        pipe = running.open_pipeline()
+        pipe = execution.open_pipeline()
         from caflow_deploy.page.page import open_page
 
         with open_page(pipe, Path(folder), host, port, opens_browser) as address:

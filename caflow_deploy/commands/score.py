@@ -11,7 +11,7 @@ from caflow_deploy.commands.option_values import FilePath, gathered
 from caflow_deploy.commands.output_options import json_option
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.image import check_pair
+from caflow_runtime.image_arrays import check_pair
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.image_io.maps import pictures
 from caflow_runtime.ood.typicality import reason
@@ -27,13 +27,13 @@ from caflow_runtime.ood.typicality import reason
 @running_options
 @max_pixels_option
 @json_option
-@gathered(ExecutionOptions, "running")
+@gathered(ExecutionOptions, "execution")
 @pass_console
 def command(
     console: CommandConsole,
     target: Path,
     condition: Path,
-    running: ExecutionOptions,
+    execution: ExecutionOptions,
     maps: Path | None,
     max_pixels: int,
 ) -> None:
@@ -44,7 +44,7 @@ def command(
     transparency.
     """
     console.require_stdout()
-    pipe = running.open_pipeline()
+    pipe = execution.open_pipeline()
     with console.progress_bar() as bar:
         pair = [read_image(path, max_pixels) for path in (target, condition)]
         for path, file in zip((target, condition), pair, strict=True):

@@ -15,6 +15,7 @@ from caflow_deploy.commands.execution_options import ExecutionOptions, workers_o
 from caflow_deploy.commands.option_values import FilePath, gathered
 from caflow_deploy.commands.output_options import dry_run_option, json_option, metrics_option, quiet_option
 from caflow_deploy.commands.pipeline_options import bundle_option, running_options
+from caflow_deploy.commands.pipes import is_pipe, standard_output
 from caflow_deploy.commands.sampling_options import (
     SamplingOptions,
     noise_option,
@@ -23,7 +24,6 @@ from caflow_deploy.commands.sampling_options import (
     sampling_options,
 )
 from caflow_deploy.commands.size_options import SizeOptions, size_options
-from caflow_deploy.commands.standard_streams import is_pipe, standard_output
 from caflow_deploy.commands.video_by_workers import draw_by_workers
 from caflow_deploy.commands.video_command import VideoCommand
 from caflow_deploy.commands.video_in_one_process import draw_to_file, draw_to_stream
@@ -36,11 +36,11 @@ from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.pipeline.stream import Stream
+from caflow_runtime.video.frame_source import UnwritableVideo
 from caflow_runtime.video.job import VideoJob, VideoOutcome
 from caflow_runtime.video.results import holds_alpha
 from caflow_runtime.video.segment_lengths import SEGMENT_FRAMES
 from caflow_runtime.video.segment_store import VideoSettings, holds_a_job, identity_of
-from caflow_runtime.video.source import UnwritableVideo
 
 OUTPUT_HELP = (
     "File to write: a video (.mp4, .mkv, .mov, .webm), an animation (.gif, .png, .webp), or numbered images, such as "
@@ -87,21 +87,21 @@ OUTPUT_HELP = (
 @json_option
 @quiet_option
 @dry_run_option
-@gathered(SamplingOptions, "drawing")
+@gathered(SamplingOptions, "sampling")
 @gathered(EncodingOptions, "encoded")
-@gathered(SizeOptions, "sized")
+@gathered(SizeOptions, "sizing")
 @gathered(SourceOptions, "wanted")
 @gathered(PreviewOptions, "preview")
 @gathered(WatchingOptions, "watching")
-@gathered(ExecutionOptions, "running")
+@gathered(ExecutionOptions, "execution")
 @pass_console
 def command(
     console: CommandConsole,
     source: str,
     output: Path | None,
-    running: ExecutionOptions,
-    drawing: SamplingOptions,
-    sized: SizeOptions,
+    execution: ExecutionOptions,
+    sampling: SamplingOptions,
+    sizing: SizeOptions,
     noise: Any,
     batch: int,
     encoded: EncodingOptions,
@@ -136,9 +136,9 @@ def command(
         raise click.UsageError("--batch requires --noise fixed: other frames are computed one by one; remove --batch")
     if output is None and not watching.show:
         raise click.UsageError("no output; give -o, --show or both")
-    running.refuse({"--show": watching.show, "--metrics": watching.metrics_port is not None})
-    running.refuse({"-o -": is_pipe(output), "--at": preview.at is not None})
-    pipe = running.open_pipeline()
+    execution.refuse({"--show": watching.show, "--metrics": watching.metrics_port is not None})
+    execution.refuse({"-o -": is_pipe(output), "--at": preview.at is not None})
+    pipe = execution.open_pipeline()
     with ExitStack() as stack:
         out = stack.enter_context(standard_output(output))
         file = output if out is None else None
@@ -146,10 +146,10 @@ def command(
             keeps_alpha = holds_alpha(output) and not preview.sheet
             opened = stack.enter_context(closing(wanted.open(source, keeps_alpha, console.warning)))
             check_overwriting(output, source, overwrites=True)  # `write_preview` checks all but the input
-            console.result(write_preview(pipe, opened, output, drawing, preview, force))
+            console.result(write_preview(pipe, opened, output, sampling, preview, force))
             return
         multiple = 1 if output is None or encoded.codec == "ffv1" else 2
-        streaming = drawing.stream(pipe, noise, batch, sized.size(pipe, multiple))
+        streaming = sampling.stream(pipe, noise, batch, sizing.size(pipe, multiple))
         check_times(output, streaming)
         Stream(pipe, streaming)  # checks the settings, before a source is opened
         keeps_alpha = file is not None and holds_alpha(file)
@@ -157,7 +157,7 @@ def command(
         if file is not None:
             # An unfinished job may replace its output; `_draw_file` checks later that it is the same job.
             check_overwriting(file, source, force or holds_a_job(file))
-        work = VideoCommand(pipe, opened, streaming, running, watching, console)
+        work = VideoCommand(pipe, opened, streaming, execution, watching, console)
         if file is not None:
             outcome = _draw_file(work, _job(work, file, encoded, segment_frames, wanted), dry_run, force)
         else:
@@ -176,11 +176,11 @@ def _job(
     Raises:
         InputError: if the encoding does not fit the file, or if workers cannot read the source.
     """
-    source, running, rate = work.source, work.running, wanted.rate_of(work.source)
-    if running.is_spread and (source.path is None or rate):
+    source, execution, rate = work.source, work.execution, wanted.rate_of(work.source)
+    if execution.is_spread and (source.path is None or rate):
         what = "live" if source.path is None else "not a single file"
         raise InputError(f"{source.name} is {what}: --workers and --ray require a video file")
-    encoding, pipeline = encoded.of(source.info, output, work.sides, running), running.settings(work.pipe)
+    encoding, pipeline = encoded.of(source.info, output, work.sides, execution), execution.settings(work.pipe)
     identity = identity_of(source)
     settings = VideoSettings(pipeline, work.streaming, encoding, segment_frames, identity, wanted.cut, rate)
     return VideoJob(work.pipe, source, output, settings)
@@ -188,13 +188,13 @@ def _job(
 
 def _draw_file(work: VideoCommand, job: VideoJob, dry_run: bool, force: bool) -> VideoOutcome | None:
     """Write the output of a job. Return the outcome; None in a dry run."""
-    is_known = work.running.ray is None  # Only a running cluster knows its backend, which is a setting.
+    is_known = work.execution.ray is None  # Only a running cluster knows its backend, which is a setting.
     work.announce(job.settings.encoding, dry_run, job.earlier(force) if is_known else {})
     if dry_run:
         return None
     make_folder(job.output.parent)
     try:
-        return (draw_by_workers if work.running.is_spread else draw_to_file)(work, job, force)
+        return (draw_by_workers if work.execution.is_spread else draw_to_file)(work, job, force)
     except UnwritableVideo as error:
         raise CommandError(str(error), FAILED) from None  # finished segments are kept
     except KeyboardInterrupt as stop:  # Ctrl-C after the first one, or while the segments are joined

@@ -27,8 +27,8 @@ def draw_by_workers(work: VideoCommand, job: VideoJob, force: bool) -> VideoOutc
         CommandError: if the command is stopped while it plans the segments.
     """
     assert job.source.path is not None
-    with exclusive_lock(job.folder), work.running.open_executor(job.pipe) as executor:
-        job.settings = msgspec.structs.replace(job.settings, pipeline=work.running.settings(job.pipe, executor))
+    with exclusive_lock(job.folder), work.execution.open_executor(job.pipe) as executor:
+        job.settings = msgspec.structs.replace(job.settings, pipeline=work.execution.settings(job.pipe, executor))
         records = job.open(force)
         planned = _plan(job.source.path, job.settings, job.source.info.frames, work.console)
         outcome = job.take(_drawn(executor, job, planned, records, work.console), records)

@@ -12,8 +12,8 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.encoding import Encoding, check_size
 from caflow_runtime.video.estimate import estimate_video
+from caflow_runtime.video.frame_source import Source
 from caflow_runtime.video.segment_store import SegmentRecord
-from caflow_runtime.video.source import Source
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class VideoCommand:
     pipe: Pipeline
     source: Source
     streaming: StreamSettings
-    running: ExecutionOptions
+    execution: ExecutionOptions
     watching: WatchingOptions
     console: CommandConsole
 
@@ -51,14 +51,14 @@ class VideoCommand:
             InputError: if the result of the first frame cannot have the requested size.
             UnreadableVideo: if no frame can be read.
         """
-        info, processes = self.source.info, self.running.workers or 1 if self.running.ray is None else 1
+        info, processes = self.source.info, self.execution.workers or 1 if self.execution.ray is None else 1
         codec = None if encoding is None or encoding.hardware else encoding.codec
         given = info.height, info.width
         need = estimate_video(self.pipe, self.streaming, given, self.sides, codec, info.has_alpha)
         if dry_run or self.console.shows_messages:
             report = self.console.summary if dry_run else self.console.message
             drawn = sum(record.frames for record in earlier.values())
-            report(line_of_video(self.source.name, need, info, processes, None if self.running.is_spread else drawn))
+            report(line_of_video(self.source.name, need, info, processes, None if self.execution.is_spread else drawn))
             if drawn:
                 report(line_of_earlier(self.source.name, info, earlier))
         check_available(need.memory.bytes, "use a smaller --pixel-budget, --batch or --width, or another --codec")

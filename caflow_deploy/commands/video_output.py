@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from caflow_deploy.commands.standard_streams import is_pipe
+from caflow_deploy.commands.pipes import is_pipe
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.numbered import is_numbered, numbered, numbers_of

@@ -17,8 +17,8 @@ from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.jobs.image_folder import check_free
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import sample_all, sample_best
-from caflow_runtime.video.source import CLOCK, Source
-from caflow_runtime.video.sources import frame_at
+from caflow_runtime.video.frame_source import CLOCK, Source
+from caflow_runtime.video.open_source import frame_at
 from caflow_runtime.video.transparency import without_alpha
 
 
@@ -36,7 +36,7 @@ class PreviewOptions:
 
 
 def write_preview(
-    pipe: Pipeline, source: Source, output: Path, drawing: SamplingOptions, wanted: PreviewOptions, force: bool
+    pipe: Pipeline, source: Source, output: Path, sampling: SamplingOptions, wanted: PreviewOptions, force: bool
 ) -> str:
     """Write the frame that is shown at the time `wanted.at` as `caflow image` would, or a sheet of all its samples.
 
@@ -52,9 +52,9 @@ def write_preview(
     check_suffix(output)
     if not force:
         check_free([output])
-    if wanted.sheet and drawing.min_typicality:
+    if wanted.sheet and sampling.min_typicality:
         raise InputError("--min-typicality does not work with --sheet, which shows all samples; give one or the other")
-    config = drawing.draw(pipe)
+    config = sampling.draw(pipe)
     frame = frame_at(source, wanted.at)
     colours, alpha = without_alpha(frame.image), None
     if wanted.sheet:

@@ -6,9 +6,9 @@ from caflow_cli.console import counted
 from caflow_deploy.commands.progress_reporter import ProgressReporter, duration
 from caflow_runtime.available_memory import readable
 from caflow_runtime.video.estimate import VideoEstimate
+from caflow_runtime.video.frame_source import VideoInfo
 from caflow_runtime.video.job import where_resumed
 from caflow_runtime.video.segment_store import SegmentRecord, first_missing
-from caflow_runtime.video.source import VideoInfo
 from caflow_runtime.video.time_range import WHOLE
 
 

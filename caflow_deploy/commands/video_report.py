@@ -5,7 +5,7 @@ from pathlib import Path
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted, same_command
 from caflow_cli.stops import exit_code
-from caflow_deploy.commands.standard_streams import STANDARD_OUTPUT, is_pipe
+from caflow_deploy.commands.pipes import STANDARD_OUTPUT, is_pipe
 from caflow_deploy.commands.video_command import VideoCommand
 from caflow_runtime.pipeline.stream import OnUntypical
 from caflow_runtime.video.job import VideoOutcome, where_resumed

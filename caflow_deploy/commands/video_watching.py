@@ -15,8 +15,8 @@ from caflow_deploy.commands.video_progress import FrameProgress
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.video.frame_source import CLOCK, Source, TimedFrame
 from caflow_runtime.video.player import Player
-from caflow_runtime.video.source import CLOCK, Source, TimedFrame
 
 
 @dataclass(frozen=True)

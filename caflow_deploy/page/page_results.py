@@ -9,7 +9,7 @@ from caflow_deploy.page.judged_sample import ALPHA, JudgedSample
 from caflow_runtime.batching.runner import ShowWindows
 from caflow_runtime.batching.sampling_config import Rank, SamplingConfig
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_headers import claimed_size
 from caflow_runtime.image_io.alpha import Alpha, draw_alpha, enlarge_alpha
 from caflow_runtime.image_io.image_files import ImageFile, read_image, write_image

@@ -17,7 +17,7 @@ from caflow_runtime.flow import scan
 from caflow_runtime.flow.noise import DrawNoise, LevelNoise, NoiseWindow
 from caflow_runtime.flow.scan import Array, Arrays
 from caflow_runtime.flow.tiles import Tile, pad
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 
 
 def padded(image: Image, model: Model, scale: int) -> Image:

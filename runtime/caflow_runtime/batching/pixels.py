@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.flow.scan import Array
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 
 LINES_AT_ONCE = 256
 """Number of image lines that are converted at once."""

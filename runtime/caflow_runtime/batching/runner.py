@@ -19,11 +19,11 @@ from caflow_runtime.batching.work import SamplingWork, ScoringWork
 from caflow_runtime.degradation import known
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.estimate import WINDOW, estimate_windows
+from caflow_runtime.flow.estimate_windows import WINDOW, estimate_windows
 from caflow_runtime.flow.noise import DrawNoise
 from caflow_runtime.flow.scan import Array
 from caflow_runtime.flow.tiles import Tile, TooSmall, cut
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 
 CANVAS_PIXELS = 2**25
 """Largest number of target pixels of tiled images that are unfinished at the same time. Each pixel takes 12 bytes."""

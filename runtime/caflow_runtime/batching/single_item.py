@@ -11,7 +11,7 @@ from caflow_runtime.bundle.manifest import cell_side
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Arrays
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 
 LevelNoises = list[NDArray[np.float32]]
 """z of each level, the coarsest first: (R, channels, h, w). The channels contain the blocks z[i, j] for i = j … n−1, in

@@ -11,7 +11,7 @@ from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.flow.latent_statistics import BlockSums, statistics_of, sums_of
 from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps, log_likelihood_per_level
 from caflow_runtime.flow.tiles import Tile, TileCanvas
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.flow.noise import DrawNoise
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 
 
 @dataclass(frozen=True)

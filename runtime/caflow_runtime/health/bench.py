@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle.manifest import PER_IMAGE
 from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.health.peak import peak_gflop_per_s
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 WARM_UPS = 3

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from caflow_runtime.checks import as_path, check_integer, check_switch, shown
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.file_io.atomic_files import write_atomically
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
 from caflow_runtime.image_headers import GIF_START, is_cut_off, is_heif, read_header
 from caflow_runtime.image_io import heif

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.flow.log_likelihood_maps import map_per_pixel, maps_per_level
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.pipeline.results import Likelihood, Samples
 
 BRIGHTEST = 0.99

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_io.maps import BRIGHTEST, coloured
 from caflow_runtime.pipeline.results import Samples
 

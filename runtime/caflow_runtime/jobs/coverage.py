@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from caflow_runtime.bundle.manifest import cell_side
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.jobs.photographs import Pair
 from caflow_runtime.ood.coverage import QUANTITIES, Coverage, Floats, quantity_of, rank_of
 from caflow_runtime.pipeline.pipeline import Pipeline

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from caflow_runtime.batching.sampling_config import Judge, SamplingConfig
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_io.image_files import ImageFile
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.model_passes import ModelOutput, OutputSpec

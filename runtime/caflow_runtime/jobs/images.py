@@ -21,7 +21,7 @@ from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import CaflowError, UnreadableImage, format_error
 from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.health.metrics import Metrics
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
 from caflow_runtime.image_headers import size_of_file
 from caflow_runtime.image_io.alpha import draw_alpha

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from caflow_runtime.batching.pixels import deep_integers
 from caflow_runtime.batching.runner import ShowWindows
 from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.linear_light import resample, resample_alpha
 from caflow_runtime.ood.consistency import enlarge, enlarge_image
 from caflow_runtime.pipeline.pipeline import Pipeline

@@ -11,7 +11,7 @@ import numpy as np
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.file_io.job_file import originals_below
-from caflow_runtime.image import Image, mismatch_of
+from caflow_runtime.image_arrays import Image, mismatch_of
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, READABLE
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.jobs.pairs import TARGETS, FilePair, holds_pairs, list_pairs

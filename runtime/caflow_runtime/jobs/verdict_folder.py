@@ -20,7 +20,7 @@ from caflow_runtime.file_io.atomic_files import remove_leftovers
 from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.file_io.path_text import as_path, as_text
 from caflow_runtime.file_io.real_path import real_path
-from caflow_runtime.jobs.accepted import (
+from caflow_runtime.jobs.accepted_targets import (
     FILES,
     LIST,
     LIST0,

@@ -14,7 +14,7 @@ from typing import Any
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.image import Image, check_pair
+from caflow_runtime.image_arrays import Image, check_pair
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.jobs.folder import stamp_of

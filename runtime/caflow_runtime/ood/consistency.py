@@ -15,7 +15,7 @@ from caflow_runtime.bundle.manifest import DEGRADE, Manifest
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.scan import Graph
 from caflow_runtime.flow.tiles import Floats
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 
 MAX_PROJECTIONS = 200
 """Maximum number of iterations. About ten are enough unless pixels are clipped at 0 or 255."""

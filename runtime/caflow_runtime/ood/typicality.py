@@ -23,7 +23,7 @@ from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.latent_statistics import DOWNWARDS, MEAN_SQUARE, STATISTICS, TO_THE_RIGHT, name_of
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.typicality_model import (
     COLOUR,
     COMPLEXITIES,
@@ -164,8 +164,8 @@ def check_alpha(alpha: float, typicality_model: TypicalityModel) -> None:
     if not typicality_model.smallest < alpha < 1:
         raise InputError(
             f"α must be above {typicality_model.smallest:.2g} and below 1; got {alpha:g}. In the smallest group of the "
-            f"{typicality_model.images} calibration images no typicality can be lower: use a larger α, or calibrate with "
-            "more photographs"
+            f"{typicality_model.images} calibration images no typicality can be lower: use a larger α, or calibrate "
+            "with more photographs"
         )
 
 

@@ -12,7 +12,7 @@ from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.latent_statistics import STATISTICS
 from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.typicality import Floats, Typicality, covariates, temperature_of, typicality
 from caflow_runtime.ood.typicality_model import TypicalityModel

@@ -12,7 +12,7 @@ from caflow_runtime.batching.sampling_config import Rank, SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import NotFinite
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.consistency import Consistency, enlarge, enlarge_image
 from caflow_runtime.ood.typicality import Floats, Typicality, covariates, distance_of, typicality
 from caflow_runtime.ood.typicality_model import TypicalityModel

@@ -8,7 +8,7 @@ import numpy as np
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.checks import shown
 from caflow_runtime.errors import InputError
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 
 
 def check_takes(model: Model, name: str) -> None:

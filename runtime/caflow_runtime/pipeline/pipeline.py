@@ -25,7 +25,7 @@ from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.checks import as_path, check_callback, check_integer, check_switch, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
-from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
+from caflow_runtime.image_arrays import Image, Images, as_image, as_images, check_pairs
 from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.ood.consistency import Consistency
 from caflow_runtime.pipeline.calibrated_likelihoods import Likelihoods, check_finite

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from caflow_runtime.batching.runner import Runner, ShowWindows
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem
-from caflow_runtime.image import Image, Images, as_images
+from caflow_runtime.image_arrays import Image, Images, as_images
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.typicality import Typicality, check_alpha, temperature_of
 from caflow_runtime.ood.typicality_model import TypicalityModel

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 
 HISTOGRAM_BINS = (8, 8, 8)
 """Number of histogram bins for red, green and blue."""

@@ -23,7 +23,7 @@ from caflow_runtime.checks import check_integer, check_share, is_number, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import DrawNoise, DriftingNoise, LevelNoise, SceneNoise, draw_items
 from caflow_runtime.flow.scan import Array
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.linear_light import resample
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.ood.typicality import check_alpha, covariates, typicality

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from caflow_runtime.batching.sampling_config import Judge, Rank
 from caflow_runtime.checks import LARGEST_WORD
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 
 Tensors = dict[str, NDArray[Any]]
 Answer = Tensors | CaflowError | MemoryError | TimeoutError

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.batching.sampling_config import Otherwise, Reject, SamplingConfig
 from caflow_runtime.bundle.manifest import Manifest
-from caflow_runtime.image import Image, check_pairs
+from caflow_runtime.image_arrays import Image, check_pairs
 from caflow_runtime.ood.typicality import Typicality, check_alpha
 from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.results import Likelihood, Stack

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from caflow_runtime.file_io.atomic_files import atomic_file
+from caflow_runtime.video.frame_source import CLOCK, VideoInfo
 from caflow_runtime.video.join import SegmentPart, frames_of, packets_of
 from caflow_runtime.video.opening import address_of, import_av
 from caflow_runtime.video.rotation import has_alpha
-from caflow_runtime.video.source import CLOCK, VideoInfo
 
 GIF_UNIT, WEBP_UNIT = Fraction(1, 100), Fraction(1, 1000)
 """Units in which the formats count times, in seconds."""

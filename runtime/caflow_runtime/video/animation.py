@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_headers import GIF_START, PNG_START
-from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
+from caflow_runtime.video.frame_source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
 from caflow_runtime.video.transparency import framed, split_alpha
 
 WEBP_KIND, WEBP_EXTENDED = b"WEBP", b"VP8X"

@@ -7,9 +7,9 @@ from typing import Literal
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import WITH_16_BITS, check_suffix
+from caflow_runtime.video.frame_source import CLOCK
 from caflow_runtime.video.numbered import is_numbered
 from caflow_runtime.video.opening import import_av
-from caflow_runtime.video.source import CLOCK
 from caflow_runtime.video.thread_scheduling import scheduled_as_before
 
 Codec = Literal["h264", "hevc", "av1", "vp9", "ffv1", "gif", "apng", "webp", "numbered"]

@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.image import Image
-from caflow_runtime.video.hdr10 import PQ, x265_hdr10
-from caflow_runtime.video.opening import address_of, import_av, open_to_read, without_secrets
-from caflow_runtime.video.rotation import Upright, has_alpha, is_on_its_side
-from caflow_runtime.video.source import (
+from caflow_runtime.image_arrays import Image
+from caflow_runtime.video.frame_source import (
     BT601,
     BT709,
     CLOCK,
@@ -27,6 +24,9 @@ from caflow_runtime.video.source import (
     UnreadableVideo,
     VideoInfo,
 )
+from caflow_runtime.video.hdr10 import PQ, x265_hdr10
+from caflow_runtime.video.opening import address_of, import_av, open_to_read, without_secrets
+from caflow_runtime.video.rotation import Upright, has_alpha, is_on_its_side
 from caflow_runtime.video.timestamps import is_restarting, steady
 from caflow_runtime.video.transparency import framed, split_alpha
 

@@ -15,11 +15,12 @@ from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.file_io.atomic_files import to_disk
 from caflow_runtime.file_io.job_file import JOB_FILE
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
 from caflow_runtime.video.bounded_queue import BoundedQueue, read_ahead
+from caflow_runtime.video.frame_source import Source, TimedFrame, UnwritableVideo, resized
 from caflow_runtime.video.numbered import numbers_of
 from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
@@ -39,7 +40,6 @@ from caflow_runtime.video.segment_store import (
     segment_name,
 )
 from caflow_runtime.video.segments import SegmentFile, join_segments
-from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, resized
 from caflow_runtime.video.transparency import draw_frames, without_alpha
 
 TakeFrame = Callable[[Frame, TimedFrame], None]

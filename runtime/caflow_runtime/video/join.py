@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from caflow_runtime.file_io.atomic_files import move_into_place
+from caflow_runtime.video.frame_source import CLOCK, UnwritableVideo, VideoInfo
 from caflow_runtime.video.opening import address_of, import_av, open_to_read
-from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo
 from caflow_runtime.video.stream_copy import StreamCopy
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

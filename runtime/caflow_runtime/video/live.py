@@ -12,8 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from caflow_runtime.video.frame_source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
 from caflow_runtime.video.opening import without_secrets
-from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
 
 OPEN_TIMEOUT_MS = 10_000
 READ_TIMEOUT_MS = 4_000

@@ -16,7 +16,7 @@ from caflow_runtime.batching.pixels import DEEP
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.video.source import CLOCK, TimedFrame, VideoInfo, assumed_colours
+from caflow_runtime.video.frame_source import CLOCK, TimedFrame, VideoInfo, assumed_colours
 from caflow_runtime.video.transparency import framed, without_alpha
 
 NUMBER = re.compile(r"%(?:0(\d{1,2}))?d")

@@ -13,10 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.video.opening import import_av
-from caflow_runtime.video.rotation import pixels_of
-from caflow_runtime.video.sink import as_encoded, colour_tags
-from caflow_runtime.video.source import (
+from caflow_runtime.video.frame_source import (
     CLOCK,
     FULL_RANGE,
     HD_LINES,
@@ -25,6 +22,9 @@ from caflow_runtime.video.source import (
     VideoInfo,
     assumed_colours,
 )
+from caflow_runtime.video.opening import import_av
+from caflow_runtime.video.rotation import pixels_of
+from caflow_runtime.video.sink import as_encoded, colour_tags
 from caflow_runtime.video.y4m import FRAME, LONGEST_LINE, MAGIC, PIXEL_FORMATS, PictureFormat, parse_line
 
 RAW_BYTES = {"rgb24": 3, "rgb48le": 6}

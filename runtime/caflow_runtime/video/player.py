@@ -9,8 +9,8 @@ from typing import BinaryIO, cast
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.video.frame_source import TimedFrame, VideoInfo
 from caflow_runtime.video.pipe import PipeWriter
-from caflow_runtime.video.source import TimedFrame, VideoInfo
 
 PLAYERS = {
     "mpv": ("--really-quiet", "--untimed", "--title=caflow", "-"),

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from caflow_runtime.image_io.image_files import WITH_ALPHA
 from caflow_runtime.video.animated import write_animation
+from caflow_runtime.video.frame_source import CLOCK, VideoInfo
 from caflow_runtime.video.join import SegmentPart, frames_of, join_what_fits, packets_of
 from caflow_runtime.video.lost_features import unkept_of
 from caflow_runtime.video.numbered import is_numbered, write_numbered
 from caflow_runtime.video.opening import open_to_read
 from caflow_runtime.video.rotation import has_alpha
-from caflow_runtime.video.source import CLOCK, VideoInfo
 
 ANIMATIONS = (".gif", ".apng", ".png", ".webp")
 SQUARE = (None, 1)

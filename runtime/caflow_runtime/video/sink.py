@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from caflow_runtime.batching.pixels import DEEP, deep_integers
 from caflow_runtime.video.encoding import ENCODER_THREADS, Encoding, check_sides, wrong_size
+from caflow_runtime.video.frame_source import BT601, BT709, CLOCK, FULL_RANGE, RGB_MATRIX, TAGS, VideoInfo
 from caflow_runtime.video.opening import address_of, import_av
-from caflow_runtime.video.source import BT601, BT709, CLOCK, FULL_RANGE, RGB_MATRIX, TAGS, VideoInfo
 from caflow_runtime.video.thread_scheduling import scheduled_as_before
 
 RGB = {"colorspace": RGB_MATRIX, "color_range": FULL_RANGE}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_io.alpha import Alpha, draw_alpha
 from caflow_runtime.image_io.matte import matted
 from caflow_runtime.linear_light import resample_alpha

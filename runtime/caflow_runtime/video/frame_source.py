@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.image import Image
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.video.time_range import WHOLE, TimeRange
 
 CLOCK = Fraction(1, 90_000)
