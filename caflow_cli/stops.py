@@ -8,7 +8,7 @@ from threading import current_thread, main_thread
 from types import FrameType
 from typing import Literal, NoReturn
 
-import click
+from caflow_cli.standard_streams import print_message
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 """Signals that stop a command."""
@@ -30,12 +30,12 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 
 @contextmanager
 def ending_when_stopped(program: str) -> Iterator[None]:
-    """Heed SIGTERM. If the block is stopped and does not report that itself, report it and exit."""
+    """Handle SIGTERM. If the block is stopped and does not report that itself, report it and exit."""
     handle_sigterm()
     try:
         yield
     except KeyboardInterrupt as stop:
-        click.echo(f"{program}: stopped", err=True)
+        print_message(f"{program}: stopped")
         sys.exit(exit_code(stop))
     finally:
         _forget_interrupted_exec()

@@ -59,7 +59,7 @@ class Calibration(Strict, frozen=True):
     """Ranks of true images among samples; empty if they were not measured."""
     canary: Canary
     sha256: str = ""
-    """Hash of all other fields (`seal`)."""
+    """Hash of all other fields (`line_checksum.py`)."""
 
     def __post_init__(self) -> None:
         temperatures = [typicality_model.temperature for typicality_model in self.samples]

@@ -1,4 +1,4 @@
-// JSON texts for the seal of a record. The seal is a field with the hash of all other fields; it shows whether a record
+// JSON texts for the checksum of a record: a field with the hash of all other fields; it shows whether a record
 // was changed after it was written.
 //
 // The hash is computed from compact JSON as Python writes it, with the fields in a fixed order. So it does not depend
