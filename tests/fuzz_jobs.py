@@ -137,7 +137,7 @@ def image_batches(folder: Path) -> Attempt:
         if source.random() < 0.5:
             (batch / JOB_FILE).write_bytes(_changed(source, good[JOB_FILE]))
         else:
-            change = source.choice([changed_json_line, _resealed_result])
+            change = source.choice([changed_json_line, _rehashed_result])
             (batch / RESULTS).write_bytes(changed_lines(source, good[RESULTS], lambda line: change(source, line)))
         try:
             found = ImageFolder(batch, jobs, IMAGES)
@@ -163,7 +163,7 @@ def scores(folder: Path) -> Attempt:
     path = folder / SCORES
 
     def attempt(source: random.Random) -> str:
-        change = source.choice([changed_json_line, _resealed_verdict])
+        change = source.choice([changed_json_line, _rehashed_verdict])
         path.write_bytes(changed_lines(source, good, lambda line: change(source, line)))
         (folder / JOB_FILE).write_bytes(state if source.random() < 0.5 else _changed(source, state))
         if source.random() < 0.3:
@@ -173,7 +173,7 @@ def scores(folder: Path) -> Attempt:
         try:
             alpha = read_job(path).alpha
             for line in read_lines(path, levels):
-                assert line in verdicts or change is _resealed_verdict
+                assert line in verdicts or change is _rehashed_verdict
                 summary.add(line)
         except InputError:
             return REFUSED
@@ -185,7 +185,7 @@ def scores(folder: Path) -> Attempt:
 
 
 def _judged(folder: Path, levels: int = 3) -> tuple[list[FilePair], list[Verdict]]:
-    """Return pairs of files, and a sealed verdict of each pair, as a job writes it."""
+    """Return pairs of files, and a verdict with its checksum of each pair, as a job writes it."""
     pairs, verdicts = [], []
     for k in range(PAIRS):
         target, condition = folder / f"target {k}.png", folder / f"condition {k}.png"
@@ -208,7 +208,7 @@ def _judged(folder: Path, levels: int = 3) -> tuple[list[FilePair], list[Verdict
     return pairs, verdicts
 
 
-def _resealed_result(source: random.Random, line: bytes) -> bytes:
+def _rehashed_result(source: random.Random, line: bytes) -> bytes:
     """Change a line of `results.jsonl`, and compute its hash again."""
     text = changed_json_line(source, line)
     try:
@@ -219,7 +219,7 @@ def _resealed_result(source: random.Random, line: bytes) -> bytes:
     return json.dumps(fields_with_checksum(fields)).encode()
 
 
-def _resealed_verdict(source: random.Random, line: bytes) -> bytes:
+def _rehashed_verdict(source: random.Random, line: bytes) -> bytes:
     """Change a line of `scores.jsonl`, and compute its hash again."""
     text = changed_json_line(source, line)
     try:

@@ -63,7 +63,7 @@ def calibration(calibrated: Path) -> Calibration:
 
 
 def line_of(entry: Entry) -> str:
-    """Return a line as caflow filter writes it. The values may be wrong; then its seal is, too."""
+    """Return a line as caflow filter writes it. The values may be wrong; then its checksum is, too."""
     try:
         sha256 = with_checksum(msgspec.convert(entry, Verdict)).sha256
     except msgspec.ValidationError:

@@ -35,7 +35,7 @@ def shortest(text: str) -> float | int:
 def test_the_hash_of_a_calibration_does_not_depend_on_how_numbers_are_written(
     built_cpp: Path, calibrated: Path, tmp_path: Path
 ) -> None:
-    """The seal of a calibration is a hash of its values, not of its text, in both readers."""
+    """The checksum of a calibration is a hash of its values, not of its text, in both readers."""
     bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
     found = read_calibration(bundle)
     assert found is not None

@@ -142,21 +142,21 @@ POSSIBLE = ("later", "next sample")
 
 
 @pytest.mark.parametrize(
-    ("change", "is_resealed"),
+    ("change", "has_new_checksum"),
     [
-        (change, is_resealed)
+        (change, has_new_checksum)
         for change in CHANGES
-        for is_resealed in (False, True)
-        if not (is_resealed and change in POSSIBLE)
+        for has_new_checksum in (False, True)
+        if not (has_new_checksum and change in POSSIBLE)
     ],
 )
 def test_a_segment_whose_line_was_changed_is_drawn_again(
-    clips: Path, uncalibrated: Path, stopped: Path, change: str, is_resealed: bool
+    clips: Path, uncalibrated: Path, stopped: Path, change: str, has_new_checksum: bool
 ) -> None:
     """This holds also if the line has a right checksum, but cannot be true."""
     first, *others = segments_of(stopped)
     CHANGES[change](first)
-    if is_resealed:
+    if has_new_checksum:
         with suppress(msgspec.ValidationError):
             first = msgspec.to_builtins(with_checksum(msgspec.convert(first, SegmentRecord)))
     (stopped / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in (first, *others)))

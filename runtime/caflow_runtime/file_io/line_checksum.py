@@ -1,7 +1,7 @@
 """Records that detect changes of their contents: the field `sha256` is the hash of all other fields.
 
-A changed number in a JSON file would otherwise not be noticed, because the JSON stays valid. A seal detects damage and
-edits; it does not prove who wrote a record.
+A changed number in a JSON file would otherwise not be noticed, because the JSON stays valid. The hash detects damage
+and edits; it does not prove who wrote a record.
 """
 
 import hashlib

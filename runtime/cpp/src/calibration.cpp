@@ -91,7 +91,7 @@ static std::string as_json(const Canary& canary) {
 
 namespace {
 
-std::string seal_of(const Calibration& calibration) {
+std::string checksum_of(const Calibration& calibration) {
     const std::string text = JsonObject()
                                  .add("format", std::string(calibration_format))
                                  .add("format_version", calibration_version)
@@ -130,7 +130,7 @@ Calibration parse_calibration(const fs::path& path) {
     const std::string sha256 = fields.text("sha256");
     fields.refuse_unknown();
     check_calibration(found, contents, where);
-    if (seal_of(found) != sha256) wrong(path.string() + " is damaged: its contents do not match its own hash");
+    if (checksum_of(found) != sha256) wrong(path.string() + " is damaged: its contents do not match its own hash");
     return found;
 }
 
