@@ -87,7 +87,8 @@ def crops(folder: Path, count: int, side: int = 16) -> None:
 def drawn_alike(one: Path, results: list[dict[str, Any]], other: Path, reports: list[dict[str, Any]]) -> bool:
     """Assert that two folders contain equal files and equal reports, each exactly once; return True.
 
-    Files are compared byte for byte, except `job.json` and the results. Reports may differ in output folder and checksum.
+    Files are compared byte for byte, except `job.json` and the results. Reports may differ in output folder and
+    checksum.
     """
     files = {str(path.relative_to(other)): path.read_bytes() for path in other.rglob("*") if path.is_file()}
     found = {str(path.relative_to(one)): path.read_bytes() for path in one.rglob("*") if path.is_file()}
