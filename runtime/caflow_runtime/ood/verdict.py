@@ -9,7 +9,9 @@ from caflow_runtime.ood.typicality import Typicality, reason
 
 Decision = Literal["accepted", "rejected", "unjudged"]
 Probability = Annotated[float, Meta(ge=0, le=1)]
+"""Number from 0 to 1."""
 Side = Annotated[int, Meta(ge=1, lt=2**31)]
+"""Number of pixels, at least 1."""
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
