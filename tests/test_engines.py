@@ -415,13 +415,14 @@ def test_a_gpu_that_tensorrt_rtx_does_not_support_is_refused() -> None:
 
 
 def test_a_graph_that_tensorrt_refuses_is_named(small: Path) -> None:
-    def add_determinant(proto: onnx.ModelProto) -> None:
+    def add_cast(proto: onnx.ModelProto) -> None:
         (first, *_) = proto.graph.input
-        proto.graph.node.append(helper.make_node("Det", [first.name], ["refused"], name="a_determinant"))
-        proto.graph.output.append(helper.make_tensor_value_info("refused", onnx.TensorProto.FLOAT, None))
+        to = onnx.TensorProto.COMPLEX64
+        proto.graph.node.append(helper.make_node("Cast", [first.name], ["refused"], name="a_cast", to=to))
+        proto.graph.output.append(helper.make_tensor_value_info("refused", to, None))
 
-    replace_graph(small, "reverse_0", add_determinant)
-    with pytest.raises(BuildFailed, match="reverse_0: TensorRT-RTX does not support the graph: Det"):
+    replace_graph(small, "reverse_0", add_cast)
+    with pytest.raises(BuildFailed, match="reverse_0: TensorRT-RTX does not support the graph: Cast"):
         build_engines(small, compute_capabilities=["8.6"], profile=SMALL)
     assert not list((small / "engines").iterdir())
 
