@@ -138,7 +138,7 @@ def frechet_distance(judge: Judge, results: list[Picture], targets: list[Picture
     """Return the Fréchet distance between features of patches: the second stage of AlexNet. It is not the FID."""
     moments = []
     for images in (results, targets):
-        stages = judge.network.net(_planes(images).float() / 127.5 - 1)
+        stages = judge.network.net(judge.network.scaling_layer(_planes(images).float() / 127.5 - 1))
         pooled = torch.nn.functional.adaptive_avg_pool2d(stages[1], PATCHES)
         features = pooled.permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
         moments.append((features.mean(0), np.cov(features, rowvar=False) + SMALL * np.eye(features.shape[1])))
@@ -152,10 +152,12 @@ def measure(model: CAFlow, task: str, judge: Judge, folders: list[Path]) -> dict
     targets, conditions = pairs_of(TASKS[task], folders)
     images, likelihoods, seconds = samples_of(model, conditions)
     error, share = colour_rmse if task == "colorization" else rmse, 1.0
-    if task == "inpainting":  # known pixels are put back, so all of the error is in the hole
-        given = np.stack(conditions)[:, None]
-        images = np.where(given.any(-1, keepdims=True), given, images)
-        share = 1 - float(given.any(-1).mean())
+    if isinstance(
+        inpainting := TASKS[task], Inpainting
+    ):  # known pixels are put back, so all of the error is in the hole
+        hole = inpainting.draw_hole(SIDE, SIDE, np.random.default_rng())
+        images = np.where(hole[..., None], images, np.stack(conditions)[:, None])
+        share = float(hole.mean())
     errors = np.array([[error(one, target) for one in drawn] for drawn, target in zip(images, targets, strict=True)])
     errors /= np.sqrt(share)
     best, rows = likelihoods.argmax(1), np.arange(len(targets))
@@ -168,7 +170,7 @@ def measure(model: CAFlow, task: str, judge: Judge, folders: list[Path]) -> dict
         "LPIPS, likeliest of 10": float(np.mean(judge.lpips(chosen, targets))),
         "LPIPS, any": float(np.mean(judge.lpips(first, targets))),
         "Fréchet, any": frechet_distance(judge, first, targets),
-        "deviation of samples": float(images.astype(float).std(1).mean()),
+        "deviation of samples": float(images.astype(float).std(1).mean() / share),
         "s/sample": seconds,
     }
     if task == "super-resolution":
@@ -209,18 +211,25 @@ def main(
     torch.set_num_threads(threads)
     judge, folders = Judge(PHOTOGRAPHS / "metrics"), [PHOTOGRAPHS / "validation", PHOTOGRAPHS / "test"]
     rows = json.loads(json_file.read_text())["rows"] if json_file is not None and json_file.exists() else []
-    known = {(row["task"], row["family"], row["seed"]) for row in rows}
+    known = {(row["task"], row["family"], row["seed"], row["steps"]) for row in rows}
     for seed, task, family in product(seeds, tasks, families):
-        if (task, family, seed) in known:
+        if (task, family, seed, steps) in known:
             continue
-        out = scratch / f"{task}-{family}-{seed}".replace(" ", "-").replace(",", "")
+        out = scratch / f"{task}-{family}-{seed}-{steps}".replace(" ", "-").replace(",", "")
         recipe = recipe_of(task, family, steps, seed)
         model = checkpoint.load(train(recipe, PHOTOGRAPHS / "training", out, lambda _: None))
         size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-        cell = {"task": task, "family": family, "seed": seed, "M parameters": size, "M operations": operations(model)}
+        cell = {
+            "task": task,
+            "family": family,
+            "seed": seed,
+            "steps": steps,
+            "M parameters": size,
+            "M operations": operations(model),
+        }
         rows.append(cell | measure(model, task, judge, folders))
         print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
-        report.write(json_file, rows, PACKAGES, steps=steps, batch=TRAINING.batch, temperature=TEMPERATURE)
+        report.write(json_file, rows, PACKAGES, batch=TRAINING.batch, temperature=TEMPERATURE)
 
 
 if __name__ == "__main__":

@@ -135,8 +135,8 @@ def _degrade(port: str, shape: list[int | str]) -> Callable[[Manifest], None]:
 
 
 WRONG_MANIFESTS: list[tuple[Callable[[Manifest], None], type[BundleError], str]] = [
-    (_set(format="onnx"), UnknownFormat, "format 'caflow-bundle' version 2[,;] got 'onnx'"),
-    (_set(format_version=1), UnknownFormat, "got 'caflow-bundle' version 1: use the version"),
+    (_set(format="onnx"), UnknownFormat, "format 'caflow-bundle' version 3[,;] got 'onnx'"),
+    (_set(format_version=2), UnknownFormat, "got 'caflow-bundle' version 2: use the version"),
     (_set(extra=1), WrongManifest, "unknown field `extra`"),
     (_set(precision="fp8"), WrongManifest, "fp8"),
     (_set(graphs=None), WrongManifest, "graphs"),

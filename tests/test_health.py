@@ -40,7 +40,7 @@ def test_caflow_doctor_passes_a_valid_bundle_and_names_a_damaged_file(uncalibrat
     states = {check["name"]: check["state"] for check in checks}
     assert states["onnxruntime cpu"] == states["bundle"] == "ok"
     assert states["onnxruntime cpu: noise of level 0 after decode and likelihood"] == "ok"
-    assert states["onnxruntime cpu: a row alone and in a batch, pixels"] == "ok"
+    assert states["onnxruntime cpu: an item alone and in a batch, pixels"] == "ok"
     assert states["calibration"] == "absent"
     copy = Path(shutil.copytree(uncalibrated, tmp_path / "damaged.caflow"))
     (copy / "decode_0.onnx").write_bytes(b"damaged")

@@ -165,6 +165,6 @@ def test_a_model_takes_only_the_inputs_that_its_bundle_names(bundle: Path, photo
         prepare_condition(model, given, {"hints": mask})
     central = msgspec.structs.replace(model, inputs=[], can_be_tiled=False)
     with pytest.raises(
-        InputError, match="takes the image alone; it finds the hole in the middle of the image by itself"
+        InputError, match="takes the image alone, and finds the hole in the middle of it by itself; omit it, or"
     ):
         check_takes(central, "mask")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
-from threading import Timer
+from threading import Event, Timer
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from tiny import DATA
 
 from caflow_cli.stops import deferring_stops
 from caflow_runtime.backends import onnx_runtime
-from caflow_runtime.backends.interruptible import interruptible
+from caflow_runtime.backends.interruptible import interruptible, is_call_left
 from caflow_runtime.pipeline.pipeline import load
 
 CONVOLUTIONS = 1000
@@ -134,6 +134,28 @@ def test_a_deferred_stop_lets_a_graph_finish() -> None:
     with pytest.raises(KeyboardInterrupt):
         run()
     assert results == ["result"]
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
+def test_a_call_that_does_not_end_is_left_and_those_behind_it_are_not_made() -> None:
+    begun, may_end, made = Event(), Event(), list[str]()
+
+    def endless() -> None:
+        begun.set()
+        may_end.wait()
+
+    stop_soon(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(endless, end=lambda: made.append("ended"))
+    assert begun.is_set()
+    assert is_call_left()
+    stop_soon(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(lambda: made.append("made"), end=lambda: made.append("ended"))
+    may_end.set()
+    assert interruptible(lambda: "result", end=lambda: None) == "result"
+    assert not is_call_left()
+    assert made == ["ended"]
 
 
 def test_a_model_in_cpp_can_be_stopped_while_a_graph_runs(slow: Path, built_cpp: Path) -> None:

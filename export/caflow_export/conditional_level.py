@@ -23,7 +23,7 @@ class ConditionalLevel(nn.Module):
     """Level j of the conditional flow: the block g[j][j] and all blocks g[i][j] with i > j.
 
     The blocks are folded (`fold.py`), hoisted and batched (`networks.py`). Blocks g[i][j] with separate weights run
-    side by side as groups of channels. A shared block runs once, with its flows stacked as rows.
+    side by side as groups of channels. A shared block runs once, with its flows stacked as items.
     """
 
     def __init__(self, model: CAFlow, j: int, precision: Precision) -> None:
@@ -37,7 +37,7 @@ class ConditionalLevel(nn.Module):
         served = flow.cross_blocks(j)
         self.cross_flows = sum(len(flows) for _, flows in served)
         self.stacked = self.cross_flows if len(served) == 1 else 1
-        """Number of flows that share one block and are stacked as rows; 1 if no block is shared."""
+        """Number of flows that share one block and are stacked as items; 1 if no block is shared."""
         if served:
             cross = [FoldedChain.of(block) for block, _ in served]
             self.cross = Blocks(cross, precision)
@@ -60,7 +60,7 @@ class ConditionalLevel(nn.Module):
         Arguments:
             z: noise z[i, j], i = j … n−1, side by side as channels.
             passing: output of level j − 1 for the same flows, or None if there is none.
-            terms: terms of this level, with one entry per row.
+            terms: terms of this level, with one entry per item.
         """
         scale, shift, injector_log_det, hoisted, *of_d = terms
         own_z, cross_z = self._own_and_cross(z, 4 if not self.splits else 2)
@@ -84,7 +84,7 @@ class ConditionalLevel(nn.Module):
         Arguments:
             latent: L[j].
             passing: output of level j + 1 for the flows i > j, or None if there are no such flows.
-            terms: terms of this level, with one entry per row.
+            terms: terms of this level, with one entry per item.
         """
         scale, shift, injector_log_det, hoisted, *of_d = terms
         own, log_likelihood = self.own(latent, scale, shift, hoisted)
@@ -118,7 +118,7 @@ class ConditionalLevel(nn.Module):
         return (scale, shift, hoisted), log_det
 
     def _stack(self, x: Tensor) -> Tensor:
-        """Move the flows from channels to rows if one block serves all of them."""
+        """Move the flows from channels to items if one block serves all of them."""
         return torch.cat(x.chunk(self.stacked, 1)) if self.stacked > 1 else x
 
     def _unstack(self, x: Tensor) -> Tensor:

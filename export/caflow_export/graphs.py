@@ -3,7 +3,7 @@
 `docs/reference/bundle.md` specifies the graphs with their inputs and outputs. Each graph of a level also returns a
 log-likelihood map, (R, h, w), in nats, so a sample needs no second pass for its likelihood.
 
-* A row is a pair of an image and a sample. The input `image`, (R,) int64, is the index of each row's image.
+* An item is a pair of an image and a sample. The input `image`, (R,) int64, is the index of each item's image.
 * Terms are the outputs of `encode` for one level, with one entry per image. Graphs select the entries by `image`.
 * `passing` is the tensor that blocks of the conditional flow hand over from one level to the next.
 * `carry` is the tensor that levels of the target flow hand over: an intermediate image.
@@ -143,7 +143,7 @@ class Reverse(nn.Module):
         out, log_likelihood = self.level.inverse(latent if carry is None else torch.cat([latent, carry], 1))
         if self.pixels is None:
             return out, log_likelihood
-        pixels, pixel_log_det = self.pixels.inverse(out, _by_row(mean, image, out.dtype))
+        pixels, pixel_log_det = self.pixels.inverse(out, _by_item(mean, image, out.dtype))
         return pixels.permute(0, 2, 3, 1), log_likelihood + pixel_log_det
 
 
@@ -163,7 +163,7 @@ class Forward(nn.Module):
         pixel_log_det: Tensor | float = 0.0
         if self.pixels is not None:
             v = x.permute(0, 3, 1, 2)
-            x, pixel_log_det = self.pixels(v, _by_row(mean, image, v.dtype))
+            x, pixel_log_det = self.pixels(v, _by_item(mean, image, v.dtype))
         latent, log_likelihood = self.level(x)
         log_likelihood = log_likelihood + pixel_log_det
         return (*latent.chunk(2, 1), log_likelihood) if self.splits else (latent, log_likelihood)
@@ -269,8 +269,8 @@ def _degrade(model: CAFlow) -> Degrade | None:
     return None if task.repeat_degradation(example, example) is None else Degrade(task)
 
 
-def _by_row(mean: Tensor | None, image: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return the prediction of each row's target, (R, 3, H, W), or None if the model has no residual.
+def _by_item(mean: Tensor | None, image: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Return the prediction of each item's target, (R, 3, H, W), or None if the model has no residual.
 
     `mean`, (B, H, W, 3), is the prediction for each image: the output of the mean network or, without a mean network,
     the prepared condition in uint8. Its type is converted first, because TensorRT supports no other operation on uint8.

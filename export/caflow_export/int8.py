@@ -93,14 +93,14 @@ def _learn(
         height, width = (side // model.size_multiple * model.size_multiple for side in pair.target.shape[:2])
         condition = pair.condition[None, : height // model.scale, : width // model.scale]
         target = pair.target[None, :height, :width]
-        encoded, row = scan.encode(graphs, condition), np.zeros(1, np.int64)
+        encoded, image = scan.encode(graphs, condition), np.zeros(1, np.int64)
         noise = []
         for j, channels in enumerate(model.noise_channels):
             cell = cell_side(model, f"decode_{j}")
             place = NoiseWindow(0, 0, height // cell, width // cell, (0,))
             noise.append(np.float32(TEMPERATURE) * draw_window_noise(channels, j, place, seed=0))
-        scan.sample(graphs, model.levels, encoded, row, noise)
-        scan.score(graphs, model.levels, encoded, row, target.astype(np.float32) + np.float32(0.5))
+        scan.sample(graphs, model.levels, encoded, image, noise)
+        scan.score(graphs, model.levels, encoded, image, target.astype(np.float32) + np.float32(0.5))
     return ranges
 
 

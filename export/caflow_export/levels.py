@@ -181,7 +181,7 @@ class OwnTerms(nn.Module):
 
 
 class CrossTerms(nn.Module):
-    """Terms of the blocks g[i][j], i > j, computed from `D[j]` once per image and from `L[j]` once per row."""
+    """Terms of the blocks g[i][j], i > j, computed from `D[j]` once per image and from `L[j]` once per item."""
 
     def __init__(self, chains: Sequence[FoldedChain], latent_channels: int, precision: Precision) -> None:
         super().__init__()
@@ -200,11 +200,11 @@ class CrossTerms(nn.Module):
         return self.injectors_of_d(d), self.couplings_of_d(d)
 
     def forward(self, latent: Tensor, of_d: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the same four terms as `OwnTerms`, with one entry per row.
+        """Return the same four terms as `OwnTerms`, with one entry per item.
 
         Arguments:
             latent: squeezed L[j], (R, 4C, h, w).
-            of_d: output of `of_condition`, with one entry per row.
+            of_d: output of `of_condition`, with one entry per item.
         """
         injectors, couplings = of_d
         log_scale, shift = self.injector_tails(self.injectors_of_l(latent) + injectors)

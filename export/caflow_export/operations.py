@@ -10,7 +10,7 @@ from caflow_export.to_onnx import GraphToTrace, Port
 def count_operations(graph: GraphToTrace, cell: int) -> float:
     """Return the number of multiplications and additions in a graph's convolutions.
 
-    The number is per target pixel and row; for `encode` it is per target pixel and image.
+    The number is per target pixel and item; for `encode` it is per target pixel and image.
 
     Arguments:
         cell: number of target pixels, along one axis, that correspond to h = 1 in the shapes of the graph.

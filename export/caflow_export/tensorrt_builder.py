@@ -7,7 +7,7 @@ exported graphs. TF32 is disabled, because it would make the inverses inaccurate
 import importlib
 import os
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import onnx
 from onnx import helper
 
 from caflow_export.weights import load_whole, widen
+from caflow_runtime.backends.interruptible import interruptible
 from caflow_runtime.backends.providers import PROVIDERS, Shape
 from caflow_runtime.bundle.engine_model import CONTEXT, DOMAIN, EMBED_MODE, OPERATOR
 from caflow_runtime.bundle.engine_sets import NAMES, Flavor
@@ -69,7 +70,8 @@ class EngineBuilder:
             profile.set_shape(name, smallest, largest, largest)
         config.add_optimization_profile(profile)
         self._log.errors.clear()
-        plan = builder.build_serialized_network(network, config)
+        # TensorRT would lose a stop that is raised while it calls the log.
+        plan = interruptible(partial(builder.build_serialized_network, network, config), end=lambda: None)
         if plan is None:
             raise BuildFailed(
                 f"{path.stem}: {NAMES[self.flavor]} cannot build an engine: {'; '.join(self._log.errors)}"

@@ -35,7 +35,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Case:
-    """Test inputs of one size: conditions, index of each row's image, noise of each level, and integer targets."""
+    """Test inputs of one size: conditions, index of each item's image, noise of each level, and integer targets."""
 
     condition: Array
     image: Array
@@ -88,9 +88,9 @@ def _measure_chain(
 ) -> None:
     """Compare the whole chains for sampling and scoring with `CAFlow.sample` and `CAFlow.log_prob`."""
     levels = model.config.levels
-    by_row = torch.from_numpy(case.condition[case.image]).permute(0, 3, 1, 2)
+    by_item = torch.from_numpy(case.condition[case.image]).permute(0, 3, 1, 2)
     noise = _noise_by_block(model, case)
-    expected = model.sample(by_row, noise)
+    expected = model.sample(by_item, noise)
     encoded = scan.encode(graphs, case.condition)
     drawn = scan.sample(graphs, levels, encoded, case.image, _singles(case.noise))
     pixels = expected.images.permute(0, 2, 3, 1).numpy()
@@ -106,7 +106,7 @@ def _measure_chain(
     measure("sample", f"log-likelihood {size}, relative", error, tolerances.log_likelihood)
 
     target = torch.from_numpy(case.target).permute(0, 3, 1, 2)
-    total = model.log_prob(target, by_row).total.numpy()
+    total = model.log_prob(target, by_item).total.numpy()
     scored, extra = _score_integers(graphs, levels, encoded, case)
     error = likelihood_error(scored.log_likelihood.sum(1) + extra, total, case.target)
     measure("score", f"log-likelihood {size}, relative", error, tolerances.log_likelihood)

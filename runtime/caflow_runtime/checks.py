@@ -1,5 +1,6 @@
 """Checks of the caller's arguments. Values are never converted silently."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,13 @@ def check_callback(name: str, value: Any) -> None:
         raise InputError(f"{name} must be a function or None; got {shown(value)}")
 
 
-def as_path(name: str, value: str | Path) -> Path:
+def checked_path(name: str, value: str | os.PathLike[str]) -> Path:
     """Return the path of a file or folder.
 
     Raises:
-        InputError: if the value is not a path: a text or a `Path`.
+        InputError: if the value is not a path: a text, or a `Path` or the like.
     """
-    if not isinstance(value, str | Path):
+    if not isinstance(value, str | os.PathLike):
         raise InputError(f"{name} must be a path, a str or a Path; got {shown(value)}")
     return Path(value)
 

@@ -117,8 +117,9 @@ def holds_several(contents: bytes) -> bool:
 
     Other data after an image is common. So is a second picture in a JPEG that lists its pictures.
     """
-    jpegs = JPEG_END + JPEG_START + b"\xff"
-    return PNG_END + PNG_START in contents or (jpegs in contents and MULTI_PICTURE not in contents)
+    if contents.startswith(JPEG_START):
+        return JPEG_END + JPEG_START + b"\xff" in contents and MULTI_PICTURE not in contents
+    return contents.startswith(PNG_START) and PNG_END + PNG_START in contents
 
 
 class _JpegHeader(JpegImageFile):

@@ -28,21 +28,21 @@ __device__ void box_muller(word a, word b, float* normals) {
 }
 
 // Draws one z[i, j]: `count` channels, from channel `first` on, of the noise z of a level. z has the shape
-// (rows, channels, height, width). Each thread draws four channels of one position of one row.
-// `places` contains the top, the left and the sample number of each row.
-extern "C" __global__ void draw_noise(float* z, const word* places, word rows, word channels, word height, word width,
+// (items, channels, height, width). Each thread draws four channels of one position of one item.
+// `places` contains the top, the left and the sample number of each item.
+extern "C" __global__ void draw_noise(float* z, const word* places, word items, word channels, word height, word width,
                                       word first, word count, word block, word seed, word frame, float temperature) {
     long_word groups = (count + 3) / 4, positions = (long_word)height * width;
     long_word thread = (long_word)blockIdx.x * blockDim.x + threadIdx.x;
-    if (thread >= rows * groups * positions) return;
-    long_word position = thread % positions, row = thread / positions / groups;
+    if (thread >= items * groups * positions) return;
+    long_word position = thread % positions, item = thread / positions / groups;
     word group = thread / positions % groups;
-    const word* place = places + 3 * row;
+    const word* place = places + 3 * item;
     word counter[4] = {place[1] + (word)(position % width), place[0] + (word)(position / width), block + group, place[2]};
     philox(counter, seed, frame);
     float normals[4];
     box_muller(counter[0], counter[1], normals);
     box_muller(counter[2], counter[3], normals + 2);
     for (word k = 0; k < 4 && 4 * group + k < count; ++k)
-        z[(row * channels + first + 4 * group + k) * positions + position] = normals[k] * temperature;
+        z[(item * channels + first + 4 * group + k) * positions + position] = normals[k] * temperature;
 }

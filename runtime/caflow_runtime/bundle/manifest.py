@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 FORMAT = "caflow-bundle"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MAX_LEVELS = 15
 """Maximum number of levels: the size multiple is a `Count` and must be a multiple of 2 ** (levels + 1)."""
 LARGEST_SIZE = 2**31 - 1

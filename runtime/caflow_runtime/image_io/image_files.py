@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.checks import as_path, check_integer, check_switch, shown
+from caflow_runtime.checks import check_integer, check_switch, checked_path, shown
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.file_io.atomic_files import write_atomically
 from caflow_runtime.image_arrays import Image
@@ -81,7 +81,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFil
             pictures.
     """
     check_integer("max_pixels", max_pixels, 1)
-    path = as_path("path", path)
+    path = checked_path("path", path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise UnreadableImage(path, "expected an image, the file is a video; enlarge it with caflow video")
     contents = _contents(path, MAX_BYTES_PER_PIXEL * max_pixels + MAX_OTHER_BYTES)
@@ -138,7 +138,7 @@ def write_image(
             bits.
         OSError: if the file cannot be written.
     """
-    path = as_path("path", path)
+    path = checked_path("path", path)
     _check_pixels(rgb, alpha)
     check_switch("is_grey", is_grey)
     if quality is not None:

@@ -208,16 +208,21 @@ def _is_current(line: Mapping[str, Any], job: ImageJob | None) -> bool:
 
 
 def _has_contents(path: Path) -> bool:
-    try:
-        found = path.stat()
-    except OSError:  # There is no such file, or the name is too long for the file system.
-        return False
-    return stat.S_ISREG(found.st_mode) and found.st_size > 0
+    return _size_of(path) > 0
 
 
 def _has_other_size(result: Path, line: Mapping[str, Any]) -> bool:
     """Return whether a finished result has another size than its line says. Earlier versions wrote lines without it."""
-    return "bytes" in line and _has_contents(result) and result.stat().st_size != line["bytes"]
+    return "bytes" in line and 0 < _size_of(result) != line["bytes"]
+
+
+def _size_of(path: Path) -> int:
+    """Return the size of a file in bytes; 0 if there is no such file, or if its name is too long."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _is_there(path: Path) -> bool:

@@ -21,8 +21,11 @@ def check_takes(model: Model, name: str) -> None:
     if name in names:
         return
     has = f"it takes {' and '.join(names)}" if names else "it takes the image alone"
-    whole = "" if model.can_be_tiled else "; it finds the hole in the middle of the image by itself"
-    raise InputError(f"this model, of the task {model.task!r}, has no input {shown(name)}: {has}{whole}")
+    found = "" if model.can_be_tiled else ", and finds the hole in the middle of it by itself"
+    raise InputError(
+        f"this model, of the task {model.task!r}, has no input {shown(name)}: {has}{found}; omit it, or use another "
+        "model"
+    )
 
 
 def prepare_condition(model: Model, image: Image, inputs: Mapping[str, Any]) -> Image:
@@ -36,7 +39,7 @@ def prepare_condition(model: Model, image: Image, inputs: Mapping[str, Any]) -> 
         InputError: if the model has no input of a name, or an array is not valid.
     """
     for name, mask in inputs.items():
-        check_takes(model, name)
+        check_takes(model, name)  # the only input is a mask, and its only preparation is "black"
         _check_mask(mask, image)
         image = np.where(mask[..., None], np.uint8(0), image)
     return image

@@ -22,7 +22,7 @@ from caflow_runtime.batching.sampling_config import Rank, Reject, SamplingConfig
 from caflow_runtime.batching.single_item import LevelNoises, decode_noise, encode_target
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
-from caflow_runtime.checks import as_path, check_callback, check_integer, check_switch, shown
+from caflow_runtime.checks import check_callback, check_integer, check_switch, checked_path, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.image_arrays import Image, Images, as_image, as_images, check_pairs
@@ -87,7 +87,7 @@ def load(
     check_integer("pixel_budget", pixel_budget, 1, MAX_PIXEL_BUDGET)
     check_integer("overlap", overlap, 0, MAX_PIXEL_BUDGET)
     check_switch("is_calibrated", is_calibrated)
-    folder = builtin.find_bundle(as_path("bundle", bundle))
+    folder = builtin.find_bundle(checked_path("bundle", bundle))
     graphs = Graphs(folder, open_backend(backend, folder, threads))
     try:
         check_once(graphs)

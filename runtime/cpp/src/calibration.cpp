@@ -123,8 +123,8 @@ Calibration parse_calibration(const fs::path& path) {
     fields.integer("format_version");
     Calibration found{fields.text("manifest_sha256"),
                       as_positive_count(fields["photographs"], fields.place("photographs")),
-                      read_reference(fields["truth"], fields.place("truth")),
-                      fields.list("samples", read_reference),
+                      read_typicality_model(fields["truth"], fields.place("truth")),
+                      fields.list("samples", read_typicality_model),
                       fields.list("coverage", read_coverage),
                       read_canary(fields["canary"], fields.place("canary"))};
     const std::string sha256 = fields.text("sha256");

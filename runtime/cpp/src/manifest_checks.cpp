@@ -16,7 +16,7 @@ using Kind = BundleError::Kind;
 namespace {
 
 constexpr const char* format = "caflow-bundle";
-constexpr int format_version = 2;
+constexpr int format_version = 3;
 constexpr std::size_t path_bytes = 255;  // longest path: common file systems limit a file name to this
 constexpr std::int64_t degradation_values = 13;
 constexpr const char* map_output = "log_likelihood_map";  // of every graph of a level

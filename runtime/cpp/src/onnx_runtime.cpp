@@ -134,6 +134,7 @@ class OnnxRuntime : public Backend {
                     const bool stays = device && place == NoiseWindow::device && !is_read;
                     binding.BindOutput(name.c_str(), stays ? device : host_memory());
                 }
+                if (runs->is_stopped()) throw Stopped("caflow_set_stopped stopped the call");
                 loaded->session.Run(runs->options(), binding);
                 std::vector<Ort::Value> values = binding.GetOutputValues();
                 Arrays out;

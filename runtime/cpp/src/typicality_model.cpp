@@ -202,7 +202,7 @@ std::int64_t as_positive_count(const Json& value, const std::string& where) {
     return Fields::as_integer(value, where, 1, most_count);
 }
 
-TypicalityModel read_reference(const Json& value, const std::string& where) {
+TypicalityModel read_typicality_model(const Json& value, const std::string& where) {
     Fields fields(value, where);
     TypicalityModel typicality_model;
     const Json& temperature = fields["temperature"];

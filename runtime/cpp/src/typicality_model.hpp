@@ -66,7 +66,7 @@ struct TypicalityModel {
 };
 
 // Read a typicality model and check it. `where` is its place for messages. Throws a BundleError.
-TypicalityModel read_reference(const Json& value, const std::string& where);
+TypicalityModel read_typicality_model(const Json& value, const std::string& where);
 
 // Return a typicality model as the JSON text that is hashed for the checksum.
 std::string as_json(const TypicalityModel& typicality_model);

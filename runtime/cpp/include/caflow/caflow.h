@@ -339,8 +339,8 @@ CAFLOW_API void caflow_close(caflow_model *model);
 
 /* Stop the calls that use a model, or let calls use it again; NULL is ignored. With another `stopped` than 0, the calls
  * and streams that run end as soon as the operator that they compute is done, usually within a second, and later ones
- * end at their first graph: with CAFLOW_ERROR_STOPPED. With 0, calls and streams work again. May be called from any
- * thread, and from a signal handler. */
+ * end at their first graph: with CAFLOW_ERROR_STOPPED. With 0, calls and streams work again; give 0 only after those
+ * that were to be stopped have returned. May be called from any thread, and from a signal handler. */
 CAFLOW_API void caflow_set_stopped(caflow_model *model, int stopped);
 
 /* Write facts about a model into `info`. Set info->struct_size first, for example with CAFLOW_MODEL_INFO_INIT. The
