@@ -2,7 +2,7 @@
 
 * Conditional Glow (Lu and Huang, "Structured Output Learning with Conditional Generative Flows", 2020): couplings read
   the condition, and so does the prior of each level. In theirs, ActNorm and 1×1 convolutions also read the condition,
-  and the prior of a level reads the half of the channels that goes on to the next.
+  and the prior of a level reads the half of the channels that the next level gets.
 * cINN (Ardizzone et al., "Guided Image Generation with Conditional Invertible Neural Networks", 2019): couplings read
   the features of a feed-forward network, which is trained together with the flow. The prior is standard normal.
 
