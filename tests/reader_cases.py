@@ -129,7 +129,7 @@ def change_value(source: random.Random, manifest: dict[str, Any], path: Path) ->
     elif kind == 0:
         del parent[key]
     elif kind == 1 and isinstance(parent, dict):
-        parent[source.choice(["extra", "", "näme", str(key).upper()])] = source.choice(VALUES)
+        parent[source.choice(["extra", "", "näme", str(key).upper()])] = copy.deepcopy(source.choice(VALUES))
     elif kind == 1 or (kind == 2 and isinstance(parent[key], list) and parent[key]):
         items = parent if isinstance(parent, list) else parent[key]
         items.append(copy.deepcopy(source.choice(items)))
@@ -138,7 +138,7 @@ def change_value(source: random.Random, manifest: dict[str, Any], path: Path) ->
     elif kind == 4:
         parent[key] = json.loads("[" * (depth := source.randrange(1, 40)) + "0" + "]" * depth)
     else:
-        parent[key] = source.choice(VALUES)
+        parent[key] = copy.deepcopy(source.choice(VALUES))
 
 
 def change_text(source: random.Random, text: bytes) -> bytes:
