@@ -127,7 +127,15 @@ def test_an_image_whose_line_was_edited_is_drawn_again(tmp_path: Path, edit: dic
 
 
 @pytest.mark.parametrize(
-    "edit", [{"sample_typicality": 2.0}, {"image_typicality": -1}, {"sample": -2}, {"outcome": "fine"}, {"maps": 1}]
+    "edit",
+    [
+        {"sample_typicality": 2.0},
+        {"image_typicality": -1},
+        {"sample": -2},
+        {"outcome": "fine"},
+        {"maps": 1},
+        {"output": "a\0.png"},
+    ],
 )
 def test_an_image_whose_line_has_impossible_values_is_drawn_again(tmp_path: Path, edit: dict[str, Any]) -> None:
     """The hash of such a line is right: whoever edited the line has computed it again."""

@@ -217,10 +217,10 @@ def _has_other_size(result: Path, line: Mapping[str, Any]) -> bool:
 
 
 def _size_of(path: Path) -> int:
-    """Return the size of a file in bytes; 0 if there is no such file, or if its name is too long."""
+    """Return the size of a file in bytes; 0 if there is no such file, or if no file can have this name."""
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return 0
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
