@@ -145,7 +145,7 @@ def image_batches(folder: Path) -> Attempt:
             return REFUSED
         assert len(found.left) + sum(found.outcomes.values()) == len(jobs)
         assert all(job in found.left for job in jobs if not job.output.stat().st_size)
-        for line in map(json.loads, (batch / RESULTS).read_bytes().splitlines()):
+        for line in map(json.loads, (batch / RESULTS).read_bytes().split(b"\n")[:-1]):
             assert line in lines or 0 <= (convert(line, ImageReport).sample_typicality or 0) <= 1
         return "read"
 
