@@ -38,7 +38,7 @@ FORBIDDEN = {"MatrixInverse", "Det", "RandomNormal", "RandomNormalLike", "Random
 
 
 @pytest.fixture(scope="module")
-def typicality_model(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+def reference(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
     output = tmp_path_factory.mktemp("reference") / "unshared.caflow"
     return export(DATA / "reference" / "unshared" / "lightning.ckpt", output)
 
@@ -110,27 +110,24 @@ def _size(size: int | str, sizes: dict[str, int]) -> int:
 
 
 @pytest.mark.full
-def test_weights_are_stored_once(typicality_model: ExportReport) -> None:
+def test_weights_are_stored_once(reference: ExportReport) -> None:
     """Sampling and likelihood graphs refer to the same bytes.
 
     The checkpoint adds little more than the 1×1 convolutions, because the graphs contain those combined with ActNorms.
     """
-    model = checkpoint.load(typicality_model.path)
+    model = checkpoint.load(reference.path)
     parameters = sum(4 * parameter.numel() for parameter in model.parameters())
     mixing = sum(4 * layer.conv.weight.numel() for layer in model.modules() if isinstance(layer, TransitionStep))
-    protos = [
-        onnx.load(typicality_model.path / g.file.path, load_external_data=False)
-        for g in typicality_model.manifest.graphs
-    ]
+    protos = [onnx.load(reference.path / g.file.path, load_external_data=False) for g in reference.manifest.graphs]
     entries = [{e.key: e.value for e in t.external_data} for proto in protos for t in proto.graph.initializer]
     of_graphs = max(int(entry["offset"]) + int(entry["length"]) for entry in entries if entry)
-    weights, stored = (typicality_model.path / name for name in (WEIGHTS, checkpoint_in_bundle.NAME))
+    weights, stored = (reference.path / name for name in (WEIGHTS, checkpoint_in_bundle.NAME))
     of_checkpoint = weights.stat().st_size - of_graphs + stored.stat().st_size
-    assert (typicality_model.bytes - of_checkpoint) / parameters <= 1.2
+    assert (reference.bytes - of_checkpoint) / parameters <= 1.2
     assert of_checkpoint <= 1.15 * mixing
     places: dict[str, set[str]] = {}
     for name in ("decode_0", "likelihood_0"):
-        proto = onnx.load(typicality_model.path / f"{name}.onnx", load_external_data=False)
+        proto = onnx.load(reference.path / f"{name}.onnx", load_external_data=False)
         places[name] = {
             next(entry.value for entry in tensor.external_data if entry.key == "offset")
             for tensor in proto.graph.initializer
@@ -201,9 +198,9 @@ def test_weights_that_halves_hold_are_stored_as_such(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_the_graphs_reproduce_the_public_implementation(typicality_model: ExportReport) -> None:
+def test_the_graphs_reproduce_the_public_implementation(reference: ExportReport) -> None:
     given = load_file(DATA / "reference" / "unshared" / "tensors.safetensors")
-    graphs, model = load_graphs(typicality_model.path), typicality_model.manifest.model
+    graphs, model = load_graphs(reference.path), reference.manifest.model
     assert (model.task, model.scale) == ("image-to-image", 1)
     n = model.levels
     condition = given["Y"].permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy()

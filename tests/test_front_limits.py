@@ -38,9 +38,7 @@ def test_requests_that_are_half_sent_block_nobody(backend: HeldBackend) -> None:
     with answering(backend, seconds=PATIENCE_S) as server, ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(half_sent(server))
-        calls = [
-            stack.enter_context(half_called(server)) for _ in range(20)
-        ]  # gRPC cancels calls without a typicality_model
+        calls = [stack.enter_context(half_called(server)) for _ in range(20)]  # gRPC cancels calls without a reference
         assert http_good(server)
         assert call(server, message().SerializeToString())[0] == "OK"
         assert not any(called.done() for called in calls)
