@@ -149,13 +149,12 @@ def frechet_distance(judge: Judge, results: list[Picture], targets: list[Picture
 
 def measure(model: CAFlow, task: str, judge: Judge, folders: list[Path]) -> dict[str, float]:
     """Judge a trained model on the crops of photographs that no training saw."""
-    targets, conditions = pairs_of(TASKS[task], folders)
+    kind, share = TASKS[task], 1.0
+    targets, conditions = pairs_of(kind, folders)
     images, likelihoods, seconds = samples_of(model, conditions)
-    error, share = colour_rmse if task == "colorization" else rmse, 1.0
-    if isinstance(
-        inpainting := TASKS[task], Inpainting
-    ):  # known pixels are put back, so all of the error is in the hole
-        hole = inpainting.draw_hole(SIDE, SIDE, np.random.default_rng())
+    error = colour_rmse if task == "colorization" else rmse
+    if isinstance(kind, Inpainting):  # known pixels are put back, so all of the error is in the hole
+        hole = kind.draw_hole(SIDE, SIDE, np.random.default_rng())
         images = np.where(hole[..., None], images, np.stack(conditions)[:, None])
         share = float(hole.mean())
     errors = np.array([[error(one, target) for one in drawn] for drawn, target in zip(images, targets, strict=True)])
@@ -165,16 +164,16 @@ def measure(model: CAFlow, task: str, judge: Judge, folders: list[Path]) -> dict
     found = {
         "bits/dim": held_out_bits(model, targets, conditions),
         "error, likeliest of 10": float(errors[rows, best].mean()),
-        "error, any": float(errors.mean()),
+        "error, mean of 10": float(errors.mean()),
         "error, best of 10": float(errors.min(1).mean()),
         "LPIPS, likeliest of 10": float(np.mean(judge.lpips(chosen, targets))),
-        "LPIPS, any": float(np.mean(judge.lpips(first, targets))),
-        "Fréchet, any": frechet_distance(judge, first, targets),
+        "LPIPS, first of 10": float(np.mean(judge.lpips(first, targets))),
+        "Fréchet, first of 10": frechet_distance(judge, first, targets),
         "deviation of samples": float(images.astype(float).std(1).mean() / share),
         "s/sample": seconds,
     }
     if task == "super-resolution":
-        found["LR-PSNR, any"] = float(
+        found["LR-PSNR, first of 10"] = float(
             np.mean([psnr(reduce(result), y) for result, y in zip(first, conditions, strict=True)])
         )
     return found

@@ -91,7 +91,7 @@ class Model(Strict, frozen=True):
     keeps_gray: bool
     """Whether results of grey inputs are grey."""
     inputs: list[ModelInput]
-    """Inputs beside the image."""
+    """Inputs that the model takes beside the image. Callers may omit them."""
     can_be_tiled: bool
     """Whether images may be padded and cut into tiles. Models that fill in the middle of an image need all of it."""
     sampling: Sampling

@@ -158,7 +158,9 @@ class Pipeline:
         return [window.shape for window in self.runner.windows(as_image(condition, "condition"))]
 
     def prepare(self, image: Image, **inputs: NDArray[Any]) -> Image:
-        """Return the condition that an image and the inputs that `manifest.model.inputs` names make with it.
+        """Return the condition, (H, W, 3) uint8, that an image makes together with the model's other inputs.
+
+        `manifest.model.inputs` names those that the model takes. All of them may be omitted.
 
         Example: `pipe.best_of(pipe.prepare(image, mask=mask))`.
 

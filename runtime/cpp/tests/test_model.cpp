@@ -176,7 +176,7 @@ TEST_CASE("progress counts the finished windows, and can stop a call") {
     CHECK(same(one_by_one.best_of(first, samples(4))[0], whole[0]));
 }
 
-TEST_CASE("a stopped model computes nothing until it may go on") {
+TEST_CASE("a stopped model computes nothing until it is set to work again") {
     const caflow::Model stoppable(folder(), {"cpu", "", large * large, 0, 1});  // each sample is a batch
     caflow::DrawOptions options = samples(4);
     std::uint64_t finished = 0;
