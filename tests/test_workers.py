@@ -335,7 +335,7 @@ def test_workers_find_the_bundle_from_any_folder(
     """Workers on a cluster have other working directories. Built-in models keep their name: each machine has a copy."""
     shutil.copytree(calibrated, tmp_path / "model.caflow")
     monkeypatch.chdir(tmp_path)
-    running = ExecutionOptions(Path(name), "cpu", 1, None, None, workers=1)
+    running = ExecutionOptions("cpu", 1, None, None, workers=1, bundle=Path(name))
     with running.open_pipeline() as pipe, running.open_executor(pipe) as executor:
         assert isinstance(executor, ProcessExecutor)
         assert executor.config.bundle == (str(tmp_path / name) if name == "model.caflow" else name)

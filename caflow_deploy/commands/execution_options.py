@@ -13,7 +13,7 @@ from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerConfi
 from caflow_deploy.cluster.process_executor import open_process_executor
 from caflow_deploy.cluster.ray_executor import open_ray_executor
 from caflow_deploy.commands.option_values import options
-from caflow_runtime.bundle.builtin import find_bundle
+from caflow_runtime.bundle.builtin import DEFAULT, find_bundle
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import PipelineSettings, flat, settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -23,13 +23,13 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 class ExecutionOptions:
     """Values of the options about where and how a command works."""
 
-    bundle: Path
     backend: str
     threads: int
     pixel_budget: int | None
     overlap: int | None
     workers: int | None = None
     ray: str | None = None
+    bundle: Path = Path(DEFAULT)
 
     @property
     def is_spread(self) -> bool:

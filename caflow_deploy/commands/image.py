@@ -1,9 +1,9 @@
 """`caflow image`: draw N samples of each image in files and folders, and write the best one."""
 
 import sys
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Set
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,30 +11,15 @@ from typing import Literal
 import click
 
 from caflow_cli.command_error import FAILED, CommandError
-from caflow_cli.console import CommandConsole, counted, pass_console, resuming
-from caflow_cli.stops import exit_code
-from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
-from caflow_deploy.cluster.process_executor import ProcessExecutor
-from caflow_deploy.cluster.ray_executor import RayExecutor
+from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
-from caflow_deploy.commands.image_progress import (
-    ImageProgress,
-    line_of_folder,
-    line_of_image,
-    names_of,
-    needs_by_header,
-)
-from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, warn_of_results, with_masks
+from caflow_deploy.commands.image_drawing import draw_folder, draw_one, list_all
+from caflow_deploy.commands.image_models import ImageModel, ModelRunner, bundles_option, settings_of
+from caflow_deploy.commands.jobs import is_for_one, plan_jobs, warn_of_results, with_masks
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
 from caflow_deploy.commands.outcome_counter import OutcomeCounter
-from caflow_deploy.commands.output_options import (
-    dry_run_option,
-    json_option,
-    metrics_option,
-    open_metrics,
-    quiet_option,
-)
-from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
+from caflow_deploy.commands.output_options import dry_run_option, json_option, metrics_option, quiet_option
+from caflow_deploy.commands.pipeline_options import max_pixels_option, running_options
 from caflow_deploy.commands.pipes import is_pipe, piped_images, refuse_beside
 from caflow_deploy.commands.result_names import ResultNames
 from caflow_deploy.commands.result_options import result_options
@@ -49,29 +34,27 @@ from caflow_deploy.commands.sampling_options import (
 )
 from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.errors import CaflowError, InputError, format_error
-from caflow_runtime.health.metrics import Metrics
+from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES, WITH_16_BITS
 from caflow_runtime.image_io.maps import names
 from caflow_runtime.jobs.folder import exclusive_lock
-from caflow_runtime.jobs.image_estimate import ImageEstimate
 from caflow_runtime.jobs.image_folder import (
     ImageFolder,
     ImageSettings,
     check_free,
     finished,
     holds_same_job,
-    name_of,
     without_leftovers,
 )
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import ImageOutcome, ProgressCallbacks, inspect_image, process_image, refusal
 from caflow_runtime.jobs.model_passes import Bits
 from caflow_runtime.jobs.result_naming import FORMATS, SOURCE, ResultFiles
-from caflow_runtime.ood.typicality import temperature_of
-from caflow_runtime.pipeline.memory_estimate import check_together
 from caflow_runtime.pipeline.named_inputs import check_takes
-from caflow_runtime.pipeline.pipeline import Pipeline
+
+NO_MODEL_FOR_MASK = (
+    "--mask requires an inpainting model, and the models that are chosen without --bundle enlarge: also give --bundle "
+    "FOLDER, the bundle of an inpainting model, such as models/inpainting-demo.caflow of the repository"
+)
 
 
 @click.command("image")
@@ -83,7 +66,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
     required=True,
     help="Folder for the results; or a file name, for a single image; or - for standard output.",
 )
-@bundle_option
+@bundles_option
 @samples_option("Number of samples to draw of each image; the best one is written.")
 @sampling_options
 @click.option(
@@ -143,6 +126,7 @@ def command(
     console: CommandConsole,
     inputs: tuple[str, ...],
     output: Path,
+    bundles: list[Path],
     execution: ExecutionOptions,
     sampling: SamplingOptions,
     files: ResultFiles,
@@ -179,6 +163,8 @@ def command(
     if is_pipe(output) and console.as_json and not dry_run:
         console.shows_messages = False  # standard error has the JSON objects
     _check_options(sampling, keep_all, sheet, maps)
+    if mask is not None and len(bundles) > 1:
+        raise CommandError(NO_MODEL_FOR_MASK)
     if is_for_one(output) and (files.format != SOURCE or files.suffix):
         raise click.UsageError("--format and --suffix require a folder as -o, but this -o names a single file")
     execution.refuse({"--metrics": metrics_port is not None})
@@ -186,11 +172,14 @@ def command(
     most_bytes = MAX_BYTES_PER_PIXEL * max_pixels + MAX_OTHER_BYTES
     piped = piped_images(inputs, output, FORMATS.get(files.format, FORMATS["png"]), most_bytes)
     inputs, output = click.get_current_context().with_resource(piped)
-    pipe = execution.open_pipeline()
+    models = [
+        ImageModel.open(replace(execution, bundle=bundle), sampling, max_pixels, metrics_port) for bundle in bundles
+    ]
     if execution.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
         inputs, output = tuple(str(Path(text).absolute()) if text else text for text in inputs), output.absolute()
         mask = mask and mask.absolute()
-    config, size = sampling.draw(pipe), sizing.size(pipe)
+    pipe, config = models[0].pipe, models[0].config
+    size = sizing.size(pipe)
     extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if config.reject else config.n) if maps else [])
     unreadable: list[OSError] = []
     result_names = ResultNames(output, files, config.n - 1 if keep_all else 0, extras)
@@ -206,55 +195,31 @@ def command(
     tally = OutcomeCounter(len(jobs), config, console)
     for error in unreadable:
         tally.take_unreadable(error)
+    settings = partial(ImageSettings, keep_all=keep_all, sheet=sheet, maps=maps, files=files, size=size, bits=depth)
     if dry_run:
         done: Set[str] = set()
-        settings = ImageSettings(execution.settings(pipe), config, keep_all, sheet, maps, files, size, depth)
         if not force and is_single:
             check_free(path for job in jobs for path in job.outputs)
-        elif not force and holds_same_job(output, jobs, settings):
+        elif not force and holds_same_job(output, jobs, settings(**settings_of(models))):
             done = finished(output, jobs)
-        _list_all(pipe, config, jobs, done, max_pixels, tally)
+        list_all(models, jobs, done, tally)
         return
-    with ExitStack() as stack:
-        temperature = temperature_of(config.temperature)
-        metrics = open_metrics(stack, metrics_port, pipe, temperature, measures_drift=not sampling.keep)
-        work = ImageCommand(pipe, config, max_pixels, metrics)
-        if is_single:
-            _draw_one(work, execution, jobs, tally, force)
-        else:
-            # The job ends after its workers, which may write a result until they have ended.
-            stack.enter_context(exclusive_lock(output))
-            stack.enter_context(without_leftovers(jobs))
-            after_workers = stack.enter_context(ExitStack())
-            executor = stack.enter_context(execution.open_executor(pipe))
-            pipeline = execution.settings(pipe, executor)
-            settings = ImageSettings(pipeline, config, keep_all, sheet, maps, files, size, depth)
-            images = ImageFolder(output, jobs, settings, force)
+    if is_single:
+        draw_one(models, jobs, tally, force)
+    else:
+        # The job ends after its workers, which may write a result until they have ended.
+        with (
+            exclusive_lock(output),
+            without_leftovers(jobs),
+            ExitStack() as after_workers,
+            ModelRunner(models[0]) as runner,
+        ):
+            images = ImageFolder(output, jobs, settings(**settings_of(models, runner.executor)), force)
             after_workers.callback(images.close)
-            _draw_folder(work, executor, images, tally)
+            draw_folder(models, runner, images, tally)
     tally.end()
     if is_single and tally.outcomes["dropped"]:
         sys.exit(FAILED)  # the file that -o names was not written
-
-
-@dataclass(frozen=True)
-class ImageCommand:
-    """Pipeline and settings that process each image of the command."""
-
-    pipe: Pipeline
-    config: SamplingConfig
-    max_pixels: int
-    metrics: Metrics | None
-
-    def run(self, executor: Executor, jobs: Sequence[ImageJob], progress: ImageProgress) -> Iterator[ImageOutcome]:
-        """Process all jobs and yield their outcomes: in order without workers, as they are finished with workers."""
-        process = partial(process_image, config=self.config, max_pixels=self.max_pixels)
-        if isinstance(executor, SerialExecutor):  # workers cannot call functions of this process
-            callbacks = ProgressCallbacks(progress.begins, progress.windows)
-            process = partial(process, callbacks=callbacks, metrics=self.metrics)
-        for job, found in executor.run(process, jobs, lambda job: str(job.source)):
-            progress.finished(job)
-            yield ImageOutcome(job, wrong=str(found)) if isinstance(found, WorkerLost) else found
 
 
 def _check_options(sampling: SamplingOptions, keep_all: bool, sheet: bool, maps: bool) -> None:
@@ -292,97 +257,3 @@ def _check_results(jobs: list[ImageJob], config: SamplingConfig, scale: int) -> 
             )
         if job.bits == 16 and job.output.suffix.lower() not in WITH_16_BITS:
             raise InputError(f"{job.output}: --bits 16 requires a result in {', '.join(sorted(WITH_16_BITS))}")
-
-
-def _draw_one(
-    work: ImageCommand, execution: ExecutionOptions, jobs: list[ImageJob], tally: OutcomeCounter, force: bool
-) -> None:
-    """Process one image whose result is a file named by -o.
-
-    Raises:
-        InputError: before any sample is drawn, if the result cannot be written.
-    """
-    if execution.is_spread:
-        raise InputError(f"{jobs[0].output} names a single image: --workers and --ray require a folder as -o")
-    if not force:
-        check_free(path for job in jobs for path in job.outputs)
-    make_folders(jobs)
-    with tally.console.progress_bar() as bar:
-        progress = ImageProgress(bar, tally.console, {}, len(jobs))
-        try:
-            for done in work.run(SerialExecutor(work.pipe), jobs, progress):
-                tally.take(done)
-        except KeyboardInterrupt as stop:
-            raise CommandError("stopped before the image was finished", exit_code(stop)) from None
-
-
-def _plan_folder(
-    work: ImageCommand, executor: Executor, jobs: Sequence[ImageJob], console: CommandConsole
-) -> dict[Path, ImageEstimate]:
-    """Report the number of images and the memory required. Return the needs of the images whose size is known.
-
-    Raises:
-        TooLittleMemory: if the memory is too small for all workers.
-    """
-    needs = needs_by_header(work.pipe, work.config, jobs)
-    processes = executor.size if isinstance(executor, ProcessExecutor) else 1
-    if console.shows_messages:
-        is_timed = isinstance(executor, SerialExecutor)
-        console.message(line_of_folder(needs, len(jobs), work.config.n, processes, is_timed))
-    check_together((need.memory.bytes for need in needs.values()), processes)
-    if isinstance(executor, RayExecutor):
-        workers = counted(executor.size, "worker")
-        console.message(f"starting {workers} on the cluster; each opens the bundle before its first image")
-    return needs
-
-
-def _list_all(
-    pipe: Pipeline,
-    config: SamplingConfig,
-    jobs: Sequence[ImageJob],
-    done: Set[str],
-    max_pixels: int,
-    tally: OutcomeCounter,
-) -> None:
-    """Do the dry run: list for each image what would be done, and report why images would be rejected.
-
-    Arguments:
-        done: outputs (`name_of`) that are finished.
-    """
-    needs = {}
-    for job in jobs:
-        if name_of(job.output) in done:
-            tally.console.summary(f"{names_of(job)}: finished already, would be skipped")
-            continue
-        try:
-            _, needs[job.output] = inspect_image(pipe, job, config, max_pixels)
-        except (CaflowError, OSError) as error:
-            tally.take(ImageOutcome(job, wrong=refusal(job, error)))
-        else:
-            tally.console.summary(line_of_image(job, needs[job.output]))
-    if len(needs) > 1:
-        tally.console.summary(line_of_folder(needs, len(needs), config.n, 1, is_timed=True))
-    tally.end_of_failed()
-
-
-def _draw_folder(work: ImageCommand, executor: Executor, images: ImageFolder, tally: OutcomeCounter) -> None:
-    """Process all images of a folder that have no result yet. Each is reported when its line is written."""
-    make_folders(images.left)
-    tally.outcomes.update(images.outcomes)
-    done, count = len(images.jobs) - len(images.left), len(images.jobs)
-    if images.changed:
-        tally.warn_of_changed(images.changed)
-    if not images.left:
-        tally.console.summary(f"{images.folder} is already complete")
-        return
-    needs = _plan_folder(work, executor, images.left, tally.console)
-    with tally.console.progress_bar() as bar:
-        progress = ImageProgress(bar, tally.console, needs, len(images.left), before=done)
-        try:
-            for one in images.run(work.run(executor, images.left, progress)):
-                done += one.wrong is None or one.is_dropped
-                tally.take(one)
-        except KeyboardInterrupt as stop:
-            raise CommandError(f"stopped: {resuming(done, count, 'image')}", exit_code(stop)) from None
-        except (CaflowError, OSError) as error:
-            raise CommandError(f"{format_error(error)}: {resuming(done, count, 'image')}", FAILED) from None

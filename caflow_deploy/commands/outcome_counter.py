@@ -105,7 +105,8 @@ def line(report: ImageReport, n: int) -> str:
         return f"{names}  untypical: replaced by the enlarged input"
     if report.outcome == "reduced":
         return f"{names}  not enlarged: the input is not smaller than the result, so there are no samples"
-    parts = [f"{report.bits_per_dim:.3f} bits/dim", f"sample {report.sample + 1} of {n}"]
+    of_model = "" if isinstance(report.model_because, UnsetType) else f" of {report.model}"
+    parts = [f"{report.bits_per_dim:.3f} bits/dim{of_model}", f"sample {report.sample + 1} of {n}"]
     for name in ("sample", "image"):
         if isinstance(value := getattr(report, f"{name}_typicality"), float):
             parts.append(f"{name} typicality {value:.3f}{_verdict(report) if report.judge == name else ''}")

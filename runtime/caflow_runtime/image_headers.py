@@ -11,7 +11,7 @@ import re
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -66,6 +66,9 @@ class ImageHeader:
     """Metadata, by Pillow's names. It is empty for TIFF, AVIF and HEIC files."""
     chunks: dict[bytes, bytes] = field(default_factory=dict)
     """Small chunks of a PNG, such as gAMA. Other chunks of metadata are empty."""
+    quantization: tuple[int, ...] = ()
+    """Quantization table of a JPEG's first component, which is luminance in nearly all files: 64 integers, row by row.
+    It is empty if there is none."""
 
 
 def read_header(contents: Contents) -> ImageHeader | None:
@@ -97,10 +100,16 @@ def claimed_size(contents: Contents) -> ImageSize | None:
 
 def size_of_file(path: Path) -> ImageSize | None:
     """Return the size that the header of an image file claims, or None if it is unknown."""
+    header = header_of_file(path)
+    return header.size if header else None
+
+
+def header_of_file(path: Path) -> ImageHeader | None:
+    """Return the header of an image file; None if it is malformed or cannot be read, or the format is not supported."""
     with suppress(OSError, ValueError):  # no such file, or an empty one
         if path.is_file():  # reading a pipe might never end
             with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as contents:
-                return claimed_size(contents)
+                return read_header(contents)
     return None
 
 
@@ -141,7 +150,8 @@ def _jpeg(contents: Contents) -> ImageHeader:
     image = _JpegHeader(BytesIO(contents[:MAX_JPEG_HEADER_BYTES]))
     if image.info.get("jfif_unit") not in (INCH, CENTIMETRE):
         image.info.pop("dpi", None)  # Pillow would assume 72
-    return _with_pillow(image)
+    table = image.quantization.get(image.layer[0][3], ())
+    return replace(_with_pillow(image), quantization=tuple(table))
 
 
 def _png(contents: Contents) -> ImageHeader:

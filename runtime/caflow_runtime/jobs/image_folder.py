@@ -31,10 +31,17 @@ from caflow_runtime.sizes import Size
 
 COMMAND = "caflow image"
 RESULTS = "results.jsonl"
-OPTIONS = {"alpha": "--min-typicality", "otherwise": "--untypical", "frame": "", "multiple": ""}
+OPTIONS = {"alpha": "--min-typicality", "otherwise": "--untypical", "frame": "", "multiple": "", "further_models": ""}
 """Options of the settings that have another name (`check_same`)."""
 DROPPED = "dropped"
 """Outcome of an image without a result, because all its samples are untypical. Its line has no likelihoods."""
+
+
+class ModelSettings(msgspec.Struct, frozen=True):
+    """Settings of a further model, and those of drawing with it."""
+
+    pipeline: PipelineSettings
+    config: SamplingConfig
 
 
 class ImageSettings(msgspec.Struct, frozen=True):
@@ -48,6 +55,8 @@ class ImageSettings(msgspec.Struct, frozen=True):
     files: ResultFiles = DEFAULT
     size: Size | None = None
     bits: Bits | None = None
+    further_models: tuple[ModelSettings, ...] | None = None
+    """The other models if one is chosen for each image; None if all images have the same model."""
 
 
 class ImageFolder:
@@ -238,7 +247,7 @@ def _line(done: ImageOutcome) -> dict[str, Any] | None:
     if done.job.mask is not None:
         names["mask_stamp"] = done.mask_stamp
     if done.is_dropped:
-        return {**names, "outcome": DROPPED, "input_stamp": done.stamp}
+        return {**names, "outcome": DROPPED, "input_stamp": done.stamp, "model": done.model}
     return None if done.report is None else done.report.fields() | names
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.image_io.image_files import WITH_16_BITS
+from caflow_runtime.image_io.model_choice import ModelChoice
 from caflow_runtime.jobs.image_estimate import ImageEstimate, ImageProperties, OutputRequest, estimate_image
 from caflow_runtime.jobs.model_passes import Bits, OutputSpec
 from caflow_runtime.jobs.result_naming import DEFAULT, ResultFiles
@@ -33,6 +34,8 @@ class ImageJob:
     """Bits per channel of the results. None: 16 if the source has more than 8 and the format supports 16, else 8."""
     mask: Path | None = None
     """Image file as large as the source. Its white pixels mark the hole to fill."""
+    choice: ModelChoice | None = None
+    """Model that was chosen for the source, and why; None if the model was named, or the source cannot be read."""
 
     def form(self, height: int, width: int, bits: int, scale: int) -> OutputSpec:
         """Return the size and bit depth of the results.

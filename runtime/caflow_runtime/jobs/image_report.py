@@ -91,6 +91,11 @@ class ImageReport(msgspec.Struct, frozen=True):
     input_stamp: str | None = None
     """Size and modification time of the input (`stamp_of`), taken before it was read. If the stamp has changed, the
     job makes the result again."""
+    model: str | UnsetType = UNSET
+    """Name of the model, that of its bundle's folder. Likelihoods of different models cannot be compared. Omitted in
+    lines of earlier versions."""
+    model_because: str | UnsetType = UNSET
+    """Reason why the model was chosen, a clause about the input. Omitted if the model was named."""
     output_bits: int = 8
     """Bits per channel of the output file."""
     bytes: int | UnsetType = UNSET

@@ -57,6 +57,8 @@ class ImageOutcome:
     """`stamp_of` the source, taken before the source was read; None if the job failed."""
     mask_stamp: str | None = None
     """`stamp_of` the mask, taken before the mask was read; None if there is no mask or the job failed."""
+    model: str | None = None
+    """Name of the model, that of its bundle's folder; None if the job failed."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def process_image(
         max_pixels: largest number of pixels of the image file, as in `read_image`.
     """
     stamp, mask_stamp = stamp_of(job.source), None if job.mask is None else stamp_of(job.mask)
+    model, because = as_text(pipe.folder.stem), UNSET if job.choice is None else job.choice.reason
     said: list[str] = []
     try:
         with native_stderr() as said:
@@ -96,8 +99,9 @@ def process_image(
         report, about_result = _draw(pipe, job, config, callbacks.windows, metrics, given)
         warnings = [*dict.fromkeys(said), *given.warnings, *about_result] or UNSET
         size = job.output.stat().st_size
-        report = msgspec.structs.replace(report, input_stamp=stamp, bytes=size, warnings=warnings)
-        return ImageOutcome(job, report, stamp=stamp, mask_stamp=mask_stamp)
+        made = {"model": model, "model_because": because, "input_stamp": stamp, "bytes": size, "warnings": warnings}
+        report = msgspec.structs.replace(report, **made)
+        return ImageOutcome(job, report, stamp=stamp, mask_stamp=mask_stamp, model=model)
     except Untypical as error:
         if metrics:
             metrics.observe_error(error)
@@ -107,7 +111,7 @@ def process_image(
         except OSError as obstacle:
             kept = f"{obstacle.filename} of an earlier run cannot be removed ({obstacle.strerror}): remove it"
             return ImageOutcome(job, wrong=f"{wrong}, but {kept}")
-        return ImageOutcome(job, wrong=wrong, is_dropped=True, stamp=stamp, mask_stamp=mask_stamp)
+        return ImageOutcome(job, wrong=wrong, is_dropped=True, stamp=stamp, mask_stamp=mask_stamp, model=model)
     except (CaflowError, OSError, MemoryError) as error:
         if metrics:
             metrics.observe_error(error)
@@ -126,9 +130,7 @@ def inspect_image(
         UnreadableImage: if the file cannot be read as an image.
         TooLittleMemory: if the estimate exceeds the available memory.
     """
-    size = size_of_file(job.source)
-    if size is not None and size.width * size.height <= max_pixels:  # Assume 8 bits: more bits require more memory.
-        job.estimate(pipe, config, ImageProperties(size.height, size.width)).check_memory()
+    check_claimed_size(pipe, job, config, max_pixels)
     given = read_image(job.source, max_pixels)
     height, width = given.rgb.shape[:2]
     is_grey = given.is_grey and pipe.manifest.model.keeps_gray
@@ -139,6 +141,17 @@ def inspect_image(
     )
     need.check_memory()
     return given, need
+
+
+def check_claimed_size(pipe: Pipeline, job: ImageJob, config: SamplingConfig, max_pixels: int) -> None:
+    """Check that the memory suffices for an image of the size in its file's header. Its pixels are not read.
+
+    Raises:
+        InputError, TooLittleMemory: as from `inspect_image`.
+    """
+    size = size_of_file(job.source)
+    if size is not None and size.width * size.height <= max_pixels:  # Assume 8 bits: more bits require more memory.
+        job.estimate(pipe, config, ImageProperties(size.height, size.width)).check_memory()
 
 
 def refusal(job: ImageJob, error: Exception, said: Sequence[str] = ()) -> str:

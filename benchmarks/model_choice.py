@@ -1,0 +1,138 @@
+"""Which built-in model `caflow image` chooses for a photograph, and whether it is the better one.
+
+The first table enlarges 64×64 pixels four times, with one sample of both models. The conditions are files: clean, coded
+as JPEG, or with Gaussian noise. It says how often x4-real was chosen, and how good the chosen results are. The second
+table has the shares of photographs of full size that are called noisy, as they are and with noise added.
+
+The thresholds of `caflow_runtime.image_io.model_choice` were chosen by these tables. No photograph of `test` and of
+other sets that judge the models is used.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+import report
+import torch
+from degradations import generator, noisy
+from metrics import SCALE, WHOLE, Crop, Judge, crop, psnr, read
+from PIL import Image
+from scipy.stats import t
+
+from caflow_runtime.image_io.image_files import read_image
+from caflow_runtime.image_io.model_choice import MAX_NOISE, MIN_QUALITY, MODELS, choose_model, estimate_noise
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+
+PHOTOGRAPHS = Path("build/photographs")
+KINDS = ("validation", "calibration")
+OF_CALIBRATION = 24
+"""Number of photographs of `calibration` in the first table, at a fixed stride."""
+QUALITIES, SIGMAS = (95, 92, 90, 85, 70), (1, 2, 3, 5)
+PACKAGES = ("lpips", "numpy", "onnxruntime", "opencv-python-headless", "pillow")
+
+Save = Callable[[Crop, Path], Path]
+"""Writes the condition of a crop to a folder, as an image file, and returns its path."""
+
+
+def as_jpeg(quality: int) -> Save:
+    """Return the function that writes JPEG files of a quality, with 4:2:0 chroma subsampling."""
+
+    def save(one: Crop, folder: Path) -> Path:
+        path = folder / f"{one.name}.jpg"
+        Image.fromarray(one.condition).save(path, quality=quality, subsampling="4:2:0")
+        return path
+
+    return save
+
+
+def with_noise(sigma: float) -> Save:
+    """Return the function that writes PNG files with Gaussian noise; with a `sigma` of 0, without noise."""
+
+    def save(one: Crop, folder: Path) -> Path:
+        path = folder / f"{one.name}.png"
+        Image.fromarray(noisy(one.condition, sigma, generator(one.name))).save(path)
+        return path
+
+    return save
+
+
+CASES: dict[str, Save] = {
+    "clean": with_noise(0),
+    **{f"JPEG {quality}": as_jpeg(quality) for quality in QUALITIES},
+    **{f"noise {sigma}": with_noise(sigma) for sigma in SIGMAS},
+}
+
+
+def centres() -> list[Crop]:
+    """Return the centre 256×256 of the validation photographs, and of some calibration photographs."""
+    found = []
+    for kind, count in zip(KINDS, (None, OF_CALIBRATION), strict=True):
+        large = [path for path in sorted((PHOTOGRAPHS / kind).iterdir()) if min(read(path).size) >= WHOLE]
+        for path in large[:: len(large) // count if count else 1][:count]:
+            picture = read(path)
+            left, top = (picture.width - WHOLE) // 2, (picture.height - WHOLE) // 2
+            found.append(crop(path.stem, picture.crop((left, top, left + WHOLE, top + WHOLE)), SCALE))
+    return found
+
+
+def compared(case: str, given: list[Crop], pipes: dict[str, Pipeline], judge: Judge) -> dict[str, Any]:
+    """Return the row of one case: how often x4-real is chosen, and LPIPS and PSNR of each model and of the chosen ones.
+
+    The difference is the LPIPS of x4-real minus that of x4-photo, with the half width of its 95 % interval.
+    """
+    targets = [one.target for one in given]
+    with TemporaryDirectory() as folder:
+        paths = [CASES[case](one, Path(folder)) for one in given]
+        conditions = [read_image(path).rgb for path in paths]
+        is_real = np.array([choose_model(path).model == MODELS[1] for path in paths])
+    row: dict[str, Any] = {"input": case, f"{MODELS[1]} chosen": float(is_real.mean())}
+    scores = {}
+    for name, pipe in pipes.items():
+        images = [pipe.sample(one, n=1, seed=k).images[0][0] for k, one in enumerate(conditions)]
+        scores[name] = np.array([judge.lpips(images, targets), list(map(psnr, images, targets))])
+    scores["chosen"] = np.where(is_real, scores[MODELS[1]], scores[MODELS[0]])
+    for name, (lpips, decibels) in scores.items():
+        row |= {f"{name}: LPIPS": float(lpips.mean()), f"{name}: PSNR": float(decibels.mean())}
+    gain = scores[MODELS[1]][0] - scores[MODELS[0]][0]
+    half = t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+    return row | {"difference: LPIPS": float(gain.mean()), "±": float(half)}
+
+
+def called_noisy() -> Iterator[dict[str, Any]]:
+    """Yield the share of calibration photographs of full size that are called noisy: as they are, and with noise."""
+    estimates: dict[float, list[float]] = {sigma: [] for sigma in (0, *SIGMAS)}
+    for path in sorted((PHOTOGRAPHS / "calibration").iterdir()):
+        picture = np.asarray(read(path))
+        for sigma, found in estimates.items():
+            found.append(estimate_noise(noisy(picture, sigma, generator(path.name)) if sigma else picture))
+    for sigma, found in estimates.items():
+        low, middle, high = np.percentile(found, (5, 50, 95)).tolist()
+        share = float(np.mean(np.array(found) > MAX_NOISE))
+        yield {"σ": sigma, "photographs": len(found), "noisy": share, "5 %": low, "median": middle, "95 %": high}
+
+
+@click.command()
+@report.options
+def main(threads: int, json_file: Path | None) -> None:
+    """Compare the built-in ×4 models, and the choice between them.
+
+    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is validation,
+    calibration and metrics.
+    """
+    torch.set_num_threads(threads)
+    judge, given = Judge(PHOTOGRAPHS / "metrics"), centres()
+    pipes = {name: load(name, "cpu", threads) for name in MODELS}
+    rows = [compared(case, given, pipes, judge) for case in CASES]
+    full = list(called_noisy())
+    report.show(rows)
+    print()
+    report.show(full)
+    settings = {"min_quality": MIN_QUALITY, "max_noise": MAX_NOISE, "photographs": len(given), "threads": threads}
+    report.write(json_file, rows, PACKAGES, {"full size": full}, **settings)
+
+
+if __name__ == "__main__":
+    main()

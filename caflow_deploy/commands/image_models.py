@@ -1,0 +1,167 @@
+"""Models of `caflow image`: the one that `--bundle` names, or those from which one is chosen for each image."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import click
+
+from caflow_cli.console import CommandConsole, counted
+from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
+from caflow_deploy.commands.execution_options import ExecutionOptions
+from caflow_deploy.commands.image_progress import ImageProgress
+from caflow_deploy.commands.output_options import open_metrics
+from caflow_deploy.commands.pipeline_options import BUNDLES, BundlePath
+from caflow_deploy.commands.pipes import shown
+from caflow_deploy.commands.sampling_options import SamplingOptions
+from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.bundle.builtin import DEFAULT, DEFAULT_FOR_DEGRADED
+from caflow_runtime.errors import CaflowError
+from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.image_io.model_choice import MIN_QUALITY, MODELS, choose_model
+from caflow_runtime.jobs.image_folder import ModelSettings
+from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.images import ImageOutcome, ProgressCallbacks, check_claimed_size, process_image
+from caflow_runtime.jobs.native_stderr import native_stderr
+from caflow_runtime.ood.typicality import temperature_of
+from caflow_runtime.pipeline.pipeline import Pipeline
+
+
+def _bundles(_: click.Context, __: click.Parameter, bundle: Path | None) -> list[Path]:
+    return [*map(Path, MODELS)] if bundle is None else [bundle]
+
+
+bundles_option = click.option(
+    "--bundle",
+    "bundles",
+    type=BundlePath(),
+    callback=_bundles,
+    help=f"Model to use: {BUNDLES}.  [default: chosen for each image: {DEFAULT_FOR_DEGRADED} for noisy images and for "
+    f"JPEG files of a quality below {MIN_QUALITY}, {DEFAULT} for all others]",
+)
+"""Option for the bundle. Its value is a list: the given bundle, or all models to choose from."""
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    """A model of the command, and the settings with which it processes images."""
+
+    execution: ExecutionOptions
+    pipe: Pipeline
+    config: SamplingConfig
+    max_pixels: int
+    metrics_port: int | None
+
+    @classmethod
+    def open(
+        cls, execution: ExecutionOptions, sampling: SamplingOptions, max_pixels: int, metrics_port: int | None
+    ) -> Self:
+        """Open the bundle.
+
+        Raises:
+            InputError: if the model or its calibration does not support the settings.
+        """
+        pipe = execution.open_pipeline()
+        return cls(execution, pipe, sampling.draw(pipe), max_pixels, metrics_port)
+
+
+class ModelRunner:
+    """Runs one model at a time: its executor and metrics are open until another model starts, or the block ends."""
+
+    executor: Executor
+
+    def __init__(self, model: ImageModel) -> None:
+        self._start(model)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def switch(self, model: ImageModel) -> None:
+        """Let a model run. If another one ran before, its workers end, and its memory is freed."""
+        if model is not self._model:
+            self._running.close()
+            self._model.pipe.close()
+            self._start(model)
+
+    def run(self, jobs: Sequence[ImageJob], progress: ImageProgress) -> Iterator[ImageOutcome]:
+        """Process all jobs and yield their outcomes: in order without workers, as they are finished with workers."""
+        process = partial(process_image, config=self._model.config, max_pixels=self._model.max_pixels)
+        if isinstance(self.executor, SerialExecutor):  # workers cannot call functions of this process
+            callbacks = ProgressCallbacks(progress.begins, progress.windows)
+            process = partial(process, callbacks=callbacks, metrics=self._metrics)
+        for job, found in self.executor.run(process, jobs, lambda job: str(job.source)):
+            progress.finished(job)
+            yield ImageOutcome(job, wrong=str(found)) if isinstance(found, WorkerLost) else found
+
+    def _start(self, model: ImageModel) -> None:
+        self._model = model
+        temperature = temperature_of(model.config.temperature)
+        measures_drift = not model.config.keep
+        with ExitStack() as stack:
+            self._metrics = open_metrics(stack, model.metrics_port, model.pipe, temperature, measures_drift)
+            self.executor = stack.enter_context(model.execution.open_executor(model.pipe))
+            self._running = stack.pop_all()
+
+
+def settings_of(models: Sequence[ImageModel], executor: Executor | None = None) -> dict[str, Any]:
+    """Return the fields of `ImageSettings` that depend on the models.
+
+    Arguments:
+        executor: what processes the images; None is the command's own process.
+    """
+    first, *further = (ModelSettings(one.execution.settings(one.pipe, executor), one.config) for one in models)
+    return {"pipeline": first.pipeline, "config": first.config, "further_models": tuple(further) or None}
+
+
+def choose_models(
+    models: Sequence[ImageModel], jobs: Sequence[ImageJob], console: CommandConsole
+) -> list[tuple[ImageModel, ImageJob]]:
+    """Return each job with its model: the only one, or the one that is chosen for the image.
+
+    Images that cannot be read get the first model, which reports their errors.
+
+    Arguments:
+        models: one model, or those of `MODELS`.
+    """
+    if len(models) == 1:
+        return [(models[0], job) for job in jobs]
+    by_name = dict(zip(MODELS, models, strict=True))
+    with console.progress_bar() as bar:
+        chosen = [_with_choice(models[0], job) for job in bar.track(jobs, description="choosing models")]
+    return [(models[0] if job.choice is None else by_name[job.choice.model], job) for job in chosen]
+
+
+def announce_choices(chosen: Sequence[tuple[ImageModel, ImageJob]], console: CommandConsole) -> None:
+    """Report which models were chosen and why: for a single image, or for the images of each model."""
+    choices = [job.choice for _, job in chosen if job.choice is not None]
+    if len(chosen) == 1:
+        for choice in choices:
+            console.message(shown(f"{as_text(chosen[0][1].source)}: {choice}"))
+        return
+    for model, properties in zip(
+        MODELS, ("clean", f"noisy, or JPEG files of a quality below {MIN_QUALITY}"), strict=True
+    ):
+        if count := sum(choice.model == model for choice in choices):
+            console.message(
+                f"{model}: {counted(count, 'image')}, because {'they are' if count > 1 else 'it is'} {properties}"
+            )
+
+
+def _with_choice(model: ImageModel, job: ImageJob) -> ImageJob:
+    """Return a job with the choice for its image; without one if the image cannot be read.
+
+    Arguments:
+        model: a model that estimates whether there is enough memory to read the image.
+    """
+    try:
+        with native_stderr():  # The messages of decoders are reported when the image is processed.
+            check_claimed_size(model.pipe, job, model.config, model.max_pixels)
+            return replace(job, choice=choose_model(job.source, model.max_pixels))
+    except (CaflowError, OSError, MemoryError):
+        return job

@@ -1,0 +1,323 @@
+"""`caflow image` without `--bundle`: which model is chosen for each image, and that one folder may use several."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from commands import caflow, command, json_lines, json_lines_of, messages
+from many import started, wait_for_lines
+from numpy.typing import NDArray
+from PIL import Image
+from ports import free_port
+from tiny import photograph
+
+from caflow_runtime.bundle.builtin import MODELS as FOLDER
+from caflow_runtime.bundle.reading import read_manifest
+from caflow_runtime.errors import UnreadableImage
+from caflow_runtime.file_io.job_file import JOB_FILE
+from caflow_runtime.image_headers import header_of_file
+from caflow_runtime.image_io import model_choice
+from caflow_runtime.image_io.image_files import write_image
+from caflow_runtime.image_io.model_choice import (
+    MAX_NOISE,
+    MIN_QUALITY,
+    MODELS,
+    ModelChoice,
+    choose_model,
+    estimate_noise,
+    jpeg_quality,
+)
+from caflow_runtime.jobs.image_folder import RESULTS
+
+PHOTO, REAL = MODELS
+CLEAN = ModelChoice(PHOTO, "it is clean")
+LOW = MIN_QUALITY - 15
+PHOTOSHOP_10 = (
+    *(2, 2, 3, 4, 5, 6, 8, 11),
+    *(2, 2, 2, 4, 5, 7, 9, 11),
+    *(3, 2, 3, 5, 7, 9, 11, 12),
+    *(4, 4, 5, 7, 9, 11, 12, 12),
+    *(5, 5, 7, 9, 11, 12, 12, 12),
+    *(6, 7, 9, 11, 12, 12, 12, 12),
+    *(8, 9, 11, 12, 12, 12, 12, 12),
+    *(11, 11, 12, 12, 12, 12, 12, 12),
+)
+"""Quantization table of luminance of Photoshop's quality 10 of 12."""
+
+Picture = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def clean(photographs: Path) -> Picture:
+    """A photograph of 40×56 pixels, reduced as x4-photo expects it."""
+    large = Image.fromarray(photograph(photographs, 0, 160, 224))
+    return np.asarray(large.resize((56, 40), Image.Resampling.BICUBIC))
+
+
+def noisy(picture: Picture, sigma: float = 8) -> Picture:
+    noise = np.random.default_rng(0).normal(0, sigma, picture.shape)
+    return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
+
+
+def write_both(folder: Path, clean: Picture) -> list[str]:
+    """Write a folder with images for both models. Return the model of each, in the order of their names."""
+    folder.mkdir()
+    Image.fromarray(clean).save(folder / "a.jpg", quality=LOW)
+    Image.fromarray(clean).save(folder / "b.png")
+    Image.fromarray(noisy(clean)).save(folder / "c.png")
+    Image.fromarray(clean).save(folder / "d.jpg", quality=98)
+    return [REAL, PHOTO, REAL, PHOTO]
+
+
+def models_of(lines: list[dict[str, Any]]) -> list[str]:
+    return [line["model"] for line in sorted(lines, key=lambda line: str(line["input"]))]
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_the_quality_of_a_jpeg_is_that_it_was_written_with(options: dict[str, Any], mode: str, tmp_path: Path) -> None:
+    for quality in (*range(1, 100, 7), 99, 100):
+        Image.new(mode, (16, 16)).save(tmp_path / "in.jpg", quality=quality, **options)
+        header = header_of_file(tmp_path / "in.jpg")
+        assert header is not None
+        assert jpeg_quality(header.quantization) == quality
+
+
+def test_tables_of_other_programs_have_the_quality_of_the_most_similar_table() -> None:
+    assert 90 <= jpeg_quality(PHOTOSHOP_10) <= 95
+    assert jpeg_quality([2 * value for value in PHOTOSHOP_10]) < jpeg_quality(PHOTOSHOP_10) - 5
+    assert (jpeg_quality([0] * 64), jpeg_quality([1] * 64), jpeg_quality([65535] * 64)) == (100, 100, 1)
+
+
+@pytest.mark.parametrize("sigma", [3, 6, 12])
+def test_noise_is_found_beside_areas_that_are_flat_dark_or_white(sigma: float, photographs: Path) -> None:
+    """The standard deviation of luma is 0.67 times that of independent channels. The estimate is on the low side."""
+    large = np.tile(photograph(photographs, 0, 320, 448), (2, 1, 1))
+    assert estimate_noise(large) < MAX_NOISE
+    given = noisy(large, sigma)
+    for value in (0, 128, 255):
+        beside = np.pad(given, ((500, 0), (0, 0), (0, 0)), constant_values=value)
+        assert 0.5 < estimate_noise(beside) / (0.67 * sigma) < 1.1
+        assert estimate_noise(beside) == pytest.approx(estimate_noise(given), rel=0.2)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 300), (64, 64), (2100, 21)])
+def test_images_without_texture_have_no_noise(shape: tuple[int, int]) -> None:
+    for value in (0, 128, 255):
+        assert estimate_noise(np.full((*shape, 3), value, np.uint8)) == 0
+
+
+def saved(**options: Any) -> Callable[[Path, Picture], object]:
+    return lambda path, picture: Image.fromarray(picture).save(path, **options)
+
+
+def as_grey(path: Path, picture: Picture) -> None:
+    Image.fromarray(picture[..., 1]).save(path)
+
+
+def with_16_bits(path: Path, picture: Picture) -> None:
+    write_image(path, picture * np.uint16(257))
+
+
+def with_alpha(path: Path, picture: Picture) -> None:
+    cv2.imwrite(str(path), np.dstack([picture[..., ::-1], np.full(picture.shape[:2], 99, np.uint8)]))
+
+
+def as_cmyk(path: Path, picture: Picture) -> None:
+    Image.fromarray(picture).convert("CMYK").save(path, quality=LOW)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "reason"),
+    [
+        ("in.jpg", saved(quality=LOW), f"it is a JPEG of quality {LOW}"),
+        ("in.png", saved(format="JPEG", quality=LOW), f"it is a JPEG of quality {LOW}"),
+        ("in.jpg", saved(quality=LOW, progressive=True), f"it is a JPEG of quality {LOW}"),
+        ("in.jpg", as_cmyk, f"it is a JPEG of quality {LOW}"),
+        ("in.jpg", saved(quality=MIN_QUALITY), None),
+        ("in.tiff", saved(compression="jpeg", quality=LOW), None),
+        ("in.webp", saved(quality=30), None),
+        ("in.bmp", saved(), None),
+        ("in.png", as_grey, None),
+        ("in.png", with_16_bits, None),
+        ("in.tiff", with_16_bits, None),
+        ("in.png", with_alpha, None),
+    ],
+)
+def test_a_jpeg_is_chosen_by_its_quality_and_every_format_by_its_noise(
+    name: str, write: Callable[[Path, Picture], object], reason: str | None, clean: Picture, tmp_path: Path
+) -> None:
+    write(tmp_path / name, clean)
+    assert choose_model(tmp_path / name) == (CLEAN if reason is None else ModelChoice(REAL, reason))
+    write(tmp_path / name, noisy(clean, 16))
+    of_noisy = choose_model(str(tmp_path / name))
+    assert of_noisy.model == REAL
+    assert of_noisy.reason == reason or of_noisy.reason.startswith("it is noisy")
+
+
+def test_files_that_cannot_be_read_raise_the_error_of_reading(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImage, match="No such file"):
+        choose_model(tmp_path / "none.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(UnreadableImage, match="cannot decode this file"):
+        choose_model(tmp_path / "broken.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "large.png")
+    with pytest.raises(UnreadableImage, match="max_pixels"):
+        choose_model(tmp_path / "large.png", max_pixels=4095)
+
+
+def test_both_models_write_the_same_files() -> None:
+    """The names of results, such as those of maps, are chosen before the model."""
+    photo, real = (read_manifest(FOLDER / f"{name}.caflow").model for name in MODELS)
+    assert (photo.scale, photo.levels) == (real.scale, real.levels)
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", 2]])
+def test_one_folder_uses_both_models_and_each_result_is_that_of_its_model(
+    workers: list[object], clean: Picture, tmp_path: Path
+) -> None:
+    expected = write_both(tmp_path / "in", clean)
+    given = ["image", tmp_path / "in", "-n", 2, "--maps", "--json"]
+    done = caflow(*given, "-o", tmp_path / "out", *workers, code=0)
+    assert messages(done.stderr)[:2] == [
+        f"{PHOTO}: 2 images, because they are clean",
+        f"{REAL}: 2 images, because they are noisy, or JPEG files of a quality below {MIN_QUALITY}",
+    ]
+    lines = json_lines_of(tmp_path / "out" / RESULTS)
+    assert models_of(json_lines(done.stdout)) == models_of(lines) == expected
+    assert {line["model_because"] for line in lines if line["model"] == PHOTO} == {CLEAN.reason}
+    for name in MODELS:
+        named = caflow(*given, "-o", tmp_path / name, "--bundle", name, code=0)
+        assert messages(named.stderr) == []
+        assert models_of(json_lines(named.stdout)) == [name] * 4
+        assert "model_because" not in named.stdout
+    results = [path for path in (tmp_path / "out").iterdir() if path.suffix in (".jpg", ".png")]
+    assert len(results) == 4 * 6
+    for path in results:
+        name = dict(zip("abcd", expected, strict=True))[path.name[0]]
+        assert path.read_bytes() == (tmp_path / name / path.name).read_bytes(), path
+
+
+def test_the_model_and_the_reason_are_said_for_a_single_image(clean: Picture, tmp_path: Path) -> None:
+    Image.fromarray(clean).save(tmp_path / "in.jpg", quality=LOW)
+    said = f"{REAL}, because it is a JPEG of quality {LOW}"
+    for output in ("one.png", "folder"):
+        given = ["image", tmp_path / "in.jpg", "-o", tmp_path / output, "-n", 1]
+        dry = caflow(*given, "--dry-run", code=0)
+        assert dry.stdout.endswith(f"; {said}\n")
+        done = caflow(*given, code=0)
+        assert messages(done.stderr) == [f"{tmp_path / 'in.jpg'}: {said}"]
+        assert f"bits/dim of {REAL}, " in done.stdout
+    piped = caflow("image", "-", "-o", "-", "-n", 1, given=(tmp_path / "in.jpg").read_bytes(), code=0)
+    assert f"standard input: {said}" in messages(piped.stderr)
+
+
+def test_a_dry_run_names_the_model_of_each_image(clean: Picture, tmp_path: Path) -> None:
+    expected = write_both(tmp_path / "in", clean)
+    done = caflow("image", tmp_path / "in", "-o", tmp_path / "out", "-n", 1, "--dry-run", code=0)
+    assert [line.split("; ")[1].split(",")[0] for line in done.stdout.splitlines()[:4]] == expected
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_file_fails_alone_and_with_the_error_of_a_named_model(clean: Picture, tmp_path: Path) -> None:
+    write_both(tmp_path / "in", clean)
+    contents = (tmp_path / "in" / "a.jpg").read_bytes()
+    (tmp_path / "in" / "cut-off.jpg").write_bytes(contents[: len(contents) // 2])
+    (tmp_path / "in" / "no-image.png").write_bytes(b"no image")
+    given = ["image", tmp_path / "in", "-n", 1]
+    chosen = caflow(*given, "-o", tmp_path / "out", code=1)
+    named = caflow(*given, "-o", tmp_path / "named", "--bundle", PHOTO, code=1)
+    errors = [
+        sorted(line for line in messages(done.stderr) if ": the " in line or "decode" in line)
+        for done in (chosen, named)
+    ]
+    assert errors[0] == errors[1]
+    assert len(errors[0]) == 2
+    assert len(json_lines_of(tmp_path / "out" / RESULTS)) == 4
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", 1]])
+def test_a_job_that_is_stopped_keeps_what_is_done_and_its_choices(
+    workers: list[object], clean: Picture, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for k in range(8):
+        Image.fromarray(noisy(clean) if k % 2 else clean).save(tmp_path / "in" / f"{k}.png")
+    out = tmp_path / "out"
+    run = command("image", tmp_path / "in", "-o", out, "-n", 8, "--json", *workers)
+    with started(run, tmp_path) as process:
+        wait_for_lines(process, tmp_path, out / RESULTS, 5)  # four of x4-photo, one of x4-real
+        process.kill()
+        process.wait()
+    before = json_lines_of(out / RESULTS)
+    assert len(before) < 8
+    again = caflow(*run[3:], code=0)
+    lines = json_lines_of(out / RESULTS)
+    assert lines[: len(before)] == before
+    assert len(json_lines(again.stdout)) == 8 - len(before)
+    assert models_of(lines) == [PHOTO, REAL] * 4
+
+
+def test_a_finished_image_keeps_its_model_and_is_not_drawn_again(
+    clean: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = write_both(tmp_path / "in", clean)
+    given = ["image", tmp_path / "in", "-o", tmp_path / "out", "-n", 1, "--json"]
+    caflow(*given, code=0)
+    (tmp_path / "out" / "c.png").unlink()
+    monkeypatch.setattr(model_choice, "MAX_NOISE", 1e9)
+    monkeypatch.setattr(model_choice, "MIN_QUALITY", 1)
+    again = json_lines(caflow(*given, code=0).stdout)
+    assert [(Path(line["input"]).name, line["model"]) for line in again] == [("c.png", PHOTO)]
+    assert models_of(json_lines_of(tmp_path / "out" / RESULTS)) == [*expected[:2], PHOTO, *expected[3:]]
+    assert "already complete" in caflow(*given, code=0).stderr
+
+
+def test_a_job_with_another_bundle_of_any_model_is_refused(
+    clean: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder in the working directory with the name of a built-in model is used in its place."""
+    monkeypatch.chdir(tmp_path)
+    write_both(tmp_path / "in", clean)
+    given = ["image", "in", "-o", "out", "-n", 1]
+    caflow(*given, code=0)
+    for options, difference in (
+        (["--bundle", PHOTO], "the model has changed; "),
+        (["--seed", 1], "--seed 0 (now 1); "),
+    ):
+        assert f"settings: {difference}" in caflow(*given, *options, code=2).stderr
+    for name in MODELS:
+        shutil.copytree(FOLDER / f"{name}.caflow", tmp_path / name)
+        (tmp_path / name / "calibration.json").unlink()
+        assert "the model has changed; " in caflow(*given, code=2).stderr
+        assert "the model has changed; " in caflow(*given, "--dry-run", code=2).stderr
+        shutil.rmtree(tmp_path / name)
+    assert "already complete" in caflow(*given, code=0).stdout
+    assert len(json.loads(Path("out", JOB_FILE).read_text())["settings"]["further_models"]) == 1
+
+
+def test_the_line_of_a_dropped_image_names_its_model(clean: Picture, tmp_path: Path) -> None:
+    expected = write_both(tmp_path / "in", clean)
+    options = ["--min-typicality", 0.9999, "--untypical", "drop", "--redraws", 0]
+    caflow("image", tmp_path / "in", "-o", tmp_path / "out", "-n", 1, *options)
+    lines = json_lines_of(tmp_path / "out" / RESULTS)
+    assert {line["outcome"] for line in lines} == {"dropped"}
+    assert models_of(lines) == expected
+
+
+def test_metrics_are_of_one_model_after_the_other(clean: Picture, tmp_path: Path) -> None:
+    write_both(tmp_path / "in", clean)
+    caflow("image", tmp_path / "in", "-o", tmp_path / "out", "-n", 1, "--metrics", free_port(), code=0)
+    assert len(json_lines_of(tmp_path / "out" / RESULTS)) == 4
+
+
+def test_a_mask_requires_a_bundle(clean: Picture, tmp_path: Path) -> None:
+    write_both(tmp_path / "in", clean)
+    done = caflow("image", tmp_path / "in" / "b.png", "-o", tmp_path / "o.png", "--mask", tmp_path / "m.png", code=2)
+    assert "--mask requires an inpainting model" in done.stderr
+    assert "also give --bundle" in done.stderr
