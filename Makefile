@@ -6,7 +6,7 @@ WHEEL := build/wheel
 DEMO := build/demo-venv
 DOCS := build/docs-venv
 
-.PHONY: demo setup lint docs dist test test-runtime test-full calibrate cpp benchmarks quality hardware sheets video filter memory scale clean
+.PHONY: demo setup lint docs dist test test-runtime test-full calibrate cpp benchmarks quality model-choice hardware sheets video filter memory scale clean
 
 demo: $(DEMO)/.installed  ## Enlarge a photograph: draw ten samples, keep the best, and write a sheet of all samples.
 	$(DEMO)/bin/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -117,6 +117,9 @@ quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/last $(PHOTOGRAPHS)/unseen $(PHOTOGR
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) models/x4-real.caflow --threads 2 --json benchmarks/results/outliers-hard.json
 	$(BIN)/python -W ignore benchmarks/sizes.py $(BUNDLE) --threads 2 --json benchmarks/results/sizes.json
 	$(BIN)/python -W ignore benchmarks/passes.py $(BUNDLE) models/x2-video.caflow --json benchmarks/results/passes.json
+
+model-choice: $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/calibration $(PHOTOGRAPHS)/metrics  ## Measure which of the ×4 models is better for which image, and which one is chosen.
+	$(BIN)/python -W ignore benchmarks/model_choice.py --json benchmarks/results/model-choice.json
 
 hardware: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Measure the speed of the built-in model in each precision, in ONNX Runtime and OpenVINO.
 	$(BIN)/caflow-export x4-photo --precision bf16 -o build/x4-photo-bf16.caflow --force

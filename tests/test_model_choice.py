@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from commands import caflow, command, json_lines, json_lines_of, messages
+from commands import caflow, command, in_a_process, json_lines, json_lines_of, messages
 from many import started, wait_for_lines
 from numpy.typing import NDArray
 from PIL import Image
@@ -241,26 +243,61 @@ def test_a_broken_file_fails_alone_and_with_the_error_of_a_named_model(clean: Pi
     assert len(json_lines_of(tmp_path / "out" / RESULTS)) == 4
 
 
+def test_messages_of_decoders_are_reported_once(clean: Picture, tmp_path: Path) -> None:
+    """An image is decoded for the choice and again for its result."""
+    Image.fromarray(clean).save(tmp_path / "in.png")
+    contents = (tmp_path / "in.png").read_bytes()
+    text = b"tIME" + bytes(7)
+    chunk = struct.pack(">I", 7) + text + struct.pack(">I", zlib.crc32(text) ^ 1)
+    (tmp_path / "in.png").write_bytes(contents[:33] + chunk + contents[33:])
+    done = in_a_process(command("image", tmp_path / "in.png", "-o", tmp_path / "out.png", "-n", 1))
+    assert done.returncode == 0
+    assert done.stderr.count("libpng") == 1
+    assert f"{tmp_path / 'in.png'}: libpng" in done.stderr
+
+
+def test_the_only_image_of_a_model_has_its_own_reason(clean: Picture, tmp_path: Path) -> None:
+    write_both(tmp_path / "in", clean)
+    given = [tmp_path / "in" / name for name in ("a.jpg", "b.png", "d.jpg")]
+    done = caflow("image", *given, "-o", tmp_path / "out", "-n", 1, code=0)
+    assert messages(done.stderr)[:2] == [
+        f"{PHOTO}: 2 images, because they are clean",
+        f"{REAL}: 1 image, because it is a JPEG of quality {LOW}",
+    ]
+
+
+def test_a_job_of_a_version_that_did_not_choose_is_resumed_with_its_bundle(clean: Picture, tmp_path: Path) -> None:
+    write_both(tmp_path / "in", clean)
+    given = ["image", tmp_path / "in", "-o", tmp_path / "out", "-n", 1, "--bundle", PHOTO]
+    caflow(*given, code=0)
+    job = tmp_path / "out" / JOB_FILE
+    before = json.loads(job.read_text())
+    del before["settings"]["further_models"]
+    job.write_text(json.dumps(before))
+    assert "already complete" in caflow(*given, code=0).stdout
+    assert "the model has changed" in caflow(*given[:-2], code=2).stderr
+
+
 @pytest.mark.parametrize("workers", [[], ["--workers", 1]])
 def test_a_job_that_is_stopped_keeps_what_is_done_and_its_choices(
     workers: list[object], clean: Picture, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
-    for k in range(8):
+    for k in range(6):
         Image.fromarray(noisy(clean) if k % 2 else clean).save(tmp_path / "in" / f"{k}.png")
     out = tmp_path / "out"
-    run = command("image", tmp_path / "in", "-o", out, "-n", 8, "--json", *workers)
+    run = command("image", tmp_path / "in", "-o", out, "-n", 4, "--json", *workers)
     with started(run, tmp_path) as process:
-        wait_for_lines(process, tmp_path, out / RESULTS, 5)  # four of x4-photo, one of x4-real
+        wait_for_lines(process, tmp_path, out / RESULTS, 4)  # three of x4-photo, one of x4-real
         process.kill()
         process.wait()
     before = json_lines_of(out / RESULTS)
-    assert len(before) < 8
+    assert len(before) < 6
     again = caflow(*run[3:], code=0)
     lines = json_lines_of(out / RESULTS)
     assert lines[: len(before)] == before
-    assert len(json_lines(again.stdout)) == 8 - len(before)
-    assert models_of(lines) == [PHOTO, REAL] * 4
+    assert len(json_lines(again.stdout)) == 6 - len(before)
+    assert models_of(lines) == [PHOTO, REAL] * 3
 
 
 def test_a_finished_image_keeps_its_model_and_is_not_drawn_again(

@@ -29,6 +29,9 @@ from caflow_runtime.jobs.native_stderr import native_stderr
 from caflow_runtime.ood.typicality import temperature_of
 from caflow_runtime.pipeline.pipeline import Pipeline
 
+PROPERTIES = ("clean", f"noisy, or JPEG files of a quality below {MIN_QUALITY}")
+"""Properties of the images for which each of `MODELS` is chosen."""
+
 
 def _bundles(_: click.Context, __: click.Parameter, bundle: Path | None) -> list[Path]:
     return [*map(Path, MODELS)] if bundle is None else [bundle]
@@ -140,17 +143,14 @@ def choose_models(
 def announce_choices(chosen: Sequence[tuple[ImageModel, ImageJob]], console: CommandConsole) -> None:
     """Report which models were chosen and why: for a single image, or for the images of each model."""
     choices = [job.choice for _, job in chosen if job.choice is not None]
-    if len(chosen) == 1:
-        for choice in choices:
-            console.message(shown(f"{as_text(chosen[0][1].source)}: {choice}"))
+    if len(chosen) == len(choices) == 1:
+        console.message(shown(f"{as_text(chosen[0][1].source)}: {choices[0]}"))
         return
-    for model, properties in zip(
-        MODELS, ("clean", f"noisy, or JPEG files of a quality below {MIN_QUALITY}"), strict=True
-    ):
-        if count := sum(choice.model == model for choice in choices):
-            console.message(
-                f"{model}: {counted(count, 'image')}, because {'they are' if count > 1 else 'it is'} {properties}"
-            )
+    for model, properties in zip(MODELS, PROPERTIES, strict=True):
+        reasons = [choice.reason for choice in choices if choice.model == model]
+        if reasons:
+            because = reasons[0] if len(reasons) == 1 else f"they are {properties}"
+            console.message(f"{model}: {counted(len(reasons), 'image')}, because {because}")
 
 
 def _with_choice(model: ImageModel, job: ImageJob) -> ImageJob:
