@@ -50,7 +50,7 @@ ORDER = 5
 DARKEST, BRIGHTEST = 16, 239
 """Range of the mean luma of blocks that are used: elsewhere, values are clipped and noise is smaller."""
 SMOOTHEST = 5
-"""Percentage of the blocks that are used: those with the least variation, where it is least due to texture."""
+"""Percentile of the blocks' estimates that is the result. Texture adds least to the lowest ones."""
 MAD_OF_NORMAL = 0.6745
 """Median of the absolute values of a normal distribution whose standard deviation is 1."""
 
