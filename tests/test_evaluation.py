@@ -177,5 +177,6 @@ def test_exact_estimates_of_degradations_are_right_and_have_usual_units() -> Non
         assert found["kinds right"] == 1
         assert [found[f"{kind}, mean"] for kind in KINDS] == pytest.approx([found[f"{kind}, true"] for kind in KINDS])
         assert estimates(vectors * 0, name)["kinds right"] == (name == "clean")
-    both = estimates(np.stack([TRUE["noise5-jpeg75"].vector()] * 2), "noise5-jpeg75")
-    assert [both[f"{kind}, true"] for kind in KINDS] == pytest.approx([0, 5, 75, 0])
+    for name, wanted in (("noise5-jpeg75", [0, 5, 75, 0]), ("blur3", [3, 0, 100, 0]), ("h264-crf28", [0, 0, 100, 28])):
+        exact = estimates(np.stack([TRUE[name].vector()] * 2), name)
+        assert [exact[f"{kind}, mean"] for kind in KINDS] == pytest.approx(wanted, abs=1e-5)
