@@ -102,7 +102,8 @@ $(PHOTOGRAPHS)/%: | setup
 
 benchmarks: setup cpp  ## Measure speed again, and store the figures in benchmarks/results.
 	$(BIN)/python -W ignore benchmarks/training_step.py --json benchmarks/results/training_step.json
-	$(BIN)/python -W ignore benchmarks/sampling.py --threads 2 --json benchmarks/results/sampling.json
+	$(BIN)/python -W ignore benchmarks/sampling.py --threads 2 --bundle build/default.caflow --json benchmarks/results/sampling.json
+	$(BIN)/python -W ignore benchmarks/floors.py build/default.caflow --samples 10 --json benchmarks/results/floors-default.json
 	$(BIN)/python benchmarks/runtime.py $(BUNDLE) --threads 2 --json benchmarks/results/runtime.json
 	$(BIN)/python benchmarks/cpp.py run $(BUNDLE) build/cpp --threads 2 --json benchmarks/results/cpp.json
 	$(BIN)/python benchmarks/progressive.py $(BUNDLE) --json benchmarks/results/progressive.json
@@ -121,11 +122,14 @@ quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/last $(PHOTOGRAPHS)/unseen $(PHOTOGR
 model-choice: $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/calibration $(PHOTOGRAPHS)/metrics  ## Measure which of the ×4 models is better for which image, and which one is chosen.
 	$(BIN)/python -W ignore benchmarks/model_choice.py --json benchmarks/results/model-choice.json
 
-hardware: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Measure the speed of the built-in model in each precision, in ONNX Runtime and OpenVINO.
+hardware: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Measure the speed of the built-in models in each precision, in ONNX Runtime and OpenVINO, and the floors of their times.
 	$(BIN)/caflow-export x4-photo --precision bf16 -o build/x4-photo-bf16.caflow --force
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
 	$(BIN)/caflow-export x4-photo --precision int8 --data $(PHOTOGRAPHS)/calibration -o build/x4-photo-int8.caflow --force
 	$(BIN)/python -W ignore benchmarks/hardware.py $(BUNDLE) $(PHOTOGRAPHS)/test --fp16 build/x4-photo-fp16.caflow --bf16 build/x4-photo-bf16.caflow --int8 build/x4-photo-int8.caflow --json benchmarks/results/hardware.json
+	$(BIN)/caflow-export x2-video --precision bf16 -o build/x2-video-bf16.caflow --force
+	$(BIN)/python -W ignore benchmarks/floors.py $(BUNDLE) --bf16 build/x4-photo-bf16.caflow --int8 build/x4-photo-int8.caflow --json benchmarks/results/floors.json
+	$(BIN)/python -W ignore benchmarks/floors.py models/x2-video.caflow --bf16 build/x2-video-bf16.caflow --size 360 640 --samples 1 --json benchmarks/results/floors-video.json
 
 sheets: $(PHOTOGRAPHS)/test  ## Write sheets that compare the ×4 models with other methods, on clean and degraded photographs.
 	$(BIN)/python -W ignore benchmarks/sheets.py $(BUNDLE) models/x4-real.caflow --out build/sheets --threads 2

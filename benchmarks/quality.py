@@ -15,7 +15,7 @@ single samples. The test photographs are then judged at τ = 0 and at that tempe
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -98,10 +98,16 @@ def differences(row: Row, peer: Row) -> Row:
     """Return the mean differences of a row from that of a peer, and the half widths of their 95 % intervals."""
     found: Row = {}
     for metric in COMPARED:
-        values = np.subtract(row[f"{metric} of each"], peer[f"{metric} of each"])
-        half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-        found |= {f"{metric} difference": float(values.mean()), f"{metric} ±": float(half)}
+        mean, half = mean_difference(row[f"{metric} of each"], peer[f"{metric} of each"])
+        found |= {f"{metric} difference": mean, f"{metric} ±": half}
     return found
+
+
+def mean_difference(values: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of the paired differences, and the half width of its 95 % interval."""
+    found = np.subtract(values, others)
+    half = t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
+    return float(found.mean()), float(half)
 
 
 def ours(

@@ -11,8 +11,6 @@ The model has the default depths of the public implementation and random weights
 """
 
 import copy
-import math
-import statistics
 import tempfile
 import time
 from collections.abc import Mapping
@@ -79,12 +77,6 @@ def chain(model: CAFlow, graphs: Graphs, condition: scan.Array, samples: int) ->
     encoded = scan.encode(graphs, condition)
     image = np.zeros(samples, np.int64) if len(condition) == 1 else np.arange(samples)
     graphs["to_image"]({"pixels": scan.sample(graphs, levels, encoded, image, noise).pixels})
-
-
-def peak_operations() -> float:
-    """Return the operations per second of a large matrix product, as a measure of the CPU's peak."""
-    a = torch.rand(1536, 1536)
-    return 2 * 1536**3 / report.side_by_side({"product": lambda: a @ a}, rounds=15)["product"]
 
 
 class Folded(Bijection):
@@ -196,45 +188,6 @@ def measure(model: CAFlow, graphs: Graphs, merged: Graphs, threads: int, rounds:
     return rows
 
 
-def measure_graphs(model: CAFlow, folder: Path, graphs: Graphs, peak: float, rounds: int) -> list[dict[str, Any]]:
-    """Return operations, bytes of weights and the fraction of the peak of each graph of (d), at the largest N."""
-    seconds = dict[str, list[float]]()
-    condition = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, CHANNELS), np.uint8)
-
-    def timed(name: str, run: scan.Graph) -> scan.Graph:
-        def timing(arrays: scan.Arrays) -> dict[str, scan.Array]:
-            start = time.perf_counter()
-            out = run(arrays)
-            seconds.setdefault(name, []).append(time.perf_counter() - start)
-            return out
-
-        return timing
-
-    clocked = {name: timed(name, run) for name, run in graphs.items()}
-    for _ in range(rounds + 2):
-        chain(model, clocked, condition, max(SAMPLES))
-    rows: list[dict[str, Any]] = []
-    for graph in read_manifest(folder).graphs:
-        if graph.name not in seconds:
-            continue
-        took = statistics.median(seconds[graph.name])
-        operations = graph.operations_per_pixel * SIDE**2 * (1 if graph.name == "encode" else max(SAMPLES))
-        weights = onnx.load(folder / graph.file.path, load_external_data=False).graph.initializer
-        rows.append(
-            {
-                "graph": graph.name,
-                "n": max(SAMPLES),
-                "seconds": took,
-                "GFLOP": operations / 1e9,
-                "weights MB": 4 * sum(math.prod(weight.dims) for weight in weights) / 2**20,
-                "share of peak": operations / took / peak,
-            }
-        )
-    total = {key: sum(row[key] for row in rows) for key in ("seconds", "GFLOP", "weights MB")}
-    overall = total["GFLOP"] * 1e9 / total["seconds"] / peak
-    return [*rows, {"graph": "all", "n": max(SAMPLES), **total, "share of peak": overall}]
-
-
 @click.command()
 @report.options
 @click.option("--rounds", default=5, show_default=True, help="Number of timed rounds; the median is reported.")
@@ -250,21 +203,15 @@ def main(threads: int, json_file: Path | None, rounds: int, folder: Path | None)
             took = time.perf_counter() - started
             print(f"exported in {took:.0f} s, {made.share_of_parameters:.3f} × the bytes of the parameters\n")
             folder = made.path
-        rows, per_graph = [], []
+        rows = []
         for count in range(1, threads + 1):
             torch.set_num_threads(count)
             manifest = read_manifest(folder)
             graphs = {g.name: OnnxRuntimeCpu(count).load(folder / g.file.path) for g in manifest.graphs}
             merged = one_graph_a_level(folder, Path(scratch), model.config.levels, count, graphs)
             rows += measure(model, graphs, merged, count, rounds)
-            peak = peak_operations()
-            per_graph += [{"threads": count, **r} for r in measure_graphs(model, folder, graphs, peak, rounds)]
-            print(f"{count} threads: a matrix product reaches {peak / 1e9:.0f} GFLOP/s")
     report.show(rows)
-    print()
-    report.show(per_graph)
-    packages = ("torch", "onnxruntime", "onnx")
-    report.write(json_file, rows, packages, graphs=per_graph, threads=threads, rounds=rounds, seed=0)
+    report.write(json_file, rows, ("torch", "onnxruntime", "onnx"), threads=threads, rounds=rounds, seed=0)
 
 
 if __name__ == "__main__":

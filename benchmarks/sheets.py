@@ -40,8 +40,8 @@ def median_region(target: Picture, side: int = REGION, grid: int = GRID) -> tupl
     return slice(y, y + side), slice(x, x + side)
 
 
-def sampled(pipe: Pipeline, temperature: Temperature) -> Upscale:
-    """Return a function that draws one sample, with seed 0."""
+def sampled(pipe: Pipeline, temperature: Temperature | None) -> Upscale:
+    """Return a function that draws one sample, with seed 0. The default temperature is the bundle's."""
     return lambda small: np.asarray(pipe.best_of(small, n=1, temperature=temperature, seed=0).images[0])
 
 
@@ -54,15 +54,16 @@ def row(crop: Crop, methods: dict[str, Upscale]) -> list[Picture]:
 
 
 def sheet(rows: list[list[Picture]], captions: list[str]) -> Picture:
-    """Arrange the rows below one another on white, with a caption above each column."""
-    side = REGION + GAP
+    """Arrange square pictures of equal size in rows on white, with a caption above each column."""
+    of_picture = len(rows[0][0])
+    side = of_picture + GAP
     page = np.full((CAPTION + len(rows) * side, len(captions) * side - GAP, 3), 255, np.uint8)
     for column, caption in enumerate(captions):
         cv2.putText(page, caption, (column * side + 1, CAPTION - 6), FONT, FONT_SCALE, (0, 0, 0), 1, cv2.LINE_AA)
     for line, pictures in enumerate(rows):
         for column, picture in enumerate(pictures):
             top, left = CAPTION + line * side, column * side
-            page[top : top + REGION, left : left + REGION] = picture
+            page[top : top + of_picture, left : left + of_picture] = picture
     return page
 
 

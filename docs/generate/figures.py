@@ -11,8 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quality_figures import (
+    blind_look,
     degraded,
     detection,
+    estimated_degradations,
+    known_degradations,
     largest_outlier_of_the_truth,
     largest_outliers,
     passes,
@@ -25,12 +28,16 @@ from quality_figures import (
 )
 from speed_figures import (
     cpp,
+    floors,
+    gain,
     gigaflop,
     gpu_estimate,
     hardware,
     machines,
     memory,
+    paper_at_floor,
     rate_of,
+    rates,
     serving,
     workers,
 )
@@ -91,6 +98,18 @@ FIGURES: dict[str, Callable[[Path], str]] = {
     "study": study,
     "study-seeds": study_seeds,
     "hardware": hardware,
+    "floors": lambda root: floors("floors", root),
+    "floors-default": lambda root: floors("floors-default", root),
+    "floors-video": lambda root: floors("floors-video", root),
+    "gain": lambda root: f"{gain('floors', 'fp32', root):.2f}",
+    "gain-bf16": lambda root: f"{gain('floors', 'bf16', root):.1f}",
+    "gain-video": lambda root: f"{gain('floors-video', 'fp32', root):.1f}",
+    "gain-video-bf16": lambda root: f"{gain('floors-video', 'bf16', root):.1f}",
+    "paper-at-floor": paper_at_floor,
+    "rates": rates,
+    "known-degradations": known_degradations,
+    "estimated-degradations": estimated_degradations,
+    "blind-look": blind_look,
     "cpp": cpp,
     "workers": workers,
     "serving": serving,

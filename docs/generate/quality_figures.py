@@ -54,29 +54,81 @@ def degraded(root: Path) -> str:
         "x4-photo": "caflow x4-photo",
         "**x4-real**": "caflow x4-real",
     }
-    inputs = {
-        "clean": "clean",
-        "jpeg90": "JPEG, quality 90",
-        "jpeg75": "JPEG, quality 75",
-        "jpeg30": "JPEG, quality 30",
-        "noise5": "noise, σ = 5",
-        "noise5-jpeg75": "noise, then JPEG 75",
-        "blur3": "blur, σ = 3",
-        "h264-crf28": "H.264, CRF 28",
-    }
     found = {
         (row["method"], row["degradation"]): row
         for row in results(root, "quality-degraded")["rows"]
         if not row["rank"] and row["temperature"] != 0
     }
     lines = []
-    for degradation, label in inputs.items():
+    for degradation, label in INPUTS.items():
         of_all = [found[method, degradation] for method in methods.values()]
         least = min(row["lpips"] for row in of_all)
         marks = ["**" if row["lpips"] == least else "" for row in of_all]
         pairs = zip(marks, of_all, strict=True)
         lines.append([label, *(f"{mark}{row['lpips']:.3f}{mark} ({row['psnr']:.1f})" for mark, row in pairs)])
     return table(["input", *methods], lines)
+
+
+INPUTS = {
+    "clean": "clean",
+    "jpeg90": "JPEG, quality 90",
+    "jpeg75": "JPEG, quality 75",
+    "jpeg30": "JPEG, quality 30",
+    "noise5": "noise, σ = 5",
+    "noise5-jpeg75": "noise, then JPEG 75",
+    "blur3": "blur, σ = 3",
+    "h264-crf28": "H.264, CRF 28",
+}
+"""Names of the degradations of the evaluation, as the pages show them."""
+
+
+def known_degradations(root: Path) -> str:
+    """Return the table of LPIPS and PSNR with estimated and true degradations and with none, and their differences."""
+    lines = []
+    for row in results(root, "known-degradations")["rows"]:
+        values = [f"{row[f'lpips, {way}']:.3f} ({row[f'psnr, {way}']:.1f})" for way in ("estimated", "true", "none")]
+        for pair in ("true − none", "true − estimated"):
+            values += [
+                f"{row[f'{metric}, {pair}']:+{form}} ± {row[f'{metric}, {pair} ±']:{form}}" for metric, form in GAINS
+            ]
+        lines.append([INPUTS[row["degradation"]], *(value.replace("-", "−") for value in values)])
+    heading = ["input", "estimated", "true", "none"]
+    heading += [f"{pair}: {name}" for pair in ("true − none", "true − estimated") for name in ("LPIPS", "PSNR")]
+    return table(heading, lines)
+
+
+GAINS = [("lpips", ".3f"), ("psnr", ".2f")]
+
+
+def estimated_degradations(root: Path) -> str:
+    """Return the table of estimated degradations: means, standard deviations, and the fraction of right kinds."""
+    rows = [
+        [
+            INPUTS[row["degradation"]],
+            *(f"{row[f'{kind}, mean']:.{digits}f} ± {row[f'{kind} ±']:.{digits}f}" for kind, digits in ESTIMATES),
+            percent(row["kinds right"]),
+        ]
+        for row in results(root, "known-degradations")["estimates"]
+    ]
+    return table(["input", "σ of blur", "σ of noise", "JPEG quality", "CRF", "kinds right"], rows)
+
+
+ESTIMATES = [("blur", 2), ("noise", 1), ("jpeg", 0), ("video", 0)]
+
+
+def blind_look(root: Path) -> str:
+    """Return the table of the votes of a blind comparison, with the fraction that prefers our model."""
+    found = results(root, "blind-look")["rows"]
+    rows = [
+        [
+            INPUTS.get(row["degradation"], row["degradation"]),
+            *(row[name] for name in list(row)[1:4]),
+            percent(row["preferred"]) if row["preferred"] is not None else "",
+            f"{percent(row['from'])} to {percent(row['to'])}" if row["preferred"] is not None else "",
+        ]
+        for row in found
+    ]
+    return table(["input", *list(found[0])[1:4], "preferred", "95 %"], rows)
 
 
 def passes(root: Path) -> str:

@@ -47,6 +47,61 @@ def hardware(root: Path) -> str:
     return table(["backend", "speed-up, one sample", "speed-up, ten samples", "RMS difference, grey levels"], rows)
 
 
+def floors(name: str, root: Path) -> str:
+    """Return the table of the floors of a model's graphs, and of the times in each runtime relative to them."""
+    found = results(root, name)["rows"]
+    ways = [way for way in found[0] if way not in FLOOR_COLUMNS]
+    rows = [
+        [
+            f"`{row['graph']}`" if row["graph"] != "all" else "all",
+            row["n"],
+            f"{row['GFLOP']:.3g}",
+            f"{1e3 * row['floor, s']:.3g}",
+            f"{row['GFLOP/s']:.0f}",
+            *(f"{row[way]:.2f}" for way in ways),
+        ]
+        for row in found
+    ]
+    return table(["graph", "samples", "GFLOP", "floor, ms", "GFLOP/s", *map(named, ways)], rows)
+
+
+FLOOR_COLUMNS = ("graph", "n", "GFLOP", "floor, s", "GFLOP/s")
+
+
+def gain(name: str, dtype: str, root: Path) -> float:
+    """Return how many times as fast a model in ONNX Runtime would be if it took the time of its floor.
+
+    Arguments:
+        name: results file. The largest number of samples counts.
+        dtype: precision of the floor: "fp32" or "bf16".
+    """
+    of_all = results(root, name)["rows"][-1]
+    return float(of_all[ORT] / (of_all["floor bf16"] if dtype == "bf16" else 1))
+
+
+ORT = "onnxruntime cpu fp32"
+
+
+def paper_at_floor(root: Path) -> str:
+    """Return how many times as fast as the paper's procedure the best of 10 samples would be at the floor in float32.
+
+    With one thread.
+    """
+    (over,) = (
+        row["over a"]
+        for row in results(root, "sampling")["rows"]
+        if (row["variant"], row["n"], row["threads"]) == ("d", 10, 1)
+    )
+    return f"{over * gain('floors-default', 'fp32', root):.0f}"
+
+
+def rates(root: Path) -> str:
+    """Return the table of the rates of the fastest convolution and of a matrix product, in GFLOP/s."""
+    found = results(root, "floors")["rates"]
+    rows = [[name, f"{of['fp32']:.0f}", f"{of['bf16']:.0f}"] for name, of in found.items()]
+    return table(["GFLOP/s", "fp32", "bf16"], rows)
+
+
 HARDWARE_COLUMNS = ("×, n = 1", "×, n = 10", "RMS error")
 
 

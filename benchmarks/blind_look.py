@@ -1,0 +1,153 @@
+"""Blind comparison of a bundle with a peer, by people who look at pairs of results.
+
+`sheets` writes one picture for each pair: a result, the degraded condition enlarged, and the other result. Chance puts
+the bundle on the left or on the right. The key, which says where it is, belongs into another folder, out of sight of
+those who vote. `count` reads their votes and the key.
+"""
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import report
+from degradations import DEGRADATIONS, degraded
+from metrics import WHOLE, Picture, resize
+from peers import PEERS, installed
+from PIL import Image
+from quality import Case, Temperature, parsed
+from scipy.stats import binomtest
+from sheets import sampled, sheet
+
+from caflow_runtime.pipeline.pipeline import load
+
+VOTES = ("left", "right", "equal")
+DEGRADED = [name for name in DEGRADATIONS if name != "clean"]
+MAGNIFIED = 2
+
+
+def read_lines(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Read a CSV file that has these columns."""
+    with file.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets write a byte order mark
+        found = list(csv.DictReader(lines))
+    if not found or not set(columns) <= set(found[0]):
+        raise click.UsageError(f"{file} must have the columns {', '.join(columns)} and at least one line below them")
+    return found
+
+
+def write_lines(file: Path, lines: list[dict[str, str]]) -> None:
+    """Write lines that have the same columns to a CSV file."""
+    with file.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def pair_of(left: Picture, condition: Picture, right: Picture) -> Picture:
+    """Return two results and, between them, the condition enlarged by the bicubic filter, all magnified."""
+    shown = [left, resize(condition, left.shape[:2]), right]
+    return sheet([[one.repeat(MAGNIFIED, 0).repeat(MAGNIFIED, 1) for one in shown]], ["left", "input", "right"])
+
+
+def voted(files: Iterable[Path], key: dict[str, dict[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the degradation of each vote, and the method that was preferred, or "equal"."""
+    for file in files:
+        lines = read_lines(file, ("pair", "vote"))
+        twice = [pair for pair, times in Counter(line["pair"] for line in lines).items() if times > 1]
+        if twice:
+            raise click.UsageError(f"{file}: each pair may have one line; got more for {', '.join(twice)}")
+        for line in lines:
+            pair, vote = line["pair"], line["vote"].strip().lower()
+            if pair not in key or vote not in ("", *VOTES):
+                raise click.UsageError(f"{file}: expected a pair of the key and {', '.join(VOTES)}; got {pair}, {vote}")
+            if vote:
+                yield key[pair]["degradation"], key[pair].get(vote, vote)
+
+
+def preference(degradation: str, votes: Counter[str], methods: list[str]) -> dict[str, Any]:
+    """Return the votes for each method, and how often the first is preferred, with a Wilson interval of 95 %.
+
+    Pairs that look equal count in neither direction.
+    """
+    ours, others = (votes[method] for method in methods)
+    row: dict[str, Any] = {"degradation": degradation, **{name: votes[name] for name in (*methods, "equal")}}
+    if not ours + others:
+        return row | {"preferred": None, "from": None, "to": None}
+    found = binomtest(ours, ours + others)
+    low, high = found.proportion_ci(0.95, method="wilson")
+    return row | {"preferred": found.statistic, "from": float(low), "to": float(high)}
+
+
+@click.group()
+def main() -> None:
+    """Compare a bundle with a peer, blindly."""
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("build/blind-look"), show_default=True)
+@click.option("--key", type=click.Path(path_type=Path), default=Path("build/blind-look-key.csv"), show_default=True)
+@click.option("--peer", type=click.Choice(list(PEERS)), default="real-esrgan x4plus", show_default=True)
+@click.option("--temperature", type=parsed, help="Temperature of the samples.  [default: that of the bundle]")
+@click.option("--pairs", default=40, show_default=True, help="Number of pairs, spread evenly over the degradations.")
+@click.option("--seed", default=0, show_default=True, help="Seed that chooses the photographs and the sides.")
+@click.option("--threads", default=1, show_default=True, help="Number of CPU threads.")
+def sheets(
+    bundle: Path,
+    out: Path,
+    key: Path,
+    peer: str,
+    temperature: Temperature | None,
+    pairs: int,
+    seed: int,
+    threads: int,
+) -> None:
+    """Write NN.png for each pair and an empty votes.csv to --out, and the key to --key.
+
+    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, last and
+    unseen.
+    """
+    random, lines = np.random.default_rng(seed), list[dict[str, str]]()
+    out.mkdir(parents=True, exist_ok=True)
+    with load(bundle, "cpu", threads) as pipe:
+        scale = pipe.manifest.model.scale
+        given = Case(scale, WHOLE, DEGRADED[0]).crops("test", None)
+        methods = {f"caflow {bundle.stem}": sampled(pipe, temperature), **dict(installed([peer], scale))}
+        if peer not in methods:
+            raise click.UsageError(f"{peer} cannot run here: benchmarks/README.md says how to install it")
+        for number, place in enumerate(random.permutation(len(given))[:pairs]):
+            name, pair = DEGRADED[number % len(DEGRADED)], f"{number + 1:02}"
+            crop = degraded(given[place], name)
+            left, right = random.permutation(list(methods)).tolist()
+            lines.append({"pair": pair, "degradation": name, "photograph": crop.name, "left": left, "right": right})
+            page = pair_of(methods[left](crop.condition), crop.condition, methods[right](crop.condition))
+            Image.fromarray(page).save(out / f"{pair}.png")
+    write_lines(out / "votes.csv", [{"pair": line["pair"], "vote": ""} for line in lines])
+    write_lines(key, lines)
+
+
+@main.command()
+@click.argument("key", type=click.Path(path_type=Path, exists=True))
+@click.argument("votes", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures to this file.")
+def count(key: Path, votes: tuple[Path, ...], json_file: Path | None) -> None:
+    """Count the VOTES of one or more people with the KEY: how often the bundle is preferred, for each degradation.
+
+    A file of votes has the columns pair and vote; a vote is left, right or equal, or empty for a pair without vote.
+    """
+    of_key = {line["pair"]: line for line in read_lines(key, ("pair", "degradation", *VOTES[:2]))}
+    methods = sorted({line[side] for line in of_key.values() for side in VOTES[:2]}, key=lambda name: name in PEERS)
+    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for degradation, preferred in voted(votes, of_key):
+        counted[degradation][preferred] += 1
+    rows = [preference(name, of, methods) for name, of in counted.items()]
+    rows.append(preference("all", sum(counted.values(), Counter[str]()), methods))
+    report.show(rows)
+    report.write(json_file, rows, ("scipy",), pairs=len(of_key), people=len(votes))
+
+
+if __name__ == "__main__":
+    main()
