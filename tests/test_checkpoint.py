@@ -268,6 +268,7 @@ def test_every_builtin_recipe_loads() -> None:
         "x4-likelihood",
         "x4-mean",
         "x4-real",
+        "x4-real-estimator",
         "x4-real-mean",
         "x4-real-sharp",
         "x4-samples",

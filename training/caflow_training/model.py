@@ -92,7 +92,7 @@ class CAFlow(nn.Module):
             if config.mean_blocks
             else None
         )
-        self.degradation_estimator = DegradationEstimator(CHANNELS) if config.degradation_aware else None
+        self.degradation_estimator = DegradationEstimator() if config.degradation_aware else None
         for module in self.modules():
             if isinstance(module, AffineNetwork):
                 module.log_scale_bound = config.log_scale_bound

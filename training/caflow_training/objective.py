@@ -24,7 +24,7 @@ class Objective(nn.Module):
 
     * `likelihood`: −[log p(W | Y) + λ log p(Y)] / dims, in nats per dimension (eq. 9).
     * `mean`: L1 distance between the mean network's prediction and the target.
-    * `degradation`: error of the estimated degradation, on the scale of `Degradation.vector` (smooth L1).
+    * `degradation`: error of the estimated degradation, on the scale of `Degradation.vector` (mean square).
     * `still`: L1 distance between the sample at temperature 0 and the target.
     * `features`: perceptual distance between a sample, or the mean network's prediction, and the target. Both are
       shifted by the same random offset, because networks with strides favour patterns that are aligned with their
@@ -66,12 +66,13 @@ class Objective(nn.Module):
         degradation = None
         if model.degradation_estimator is not None:
             estimated = model.degradation_estimator(batch.conditions.to(batch.degradation.dtype))
-            yield "degradation", config.degradation_weight, F.smooth_l1_loss(estimated, batch.degradation, beta=0.1)
+            yield "degradation", config.degradation_weight, F.mse_loss(estimated, batch.degradation)
             degradation = torch.where(batch.is_known, batch.degradation, estimated.detach().clamp(0, 1))
         targets = batch.targets + MIDPOINT
         if not config.trains_flow:  # the mean network does not need the latents of the condition
-            mean, _ = model.predict(batch.conditions, model.prepare(batch.conditions), degradation)
-            yield from self._of_mean(cast(Tensor, mean), targets, batch)
+            if config.trains_mean:
+                mean, _ = model.predict(batch.conditions, model.prepare(batch.conditions), degradation)
+                yield from self._of_mean(cast(Tensor, mean), targets, batch)
             return
         encoded = model.encode(batch.conditions, batch.condition_u, degradation)
         if config.likelihood_weight:

@@ -82,7 +82,8 @@ class TrainingConfig:
     """Weight of the L1 distance between the mean network's prediction and the target, for pixel values scaled to 0…1.
     If the other weights are 0, only the mean network is trained."""
     degradation_weight: Weight = 0.0
-    """Weight of the error of the estimated degradation, for models with `degradation_aware`."""
+    """Weight of the mean square error of the estimated degradation, for models with `degradation_aware`. With 0, the
+    estimator is not trained. If the other weights are 0, it alone is trained."""
     known_share: Annotated[float, Ge(0), Le(1)] = 0.5
     """Probability with which the model is told the true blur of a crop instead of the estimated one; likewise its
     noise, its compression and so on. So a model learns to use what a user or a file knows, and learns the errors of its
@@ -186,7 +187,8 @@ class Recipe:
             raise ValueError("degradation_weight above 0 requires degradation_aware = true.")
         if self.training.compared == "mean" and not self.model.mean_blocks:
             raise ValueError("compared = 'mean' requires a mean network: set mean_blocks to 1 or more.")
-        if not self.training.trains_flow and not self.training.trains_mean:
+        weights = (self.training.trains_flow, self.training.trains_mean, self.training.degradation_weight)
+        if not any(weights):
             raise ValueError("all weights of the loss are 0: set likelihood_weight or mean_weight above 0.")
         lowest = self.training.lowest_feature_temperature
         if lowest is not None and lowest > self.training.feature_temperature:
