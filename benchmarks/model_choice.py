@@ -20,7 +20,7 @@ import torch
 from degradations import generator, noisy
 from metrics import SCALE, WHOLE, Crop, Judge, crop, psnr, read
 from PIL import Image
-from scipy.stats import t
+from quality import mean_difference
 
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.image_io.model_choice import MAX_NOISE, MIN_QUALITY, MODELS, choose_model, estimate_noise
@@ -96,9 +96,8 @@ def compared(case: str, given: list[Crop], pipes: dict[str, Pipeline], judge: Ju
     scores["chosen"] = np.where(is_real, scores[MODELS[1]], scores[MODELS[0]])
     for name, (lpips, decibels) in scores.items():
         row |= {f"{name}: LPIPS": float(lpips.mean()), f"{name}: PSNR": float(decibels.mean())}
-    gain = scores[MODELS[1]][0] - scores[MODELS[0]][0]
-    half = t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
-    return row | {"difference: LPIPS": float(gain.mean()), "±": float(half)}
+    gain, half = mean_difference(scores[MODELS[1]][0], scores[MODELS[0]][0])
+    return row | {"difference: LPIPS": gain, "±": half}
 
 
 def called_noisy() -> Iterator[dict[str, Any]]:

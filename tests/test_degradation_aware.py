@@ -122,6 +122,26 @@ def test_a_mean_network_learns_with_its_estimator(photographs: Path, tmp_path: P
         assert torch.equal(model.state_dict()[name], trained[name])
 
 
+def test_the_estimator_is_trained_alone_and_the_next_stage_goes_on_from_it(photographs: Path, tmp_path: Path) -> None:
+    """The estimator's stage passes on the mean network that it starts from."""
+    keys = {key: AWARE[key] for key in ("mean_blocks", "mean_width", "mean_features", "degradation_aware")}
+    degraded = {"clean_share": 0.2, "blur_share": 0.5, "noise_share": 0.5, "jpeg_share": 0.5}
+    recipe = short_recipe(
+        **keys, likelihood_weight=0.0, degradation_weight=1.0, learning_rate=2e-3, steps=40, **degraded
+    )
+    torch.manual_seed(1)
+    earlier = CAFlow(recipe.model)
+    torch.nn.init.normal_(earlier.mean_network.last.weight)  # type: ignore[union-attr]
+    checkpoint.save(tmp_path / "earlier.pt", earlier, training={"flow_is_trained": False})
+    path = train(recipe, photographs, tmp_path / "run", start=[tmp_path / "earlier.pt"])
+    errors = [line["degradation"] for line in log_of(tmp_path / "run") if "degradation" in line]
+    assert sum(errors[-10:]) < 0.8 * sum(errors[:10])
+    model = CAFlow(recipe.model)
+    start_from(model, [path], lambda _: None)
+    for name, weight in earlier.mean_network.state_dict().items():  # type: ignore[union-attr]
+        assert torch.equal(model.state_dict()[f"mean_network.{name}"], weight)
+
+
 def test_an_aware_model_needs_a_mean_network() -> None:
     with pytest.raises(ConfigError, match="degradation_aware = true requires a mean network"):
         config_from_dict({"residual": True, "degradation_aware": True})

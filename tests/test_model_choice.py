@@ -347,7 +347,7 @@ def test_the_line_of_a_dropped_image_names_its_model(clean: Picture, tmp_path: P
     assert models_of(lines) == expected
 
 
-def test_metrics_are_of_one_model_after_the_other(clean: Picture, tmp_path: Path) -> None:
+def test_the_second_model_takes_over_the_port_of_the_metrics(clean: Picture, tmp_path: Path) -> None:
     write_both(tmp_path / "in", clean)
     caflow("image", tmp_path / "in", "-o", tmp_path / "out", "-n", 1, "--metrics", free_port(), code=0)
     assert len(json_lines_of(tmp_path / "out" / RESULTS)) == 4

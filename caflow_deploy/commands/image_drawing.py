@@ -63,11 +63,11 @@ def draw_one(models: Sequence[ImageModel], jobs: Sequence[ImageJob], tally: Outc
         raise InputError(f"{jobs[0].output} names a single image: --workers and --ray require a folder as -o")
     if not force:
         check_free(path for job in jobs for path in job.outputs)
-    make_folders(jobs)
     chosen = choose_models(models, jobs, tally.console)
     announce_choices(chosen, tally.console)
     ((model, job),) = chosen
     with ModelRunner(model) as runner, tally.console.progress_bar() as bar:
+        make_folders(jobs)
         progress = ImageProgress(bar, tally.console, {}, 1)
         try:
             for done in runner.run([job], progress):

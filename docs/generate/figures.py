@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quality_figures import (
-    blind_look,
     degraded,
     detection,
     estimated_degradations,
@@ -35,7 +34,6 @@ from speed_figures import (
     hardware,
     machines,
     memory,
-    paper_at_floor,
     rate_of,
     rates,
     serving,
@@ -99,17 +97,14 @@ FIGURES: dict[str, Callable[[Path], str]] = {
     "study-seeds": study_seeds,
     "hardware": hardware,
     "floors": lambda root: floors("floors", root),
-    "floors-default": lambda root: floors("floors-default", root),
     "floors-video": lambda root: floors("floors-video", root),
     "gain": lambda root: f"{gain('floors', 'fp32', root):.2f}",
     "gain-bf16": lambda root: f"{gain('floors', 'bf16', root):.1f}",
     "gain-video": lambda root: f"{gain('floors-video', 'fp32', root):.1f}",
     "gain-video-bf16": lambda root: f"{gain('floors-video', 'bf16', root):.1f}",
-    "paper-at-floor": paper_at_floor,
     "rates": rates,
     "known-degradations": known_degradations,
     "estimated-degradations": estimated_degradations,
-    "blind-look": blind_look,
     "cpp": cpp,
     "workers": workers,
     "serving": serving,

@@ -116,21 +116,6 @@ def estimated_degradations(root: Path) -> str:
 ESTIMATES = [("blur", 2), ("noise", 1), ("jpeg", 0), ("video", 0)]
 
 
-def blind_look(root: Path) -> str:
-    """Return the table of the votes of a blind comparison, with the fraction that prefers our model."""
-    found = results(root, "blind-look")["rows"]
-    rows = [
-        [
-            INPUTS.get(row["degradation"], row["degradation"]),
-            *(row[name] for name in list(row)[1:4]),
-            percent(row["preferred"]) if row["preferred"] is not None else "",
-            f"{percent(row['from'])} to {percent(row['to'])}" if row["preferred"] is not None else "",
-        ]
-        for row in found
-    ]
-    return table(["input", *list(found[0])[1:4], "preferred", "95 %"], rows)
-
-
 def passes(root: Path) -> str:
     """Return the table of one pass and of two passes, by factor: LPIPS, PSNR in dB and seconds of x4-photo."""
     methods = {"bicubic": ("lpips",), "one pass, Lanczos": PASSES_COLUMNS, "two passes": PASSES_COLUMNS}

@@ -82,19 +82,6 @@ def gain(name: str, dtype: str, root: Path) -> float:
 ORT = "onnxruntime cpu fp32"
 
 
-def paper_at_floor(root: Path) -> str:
-    """Return how many times as fast as the paper's procedure the best of 10 samples would be at the floor in float32.
-
-    With one thread.
-    """
-    (over,) = (
-        row["over a"]
-        for row in results(root, "sampling")["rows"]
-        if (row["variant"], row["n"], row["threads"]) == ("d", 10, 1)
-    )
-    return f"{over * gain('floors-default', 'fp32', root):.0f}"
-
-
 def rates(root: Path) -> str:
     """Return the table of the rates of the fastest convolution and of a matrix product, in GFLOP/s."""
     found = results(root, "floors")["rates"]

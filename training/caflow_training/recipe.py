@@ -46,7 +46,8 @@ class TrainingConfig:
     """Keys that define the training. In the formulas, W is the target and Y is the condition.
 
     The loss is a weighted sum of up to six terms. Their weights are `likelihood_weight`, `mean_weight`,
-    `degradation_weight`, `still_weight`, `feature_weight` and `lattice_weight`. A term with weight 0 is not computed.
+    `degradation_weight`, `still_weight`, `feature_weight` and `lattice_weight`. A term with weight 0 is not computed,
+    except that of the estimator.
     The last three terms require samples, which are drawn in each step.
 
     A dimension is one of the 3 · `crop` · `crop` values of a target crop.
@@ -80,7 +81,7 @@ class TrainingConfig:
     the joint density."""
     mean_weight: Weight = 0.0
     """Weight of the L1 distance between the mean network's prediction and the target, for pixel values scaled to 0…1.
-    If the other weights are 0, only the mean network is trained."""
+    If those of samples and of the likelihood are 0, the flows are not trained."""
     degradation_weight: Weight = 0.0
     """Weight of the mean square error of the estimated degradation, for models with `degradation_aware`. With 0, the
     estimator is not trained. If the other weights are 0, it alone is trained."""
@@ -153,7 +154,7 @@ class TrainingConfig:
 
     @property
     def trains_flow(self) -> bool:
-        """Whether the flows are trained. If not, only the mean network is."""
+        """Whether the flows are trained. If not, only the mean network or the estimator is."""
         return self.likelihood_weight > 0 or self.trains_samples
 
     @property
@@ -189,7 +190,9 @@ class Recipe:
             raise ValueError("compared = 'mean' requires a mean network: set mean_blocks to 1 or more.")
         weights = (self.training.trains_flow, self.training.trains_mean, self.training.degradation_weight)
         if not any(weights):
-            raise ValueError("all weights of the loss are 0: set likelihood_weight or mean_weight above 0.")
+            raise ValueError(
+                "all weights of the loss are 0: set likelihood_weight, mean_weight or degradation_weight above 0."
+            )
         lowest = self.training.lowest_feature_temperature
         if lowest is not None and lowest > self.training.feature_temperature:
             raise ValueError(

@@ -23,7 +23,7 @@ from caflow_runtime.image_io.image_files import read_image
 MODELS = (DEFAULT, DEFAULT_FOR_DEGRADED)
 """Names of the models that `choose_model` chooses from. Both enlarge four times, with the same number of levels."""
 MIN_QUALITY = 92
-"""Least quality of a JPEG that x4-photo enlarges. The LPIPS of x4-real is higher by 0.020 at quality 95, equal within
+"""Least quality of a JPEG that x4-photo enlarges. The LPIPS of x4-real is higher by 0.019 at quality 95, equal within
 0.001 at 92, and lower by 0.006 at 90 (`benchmarks/model_choice.py`, 32 photographs)."""
 MAX_NOISE = 1.25
 """Largest result of `estimate_noise` with which x4-photo enlarges an image. The LPIPS of x4-real is lower by 0.019 for
@@ -49,7 +49,7 @@ ORDER = 5
 """Order of the differences that are the coefficients. Higher ones contain less texture."""
 DARKEST, BRIGHTEST = 16, 239
 """Range of the mean luma of blocks that are used: elsewhere, values are clipped and noise is smaller."""
-SMOOTHEST = 5
+PERCENTILE = 5
 """Percentile of the blocks' estimates that is the result. Texture adds least to the lowest ones."""
 MAD_OF_NORMAL = 0.6745
 """Median of the absolute values of a normal distribution whose standard deviation is 1."""
@@ -75,10 +75,10 @@ def choose_model(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ModelC
     with more noise than `MAX_NOISE`.
 
     Arguments:
-        max_pixels: largest number of pixels, as in `read_image`.
+        max_pixels: largest number of pixels, as in `read_image`, where pixels are decoded.
 
     Raises:
-        InputError, UnreadableImage: as from `read_image`.
+        InputError, UnreadableImage: as from `read_image`, where pixels are decoded.
     """
     path = checked_path("path", path)
     header = header_of_file(path)
@@ -88,7 +88,7 @@ def choose_model(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ModelC
             return ModelChoice(DEFAULT_FOR_DEGRADED, f"it is a JPEG of quality {quality}")
     noise = estimate_noise(read_image(path, max_pixels).rgb)
     if noise > MAX_NOISE:
-        return ModelChoice(DEFAULT_FOR_DEGRADED, f"it is noisy (σ of luma at least {noise:.1f} grey levels)")
+        return ModelChoice(DEFAULT_FOR_DEGRADED, f"it looks noisy (estimated σ of luma: {noise:.1f} grey levels)")
     return ModelChoice(DEFAULT, "it is clean")
 
 
@@ -134,4 +134,4 @@ def estimate_noise(image: Image) -> float:
     gain = np.sum(np.square(np.diff([0] * ORDER + [1] + [0] * ORDER, ORDER)))
     coefficients = np.diff(np.diff(luma, ORDER, 1), ORDER, 2) / gain
     noise = np.median(np.abs(coefficients), (1, 2)) / MAD_OF_NORMAL
-    return float(np.percentile(noise, SMOOTHEST))
+    return float(np.percentile(noise, PERCENTILE))
