@@ -159,7 +159,7 @@ def test_a_jpeg_is_chosen_by_its_quality_and_every_format_by_its_noise(
     write(tmp_path / name, noisy(clean, 16))
     of_noisy = choose_model(str(tmp_path / name))
     assert of_noisy.model == REAL
-    assert of_noisy.reason == reason or of_noisy.reason.startswith("it is noisy")
+    assert of_noisy.reason == reason or of_noisy.reason.startswith("it looks noisy")
 
 
 def test_files_that_cannot_be_read_raise_the_error_of_reading(tmp_path: Path) -> None:
