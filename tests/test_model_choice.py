@@ -275,7 +275,7 @@ def test_a_job_of_a_version_that_did_not_choose_is_resumed_with_its_bundle(clean
     del before["settings"]["further_models"]
     job.write_text(json.dumps(before))
     assert "already complete" in caflow(*given, code=0).stdout
-    assert "the model has changed" in caflow(*given[:-2], code=2).stderr
+    assert "the model or its choice (--bundle) has changed" in caflow(*given[:-2], code=2).stderr
 
 
 @pytest.mark.parametrize("workers", [[], ["--workers", 1]])
@@ -324,15 +324,16 @@ def test_a_job_with_another_bundle_of_any_model_is_refused(
     given = ["image", "in", "-o", "out", "-n", 1]
     caflow(*given, code=0)
     for options, difference in (
-        (["--bundle", PHOTO], "the model has changed; "),
+        (["--bundle", PHOTO], "the model or its choice (--bundle) has changed; "),
         (["--seed", 1], "--seed 0 (now 1); "),
     ):
         assert f"settings: {difference}" in caflow(*given, *options, code=2).stderr
     for name in MODELS:
         shutil.copytree(FOLDER / f"{name}.caflow", tmp_path / name)
         (tmp_path / name / "calibration.json").unlink()
-        assert "the model has changed; " in caflow(*given, code=2).stderr
-        assert "the model has changed; " in caflow(*given, "--dry-run", code=2).stderr
+        said = "the model has changed; " if name == PHOTO else "the model or its choice (--bundle) has changed; "
+        assert said in caflow(*given, code=2).stderr
+        assert said in caflow(*given, "--dry-run", code=2).stderr
         shutil.rmtree(tmp_path / name)
     assert "already complete" in caflow(*given, code=0).stdout
     assert len(json.loads(Path("out", JOB_FILE).read_text())["settings"]["further_models"]) == 1
