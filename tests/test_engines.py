@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread, current_thread, main_thread
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ from gpus import require
 from onnx import helper
 from tiny import photograph
 
+from caflow_export import tensorrt_builder
 from caflow_export.engine_targets import TensorRTUnavailable, choose
 from caflow_export.export import ExportReport, export
 from caflow_export.tensorrt_builder import BuildFailed, EngineBuilder
@@ -425,6 +427,15 @@ def test_a_graph_that_tensorrt_refuses_is_named(small: Path) -> None:
     with pytest.raises(BuildFailed, match="reverse_0: TensorRT-RTX does not support the graph: Cast"):
         build_engines(small, compute_capabilities=["8.6"], profile=SMALL)
     assert not list((small / "engines").iterdir())
+
+
+def test_a_stop_cannot_be_raised_in_the_log(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT loses exceptions that are raised while it calls the log. Signals raise theirs in the main thread."""
+    seen = set[Thread]()
+    monkeypatch.setattr(type(tensorrt_builder._log("rtx")), "log", lambda *_: seen.add(current_thread()))
+    build_engines(small, compute_capabilities=["8.6"], profile=SMALL)
+    assert seen
+    assert main_thread() not in seen
 
 
 def test_ctrl_c_leaves_no_unfinished_engines(small: Path) -> None:

@@ -54,6 +54,11 @@ class EngineBuilder:
         Raises:
             BuildFailed: if TensorRT does not support the graph, or fails. The message names the graph and the reason.
         """
+        # TensorRT would lose a stop that is raised while it calls the log.
+        return interruptible(partial(self._built, path, shapes), end=lambda: None)
+
+    def _built(self, path: Path, shapes: Mapping[str, tuple[Shape, Shape]]) -> onnx.ModelProto:
+        """Do the work of `build`."""
         trt, builder, proto = self.trt, self.trt.Builder(self._log), load_whole(path)
         network = self.parse(builder, proto, path.stem)
         config = builder.create_builder_config()
@@ -70,8 +75,7 @@ class EngineBuilder:
             profile.set_shape(name, smallest, largest, largest)
         config.add_optimization_profile(profile)
         self._log.errors.clear()
-        # TensorRT would lose a stop that is raised while it calls the log.
-        plan = interruptible(partial(builder.build_serialized_network, network, config), end=lambda: None)
+        plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise BuildFailed(
                 f"{path.stem}: {NAMES[self.flavor]} cannot build an engine: {'; '.join(self._log.errors)}"
