@@ -1,5 +1,6 @@
 """Bundles of models that are told how their input was degraded: the estimate, and what a user knows instead."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from c_library import CModel
+from commands import caflow
 from conftest import LEAST, made_once, small_model
 from numpy.typing import NDArray
+from PIL import Image
 from test_degradation_aware import AWARE
 from tiny import photograph
 
@@ -20,6 +23,7 @@ from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.degradation import Degradation, known
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.estimate_windows import estimate_windows
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
@@ -168,3 +172,35 @@ def test_cpp_estimates_the_degradation_as_python_does(aware: Aware, built_cpp: P
             expected, (found,) = pipe.best_of(condition, 2), model.best_of([condition], samples=2)
             np.testing.assert_allclose(found.rgb, expected.images[0], atol=1)
             assert found.log_likelihood == pytest.approx(expected.log_likelihood[0], rel=1e-5)
+
+
+def test_the_command_tells_the_model_what_the_user_and_the_file_say(
+    aware: Aware, photographs: Path, tmp_path: Path
+) -> None:
+    image = photograph(photographs, 0, 24, 32)
+    Image.fromarray(image).save(tmp_path / "in.jpg", quality=60)
+    given = ["image", tmp_path / "in.jpg", "--bundle", aware.folder, "-n", 1, "--json", "--force"]
+    by_file = json.loads(caflow(*given, "-o", tmp_path / "file.png", code=0).stdout)["degradation"]
+    assert by_file["jpeg"] == pytest.approx(60, abs=0.01)
+    told = ["--input-blur", 2, "--input-noise", 3, "--input-jpeg", 80]
+    by_user = json.loads(caflow(*given, *told, "-o", tmp_path / "user.png", code=0).stdout)["degradation"]
+    assert {name: by_user[name] for name in ("blur", "noise", "jpeg")} == pytest.approx(
+        {"blur": 2, "noise": 3, "jpeg": 80}, abs=0.01
+    )
+    assert by_user["video"] == pytest.approx(by_file["video"], abs=0.01)
+    with load(aware.folder, "cpu", 1, assume={"blur": 2, "noise": 3, "jpeg": 80}) as pipe:
+        expected = pipe.best_of(read_image(tmp_path / "in.jpg").rgb, n=1)
+    np.testing.assert_array_equal(read_image(tmp_path / "user.png").rgb, expected.images[0])
+    assert (read_image(tmp_path / "file.png").rgb != expected.images[0]).any()
+
+
+def test_what_the_user_says_is_a_setting_of_the_job(aware: Aware, photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "a.png", photograph(photographs, 0, 12, 16))
+    given = ["image", tmp_path / "in", "--bundle", aware.folder, "-n", 1, "-o", tmp_path / "out"]
+    caflow(*given, "--input-blur", 1, code=0)
+    assert "already complete" in caflow(*given, "--input-blur", 1, code=0).stdout
+    assert "--input-blur 1" in caflow(*given, "--input-blur", 2, code=2).stderr
+    assert "already complete" not in caflow(*given, code=2).stdout
+    refused = caflow(*given, "--bundle", "x4-photo", "--input-noise", 1, code=2)
+    assert "--input-noise is for models that are told how their input was degraded" in refused.stderr

@@ -12,6 +12,7 @@ import click
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, pass_console
+from caflow_deploy.commands.degradation_options import DegradationOptions, degradation_options
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.image_drawing import draw_folder, draw_one, list_all
 from caflow_deploy.commands.image_models import ImageModel, ModelRunner, bundles_option, settings_of
@@ -91,6 +92,7 @@ NO_MODEL_FOR_MASK = (
     help="Inpainting only: image of the size of IN whose white pixels mark what to fill; or a folder with one such "
     "image for each input image, of the same name.",
 )
+@degradation_options
 @click.option(
     "--keep-all", is_flag=True, help="Also write the other samples, as NAME-2.png, NAME-3.png …, in order of rank."
 )
@@ -120,6 +122,7 @@ NO_MODEL_FOR_MASK = (
 @gathered(SamplingOptions, "sampling")
 @gathered(ResultFiles, "files")
 @gathered(SizeOptions, "sizing")
+@gathered(DegradationOptions, "degradation")
 @gathered(ExecutionOptions, "execution")
 @pass_console
 def command(
@@ -131,6 +134,7 @@ def command(
     sampling: SamplingOptions,
     files: ResultFiles,
     sizing: SizeOptions,
+    degradation: DegradationOptions,
     bits: Literal["8", "16"] | None,
     mask: Path | None,
     keep_all: bool,
@@ -189,7 +193,8 @@ def command(
     warn_of_results(map(Path, inputs), console.warning, output)
     jobs = plan_jobs(inputs, result_names, force, unreadable.append)
     depth: Bits | None = None if bits is None else 16 if bits == "16" else 8
-    jobs = [replace(job, size=size, bits=depth) for job in jobs]
+    assume = degradation.assume([one.pipe for one in models])
+    jobs = [replace(job, size=size, bits=depth, assume=assume) for job in jobs]
     _check_results(jobs, config, pipe.manifest.model.scale)
     if mask is not None:
         check_takes(pipe.manifest.model, "mask")
@@ -198,7 +203,8 @@ def command(
     tally = OutcomeCounter(len(jobs), config, console)
     for error in unreadable:
         tally.take_unreadable(error)
-    settings = partial(ImageSettings, keep_all=keep_all, sheet=sheet, maps=maps, files=files, size=size, bits=depth)
+    written = partial(ImageSettings, keep_all=keep_all, sheet=sheet, maps=maps, files=files, size=size, bits=depth)
+    settings = partial(written, assume=assume or None)
     if dry_run:
         done: Set[str] = set()
         if not force and is_single:

@@ -1,8 +1,9 @@
 """How one condition was degraded, as a value and as the vector that networks read."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,26 @@ class Degradation:
         if self.dither is not None:
             values[f"{self.dither} dithering"] = (8 - self.dither_bits) / 7
         return np.array(list(values.values()), np.float32)
+
+
+def described(vector: NDArray[np.float32]) -> dict[str, float]:
+    """Return a vector of a degradation in a user's units, the names being those of `known`, and "video".
+
+    "blur" is the standard deviation of the blur in pixels of the target, "noise" that of noise of all kinds together
+    for pixel values 0…255, "jpeg" a quality of 100 or less, and "video" the constant rate factor of a codec, 0 for
+    none.
+
+    Arguments:
+        vector: (13,), as `Degradation.vector` returns it.
+    """
+    values: dict[str, float] = dict(zip(PARAMETERS, vector.tolist(), strict=True))
+    noises = [values[f"{kind} noise"] for kind in get_args(Noise)]
+    return {
+        "blur": MAX_BLUR_SIGMA * values["blur"],
+        "noise": MAX_NOISE_SIGMA * math.hypot(*noises),
+        "jpeg": 100 - (100 - MIN_JPEG_QUALITY) * values["jpeg"],
+        "video": MAX_CRF * max(values[codec] for codec in get_args(Codec)),
+    }
 
 
 def known(assume: Mapping[str, float]) -> dict[int, float]:

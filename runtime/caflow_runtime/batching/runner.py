@@ -68,7 +68,8 @@ class Runner:
         self.model = graphs.manifest.model
         self.pixel_budget = pixel_budget
         self.overlap = overlap
-        self._known = known({} if assume is None else assume)
+        self.assume: Mapping[str, float] = {} if assume is None else assume
+        self._known = known(self.assume)
         if self._known and "estimate" not in graphs:
             raise InputError(f"assume: {graphs.folder.name} is not told how its input was degraded: use another model")
 

@@ -31,7 +31,10 @@ from caflow_runtime.sizes import Size
 
 COMMAND = "caflow image"
 RESULTS = "results.jsonl"
-OPTIONS = {"alpha": "--min-typicality", "otherwise": "--untypical", "frame": "", "multiple": "", "further_models": ""}
+OPTIONS = {
+    **{"alpha": "--min-typicality", "otherwise": "--untypical", "frame": "", "multiple": "", "further_models": ""},
+    **{name: f"--input-{name}" for name in ("blur", "noise", "jpeg")},
+}
 """Options of the settings that have another name (`check_same`)."""
 DROPPED = "dropped"
 """Outcome of an image without a result, because all its samples are untypical. Its line has no likelihoods."""
@@ -57,6 +60,8 @@ class ImageSettings(msgspec.Struct, frozen=True):
     bits: Bits | None = None
     further_models: tuple[ModelSettings, ...] | None = None
     """The other models if one is chosen for each image; None if all images have the same model."""
+    assume: Mapping[str, float] | None = None
+    """What the user says of how all images were degraded; None for nothing."""
 
 
 class ImageFolder:

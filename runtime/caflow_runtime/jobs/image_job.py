@@ -1,6 +1,7 @@
 """Job for one image file: the files to write, their size and format, and an estimate of the work."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
@@ -32,6 +33,8 @@ class ImageJob:
     """Size of the results; None is the size that the model makes."""
     bits: Bits | None = None
     """Bits per channel of the results. None: 16 if the source has more than 8 and the format supports 16, else 8."""
+    assume: Mapping[str, float] = field(default_factory=dict)
+    """What the user says of how the source was degraded, as in `load`. It applies to models that are told of it."""
     mask: Path | None = None
     """Image file as large as the source. Its white pixels mark the hole to fill."""
     choice: ModelChoice | None = None

@@ -94,6 +94,9 @@ class ImageReport(msgspec.Struct, frozen=True):
     model: str | UnsetType = UNSET
     """Name of the model, that of its bundle's folder. Likelihoods of different models cannot be compared. Omitted in
     lines of earlier versions."""
+    degradation: dict[str, float] | UnsetType = UNSET
+    """What the model was told of how the input was degraded (`Pipeline.degradation`): what the user or the file says,
+    otherwise what the model estimates. Omitted for models that are not told of it."""
     model_because: str | UnsetType = UNSET
     """Reason why the model was chosen, a clause about the input. Omitted if the model was named."""
     output_bits: int = 8

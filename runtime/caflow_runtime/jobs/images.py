@@ -23,11 +23,12 @@ from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
-from caflow_runtime.image_headers import size_of_file
+from caflow_runtime.image_headers import header_of_file, size_of_file
 from caflow_runtime.image_io.alpha import draw_alpha
 from caflow_runtime.image_io.image_files import ImageFile, check_suffix, read_image, write_image
 from caflow_runtime.image_io.maps import pictures as maps_of
 from caflow_runtime.image_io.matte import matted
+from caflow_runtime.image_io.model_choice import jpeg_quality
 from caflow_runtime.image_io.sheet import sheet
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.image_estimate import ImageEstimate, ImageProperties
@@ -191,8 +192,9 @@ def _draw(
     is_lossy = job.output.suffix.lower() not in LOSSLESS or (alpha is not None and not alpha.all())
     is_changed = is_grey or is_lossy or masked is not None
     as_read = partial(_as_read_again, write=write, suffix=job.output.suffix, masked=masked) if is_changed else None
+    told = _told(pipe, job)
     with metrics.stage("sample") if metrics else nullcontext():
-        passes, written = ModelPasses(pipe, config, show), ResultEncoding(form.bits == 16, as_read)
+        passes, written = ModelPasses(told, config, show, pipe), ResultEncoding(form.bits == 16, as_read)
         made = passes.run(given.rgb, form.size.passes, needs_all, written)
     pictures = made.pictures if masked is None else masked.filled_from(made.pictures)
     for path, picture in zip([job.output, *job.others], pictures, strict=False):
@@ -201,11 +203,13 @@ def _draw(
         shown = sheet(made.condition, made.drawn)
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
     report, scored = report_of(job, made, given, config, form), None
+    if (degradation := told.degradation(given.rgb)) is not None:
+        report = msgspec.structs.replace(report, degradation=degradation)
     warnings = [*contradiction(pipe, made, report), *left_out]
     if is_changed and form.is_own and report.outcome != "bicubic":
         with native_stderr():  # The messages were already reported for the input.
             own = read_image(job.output, made.pictures[0].size).rgb  # No limit: its pixels fit in memory already.
-        scored = pipe.score(own, given.rgb, show)
+        scored = told.score(own, given.rgb, show)
         report = about_file(report, scored)
         if report.consistency_db is not UNSET:
             report = msgspec.structs.replace(report, consistency_db=pipe.consistency.psnr(own, given.rgb))
@@ -222,6 +226,15 @@ def _draw(
     elif metrics:
         metrics.observe_best(cast("Best", made.drawn), config)
     return report, warnings
+
+
+def _told(pipe: Pipeline, job: ImageJob) -> Pipeline:
+    """Return a pipeline that is told how the source was degraded, as far as the user or the file says it."""
+    if not pipe.is_told_degradation:
+        return pipe
+    header = header_of_file(job.source)
+    of_file = {"jpeg": jpeg_quality(header.quantization)} if header is not None and header.quantization else {}
+    return pipe.assuming({**of_file, **job.assume})
 
 
 def _reduce(job: ImageJob, given: ImageFile, form: OutputSpec) -> tuple[ImageReport, list[str]]:

@@ -53,8 +53,11 @@ class ModelPasses:
     """Model, drawing options and progress callback for the passes."""
 
     pipe: Pipeline
+    """Pipeline for the source. It may be told how the source was degraded."""
     config: SamplingConfig
     show: ShowWindows | None
+    later: Pipeline
+    """Pipeline for the passes after the first one, whose conditions are results."""
 
     def run(self, rgb: Image, count: int, needs_all: bool, written: ResultEncoding) -> ModelOutput:
         """Enlarge an image `count` times, at least once.
@@ -70,17 +73,17 @@ class ModelPasses:
             NotFinite: if no sample is finite; with `needs_all`, if any sample of the last pass is not.
             Untypical: if all samples are rejected and the draw requires an error then.
         """
-        condition, outcomes = rgb, set[Outcome]()
+        pipe, condition, outcomes = self.pipe, rgb, set[Outcome]()
         for _ in range(count - 1):
-            earlier = sample_best(self.pipe, condition, self.config, self.show)
+            earlier = sample_best(pipe, condition, self.config, self.show)
             if earlier.outcome[0] == "bicubic":
                 return self._enlarged(rgb, count, earlier, written.is_deep)
             outcomes.add(earlier.outcome[0])
-            condition = earlier.images[0]
+            pipe, condition = self.later, earlier.images[0]
         if needs_all:
-            drawn = sample_all(self.pipe, condition, self.config, self.show, written.is_deep)
+            drawn = sample_all(pipe, condition, self.config, self.show, written.is_deep)
             return ModelOutput(drawn, condition, _pictures(drawn)[0])
-        best = sample_best(self.pipe, condition, self.config, self.show, written)
+        best = sample_best(pipe, condition, self.config, self.show, written)
         if best.outcome[0] == "bicubic":
             return self._enlarged(rgb, count, best, written.is_deep)
         if "best" in outcomes:

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.parity import check_once
 from caflow_runtime.backends.select import BackendName, open_backend
+from caflow_runtime.batching.batch_arrays import padded
 from caflow_runtime.batching.runner import Runner, ShowWindows
 from caflow_runtime.batching.sampling_config import Rank, Reject, SamplingConfig
 from caflow_runtime.batching.single_item import LevelNoises, decode_noise, encode_target
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.checks import check_callback, check_integer, check_switch, checked_path, shown
+from caflow_runtime.degradation import described
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.image_arrays import Image, Images, as_image, as_images, check_pairs
@@ -143,6 +145,38 @@ class Pipeline:
     def backend(self) -> str:
         """Name of the backend that runs the graphs, such as "onnxruntime cpu"."""
         return self.runner.graphs.backend.name
+
+    @property
+    def is_told_degradation(self) -> bool:
+        """Whether the model is told how its input was degraded."""
+        return "estimate" in self.runner.graphs
+
+    def assuming(self, assume: Mapping[str, float]) -> "Pipeline":
+        """Return a pipeline of the same model that is also told this of the degradation of all images, as in `load`.
+
+        It shares the graphs of this one, so close only one of the two. Values that `load` was given are kept, unless
+        they are replaced.
+
+        Raises:
+            InputError: if a name or a value is not valid, or the model is not told how its input was degraded.
+        """
+        runner, told = self.runner, object.__new__(Pipeline)
+        told.__dict__ |= self.__dict__
+        told.runner = Runner(runner.graphs, runner.pixel_budget, runner.overlap, {**runner.assume, **assume})
+        return told
+
+    def degradation(self, condition: Image) -> dict[str, float] | None:
+        """Return what the model is told of how a condition was degraded: what is known, otherwise what it estimates.
+
+        The names are those of `assume`, and "video", the constant rate factor of a codec, which is 0 for none. None if
+        the model is not told of degradations.
+
+        Arguments:
+            condition: (h, w, 3) uint8 RGB.
+        """
+        given = padded(as_image(condition, "condition"), self.runner.model, self.runner.model.scale)
+        found = self.runner.degradations([given])
+        return None if found is None else described(found[0])
 
     def tiles(self, condition: Image) -> list[tuple[int, int]]:
         """Return height and width of each tile of a condition's target, in pixels with padding.
