@@ -16,11 +16,12 @@ from PIL import Image
 from test_degradation_aware import AWARE
 from tiny import photograph
 
+from caflow_deploy.commands.outcome_counter import assumed
 from caflow_export.export import export
 from caflow_runtime.bundle.bundle_errors import WrongShape
 from caflow_runtime.bundle.manifest_checks import check_manifest
 from caflow_runtime.bundle.reading import read_manifest
-from caflow_runtime.degradation import Degradation, known
+from caflow_runtime.degradation import Degradation, described, known
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.estimate_windows import estimate_windows
 from caflow_runtime.image_io.image_files import read_image, write_image
@@ -204,3 +205,16 @@ def test_what_the_user_says_is_a_setting_of_the_job(aware: Aware, photographs: P
     assert "already complete" not in caflow(*given, code=2).stdout
     refused = caflow(*given, "--bundle", "x4-photo", "--input-noise", 1, code=2)
     assert "--input-noise is for models that are told how their input was degraded" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("degradation", "said"),
+    [
+        (Degradation(), "assumed clean"),
+        (Degradation(blur_sigma=2.94, jpeg_quality=72), "assumed blur σ 2.9 and JPEG quality 72"),
+        (Degradation(noise_sigma=5, noise="poisson", codec="hevc", crf=28), "assumed noise σ 5 and video CRF 28"),
+        (Degradation(blur_sigma=0.2, noise_sigma=0.5, jpeg_quality=99), "assumed clean"),
+    ],
+)
+def test_lines_name_what_was_assumed(degradation: Degradation, said: str) -> None:
+    assert assumed(described(degradation.vector())) == said

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import UnsetType
@@ -15,6 +15,9 @@ from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.jobs.image_report import ImageReport, ModelImage
 from caflow_runtime.jobs.images import ImageOutcome
 
+VISIBLE_BLUR, VISIBLE_NOISE, VISIBLE_JPEG, VISIBLE_CRF = 0.5, 1.5, 97, 8
+"""Degradations that lines name: σ of blur in pixels of the result and of noise in grey levels, and CRF, from these on;
+JPEG quality up to this one."""
 MAX_NAMED = 20
 """Maximum number of failed files, and of unreadable folders, that the last line names."""
 
@@ -114,9 +117,23 @@ def line(report: ImageReport, n: int) -> str:
         parts.append(f"consistency {report.consistency_db:.1f} dB")
     if isinstance(of := report.likelihood_of, ModelImage):
         parts.append(f"likelihood of the model's {of.width}×{of.height} image with {of.bits} bits")
+    if not isinstance(report.degradation, UnsetType):
+        parts.append(assumed(report.degradation))
     if report.input_bits > report.output_bits:
         parts.append(f"reduced from {report.input_bits} to {report.output_bits} bits")
     return f"{names}  {', '.join(parts)}"
+
+
+def assumed(degradation: Mapping[str, float]) -> str:
+    """Return what a model was told of how its input was degraded, without what can hardly be seen."""
+    visible = {
+        "blur": ("blur σ {:.1f}", degradation["blur"] >= VISIBLE_BLUR),
+        "noise": ("noise σ {:.0f}", degradation["noise"] >= VISIBLE_NOISE),
+        "jpeg": ("JPEG quality {:.0f}", degradation["jpeg"] <= VISIBLE_JPEG),
+        "video": ("video CRF {:.0f}", degradation["video"] >= VISIBLE_CRF),
+    }
+    texts = [text.format(degradation[name]) for name, (text, is_visible) in visible.items() if is_visible]
+    return f"assumed {' and '.join(texts) or 'clean'}"
 
 
 def _verdict(report: ImageReport) -> str:
