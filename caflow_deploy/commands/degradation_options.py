@@ -44,13 +44,13 @@ class DegradationOptions:
     input_jpeg: int | None
 
     def assume(self, pipes: Sequence[Pipeline]) -> dict[str, float]:
-        """Return what is given, as in `caflow_runtime.load`.
+        """Return the values of the options that were set, named as in `caflow_runtime.load`.
 
         Arguments:
             pipes: models of the command.
 
         Raises:
-            InputError: if something is given, and no model is told of it.
+            InputError: if an option was set, and no model is told of it.
         """
         known = {"blur": self.input_blur, "noise": self.input_noise, "jpeg": self.input_jpeg}
         given = {name: float(value) for name, value in known.items() if value is not None}
