@@ -91,7 +91,8 @@ def test_a_terminal_shows_the_plan_and_the_result_of_one_image(tmp_path: Path, c
     line = command("image", "docs/images/chelsea.png", "-o", "enlarged", "--sheet")
     shown = in_a_terminal(line, columns, folder=tmp_path)
     assert shown.returncode == 0
-    plan, result = unbroken(shown)
+    choice, plan, result = unbroken(shown)
+    assert choice == "docs/images/chelsea.png: x4-photo, because it is clean"
     assert PLAN.fullmatch(plan)
     assert RESULT.fullmatch(result)
 
