@@ -160,7 +160,7 @@ class Pipeline:
         Raises:
             InputError: if a name or a value is not valid, or the model is not told how its input was degraded.
         """
-        runner, told = self.runner, object.__new__(Pipeline)
+        runner, told = self.runner, object.__new__(Pipeline)  # `copy` refuses pipelines (`__reduce__`)
         told.__dict__ |= self.__dict__
         told.runner = Runner(runner.graphs, runner.pixel_budget, runner.overlap, {**runner.assume, **assume})
         return told
