@@ -13,59 +13,40 @@ import report
 import torch
 from degradations import DEGRADATIONS
 from metrics import WHOLE, Crop, Judge, psnr
-from numpy.typing import NDArray
 from quality import PHOTOGRAPHS, Case, Row, Temperature, mean_difference, parsed
 
-from caflow_runtime.degradation import (
-    GROUP_NAMES,
-    GROUPS,
-    MAX_BLUR_SIGMA,
-    MAX_CRF,
-    MAX_NOISE_SIGMA,
-    MIN_JPEG_QUALITY,
-    Degradation,
-)
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
+CLEAN = {"blur": 0.0, "noise": 0.0, "jpeg": 100.0, "video": 0.0}
+"""A clean condition, in the units of `Pipeline.degradation`."""
 TRUE = {
-    "clean": Degradation(),
-    "jpeg90": Degradation(jpeg_quality=90),
-    "jpeg75": Degradation(jpeg_quality=75),
-    "jpeg30": Degradation(jpeg_quality=30),
-    "noise5": Degradation(noise_sigma=5),
-    "noise5-jpeg75": Degradation(noise_sigma=5, jpeg_quality=75),
-    "blur3": Degradation(blur_sigma=3),
-    "h264-crf28": Degradation(codec="h264", crf=28),
+    "clean": CLEAN,
+    "jpeg90": CLEAN | {"jpeg": 90},
+    "jpeg75": CLEAN | {"jpeg": 75},
+    "jpeg30": CLEAN | {"jpeg": 30},
+    "noise5": CLEAN | {"noise": 5},
+    "noise5-jpeg75": CLEAN | {"noise": 5, "jpeg": 75},
+    "blur3": CLEAN | {"blur": 3},
+    "h264-crf28": CLEAN | {"video": 28},
 }
 """Degradation of the conditions, by name in `DEGRADATIONS`."""
-KINDS = ("blur", "noise", "jpeg", "video")
-"""Groups of parameters that the degradations of the evaluation have."""
-PRESENT = 0.07
-"""Least sum of a group's values that counts as this kind of degradation. It is half the value of JPEG quality 90."""
-ENDS = ((0, MAX_BLUR_SIGMA), (0, MAX_NOISE_SIGMA), (100, MIN_JPEG_QUALITY), (0, MAX_CRF))
-"""What 0 and 1 mean for each of `KINDS`: standard deviations of blur and noise, JPEG quality, and CRF of a video."""
+LEAST = {"blur": 0.3, "noise": 0.9, "jpeg": 5.0, "video": 2.3}
+"""Least difference from a clean condition that counts as this kind of degradation. It is half that of JPEG quality 90,
+and the same share of the range in training for the other kinds."""
 PACKAGES = ("av", "lpips", "onnxruntime", "pillow")
 
-Vectors = NDArray[np.float32]
-"""(N, 13) values of `Degradation.vector`."""
 
-
-def judged(
-    pipe: Pipeline, judge: Judge, given: list[Crop], vector: NDArray[np.float32] | None, temperature: Temperature
-) -> dict[str, list[float]]:
-    """Return LPIPS and PSNR of one sample of each crop. `vector` is what the model is told; None lets it estimate."""
-    # `assume` of `load` does not know videos, so it cannot tell the model all values of a degradation.
-    pipe.runner._known = {} if vector is None else dict(enumerate(vector.tolist()))
+def judged(pipe: Pipeline, judge: Judge, given: list[Crop], temperature: Temperature) -> dict[str, list[float]]:
+    """Return LPIPS and PSNR of one sample of each crop."""
     samples = [pipe.best_of(crop.condition, 1, temperature, seed=k).images[0] for k, crop in enumerate(given)]
-    pipe.runner._known = {}
     targets = [crop.target for crop in given]
     return {"lpips": judge.lpips(samples, targets), "psnr": list(map(psnr, samples, targets))}
 
 
 def compared(pipe: Pipeline, judge: Judge, given: list[Crop], name: str, temperature: Temperature) -> Row:
     """Return the metrics of the three ways, and their mean differences with half widths of intervals of 95 %."""
-    told = {"estimated": None, "true": TRUE[name].vector(), "none": Degradation().vector()}
-    of = {way: judged(pipe, judge, given, vector, temperature) for way, vector in told.items()}
+    told = {"estimated": pipe, "true": pipe.assuming(TRUE[name]), "none": pipe.assuming(CLEAN)}
+    of = {way: judged(one, judge, given, temperature) for way, one in told.items()}
     row: Row = {"degradation": name, "photographs": len(given)}
     for metric in ("lpips", "psnr"):
         row |= {f"{metric}, {way}": float(np.mean(values[metric])) for way, values in of.items()}
@@ -75,25 +56,26 @@ def compared(pipe: Pipeline, judge: Judge, given: list[Crop], name: str, tempera
     return row
 
 
-def groups(vectors: Vectors) -> dict[str, NDArray[np.float32]]:
-    """Return the sums of the values of each of `KINDS`, (N,), by name."""
-    columns = np.array(GROUPS)
-    return {kind: vectors[:, columns == GROUP_NAMES.index(kind)].sum(1) for kind in KINDS}
+def estimates(found: list[dict[str, float]], name: str) -> Row:
+    """Return the estimates for one degradation, mean and standard deviation, and how often the kinds are right.
 
-
-def estimates(vectors: Vectors, name: str) -> Row:
-    """Return the estimates for one degradation in usual units, mean and standard deviation, and how many are right.
-
-    An estimate is right if it has the kinds of degradation that the true one has, and no others.
+    They are right if the estimate has the kinds of degradation that the true one has, and no others.
     """
-    found, true = groups(vectors), groups(TRUE[name].vector()[None])
     row: Row = {"degradation": name}
-    for kind, (at_0, at_1) in zip(KINDS, ENDS, strict=True):
-        values = at_0 + (at_1 - at_0) * found[kind]
-        row |= {f"{kind}, true": float(at_0 + (at_1 - at_0) * true[kind][0])}
-        row |= {f"{kind}, mean": float(values.mean()), f"{kind} ±": float(values.std(ddof=1))}
-    right = np.all([(found[kind] > PRESENT) == (true[kind] > PRESENT) for kind in KINDS], 0)
-    return row | {"kinds right": float(right.mean())}
+    for kind, true in TRUE[name].items():
+        values = [one[kind] for one in found]
+        row |= {
+            f"{kind}, true": true,
+            f"{kind}, mean": float(np.mean(values)),
+            f"{kind} ±": float(np.std(values, ddof=1)),
+        }
+    right = [kinds(one) == kinds(TRUE[name]) for one in found]
+    return row | {"kinds right": float(np.mean(right))}
+
+
+def kinds(degradation: dict[str, float]) -> set[str]:
+    """Return the kinds of degradation that differ from a clean condition."""
+    return {kind for kind, clean in CLEAN.items() if abs(degradation[kind] - clean) > LEAST[kind]}
 
 
 @click.command()
@@ -121,12 +103,12 @@ def main(
     judge = Judge(PHOTOGRAPHS / "metrics")
     rows, estimated = list[Row](), list[Row]()
     with load(bundle, "cpu", threads) as pipe:
+        if not pipe.is_told_degradation:
+            raise click.UsageError(f"{bundle} is not told how its input was degraded: use another model")
         for name in names:
             given = Case(pipe.manifest.model.scale, WHOLE, name).crops(kind, photographs)
-            vectors = pipe.runner.degradations([crop.condition for crop in given])
-            if vectors is None:
-                raise click.UsageError(f"{bundle} is not told how its input was degraded: use another model")
-            estimated.append(estimates(vectors, name))
+            found = [pipe.degradation(crop.condition) or {} for crop in given]
+            estimated.append(estimates(found, name))
             rows.append(compared(pipe, judge, given, name, temperature))
             figures = {"estimates": estimated}
             report.write(json_file, rows, PACKAGES, figures, kind=kind, temperature=temperature, threads=threads)

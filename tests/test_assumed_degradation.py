@@ -135,13 +135,24 @@ def test_known_values_replace_their_group_of_the_estimate(aware: Aware, photogra
     np.testing.assert_array_equal(np.from_dlpack(on_device.images)[0], drawn.images[0])
 
 
+@pytest.mark.parametrize("assume", [{"blur": 3}, {"noise": 6}, {"jpeg": 75}, {"video": 28}])
+def test_a_known_value_is_described_in_the_same_units(
+    aware: Aware, photographs: Path, assume: dict[str, float]
+) -> None:
+    condition = photograph(photographs, 0, 12, 16)
+    with load(aware.folder, "cpu", 1) as pipe:
+        before, after = pipe.degradation(condition), pipe.assuming(assume).degradation(condition)
+    assert before is not None
+    assert after == pytest.approx(before | assume)
+
+
 @pytest.mark.parametrize(
     ("assume", "message"),
     [
         ({"noise": -1}, "noise must be from 0 to 50; got -1"),
         ({"blur": float("nan")}, "blur must be from 0 to 10; got nan"),
         ({"jpeg": 0}, "jpeg must be from 1 to 100; got 0"),
-        ({"grain": 1}, "expected values for blur, noise, jpeg; got 'grain'"),
+        ({"grain": 1}, "expected values for blur, noise, jpeg, video; got 'grain'"),
     ],
 )
 def test_impossible_known_values_are_refused(assume: dict[str, float], message: str) -> None:

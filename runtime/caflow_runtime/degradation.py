@@ -67,11 +67,9 @@ class Degradation:
 
 
 def described(vector: NDArray[np.float32]) -> dict[str, float]:
-    """Return a vector of a degradation in a user's units, the names being those of `known`, and "video".
+    """Return a vector of a degradation in a user's units, with the names of `known`.
 
-    "blur" is the standard deviation of the blur in pixels of the target, "noise" that of noise of all kinds together
-    for pixel values 0…255, "jpeg" a quality of 100 or less, and "video" the constant rate factor of a codec, 0 for
-    none.
+    "noise" is that of noise of all kinds together, and "video" the constant rate factor of any codec.
 
     Arguments:
         vector: (13,), as `Degradation.vector` returns it.
@@ -91,12 +89,13 @@ def known(assume: Mapping[str, float]) -> dict[int, float]:
 
     Arguments:
         assume: "blur", the standard deviation of the blur in pixels of the target; "noise", the standard deviation of
-            Gaussian noise for pixel values 0…255; "jpeg", the quality of the JPEG file, 1…100.
+            Gaussian noise for pixel values 0…255; "jpeg", the quality of the JPEG file, 1…100; "video", the constant
+            rate factor of H.264, 0 for none.
 
     Raises:
         InputError: if a name or a value is not valid.
     """
-    limits = {"blur": (0.0, 10.0), "noise": (0.0, 50.0), "jpeg": (1.0, 100.0)}
+    limits = {"blur": (0.0, 10.0), "noise": (0.0, 50.0), "jpeg": (1.0, 100.0), "video": (0.0, 51.0)}
     if not isinstance(assume, Mapping):
         raise InputError(f"assume must be a mapping of names to values; got {shown(assume)}")
     for name, value in assume.items():
@@ -109,6 +108,8 @@ def known(assume: Mapping[str, float]) -> dict[int, float]:
         blur_sigma=float(assume.get("blur", 0)),
         noise_sigma=float(assume.get("noise", 0)),
         jpeg_quality=int(assume["jpeg"]) if "jpeg" in assume else None,
+        codec="h264" if assume.get("video") else None,
+        crf=int(assume.get("video", 0)),
     ).vector()
     groups = {GROUP_NAMES.index(name) for name in assume}
     return {k: float(value) for k, (value, group) in enumerate(zip(of_user, GROUPS, strict=True)) if group in groups}

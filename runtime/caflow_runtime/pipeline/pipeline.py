@@ -79,7 +79,8 @@ def load(
         is_calibrated: False ignores the bundle's calibration, which is then neither read nor checked.
         assume: what is known of the degradation of all images, for models such as x4-real that estimate it otherwise:
             "blur", the standard deviation of the blur in pixels of the result; "noise", that of the noise in grey
-            levels of the image; "jpeg", the quality of the JPEG file. Example: {"blur": 2.0, "noise": 0.0}.
+            levels of the image; "jpeg", the quality of the JPEG file; "video", the constant rate factor of H.264, 0 for
+            none. Example: {"blur": 2.0, "noise": 0.0}.
 
     Raises:
         BundleError: if the bundle is not valid. Each kind of defect has its own subclass.
@@ -168,8 +169,7 @@ class Pipeline:
     def degradation(self, condition: Image) -> dict[str, float] | None:
         """Return what the model is told of how a condition was degraded: what is known, otherwise what it estimates.
 
-        The names are those of `assume`, and "video", the constant rate factor of a codec, which is 0 for none. None if
-        the model is not told of degradations.
+        The names are those of `assume`. None if the model is not told of degradations.
 
         Arguments:
             condition: (h, w, 3) uint8 RGB.
