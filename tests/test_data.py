@@ -169,6 +169,19 @@ def test_target_and_condition_of_a_pair_are_cropped_alike(photographs: Path, tmp
         find_photographs(photographs, ImageToImage(), 32)
 
 
+def test_small_conditions_of_pairs_are_cropped_at_the_same_place(photographs: Path, tmp_path: Path) -> None:
+    for folder in ("A", "B"):
+        (tmp_path / folder).mkdir()
+    for name in ("casa-mila", "tea-gardens"):
+        small = read_rgb(photographs / f"{name}.jpg")[:70, :90]
+        cv2.imwrite(str(tmp_path / "A" / f"{name}.png"), small)
+        cv2.imwrite(str(tmp_path / "B" / f"{name}.png"), small.repeat(4, 0).repeat(4, 1))
+    task, config = SuperResolution(pairs=True), TrainingConfig(crop=32, crop_candidates=2)
+    batch = CropSampler(find_photographs(tmp_path, task, 32), task, config, TRAINING_STREAM).batch(0, range(8))
+    assert batch.conditions.shape == (8, 3, 8, 8)
+    assert torch.equal(batch.conditions.repeat_interleave(4, 2).repeat_interleave(4, 3), batch.targets)
+
+
 def test_a_target_without_its_condition_is_skipped_with_the_reason(photographs: Path, tmp_path: Path) -> None:
     for folder in ("A", "B"):
         (tmp_path / folder).mkdir()
@@ -187,6 +200,9 @@ def test_a_target_without_its_condition_is_skipped_with_the_reason(photographs: 
     assert reason() == f"has no condition: {first} is 50×40, but must be 768×512"
     shutil.copy(first, second)
     assert reason() == f"has several conditions: {first} and {second}"
+    second.unlink()
+    with pytest.raises(DataError, match=f"{first} is 50×40, but must be 192×128"):
+        find_photographs(tmp_path, SuperResolution(pairs=True), 32)
 
 
 def test_a_small_cache_does_not_change_batches(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,8 @@ def test_shares_may_add_up_to_one() -> None:
         ({"reductions": ["area"]}, "reductions has no effect with clean_share = 1"),
         ({"codecs": ["mpeg2"]}, "codecs"),
         ({"clean_share": 0.5, "task": "colorization"}, "degradations require task = 'super-resolution'"),
+        ({"clean_share": 0.5, "pairs": True}, "the conditions of pairs are files, and are not degraded"),
+        ({"crop_scales": [1.0, 0.5], "pairs": True}, "crop_scales must be \\[1.0\\] with pairs = true"),
     ],
 )
 def test_contradictory_degradations_are_refused(values: dict[str, Any], message: str) -> None:

@@ -117,10 +117,10 @@ class CropSampler:
             window = CropWindow(margin, margin, side, side, flipped=False)
             degradations = degradations.for_pattern(rng)
         target, degradation = window.cut(photograph), Degradation()
-        if isinstance(self.task, ImageToImage):
-            assert self.photographs.conditions is not None
-            condition = window.cut(self._cache.read(self.photographs.conditions[k]))
+        if self.photographs.conditions is not None:
+            condition = window.reduced(self.task.scale).cut(self._cache.read(self.photographs.conditions[k]))
         else:
+            assert not isinstance(self.task, ImageToImage)
             condition, degradation = _degraded(self.task, degradations, target, photograph, window, rng)
         side = self.config.crop
         u = rng.random((2, 3, side, side), dtype=np.float32)
@@ -135,8 +135,11 @@ class CropSampler:
         side = self.config.crop
         scales = [scale for scale in self.config.crop_scales if min(photograph.shape[:2]) * scale >= side] or [1.0]
         taken = round(side / scales[rng.integers(len(scales))])
-        height, width = (extent - taken + 1 for extent in photograph.shape[:2])
-        places = [(int(rng.integers(height)), int(rng.integers(width))) for _ in range(self.config.crop_candidates)]
+        # In pairs, crops of both images begin between the same pixels.
+        unit = self.task.scale if self.task.is_paired else 1
+        height, width = ((extent - taken) // unit + 1 for extent in photograph.shape[:2])
+        candidates = range(self.config.crop_candidates)
+        places = [(unit * int(rng.integers(height)), unit * int(rng.integers(width))) for _ in candidates]
         top, left = (
             max(places, key=lambda place: _variation(photograph, place[0], place[1], taken))
             if places[1:]
@@ -171,6 +174,11 @@ class CropWindow:
         return CropWindow(
             self.top - round(top * factor), self.left - round(left * factor), taken, self.side + both, self.flipped
         )
+
+    def reduced(self, scale: int) -> "CropWindow":
+        """Return the same window of an image whose width and height are divided by `scale`."""
+        top, left, taken, side = (extent // scale for extent in (self.top, self.left, self.taken, self.side))
+        return CropWindow(top, left, taken, side, self.flipped)
 
     def cut(self, image: Image) -> Image:
         """Return the crop of an image, (side, side, 3). Pixels outside the image are filled by reflection."""

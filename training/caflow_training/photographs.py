@@ -14,7 +14,7 @@ from caflow_cli.console import CommandConsole
 from caflow_runtime.file_io.job_file import job_folders_below, originals_below
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, SUFFIXES, images_below, partners
 from caflow_runtime.image_headers import claimed_size, is_cut_off
-from caflow_training.tasks import Image, ImageToImage, Task
+from caflow_training.tasks import Image, Task
 
 
 class DataError(ValueError):
@@ -42,8 +42,8 @@ def find_photographs(
 ) -> Photographs:
     """Find all photographs in `folder` and its subfolders. Every file is decoded once as a check.
 
-    For image-to-image, a pair consists of two files with the same relative path in the folders `A` (conditions) and `B`
-    (targets). Without such a pair, a different suffix is accepted.
+    For tasks with pairs, a pair consists of two files with the same relative path in the folders `A` (conditions) and
+    `B` (targets). Without such a pair, a different suffix is accepted.
 
     Arguments:
         smallest_side: smallest width and height of a photograph, in pixels; smaller photographs are skipped.
@@ -52,7 +52,7 @@ def find_photographs(
     Raises:
         DataError: if no photograph can be used.
     """
-    paired = isinstance(task, ImageToImage)
+    paired = task.is_paired
     root = searched_folder(folder, task)
     if not root.is_dir():
         raise DataError(
@@ -76,7 +76,7 @@ def find_photographs(
             elif min(size) < smallest_side:
                 reason = f"is {size[1]}×{size[0]}, but both sides must have at least {smallest_side} pixels"
             else:
-                reason = _why_no_pair(conditions[path], size, max_pixels) if paired else None
+                reason = _why_no_pair(conditions[path], size, task.scale, max_pixels) if paired else None
             if reason is None:
                 targets.append(path)
             else:
@@ -96,7 +96,7 @@ def find_photographs(
 
 def searched_folder(folder: Path, task: Task) -> Path:
     """Return the folder in which `find_photographs` searches for targets."""
-    return folder / "B" if isinstance(task, ImageToImage) else folder
+    return folder / "B" if task.is_paired else folder
 
 
 def split_by_file(photographs: Photographs, validation_share: float) -> tuple[Photographs, Photographs]:
@@ -173,15 +173,19 @@ def _conditions(targets: list[Path], folder: Path) -> dict[Path, list[Path]]:
     return {root / name: [sources / condition for condition in matching] for name, matching in alike.items()}
 
 
-def _why_no_pair(conditions: list[Path], size: tuple[int, int], max_pixels: int) -> str | None:
-    """Return why the files that may be the condition of a target of the given height and width are not, or None."""
+def _why_no_pair(conditions: list[Path], size: tuple[int, int], scale: int, max_pixels: int) -> str | None:
+    """Return why the files that may be the condition of a target of the given height and width are not, or None.
+
+    Arguments:
+        scale: width and height of the target, divided by those of its condition.
+    """
     if not conditions:
         return "has no condition: the folder A contains no image file of this name"
     if len(conditions) > 1:
         return f"has several conditions: {' and '.join(map(str, conditions))}"
-    found = _size(conditions[0], max_pixels)
-    if found == size:
+    found, wanted = _size(conditions[0], max_pixels), (size[0] // scale, size[1] // scale)
+    if found == wanted:
         return None
     return f"has no condition: {conditions[0]} " + (
-        found if isinstance(found, str) else f"is {found[1]}×{found[0]}, but must be {size[1]}×{size[0]}"
+        found if isinstance(found, str) else f"is {found[1]}×{found[0]}, but must be {wanted[1]}×{wanted[0]}"
     )

@@ -199,6 +199,13 @@ class Recipe:
                 f"lowest_feature_temperature must be at most {self.training.feature_temperature:g}, which is "
                 f"feature_temperature; got {lowest:g}."
             )
+        if self.model.task.is_paired and self.model.task.scale > 1 and self.training.crop_scales != (1.0,):
+            raise ValueError("crop_scales must be [1.0] with pairs = true, because pairs are not resized: remove it.")
+        if self.model.task.is_paired and self.degradations != Degradations():
+            raise ValueError(
+                "the conditions of pairs are files, and are not degraded: remove clean_share and the other keys of "
+                "degraded inputs."
+            )
         if self.degradations != Degradations() and not isinstance(self.model.task, SuperResolution):
             raise ValueError(
                 f"degradations require task = 'super-resolution'; got {self.model.task.task!r}. Remove clean_share and "

@@ -61,6 +61,11 @@ class TaskTraits:
         return {}
 
     @property
+    def is_paired(self) -> bool:
+        """Whether the training data are pairs, in the folders A (conditions) and B (targets)."""
+        return False
+
+    @property
     def can_be_tiled(self) -> bool:
         """Whether images may be padded and cut into tiles."""
         return True
@@ -89,8 +94,15 @@ class SuperResolution(TaskTraits):
     """Width and height of the target, divided by those of the condition."""
     down_filter: Literal["bicubic", "bilinear"] = "bicubic"
     """Antialiased filter that makes the small condition from the target in training."""
+    pairs: bool = False
+    """Whether the training data are pairs: the small conditions in a folder `A`, and the targets of the same names in a
+    folder `B`. Otherwise conditions are made from photographs."""
     up_filter: Filter = "bicubic"
     """Filter that enlarges the condition to the target's size inside the model."""
+
+    @property
+    def is_paired(self) -> bool:
+        return self.pairs
 
     def degrade(self, target: Image, rng: np.random.Generator) -> Image:
         """Return the reduced target. The target's sides must be multiples of `scale`."""
@@ -257,6 +269,10 @@ class ImageToImage(TaskTraits):
     task: Literal["image-to-image"] = "image-to-image"
     scale: Literal[1] = 1
     """Always 1: the target has the condition's size."""
+
+    @property
+    def is_paired(self) -> bool:
+        return True
 
     def prepare(self, condition: Tensor) -> Tensor:
         """Round conditions (B, 3, H, W), floats in 0…255, to integers."""
