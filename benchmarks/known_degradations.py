@@ -1,8 +1,8 @@
 """What a model gains from knowing how its input was degraded, and how well it estimates that.
 
 A model with `degradation_aware` enlarges the conditions of `quality.py`, 64→256, three times: with the degradation that
-it estimates, with the true one, and with that of a clean condition, whatever the condition is. The results are compared
-photograph by photograph.
+it estimates, with the true one, and with that of a clean condition, whatever the condition is. The filter of the
+reduction and dithering are always estimated. The results are compared photograph by photograph.
 """
 
 from pathlib import Path

@@ -162,6 +162,10 @@ def test_shares_may_add_up_to_one() -> None:
     Degradations(clean_share=0.0, jpeg_share=0.34, video_share=0.56, dither_share=0.1)
 
 
+AWARE = {"residual": True, "mean_blocks": 1, "degradation_aware": True}
+"""Keys of a model that is told how its input was degraded."""
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -181,11 +185,20 @@ def test_shares_may_add_up_to_one() -> None:
         ({"clean_share": 0.5, "task": "colorization"}, "degradations require task = 'super-resolution'"),
         ({"clean_share": 0.5, "pairs": True}, "the conditions of pairs are files, and are not degraded"),
         ({"crop_scales": [1.0, 0.5], "pairs": True}, "crop_scales must be \\[1.0\\] with pairs = true"),
+        (AWARE | {"pairs": True, "known_share": 0.5}, "the degradation of pairs is not known"),
+        (
+            AWARE | {"pairs": True, "known_share": 0.0, "degradation_weight": 1.0},
+            "the degradation of pairs is not known",
+        ),
     ],
 )
 def test_contradictory_degradations_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipe_from_dict(values)
+
+
+def test_a_model_that_estimates_the_degradation_learns_from_pairs() -> None:
+    recipe_from_dict(AWARE | {"pairs": True, "known_share": 0.0})
 
 
 def test_patterns_need_no_degraded_crops() -> None:

@@ -107,9 +107,9 @@ def known(assume: Mapping[str, float]) -> dict[int, float]:
     of_user = Degradation(
         blur_sigma=float(assume.get("blur", 0)),
         noise_sigma=float(assume.get("noise", 0)),
-        jpeg_quality=int(assume["jpeg"]) if "jpeg" in assume else None,
+        jpeg_quality=round(assume["jpeg"]) if "jpeg" in assume else None,
         codec="h264" if assume.get("video") else None,
-        crf=int(assume.get("video", 0)),
+        crf=round(assume.get("video", 0)),
     ).vector()
     groups = {GROUP_NAMES.index(name) for name in assume}
     return {k: float(value) for k, (value, group) in enumerate(zip(of_user, GROUPS, strict=True)) if group in groups}

@@ -200,11 +200,22 @@ class Recipe:
                 f"feature_temperature; got {lowest:g}."
             )
         if self.model.task.is_paired and self.model.task.scale > 1 and self.training.crop_scales != (1.0,):
-            raise ValueError("crop_scales must be [1.0] with pairs = true, because pairs are not resized: remove it.")
+            raise ValueError(
+                "crop_scales must be [1.0] with pairs = true, because pairs are not resized: remove the key."
+            )
         if self.model.task.is_paired and self.degradations != Degradations():
             raise ValueError(
                 "the conditions of pairs are files, and are not degraded: remove clean_share and the other keys of "
                 "degraded inputs."
+            )
+        if (
+            self.model.task.is_paired
+            and self.model.degradation_aware
+            and (self.training.degradation_weight or self.training.known_share)
+        ):
+            raise ValueError(
+                "the degradation of pairs is not known, so it can neither be learned nor told: set degradation_weight "
+                "and known_share to 0; the estimator of the --start checkpoint is then used as it is."
             )
         if self.degradations != Degradations() and not isinstance(self.model.task, SuperResolution):
             raise ValueError(
