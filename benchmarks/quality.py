@@ -115,19 +115,19 @@ def ours(
 ) -> tuple[list[Row], list[Row]]:
     """Judge a bundle. Return the rows of the table and, on clean photographs, the rows of the claims.
 
-    The rows of the table are of single samples at τ = 0 and at each temperature. On clean photographs there are also
-    rows of other choices among ten samples.
+    The rows of the table are of single samples at τ = 0 and at each temperature. On clean photographs ten samples are
+    drawn, and there are also their diversity and rows of other choices among them.
     """
     clean = case.degradation == "clean"
     conditions = [crop.condition for crop in given]
     seconds = {n: seconds_of(pipe, conditions, n) if clean else None for n in (1, N)}
     rows, claims = [], []
     for temperature in (0.0, *temperatures):
-        n = N if np.any(temperature) else 1
+        n = N if clean and np.any(temperature) else 1
         drawn = [pipe.sample(c, n=n, temperature=temperature, seed=k) for k, c in enumerate(conditions)]
         more = {} if n == 1 else asdict(mean_diversity(judge, drawn, given))
         for rank, choose in CHOICES.items():
-            if rank and (n == 1 or not clean):
+            if rank and n == 1:
                 continue
             chosen = [choose(pipe, one, crop) for one, crop in zip(drawn, given, strict=True)]
             scores = means(judge.scores([picture for picture, _ in chosen], given))
@@ -135,7 +135,7 @@ def ours(
             scores |= {"bits_per_dim": float(np.mean(bits)) if bits else None, **more}
             of = n if rank else 1
             rows.append(case.row(method, temperature, of, rank, **scores, seconds=seconds[of]))
-        if n > 1 and clean:
+        if n > 1:
             of_case = {"method": method, "size": case.size, "temperature": temperature}
             claims.append({**of_case, **claim(pipe, judge, given, drawn)})
     return rows, claims

@@ -235,3 +235,18 @@ def test_making_batches_starts_only_the_prefetching_thread(photographs: Path) ->
     )
     done = subprocess.run([sys.executable, "-c", code, str(photographs)], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
+
+
+def test_the_part_that_the_perceptual_distance_sees_reaches_all_borders_alike(photographs: Path) -> None:
+    """Where it seldom is, results would become blurred: once it was always at the upper left."""
+    config = TrainingConfig(crop=64, feature_side=32)
+    found = find_photographs(photographs, SuperResolution(), 64)
+    starts = CropSampler(found, SuperResolution(), config, TRAINING_STREAM).batch(0, range(200)).shift.numpy()
+    assert set(np.unique(starts)) <= set(range(33))
+    seen = np.zeros((64, 64))
+    for down, right in starts:
+        seen[down : down + 32, right : right + 32] += 1 / len(starts)
+    corners = seen[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert corners.min() > 0.02
+    assert np.abs(seen[:32].mean() - seen[32:].mean()) < 0.1
+    assert np.abs(seen[:, :32].mean() - seen[:, 32:].mean()) < 0.1

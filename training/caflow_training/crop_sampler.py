@@ -48,8 +48,8 @@ class TrainingBatch(NamedTuple):
     """Position in the range of standard deviations of `latent_noise`, and in that of temperatures of samples that are
     compared: one for each crop, (B, 1, 1, 1) float32 in [0, 1)."""
     shift: Tensor
-    """Shift of an image before the perceptual distance, (B, 2) int64 in 0 … `SHIFTS` − 1: pixels down and to the
-    right."""
+    """Shift of an image before the perceptual distance, (B, 2) int64 in 0 … `SHIFTS` − 1: pixels down and to the right.
+    With `feature_side`, the upper left corner of the part that it sees, in 0 … `crop` − `feature_side`."""
     degradation: Tensor
     """How the conditions were degraded: `Degradation.vector` of each crop, (B, 13) float32; 0 for clean conditions."""
     is_known: Tensor
@@ -126,9 +126,20 @@ class CropSampler:
         u = rng.random((2, 3, side, side), dtype=np.float32)
         noise = rng.standard_normal((3, side, side), dtype=np.float32)
         noise_level = rng.random((1, 1, 1), dtype=np.float32)
-        shift = rng.integers(SHIFTS, size=2)
+        shift = self._shift(rng)
         is_known = (rng.random(1 + max(GROUPS)) < self.config.known_share)[list(GROUPS)]
         return target, condition, u[0], u[1], noise, noise_level, shift, degradation.vector(), is_known
+
+    def _shift(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the shift of a crop, or the position of the part of it that the perceptual distance sees.
+
+        Half of the positions are at the borders of the crop. Seldom seen there, results would become blurred towards
+        the borders of an image.
+        """
+        side, free = self.config.feature_side, self.config.crop - self.config.feature_side
+        if not side:
+            return rng.integers(SHIFTS, size=2)
+        return np.clip(rng.integers(-(side // 2), free + side // 2 + 1, size=2), 0, free)
 
     def _window(self, photograph: Image, rng: np.random.Generator) -> "CropWindow":
         """Draw the window of a crop. Of several random positions, the one with the largest variation is used."""

@@ -103,8 +103,8 @@ class TrainingConfig:
     the mean network's prediction."""
     feature_side: Annotated[int, Ge(0), Le(4096)] = 0
     """Side of the part of each crop that the perceptual distance sees, in pixels; 0 means the whole crop. The distance
-    takes most of the time of a step, so a part makes steps faster. It must be at least 16, and at most `crop` − 15,
-    because the part begins at a random one of the first 16 pixels."""
+    takes most of the time of a step, so a part makes steps faster. Its position is drawn at random. It must be at least
+    16, and at most `crop` − 15, so that there are as many positions as VGG16's pooling layers distinguish."""
     feature_temperature: Weight = 0.9
     """Temperature of the samples that `feature_weight` and `lattice_weight` use."""
     lowest_feature_temperature: Weight | None = None
