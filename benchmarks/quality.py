@@ -116,7 +116,7 @@ def ours(
     """Judge a bundle. Return the rows of the table and, on clean photographs, the rows of the claims.
 
     The rows of the table are of single samples at τ = 0 and at each temperature. On clean photographs ten samples are
-    drawn, and there are also their diversity and rows of other choices among them.
+    drawn; their rows also have their diversity, and there are rows of other choices among them.
     """
     clean = case.degradation == "clean"
     conditions = [crop.condition for crop in given]

@@ -238,7 +238,7 @@ def test_making_batches_starts_only_the_prefetching_thread(photographs: Path) ->
 
 
 def test_the_part_that_the_perceptual_distance_sees_reaches_all_borders_alike(photographs: Path) -> None:
-    """Where it seldom is, results would become blurred: once it was always at the upper left."""
+    """A model becomes blurred at borders that the distance seldom sees."""
     config = TrainingConfig(crop=64, feature_side=32)
     found = find_photographs(photographs, SuperResolution(), 64)
     starts = CropSampler(found, SuperResolution(), config, TRAINING_STREAM).batch(0, range(200)).shift.numpy()

@@ -133,8 +133,8 @@ class CropSampler:
     def _shift(self, rng: np.random.Generator) -> np.ndarray:
         """Draw the shift of a crop, or the position of the part of it that the perceptual distance sees.
 
-        Half of the positions are at the borders of the crop. Seldom seen there, results would become blurred towards
-        the borders of an image.
+        Positions of the part may be drawn up to half a part outside the crop, and are then moved to its border. If the
+        distance seldom saw the borders, results would be blurred there.
         """
         side, free = self.config.feature_side, self.config.crop - self.config.feature_side
         if not side:
