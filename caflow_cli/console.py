@@ -20,7 +20,7 @@ from rich.text import Text
 from caflow_cli.command_error import CommandError
 from caflow_cli.line_wrapping import is_terminal, wrapped
 from caflow_cli.standard_streams import naming_stdout, print_message
-from caflow_cli.stops import deferring_stops
+from caflow_runtime.deferred_stops import deferring_stops
 from caflow_runtime.file_io.path_text import printable
 
 WIDTH_IN_FILES = 160

@@ -4,14 +4,10 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import current_thread, main_thread
 from types import FrameType
 from typing import Literal, NoReturn
 
 from caflow_cli.standard_streams import print_message
-
-STOPPING = (signal.SIGINT, signal.SIGTERM)
-"""Signals that stop a command."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -39,26 +35,6 @@ def ending_when_stopped(program: str) -> Iterator[None]:
         sys.exit(exit_code(stop))
     finally:
         _forget_interrupted_exec()
-
-
-@contextmanager
-def deferring_stops() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the end of the block, because its code would lose their exceptions.
-
-    Outside the main thread this does nothing, because Python handles signals in the main thread only.
-    """
-    if current_thread() is not main_thread():
-        yield
-        return
-    held: list[int] = []
-    before = {number: signal.signal(number, lambda *_, n=number: held.append(n)) for number in STOPPING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if held:
-        signal.raise_signal(held[0])
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from onnx import helper, numpy_helper
 from test_altered_graphs import CONDITION, TARGET, change_graph
 from tiny import DATA
 
-from caflow_cli.stops import deferring_stops
 from caflow_runtime.backends import onnx_runtime
 from caflow_runtime.backends.interruptible import interruptible, is_call_left
+from caflow_runtime.deferred_stops import deferring_stops
 from caflow_runtime.pipeline.pipeline import load
 
 CONVOLUTIONS = 1000

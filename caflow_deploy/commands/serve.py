@@ -9,7 +9,6 @@ import click
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, pass_console
-from caflow_cli.stops import deferring_stops
 from caflow_deploy.commands.option_values import NumberRange
 from caflow_deploy.commands.pipeline_options import backend_option, bundle_option
 from caflow_deploy.serving.body_limiter import BodyLimiter
@@ -22,6 +21,7 @@ from caflow_deploy.serving.worker_process import WorkerSettings
 from caflow_runtime.backends.select import BackendName
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest
+from caflow_runtime.deferred_stops import deferring_stops
 from caflow_runtime.file_io.real_path import real_path
 
 LOOPBACK = "127.0.0.1"

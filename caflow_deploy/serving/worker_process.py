@@ -13,13 +13,13 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
-from caflow_cli.stops import STOPPING
 from caflow_deploy.serving.failures import Failure, failure_of
 from caflow_deploy.serving.worker_instruments import CreatedInstrument, InstrumentChange, RecordingInstruments
 from caflow_deploy.silence import silence
 from caflow_runtime.backends.gpu import find_gpus, has_gpu
 from caflow_runtime.backends.onnx_packages import is_installed
 from caflow_runtime.backends.select import BackendName, may_use_gpu, split_device
+from caflow_runtime.deferred_stops import STOPPING
 from caflow_runtime.errors import BackendError, CaflowError, format_error
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request, Tensors

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import torch
 
-from caflow_cli.stops import ctrl_c_blocked, deferring_stops
+from caflow_cli.stops import ctrl_c_blocked
 from caflow_export.cuda_nodes import nodes_on_cpu
 from caflow_export.graphs import ModelGraphs
 from caflow_export.int8 import in_int8
@@ -33,6 +33,7 @@ from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, PrecisionName
 from caflow_runtime.bundle.operators import OPERATORS
 from caflow_runtime.bundle.reading import describe_file, read_manifest, verify_files, write_manifest
 from caflow_runtime.bundle.run_memory import write_memory
+from caflow_runtime.deferred_stops import deferring_stops
 from caflow_runtime.errors import CaflowError, UnreadableImage
 from caflow_runtime.file_io.atomic_files import atomic_folder
 from caflow_runtime.health.measured_memory import CannotMeasure, measure_memory

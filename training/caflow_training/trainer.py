@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from caflow_cli.stops import deferring_stops
+from caflow_runtime.deferred_stops import deferring_stops
 from caflow_runtime.file_io.atomic_files import remove_leftovers, write_atomically
 from caflow_runtime.file_io.folder_lock import folder_lock
 from caflow_runtime.file_io.real_path import real_path
