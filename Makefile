@@ -67,19 +67,22 @@ train-x4-photo: $(PHOTOGRAPHS)/training  ## Train the built-in model again, in t
 	$(BIN)/pip install --quiet --editable '.[finetune,video]'
 	$(BIN)/caflow-train x4-mean --data $< --out build/x4-mean
 	$(BIN)/caflow-train x4-likelihood --data $< --out build/x4-likelihood --start build/x4-mean/last.pt
-	$(BIN)/caflow-train models/x4-photo/recipe.toml --data $< --out build/x4-photo --start build/x4-likelihood/last.pt
+	$(BIN)/caflow-train x4-photo --data $< --out build/x4-photo --start build/x4-likelihood/last.pt
 	$(BIN)/python models/release.py build/x4-photo models/x4-photo.caflow
 
-train-x4-real: $(PHOTOGRAPHS)/training  ## Fine-tune the built-in model for degraded inputs. Takes some two hours on one core.
+train-x4-real: $(PHOTOGRAPHS)/training  ## Train the model for degraded inputs again, in four stages, from x4-photo. Takes about twelve hours on one core.
 	$(BIN)/pip install --quiet --editable '.[finetune,video]'
-	$(BIN)/caflow-train models/x4-real/recipe.toml --data $< --out build/x4-real --start $(BUNDLE)
+	$(BIN)/caflow-train x4-real-estimator --data $< --out build/x4-real-estimator --start $(BUNDLE)
+	$(BIN)/caflow-train x4-real-mean --data $< --out build/x4-real-mean --start build/x4-real-estimator/last.pt
+	$(BIN)/caflow-train x4-real-sharp --data $< --out build/x4-real-sharp --start build/x4-real-mean/last.pt
+	$(BIN)/caflow-train x4-real --data $< --out build/x4-real --start $(BUNDLE) --start build/x4-real-sharp/last.pt
 	$(BIN)/python models/release.py build/x4-real models/x4-real.caflow
 
 train-x2-video: $(PHOTOGRAPHS)/training  ## Train the ×2 model for coded videos again, in three stages. Takes some two hours on one core.
 	$(BIN)/pip install --quiet --editable '.[finetune,video]'
 	$(BIN)/caflow-train x2-mean --data $< --out build/x2-mean
 	$(BIN)/caflow-train x2-likelihood --data $< --out build/x2-likelihood --start build/x2-mean/last.pt
-	$(BIN)/caflow-train models/x2-video/recipe.toml --data $< --out build/x2-video --start build/x2-likelihood/last.pt
+	$(BIN)/caflow-train x2-video --data $< --out build/x2-video --start build/x2-likelihood/last.pt
 	$(BIN)/python models/release.py build/x2-video models/x2-video.caflow --temperature 0
 
 train-%: $(PHOTOGRAPHS)/training  ## Train another model of models/ again, for example train-colorization-demo.
@@ -94,7 +97,7 @@ cpp: setup  ## Build the C++ runtime in build/cpp, with the ONNX Runtime of .ven
 	cmake --build build/cpp --parallel
 
 calibrate-%: $(PHOTOGRAPHS)/calibration  ## Calibrate a model with photographs that are degraded as in its training: calibrate-x4-real or calibrate-x2-video.
-	$(BIN)/python models/degraded_pairs.py models/$*/recipe.toml $< build/$*-pairs
+	$(BIN)/python models/degraded_pairs.py $* $< build/$*-pairs
 	$(BIN)/caflow calibrate models/$*.caflow --data build/$*-pairs --force
 
 $(PHOTOGRAPHS)/%: | setup

@@ -1,6 +1,6 @@
 """Make pairs of degraded conditions and true targets for the calibration of a model.
 
-    python models/degraded_pairs.py models/x4-real/recipe.toml build/photographs/calibration build/x4-real-pairs
+    python models/degraded_pairs.py x4-real build/photographs/calibration build/x4-real-pairs
 
 Conditions are degraded in the same way as in the recipe's training, but none shows a pattern. Each photograph gets a
 separate folder in OUT/A (conditions) and in OUT/B (targets), so that `caflow calibrate` counts its crops as one

@@ -265,13 +265,14 @@ def test_every_builtin_recipe_loads() -> None:
         "tiny",
         "x2-likelihood",
         "x2-mean",
+        "x2-video",
         "x4-likelihood",
         "x4-mean",
+        "x4-photo",
         "x4-real",
         "x4-real-estimator",
         "x4-real-mean",
         "x4-real-sharp",
-        "x4-samples",
     ]
     for name in builtin_recipes():
         recipe = load_recipe(name)
