@@ -76,7 +76,7 @@ train-x4-real: $(PHOTOGRAPHS)/training  ## Train the model for degraded inputs a
 	$(BIN)/caflow-train x4-real-mean --data $< --out build/x4-real-mean --start build/x4-real-estimator/last.pt
 	$(BIN)/caflow-train x4-real-sharp --data $< --out build/x4-real-sharp --start build/x4-real-mean/last.pt
 	$(BIN)/caflow-train x4-real --data $< --out build/x4-real --start $(BUNDLE) --start build/x4-real-sharp/last.pt
-	$(BIN)/python models/release.py build/x4-real models/x4-real.caflow
+	$(BIN)/python models/release.py build/x4-real models/x4-real.caflow --temperature 0.5
 
 train-x2-video: $(PHOTOGRAPHS)/training  ## Train the ×2 model for coded videos again, in three stages. Takes some two hours on one core.
 	$(BIN)/pip install --quiet --editable '.[finetune,video]'

@@ -17,9 +17,8 @@ from caflow_training.crop_sampler import CropSampler
 from caflow_training.photographs import Photographs, find_photographs
 from caflow_training.recipe import Recipe, load_recipe
 
-SIDES = (64, 128, 256)
-CROPS = 4
-"""Number of crops of each size from each photograph; `caflow calibrate` uses the same number."""
+CROPS = {64: 2, 128: 2, 256: 1}
+"""Number of crops of each photograph by their side in pixels. Large ones take most of the time."""
 SCALES = (1.0, 0.5, 0.25, 0.125)
 
 
@@ -30,7 +29,7 @@ SCALES = (1.0, 0.5, 0.25, 0.125)
 def main(recipe: str, photographs: Path, out: Path) -> None:
     """Make pairs from PHOTOGRAPHS with the degradations of RECIPE, and write them to the folders A and B in OUT."""
     loaded = load_recipe(recipe)
-    for side in SIDES:
+    for side in CROPS:
         for number, path in enumerate(find_photographs(photographs, loaded.model.task, side).targets):
             _write_pairs(loaded, path, side, number, out)
     click.echo(f"{out}: pairs of {len(list((out / 'A').iterdir()))} photographs")
@@ -40,7 +39,7 @@ def _write_pairs(recipe: Recipe, photograph: Path, side: int, stream: int, out: 
     config = replace(recipe.training, crop=side, crop_scales=SCALES, crop_candidates=1)
     degradations = replace(recipe.degradations, pattern_share=0.0)
     crops = CropSampler(Photographs([photograph], None, {}), recipe.model.task, config, stream, degradations)
-    batch = crops.batch(side, range(CROPS))
+    batch = crops.batch(side, range(CROPS[side]))
     for folder, images in (("A", batch.conditions), ("B", batch.targets)):
         place = out / folder / photograph.name
         place.mkdir(parents=True, exist_ok=True)
