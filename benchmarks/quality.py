@@ -307,7 +307,7 @@ def main(
                 found += more
                 claims += checked
             compared = next((row for row in found if row["method"] == against), None)
-            found = [row | differences(row, compared) if compared else row for row in found]
+            found = [summary(row | differences(row, compared) if compared else row) for row in found]
             show(found)
             rows += found
             figures = {"claims": claims, "validation": validation}
@@ -317,9 +317,14 @@ def main(
             show(table)
 
 
+def summary(row: Row) -> Row:
+    """Return a row without the values of each photograph."""
+    return {key: value for key, value in row.items() if not key.endswith("of each")}
+
+
 def show(rows: list[Row]) -> None:
-    """Print a table without the values of each photograph. Values that a row does not have are left empty."""
-    keys = dict.fromkeys(key for row in rows for key in row if not key.endswith("of each"))
+    """Print a table. Values that a row does not have are left empty."""
+    keys = dict.fromkeys(key for row in rows for key in row)
     print()
     report.show([{key: "" if row.get(key) is None else row[key] for key in keys} for row in rows])
 

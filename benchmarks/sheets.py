@@ -72,15 +72,7 @@ def sheet(rows: list[list[Picture]], captions: list[str]) -> Picture:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("build/sheets"), show_default=True)
 @click.option("--degradation", "names", type=click.Choice(list(DEGRADATIONS)), multiple=True, default=[*DEGRADATIONS])
 @click.option("--peer", "peer_names", type=click.Choice(list(PEERS)), multiple=True, default=[*PEERS])
-@click.option(
-    "--temperature",
-    "temperatures",
-    type=parsed,
-    multiple=True,
-    default=("0.8",),
-    show_default=True,
-    help="Temperature of all bundles. Repeat the option to set one for each bundle, in order.",
-)
+@click.option("--temperature", type=parsed, help="Temperature of the samples.  [default: that of each bundle]")
 @click.option("--photographs", type=int, help="Use only this number of photographs, in alphabetical order.")
 @click.option("--threads", default=1, show_default=True, help="Number of CPU threads.")
 def main(
@@ -88,15 +80,11 @@ def main(
     out: Path,
     names: tuple[str, ...],
     peer_names: tuple[str, ...],
-    temperatures: tuple[Temperature, ...],
+    temperature: Temperature | None,
     photographs: int | None,
     threads: int,
 ) -> None:
     """Write DEGRADATION.jpg to the folder --out for each degradation. All BUNDLEs must have the same scale."""
-    if len(temperatures) == 1:
-        temperatures *= len(bundles)
-    if len(temperatures) != len(bundles):
-        raise click.UsageError(f"expected one temperature or {len(bundles)}; got {len(temperatures)}")
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         pipes = [stack.enter_context(load(folder, "cpu", threads)) for folder in bundles]
@@ -105,7 +93,7 @@ def main(
             raise click.UsageError(f"all bundles must have the same scale; got {sorted(scales)}")
         (scale,) = scales
         methods = dict(installed(peer_names, scale))
-        for folder, pipe, temperature in zip(bundles, pipes, temperatures, strict=True):
+        for folder, pipe in zip(bundles, pipes, strict=True):
             methods[folder.stem] = sampled(pipe, temperature)
         given = crops(PHOTOGRAPHS / "test", WHOLE, scale)[:photographs]
         for name in names:

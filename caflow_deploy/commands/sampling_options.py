@@ -52,7 +52,7 @@ sampling_options = options(
         type=NumberRange(0),
         help="Spread of the samples. 0: all samples are the same smooth result. 1: the distribution that the model "
         "learned. The larger the value, the more the samples differ from each other.  "
-        f"[default: {OF_BUNDLE}0.8, for x2-video 0]",
+        f"[default: {OF_BUNDLE}0.8 for x4-photo, 0.5 for x4-real, 0 for x2-video]",
     ),
     click.option(
         "--seed",
