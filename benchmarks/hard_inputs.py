@@ -1,4 +1,4 @@
-"""Conditions for which models tend to fail: noise, dithering, checkerboards, text, flat colours and gradients.
+"""Conditions for which models tend to fail, such as noise, dithering, checkerboards, text and flat colours.
 
 All of them are reproducible. Conditions that are not made from photographs have 64×64 pixels. Flat colours,
 checkerboards and gradients have several colours, since a model may be stable for grey and not for red.
@@ -21,6 +21,8 @@ PAIRS = (((0, 0, 0), (255, 255, 255)), ((64, 64, 64), (192, 192, 192)), ((255, 0
 SHIFTS = ((0, 0), (1, 0), (1, 1))
 """Shifts of the checkerboards, in pixels up and to the left. A model may be stable only for cells that begin at even
 pixels, because it divides images into squares of 2×2 pixels."""
+NOISES = 6
+"""Number of pictures of uniform noise."""
 WORDS = ("The quick", "brown fox", "jumps over", "13 lazy dogs")
 FONTS = ((cv2.FONT_HERSHEY_SIMPLEX, 0.3), (cv2.FONT_HERSHEY_COMPLEX, 0.4), (cv2.FONT_HERSHEY_PLAIN, 0.6))
 """Fonts of OpenCV with their scales. Capital letters are about 6 to 9 pixels high."""
@@ -94,4 +96,5 @@ def hard_checkerboards() -> dict[str, list[Picture]]:
 
 def hard_drawings() -> dict[str, list[Picture]]:
     """Return other conditions by kind that are not made from photographs."""
-    return {"text": [*text()], "flat colours": [*flat()], "gradients": [*gradients()]}
+    noise = [generator(str(k)).integers(0, 256, (SIDE, SIDE, 3), np.uint8) for k in range(NOISES)]
+    return {"text": [*text()], "flat colours": [*flat()], "gradients": [*gradients()], "uniform noise": noise}

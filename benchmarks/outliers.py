@@ -19,7 +19,6 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 CROPS = Path("build/photographs/test")
 BLOCK = 8
-TEMPERATURES = (0.8,)
 PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow")
 
 
@@ -44,8 +43,8 @@ def enlarged(picture: Picture, scale: int) -> Picture:
 def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only: str) -> list[dict[str, Any]]:
     """Return a row for each temperature and each kind of condition whose name ends with `only`.
 
-    Targets are the whole photographs, 256×256, and the same photographs halved and cut into four 64×64 parts. The
-    target of a checkerboard has the same cells, enlarged.
+    Without temperatures, the samples have the bundle's own. Targets are the whole photographs, 256×256, and the same
+    photographs halved and cut into four 64×64 parts. The target of a checkerboard has the same cells, enlarged.
     """
     scale = pipe.manifest.model.scale
     whole, parts = (crops(CROPS, side, scale) for side in (WHOLE, WHOLE // 4))
@@ -62,7 +61,7 @@ def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only:
             continue
         pairs = zip(true_images, conditions, strict=True) if true_images else ()
         true = [float(off_by(image[None], condition)[0]) for image, condition in pairs]
-        for temperature in temperatures:
+        for temperature in temperatures or [pipe.manifest.model.sampling.temperature]:
             drawn = [
                 off_by(pipe.sample(condition, n=samples, temperature=temperature, seed=k).images[0], condition)
                 for k, condition in enumerate(conditions)
@@ -85,7 +84,7 @@ def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only:
 @click.command()
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--samples", default=10, show_default=True, help="Number of samples of each condition; seeds are fixed.")
-@click.option("--temperature", "temperatures", type=float, multiple=True, default=TEMPERATURES, show_default=True)
+@click.option("--temperature", "temperatures", type=float, multiple=True, help="[default: that of each bundle]")
 @click.option(
     "--only", default="", help='Only conditions whose name ends with this text, such as "photographs, halved".'
 )
