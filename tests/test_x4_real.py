@@ -25,7 +25,7 @@ def test_it_is_calibrated_and_closer_to_the_truth_of_noisy_photographs_than_x4_p
             assert pipe.calibration.photographs > 300
             clean = [pipe.consistency.degraded(target).astype(np.float64) for target in targets]
             noisy = [np.clip(np.rint(one + rng.normal(0, SIGMA, one.shape)), 0, 255).astype(np.uint8) for one in clean]
-            results = pipe.best_of(noisy, n=1, temperature=0.8).images
+            results = pipe.best_of(noisy, n=1).images
         errors[name] = [
             float(np.square(np.subtract(a, b, dtype=np.float64)).mean()) for a, b in zip(results, targets, strict=True)
         ]
@@ -47,11 +47,3 @@ def test_a_model_that_does_not_know_a_dithered_photograph_says_so(
     warned = [line for line in messages(done.stderr) if WARNING in line]
     assert [line.startswith(f"caflow: {names[1]}: {WARNING}") for line in warned] == [True] * is_warned
     assert all(line.endswith(ADVICE) for line in warned)
-
-
-def test_x4_real_does_not_recommend_itself(tmp_path: Path) -> None:
-    given = tmp_path / "checkerboard.png"
-    Image.fromarray(np.indices((48, 48)).sum(0) % 2 == 1).save(given)
-    done = caflow("image", given, "-o", tmp_path / "out.png", "--bundle", "x4-real", "-n", 1)
-    (warned,) = (line for line in messages(done.stderr) if WARNING in line)
-    assert ADVICE not in warned

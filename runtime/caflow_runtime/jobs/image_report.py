@@ -148,22 +148,20 @@ def contradiction(pipe: Pipeline, made: ModelOutput, report: ImageReport) -> lis
     """Return a warning if the chosen sample is untypical and contradicts its condition. For models that enlarge.
 
     Each alone may be right: a sample of a flat image is untypical, and one without the noise of its condition
-    contradicts it.
+    contradicts it. Models that are told of degradations remove them, so their samples contradict such conditions.
     """
     manifest, typicality = pipe.manifest, report.sample_typicality
-    is_comparable = manifest.model.scale > 1 and manifest.has_consistency
+    is_comparable = manifest.model.scale > 1 and manifest.has_consistency and not pipe.is_told_degradation
     if not is_comparable or typicality is None or typicality > SUSPICIOUS:
         return []
     picture = made.pictures[0] if made.pictures.dtype == np.uint8 else np.asarray(made.pictures[0] >> 8, np.uint8)
     agreement = pipe.consistency.psnr(picture, made.condition)
     if agreement >= CONTRADICTING_DB:
         return []
-    recipe = manifest.source.training.get("recipe")
-    knows_dithering = isinstance(recipe, dict) and recipe.get("dither_share")  # as x4-real, in every precision
     return [
         "the sample is untypical and contradicts the input: reduced again, it differs (consistency "
-        f"{agreement:.1f} dB). The model does not know such inputs: use one that was trained for them"
-        + ("" if knows_dithering else ", such as x4-real for dithered and noisy photographs")
+        f"{agreement:.1f} dB). The model does not know such inputs: use one that was trained for them, such as x4-real "
+        "for dithered and noisy photographs"
     ]
 
 
