@@ -77,6 +77,21 @@ def test_a_deferred_stop_comes_at_the_end_of_the_block(number: signal.Signals) -
     assert reached
 
 
+def test_a_deferred_stop_comes_although_the_block_fails() -> None:
+    def fail() -> None:
+        with deferring_stops():
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fail()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_stop_never_leaves_standard_error_redirected() -> None:
     """Without deferring, about one of 100 stops at random times would arrive between two calls that redirect it."""
 
