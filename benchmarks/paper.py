@@ -64,7 +64,6 @@ TRAINING = TrainingConfig(
     crop=SIDE,
     crop_scales=(1.0, 0.5, 0.25),
     crop_candidates=4,
-    precision="bf16",
     learning_rate=5e-4,
     warm_up_steps=100,
     epoch_steps=500,
@@ -186,7 +185,7 @@ def _planes(images: list[Picture]) -> Tensor:
 
 @click.command()
 @report.options
-@click.option("--steps", default=1500, show_default=True, help="Training steps of each cell.")
+@click.option("--steps", default=1000, show_default=True, help="Training steps of each cell.")
 @click.option(
     "--scratch",
     type=click.Path(path_type=Path),
