@@ -45,7 +45,8 @@ from caflow_training.checkpoint_in_bundle import WEIGHTS
 from caflow_training.conditional_flow import BASELINES
 from caflow_training.config import config_to_dict
 from caflow_training.model import CAFlow
-from caflow_training.tasks import Image, ImageToImage, Task
+from caflow_training.task_traits import Image
+from caflow_training.tasks import ImageToImage, Task
 from caflow_training.validation import ExplodingInverse, write_sheet
 
 SHEET_SIDES_IN_MULTIPLES = (4, 4)

@@ -13,7 +13,8 @@ from pydantic_core import ErrorDetails
 from caflow_training.bijections import LOG_SCALE_BOUND
 from caflow_training.conditional_flow import Dependencies
 from caflow_training.dequantization import PixelSpace
-from caflow_training.tasks import STRICT, TASKS, SuperResolution, Task
+from caflow_training.task_traits import STRICT
+from caflow_training.tasks import TASKS, SuperResolution, Task
 
 T = TypeVar("T")
 
@@ -98,6 +99,10 @@ class CAFlowConfig:
     """Number of residual blocks of the mean network, which predicts the target; 0 means no mean network. With a mean
     network, the flow models the difference between the target and the network's prediction. A value above 0 requires
     `residual = true`."""
+    mean_depth: Annotated[int, Ge(0), Le(6)] = 0
+    """How often the mean network halves the resolution. Above 0 it is a U-Net, which sees far, with `mean_blocks`
+    residual blocks at each resolution on either side; with 0, all of its blocks are at the condition's resolution. A
+    value above 0 requires a task whose conditions have the target's size."""
     mean_width: Width = 64
     """Number of channels of the mean network's hidden layers. Ignored without a mean network."""
     mean_features: OptionalWidth = 0
@@ -136,13 +141,27 @@ class CAFlowConfig:
             )
         if self.degradation_aware and not self.mean_blocks:
             raise ValueError("degradation_aware = true requires a mean network: set mean_blocks to 1 or more.")
+        if self.mean_depth and (not self.mean_blocks or self.degradation_aware or self.task.scale > 1):
+            raise ValueError(
+                "mean_depth above 0 requires mean_blocks of 1 or more, degradation_aware = false, and a task without a "
+                "change of size."
+            )
+        if self.task.condition_channels > 3 and not self.mean_depth:
+            raise ValueError(
+                f"task = {self.task.task!r} requires a mean network that sees far: set mean_depth to 1 or more."
+            )
+        if self.mean_depth and self.mean_features and self.mean_depth <= self.levels:
+            raise ValueError(
+                f"mean_depth must be 0 or above levels with mean_features, because the blocks of level 0 read features "
+                f"at 1/{2 ** (self.levels + 1)} of the resolution; got {self.mean_depth}."
+            )
         if self.mean_features and not self.mean_blocks:
             raise ValueError("mean_features above 0 requires a mean network: set mean_blocks to 1 or more.")
 
     @property
     def size_multiple(self) -> int:
         """Divisor of the target's width and height, in pixels. Other sizes must be padded."""
-        return max(int(2 ** (self.levels + 1)), self.task.scale)
+        return max(int(2 ** max(self.levels + 1, self.mean_depth)), self.task.scale)
 
 
 def config_to_dict(config: CAFlowConfig) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from caflow_runtime.degradation import GROUPS, Degradation
 from caflow_training.degradations import BORDER, CONTEXT, Degradations, checkerboard
 from caflow_training.photographs import DataError, Photographs, Unreadable, read_rgb
 from caflow_training.recipe import SHIFTS, TrainingConfig
-from caflow_training.tasks import DegradingTask, Image, ImageToImage, SuperResolution, Task
+from caflow_training.task_traits import Image
+from caflow_training.tasks import DegradingTask, ImageToImage, SuperResolution, Task
 
 CACHE_BYTES = 4 * 2**30
 """Largest total size of the decoded images in the cache."""
@@ -37,7 +38,7 @@ class TrainingBatch(NamedTuple):
     targets: Tensor
     """Target crops, (B, 3, H, W) uint8."""
     conditions: Tensor
-    """Condition crops before `prepare`, (B, 3, H / scale, W / scale) uint8."""
+    """Condition crops before `prepare`, (B, 3 or 4, H / scale, W / scale) uint8."""
     target_u: Tensor
     """Positions in the targets' dequantization intervals, (B, 3, H, W) float32 in [0, 1)."""
     condition_u: Tensor
@@ -116,7 +117,7 @@ class CropSampler:
             photograph = checkerboard(side + 2 * margin, self.task.scale, rng)
             window = CropWindow(margin, margin, side, side, flipped=False)
             degradations = degradations.for_pattern(rng)
-        target, degradation = window.cut(photograph), Degradation()
+        target, degradation = self.task.target_of(window.cut(photograph)), Degradation()
         if self.photographs.conditions is not None:
             condition = window.reduced(self.task.scale).cut(self._cache.read(self.photographs.conditions[k]))
         else:

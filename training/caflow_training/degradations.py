@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from caflow_runtime.degradation import Codec, Degradation, Dither, Noise, Reduction
-from caflow_training.tasks import STRICT, Image
+from caflow_training.task_traits import STRICT, Image
 
 Share = Annotated[float, Ge(0), Le(1)]
 Sigma = Annotated[float, Ge(0)]

@@ -5,7 +5,7 @@ interval from w to w + 1.
 """
 
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,36 @@ class CentredPixels(Bijection):
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         shift = CELLS / 2 if condition is None else condition + MIDPOINT
         return z * CELLS + shift, _constant(z, math.log(CELLS))
+
+
+KNOWN_GAIN = 96.0
+"""Factor on the differences of known values. Their positions in the intervals of dequantization, which are uniform
+noise, so get a deviation of 0.1, which is typical of the differences of values that are not known."""
+
+
+class KnownPixels(Bijection):
+    """Scale of differences where some values are known: `CentredPixels`, with known values multiplied by `KNOWN_GAIN`.
+
+    The condition, (B, 6, H, W), is the prediction, which for known values is the value itself, and 1 where a value is
+    known, otherwise 0. So the flows see noise of one strength in place of the values that are known.
+    """
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mean, gain, log_det = self._parts(condition)
+        return (x - mean - MIDPOINT) * gain, log_det
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mean, gain, log_det = self._parts(condition)
+        return z / gain + mean + MIDPOINT, -log_det
+
+    def _parts(self, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        mean, known = cast(Tensor, condition).chunk(2, 1)
+        return mean, (1 + (KNOWN_GAIN - 1) * known) / CELLS, log_gain(known).sum((1, 2, 3))
+
+
+def log_gain(known: Tensor) -> Tensor:
+    """Return the logarithm of the factor of `KnownPixels` for each value: (B, 3, H, W) in nats."""
+    return known * math.log(KNOWN_GAIN) - math.log(CELLS)
 
 
 class LogitPixels(Bijection):

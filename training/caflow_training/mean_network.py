@@ -7,6 +7,7 @@ also read the network's features, in addition to the latents D.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -114,6 +115,63 @@ class MeanNetwork(nn.Module):
             return F.interpolate(trunk, scale_factor=self.scale // reduction, mode="nearest")
         factor = reduction // self.scale
         return F.avg_pool2d(trunk, factor) if factor > 1 else trunk
+
+
+class UNet(nn.Module):
+    """A mean network that sees far: residual blocks at several resolutions, and connections between equal ones.
+
+    Each halving of the resolution is a convolution of 2×2 pixels, each doubling a pixel shuffle. There are more
+    channels at lower resolutions, up to four times `width`. Arguments and results are those of `MeanNetwork`, of which
+    conditions have the target's size. (Ronneberger et al., "U-Net", 2015)
+
+    Arguments:
+        depth: how often the resolution is halved.
+    """
+
+    def __init__(
+        self,
+        condition_channels: int,
+        channels: int,
+        depth: int,
+        blocks: int,
+        width: int,
+        feature_channels: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.dtype: torch.dtype | None = None
+        widths = [width * min(level + 1, 4) for level in range(depth + 1)]
+        steps = list(pairwise(widths))
+        self.first = nn.Conv2d(condition_channels, width, 3, padding=1)
+        self.encoders = nn.ModuleList(_blocks(blocks, wide) for wide in widths)
+        self.reductions = nn.ModuleList(nn.Conv2d(wide, deeper, 2, stride=2) for wide, deeper in steps)
+        self.enlargements = nn.ModuleList(nn.Conv2d(deeper, 4 * wide, 1) for wide, deeper in steps)
+        self.decoders = nn.ModuleList(_blocks(blocks, wide) for wide in widths[:-1])
+        self.last = _zeroed(nn.Conv2d(width, channels, 3, padding=1))
+        count = len(feature_channels)
+        self.features = nn.ModuleList(
+            nn.Conv2d(widths[count - j + 1], wide, 3, padding=1) for j, wide in enumerate(feature_channels)
+        )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, condition: Tensor, degradation: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Predict the target from the condition, (B, C, H, W), as `MeanNetwork` does. There is no degradation."""
+        x = (condition / CELLS - 0.5).to(self.first.weight.dtype)
+        with torch.autocast(x.device.type, self.dtype) if self.dtype else nullcontext():
+            trunk = self.encoders[0](self.first(x))
+            kept = [trunk]
+            for reduction, encoder in zip(self.reductions, self.encoders[1:], strict=True):
+                trunk = encoder(reduction(trunk))
+                kept.append(trunk)
+            for level in reversed(range(len(self.decoders))):
+                kept[level] = self.decoders[level](kept[level] + F.pixel_shuffle(self.enlargements[level](trunk), 2))
+                trunk = kept[level]
+            difference, count = self.last(trunk), len(self.features)
+            features = [F.relu(layer(kept[count - j + 1])) for j, layer in enumerate(self.features)]
+        return CELLS * difference.to(condition.dtype), [level.to(condition.dtype) for level in features]
+
+
+def _blocks(count: int, width: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
 
 
 def _zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:

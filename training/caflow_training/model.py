@@ -21,12 +21,13 @@ from caflow_training.config import CAFlowConfig
 from caflow_training.degradation_estimator import DegradationEstimator
 from caflow_training.dequantization import (
     MIDPOINT,
+    KnownPixels,
     UniformDequantizer,
     VariationalDequantizer,
     pixel_space,
 )
 from caflow_training.image_flow import ImageFlow
-from caflow_training.mean_network import MeanNetwork
+from caflow_training.mean_network import MeanNetwork, UNet
 from caflow_training.results import Encoded, LogLikelihood, Sample
 
 CHANNELS = 3
@@ -36,8 +37,8 @@ class CAFlow(nn.Module):
     """Conditional autoregressive flow.
 
     Arguments of many methods:
-        condition: (B, 3, h, w), values 0…255 of any real type, as the user has it; for super-resolution the small
-            image. The model prepares it.
+        condition: (B, C, h, w), values 0…255 of any real type, as the user has it; for super-resolution the small
+            image. C is 3, or 4 for tasks whose targets are partly known. The model prepares it.
         target: (B, 3, H, W) with H = scale · h and W = scale · w, values 0…255.
         target_u, condition_u: positions u in (0, 1), of the target's shape: with uniform dequantization an integer w
             becomes w + u. The default ½, the middle of the interval from w to w + 1, makes scores deterministic.
@@ -60,7 +61,8 @@ class CAFlow(nn.Module):
         self.condition_dequantizer = dequantizer()
         self.target_dequantizer = dequantizer()
         self.condition_pixels = pixel_space(config.pixels, config.reference)
-        self.target_pixels = pixel_space(config.pixels, config.reference)
+        knows = config.task.condition_channels > CHANNELS
+        self.target_pixels = KnownPixels() if knows else pixel_space(config.pixels, config.reference)
         block = BlockSettings(
             config.conditional_width, config.conditional_transition_steps, config.mean_features, config.reference
         )
@@ -80,18 +82,7 @@ class CAFlow(nn.Module):
             self.conditional_flow = ConditionalFlow(
                 CHANNELS, config.levels, config.own_steps, config.cross_steps, block, config.dependencies
             )
-        self.mean_network = (
-            MeanNetwork(
-                CHANNELS,
-                config.task.scale,
-                config.mean_blocks,
-                config.mean_width,
-                [config.mean_features] * config.levels if config.mean_features else [],
-                config.degradation_aware,
-            )
-            if config.mean_blocks
-            else None
-        )
+        self.mean_network = _mean_network(config) if config.mean_blocks else None
         self.degradation_estimator = DegradationEstimator() if config.degradation_aware else None
         for module in self.modules():
             if isinstance(module, AffineNetwork):
@@ -105,9 +96,10 @@ class CAFlow(nn.Module):
         """
         config = self.config
         multiple = config.size_multiple // config.task.scale
-        if condition.ndim != 4 or condition.shape[1] != CHANNELS or any(n % multiple for n in condition.shape[2:]):
+        channels = config.task.condition_channels
+        if condition.ndim != 4 or condition.shape[1] != channels or any(n % multiple for n in condition.shape[2:]):
             raise ValueError(
-                f"condition: expected shape (B, {CHANNELS}, h, w) with h and w multiples of {multiple}; got "
+                f"condition: expected shape (B, {channels}, h, w) with h and w multiples of {multiple}; got "
                 f"{tuple(condition.shape)}: crop or pad the condition."
             )
         return config.task.prepare(condition.to(next(self.parameters()).dtype))
@@ -151,14 +143,16 @@ class CAFlow(nn.Module):
             return None, None
         if self.mean_network is None:
             return prepared, None
-        # For tasks without a change of size, the raw condition may contain information that `prepare` removes, such as
-        # the pixels of a hole. So the mean network reads the prepared condition.
         task = self.config.task
-        seen = prepared if task.scale == 1 else task.visible(condition.to(prepared.dtype))
+        condition = condition.to(prepared.dtype)
+        # `seen` is the prepared condition for tasks without a change of size, because the raw condition may contain
+        # information that `prepare` removes, such as the pixels of a hole.
+        seen = task.seen(condition, prepared)
         if self.degradation_estimator is not None and degradation is None:
             degradation = self.degradation_estimator(seen).clamp(0, 1)
         difference, features = self.mean_network(seen, degradation)
-        return prepared + difference, features if self.config.mean_features else None
+        mean = with_known(prepared + difference, prepared, task.known(condition))
+        return mean, features if self.config.mean_features else None
 
     def log_prob(
         self,
@@ -284,7 +278,7 @@ class CAFlow(nn.Module):
         The state of the flow keeps its type. None makes the networks compute in that type, too.
         """
         for module in self.modules():
-            if isinstance(module, AffineNetwork | MeanNetwork):
+            if isinstance(module, AffineNetwork | MeanNetwork | UNet):
                 module.dtype = dtype
 
     def encode_target(self, x: Tensor, encoded: Encoded) -> Latents:
@@ -325,6 +319,29 @@ class CAFlow(nn.Module):
 def standard_normal_log_prob(z: Tensor) -> Tensor:
     """Return log N(z; 0, I), summed over all axes but the batch: (B,) in nats."""
     return -0.5 * (z.square().sum((1, 2, 3)) + z[0].numel() * math.log(2 * math.pi))
+
+
+def with_known(mean: Tensor, prepared: Tensor, known: Tensor | None) -> Tensor:
+    """Return what is subtracted from targets: the prediction, or what `KnownPixels` reads where values are known.
+
+    Arguments:
+        mean: prediction of the target, (B, 3, H, W).
+        prepared: prepared conditions, of the same shape.
+        known: which values of the target are those of `prepared`, of the same shape; None if none is.
+    """
+    if known is None:
+        return mean
+    return torch.cat([torch.where(known, prepared, mean), known.to(mean.dtype)], 1)
+
+
+def _mean_network(config: CAFlowConfig) -> MeanNetwork | UNet:
+    features = [config.mean_features] * config.levels if config.mean_features else []
+    if config.mean_depth:
+        depth, blocks, width = config.mean_depth, config.mean_blocks, config.mean_width
+        return UNet(config.task.condition_channels, CHANNELS, depth, blocks, width, features)
+    return MeanNetwork(
+        CHANNELS, config.task.scale, config.mean_blocks, config.mean_width, features, config.degradation_aware
+    )
 
 
 def _places(u: Tensor | float, like: Tensor) -> Tensor:

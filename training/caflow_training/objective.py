@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from caflow_training.bijections import initialize_actnorm
 from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.dequantization import CELLS, MIDPOINT
-from caflow_training.model import CAFlow
+from caflow_training.model import CHANNELS, CAFlow
 from caflow_training.recipe import TrainingConfig
 from caflow_training.results import Encoded
 
@@ -90,6 +90,7 @@ class Objective(nn.Module):
 
     def _of_mean(self, mean: Tensor, targets: Tensor, batch: TrainingBatch) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and value of each term that is about the mean network's prediction."""
+        mean = mean[:, :CHANNELS]
         if self.config.mean_weight:
             yield "mean", self.config.mean_weight, _l1(mean, targets)
         if self.config.compared == "mean":
@@ -109,7 +110,8 @@ class Objective(nn.Module):
         temperatures = [0.0] * (config.still_weight > 0) + [drawn_at] * draws
         noise = self.model.noise_from(torch.cat([temperature * batch.noise for temperature in temperatures]))
         image = torch.arange(rows, device=targets.device).repeat(len(temperatures))
-        images = self.model.decode(noise, encoded.rows(image)).images
+        encoded = encoded.rows(image)
+        images = encoded.completed(self.model.decode(noise, encoded).images)
         if config.still_weight:
             yield "still", config.still_weight, _l1(images[:rows], targets)
         if draws:
@@ -120,7 +122,8 @@ class Objective(nn.Module):
         config = self.config
         if config.feature_weight:
             assert self.distance is not None
-            shown, wanted = (_shifted(some, batch.shift, config.feature_side) for some in (images, targets))
+            colours = (self.model.config.task.to_rgb(some) for some in (images, targets))
+            shown, wanted = (_shifted(some, batch.shift, config.feature_side) for some in colours)
             yield "features", config.feature_weight, self.distance(shown, wanted).mean()
         if config.lattice_weight:
             yield "lattice", config.lattice_weight, _lattice(images - targets)

@@ -14,7 +14,8 @@ from caflow_cli.console import CommandConsole
 from caflow_runtime.file_io.job_file import job_folders_below, originals_below
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, SUFFIXES, images_below, partners
 from caflow_runtime.image_headers import claimed_size, is_cut_off
-from caflow_training.tasks import Image, Task
+from caflow_training.task_traits import Image
+from caflow_training.tasks import Task
 
 
 class DataError(ValueError):

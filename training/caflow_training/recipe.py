@@ -25,7 +25,8 @@ from caflow_training.config import (
     task_type_of,
 )
 from caflow_training.degradations import Degradations
-from caflow_training.tasks import STRICT, SuperResolution
+from caflow_training.task_traits import STRICT
+from caflow_training.tasks import SuperResolution
 
 Count = Annotated[int, Ge(1), Le(2**31)]
 Number = Annotated[int, Ge(1), Le(65536)]

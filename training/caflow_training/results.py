@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from caflow_training.dequantization import MIDPOINT
+
 
 @dataclass(frozen=True)
 class LogLikelihood:
@@ -49,10 +51,21 @@ class Encoded:
     log_prob: Tensor
     """log p(condition), (B,) in nats."""
     mean: Tensor | None
-    """Prediction that is subtracted from the target, (B, 3, H, W) in pixel values; None without `residual`."""
+    """Prediction that is subtracted from the target, (B, 3, H, W) in pixel values; None without `residual`. Where values
+    of the target are known, it has three more channels, 1 for known values and otherwise 0: see `KnownPixels`."""
     features: list[Tensor] | None
     """Features of the mean network, (B, F, H_j/2, W_j/2) of each level j, the coarsest first; F is `mean_features`.
     None if the model has none."""
+
+    @property
+    def known(self) -> Tensor | None:
+        """Which values of the targets are known, (B, 3, H, W) bool; None if none is."""
+        return None if self.mean is None or self.mean.shape[1] == 3 else self.mean[:, 3:] > 0
+
+    def completed(self, images: Tensor) -> Tensor:
+        """Return images, (B, 3, H, W) continuous pixel values, with all known values in their places."""
+        known = self.known
+        return images if known is None else torch.where(known, self.prepared + MIDPOINT, images)
 
     def rows(self, index: Tensor) -> "Encoded":
         """Return the conditions selected by `index`, (R,) int64, in the order of `index`."""

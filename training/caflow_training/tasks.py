@@ -8,7 +8,6 @@ What else a runtime must know of a task is in the class variables of `TaskTraits
 no runtime knows the tasks. Tasks are stored in the checkpoint.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -17,70 +16,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Lt
-from numpy.typing import NDArray
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from caflow_runtime.linear_light import cubic
-
-Image = NDArray[np.uint8]
-"""(H, W, 3) uint8 RGB."""
+from caflow_training.completion_tasks import ColorHints, MaskedInpainting
+from caflow_training.holes import Hole, brush_stroke, central_square
+from caflow_training.task_traits import STRICT, Image, TaskTraits
 
 Filter = Literal["bicubic", "bilinear", "nearest"]
-Hole = NDArray[np.bool_]
-"""(H, W) bool, True where pixels are missing."""
-
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-LUMA_THOUSANDTHS = (299, 587, 114)
-"""Weights of red, green and blue in the luma of BT.601, times 1000. With integer weights the sums are exact in float32,
-so values that end in .5 are rounded in the same way on every machine."""
-
-
-class TaskTraits:
-    """What a runtime must know of a task. A task overrides the values that differ."""
-
-    description: ClassVar[str] = "Turn one image into another"
-    """What a model of this task does, in a few words for its users. `{scale}` is replaced by the scale."""
-    condition_color: ClassVar[Literal["rgb", "gray"]] = "rgb"
-    """Which colours the model sees. With "gray", it sees the luma of the condition alone."""
-    keeps_gray: ClassVar[bool] = False
-    """Whether results of grey inputs are grey."""
-
-    def visible(self, condition: Tensor) -> Tensor:
-        """Return what the model sees of conditions, (B, 3, h, w) floats: all colours, or the luma in three channels."""
-        if self.condition_color == "rgb":
-            return condition
-        red, green, blue = condition.unbind(1)
-        luma = (LUMA_THOUSANDTHS[0] * red + LUMA_THOUSANDTHS[1] * green + LUMA_THOUSANDTHS[2] * blue) / 1000
-        return luma.round().clamp(0, 255)[:, None].expand(-1, 3, -1, -1)
-
-    @property
-    def inputs(self) -> Mapping[str, str]:
-        """Inputs beside the image: their names, and how each becomes part of the condition (see `ModelInput`)."""
-        return {}
-
-    @property
-    def is_paired(self) -> bool:
-        """Whether the training data are pairs, in the folders A (conditions) and B (targets)."""
-        return False
-
-    @property
-    def can_be_tiled(self) -> bool:
-        """Whether images may be padded and cut into tiles."""
-        return True
-
-    @property
-    def needs_condition(self) -> bool:
-        """Whether `repeat_degradation` reads the condition, because the degradation is random."""
-        return False
-
-    def repeat_degradation(self, target: Tensor, condition: Tensor) -> Tensor | None:
-        """Return the condition that results, (B, 3, H, W), have, or None if the degradation cannot be repeated.
-
-        The values are floats, usually in 0…255, and are not rounded.
-        """
-        return None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -127,6 +71,10 @@ class SuperResolution(TaskTraits):
         pad, channels = support - self.scale // 2, planes.shape[1]
         rows = F.conv2d(planes, weights[..., None], None, (self.scale, 1), (pad, 0), groups=channels)
         return F.conv2d(rows, weights[:, :, None], None, (1, self.scale), (0, pad), groups=channels)
+
+    def seen(self, condition: Tensor, prepared: Tensor) -> Tensor:
+        """Return the conditions, which are smaller than their prepared form."""
+        return self.visible(condition)
 
     def prepare(self, condition: Tensor) -> Tensor:
         """Enlarge conditions (B, 3, h, w), floats in 0…255, to (B, 3, scale · h, scale · w), rounded to integers."""
@@ -211,7 +159,7 @@ class Inpainting(TaskTraits):
         height, width = condition.shape[2:]
         rows = torch.arange(height, device=condition.device)
         columns = torch.arange(width, device=condition.device)
-        # The same square as `_central_square`, computed with tensors: tracing would store Python numbers as constants.
+        # The same square as `central_square`, computed with tensors: tracing would store Python numbers as constants.
         sides, pixels = rows + 1, torch.ones_like(condition[0, 0]).sum()
         side = ((sides * sides <= self.mask_area * pixels) & (sides <= width)).sum()
         top, left = (height - side) // 2, (width - side) // 2
@@ -223,9 +171,9 @@ class Inpainting(TaskTraits):
         hole = np.zeros((height, width), np.uint8)
         if self.mask == "free-form":
             while hole.mean() < self.mask_area:
-                _brush_stroke(hole, rng)
+                brush_stroke(hole, rng)
         else:
-            top, left, side = _central_square(height, width, self.mask_area)
+            top, left, side = central_square(height, width, self.mask_area)
             if self.mask == "box":
                 top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
             hole[top : top + side, left : left + side] = 1
@@ -279,36 +227,14 @@ class ImageToImage(TaskTraits):
         return condition.round().clamp(0, 255)
 
 
-DegradingTask = SuperResolution | Colorization | Inpainting | Sketch
+DegradingTask = SuperResolution | Colorization | Inpainting | MaskedInpainting | ColorHints | Sketch
 Task = DegradingTask | ImageToImage
 TASKS: dict[str, type[Task]] = {
     "super-resolution": SuperResolution,
     "colorization": Colorization,
     "inpainting": Inpainting,
+    "masked-inpainting": MaskedInpainting,
+    "color-hints": ColorHints,
     "sketch": Sketch,
     "image-to-image": ImageToImage,
 }
-
-
-def _central_square(height: int, width: int, area: float) -> tuple[int, int, int]:
-    """Return top, left and side of a square in the middle that covers the fraction `area` of the image."""
-    side = min(int(math.sqrt(height * width * area)), height, width)
-    return (height - side) // 2, (width - side) // 2, side
-
-
-def _brush_stroke(hole: NDArray[np.uint8], rng: np.random.Generator) -> None:
-    """Draw a random brush stroke, a polyline, into `hole`.
-
-    The method follows Yu et al., "Free-Form Image Inpainting with Gated Convolution", 2019.
-    """
-    height, width = hole.shape
-    side = min(height, width)
-    thickness = int(rng.integers(max(1, side // 16), max(2, side // 6)))
-    x, y, angle = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, 2 * math.pi)
-    for _ in range(int(rng.integers(1, 5))):
-        angle += rng.uniform(-math.pi / 3, math.pi / 3)
-        length = rng.uniform(side / 8, side / 3)
-        end_x = float(np.clip(x + length * math.cos(angle), 0, width - 1))
-        end_y = float(np.clip(y + length * math.sin(angle), 0, height - 1))
-        cv2.line(hole, (round(x), round(y)), (round(end_x), round(end_y)), 1, thickness)
-        x, y = end_x, end_y

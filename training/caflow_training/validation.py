@@ -114,7 +114,8 @@ def write_sheet(
         if not torch.isfinite(images).all():
             raise ExplodingInverse(f"exploding inverse: a sample at temperature {temperature} is not finite")
         columns.append(images)
-    cells = torch.stack([to_integers(column.float()) for column in columns], dim=1).permute(0, 1, 3, 4, 2)
+    columns = [model.config.task.to_rgb(column.float()) for column in columns]
+    cells = torch.stack([to_integers(column) for column in columns], dim=1).permute(0, 1, 3, 4, 2)
     sheet = _grid(cells.cpu().numpy())
     _, coded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     write_atomically(path, coded.tobytes())

@@ -1,0 +1,75 @@
+"""First fillings of holes, which an inpainting model refines.
+
+A filling depends on the image, the hole and the seed alone. Where PyPatchMatch is installed, a hole is filled with
+patches from elsewhere in the image; otherwise it is filled smoothly.
+"""
+
+from threading import Lock
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.image_arrays import Image
+
+Hole = NDArray[np.bool_]
+"""(H, W) bool, True where pixels are missing."""
+RADIUS = 3
+"""Radius of the smooth filling, in pixels: how far around a pixel known ones count."""
+PATCH_RADII = (3, 3, 5, 5)
+"""Radii of the patches of each search. The mean of several searches has a lower LPIPS than each of them."""
+MIN_KNOWN_PIXELS = 1024
+"""Fewest known pixels from which patches are taken. With fewer, the hole is filled smoothly."""
+_one_search = Lock()  # the seed of PyPatchMatch is global
+
+
+def has_patches() -> bool:
+    """Return whether PyPatchMatch is installed and works on this machine."""
+    return _patch_match() is not None
+
+
+def fill(image: Image, hole: Hole, seed: int = 0) -> Image:
+    """Fill a hole by PyPatchMatch if it is installed and enough pixels are known, otherwise smoothly.
+
+    Arguments:
+        image: (H, W, 3) uint8 RGB. Values in the hole do not matter.
+        hole: (H, W) bool, True for the pixels to fill.
+        seed: seed of the searches.
+    """
+    if has_patches() and (~hole).sum() >= MIN_KNOWN_PIXELS:
+        return fill_with_patches(image, hole, seed)
+    return fill_smoothly(image, hole)
+
+
+def fill_smoothly(image: Image, hole: Hole) -> Image:
+    """Fill a hole by the method of Navier and Stokes, of OpenCV. If no pixel is known, the result is grey."""
+    if hole.all():
+        return np.full_like(image, 128)
+    return np.asarray(cv2.inpaint(image, hole.astype(np.uint8), RADIUS, cv2.INPAINT_NS), np.uint8)
+
+
+def fill_with_patches(image: Image, hole: Hole, seed: int = 0, radii: tuple[int, ...] = PATCH_RADII) -> Image:
+    """Fill a hole with the mean of several searches of PyPatchMatch.
+
+    Arguments:
+        radii: radius of the patches of each search, in pixels.
+    """
+    search: Any = _patch_match()
+    mask = 255 * hole.astype(np.uint8)
+    blank = np.where(hole[..., None], np.uint8(0), image)
+    total = np.zeros(image.shape, np.uint32)
+    for k, radius in enumerate(radii):
+        with _one_search:
+            search.set_random_seed(seed + k)
+            total += search.inpaint(blank, mask, patch_size=radius)
+    mean = (total + len(radii) // 2) // len(radii)
+    return np.where(hole[..., None], mean.astype(np.uint8), image)
+
+
+def _patch_match() -> Any:
+    try:
+        from patchmatch import patch_match
+    except ImportError:
+        return None
+    return patch_match if patch_match.patchmatch_available else None
