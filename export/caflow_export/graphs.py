@@ -27,15 +27,17 @@ from caflow_training.dequantization import (
     CELLS,
     MIDPOINT,
     CentredPixels,
+    KnownPixels,
     VariationalDequantizer,
+    log_gain,
     log_sigmoid_slope,
 )
-from caflow_training.model import CHANNELS, CAFlow
+from caflow_training.model import CHANNELS, CAFlow, with_known
 from caflow_training.tasks import Task
 
 
 class Encode(nn.Module):
-    """Graph `encode`: computes from the conditions, (B, h, w, 3) uint8 RGB, all values that depend on them only.
+    """Graph `encode`: computes from the conditions, (B, h, w, 3 or 4) uint8, all values that depend on them only.
 
     The outputs are the prepared condition, the mean if the model has a mean network, and the terms of each level. The
     degradation, (B, 13), is an input of models that are told of it, and None for others.
@@ -57,9 +59,9 @@ class Encode(nn.Module):
         out = [prepared.permute(0, 2, 3, 1).to(torch.uint8)]
         features: list[Tensor] = []
         if self.mean is not None:
-            seen = prepared if self.task.scale == 1 else self.task.visible(planes)
-            difference, features = self.mean(seen, degradation)
-            out.append((prepared + difference).permute(0, 2, 3, 1))
+            difference, features = self.mean(self.task.seen(planes, prepared), degradation)
+            mean = with_known(prepared + difference, prepared, self.task.known(planes))
+            out.append(mean.permute(0, 2, 3, 1))
         x = prepared + MIDPOINT if self.dequantizer is None else self.dequantizer(prepared)[0]
         x, _ = self.pixels(x)
         terms: list[tuple[Tensor, ...]] = []
@@ -81,7 +83,7 @@ class Estimate(nn.Module):
 
     def forward(self, condition: Tensor) -> Tensor:
         planes = condition.to(self.state).permute(0, 3, 1, 2)
-        seen = self.task.prepare(planes) if self.task.scale == 1 else self.task.visible(planes)
+        seen = self.task.seen(planes, self.task.prepare(planes))
         return cast(Tensor, self.estimator(seen)).clamp(0, 1)
 
 
@@ -173,7 +175,8 @@ class Pixels(nn.Module):
     """Map from continuous pixel values to the space of the flow, and its inverse.
 
     Both directions also return the log-determinant of `forward` as a map over 2×2 patches, (R, H/2, W/2), in nats.
-    `mean`, (R, 3, H, W), is the prediction that is subtracted from the target; None if the model has no residual.
+    `mean`, (R, 3, H, W), is the prediction that is subtracted from the target, with three more channels if values of
+    the target are known; None if the model has no residual.
     """
 
     def __init__(self, model: CAFlow) -> None:
@@ -184,14 +187,17 @@ class Pixels(nn.Module):
 
     def forward(self, x: Tensor, mean: Tensor | None) -> tuple[Tensor, Tensor]:
         v, _ = self.space(x, mean)
-        return v, self._log_det(v)
+        return v, self._log_det(v, mean)
 
     def inverse(self, v: Tensor, mean: Tensor | None) -> tuple[Tensor, Tensor]:
         x, _ = self.space.inverse(v, mean)
         constant = 4 * CHANNELS * math.log1p(-ALPHA) if self.reference else 0.0
-        return x, self._log_det(v) - constant
+        return x, self._log_det(v, mean) - constant
 
-    def _log_det(self, v: Tensor) -> Tensor:
+    def _log_det(self, v: Tensor, mean: Tensor | None) -> Tensor:
+        if isinstance(self.space, KnownPixels):
+            assert mean is not None
+            return F.pixel_unshuffle(log_gain(mean[:, CHANNELS:]), 2).sum(1)
         constant = -4 * CHANNELS * math.log(CELLS)
         if self.is_centred:
             return (0.0 * v[:, 0, ::2, ::2]) + constant
@@ -265,8 +271,8 @@ def _dequantizer(dequantizer: nn.Module, precision: Precision) -> DequantizerMid
 def _degrade(model: CAFlow) -> Degrade | None:
     """Return the graph that repeats the degradation, or None if the task cannot repeat it."""
     task, side = model.config.task, model.config.task.scale
-    example = torch.zeros(1, CHANNELS, side, side)
-    return None if task.repeat_degradation(example, example) is None else Degrade(task)
+    target, condition = (torch.zeros(1, n, side, side) for n in (CHANNELS, task.condition_channels))
+    return None if task.repeat_degradation(target, condition) is None else Degrade(task)
 
 
 def _by_item(mean: Tensor | None, image: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -48,6 +48,10 @@ def numbers_of(model: CAFlow, sampling: bundle.Sampling) -> bundle.Model:
         noise_channels=[
             [shapes[i, j][0] for i in range(config.levels) if (i, j) in shapes] for j in range(config.levels)
         ],
+        condition_channels=cast(Any, task.condition_channels),
+        known_channels=cast(Any, list(task.known_channels)),
+        color_space=task.color_space,
+        reduction=task.reduction,
     )
 
 

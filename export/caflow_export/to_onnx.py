@@ -65,7 +65,7 @@ def graphs_to_trace(model: CAFlow, graphs: ModelGraphs, state: torch.dtype) -> I
     """Yield all graphs of a bundle, `encode` first. `state` is the type of the flow's state."""
     multiple = model.config.size_multiple // model.config.task.scale
     sides = ("h", "w") if multiple == 1 else (f"{multiple}*h", f"{multiple}*w")
-    condition = Port("condition", torch.uint8, ("images", *sides, CHANNELS))
+    condition = Port("condition", torch.uint8, ("images", *sides, model.config.task.condition_channels))
     degradation = Port("degradation", state, ("images", len(PARAMETERS)))
     told = (degradation,) if graphs.estimate is not None else ()
     yield GraphToTrace("encode", graphs.encode, (condition, *told), encode_outputs(graphs))
@@ -119,7 +119,8 @@ def _target_graphs(model: CAFlow, graphs: ModelGraphs, j: int, state: torch.dtyp
     residual: tuple[Port, ...] = ()
     if finest and model.config.residual:
         name, dtype = ("prepared", torch.uint8) if model.mean_network is None else ("mean", state)
-        mean = Port(name, dtype, ("images", "2*h", "2*w", CHANNELS))
+        channels = CHANNELS * 2 if model.config.task.condition_channels > CHANNELS else CHANNELS  # and what is known
+        mean = Port(name, dtype, ("images", "2*h", "2*w", channels))
         residual = (mean, Port("image", torch.int64, ("items",)))
     inputs, out = (latent, carry if j > 0 else None, *residual), "pixels" if finest else "next_carry"
     yield GraphToTrace(f"reverse_{j}", graphs.reverse[j], inputs, (out, "log_likelihood_map"))
@@ -131,10 +132,8 @@ def degrade_graph(degrade: Degrade) -> GraphToTrace:
     """Return the graph `degrade`, whose images have any size that the scale divides."""
     scale = degrade.task.scale
     large = ("h", "w") if scale == 1 else (f"{scale}*h", f"{scale}*w")
-    target, condition = (
-        Port(name, torch.float32, ("images", *sides, CHANNELS))
-        for name, sides in (("target", large), ("condition", ("h", "w")))
-    )
+    target = Port("target", torch.float32, ("images", *large, CHANNELS))
+    condition = Port("condition", torch.float32, ("images", "h", "w", degrade.task.condition_channels))
     inputs = (target, condition) if degrade.task.needs_condition else (target,)
     return GraphToTrace(DEGRADE, degrade, inputs, ("degraded",))
 
@@ -210,7 +209,7 @@ def encode_outputs(graphs: ModelGraphs) -> tuple[str, ...]:
 def _term_ports(model: CAFlow, encode: Encode) -> list[tuple[Port, ...]]:
     """Return the ports of each level's terms. Running `encode` on a small condition shows their channels."""
     side = model.config.size_multiple // model.config.task.scale
-    condition = torch.zeros(1, side, side, CHANNELS, dtype=torch.uint8)
+    condition = torch.zeros(1, side, side, model.config.task.condition_channels, dtype=torch.uint8)
     outputs = encode(condition, torch.zeros(1, len(PARAMETERS)))  # ignored by models that are not told of degradations
     terms = list(outputs[1 if encode.mean is None else 2 :])
     ports = []

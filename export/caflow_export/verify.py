@@ -188,7 +188,9 @@ def smooth_conditions(model: CAFlow, rows: int, columns: int) -> torch.Tensor:
         rows, columns: height and width of the targets, in size multiples of the model.
     """
     multiple, scale = model.config.size_multiple, model.config.task.scale
-    coarse = torch.rand(CONDITIONS, CHANNELS, 5, 5, generator=torch.Generator().manual_seed(SEED))
+    coarse = torch.rand(
+        CONDITIONS, model.config.task.condition_channels, 5, 5, generator=torch.Generator().manual_seed(SEED)
+    )
     sides = (rows * multiple // scale, columns * multiple // scale)
     smooth = nn.functional.interpolate(coarse, sides, mode="bicubic", align_corners=True)
     return (255 * smooth).clamp(0, 255).to(torch.uint8)

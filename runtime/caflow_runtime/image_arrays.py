@@ -15,8 +15,8 @@ Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 uint8 RGB."""
 
 
-def as_images(images: Images, what: str) -> list[Image]:
-    """Return a batch as a list of (H, W, 3) uint8 arrays.
+def as_images(images: Images, what: str, channels: int = 3) -> list[Image]:
+    """Return a batch as a list of (H, W, channels) uint8 arrays.
 
     Arguments:
         what: name of the argument in messages.
@@ -28,30 +28,33 @@ def as_images(images: Images, what: str) -> list[Image]:
         images = [images] if images.ndim < 4 else list(images) if images.ndim == 4 else [images]
     if not isinstance(images, list | tuple):
         raise InputError(
-            f"{what}: expected a uint8 array (B, H, W, 3) or a list of arrays (H, W, 3); got {type(images).__name__}"
+            f"{what}: expected a uint8 array (B, H, W, {channels}) or a list of arrays (H, W, {channels}); got "
+            f"{type(images).__name__}"
         )
     if not len(images):
         raise InputError(f"{what}: expected at least one image; got none")
-    return [as_image(image, f"{what}[{k}]") for k, image in enumerate(images)]
+    return [as_image(image, f"{what}[{k}]", channels) for k, image in enumerate(images)]
 
 
-def as_image(image: Any, what: str) -> Image:
-    """Return one image as a contiguous (H, W, 3) uint8 array.
+def as_image(image: Any, what: str, channels: int = 3) -> Image:
+    """Return one image as a contiguous (H, W, channels) uint8 array.
 
     Arguments:
         what: name of the argument in messages.
+        channels: 3 for RGB; 4 for a condition with a mask, as `Pipeline.prepare` returns it.
 
     Raises:
         InputError: if the argument is not valid.
     """
-    wanted = f"{what}: expected an array (H, W, 3) of uint8 RGB"
+    wanted = f"{what}: expected an array (H, W, {channels}) of uint8" + (" RGB" if channels == 3 else "")
     if not isinstance(image, np.ndarray):
         raise InputError(f"{wanted}; got {type(image).__name__}: convert it with np.asarray")
     got = f"got {image.dtype} of shape {image.shape}"
-    if image.ndim == 2:
+    if image.ndim == 2 and channels == 3:
         raise InputError(f"{wanted}; {got}: convert a grey image to RGB with np.repeat(image[..., None], 3, axis=2)")
-    if image.ndim != 3 or image.shape[2] != 3:
+    if image.ndim != 3 or image.shape[2] != channels:
         hint = ": channels must be the last axis, without an alpha channel" if image.ndim == 3 else ""
+        hint = ": Pipeline.prepare makes it from an image and its mask or hints" if channels > 3 else hint
         raise InputError(f"{wanted}; {got}{hint}")
     if image.dtype != np.uint8:
         raise InputError(f"{wanted}; {got}: {_conversion(image.dtype)}")

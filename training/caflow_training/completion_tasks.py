@@ -41,9 +41,8 @@ class CompletionTraits(TaskTraits):
 
     def known(self, condition: Tensor) -> Tensor:
         """Return which values of the targets are known, (B, 3, H, W) bool."""
-        masked = condition[:, 3:] >= KNOWN
-        always = torch.tensor([k in self.known_channels for k in range(3)], device=condition.device)
-        return masked | always[:, None, None]
+        always = [KNOWN if k in self.known_channels else 0 for k in range(3)]
+        return condition[:, 3:] + torch.tensor(always, device=condition.device)[:, None, None] >= KNOWN
 
     def repeat_degradation(self, target: Tensor, condition: Tensor) -> Tensor:
         """Return the condition with the known values of the target."""
@@ -75,7 +74,7 @@ class MaskedInpainting(CompletionTraits):
     def degrade(self, target: Image, rng: np.random.Generator) -> Image:
         """Return the target with a hole that is filled, and its mask, (H, W, 4)."""
         kind = self.holes[rng.integers(len(self.holes))]
-        hole = draw_hole(kind, *target.shape[:2], rng.uniform(*self.hole_area), rng)
+        hole = draw_hole(kind, target.shape[0], target.shape[1], rng.uniform(*self.hole_area), rng)
         is_smooth, seed = rng.random() < self.smooth_share, int(rng.integers(2**31))
         filled = filling.fill_smoothly(target, hole) if is_smooth else filling.fill(target, hole, seed)
         return np.dstack([filled, np.where(hole, np.uint8(0), np.uint8(255))])
@@ -121,7 +120,7 @@ class ColorHints(CompletionTraits):
         known = np.zeros(target.shape[:2], bool)
         count = 0 if rng.random() < self.no_hints_share else round(self.max_dots ** rng.random())
         for _ in range(count):
-            top, left = (int(rng.integers(side)) for side in known.shape)
+            top, left = (int(rng.integers(extent)) for extent in known.shape)
             side = 1 + int(rng.integers(self.dot_side))
             known[top : top + side, left : left + side] = True
         chroma = color_hints.propagate(target[..., 0], target[..., 1:], known)

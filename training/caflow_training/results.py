@@ -51,8 +51,8 @@ class Encoded:
     log_prob: Tensor
     """log p(condition), (B,) in nats."""
     mean: Tensor | None
-    """Prediction that is subtracted from the target, (B, 3, H, W) in pixel values; None without `residual`. Where values
-    of the target are known, it has three more channels, 1 for known values and otherwise 0: see `KnownPixels`."""
+    """Prediction that is subtracted from the target, (B, 3, H, W) in pixel values; None without `residual`. If the task
+    knows values of the target, it has three more channels, 1 for known values and otherwise 0: see `KnownPixels`."""
     features: list[Tensor] | None
     """Features of the mean network, (B, F, H_j/2, W_j/2) of each level j, the coarsest first; F is `mean_features`.
     None if the model has none."""

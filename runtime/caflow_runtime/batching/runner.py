@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -16,6 +16,7 @@ from caflow_runtime.batching.prune import LevelPruning
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem, TileMerger, TileResult
 from caflow_runtime.batching.work import SamplingWork, ScoringWork
+from caflow_runtime.bundle.known_values import drawn_pixels
 from caflow_runtime.degradation import known
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow import scan
@@ -78,17 +79,19 @@ class Runner:
         return BatchLimits(budget or self.pixel_budget, self.backend.profile)
 
     def windows(self, condition: Image, budget: int | None = None) -> list[Tile]:
-        """Return the windows of a condition's target.
+        """Return the windows of a condition's target. Windows without a pixel that is drawn are left out.
 
         Arguments:
             budget: largest size of a window, in target pixels; by default the whole pixel budget.
 
         Raises:
-            InputError: if the windows would be too small for the overlap, or if the image has to be padded or cut and
-                the model does not support that.
+            InputError: if the windows would be too small for the overlap, if the image has to be padded or cut and the
+                model does not support that, or if all values of the target are known.
         """
         scale = self.model.scale
-        return self.windows_of(scale * condition.shape[0], scale * condition.shape[1], budget)
+        windows = self.windows_of(scale * condition.shape[0], scale * condition.shape[1], budget)
+        drawn = drawn_pixels(condition, self.model)
+        return windows if drawn is None else with_drawn(windows, drawn)
 
     def windows_of(self, height: int, width: int, budget: int | None = None) -> list[Tile]:
         """Return the windows of a target of this size in pixels, as `windows` does.
@@ -242,7 +245,8 @@ class Runner:
             _check_prunable(windows, len(work.samples), limits)
         batches = plan_batches(windows, work.samples, limits, CANVAS_PIXELS)
         missing = [b for b in batches if any((unit.image, k) not in finished for unit in b for k in unit.samples)]
-        items, is_whole = TileMerger(self.model, work.conditions, windows), all(len(one) == 1 for one in windows)
+        items = TileMerger(self.model, work.conditions, windows)
+        is_whole = all(len(one) == 1 and one[0].drawn is None for one in windows)
         count, left = (sum(len(unit.samples) for one in some for unit in one) for some in (batches, missing))
         return _Plan(budget, deque(missing), items, is_whole, count - left, count)
 
@@ -268,6 +272,24 @@ class Runner:
             raise MemoryError(
                 f"memory ran out with a pixel budget of {2 * budget}, and a smaller one does not allow tiles"
             ) from None
+
+
+def with_drawn(windows: Sequence[Tile], drawn: NDArray[np.bool_]) -> list[Tile]:
+    """Return the windows of an image that contain a pixel that is drawn, each with its part of these pixels.
+
+    Arguments:
+        drawn: (H, W) bool, the pixels of the whole image.
+
+    Raises:
+        InputError: if no pixel is drawn.
+    """
+    whole = np.zeros((max(one.y.end for one in windows), max(one.x.end for one in windows)), bool)
+    whole[: drawn.shape[0], : drawn.shape[1]] = drawn
+    parts = [replace(one, drawn=whole[one.y.start : one.y.end, one.x.start : one.x.end]) for one in windows]
+    kept = [one for one in parts if one.drawn is not None and one.drawn.any()]
+    if not kept:
+        raise InputError("all values of this image are known, so there is nothing to draw: give a mask with a hole")
+    return kept
 
 
 def _check_prunable(windows: Sequence[list[Tile]], samples: int, limits: BatchLimits) -> None:

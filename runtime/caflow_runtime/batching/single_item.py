@@ -55,7 +55,7 @@ def _encoded(runner: Runner, condition: Image) -> tuple[list[TileBatch], Arrays]
         InputError: if the image requires more than one tile.
     """
     windows, padded = runner.windows(condition), batch_arrays.padded(condition, runner.model, runner.model.scale)
-    if len(windows) > 1:
+    if len(windows) > 1 or windows[0].shape != tuple(runner.model.scale * side for side in padded.shape[:2]):
         height, width = (runner.model.scale * side for side in padded.shape[:2])
         raise InputError(
             f"the noise belongs to the whole image, so its {width}×{height} pixels must run as one tile: use "

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.batching.pixels import HostPixels, Pixels
+from caflow_runtime.bundle.known_values import completed
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.flow.latent_statistics import BlockSums, statistics_of, sums_of
 from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps, log_likelihood_per_level
@@ -75,14 +76,20 @@ class TileMerger:
         if key not in self._canvases:
             height, width = self.conditions[result.image].shape[:2]
             self._canvases[key] = TileCanvas(scale * height, scale * width)
-        canvas, count = self._canvases[key], len(self.windows[result.image])
-        canvas.add(result.window, result.pixels.floats() if result.pixels and count > 1 else None, result.maps)
+        canvas, windows = self._canvases[key], self.windows[result.image]
+        is_merged = result.pixels is not None and (len(windows) > 1 or windows[0].drawn is not None)
+        canvas.add(result.window, result.pixels.floats() if result.pixels and is_merged else None, result.maps)
         self._add_latents(key, result)
-        if canvas.windows < count:
+        if canvas.windows < len(windows):
             return None
         del self._canvases[key]
         sums = self._sums.pop(key, None)
-        pixels = result.pixels if canvas.pixels is None else HostPixels(canvas.pixels)
+        merged = canvas.pixels
+        pixels = (
+            result.pixels
+            if merged is None
+            else HostPixels(completed(merged, self.conditions[result.image], self.model))
+        )
         inside = pixels and pixels.cropped(canvas.height, canvas.width)
         nats = log_likelihood_per_level(canvas.maps, self.model.levels)
         return BatchItem(*key, inside, canvas.maps, nats, statistics_of(sums) if sums else None)

@@ -73,10 +73,12 @@ DEFAULT_SAMPLING = Sampling(temperature=0.8, rank="likelihood")
 class ModelInput(Strict, frozen=True):
     """An input beside the image, which callers may pass by its name."""
 
-    name: Literal["mask"]
-    """"mask": (H, W) bool, True for the pixels to fill in."""
-    preparation: Literal["black"]
-    """How the input becomes part of the condition. "black": its pixels are black in the image."""
+    name: Literal["mask", "hints"]
+    """"mask": (H, W) bool, True for the pixels to fill in. "hints": (H, W, 4) uint8 RGBA, opaque where a colour is
+    given."""
+    preparation: Literal["black", "fill", "propagate"]
+    """How the input becomes part of the condition. "black": its pixels are black in the image. "fill": its pixels are
+    filled first, by patches or smoothly. "propagate": the colours are propagated over the image."""
 
 
 class Model(Strict, frozen=True):
@@ -105,6 +107,15 @@ class Model(Strict, frozen=True):
     dependencies: Literal["unshared", "shared", "dual-glow"]
     noise_channels: list[list[Count]]
     """Number of channels of z[i, j] for i = j, j + 1, …, for each level j. They are concatenated in the input z."""
+    condition_channels: Literal[3, 4] = 3
+    """Number of channels of conditions. The fourth is a mask: it is 128 or more where the target has the values of the
+    other three, which are a first guess elsewhere."""
+    known_channels: list[Literal[0, 1, 2]] = []
+    """Channels of targets that are equal to those of the condition in all pixels. For models with a mask."""
+    color_space: Literal["rgb", "ycbcr"] = "rgb"
+    """Colours of conditions and targets. "ycbcr" is that of JPEG."""
+    reduction: Count = 1
+    """Sides of an image, divided by those of the condition that is prepared from it."""
 
 
 class Measurement(Strict, frozen=True):

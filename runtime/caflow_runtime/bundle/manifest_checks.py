@@ -123,7 +123,7 @@ def _check_graphs(path: Path, manifest: Manifest) -> None:
     sides = [f"{multiple}*h", f"{multiple}*w"] if multiple > 1 else ["h", "w"]
     for name in PER_IMAGE:
         if name in by_name:  # `estimate` is optional
-            _check_port(path, by_name[name].inputs, name, "condition", ["images", *sides, model.channels])
+            _check_port(path, by_name[name].inputs, name, "condition", ["images", *sides, model.condition_channels])
     if DEGRADE in by_name:
         _check_degrade(path, by_name[DEGRADE], model)
     if "estimate" in by_name:
@@ -140,7 +140,7 @@ def _check_degrade(path: Path, graph: Graph, model: Model) -> None:
     sides = [f"{model.scale}*h", f"{model.scale}*w"] if model.scale > 1 else ["h", "w"]
     _check_port(path, graph.inputs, DEGRADE, "target", ["images", *sides, model.channels])
     if any(port.name == "condition" for port in graph.inputs):
-        _check_port(path, graph.inputs, DEGRADE, "condition", ["images", "h", "w", model.channels])
+        _check_port(path, graph.inputs, DEGRADE, "condition", ["images", "h", "w", model.condition_channels])
 
 
 def needed_outputs(levels: int) -> dict[str, dict[str, str]]:

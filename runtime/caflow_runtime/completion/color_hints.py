@@ -4,9 +4,14 @@ The method is that of Levin, Lischinski and Weiss, "Colorization using Optimizat
 have similar chroma. It is a sparse system of linear equations, which requires SciPy, the extra `colorize`.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.checks import check_integer
 from caflow_runtime.extras import import_optional
 from caflow_runtime.image_arrays import Image
 
@@ -50,8 +55,9 @@ def propagate(luma: NDArray[np.uint8], chroma: NDArray[np.uint8], known: NDArray
 
 
 def _weights(luma: NDArray[np.float64]) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int64]]]:
-    """Return the weight of each of eight neighbours at each pixel, and their indices. The weights of a pixel add up to
-    1, and are 0 outside the image.
+    """Return the weight of each of eight neighbours at each pixel, and their indices.
+
+    The weights of a pixel add up to 1, and are 0 outside the image.
     """
     height, width = luma.shape
     padded = np.pad(luma, 1, mode="edge")
@@ -81,3 +87,35 @@ def reduced_hints(hints: Image, factor: int) -> tuple[NDArray[np.uint8], NDArray
     total = alpha.sum((1, 3))
     colours = (cells[..., :3] * alpha).sum((1, 3)) / np.maximum(total, 1e-9)
     return np.rint(colours).astype(np.uint8), total[..., 0] >= factor**2 / 4
+
+
+@dataclass(frozen=True)
+class Point:
+    """A dot of colour, as a hint."""
+
+    x: int
+    """Column of its centre in the image, in pixels."""
+    y: int
+    """Row of its centre in the image, in pixels."""
+    color: tuple[int, int, int]
+    """Red, green and blue, 0…255. Its luma does not matter."""
+
+
+def draw_hints(height: int, width: int, points: Iterable[Point], radius: int = 4) -> Image:
+    """Return a picture of hints, (height, width, 4) uint8 RGBA, with a dot at each point.
+
+    Arguments:
+        radius: radius of the dots in pixels, at least 3.
+
+    Raises:
+        InputError: if a point lies outside the image, or a colour is not valid.
+    """
+    check_integer("radius", radius, 3)
+    hints = np.zeros((height, width, 4), np.uint8)
+    for point in points:
+        check_integer("x", point.x, 0, width - 1)
+        check_integer("y", point.y, 0, height - 1)
+        for value in point.color:
+            check_integer("color", value, 0, 255)
+        cv2.circle(hints, (point.x, point.y), radius, (*point.color, 255), cv2.FILLED)
+    return hints

@@ -16,7 +16,7 @@ GREEN = (-0.344136, -0.714136)
 
 def rgb_to_ycbcr(image: Image) -> Image:
     """Return luma, blue and red chroma of an image, (H, W, 3) uint8, of RGB values of the same kind."""
-    return np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]).astype(np.uint8)
+    return np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]], np.uint8)
 
 
 def ycbcr_to_rgb(image: Image) -> Image:
@@ -27,4 +27,4 @@ def ycbcr_to_rgb(image: Image) -> Image:
     room = np.where(change > 0, 255 - y[..., None], -y[..., None])
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(change == 0, 1.0, room / change).min(-1, keepdims=True).clip(0, 1)
-    return np.rint(y[..., None] + share * change).clip(0, 255).astype(np.uint8)
+    return np.asarray(np.rint(y[..., None] + share * change).clip(0, 255), np.uint8)

@@ -44,6 +44,8 @@ class Tile:
 
     y: TileAxis
     x: TileAxis
+    drawn: NDArray[np.bool_] | None = None
+    """(height, width) bool, the pixels that the model draws. Only these count for likelihoods. None if it draws all."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -124,11 +126,15 @@ class TileCanvas:
 def weighted(window: Tile, maps: NDArray[np.float32], cell: int) -> NDArray[np.float64]:
     """Return the maps (…, h, w) of a window, multiplied by the mean weight of each cell.
 
-    The result is the part that the window adds to the maps of the whole image.
+    The result is the part that the window adds to the maps of the whole image. Where the model draws only a part of the
+    pixels, a cell counts by its fraction of them.
     """
     rows: NDArray[np.float64] = window.y.weights.reshape(-1, cell).mean(1, dtype=np.float64)
     columns: NDArray[np.float64] = window.x.weights.reshape(-1, cell).mean(1, dtype=np.float64)
-    return maps * np.outer(rows, columns)
+    weights = np.outer(rows, columns)
+    if window.drawn is not None:
+        weights *= window.drawn.reshape(len(rows), cell, len(columns), cell).mean((1, 3))
+    return maps * weights
 
 
 def pad(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

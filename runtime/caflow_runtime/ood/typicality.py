@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
@@ -101,8 +102,9 @@ def covariates(condition: Image, model: Model) -> Floats:
     All of them are base-2 logarithms. Let d be the absolute differences of neighbouring pixels. The first covariate is
     log₂(1 + mean d) of the grey image, the second the same of each colour minus grey. The third is the mean of
     log₂(1 + d) of the grey image; it distinguishes a few sharp edges from much fine detail. The fourth is log₂ of the
-    number of target pixels. The second is 0 for models that see the grey image alone.
+    number of target pixels. The second is 0 for models that see the grey image alone. A mask is no part of the image.
     """
+    condition = np.ascontiguousarray(condition[..., :VALUES])
     grey = cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY).astype(np.float32)
     steps = _steps(grey)
     colour = 0.0 if model.condition_color == "gray" else np.log2(1 + _steps(condition - grey[..., None]).mean())

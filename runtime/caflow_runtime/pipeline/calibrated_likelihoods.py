@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.batching.tile_merging import BatchItem
+from caflow_runtime.bundle.known_values import dims_of
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.latent_statistics import STATISTICS
@@ -83,7 +84,7 @@ class Likelihoods:
         typicality_model = self.typicality_model(temperature)
         if typicality_model is None:
             return None
-        dims = np.array([[condition.size * self._model.scale**2] for condition in conditions])
+        dims = np.array([[dims_of(condition, self._model)] for condition in conditions])
         bits = bits_per_dim([item.per_level for item in items], dims)
         measures = bits if temperature is not None else np.concatenate([bits, self._statistics(items)], 1)
         given = np.stack([covariates(condition, self._model) for condition in conditions])
@@ -97,7 +98,7 @@ class Likelihoods:
         typical = self.typicality_of(items, conditions, temperature)
         return {
             "per_level": np.array([item.per_level for item in items]),
-            "dims": np.array([condition.size * scale**2 for condition in conditions]),
+            "dims": np.array([dims_of(condition, self._model) for condition in conditions]),
             "sides": [(scale * condition.shape[0], scale * condition.shape[1]) for condition in conditions],
             "maps": [item.maps for item in items],
             "sample_typicality": None if is_image else typical,

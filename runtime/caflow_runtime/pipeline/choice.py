@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from caflow_runtime.batching.pixels import Pixels, deep_integers
 from caflow_runtime.batching.sampling_config import Rank, SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem
+from caflow_runtime.bundle.known_values import VALUES, dims_of
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import NotFinite
 from caflow_runtime.image_arrays import Image
@@ -220,9 +221,10 @@ class Chooser:
 
     def _enlarged(self, k: int) -> Candidate:
         """Return the enlarged input, without a likelihood, in place of a sample."""
-        image, deep = enlarge_image(self.conditions[k], self.model.scale), None
+        condition = self.conditions[k][..., :VALUES]  # without a mask
+        image, deep = enlarge_image(condition, self.model.scale), None
         if self.is_deep:
-            values = enlarge(self.conditions[k].astype(np.float32), self.model.scale)
+            values = enlarge(condition.astype(np.float32), self.model.scale)
             deep = deep_integers(values + np.float32(0.5))
         measured = self.config.consistent or self.config.rank == "consistency"
         known = self.consistency.psnr(image, self.conditions[k]) if measured else None
@@ -248,7 +250,7 @@ class Chooser:
 
 def bits_of(item: BatchItem, condition: Image, model: Model) -> Floats:
     """Return the bits per dimension of each level, (n,)."""
-    return bits_per_dim(item.per_level, condition.size * model.scale**2)
+    return bits_per_dim(item.per_level, dims_of(condition, model))
 
 
 def is_finite(item: BatchItem) -> bool:

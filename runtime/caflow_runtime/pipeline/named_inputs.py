@@ -1,14 +1,21 @@
-"""Named inputs beside the image, such as the mask of an inpainting model, and the condition that they make with it."""
+"""Named inputs beside the image, a mask or hints of colour, and the condition that they make with it."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.checks import shown
+from caflow_runtime.completion import color_hints
+from caflow_runtime.completion.color_space import rgb_to_ycbcr, ycbcr_to_rgb
+from caflow_runtime.completion.filling import fill
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import Image
+
+KNOWN, DRAWN = np.uint8(255), np.uint8(0)
+"""Values of the mask of a condition."""
 
 
 def check_takes(model: Model, name: str) -> None:
@@ -28,26 +35,86 @@ def check_takes(model: Model, name: str) -> None:
     )
 
 
-def prepare_condition(model: Model, image: Image, inputs: Mapping[str, Any]) -> Image:
-    """Return the condition, (H, W, 3) uint8, that an image and its named inputs make. An input may be missing.
+def prepare_condition(model: Model, image: Image, inputs: Mapping[str, Any], seed: int = 0) -> Image:
+    """Return the condition, (h, w, 3 or 4) uint8, that an image and its named inputs make. An input may be missing.
 
     Arguments:
         image: (H, W, 3) uint8 RGB.
-        inputs: arrays by name. "mask" is (H, W) bool, True for the pixels to fill in.
+        inputs: arrays by name, as in `Pipeline.prepare`.
+        seed: seed of the first filling of a hole.
 
     Raises:
         InputError: if the model has no input of a name, or an array is not valid.
     """
-    for name, mask in inputs.items():
-        check_takes(model, name)  # the only input is a mask, and its only preparation is "black"
-        _check_mask(mask, image)
-        image = np.where(mask[..., None], np.uint8(0), image)
-    return image
+    for name in inputs:
+        check_takes(model, name)
+    if "mask" in inputs:
+        _check(inputs["mask"], "mask", np.bool_, image.shape[:2])
+    if "hints" in inputs:
+        _check(inputs["hints"], "hints", np.uint8, (*image.shape[:2], 4))
+    how = model.inputs[0].preparation if model.inputs else None
+    if how == "propagate":
+        return _with_hints(model, image, inputs.get("hints"))
+    hole = inputs.get("mask")
+    if how == "fill":
+        hole = np.zeros(image.shape[:2], bool) if hole is None else hole
+        filled = fill(image, hole, seed) if hole.any() else image
+        return np.dstack([filled, np.where(hole, DRAWN, KNOWN)])
+    return image if hole is None else np.where(hole[..., None], np.uint8(0), image)
 
 
-def _check_mask(mask: Any, image: Image) -> None:
-    wanted = f"mask: expected a bool array of the image's size, {image.shape[:2]}"
-    if not isinstance(mask, np.ndarray):
-        raise InputError(f"{wanted}; got {type(mask).__name__}")
-    if mask.dtype != np.bool_ or mask.shape != image.shape[:2]:
-        raise InputError(f"{wanted}; got {mask.dtype} of shape {mask.shape}")
+def target_of(model: Model, image: Image) -> Image:
+    """Return the target, (h, w, 3) uint8, that a model would have to draw for its result to be this image.
+
+    Arguments:
+        image: (H, W, 3) uint8 RGB.
+    """
+    return image if model.color_space == "rgb" else rgb_to_ycbcr(_reduced(image, model.reduction))
+
+
+def finish(model: Model, image: Image, target: Image) -> Image:
+    """Return the result, (H, W, 3) uint8 RGB, that a target of a model makes together with the image.
+
+    For models of chroma, it is the image's luma with the target's chroma, enlarged.
+
+    Arguments:
+        image: (H, W, 3) uint8 RGB, the image from which the condition was prepared.
+        target: (h, w, 3) uint8, an image that the model drew.
+    """
+    if model.color_space == "rgb":
+        return target
+    height, width = image.shape[:2]
+    size = (target.shape[1] * model.reduction, target.shape[0] * model.reduction)
+    chroma = cv2.resize(target[..., 1:], size, interpolation=cv2.INTER_CUBIC)[:height, :width]
+    return ycbcr_to_rgb(np.dstack([rgb_to_ycbcr(image)[..., 0], chroma]))
+
+
+def _with_hints(model: Model, image: Image, hints: Image | None) -> Image:
+    """Return luma, propagated chroma and the mask of the hints, (h, w, 4) uint8."""
+    luma = rgb_to_ycbcr(_reduced(image, model.reduction))[..., 0]
+    known, chroma = np.zeros(luma.shape, bool), np.zeros((*luma.shape, 2), np.uint8)
+    if hints is not None:
+        colours, known = color_hints.reduced_hints(_extended(hints, model.reduction), model.reduction)
+        chroma = rgb_to_ycbcr(colours)[..., 1:]
+    return np.dstack([luma, color_hints.propagate(luma, chroma, known), np.where(known, KNOWN, DRAWN)])
+
+
+def _reduced(image: Image, factor: int) -> Image:
+    """Return an image reduced by a factor, (h, w, 3) uint8. Sides that it does not divide are rounded up."""
+    whole = _extended(image, factor)
+    size = (whole.shape[1] // factor, whole.shape[0] // factor)
+    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _extended(image: Image, multiple: int) -> Image:
+    """Return an image whose sides are multiples of a number, with its last row and column repeated."""
+    height, width = (-side % multiple for side in image.shape[:2])
+    return np.pad(image, ((0, height), (0, width), (0, 0)), mode="edge")
+
+
+def _check(array: Any, name: str, dtype: Any, shape: tuple[int, ...]) -> None:
+    wanted = f"{name}: expected an array of {np.dtype(dtype)} and of the image's size, {shape}"
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{wanted}; got {type(array).__name__}")
+    if array.dtype != dtype or array.shape != shape:
+        raise InputError(f"{wanted}; got {array.dtype} of shape {array.shape}")

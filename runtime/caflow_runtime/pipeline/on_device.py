@@ -10,6 +10,7 @@ from caflow_runtime.batching.batch_arrays import draw_noise, map_on_host, owners
 from caflow_runtime.batching.batch_size import TileBatch
 from caflow_runtime.batching.runner import Runner
 from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow import scan
@@ -55,9 +56,12 @@ def best_on_device(runner: Runner, condition: Any, config: SamplingConfig) -> De
         NotFinite: if no sample of a condition is finite.
         MemoryError: if memory runs out.
     """
+    if runner.model.condition_channels != VALUES:
+        raise InputError("run: a model with a mask keeps known values on the host; use best_of")
     (count, height, width), n = _checked(runner.model, condition), config.n
     graphs, backend, levels = runner.graphs, runner.backend, runner.model.levels
-    window = Tile(*(TileAxis(0, np.ones(side, np.float32)) for side in (height, width)))
+    y, x = (TileAxis(0, np.ones(side, np.float32)) for side in (height, width))
+    window = Tile(y, x)
     if remedy := runner.limits().remedy(count * n, height, width):
         raise InputError(f"{count} × {n} samples of {width}×{height} pixels must fit in one batch: use {remedy}")
     units = [TileBatch(k, window, tuple(range(n))) for k in range(count)]

@@ -33,7 +33,7 @@ from caflow_runtime.ood.consistency import Consistency
 from caflow_runtime.pipeline.calibrated_likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.choice import finite_pixels
 from caflow_runtime.pipeline.memory_estimate import MemoryEstimates
-from caflow_runtime.pipeline.named_inputs import prepare_condition
+from caflow_runtime.pipeline.named_inputs import finish, prepare_condition, target_of
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
 from caflow_runtime.pipeline.sampling import sample_all, sample_best, score_items
@@ -174,7 +174,7 @@ class Pipeline:
         Arguments:
             condition: (h, w, 3) uint8 RGB.
         """
-        given = padded(as_image(condition, "condition"), self.runner.model, self.runner.model.scale)
+        given = padded(self._condition(condition), self.runner.model, self.runner.model.scale)
         found = self.runner.degradations([given])
         return None if found is None else described(found[0])
 
@@ -189,23 +189,54 @@ class Pipeline:
         Raises:
             InputError: if the pixel budget is too small for the overlap, or the model does not support tiles.
         """
-        return [window.shape for window in self.runner.windows(as_image(condition, "condition"))]
+        return [window.shape for window in self.runner.windows(self._condition(condition))]
 
-    def prepare(self, image: Image, **inputs: NDArray[Any]) -> Image:
-        """Return the condition, (H, W, 3) uint8, that an image makes together with the model's other inputs.
+    def prepare(self, image: Image, seed: int = 0, **inputs: NDArray[Any]) -> Image:
+        """Return the condition that an image makes together with the model's other inputs: (H, W, 3) uint8.
 
-        `manifest.model.inputs` names those that the model takes. All of them may be omitted.
+        `manifest.model.inputs` names those that the model takes. All of them may be omitted. Models that complete an
+        image get a fourth channel, the mask of what is known, and models of chroma a reduced image of luma and chroma.
 
         Example: `pipe.best_of(pipe.prepare(image, mask=mask))`.
 
         Arguments:
             image: (H, W, 3) uint8 RGB.
-            inputs: arrays by name. "mask" is (H, W) bool, True for the pixels to fill in.
+            seed: seed of the first filling of a hole, 0 … 2³²−1.
+            inputs: arrays by name. "mask" is (H, W) bool, True for the pixels to fill in. "hints" is (H, W, 4) uint8
+                RGBA, opaque where a colour is given; `draw_hints` makes it from points.
 
         Raises:
-            InputError: if an argument is not valid, or the model has no input of a name.
+            InputError: if an argument is not valid, the model has no input of a name, or a package is missing.
         """
-        return prepare_condition(self.manifest.model, as_image(image, "image"), inputs)
+        check_integer("seed", seed, 0)
+        return prepare_condition(self.manifest.model, as_image(image, "image"), inputs, seed)
+
+    def finish(self, image: Image, drawn: Image) -> Image:
+        """Return the result, (H, W, 3) uint8 RGB, that an image makes together with what the model drew for it.
+
+        For models of chroma, it has the luma of the image, exactly. For others, it is what the model drew.
+
+        Example: `pipe.finish(image, pipe.best_of(pipe.prepare(image, hints=hints)).images[0])`.
+
+        Arguments:
+            image: the image that `prepare` was given.
+            drawn: one of `images` of `best_of` or `sample`.
+
+        Raises:
+            InputError: if an argument is not valid.
+        """
+        return finish(self.manifest.model, as_image(image, "image"), as_image(drawn, "drawn"))
+
+    def target_of(self, image: Image) -> Image:
+        """Return the target, (h, w, 3) uint8, that shows an existing result, for `score` and `encode`.
+
+        Arguments:
+            image: (H, W, 3) uint8 RGB, such as a result of `finish`, or a photograph.
+
+        Raises:
+            InputError: if the image is not valid.
+        """
+        return target_of(self.manifest.model, as_image(image, "image"))
 
     def best_of(
         self,
@@ -344,7 +375,8 @@ class Pipeline:
             frames = iter(frames)
         except TypeError:
             raise InputError(f"frames: expected an iterable of images; got {shown(frames)}") from None
-        checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
+        channels = self.manifest.model.condition_channels
+        checked = (as_image(frame, f"frames[{k}]", channels) for k, frame in enumerate(frames))
         config = SamplingConfig.for_model(self.manifest, n=n, temperature=temperature, seed=seed, rank=rank)
         check_switch("replaces", replaces)
         untypical: OnUntypical = "bicubic" if replaces else "mark"
@@ -392,7 +424,7 @@ class Pipeline:
             InputError: if an argument is not valid, or if the noise does not fit the condition.
             NotFinite: if an image is not finite.
         """
-        conditions = as_images(condition, "condition")
+        conditions = as_images(condition, "condition", self.manifest.model.condition_channels)
         given: list[LevelNoises] = [[z[None] for z in of_image] for of_image in as_noise(noise, len(conditions))]
         items = [decode_noise(self.runner, *pair) for pair in zip(given, conditions, strict=True)]
         likelihood = self.likelihoods.parts(items, conditions, None)
@@ -420,7 +452,11 @@ class Pipeline:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a pipeline cannot be copied or sent to another process: load the bundle there instead")
 
+    def _condition(self, condition: Image) -> Image:
+        return as_image(condition, "condition", self.manifest.model.condition_channels)
+
     def _pairs(self, target: Images, condition: Images) -> tuple[list[Image], list[Image]]:
-        targets, conditions = as_images(target, "target"), as_images(condition, "condition")
+        targets = as_images(target, "target")
+        conditions = as_images(condition, "condition", self.manifest.model.condition_channels)
         check_pairs(targets, conditions, self.runner.model.scale)
         return targets, conditions

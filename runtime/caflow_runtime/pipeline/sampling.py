@@ -51,7 +51,8 @@ def sample_best(
         NotFinite: if no sample of an image is finite.
         Untypical: if all samples of an image are rejected and `config.reject` requests an error for that.
     """
-    conditions, written = as_images(images, "images"), written or ResultEncoding()
+    conditions = as_images(images, "images", pipe.manifest.model.condition_channels)
+    written = written or ResultEncoding()
     typicality_model = typicality_model_for(pipe, config)
     chooser = Chooser(pipe.runner.model, pipe.consistency, conditions, config, typicality_model, written.is_deep)
     for item in pipe.runner.draw(conditions, range(config.n), config, show):
@@ -92,7 +93,7 @@ def sample_all(
         InputError: if an argument is not valid, or the model or its calibration does not support these settings.
         NotFinite: if any sample is not finite.
     """
-    conditions, n = as_images(images, "images"), config.n
+    conditions, n = as_images(images, "images", pipe.manifest.model.condition_channels), config.n
     count = len(conditions)
     chooser = Chooser(
         pipe.runner.model, pipe.consistency, conditions, config, typicality_model_for(pipe, config), is_deep

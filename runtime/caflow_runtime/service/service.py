@@ -96,7 +96,8 @@ class Service(ABC):
         Raises:
             Exception: of any type, if the model does not work.
         """
-        best = self.pipe.best_of(np.zeros((8, 8, 3), np.uint8), n=1, temperature=0.0)
+        black = np.zeros((8, 8, self.pipe.manifest.model.condition_channels), np.uint8)
+        best = self.pipe.best_of(black, n=1, temperature=0.0)
         if not np.isfinite(best.log_likelihood).all():
             raise ValueError("the likelihood of a sample is not finite")
 

@@ -1,0 +1,44 @@
+"""Which values of a target its condition contains, for models that complete images."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.image_arrays import Image
+
+IS_KNOWN = 128
+"""Smallest value of the mask, the fourth channel of a condition, where values of the target are known."""
+VALUES = 3
+"""Number of values of a pixel of a target."""
+
+
+def known_values(condition: Image, model: Model) -> NDArray[np.bool_] | None:
+    """Return which values of the target are those of the condition's first channels, (h, w, 3) bool.
+
+    None if the model draws all values.
+    """
+    if model.condition_channels == VALUES:
+        return None
+    always = np.isin(np.arange(VALUES), model.known_channels)
+    known: NDArray[np.bool_] = np.logical_or(condition[..., VALUES:] >= IS_KNOWN, always)
+    return known
+
+
+def drawn_pixels(condition: Image, model: Model) -> NDArray[np.bool_] | None:
+    """Return the pixels of which the model draws a value, (h, w) bool; None if it draws all values."""
+    known = known_values(condition, model)
+    return None if known is None else ~known.all(2)
+
+
+def dims_of(condition: Image, model: Model) -> int:
+    """Return how many values the model draws for a condition. Bits per dimension are per such value."""
+    known = known_values(condition, model)
+    if known is None:
+        return condition.size * model.scale**2
+    return int(known.size - known.sum())
+
+
+def completed(values: NDArray[np.float32], condition: Image, model: Model) -> NDArray[np.float32]:
+    """Return continuous pixel values, (h, w, 3) float32, with all known values in the middle of their intervals."""
+    known = known_values(condition, model)
+    return values if known is None else np.where(known, condition[..., :VALUES] + np.float32(0.5), values)
