@@ -17,7 +17,7 @@ from tiny import TINY
 from caflow_runtime.errors import UnreadableImage
 from caflow_runtime.image_headers import claimed_size
 from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.masks import find_masks
+from caflow_runtime.jobs.input_files import find_input_files
 from caflow_runtime.jobs.pairs import list_pairs
 from caflow_runtime.jobs.photographs import Photograph, photographs_in
 
@@ -89,7 +89,7 @@ def test_folders_of_pairs_photographs_and_masks_may_contain_avif(tmp_path: Path)
     target, condition, mask = tmp_path / "B" / "a.heic", tmp_path / "A" / "a.avif", tmp_path / "masks" / "a.avif"
     assert list_pairs(tmp_path) == [(str(target), str(condition))]
     assert photographs_in(target.parent) == [Photograph("a.heic", target)]
-    assert find_masks(mask.parent, [target]) == [mask]
+    assert find_input_files("mask", mask.parent, [target]) == [mask]
 
 
 def test_the_size_is_known_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

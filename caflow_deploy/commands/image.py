@@ -16,7 +16,7 @@ from caflow_deploy.commands.degradation_options import DegradationOptions, degra
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.image_drawing import draw_folder, draw_one, list_all
 from caflow_deploy.commands.image_models import ImageModel, ModelRunner, bundles_option, settings_of
-from caflow_deploy.commands.jobs import is_for_one, plan_jobs, warn_of_results, with_masks
+from caflow_deploy.commands.jobs import is_for_one, plan_jobs, warn_of_results, with_input_files
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
 from caflow_deploy.commands.outcome_counter import OutcomeCounter
 from caflow_deploy.commands.output_options import dry_run_option, json_option, metrics_option, quiet_option
@@ -52,10 +52,11 @@ from caflow_runtime.jobs.model_passes import Bits
 from caflow_runtime.jobs.result_naming import FORMATS, SOURCE, ResultFiles
 from caflow_runtime.pipeline.named_inputs import check_takes
 
-NO_MODEL_FOR_MASK = (
-    "--mask requires an inpainting model, and the models that are chosen without --bundle enlarge: also give --bundle "
-    "FOLDER, the bundle of an inpainting model, such as models/inpainting-demo.caflow of the repository"
+NO_MODEL = (
+    "{} requires a model that completes images, and those that are chosen without --bundle enlarge: also give the "
+    "--bundle of such a model"
 )
+MASK_IS_MISSING = "{} fills in what a mask marks: also give --mask, an image that is white where something is to go"
 
 
 @click.command("image")
@@ -89,8 +90,21 @@ NO_MODEL_FOR_MASK = (
 @click.option(
     "--mask",
     type=FilePath(path_type=Path),
-    help="Inpainting only: image of the size of IN whose white pixels mark what to fill; or a folder with one such "
-    "image for each input image, of the same name.",
+    help="Inpainting only: image of the size of IN whose white or transparent pixels mark what to fill; or a folder "
+    "with one such image for each input image, of the same name.",
+)
+@click.option(
+    "--hints",
+    type=FilePath(path_type=Path),
+    help="Colorization with hints only: image of the size of IN with dots or strokes of colour on a transparent "
+    "background; or a folder with one such image for each input image, of the same name.",
+)
+@click.option(
+    "--suggest-hints",
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    help="Colorization with hints only: also write NAME-suggested.png, the result with rings around the N places where "
+    "further hints would help most.",
 )
 @degradation_options
 @click.option(
@@ -137,6 +151,8 @@ def command(
     degradation: DegradationOptions,
     bits: Literal["8", "16"] | None,
     mask: Path | None,
+    hints: Path | None,
+    suggest_hints: int | None,
     keep_all: bool,
     sheet: bool,
     maps: bool,
@@ -170,8 +186,10 @@ def command(
     if is_pipe(output) and console.as_json and not dry_run:
         console.shows_messages = False  # standard error has the JSON objects
     _check_options(sampling, keep_all, sheet, maps)
-    if mask is not None and len(bundles) > 1:
-        raise CommandError(NO_MODEL_FOR_MASK)
+    beside = {name: place for name, place in (("mask", mask), ("hints", hints)) if place is not None}
+    if len(bundles) > 1:
+        for name in [*beside, *(["suggest-hints"] if suggest_hints else [])]:
+            raise CommandError(NO_MODEL.format(f"--{name}"))
     if is_for_one(output) and (files.format != SOURCE or files.suffix):
         raise click.UsageError("--format and --suffix require a folder as -o, but this -o names a single file")
     execution.refuse({"--metrics": metrics_port is not None})
@@ -184,27 +202,31 @@ def command(
     ]
     if execution.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
         inputs, output = tuple(str(Path(text).absolute()) if text else text for text in inputs), output.absolute()
-        mask = mask and mask.absolute()
+        beside = {name: place.absolute() for name, place in beside.items()}
     pipe, config = models[0].pipe, models[0].config
     size = sizing.size(pipe)
-    extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if config.reject else config.n) if maps else [])
+    extras = ["sheet"] * sheet + ["suggested"] * (suggest_hints is not None)
+    extras += names(pipe.manifest.model.levels, 0 if config.reject else config.n) if maps else []
     unreadable: list[OSError] = []
     result_names = ResultNames(output, files, config.n - 1 if keep_all else 0, extras)
     warn_of_results(map(Path, inputs), console.warning, output)
     jobs = plan_jobs(inputs, result_names, force, unreadable.append)
     depth: Bits | None = None if bits is None else 16 if bits == "16" else 8
     assume = degradation.assume([one.pipe for one in models])
-    jobs = [replace(job, size=size, bits=depth, assume=assume) for job in jobs]
+    jobs = [replace(job, size=size, bits=depth, assume=assume, suggested_hints=suggest_hints or 0) for job in jobs]
     _check_results(jobs, config, pipe.manifest.model.scale)
-    if mask is not None:
-        check_takes(pipe.manifest.model, "mask")
-        jobs = with_masks(jobs, mask)
+    for name in [*beside, *(["hints"] if suggest_hints else [])]:
+        check_takes(pipe.manifest.model, name)
+    if mask is None and any(port.preparation == "fill" for port in pipe.manifest.model.inputs):
+        raise CommandError(MASK_IS_MISSING.format(models[0].execution.bundle))
+    for name, place in beside.items():
+        jobs = with_input_files(jobs, name, place)
     is_single = is_for_one(output)
     tally = OutcomeCounter(len(jobs), config, console)
     for error in unreadable:
         tally.take_unreadable(error)
     written = partial(ImageSettings, keep_all=keep_all, sheet=sheet, maps=maps, files=files, size=size, bits=depth)
-    settings = partial(written, assume=assume or None)
+    settings = partial(written, assume=assume or None, suggest_hints=suggest_hints)
     if dry_run:
         done: Set[str] = set()
         if not force and is_single:

@@ -16,7 +16,7 @@ from caflow_runtime.image_io.image_files import check_suffix
 from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.jobs.image_folder import recorded_outputs
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.masks import find_masks
+from caflow_runtime.jobs.input_files import find_input_files
 
 GLOB_CHARACTERS = "*?["
 MAX_NAMED = 3
@@ -76,20 +76,21 @@ def warn_of_results(searched: Iterable[Path], warn: Callable[[str], object], out
         )
 
 
-def with_masks(jobs: Sequence[ImageJob], mask: Path) -> list[ImageJob]:
-    """Return the jobs with their masks.
+def with_input_files(jobs: Sequence[ImageJob], name: str, place: Path) -> list[ImageJob]:
+    """Return the jobs with the files of an input beside the image.
 
     Arguments:
-        mask: one mask for all images, or a folder with one for each.
+        name: name of the model's input, "mask" or "hints".
+        place: one file for all images, or a folder with one for each.
 
     Raises:
-        InputError: if an image has no mask, or a mask would be overwritten.
+        InputError: if an image has no such file, or one would be overwritten.
         OSError: if the folder cannot be read.
     """
-    masks = find_masks(mask, [job.source for job in jobs])
-    if written := {real_path(path) for path in masks} & {real_path(path) for job in jobs for path in job.outputs}:
-        raise InputError(f"{written.pop()} is a mask and would be overwritten; choose another -o")
-    return [replace(job, mask=path) for job, path in zip(jobs, masks, strict=True)]
+    files = find_input_files(name, place, [job.source for job in jobs])
+    if written := {real_path(path) for path in files} & {real_path(path) for job in jobs for path in job.outputs}:
+        raise InputError(f"{written.pop()} is an input and would be overwritten; choose another -o")
+    return [replace(job, inputs={**job.inputs, name: path}) for job, path in zip(jobs, files, strict=True)]
 
 
 def make_folders(jobs: Iterable[ImageJob]) -> None:

@@ -14,7 +14,9 @@ from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.image_arrays import check_pair
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.image_io.maps import pictures
+from caflow_runtime.jobs.input_files import CompletedImage
 from caflow_runtime.ood.typicality import reason
+from caflow_runtime.pipeline.named_inputs import check_takes
 
 
 @click.command("score")
@@ -23,6 +25,10 @@ from caflow_runtime.ood.typicality import reason
 @bundle_option
 @click.option(
     "--maps", metavar="DIR", type=FilePath(path_type=Path), help="Write maps of where TARGET is unlikely to DIR."
+)
+@click.option("--mask", type=FilePath(path_type=Path), help="Inpainting only: mask of what was filled in CONDITION.")
+@click.option(
+    "--hints", type=FilePath(path_type=Path), help="Colorization with hints only: picture of the hints for CONDITION."
 )
 @running_options
 @max_pixels_option
@@ -35,6 +41,8 @@ def command(
     condition: Path,
     execution: ExecutionOptions,
     maps: Path | None,
+    mask: Path | None,
+    hints: Path | None,
     max_pixels: int,
 ) -> None:
     """Compute how likely the image TARGET is, given the image CONDITION.
@@ -53,12 +61,16 @@ def command(
             if file.alpha is not None:
                 console.message(f"{path}: scored without its transparency")
         check_pair(str(target), pair[0].rgb, pair[1].rgb, pipe.manifest.model.scale)
+        beside = {name: path for name, path in (("mask", mask), ("hints", hints)) if path is not None}
+        for name in beside:
+            check_takes(pipe.manifest.model, name)
+        image = CompletedImage.read(pipe, pair[1], beside)
         task = bar.add_task("scoring")
 
         def show(done: int, count: int) -> None:
             bar.update(task, completed=done, total=count)
 
-        result = pipe.score(pair[0].rgb, pair[1].rgb, show)
+        result = pipe.score(pipe.target_of(pair[0].rgb), image.condition, show)
         if maps:
             maps.mkdir(parents=True, exist_ok=True)
             for name, picture, _, _ in pictures(result):

@@ -117,10 +117,11 @@ class ColorHints(CompletionTraits):
 
     def degrade(self, target: Image, rng: np.random.Generator) -> Image:
         """Return the luma with propagated hints, which are dots of the target's chroma, and their mask, (H, W, 4)."""
-        known = np.zeros(target.shape[:2], bool)
+        height, width = target.shape[:2]
+        known = np.zeros((height, width), bool)
         count = 0 if rng.random() < self.no_hints_share else round(self.max_dots ** rng.random())
         for _ in range(count):
-            top, left = (int(rng.integers(extent)) for extent in known.shape)
+            top, left = int(rng.integers(height)), int(rng.integers(width))
             side = 1 + int(rng.integers(self.dot_side))
             known[top : top + side, left : left + side] = True
         chroma = color_hints.propagate(target[..., 0], target[..., 1:], known)

@@ -19,8 +19,8 @@ def known_values(condition: Image, model: Model) -> NDArray[np.bool_] | None:
     """
     if model.condition_channels == VALUES:
         return None
-    always = np.isin(np.arange(VALUES), model.known_channels)
-    known: NDArray[np.bool_] = np.logical_or(condition[..., VALUES:] >= IS_KNOWN, always)
+    known = np.repeat(condition[..., VALUES:] >= IS_KNOWN, VALUES, axis=2)
+    known[..., model.known_channels] = True
     return known
 
 

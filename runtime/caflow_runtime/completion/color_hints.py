@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.checks import check_integer
+from caflow_runtime.completion.color_space import GREY
 from caflow_runtime.extras import import_optional
 from caflow_runtime.image_arrays import Image
 
@@ -21,8 +22,6 @@ SIMILARITY = 0.1
 SMALLEST_VARIANCE = 2e-6
 """Smallest variance of luma, on the scale of 0…1, below which neighbours count as equal."""
 MODULES = ("scipy.sparse", "scipy.sparse.linalg")
-GREY = 128
-"""Chroma of grey."""
 
 
 def propagate(luma: NDArray[np.uint8], chroma: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.uint8]:

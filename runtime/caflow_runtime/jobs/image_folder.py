@@ -47,6 +47,10 @@ class ModelSettings(msgspec.Struct, frozen=True):
     config: SamplingConfig
 
 
+BESIDE = {"mask", "hints"}
+"""Names of the files beside an image in lines of `results.jsonl`."""
+
+
 class ImageSettings(msgspec.Struct, frozen=True):
     """Settings that the results depend on. The list of images is not included: images may be added at any time."""
 
@@ -62,6 +66,8 @@ class ImageSettings(msgspec.Struct, frozen=True):
     """The other models if one is chosen for each image; None if all images have the same model."""
     assume: Mapping[str, float] | None = None
     """What the user says of how all images were degraded; None for nothing."""
+    suggest_hints: int | None = None
+    """Number of places to suggest for further hints of colour; None for none."""
 
 
 class ImageFolder:
@@ -195,7 +201,7 @@ def _unit_of(jobs: Iterable[ImageJob]) -> Callable[[Mapping[str, Any]], str | No
 
 def _is_valid(line: Mapping[str, Any]) -> bool:
     """Return whether an undamaged line has the fields of `caflow image`, with values in their ranges."""
-    if not all(isinstance(line.get(name), str) for name in ("input", "output", "outcome", *({"mask"} & line.keys()))):
+    if not all(isinstance(line.get(name), str) for name in ("input", "output", "outcome", *(BESIDE & line.keys()))):
         return False
     try:
         return line["outcome"] == DROPPED or bool(convert(line, ImageReport))
@@ -211,9 +217,9 @@ def _is_current(line: Mapping[str, Any], job: ImageJob | None) -> bool:
     """
     if has_changed(as_path(line["input"]), line.get("input_stamp")):
         return False
-    if job is not None and _inputs(job) != {name: line[name] for name in ("input", "mask") if name in line}:
+    if job is not None and _inputs(job) != {name: line[name] for name in {"input"} | BESIDE if name in line}:
         return False
-    if "mask" in line and has_changed(as_path(line["mask"]), line.get("mask_stamp")):
+    if any(has_changed(as_path(line[name]), line.get(f"{name}_stamp")) for name in BESIDE & line.keys()):
         return False
     if line["outcome"] == DROPPED:
         return True
@@ -249,8 +255,7 @@ def _is_there(path: Path) -> bool:
 def _line(done: ImageOutcome) -> dict[str, Any] | None:
     """Return the line of an image, without its checksum; None if the image failed."""
     names = _inputs(done.job) | {"output": name_of(done.job.output)}
-    if done.job.mask is not None:
-        names["mask_stamp"] = done.mask_stamp
+    names |= {f"{name}_stamp": stamp for name, stamp in done.input_stamps.items()}
     if done.is_dropped:
         return {**names, "outcome": DROPPED, "input_stamp": done.stamp, "model": done.model}
     return None if done.report is None else done.report.fields() | names
@@ -258,5 +263,4 @@ def _line(done: ImageOutcome) -> dict[str, Any] | None:
 
 def _inputs(job: ImageJob) -> dict[str, str | None]:
     """Return the absolute paths of the files that a result is made from."""
-    masks = {} if job.mask is None else {"mask": name_of(job.mask)}
-    return {"input": name_of(job.source), **masks}
+    return {"input": name_of(job.source), **{name: name_of(path) for name, path in job.inputs.items()}}

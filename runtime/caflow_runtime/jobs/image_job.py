@@ -35,8 +35,10 @@ class ImageJob:
     """Bits per channel of the results. None: 16 if the source has more than 8 and the format supports 16, else 8."""
     assume: Mapping[str, float] = field(default_factory=dict)
     """What the user says of how the source was degraded, as in `load`. It applies to models that are told of it."""
-    mask: Path | None = None
-    """Image file as large as the source. Its white pixels mark the hole to fill."""
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    """Files beside the source, as large as it, by the name of the model's input: "mask" or "hints"."""
+    suggested_hints: int = 0
+    """Number of places to suggest for further hints of colour."""
     choice: ModelChoice | None = None
     """Model that was chosen for the source, and why; None if the model was named, or the source cannot be read."""
 
@@ -78,7 +80,7 @@ class ImageJob:
             config,
             keeps_all=self.wants_all(config),
             has_pictures=bool(self.extras),
-            is_read_again=form.is_own and (is_lossy or source.has_alpha or source.is_grey or self.mask is not None),
+            is_read_again=form.is_own and (is_lossy or source.has_alpha or source.is_grey or bool(self.inputs)),
             suffix=self.output.suffix.lower(),
         )
         return estimate_image(pipe, source, wanted)

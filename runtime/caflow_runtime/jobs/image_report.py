@@ -99,6 +99,9 @@ class ImageReport(msgspec.Struct, frozen=True):
     otherwise what the model estimates. Omitted for models that are not told of it."""
     model_because: str | UnsetType = UNSET
     """Reason why the model was chosen, a clause about the input. Omitted if the model was named."""
+    suggested_hints: list[tuple[int, int]] | UnsetType = UNSET
+    """Places where further hints of colour would help most, the best first: column and row in pixels. Only with
+    `--suggest-hints`."""
     output_bits: int = 8
     """Bits per channel of the output file."""
     bytes: int | UnsetType = UNSET

@@ -3,9 +3,9 @@
 `process_image` runs the whole job. `inspect_image` only reads the file and estimates the work.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,15 +29,17 @@ from caflow_runtime.image_io.image_files import ImageFile, check_suffix, read_im
 from caflow_runtime.image_io.maps import pictures as maps_of
 from caflow_runtime.image_io.matte import matted
 from caflow_runtime.image_io.model_choice import jpeg_quality
+from caflow_runtime.image_io.rings import with_rings
 from caflow_runtime.image_io.sheet import sheet
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.image_estimate import ImageEstimate, ImageProperties
 from caflow_runtime.jobs.image_job import LOSSLESS, ImageJob
 from caflow_runtime.jobs.image_report import ImageReport, about_file, contradiction, report_of
-from caflow_runtime.jobs.masks import Masked, read_masked
+from caflow_runtime.jobs.input_files import CompletedImage
 from caflow_runtime.jobs.model_passes import ModelPasses, OutputSpec
 from caflow_runtime.jobs.native_stderr import native_stderr
 from caflow_runtime.pipeline.choice import Untypical
+from caflow_runtime.pipeline.hint_suggestions import suggest_hints
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import REJECTED, Best, Samples
 from caflow_runtime.pipeline.sampling import ResultEncoding
@@ -56,8 +58,8 @@ class ImageOutcome:
     """Whether there is no result because all samples are untypical."""
     stamp: str | None = None
     """`stamp_of` the source, taken before the source was read; None if the job failed."""
-    mask_stamp: str | None = None
-    """`stamp_of` the mask, taken before the mask was read; None if there is no mask or the job failed."""
+    input_stamps: Mapping[str, str | None] = field(default_factory=dict)
+    """`stamp_of` each file beside the source, by name, taken before it was read; empty if the job failed."""
     model: str | None = None
     """Name of the model, that of its bundle's folder; None if the job failed."""
 
@@ -89,7 +91,7 @@ def process_image(
         metrics: counters to update; None for none.
         max_pixels: largest number of pixels of the image file, as in `read_image`.
     """
-    stamp, mask_stamp = stamp_of(job.source), None if job.mask is None else stamp_of(job.mask)
+    stamp, stamps = stamp_of(job.source), {name: stamp_of(path) for name, path in job.inputs.items()}
     model, because = as_text(pipe.folder.stem), UNSET if job.choice is None else job.choice.reason
     said: list[str] = []
     try:
@@ -102,7 +104,7 @@ def process_image(
         size = job.output.stat().st_size
         made = {"model": model, "model_because": because, "input_stamp": stamp, "bytes": size, "warnings": warnings}
         report = msgspec.structs.replace(report, **made)
-        return ImageOutcome(job, report, stamp=stamp, mask_stamp=mask_stamp, model=model)
+        return ImageOutcome(job, report, stamp=stamp, input_stamps=stamps, model=model)
     except Untypical as error:
         if metrics:
             metrics.observe_error(error)
@@ -112,7 +114,7 @@ def process_image(
         except OSError as obstacle:
             kept = f"{obstacle.filename} of an earlier run cannot be removed ({obstacle.strerror}): remove it"
             return ImageOutcome(job, wrong=f"{wrong}, but {kept}")
-        return ImageOutcome(job, wrong=wrong, is_dropped=True, stamp=stamp, mask_stamp=mask_stamp, model=model)
+        return ImageOutcome(job, wrong=wrong, is_dropped=True, stamp=stamp, input_stamps=stamps, model=model)
     except (CaflowError, OSError, MemoryError) as error:
         if metrics:
             metrics.observe_error(error)
@@ -187,37 +189,47 @@ def _draw(
     alpha = None if given.alpha is None else form.resampled(draw_alpha(pipe, given.alpha, config, form.size.passes))
     metadata = given.metadata.colours() if job.files.no_metadata else given.metadata
     write = partial(write_image, alpha=alpha, is_grey=is_grey, metadata=metadata, quality=job.files.quality)
-    masked = None if job.mask is None else read_masked(job.mask, given)
-    given = given if masked is None else replace(given, rgb=pipe.prepare(given.rgb, mask=masked.hole))
+    image = CompletedImage.read(pipe, given, job.inputs)
     is_lossy = job.output.suffix.lower() not in LOSSLESS or (alpha is not None and not alpha.all())
-    is_changed = is_grey or is_lossy or masked is not None
-    as_read = partial(_as_read_again, write=write, suffix=job.output.suffix, masked=masked) if is_changed else None
+    is_changed = is_grey or is_lossy or image.is_changed
+    as_read = partial(_as_read_again, write=write, suffix=job.output.suffix, image=image) if is_changed else None
     told = _told(pipe, job)
     with metrics.stage("sample") if metrics else nullcontext():
         passes, written = ModelPasses(told, config, show, pipe), ResultEncoding(form.bits == 16, as_read)
-        made = passes.run(given.rgb, form.size.passes, needs_all, written)
-    pictures = made.pictures if masked is None else masked.filled_from(made.pictures)
+        made = passes.run(image.condition, form.size.passes, needs_all, written)
+    pictures = image.finished(made.pictures) if image.is_changed else made.pictures
     for path, picture in zip([job.output, *job.others], pictures, strict=False):
         left_out = write(path, form.resampled(picture))
-    if "sheet" in job.extras and isinstance(made.drawn, Samples):
-        shown = sheet(made.condition, made.drawn)
+    drawn = made.drawn
+    if image.is_changed and isinstance(drawn, Samples):
+        drawn = replace(drawn, images=image.finished(np.asarray(drawn.images)))
+    if "sheet" in job.extras and isinstance(drawn, Samples):
+        shown = sheet(given.rgb if image.is_changed else made.condition, drawn)
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
+    places: list[tuple[int, int]] = []
+    if "suggested" in job.extras:
+        places = suggest_hints(pipe, image.condition, job.suggested_hints, seed=config.seed)
+        marked = with_rings(pictures[0] if form.bits == 8 else np.asarray(pictures[0] >> 8, np.uint8), places)
+        write_image(job.extras["suggested"], marked, metadata=given.metadata.colours())
     report, scored = report_of(job, made, given, config, form), None
-    if (degradation := told.degradation(given.rgb)) is not None:
+    if (degradation := told.degradation(image.condition)) is not None:
         report = msgspec.structs.replace(report, degradation=degradation)
-    warnings = [*contradiction(pipe, made, report), *left_out]
+    if places:
+        report = msgspec.structs.replace(report, suggested_hints=places)
+    warnings = [*image.warnings, *contradiction(pipe, made, report), *left_out]
     if is_changed and form.is_own and report.outcome != "bicubic":
         with native_stderr():  # The messages were already reported for the input.
-            own = read_image(job.output, made.pictures[0].size).rgb  # No limit: its pixels fit in memory already.
-        scored = told.score(own, given.rgb, show)
+            own = read_image(job.output, pictures[0].size).rgb  # No limit: its pixels fit in memory already.
+        own = pipe.target_of(own)
+        scored = told.score(own, image.condition, show)
         report = about_file(report, scored)
         if report.consistency_db is not UNSET:
-            report = msgspec.structs.replace(report, consistency_db=pipe.consistency.psnr(own, given.rgb))
+            report = msgspec.structs.replace(report, consistency_db=pipe.consistency.psnr(own, image.condition))
     if "likelihood" in job.extras and report.outcome == "bicubic":
         _remove(job.extras.values())
     elif "likelihood" in job.extras:
         maps = {}
-        for name, picture, darkest, brightest in maps_of(made.drawn, of_file=scored):
+        for name, picture, darkest, brightest in maps_of(drawn, of_file=scored):
             write_image(job.extras[name], picture)
             maps[name] = [darkest, brightest]
         report = msgspec.structs.replace(report, maps=maps)
@@ -265,10 +277,11 @@ def _remove(paths: Iterable[Path]) -> None:
 
 
 def _as_read_again(
-    pixels: NDArray[Any], write: Callable[[Path, NDArray[Any]], object], suffix: str, masked: Masked | None
+    pixels: NDArray[Any], write: Callable[[Path, NDArray[Any]], object], suffix: str, image: CompletedImage
 ) -> Image:
-    """Return the image that is read back from a file with this suffix, (H, W, 3) uint8."""
+    """Return the target that is read back from a result with this suffix, (h, w, 3) uint8."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"image{suffix}"
-        write(path, pixels if masked is None else masked.filled_from(pixels))
-        return read_image(path, pixels.size).rgb
+        result = image.finished(pixels) if image.is_changed else pixels
+        write(path, result)
+        return image.pipe.target_of(read_image(path, result.size).rgb)

@@ -5,11 +5,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.checks import shown
 from caflow_runtime.completion import color_hints
-from caflow_runtime.completion.color_space import rgb_to_ycbcr, ycbcr_to_rgb
+from caflow_runtime.completion.color_space import recolored, rgb_to_ycbcr
 from caflow_runtime.completion.filling import fill
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import Image
@@ -72,21 +73,27 @@ def target_of(model: Model, image: Image) -> Image:
     return image if model.color_space == "rgb" else rgb_to_ycbcr(_reduced(image, model.reduction))
 
 
-def finish(model: Model, image: Image, target: Image) -> Image:
-    """Return the result, (H, W, 3) uint8 RGB, that a target of a model makes together with the image.
+def finish(model: Model, image: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
+    """Return the result, (H, W, 3) RGB, that a target of a model makes together with the image.
 
     For models of chroma, it is the image's luma with the target's chroma, enlarged.
 
     Arguments:
-        image: (H, W, 3) uint8 RGB, the image from which the condition was prepared.
-        target: (h, w, 3) uint8, an image that the model drew.
+        image: (H, W, 3) uint8 or uint16 RGB, the image from which the condition was prepared.
+        target: (h, w, 3) of the same type, an image that the model drew.
     """
+    height, width = image.shape[:2]
+    wanted = (-(-height // model.reduction) * model.scale, -(-width // model.reduction) * model.scale, 3)
+    if target.dtype != image.dtype or target.shape != wanted:
+        raise InputError(
+            f"drawn: expected {image.dtype} of shape {wanted} for an image of {width}×{height} pixels; got "
+            f"{target.dtype} of shape {target.shape}"
+        )
     if model.color_space == "rgb":
         return target
-    height, width = image.shape[:2]
     size = (target.shape[1] * model.reduction, target.shape[0] * model.reduction)
     chroma = cv2.resize(target[..., 1:], size, interpolation=cv2.INTER_CUBIC)[:height, :width]
-    return ycbcr_to_rgb(np.dstack([rgb_to_ycbcr(image)[..., 0], chroma]))
+    return recolored(image, chroma)
 
 
 def _with_hints(model: Model, image: Image, hints: Image | None) -> Image:

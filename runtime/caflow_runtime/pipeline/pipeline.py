@@ -211,21 +211,21 @@ class Pipeline:
         check_integer("seed", seed, 0)
         return prepare_condition(self.manifest.model, as_image(image, "image"), inputs, seed)
 
-    def finish(self, image: Image, drawn: Image) -> Image:
-        """Return the result, (H, W, 3) uint8 RGB, that an image makes together with what the model drew for it.
+    def finish(self, image: NDArray[Any], drawn: NDArray[Any]) -> NDArray[Any]:
+        """Return the result, (H, W, 3) RGB, that an image makes together with what the model drew for it.
 
         For models of chroma, it has the luma of the image, exactly. For others, it is what the model drew.
 
         Example: `pipe.finish(image, pipe.best_of(pipe.prepare(image, hints=hints)).images[0])`.
 
         Arguments:
-            image: the image that `prepare` was given.
-            drawn: one of `images` of `best_of` or `sample`.
+            image: (H, W, 3) uint8 or uint16 RGB, the image that `prepare` was given.
+            drawn: (h, w, 3) of the same type, one of `images` or `deep` of `best_of` or `sample`.
 
         Raises:
-            InputError: if an argument is not valid.
+            InputError: if the image and what was drawn differ in type, or do not fit in size.
         """
-        return finish(self.manifest.model, as_image(image, "image"), as_image(drawn, "drawn"))
+        return finish(self.manifest.model, image, drawn)
 
     def target_of(self, image: Image) -> Image:
         """Return the target, (h, w, 3) uint8, that shows an existing result, for `score` and `encode`.

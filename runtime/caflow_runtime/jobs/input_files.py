@@ -1,0 +1,129 @@
+"""Files beside an image: the mask of what a model fills in, or the hints of the colours that it should get."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.completion.filling import has_patches
+from caflow_runtime.errors import InputError
+from caflow_runtime.image_arrays import Image
+from caflow_runtime.image_formats import READABLE, images_below
+from caflow_runtime.image_io.image_files import ImageFile, read_image
+from caflow_runtime.pipeline.pipeline import Pipeline
+
+WHITE = 128
+"""Smallest mean of the three colour values, 0…255, of a pixel that counts as white, and smallest alpha of one that
+counts as opaque."""
+FILLED_SMOOTHLY = (
+    "the hole was filled smoothly before the model refined it, which is worse for large holes: with the package "
+    "PyPatchMatch, pip install 'caflow-deploy[inpaint]', it is filled with patches of the image"
+)
+
+
+def find_input_files(name: str, place: Path, sources: Sequence[Path]) -> list[Path]:
+    """Return the mask or hints of each source image.
+
+    Arguments:
+        name: "mask" or "hints", for messages.
+        place: a file, which is for all images; or a folder with one file for each image, which has the name of its
+            image and any image suffix.
+
+    Raises:
+        InputError: if the folder has no file for an image, or several.
+        OSError: if the folder cannot be read.
+    """
+    if not place.is_dir():
+        return [place] * len(sources)
+    found: dict[str, list[Path]] = {}
+    for path in images_below(place, READABLE):
+        found.setdefault(path.stem, []).append(path)
+    files = []
+    for source in sources:
+        named = found.get(source.stem, [])
+        if len(named) != 1:
+            what = " and ".join(map(str, named)) or "none"
+            raise InputError(f"{source}: expected one {name} in {place}, named like {source.stem}.png; found {what}")
+        files += named
+    return files
+
+
+@dataclass(frozen=True)
+class CompletedImage:
+    """An image with its other inputs, and the results that a model's drawings make with it."""
+
+    pipe: Pipeline
+    given: ImageFile
+    inputs: Mapping[str, NDArray[Any]]
+    """Mask or hints by name, as in `Pipeline.prepare`."""
+
+    @classmethod
+    def read(cls, pipe: Pipeline, given: ImageFile, files: Mapping[str, Path]) -> "CompletedImage":
+        """Read the files of an image's other inputs.
+
+        Raises:
+            InputError: if a file differs in size from the image, or says nothing.
+            UnreadableImage: if a file is not a readable image.
+        """
+        readers = {"mask": _hole, "hints": _hints}
+        return cls(pipe, given, {name: readers[name](path, given.rgb) for name, path in files.items()})
+
+    @cached_property
+    def condition(self) -> Image:
+        """Condition of the model, as `Pipeline.prepare` makes it."""
+        return self.pipe.prepare(self.given.rgb, 0, **self.inputs)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether results differ from what the model draws."""
+        return bool(self.inputs) or self.pipe.manifest.model.color_space != "rgb"
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings about how the condition was made."""
+        fills = any(port.preparation == "fill" for port in self.pipe.manifest.model.inputs)
+        return [FILLED_SMOOTHLY] if fills and not has_patches() else []
+
+    def finished(self, drawn: NDArray[Any]) -> NDArray[Any]:
+        """Return the results, (…, H, W, 3), that drawn images, (…, h, w, 3) uint8 or uint16, make with the image."""
+        given = self.given.pixels(8 * drawn.itemsize)
+        if "mask" in self.inputs:
+            return np.where(self.inputs["mask"][..., None], drawn, given)
+        single = [self.pipe.finish(given, one) for one in drawn.reshape(-1, *drawn.shape[-3:])]
+        return np.stack(single).reshape(*drawn.shape[:-3], *single[0].shape)
+
+
+def _hole(path: Path, image: Image) -> NDArray[np.bool_]:
+    """Return the hole that a mask marks, (H, W) bool: its transparent pixels if there are any, else its white ones."""
+    mask = _read_as_large(path, "mask", image)
+    hole = np.zeros(image.shape[:2], bool) if mask.alpha is None else mask.alpha < WHITE
+    if not hole.any():
+        hole = mask.rgb.mean(2) >= WHITE
+    if not hole.any():
+        raise InputError(f"{path}: the mask has no white or transparent pixel, which mark the area to fill")
+    return hole
+
+
+def _hints(path: Path, image: Image) -> Image:
+    """Return a picture of hints, (H, W, 4) uint8 RGBA."""
+    hints = _read_as_large(path, "picture of hints", image)
+    if hints.alpha is None or not (hints.alpha < WHITE).any():
+        raise InputError(
+            f"{path}: a picture of hints must be transparent where there is no hint: draw dots or strokes of colour on "
+            "a transparent layer, and export it as PNG"
+        )
+    return np.dstack([hints.rgb, hints.alpha])
+
+
+def _read_as_large(path: Path, name: str, image: Image) -> ImageFile:
+    file = read_image(path)
+    if file.rgb.shape != image.shape:
+        (height, width), (wanted_height, wanted_width) = file.rgb.shape[:2], image.shape[:2]
+        raise InputError(
+            f"{path}: the {name} must be as large as its image, {wanted_width}×{wanted_height}; got {width}×{height}"
+        )
+    return file
