@@ -24,7 +24,7 @@ from caflow_runtime.flow.noise import NoiseWindow, draw_window_noise
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow
-from caflow_training.tasks import SuperResolution
+from caflow_training.tasks import ColorHints, MaskedInpainting, SuperResolution
 
 __all__ = [  # fixtures and a hook, which pytest finds here
     "cache_folder",
@@ -51,6 +51,16 @@ OURS = {
     "log_scale_bound": 1.0,
     "dequantization_steps": 1,
     "task": SuperResolution(scale=4),
+}
+COMPLETING = {
+    "levels": 1,
+    "target_steps": 1,
+    "own_steps": 1,
+    "residual": True,
+    "mean_blocks": 1,
+    "mean_depth": 2,
+    "mean_width": 4,
+    "mean_features": 4,
 }
 LEAST = {"levels": 1, "target_steps": 1, "own_steps": 1, "residual": True, "task": SuperResolution(scale=2)}
 
@@ -156,6 +166,21 @@ def least_exported(least: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         return bundle
 
     return made_once(tmp_path_factory, "least-exported", write)
+
+
+@pytest.fixture(scope="session")
+def completing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles, by task, of models that complete images: masked-inpainting and color-hints. Do not change them."""
+
+    def write(folder: Path) -> dict[str, Path]:
+        torch.manual_seed(0)
+        bundles = {}
+        for task in (MaskedInpainting(), ColorHints()):
+            checkpoint.save(folder / f"{task.task}.pt", small_model(torch.float32, **COMPLETING, task=task))
+            bundles[task.task] = export(folder / f"{task.task}.pt").path
+        return bundles
+
+    return made_once(tmp_path_factory, "completing", write)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from caflow_training.bijections import (
     split,
 )
 from caflow_training.conditional_flow import BlockSettings, conditional_block
-from caflow_training.dequantization import CentredPixels, LogitPixels
+from caflow_training.dequantization import CentredPixels, KnownPixels, LogitPixels
 
 CHANNELS, CONDITION_CHANNELS = 3, 2
 
@@ -42,6 +42,7 @@ LAYERS: dict[str, tuple[Callable[[], Bijection], tuple[int, int] | None, str]] =
     ),
     "CentredPixels": (CentredPixels, None, "pixels"),
     "CentredPixels, residual": (CentredPixels, (CHANNELS, 1), "pixels"),
+    "KnownPixels": (KnownPixels, (2 * CHANNELS, 1), "pixels"),
     "LogitPixels": (LogitPixels, None, "pixels"),
 }
 SIZES = [(2, 2), (4, 2)]

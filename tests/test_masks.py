@@ -127,7 +127,7 @@ def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
         (
             [given, "--mask", folder / "dark.png"],
             1,
-            f"{given}: {folder / 'dark.png'}: the mask has no white pixel; the area to fill must be white",
+            f"{given}: {folder / 'dark.png'}: the mask has no white or transparent pixel, which mark the area to fill",
         ),
         (
             [folder / "in", "--mask", folder / "masks"],

@@ -58,7 +58,8 @@ class KnownPixels(Bijection):
 
     def _parts(self, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         mean, known = cast(Tensor, condition).chunk(2, 1)
-        return mean, (1 + (KNOWN_GAIN - 1) * known) / CELLS, log_gain(known).sum((1, 2, 3))
+        log_gains = log_gain(known)
+        return mean, log_gains.exp(), log_gains.sum((1, 2, 3))
 
 
 def log_gain(known: Tensor) -> Tensor:

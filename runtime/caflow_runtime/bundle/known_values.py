@@ -27,7 +27,7 @@ def known_values(condition: Image, model: Model) -> NDArray[np.bool_] | None:
 def drawn_pixels(condition: Image, model: Model) -> NDArray[np.bool_] | None:
     """Return the pixels of which the model draws a value, (h, w) bool; None if it draws all values."""
     known = known_values(condition, model)
-    return None if known is None else ~known.all(2)
+    return None if known is None else np.asarray(~known.all(axis=2))
 
 
 def dims_of(condition: Image, model: Model) -> int:
