@@ -147,7 +147,7 @@ def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
     done = fill(bundle, given, "--mask", mask, "-o", mask, "--force")
     assert (done.returncode, done.stderr) == (
         2,
-        f"caflow: {mask} is a mask and would be overwritten; choose another -o\n",
+        f"caflow: {mask} is the mask of an image and would be overwritten; choose another -o\n",
     )
 
 

@@ -39,6 +39,8 @@ RUN_ELSEWHERE = {
     "caflow-export runs/pairs": TRAINED_FOR_HOURS,
     "caflow image pairs/A": TRAINED_FOR_HOURS,
     "caflow-train x4-": STAGES,
+    "caflow-train inpaint-": STAGES,
+    "caflow-train colour-": STAGES,
     "torchrun": "tests/test_trainer.py",
     "export TORCH_DISABLE": "tests/test_restart.py",
     "until torchrun": "tests/test_restart.py",

@@ -89,7 +89,7 @@ def with_input_files(jobs: Sequence[ImageJob], name: str, place: Path) -> list[I
     """
     files = find_input_files(name, place, [job.source for job in jobs])
     if written := {real_path(path) for path in files} & {real_path(path) for job in jobs for path in job.outputs}:
-        raise InputError(f"{written.pop()} is an input and would be overwritten; choose another -o")
+        raise InputError(f"{written.pop()} is the {name} of an image and would be overwritten; choose another -o")
     return [replace(job, inputs={**job.inputs, name: path}) for job, path in zip(jobs, files, strict=True)]
 
 

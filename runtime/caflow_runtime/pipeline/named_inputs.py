@@ -120,7 +120,7 @@ def _extended(image: Image, multiple: int) -> Image:
 
 
 def _check(array: Any, name: str, dtype: Any, shape: tuple[int, ...]) -> None:
-    wanted = f"{name}: expected an array of {np.dtype(dtype)} and of the image's size, {shape}"
+    wanted = f"{name}: expected a {np.dtype(dtype)} array of the image's size, {shape}"
     if not isinstance(array, np.ndarray):
         raise InputError(f"{wanted}; got {type(array).__name__}")
     if array.dtype != dtype or array.shape != shape:
