@@ -18,7 +18,7 @@ from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING
 from caflow_training import checkpoint
 from caflow_training.bijections import AffineNetwork
 from caflow_training.checkpoint import LAST_CHECKPOINT
-from caflow_training.mean_network import MeanNetwork
+from caflow_training.mean_network import MeanNetwork, UNet
 from caflow_training.progress import LOG
 
 LOGGED_STEPS = 100
@@ -47,7 +47,7 @@ def main(run: Path, output: Path, temperature: float) -> None:
 def _save_rounded(run: Path, path: Path) -> None:
     model = checkpoint.load(run / LAST_CHECKPOINT)
     for network in model.modules():
-        if isinstance(network, AffineNetwork | MeanNetwork):
+        if isinstance(network, AffineNetwork | MeanNetwork | UNet):
             for parameter in network.parameters():
                 parameter.data = parameter.data.half().float()
     training = checkpoint.read(run / LAST_CHECKPOINT)["training"]
