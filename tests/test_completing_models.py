@@ -21,6 +21,8 @@ from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.input_files import FILLED_SMOOTHLY
 from caflow_runtime.pipeline.hint_suggestions import suggest_hints
 from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.service.request import Request
+from caflow_runtime.service.served_models import Sampler
 from caflow_training.tasks import ColorHints, MaskedInpainting
 
 HEIGHT, WIDTH = 50, 71
@@ -173,6 +175,16 @@ def test_hints_are_suggested_inside_the_image_and_not_twice(
     assert all(0 <= x < WIDTH and 0 <= y < HEIGHT for x, y in places)
     with pytest.raises(InputError, match="takes no hints"):
         suggest_hints(inpainting, coloring.prepare(image), 5)
+
+
+def test_servers_take_prepared_conditions(inpainting: Pipeline, image: Picture, hole: NDArray[np.bool_]) -> None:
+    service = Sampler(inpainting)
+    condition = inpainting.prepare(image, mask=hole)
+    (answer,) = service.answer([Request({"image": condition[None]}, {"n": 2})])
+    assert isinstance(answer, dict)
+    np.testing.assert_array_equal(answer["image"][0], inpainting.best_of(condition, n=2).images[0])
+    (refused,) = service.answer([Request({"image": image[None]}, {})])
+    assert "Pipeline.prepare makes it" in str(refused)
 
 
 def test_files_of_masks_and_hints(

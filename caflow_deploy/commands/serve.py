@@ -130,7 +130,7 @@ def command(
         raise CommandError("--port, --grpc-port and --metrics must be different ports")
     _check_packages()
     folder = real_path(find_bundle(bundle))
-    read_manifest(folder)  # workers check all files
+    channels = read_manifest(folder).model.condition_channels  # workers check all files
     for place, wanted in ((host, port), (host, grpc_port), (LOOPBACK, metrics_port)):
         if wanted is not None:
             listen(place, wanted).close()  # report a port that is in use before workers start
@@ -150,7 +150,8 @@ def command(
         except WorkerFailed as error:
             raise CommandError(f"a worker could not start: {error}", FAILED) from None
         bodies = BodyLimiter(SPARE_BYTES + 6 * max_pixels)  # the largest request: a target and its condition
-        addresses = ServerRunner(InferenceApp(models_of(folder.stem), pool, bodies, deadline), host, port, grpc_port)
+        app = InferenceApp(models_of(folder.stem, channels), pool, bodies, deadline)
+        addresses = ServerRunner(app, host, port, grpc_port)
         exported = metrics.instruments.serving(metrics_port, LOOPBACK) if metrics and metrics_port else nullcontext()
         with exported, addresses.open(run):
             console.result(f"{folder.stem} is ready at {addresses.text}")

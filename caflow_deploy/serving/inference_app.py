@@ -178,13 +178,14 @@ class InferenceApp:
         return call
 
 
-def models_of(stem: str) -> dict[str, protocol.Model]:
+def models_of(stem: str, condition_channels: int = 3) -> dict[str, protocol.Model]:
     """Return the models of a bundle, by their names.
 
     Arguments:
         stem: name of the bundle, without its extension.
+        condition_channels: number of channels of the model's conditions.
     """
-    models = [protocol.Model(stem + kind.suffix, kind.inputs, kind.outputs) for kind in SERVICES]
+    models = [protocol.Model(stem + kind.suffix, kind.inputs_of(condition_channels), kind.outputs) for kind in SERVICES]
     return {model.name: model for model in models}
 
 

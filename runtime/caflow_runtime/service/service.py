@@ -4,6 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -44,6 +45,14 @@ class Service(ABC):
     inputs: ClassVar[tuple[TensorSpec, ...]]
     outputs: ClassVar[tuple[TensorSpec, ...]]
     parameters: ClassVar[type[SampleParameters] | type[ScoreParameters]]
+
+    @classmethod
+    def inputs_of(cls, condition_channels: int) -> tuple[TensorSpec, ...]:
+        """Return the inputs of a model whose conditions have this many channels."""
+        return tuple(
+            spec if spec.name == "target" else replace(spec, shape=(*spec.shape[:-1], condition_channels))
+            for spec in cls.inputs
+        )
 
     def __init__(
         self, pipe: Pipeline, max_pixels: int = MAX_REQUEST_PIXELS, instruments: Instruments | None = None
@@ -120,7 +129,8 @@ class Service(ABC):
             parameters = msgspec.convert(dict(request.parameters), self.parameters, strict=False)
         except msgspec.ValidationError as error:
             raise InputError(f"parameters of {self.name}: {error}") from None
-        images = [as_images(np.asarray(request.tensors[name]), name) for name in names]
+        specs = self.inputs_of(self.pipe.manifest.model.condition_channels)
+        images = [as_images(np.asarray(request.tensors[spec.name]), spec.name, spec.shape[-1]) for spec in specs]
         self._check(parameters, images)
         pixels = self._pixels(parameters, images)
         if pixels > self.max_pixels:
