@@ -13,7 +13,9 @@
 #include "consistency.hpp"
 #include "errors.hpp"
 #include "graphs.hpp"
+#include "known_values.hpp"
 #include "latent_statistics.hpp"
+#include "resizing.hpp"
 #include "scenes.hpp"
 #include "typicality.hpp"
 
@@ -64,6 +66,18 @@ TEST_CASE("covariates of conditions are equal to Python's") {
         REQUIRE(wanted.size() == ours.size());
         for (std::size_t k = 0; k < ours.size(); ++k) CHECK(ours[k] == doctest::Approx(wanted[k]).epsilon(1e-6));
     }
+}
+
+TEST_CASE("a mask is no part of the covariates of a condition, and of a condition in place of a rejected sample") {
+    Model model;
+    model.condition_color = "rgb";
+    model.scale = 1;
+    Image condition(9, 7, 4);
+    for (std::size_t k = 0; k < condition.values.size(); ++k) condition.values[k] = std::uint8_t(k * k * 37);
+    const Image rgb = without_mask(condition);
+    CHECK(rgb.row(8)[3 * 6 + 2] == condition.row(8)[4 * 6 + 2]);
+    CHECK(covariates(condition, model) == covariates(rgb, model));
+    CHECK(enlarge_pixels(condition, 1) == enlarge_pixels(rgb, 1));
 }
 
 TEST_CASE("statistics of latents are equal to Python's, for overlapping tiles with padding") {
