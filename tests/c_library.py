@@ -49,7 +49,13 @@ class CError(Exception):
 
 
 class _Image(ctypes.Structure):
-    _fields_ = (("rgb", c_void_p), ("height", c_size_t), ("width", c_size_t), ("stride", c_size_t))
+    _fields_ = (
+        ("rgb", c_void_p),
+        ("height", c_size_t),
+        ("width", c_size_t),
+        ("stride", c_size_t),
+        ("channels", c_size_t),
+    )
 
 
 class _OpenOptions(ctypes.Structure):
@@ -259,7 +265,7 @@ def _progress(show: Callable[[int, int], object]) -> Any:
 def _images(images: list[NDArray[np.uint8]]) -> Any:
     """Return the library's descriptions of images, without a copy. Rows may be apart in memory, as in a crop."""
     return (_Image * len(images))(
-        *[_Image(image.ctypes.data, image.shape[0], image.shape[1], image.strides[0]) for image in images]
+        *[_Image(one.ctypes.data, one.shape[0], one.shape[1], one.strides[0], one.shape[2]) for one in images]
     )
 
 

@@ -53,6 +53,7 @@ def meaning_of_manifest(text: bytes, folder: Path) -> Any:
         *([[port.name, port.preparation] for port in model.inputs], model.can_be_tiled),
         [model.sampling.temperature, RANKS.index(model.sampling.rank)],
         *(model.scale, model.size_multiple, model.levels, model.channels, model.noise_channels),
+        *(model.condition_channels, model.known_channels),
         [[graph.name, file(graph.file), ports(graph.inputs), ports(graph.outputs)] for graph in manifest.graphs],
         [file(found) for found in manifest.weights],
     ]

@@ -7,6 +7,7 @@ from os.path import realpath
 from pathlib import Path
 
 from caflow_runtime.bundle.bundle_errors import MissingGraph, PathOutside, UnknownFormat, WrongManifest, WrongShape
+from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.bundle.manifest import (
     DEGRADE,
     FORMAT,
@@ -96,6 +97,11 @@ def _check_model(path: Path, model: Model) -> None:
         raise WrongManifest(
             f"{path}: with {model.levels} levels and a scale of {model.scale}, size_multiple must be a multiple of "
             f"{2 ** (model.levels + 1)} and of {model.scale}; got {model.size_multiple}"
+        )
+    if model.condition_channels > VALUES and (model.scale > 1 or model.condition_color != "rgb"):
+        raise WrongManifest(
+            f"{path}: a model with {model.condition_channels} condition_channels must have the scale 1 and the "
+            f"condition_color 'rgb'; got {model.scale} and {model.condition_color!r}"
         )
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from caflow_runtime.batching.pixels import HostPixels
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem
+from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.checks import check_integer, check_share, is_number, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import DrawNoise, DriftingNoise, LevelNoise, SceneNoise, draw_items
@@ -27,7 +28,7 @@ from caflow_runtime.image_arrays import Image
 from caflow_runtime.linear_light import resample
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.ood.typicality import check_alpha, covariates, typicality
-from caflow_runtime.pipeline.choice import Ranking
+from caflow_runtime.pipeline.choice import Ranking, bits_of
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
 from caflow_runtime.pipeline.sampling import typicality_model_for
 from caflow_runtime.pipeline.scenes import SceneCuts
@@ -279,17 +280,16 @@ class Stream:
         return self._resized(Frame(number, self._enlarged(frame), REJECTED, levels, starts_scene, known), frame)
 
     def _enlarged(self, frame: Image) -> NDArray[np.float32]:
-        # The integer w stands for the interval [w, w + 1), so use its middle.
-        return np.clip(enlarge(frame.astype(np.float32), self.runner.model.scale), 0, 255) + np.float32(0.5)
+        large = enlarge(frame[..., :VALUES].astype(np.float32), self.runner.model.scale)  # without a mask
+        return np.clip(large, 0, 255) + np.float32(0.5)  # the middle of [w, w + 1), which stands for the integer w
 
     def _frame(self, number: int, item: BatchItem, frame: Image, starts_scene: bool) -> Frame:
         assert item.pixels is not None
         pixels, known = np.ascontiguousarray(item.pixels.floats()), None
         if self.typicality_model is not None:
             given = covariates(frame, self.runner.model)[None]
-            known = float(
-                typicality(self.typicality_model, bits_per_dim(item.per_level, pixels.size)[None], given).value[0]
-            )
+            bits = bits_of(item, frame, self.runner.model)[None]
+            known = float(typicality(self.typicality_model, bits, given).value[0])
         untypical = known is not None and known < self.settings.min_typicality
         if untypical and self.settings.untypical == "bicubic":
             pixels = self._enlarged(frame)

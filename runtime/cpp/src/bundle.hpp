@@ -45,10 +45,10 @@ struct Sampling {
     Rank rank;
 };
 
-// An input beside the image, and how it becomes part of the condition. "black": the mask's pixels are black.
+// An input beside the image, and how the caller makes it part of the condition.
 struct ModelInput {
-    std::string name;         // "mask"
-    std::string preparation;  // "black"
+    std::string name;         // "mask" or "hints"
+    std::string preparation;  // "black", "fill" or "propagate"
 };
 
 // Properties of the model that the runtime needs.
@@ -64,6 +64,8 @@ struct Model {
     std::int64_t levels;
     std::int64_t channels;
     std::vector<std::vector<std::int64_t>> noise_channels;  // [j][i - j]: channels of z[i, j]
+    std::int64_t condition_channels = 3;                    // 4: the last one is a mask of what is known of the target
+    std::vector<std::int64_t> known_channels;               // of targets: known in all pixels; for models with a mask
 
     // Side of one position of a level's noise, in target pixels.
     std::int64_t noise_cell(std::int64_t level) const { return std::int64_t{1} << (levels - level + 1); }

@@ -82,8 +82,9 @@ caflow_status draw(caflow_model* model, const caflow_image* conditions, std::siz
         check_given(model, "model");
         const caflow_draw_options known = read_draw_options(options);
         Pipeline& pipeline = *model->pipeline;
-        const std::vector<Image> images = read_images(conditions, count, pipeline.manifest().model.scale, "conditions");
-        const SamplingConfig config = draw_of(known, pipeline.manifest().model.sampling);
+        const Model& numbers = pipeline.manifest().model;
+        const std::vector<Image> images = read_conditions(conditions, count, numbers, "conditions");
+        const SamplingConfig config = draw_of(known, numbers.sampling);
         *results = new OwnedResults((pipeline.*method)(images, config), known.flags);
     });
 }
@@ -95,8 +96,8 @@ void score(caflow_model* model, const caflow_image* targets, const caflow_image*
     check_given(model, "model");
     check_flags(flags, CAFLOW_WITH_LIKELIHOOD_MAPS);
     Pipeline& pipeline = *model->pipeline;
-    const std::vector<Image> given = read_images(targets, count, 1, "targets");
-    const std::vector<Image> images = read_images(conditions, count, pipeline.manifest().model.scale, "conditions");
+    const std::vector<Image> given = read_targets(targets, count, "targets");
+    const std::vector<Image> images = read_conditions(conditions, count, pipeline.manifest().model, "conditions");
     *results = new OwnedResults(pipeline.score(given, images, min_typicality), flags);
 }
 
@@ -190,8 +191,7 @@ caflow_status caflow_draw_frame(caflow_stream* stream, const caflow_image* frame
         check_given(results, "results");
         *results = nullptr;
         check_given(stream, "stream");
-        const std::int64_t scale = stream->pipeline->manifest().model.scale;
-        const std::vector<Image> images = read_images(frame, 1, scale, "frame");
+        const std::vector<Image> images = read_conditions(frame, 1, stream->pipeline->manifest().model, "frame");
         *results = new OwnedResults(stream->stream.draw(images[0]), stream->flags);
     });
 }

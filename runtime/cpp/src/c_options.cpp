@@ -67,6 +67,45 @@ Progress progress_of(const caflow_draw_options& options) {
     };
 }
 
+void check_channels(std::size_t given, std::int64_t expected, const std::string& name) {
+    if (given == std::size_t(expected)) return;
+    const bool has_mask = expected > target_channels;
+    throw InputError(name + " must have " + std::to_string(expected) + " channels, " +
+                     (has_mask ? "a first guess of the target and a mask of what is known of it" : "RGB") + "; got " +
+                     std::to_string(given) + ": " +
+                     (has_mask ? "Pipeline.prepare of Python makes them; or fill the hole of an RGB image, and append "
+                                 "the mask, 255 where the image is known and 0 in the hole"
+                               : "leave out an alpha channel or a mask"));
+}
+
+std::vector<Image> read_images(const caflow_image* given, std::size_t count, std::size_t largest,
+                               std::int64_t channels, const char* what) {
+    if (!count) throw InputError(std::string(what) + ": expected at least one image; got none");
+    check_given(given, what);
+    check_count(count, most_images, what);
+    const auto pixel_bytes = std::size_t(channels);
+    std::vector<Image> images;
+    for (std::size_t k = 0; k < count; ++k) {
+        const caflow_image& one = given[k];
+        const std::string name = what + ("[" + std::to_string(k)) + "]";
+        check_given(one.rgb, (name + ".rgb").c_str());
+        check_channels(or_default(one.channels, std::size_t(target_channels)), channels, name);
+        if (!one.height || !one.width || one.height > largest || one.width > largest ||
+            one.stride < pixel_bytes * one.width || one.stride > largest_stride) {
+            throw InputError(name + " must have sides from 1 to " + std::to_string(largest) + " and a stride from " +
+                             std::to_string(channels) + " * width to 2^30 bytes; got height " +
+                             std::to_string(one.height) + ", width " + std::to_string(one.width) + ", stride " +
+                             std::to_string(one.stride));
+        }
+        Image image(std::int64_t(one.height), std::int64_t(one.width), channels);
+        for (std::size_t y = 0; y < one.height; ++y) {
+            std::memcpy(image.row(std::int64_t(y)), one.rgb + y * one.stride, pixel_bytes * one.width);
+        }
+        images.push_back(std::move(image));
+    }
+    return images;
+}
+
 }  // namespace
 
 void check_flags(std::uint32_t flags, std::uint32_t known) {
@@ -151,29 +190,12 @@ FrameNoise read_frame_noise(const caflow_stream_options* given) {
     }
 }
 
-std::vector<Image> read_images(const caflow_image* given, std::size_t count, std::int64_t scale, const char* what) {
-    if (!count) throw InputError(std::string(what) + ": expected at least one image; got none");
-    check_given(given, what);
-    check_count(count, most_images, what);
-    const std::size_t largest = largest_side / std::size_t(scale);
-    std::vector<Image> images;
-    for (std::size_t k = 0; k < count; ++k) {
-        const caflow_image& one = given[k];
-        const std::string name = what + ("[" + std::to_string(k)) + "]";
-        check_given(one.rgb, (name + ".rgb").c_str());
-        if (!one.height || !one.width || one.height > largest || one.width > largest || one.stride < 3 * one.width ||
-            one.stride > largest_stride) {
-            throw InputError(name + " must have sides from 1 to " + std::to_string(largest) +
-                             " and a stride from 3 * width to 2^30 bytes; got height " + std::to_string(one.height) +
-                             ", width " + std::to_string(one.width) + ", stride " + std::to_string(one.stride));
-        }
-        Image image(std::int64_t(one.height), std::int64_t(one.width));
-        for (std::size_t y = 0; y < one.height; ++y) {
-            std::memcpy(image.row(std::int64_t(y)), one.rgb + y * one.stride, 3 * one.width);
-        }
-        images.push_back(std::move(image));
-    }
-    return images;
+std::vector<Image> read_targets(const caflow_image* given, std::size_t count, const char* what) {
+    return read_images(given, count, largest_side, target_channels, what);
+}
+
+std::vector<Image> read_conditions(const caflow_image* given, std::size_t count, const Model& model, const char* what) {
+    return read_images(given, count, largest_side / std::size_t(model.scale), model.condition_channels, what);
 }
 
 }  // namespace caflow::runtime

@@ -43,8 +43,9 @@ SamplingConfig draw_of(const caflow_draw_options& options, const Sampling& own);
 
 FrameNoise read_frame_noise(const caflow_stream_options* options);
 
-// Return copies of the caller's images. `scale` is the scale of their targets; it limits the sides. `what` is the name
-// of the argument, for messages.
-std::vector<Image> read_images(const caflow_image* given, std::size_t count, std::int64_t scale, const char* what);
+// Return copies of the caller's images. `what` is the name of the argument, for messages. Of conditions, the model limits
+// the sides and prescribes the channels.
+std::vector<Image> read_targets(const caflow_image* given, std::size_t count, const char* what);
+std::vector<Image> read_conditions(const caflow_image* given, std::size_t count, const Model& model, const char* what);
 
 }  // namespace caflow::runtime

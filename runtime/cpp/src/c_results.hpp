@@ -31,10 +31,10 @@ struct OwnedResult : caflow_result {
         levels = std::uint32_t(item.per_level.size());
         height = std::size_t(owned.image.height);
         width = std::size_t(owned.image.width);
-        rgb = owned.image.rgb.empty() ? nullptr : owned.image.rgb.data();
+        rgb = owned.image.values.empty() ? nullptr : owned.image.values.data();
         log_likelihood = std::accumulate(item.per_level.begin(), item.per_level.end(), 0.0);
         per_level = item.per_level.data();
-        bits_per_dim = -log_likelihood / (3.0 * double(height) * double(width) * std::numbers::ln2);
+        bits_per_dim = -log_likelihood / (double(item.dims) * std::numbers::ln2);
         constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
         consistency = owned.consistency.value_or(unknown);
         outcome = std::uint32_t(owned.verdict.outcome);

@@ -9,9 +9,9 @@ namespace caflow::runtime {
 
 namespace {
 
-Numbers bits_per_level(const BatchItem& item, const Condition& condition) {
+Numbers bits_per_level(const BatchItem& item) {
     Numbers bits;
-    for (const double nats : item.per_level) bits.push_back(-nats / (condition.dims() * std::numbers::ln2));
+    for (const double nats : item.per_level) bits.push_back(-nats / (double(item.dims) * std::numbers::ln2));
     return bits;
 }
 
@@ -59,17 +59,17 @@ const TypicalityModel* Likelihoods::check_calibrated(const SamplingConfig& draw)
 
 Typicality Likelihoods::of_sample(const BatchItem& item, const Condition& condition,
                                   const TypicalityModel& typicality_model) const {
-    return typicality(typicality_model, bits_per_level(item, condition), condition.covariates());
+    return typicality(typicality_model, bits_per_level(item), condition.covariates());
 }
 
 double Likelihoods::distance_of_sample(const BatchItem& item, const Condition& condition,
                                        const TypicalityModel& typicality_model) const {
-    return distance_of(typicality_model, bits_per_level(item, condition), condition.covariates());
+    return distance_of(typicality_model, bits_per_level(item), condition.covariates());
 }
 
 std::optional<Typicality> Likelihoods::of_image(const BatchItem& item, const Condition& condition) const {
     if (!calibration_) return std::nullopt;
-    Numbers measures = bits_per_level(item, condition);
+    Numbers measures = bits_per_level(item);
     measures.insert(measures.end(), item.statistics.begin(), item.statistics.end());
     return typicality(calibration_->truth, measures, condition.covariates());
 }

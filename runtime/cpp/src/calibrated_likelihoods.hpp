@@ -19,8 +19,6 @@ class Condition {
     // `image` and `model` must outlive the object.
     Condition(const Image& image, const Model& model) : image(image), model_(model) {}
 
-    // Number of values in one target: 3 · width · height.
-    double dims() const { return double(image.rgb.size()) * double(model_.scale * model_.scale); }
     const Covariates& covariates() const;  // computed at the first call; not thread-safe
 
     const Image& image;

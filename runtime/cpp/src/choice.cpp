@@ -21,7 +21,7 @@ bool is_finite(const BatchItem& item) {
 // clipped to 0…255.
 Image image_of(const BatchItem& item, const Image& condition, const Model& model) {
     Image image(model.scale * condition.height, model.scale * condition.width);
-    std::transform(item.pixels.begin(), item.pixels.end(), image.rgb.begin(),
+    std::transform(item.pixels.begin(), item.pixels.end(), image.values.begin(),
                    [](float value) { return std::uint8_t(std::clamp(value, 0.0f, 255.0f)); });
     return image;
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "errors.hpp"
 #include "resizing.hpp"
 #include "scan.hpp"
 
@@ -18,15 +19,19 @@ constexpr double close_enough = 0.2;   // grey levels; smaller than the error of
 using Bytes = std::vector<std::uint8_t>;
 using Floats = std::vector<float>;
 
-// Return the condition of a target, (h, w, 3), not rounded. Only random degradations read the condition.
+// Return the condition of a target, (h, w, channels), not rounded. Only random degradations read the condition.
 Floats degrade(const Graphs& graphs, Floats target, const Image& condition) {
     const std::int64_t scale = graphs.manifest().model.scale, height = condition.height, width = condition.width;
     const Arrays arrays{
         {"target", make_array({1, scale * height, scale * width, 3}, std::move(target))},
-        {"condition", make_array({1, height, width, 3}, Floats(condition.rgb.begin(), condition.rgb.end()))},
+        {"condition", make_array({1, height, width, condition.channels},
+                                 Floats(condition.values.begin(), condition.values.end()))},
     };
     const Array degraded = needed(graphs.run(degrade_graph, arrays), "degraded");
     const std::span<const float> values = floats_of(degraded);
+    if (values.size() != condition.values.size()) {
+        throw BackendError("the graph degrade does not return the shape of a condition: export the model again");
+    }
     return {values.begin(), values.end()};
 }
 
@@ -39,7 +44,7 @@ Bytes rounded(const Floats& values) {
 
 // Return the condition that an image would have, rounded.
 Bytes degraded(const Graphs& graphs, const Image& image, const Image& condition) {
-    return rounded(degrade(graphs, Floats(image.rgb.begin(), image.rgb.end()), condition));
+    return rounded(degrade(graphs, Floats(image.values.begin(), image.values.end()), condition));
 }
 
 // Return the luma of BT.601 in three equal channels, as models of grey images see it.
@@ -55,9 +60,9 @@ Bytes luma(const Bytes& rgb) {
 // Return what the model sees of a condition: colours only if it sees them, and no pixels that it fills.
 Bytes seen(const Graphs& graphs, const Image& condition) {
     const Model& model = graphs.manifest().model;
-    if (model.condition_color == "gray") return luma(condition.rgb);
+    if (model.condition_color == "gray") return luma(condition.values);
     const bool sees_all = model.scale > 1 || graphs.manifest().reads_condition();
-    return sees_all ? condition.rgb : degraded(graphs, condition, condition);
+    return sees_all ? condition.values : degraded(graphs, condition, condition);
 }
 
 double psnr(const Bytes& a, const Bytes& b) {
@@ -92,7 +97,7 @@ Image project(const Graphs& graphs, const Floats& pixels, const Image& condition
         }
     }
     Image image(scale * condition.height, scale * condition.width);
-    image.rgb = rounded(values);
+    image.values = rounded(values);
     return image;
 }
 

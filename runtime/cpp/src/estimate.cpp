@@ -42,10 +42,11 @@ std::vector<float> estimate_degradation(const Graphs& graphs, const Image& condi
         for (const std::int64_t left : columns.starts) {
             std::vector<std::uint8_t> values;
             for (std::int64_t y = top; y < top + rows.length; ++y) {
-                const std::uint8_t* from = condition.row(y) + 3 * left;
-                values.insert(values.end(), from, from + 3 * columns.length);
+                const std::uint8_t* from = condition.row(y) + condition.channels * left;
+                values.insert(values.end(), from, from + condition.channels * columns.length);
             }
-            const Array given = make_array({1, rows.length, columns.length, 3}, std::move(values));
+            const Array given =
+                make_array({1, rows.length, columns.length, condition.channels}, std::move(values));
             const Array found = needed(graphs.run("estimate", {{"condition", given}}), "degradation");
             sum.resize(found->count());
             const std::span<const float> of_window = floats_of(found);

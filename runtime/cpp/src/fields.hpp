@@ -21,7 +21,8 @@ class Fields {
     // `where` is a prefix for messages: the file's path and the place in it, such as "manifest.json: $.model".
     Fields(const Json& value, std::string where);
 
-    const Json& operator[](const char* name);  // value of any type
+    bool has(const char* name) const { return value_.contains(name); }  // for fields that are optional
+    const Json& operator[](const char* name);                           // value of any type
     std::string text(const char* name);
     std::string text(const char* name, std::initializer_list<const char*> allowed);
     std::int64_t integer(const char* name);

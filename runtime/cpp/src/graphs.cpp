@@ -147,9 +147,10 @@ void Graphs::check_unchanged(const GraphFile& graph) const {
 void Graphs::spare_memory() const {
     if (!backend_->spare_memory()) return;
     // The backend frees memory at the end of a run, so run the smallest input that there is.
-    const std::int64_t side = manifest_.model.size_multiple / manifest_.model.scale;
+    const Model& model = manifest_.model;
+    const std::int64_t side = model.size_multiple / model.scale, channels = model.condition_channels;
     try {
-        encode(*this, make_array({1, side, side, 3}, std::vector<std::uint8_t>(3 * side * side)));
+        encode(*this, make_array({1, side, side, channels}, std::vector<std::uint8_t>(channels * side * side)));
     } catch (const OutOfMemory&) {
         return;  // the next run that fits frees the memory
     } catch (const std::bad_alloc&) {

@@ -11,16 +11,12 @@ namespace {
 // Weights of a window's cells and of pairs of neighbouring cells, each (height, width); 0 for a missing neighbour.
 struct Weights {
     Weights(const Tile& window, std::int64_t height, std::int64_t width)
-        : cells(std::size_t(height * width)), right(cells.size(), 0.0), down(cells.size(), 0.0) {
-        const std::int64_t cell = window.y.length() / height;
-        const std::vector<double> y = mean_weights(window.y, cell), x = mean_weights(window.x, cell);
-        const auto at = [&](std::size_t row, std::size_t column) { return y[row] * x[column]; };
-        for (std::size_t row = 0; row < y.size(); ++row) {
-            for (std::size_t column = 0; column < x.size(); ++column) {
-                const std::size_t k = row * x.size() + column;
-                cells[k] = at(row, column);
-                if (column + 1 < x.size()) right[k] = cells[k] * at(row, column + 1);
-                if (row + 1 < y.size()) down[k] = cells[k] * at(row + 1, column);
+        : cells(cell_weights(window, window.y.length() / height)), right(cells.size(), 0.0), down(cells.size(), 0.0) {
+        for (std::int64_t y = 0; y < height; ++y) {
+            for (std::int64_t x = 0; x < width; ++x) {
+                const auto k = std::size_t(y * width + x);
+                if (x + 1 < width) right[k] = cells[k] * cells[k + 1];
+                if (y + 1 < height) down[k] = cells[k] * cells[k + std::size_t(width)];
             }
         }
     }

@@ -65,9 +65,25 @@ Sampling read_sampling(const Json& value, const std::string& where) {
 
 ModelInput read_input(const Json& value, const std::string& where) {
     Fields fields(value, where);
-    const ModelInput input{fields.text("name", {"mask"}), fields.text("preparation", {"black"})};
+    const ModelInput input{fields.text("name", {"mask", "hints"}),
+                           fields.text("preparation", {"black", "fill", "propagate"})};
     fields.refuse_unknown();
     return input;
+}
+
+// Read the optional fields, which models that complete images have.
+void read_completion(Fields& fields, Model& model) {
+    const char* channels = "condition_channels";
+    if (fields.has(channels)) {
+        model.condition_channels = Fields::as_integer(fields[channels], fields.place(channels), 3, 4);
+    }
+    if (fields.has("known_channels")) {
+        model.known_channels = fields.list("known_channels", [](const Json& channel, const std::string& place) {
+            return Fields::as_integer(channel, place, 0, 2);
+        });
+    }
+    if (fields.has("color_space")) fields.text("color_space", {"rgb", "ycbcr"});
+    if (fields.has("reduction")) fields.count("reduction");
 }
 
 Model read_model(const Json& value, const std::string& where) {
@@ -89,6 +105,7 @@ Model read_model(const Json& value, const std::string& where) {
     model.noise_channels = fields.list("noise_channels", [](const Json& level, const std::string& place) {
         return Fields::list_of(level, place, Fields::as_count);
     });
+    read_completion(fields, model);
     fields.refuse_unknown();
     return model;
 }

@@ -34,6 +34,11 @@ void check_model(const fs::path& path, const Model& model) {
                               std::to_string(squeezed) + " and of " + std::to_string(model.scale) + "; got " +
                               std::to_string(model.size_multiple));
     }
+    if (model.condition_channels > 3 && (model.scale > 1 || model.condition_color != "rgb")) {
+        throw BundleError(Kind::WrongManifest, path,
+                          "a model with 4 condition_channels must have the scale 1 and the condition_color 'rgb'; got " +
+                              std::to_string(model.scale) + " and " + quoted(model.condition_color));
+    }
 }
 
 void check_port(const fs::path& path, const std::vector<Port>& ports, const std::string& graph, const char* name,
@@ -120,11 +125,11 @@ void check_graphs(const fs::path& path, const Manifest& manifest) {
     const std::string finest = "reverse_" + std::to_string(model.levels - 1);
     const auto pixels = std::vector<Size>{"items", "2*h", "2*w", model.channels};
     check_port(path, manifest.find_graph(finest)->outputs, finest, "pixels", pixels);
-    const auto images = [&](std::int64_t factor) {
+    const auto images = [](std::int64_t factor, std::int64_t channels) {
         const std::string times = factor > 1 ? std::to_string(factor) + "*" : "";
-        return std::vector<Size>{"images", times + "h", times + "w", model.channels};
+        return std::vector<Size>{"images", times + "h", times + "w", channels};
     };
-    const std::vector<Size> condition = images(model.size_multiple / model.scale);
+    const std::vector<Size> condition = images(model.size_multiple / model.scale, model.condition_channels);
     check_port(path, manifest.find_graph("encode")->inputs, "encode", "condition", condition);
     if (const GraphFile* estimate = manifest.find_graph("estimate")) {  // it is optional
         const auto degradation = std::vector<Size>{"images", degradation_values};
@@ -133,8 +138,10 @@ void check_graphs(const fs::path& path, const Manifest& manifest) {
         check_port(path, manifest.find_graph("encode")->inputs, "encode", "degradation", degradation);
     }
     if (const GraphFile* degrade = manifest.find_graph(degrade_graph)) {  // of any size that the scale divides
-        check_port(path, degrade->inputs, degrade_graph, "target", images(model.scale));
-        if (manifest.reads_condition()) check_port(path, degrade->inputs, degrade_graph, "condition", images(1));
+        check_port(path, degrade->inputs, degrade_graph, "target", images(model.scale, model.channels));
+        if (manifest.reads_condition()) {
+            check_port(path, degrade->inputs, degrade_graph, "condition", images(1, model.condition_channels));
+        }
     }
     for (const auto& [name, outputs] : needed_outputs(model.levels)) {
         if (const GraphFile* graph = manifest.find_graph(name)) {  // dequantize and degrade are optional

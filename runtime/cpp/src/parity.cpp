@@ -48,11 +48,12 @@ Case case_for(const Model& model, const std::optional<Profile>& profile) {
         width = std::min(width, profile->width);
     }
     const std::int64_t images = std::min(items, max_images);
-    const Shape shape{images, height / model.scale, width / model.scale, 3};
+    const std::int64_t channels = model.condition_channels;
+    const Shape shape{images, height / model.scale, width / model.scale, channels};
     std::vector<std::uint8_t> smooth;
-    for (std::int64_t k = 0; k < shape[0] * shape[1] * shape[2] * 3; ++k) {
-        const double x = double(k / 3 % shape[2]), y = double(k / 3 / shape[2]);
-        smooth.push_back(std::uint8_t(128 + 60 * std::sin(y / 3) + 50 * std::cos(x / 4 + double(k % 3))));
+    for (std::int64_t k = 0; k < shape[0] * shape[1] * shape[2] * channels; ++k) {
+        const double x = double(k / channels % shape[2]), y = double(k / channels / shape[2]);
+        smooth.push_back(std::uint8_t(128 + 60 * std::sin(y / 3) + 50 * std::cos(x / 4 + double(k % channels))));
     }
     std::vector<std::int64_t> image;
     for (std::int64_t item = 0; item < items; ++item) image.push_back(item * images / items);

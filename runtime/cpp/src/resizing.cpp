@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 
+#include "known_values.hpp"
+
 namespace caflow::runtime {
 
 namespace {
@@ -65,8 +67,8 @@ std::vector<float> enlarge(const std::vector<float>& small, Sides sides, std::in
 }
 
 std::vector<float> enlarge_pixels(const Image& condition, std::int64_t scale) {
-    const std::vector<float> values(condition.rgb.begin(), condition.rgb.end());
-    std::vector<float> large = enlarge(values, {condition.height, condition.width}, scale);
+    const Image image = without_mask(condition);
+    std::vector<float> large = enlarge({image.values.begin(), image.values.end()}, {condition.height, condition.width}, scale);
     for (float& value : large) value = std::clamp(value, 0.0f, 255.0f) + 0.5f;
     return large;
 }

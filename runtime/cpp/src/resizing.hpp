@@ -1,4 +1,4 @@
-// Enlarges images. All arrays are (height, width, 3).
+// Enlarges images. Other arrays are (height, width, 3).
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace caflow::runtime {
 // Return an image enlarged by the factor `scale` by bicubic interpolation. `sides` are those of the small image.
 std::vector<float> enlarge(const std::vector<float>& small, Sides sides, std::int64_t scale);
 
-// Return an image enlarged by the factor `scale`, as continuous pixel values. The integer w becomes w + ½, the middle
+// Return a condition enlarged by the factor `scale`, without a mask, as continuous pixel values. The integer w becomes w + ½, the middle
 // of [w, w + 1).
 std::vector<float> enlarge_pixels(const Image& condition, std::int64_t scale);
 

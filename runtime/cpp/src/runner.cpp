@@ -10,6 +10,7 @@
 
 #include "errors.hpp"
 #include "estimate.hpp"
+#include "known_values.hpp"
 #include "prune.hpp"
 
 namespace caflow::runtime {
@@ -18,22 +19,24 @@ namespace {
 
 constexpr std::int64_t canvas_pixels = 1 << 25;  // limit of unfinished pixels of tiled images, 12 bytes each
 
-// Return the units' windows of padded images whose targets are `scale` times as large, as (units, h, w, 3).
+// Return the units' windows of padded images whose targets are `scale` times as large, as (units, h, w, channels).
 std::vector<std::uint8_t> windows_side_by_side(const Run& units, const std::vector<Image>& padded, std::int64_t scale) {
     std::vector<std::uint8_t> values;
     for (const TileBatch& unit : units) {
         const TileAxis &y = unit.window->y, &x = unit.window->x;
+        const Image& image = padded[unit.image];
         for (std::int64_t row = y.start / scale; row < y.end() / scale; ++row) {
-            const std::uint8_t* from = padded[unit.image].row(row);
-            values.insert(values.end(), from + 3 * (x.start / scale), from + 3 * (x.end() / scale));
+            const std::uint8_t* from = image.row(row);
+            values.insert(values.end(), from + image.channels * (x.start / scale),
+                          from + image.channels * (x.end() / scale));
         }
     }
     return values;
 }
 
-Shape shape_of_windows(const Run& units, std::int64_t scale) {
+Shape shape_of_windows(const Run& units, std::int64_t scale, std::int64_t channels) {
     const Tile& window = *units.front().window;
-    return {std::int64_t(units.size()), window.y.length() / scale, window.x.length() / scale, 3};
+    return {std::int64_t(units.size()), window.y.length() / scale, window.x.length() / scale, channels};
 }
 
 // Return the index of each item's unit, (items) int64.
@@ -118,6 +121,13 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
                 ", and images must have at most " + most + " pixels; got " + std::to_string(width) + "×" +
                 std::to_string(height));
         }
+        const std::vector<std::uint8_t> drawn = drawn_pixels(condition, model_);
+        if (drawn.empty()) continue;
+        windows.back() = with_drawn(windows.back(), drawn, {height, width});
+        if (windows.back().empty()) {
+            throw InputError(
+                "all values of this image are known, so there is nothing to draw: give a mask with a hole");
+        }
     }
     return windows;
 }
@@ -198,7 +208,9 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
             for (const Array& z : items.latents) latents.push_back(latents_of(z, r, count, *unit->window));
             if (statistics) statistics->add(*unit->window, latents);
             if (canvas.windows < windows[unit->image].size()) continue;
-            BatchItem item{unit->image, sample, std::move(canvas.pixels), std::move(canvas.maps), {}, {}};
+            BatchItem item{unit->image, sample, std::move(canvas.pixels), std::move(canvas.maps), {}, {}, {}};
+            if (with_pixels) complete(item.pixels, condition, model_);
+            item.dims = dims_of(condition, model_);
             item.per_level = per_level(item.maps, std::size_t(model_.levels));
             if (statistics) item.statistics = statistics->values();
             unfinished.erase(found);
@@ -219,8 +231,8 @@ Prepared Runner::prepared(const std::vector<Image>& conditions) const {
 
 // Run the graph that depends on the conditions only, once for each unit.
 Arrays Runner::encode_units(const Run& units, const Prepared& conditions) const {
-    const Array given =
-        make_array(shape_of_windows(units, model_.scale), windows_side_by_side(units, conditions.padded, model_.scale));
+    const Array given = make_array(shape_of_windows(units, model_.scale, model_.condition_channels),
+                                   windows_side_by_side(units, conditions.padded, model_.scale));
     if (conditions.degradation.empty()) return encode(graphs_, given);
     std::vector<float> values;
     for (const TileBatch& unit : units) {
@@ -260,7 +272,7 @@ std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) c
 ScanResult Runner::score_run(const Run& units, const std::vector<Image>& padded_targets,
                              const Prepared& conditions) const {
     const Arrays encoded = encode_units(units, conditions);
-    const Shape shape = shape_of_windows(units, 1);
+    const Shape shape = shape_of_windows(units, 1, target_channels);
     std::vector<std::uint8_t> integers = windows_side_by_side(units, padded_targets, 1);
     if (!graphs_.has("dequantize")) {
         std::vector<float> middles(integers.size());

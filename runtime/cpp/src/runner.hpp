@@ -24,6 +24,7 @@ struct BatchItem {
     std::vector<MergedMap> maps;
     std::vector<double> per_level;   // log-likelihood in nats, coarsest level first
     std::vector<double> statistics;  // of the latents of an existing target; empty for a sample
+    std::int64_t dims = 0;           // number of values that the model draws for the image's condition
 
     bool has_finite_likelihood() const;
 };

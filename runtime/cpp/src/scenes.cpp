@@ -17,7 +17,7 @@ std::vector<float> histogram_of(const Image& frame) {
     std::vector<float> counts(bins * bins * bins, 0.0f);
     for (std::int64_t y = 0; y < frame.height; y += step) {
         for (std::int64_t x = 0; x < frame.width; x += step) {
-            const std::uint8_t* rgb = frame.row(y) + 3 * x;
+            const std::uint8_t* rgb = frame.row(y) + frame.channels * x;
             const auto bin = [&](int channel) { return std::size_t(rgb[channel] >> bin_bits); };
             ++counts[(bin(0) * bins + bin(1)) * bins + bin(2)];
         }

@@ -71,8 +71,7 @@ std::int64_t pixels_of_cell(std::int64_t number, std::int64_t cell, std::int64_t
     return std::min(cell, side - number * cell);
 }
 
-}  // namespace
-
+// Return the mean weight of each cell along an axis.
 std::vector<double> mean_weights(const TileAxis& axis, std::int64_t cell) {
     std::vector<double> means;
     for (std::int64_t at = 0; at < axis.length(); at += cell) {
@@ -80,6 +79,27 @@ std::vector<double> mean_weights(const TileAxis& axis, std::int64_t cell) {
         means.push_back(std::accumulate(first, first + cell, 0.0) / double(cell));
     }
     return means;
+}
+
+}  // namespace
+
+std::vector<double> cell_weights(const Tile& window, std::int64_t cell) {
+    const std::vector<double> rows = mean_weights(window.y, cell), columns = mean_weights(window.x, cell);
+    std::vector<double> weights;
+    weights.reserve(rows.size() * columns.size());
+    for (const double row : rows) {
+        for (const double column : columns) weights.push_back(row * column);
+    }
+    if (window.drawn.empty()) return weights;
+    std::vector<std::int64_t> drawn(weights.size());  // number of pixels of each cell that are drawn
+    for (std::int64_t y = 0; y < window.y.length(); ++y) {
+        for (std::int64_t x = 0; x < window.x.length(); ++x) {
+            const std::int64_t at = y / cell * std::int64_t(columns.size()) + x / cell;
+            drawn[std::size_t(at)] += window.drawn[std::size_t(y * window.x.length() + x)];
+        }
+    }
+    for (std::size_t k = 0; k < weights.size(); ++k) weights[k] *= double(drawn[k]) / double(cell * cell);
+    return weights;
 }
 
 std::vector<Tile> cut(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget,
@@ -104,6 +124,23 @@ std::vector<Tile> cut(std::int64_t height, std::int64_t width, std::int64_t mult
     return windows;
 }
 
+std::vector<Tile> with_drawn(const std::vector<Tile>& windows, const std::vector<std::uint8_t>& drawn, Sides sides) {
+    std::vector<Tile> kept;
+    for (Tile window : windows) {
+        const std::int64_t rows = std::min(window.y.end(), sides.height) - window.y.start;
+        const std::int64_t columns = std::min(window.x.end(), sides.width) - window.x.start;
+        window.drawn.resize(std::size_t(window.pixels()));
+        for (std::int64_t y = 0; y < rows; ++y) {
+            const auto from = drawn.begin() + (window.y.start + y) * sides.width + window.x.start;
+            std::copy_n(from, columns, window.drawn.begin() + y * window.x.length());
+        }
+        if (std::find(window.drawn.begin(), window.drawn.end(), 1) != window.drawn.end()) {
+            kept.push_back(std::move(window));
+        }
+    }
+    return kept;
+}
+
 double MergedMap::sum() const { return std::accumulate(nats.begin(), nats.end(), 0.0); }
 
 void TileCanvas::add(const Tile& window, std::span<const float> given, const std::vector<Map>& of_window) {
@@ -118,14 +155,14 @@ void TileCanvas::add(const Tile& window, std::span<const float> given, const std
             maps.push_back({cell, rows, columns, std::vector<double>(std::size_t(rows * columns))});
         }
         MergedMap& whole = maps[k];
-        const std::vector<double> y = mean_weights(window.y, cell), x = mean_weights(window.x, cell);
+        const std::vector<double> weights = cell_weights(window, cell);
         const std::int64_t top = window.y.start / cell, left = window.x.start / cell;
         for (std::int64_t row = 0; row < std::min(map.height, whole.height - top); ++row) {
             const float* from = map.nats.data() + row * map.width;
             double* to = whole.nats.data() + (top + row) * whole.width + left;
             const std::int64_t columns = std::min(map.width, whole.width - left);
             for (std::int64_t k2 = 0; k2 < columns; ++k2) {
-                to[k2] += double(from[k2]) * (y[std::size_t(row)] * x[std::size_t(k2)]);
+                to[k2] += double(from[k2]) * weights[std::size_t(row * map.width + k2)];
             }
         }
     }
@@ -151,25 +188,21 @@ void TileCanvas::add_pixels(const Tile& window, std::span<const float> given) {
 }
 
 double weighted_sum(const Tile& window, const Map& map) {
-    const std::int64_t cell = window.y.length() / map.height;
-    const std::vector<double> y = mean_weights(window.y, cell), x = mean_weights(window.x, cell);
-    double sum = 0;
-    for (std::int64_t row = 0; row < map.height; ++row) {
-        for (std::int64_t k = 0; k < map.width; ++k) {
-            sum += double(map.nats[std::size_t(row * map.width + k)]) * (y[std::size_t(row)] * x[std::size_t(k)]);
-        }
-    }
-    return sum;
+    const std::vector<double> weights = cell_weights(window, window.y.length() / map.height);
+    return std::inner_product(map.nats.begin(), map.nats.end(), weights.begin(), 0.0);
 }
 
 Image pad(const Image& image, std::int64_t height, std::int64_t width) {
     if (height == image.height && width == image.width) return image;
     const std::vector<std::int64_t> rows = sources(image.height, height), columns = sources(image.width, width);
-    Image padded(height, width);
+    const std::int64_t channels = image.channels;
+    Image padded(height, width, channels);
     for (std::int64_t y = 0; y < height; ++y) {
         const std::uint8_t* from = image.row(rows[std::size_t(y)]);
         std::uint8_t* to = padded.row(y);
-        for (std::int64_t x = 0; x < width; ++x) std::copy_n(from + 3 * columns[std::size_t(x)], 3, to + 3 * x);
+        for (std::int64_t x = 0; x < width; ++x) {
+            std::copy_n(from + channels * columns[std::size_t(x)], channels, to + channels * x);
+        }
     }
     return padded;
 }

@@ -29,6 +29,7 @@ struct TileAxis {
 struct Tile {
     TileAxis y;
     TileAxis x;
+    std::vector<std::uint8_t> drawn = {};  // (height, width), 1 for pixels that the model draws; empty if it draws all
 
     std::int64_t pixels() const { return y.length() * x.length(); }
     bool has_shape_of(const Tile& other) const {
@@ -52,6 +53,10 @@ class TooSmall : public std::runtime_error {
 // pixels. `largest` limits the sides of a window. Throws TooSmall.
 std::vector<Tile> cut(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget,
                       std::int64_t overlap, std::optional<Sides> largest = std::nullopt);
+
+// Return the windows of an image that contain a pixel that is drawn, each with its part of these pixels. `drawn` is
+// (height, width), 1 for pixels that are drawn.
+std::vector<Tile> with_drawn(const std::vector<Tile>& windows, const std::vector<std::uint8_t>& drawn, Sides sides);
 
 // Log-likelihood map of one graph for a whole image, merged from its windows: nats of each cell of cell × cell pixels.
 struct MergedMap {
@@ -88,8 +93,9 @@ class TileCanvas {
     void add_pixels(const Tile& window, std::span<const float> given);
 };
 
-// Return the mean weight of each cell along an axis. `cell` is the side of a cell, in pixels.
-std::vector<double> mean_weights(const TileAxis& axis, std::int64_t cell);
+// Return the mean weight of each cell of a window, (h / cell, w / cell). `cell` is the side of a cell, in pixels. Where
+// the model draws only a part of the pixels, a cell counts by its fraction of them.
+std::vector<double> cell_weights(const Tile& window, std::int64_t cell);
 
 // Return the sum of a window's map, in nats, weighted by the mean weight of each cell: its part of the whole image's
 // map.

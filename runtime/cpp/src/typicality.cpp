@@ -138,9 +138,9 @@ std::string statistic_name(std::size_t number, std::size_t values, std::size_t l
 
 // Return the luma of an image as OpenCV computes it, (height, width) uint8.
 std::vector<std::uint8_t> grey_of(const Image& image) {
-    std::vector<std::uint8_t> grey(image.rgb.size() / 3);
+    std::vector<std::uint8_t> grey(std::size_t(image.height * image.width));
     for (std::size_t k = 0; k < grey.size(); ++k) {
-        const std::uint8_t* rgb = &image.rgb[3 * k];
+        const std::uint8_t* rgb = &image.values[std::size_t(image.channels) * k];
         grey[k] = std::uint8_t((9798 * rgb[0] + 19235 * rgb[1] + 3735 * rgb[2] + (1 << 14)) >> 15);
     }
     return grey;
@@ -161,7 +161,9 @@ Covariates covariates(const Image& condition, const Model& model) {
     const bool sees_colour = model.condition_color == "rgb";
     for (int c = 0; sees_colour && c < 3; ++c) {
         add_steps(colour_steps, condition.height, condition.width,
-                  [&](std::int64_t y, std::int64_t x) { return double(condition.row(y)[3 * x + c]) - grey_at(y, x); });
+                  [&](std::int64_t y, std::int64_t x) { 
+                      return double(condition.row(y)[condition.channels * x + c]) - grey_at(y, x);
+                  });
     }
     const auto pixels = double(grey.size() * std::size_t(model.scale * model.scale));
     return {std::log2(1 + steps.mean()), std::log2(1 + colour_steps.mean()), steps.mean_logarithm(), std::log2(pixels)};

@@ -25,7 +25,8 @@ static void check(caflow_status status) {
 static void call(caflow_model *model, unsigned seed) {
     uint8_t rgb[SIDE * SIDE * 3], large[16 * SIDE * SIDE * 3];
     caflow_draw_options options = CAFLOW_DRAW_OPTIONS_INIT;
-    caflow_image condition = {rgb, SIDE, SIDE, 3 * SIDE}, target = {large, 4 * SIDE, 4 * SIDE, 12 * SIDE};
+    caflow_image condition = {rgb, SIDE, SIDE, 3 * SIDE, 3};
+    caflow_image target = {large, 4 * SIDE, 4 * SIDE, 12 * SIDE, 3};
     caflow_results *results = NULL;
     caflow_stream *stream = NULL;
 

@@ -64,6 +64,7 @@ int main(int count, char **arguments) {
     condition.height = strtoul(arguments[2], NULL, 10);
     condition.width = strtoul(arguments[3], NULL, 10);
     condition.stride = 3 * condition.width;
+    condition.channels = 3;
     condition.rgb = rgb = read_rgb(arguments[4], condition.height * condition.stride);
     options.samples = (uint32_t)strtoul(arguments[5], NULL, 10);
     open_options.threads = (uint32_t)strtoul(arguments[6], NULL, 10);

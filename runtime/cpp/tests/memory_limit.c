@@ -39,7 +39,7 @@ static void leave(size_t bytes) {
 /* Return the log-likelihood of the best sample of a square image. */
 static double best(caflow_model *model, size_t side) {
     static uint8_t rgb[SIDE * SIDE * 3];
-    const caflow_image condition = {rgb, side, side, 3 * side};
+    const caflow_image condition = {rgb, side, side, 3 * side, 3};
     caflow_draw_options options = CAFLOW_DRAW_OPTIONS_INIT;
     caflow_results *results = NULL;
     double nats;

@@ -42,9 +42,10 @@ json shown(const Manifest& manifest) {
     json inputs = json::array();
     for (const ModelInput& input : model.inputs) inputs.push_back({input.name, input.preparation});
     const json sampling{model.sampling.temperature, int(model.sampling.rank)};
-    return {
-        manifest.precision,  model.task,   model.description, model.condition_color, inputs, model.can_be_tiled, sampling, model.scale,
-        model.size_multiple, model.levels, model.channels,    model.noise_channels,  graphs,     weights};
+    return {manifest.precision,       model.task,           model.description, model.condition_color,
+            inputs,                   model.can_be_tiled,   sampling,          model.scale,
+            model.size_multiple,      model.levels,         model.channels,    model.noise_channels,
+            model.condition_channels, model.known_channels, graphs,            weights};
 }
 
 json meaning(char kind, std::string_view text) {

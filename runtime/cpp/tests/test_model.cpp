@@ -379,7 +379,7 @@ TEST_CASE("structs of older and newer applications are accepted") {
 TEST_CASE("options of an application that is older than `progress` are accepted") {
     caflow_model* handle = nullptr;
     REQUIRE(caflow_open(folder().c_str(), nullptr, &handle) == CAFLOW_OK);
-    const caflow_image image = {first_rgb.data(), side, side, 3 * side};
+    const caflow_image image = {first_rgb.data(), side, side, 3 * side, 3};
     caflow_results* results = nullptr;
     caflow_draw_options options = CAFLOW_DRAW_OPTIONS_INIT;
     options.progress = [](void*, std::uint64_t, std::uint64_t) { return 1; };
@@ -394,7 +394,7 @@ TEST_CASE("options of an application that is older than `progress` are accepted"
 TEST_CASE("invalid sizes and counts are refused") {
     caflow_model* handle = nullptr;
     REQUIRE(caflow_open(folder().c_str(), nullptr, &handle) == CAFLOW_OK);
-    const caflow_image image = {first_rgb.data(), side, side, 3 * side};
+    const caflow_image image = {first_rgb.data(), side, side, 3 * side, 3};
     caflow_results* results = nullptr;
     const std::size_t beyond = std::numeric_limits<std::size_t>::max();
     for (const std::size_t count : {beyond, beyond / 2, beyond / sizeof(caflow_image) + 1, std::size_t{1} << 21}) {

@@ -3,7 +3,7 @@
  *
  *     caflow_model *model = NULL;
  *     caflow_results *best = NULL;
- *     caflow_image small = {rgb, height, width, 3 * width};
+ *     caflow_image small = {rgb, height, width, 3 * width, 3};
  *
  *     if (caflow_open("models/x4-photo.caflow", NULL, &model) != CAFLOW_OK ||
  *         caflow_best_of(model, &small, 1, NULL, &best) != CAFLOW_OK) {
@@ -92,12 +92,17 @@ typedef struct caflow_stream caflow_stream;
 #define CAFLOW_NO_SAMPLE UINT32_MAX
 
 /* An RGB image of the caller, 8 bits per channel: rows from top to bottom, pixels from left to right, each as R, G, B.
- * A target has sides of up to 2^20 pixels; a condition has sides of up to 2^20 / scale pixels. */
+ * A target has sides of up to 2^20 pixels; a condition has sides of up to 2^20 / scale pixels.
+ *
+ * Models that complete images, whose manifest has `condition_channels` 4, read conditions with a fourth channel: a mask.
+ * It is 128 or more where the other three have values of the target. Elsewhere these are a first guess, such as a hole
+ * that is filled smoothly. The method `prepare` of Python makes such a condition; this library does not. */
 typedef struct caflow_image {
     const uint8_t *rgb;
-    size_t height; /* in pixels, at least 1 */
-    size_t width;  /* in pixels, at least 1 */
-    size_t stride; /* bytes from the start of one row to the start of the next, 3 * width to 2^30 */
+    size_t height;   /* in pixels, at least 1 */
+    size_t width;    /* in pixels, at least 1 */
+    size_t stride;   /* bytes from the start of one row to the start of the next, channels * width to 2^30 */
+    size_t channels; /* bytes of a pixel: 3, the default, or 4 for a condition with a mask */
 } caflow_image;
 
 /* Options of caflow_open. */
@@ -279,7 +284,9 @@ typedef struct caflow_result {
     uint32_t levels; /* number of levels: length of per_level, level_typicality and level_residuals */
     size_t height;   /* of the target, in pixels */
     size_t width;    /* of the target, in pixels */
-    /* (height, width, 3) RGB image, 8 bits per channel, rows without gaps. NULL for a scored image. */
+    /* (height, width, 3) RGB image, 8 bits per channel, rows without gaps. NULL for a scored image. Values that are known
+     * from the condition's mask are equal to the condition's. If the model's manifest has the `color_space` "ycbcr", the
+     * values are luma, blue and red chroma, at the size of the condition: the application makes RGB of them. */
     const uint8_t *rgb;
     /* log p(target | condition) in nats. Of a sample: the density at the continuous values that were drawn. Of a scored
      * image or a consistent result: the density at the middle of the intervals [w, w + 1) of its integers w. NaN
@@ -287,7 +294,8 @@ typedef struct caflow_result {
     double log_likelihood;
     /* Part of log_likelihood that each level adds, in nats, coarsest first. */
     const double *per_level;
-    double bits_per_dim; /* -log_likelihood / (3 * height * width * ln 2): lower is more likely */
+    double bits_per_dim; /* -log_likelihood / (3 * height * width * ln 2): lower is more likely. With a mask, the
+                          * divisor counts only values that are not known, and so does log_likelihood */
     double consistency;  /* PSNR in dB, up to 100, if samples are ranked by it or made consistent; NaN otherwise */
     /* With CAFLOW_WITH_PIXELS: (height, width, 3) float32 values as they were drawn. Values in [w, w + 1) stand for the
      * integer w. NULL otherwise. */

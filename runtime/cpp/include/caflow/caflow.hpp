@@ -115,15 +115,16 @@ class Span {
     std::size_t size_ = 0;
 };
 
-// RGB image of the caller, (height, width, 3) uint8. It points to pixels of the caller, which are read during a call
-// only.
+// RGB image of the caller, (height, width, 3) uint8, or condition with a mask, (height, width, 4) uint8. It points to
+// pixels of the caller, which are read during a call only.
 using Image = caflow_image;
 using Images = Span<Image>;
 
 // Return an Image that points to RGB pixels of the caller. `stride` is the number of bytes from the start of one row to
-// the start of the next; 0 means rows without gaps.
-inline Image view(const std::uint8_t* rgb, std::size_t height, std::size_t width, std::size_t stride = 0) {
-    return {rgb, height, width, stride ? stride : 3 * width};
+// the start of the next; 0 means rows without gaps. `channels` is 4 for conditions with a mask: see caflow_image.
+inline Image view(const std::uint8_t* rgb, std::size_t height, std::size_t width, std::size_t stride = 0,
+                  std::size_t channels = 3) {
+    return {rgb, height, width, stride ? stride : channels * width, channels};
 }
 
 // Verdict on a result: CAFLOW_UNJUDGED … CAFLOW_REJECTED.
