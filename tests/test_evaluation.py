@@ -13,11 +13,12 @@ from dists import STAGES, Dists
 from diversity import s10
 from flicker import Clip
 from hard_inputs import hard_checkerboards, hard_drawings, hard_photographs
+from inpainting import PATCHES, SMOOTH, compared, hole_psnr, holes
 from known_degradations import CLEAN, TRUE, estimates
 from metrics import LUMA, Crop, Picture, crop, lattice, psnr, resize
 from outliers import BLOCK, off_by
 from PIL import Image
-from quality import chosen, parsed
+from quality import chosen, mean_difference, parsed, relative_difference
 from sheets import median_region
 from tiny import photograph
 from torch import Tensor
@@ -176,3 +177,37 @@ def test_exact_estimates_of_degradations_are_right() -> None:
         assert found["kinds right"] == 1
         assert {kind: found[f"{kind}, mean"] for kind in CLEAN} == degradation
         assert estimates([CLEAN] * 2, name)["kinds right"] == (name == "clean")
+
+
+def test_a_relative_difference_is_in_per_cent_of_the_others() -> None:
+    values, others = [1.0, 2.0, 4.0], [2.0, 2.0, 4.0]
+    mean, half = mean_difference(values, others)
+    assert relative_difference(values, others) == pytest.approx((100 * mean / (8 / 3), 100 * half / (8 / 3)))
+    assert mean == pytest.approx(-1 / 3)
+    assert half == pytest.approx(4.303 / 3, abs=1e-3)  # Student's t for two degrees of freedom
+
+
+def test_holes_depend_on_their_kind_and_number_alone() -> None:
+    few, many = holes("boxes", 2), holes("boxes", 3)
+    for one, same in zip(few, many, strict=False):
+        np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(few[0], few[1])
+    assert not np.array_equal(few[0], holes("strokes", 1)[0])
+
+
+def test_psnr_of_a_hole_ignores_other_pixels_and_even_holes(target: Crop) -> None:
+    hole = np.zeros((SIDE, SIDE), bool)
+    hole[20:60, 30:70] = True
+    result = np.where(hole[..., None], target.target ^ 1, 0).astype(np.uint8)
+    assert hole_psnr(result, target.target, hole) == pytest.approx(20 * np.log10(255))
+    even = np.where(hole[..., None], np.uint8(77), target.target)
+    assert hole_psnr(result, even, hole) is None
+
+
+def test_fillings_are_compared_crop_by_crop() -> None:
+    """The column "wins" counts the crops in which the model is better than the row."""
+    each = {SMOOTH: [0.4, 0.2], PATCHES: [0.2, 0.2], "model": [0.1, 0.3]}
+    rows = compared([{"method": method, "lpips of each": values} for method, values in each.items()])
+    assert [row["wins, patches"] for row in rows] == [0.5, 0.5, 0]
+    assert [row["− navier-stokes, %"] for row in rows] == pytest.approx([0, -100 / 3, -100 / 3])
+    assert not any("of each" in key or key == "wins, smooth" for row in rows for key in row)
