@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lpips
 import numpy as np
 import torch
@@ -218,6 +219,21 @@ def ssim(a: Any, b: Any) -> float:
 def psnr(a: Picture, b: Picture) -> float:
     """Return PSNR in dB for values in 0…255; at most about 148 for equal pictures."""
     return float(10 * np.log10(255**2 / max(np.square(a.astype(np.float64) - b).mean(), 1e-10)))
+
+
+def ab(picture: Picture) -> NDArray[np.float32]:
+    """Return a and b in CIELAB, (H, W, 2) float32."""
+    return np.asarray(cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[..., 1:], np.float32)
+
+
+def colorfulness(picture: Picture) -> float:
+    """Return the colourfulness of a picture, in grey levels. Grey has 0.
+
+    It is that of Hasler and Süsstrunk, "Measuring Colourfulness in Natural Images", 2003.
+    """
+    red, green, blue = np.moveaxis(picture.astype(np.float64), -1, 0)
+    opponents = np.stack([red - green, (red + green) / 2 - blue])
+    return float(np.linalg.norm(opponents.std((1, 2))) + 0.3 * np.linalg.norm(opponents.mean((1, 2))))
 
 
 def mean(scores: list[Scores]) -> Scores:

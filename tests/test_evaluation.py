@@ -1,13 +1,15 @@
 """Measurements of the benchmarks: degradations of conditions, hard inputs, and metrics of results."""
 
 import hashlib
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from colorization import APART, grey, levin, random_dots, suggested_dots
 from degradations import DEGRADATIONS, degraded, h264
 from dists import STAGES, Dists
 from diversity import s10
@@ -15,7 +17,7 @@ from flicker import Clip
 from hard_inputs import hard_checkerboards, hard_drawings, hard_photographs
 from inpainting import PATCHES, SMOOTH, compared, hole_psnr, holes
 from known_degradations import CLEAN, TRUE, estimates
-from metrics import LUMA, Crop, Picture, crop, lattice, psnr, resize
+from metrics import LUMA, Crop, Picture, ab, colorfulness, crop, lattice, psnr, resize
 from outliers import BLOCK, off_by
 from PIL import Image
 from quality import chosen, mean_difference, parsed, relative_difference
@@ -23,7 +25,10 @@ from sheets import median_region
 from tiny import photograph
 from torch import Tensor
 
+from caflow_runtime.completion.color_hints import Point, draw_hints
+
 SIDE, SCALE = 128, 4
+DOT_PIXELS = int((draw_hints(9, 9, [Point(4, 4, (0, 0, 0))])[..., 3] > 0).sum())
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +216,36 @@ def test_fillings_are_compared_crop_by_crop() -> None:
     assert [row["wins, patches"] for row in rows] == [0.5, 0.5, 0]
     assert [row["− navier-stokes, %"] for row in rows] == pytest.approx([0, -100 / 3, -100 / 3])
     assert not any("of each" in key or key == "wins, smooth" for row in rows for key in row)
+
+
+def test_dots_of_true_colour_are_apart_and_the_first_of_many_are_those_of_few(target: Crop) -> None:
+    dots = random_dots(target.target, 12, seed=1)
+    assert random_dots(target.target, 5, seed=1) == dots[:5]
+    assert all(np.hypot(a.x - b.x, a.y - b.y) >= APART for a, b in combinations(dots, 2))
+    image = grey(target.target)
+    colored = levin(image, dots)
+    for dot in dots:
+        true, found = (ab(picture)[dot.y, dot.x] for picture in (target.target, colored))
+        assert np.linalg.norm(found - true) < 12
+    assert 0 == colorfulness(image) < colorfulness(colored)
+    assert np.linalg.norm(ab(colored) - ab(target.target)) < np.linalg.norm(ab(target.target))
+
+
+def test_dots_are_suggested_in_rounds_from_those_before(target: Crop, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Prepared:
+        """A pipeline whose condition is the number of hints so far."""
+
+        def prepare(self, image: Picture, hints: Picture) -> int:
+            return int((hints[..., 3] > 0).sum() // DOT_PIXELS)
+
+    asked = []
+
+    def suggest(_: object, condition: int, count: int) -> list[tuple[int, int]]:
+        asked.append((condition, count))
+        return [(10 * (condition + k) + 5, 20) for k in range(count)]
+
+    monkeypatch.setattr("colorization.suggest_hints", suggest)
+    pipe: Any = Prepared()
+    dots = suggested_dots(pipe, target.target, 7, at_once=3)
+    assert asked == [(0, 3), (3, 3), (6, 1)]
+    assert [dot.x for dot in dots] == [5, 15, 25, 35, 45, 55, 65]
