@@ -20,7 +20,9 @@ from caflow_deploy.page import guard, page_results
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
+from caflow_deploy.page.page_texts import ranks_of
 from caflow_runtime.batching.sampling_config import Reject
+from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.ood.consistency import enlarge
@@ -128,6 +130,39 @@ def test_only_transparent_images_have_an_alpha_channel(sampler: PageSampler, pho
             assert (alpha is None) == (name == "grey")
             assert alpha is None or (alpha == 77).all()
         np.testing.assert_array_equal(read_image(results.samples[1].path).rgb, drawn[1])
+
+
+def test_what_is_painted_is_a_mask(completing: dict[str, Path], source: Path, tmp_path: Path) -> None:
+    """Pixels that are not painted over are kept. Without a mask there is nothing to draw."""
+    settings, image = Settings(2, 0.8, "likelihood", 3), read_image(source).rgb
+    painted = np.zeros((*image.shape[:2], 4), np.uint8)
+    painted[2:9, 4:12] = (224, 32, 32, 255)
+    with load(completing["masked-inpainting"], backend="cpu") as pipe:
+        sampler = PageSampler(pipe, tmp_path)
+        results = sampler.draw(source, settings, nobody, painted)
+        wanted = pipe.sample(pipe.prepare(image, mask=painted[..., 3] > 0), n=2, temperature=0.8, seed=3)
+        for nothing in (None, np.zeros_like(painted)):
+            with pytest.raises(InputError, match="nothing is painted over: paint over all"):
+                sampler.draw(source, settings, nobody, nothing)
+        assert [rank for _, rank in ranks_of(pipe)] == ["likelihood"]
+    for k, sample in enumerate(results.samples):
+        drawn = read_image(sample.path).rgb
+        np.testing.assert_array_equal(drawn, wanted.images[0][k])
+        np.testing.assert_array_equal(drawn[painted[..., 3] == 0], image[painted[..., 3] == 0])
+        assert sample.consistency is None
+    np.testing.assert_array_equal(read_image(results.enlarged).rgb, image)
+
+
+def test_what_is_painted_are_hints_of_colour(completing: dict[str, Path], source: Path, tmp_path: Path) -> None:
+    """The result has the size of the image, and a result without hints differs."""
+    settings, image = Settings(1, 0.8, "likelihood", 3), read_image(source).rgb
+    painted = draw_hints(image.shape[0], image.shape[1], [Point(8, 8, (200, 40, 40))])
+    with load(completing["color-hints"], backend="cpu") as pipe:
+        sampler = PageSampler(pipe, tmp_path)
+        hinted, free = (sampler.draw(source, settings, nobody, layer).samples[0] for layer in (painted, None))
+        drawn = pipe.best_of(pipe.prepare(image, hints=painted), n=1, temperature=0.8, seed=3)
+        np.testing.assert_array_equal(read_image(hinted.path).rgb, pipe.finish(image, drawn.images[0]))
+    assert (read_image(free.path).rgb != read_image(hinted.path).rgb).any()
 
 
 def test_too_many_samples_or_pixels_are_refused_with_advice(
