@@ -9,10 +9,12 @@ Metric", 2022) is that of the package `stlpips-pytorch`, with AlexNet.
 
 import bz2
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lpips
 import numpy as np
 import torch
@@ -68,13 +70,11 @@ def crops(folder: Path, side: int, scale: int = SCALE) -> list[Crop]:
     """
     found = []
     for path in sorted(folder.iterdir()):
-        picture = read(path)
-        left, top = (picture.width - WHOLE) // 2, (picture.height - WHOLE) // 2
-        centre = picture.crop((left, top, left + WHOLE, top + WHOLE))
+        whole = centre(read(path))
         if side == WHOLE:
-            found.append(crop(path.stem, centre, scale))
+            found.append(crop(path.stem, whole, scale))
             continue
-        half = centre.resize((WHOLE // 2, WHOLE // 2), Image.Resampling.BICUBIC)
+        half = whole.resize((WHOLE // 2, WHOLE // 2), Image.Resampling.BICUBIC)
         for y in range(0, half.height, side):
             for x in range(0, half.width, side):
                 found.append(crop(f"{path.stem} {y},{x}", half.crop((x, y, x + side, y + side)), scale))
@@ -82,23 +82,30 @@ def crops(folder: Path, side: int, scale: int = SCALE) -> list[Crop]:
 
 
 def halved_crops(folder: Path, scale: int = SCALE) -> list[Crop]:
-    """Return the centre 256×256 of every photograph in a folder that is clean when it is halved, with its condition.
+    """Return the centre 256×256 of every picture of `halved_photographs` with its condition."""
+    return [crop(name, centre(half), scale) for name, half in halved_photographs(folder)]
+
+
+def halved_photographs(folder: Path) -> Iterator[tuple[str, Image.Image]]:
+    """Yield name and picture of every photograph in a folder that is clean when it is halved, at half its size.
 
     These have both sides of at least 512 pixels, and are stored without loss or as JPEG with a mean luminance
-    quantization of at most 20. Nearly empty centres are left out.
+    quantization of at most 20. Those whose centre is nearly empty are left out.
     """
-    found = []
     for path in sorted(folder.iterdir()):
         picture = Image.open(path)
         tables = getattr(picture, "quantization", None)
         if min(picture.size) < 2 * WHOLE or (tables and np.mean(tables[0]) > MAX_QUANTIZATION):
             continue
         half = picture.convert("RGB").resize((picture.width // 2, picture.height // 2), Image.Resampling.BICUBIC)
-        left, top = (half.width - WHOLE) // 2, (half.height - WHOLE) // 2
-        centre = half.crop((left, top, left + WHOLE, top + WHOLE))
-        if np.asarray(centre).std() >= MIN_DEVIATION:
-            found.append(crop(path.stem, centre, scale))
-    return found
+        if np.asarray(centre(half)).std() >= MIN_DEVIATION:
+            yield path.stem, half
+
+
+def centre(picture: Image.Image) -> Image.Image:
+    """Return the 256×256 pixels in the middle of a picture."""
+    left, top = (picture.width - WHOLE) // 2, (picture.height - WHOLE) // 2
+    return picture.crop((left, top, left + WHOLE, top + WHOLE))
 
 
 def crop(name: str, target: Image.Image, scale: int) -> Crop:
@@ -212,6 +219,21 @@ def ssim(a: Any, b: Any) -> float:
 def psnr(a: Picture, b: Picture) -> float:
     """Return PSNR in dB for values in 0…255; at most about 148 for equal pictures."""
     return float(10 * np.log10(255**2 / max(np.square(a.astype(np.float64) - b).mean(), 1e-10)))
+
+
+def ab(picture: Picture) -> NDArray[np.float32]:
+    """Return a and b in CIELAB, (H, W, 2) float32."""
+    return np.asarray(cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[..., 1:], np.float32)
+
+
+def colorfulness(picture: Picture) -> float:
+    """Return the colourfulness of a picture, in grey levels. Grey has 0.
+
+    It is that of Hasler and Süsstrunk, "Measuring Colourfulness in Natural Images", 2003.
+    """
+    red, green, blue = np.moveaxis(picture.astype(np.float64), -1, 0)
+    opponents = np.stack([red - green, (red + green) / 2 - blue])
+    return float(np.linalg.norm(opponents.std((1, 2))) + 0.3 * np.linalg.norm(opponents.mean((1, 2))))
 
 
 def mean(scores: list[Scores]) -> Scores:

@@ -110,6 +110,12 @@ def mean_difference(values: Sequence[float], others: Sequence[float]) -> tuple[f
     return float(found.mean()), float(half)
 
 
+def relative_difference(values: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
+    """Return the result of `mean_difference` in per cent of the mean of the others."""
+    mean, half = mean_difference(values, others)
+    return 100 * mean / float(np.mean(others)), 100 * half / float(np.mean(others))
+
+
 def ours(
     case: Case, method: str, pipe: Pipeline, judge: Judge, given: list[Crop], temperatures: list[Temperature]
 ) -> tuple[list[Row], list[Row]]:

@@ -1,28 +1,34 @@
 """Measurements of the benchmarks: degradations of conditions, hard inputs, and metrics of results."""
 
 import hashlib
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from colorization import APART, grey, levin, random_dots, suggested_dots
 from degradations import DEGRADATIONS, degraded, h264
 from dists import STAGES, Dists
 from diversity import s10
 from flicker import Clip
 from hard_inputs import hard_checkerboards, hard_drawings, hard_photographs
+from inpainting import PATCHES, SMOOTH, compared, hole_psnr, holes
 from known_degradations import CLEAN, TRUE, estimates
-from metrics import LUMA, Crop, Picture, crop, lattice, psnr, resize
+from metrics import LUMA, Crop, Picture, ab, colorfulness, crop, lattice, psnr, resize
 from outliers import BLOCK, off_by
 from PIL import Image
-from quality import chosen, parsed
+from quality import chosen, mean_difference, parsed, relative_difference
 from sheets import median_region
 from tiny import photograph
 from torch import Tensor
 
+from caflow_runtime.completion.color_hints import Point, draw_hints
+
 SIDE, SCALE = 128, 4
+DOT_PIXELS = int((draw_hints(9, 9, [Point(4, 4, (0, 0, 0))])[..., 3] > 0).sum())
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +182,70 @@ def test_exact_estimates_of_degradations_are_right() -> None:
         assert found["kinds right"] == 1
         assert {kind: found[f"{kind}, mean"] for kind in CLEAN} == degradation
         assert estimates([CLEAN] * 2, name)["kinds right"] == (name == "clean")
+
+
+def test_a_relative_difference_is_in_per_cent_of_the_others() -> None:
+    values, others = [1.0, 2.0, 4.0], [2.0, 2.0, 4.0]
+    mean, half = mean_difference(values, others)
+    assert relative_difference(values, others) == pytest.approx((100 * mean / (8 / 3), 100 * half / (8 / 3)))
+    assert mean == pytest.approx(-1 / 3)
+    assert half == pytest.approx(4.303 / 3, abs=1e-3)  # Student's t for two degrees of freedom
+
+
+def test_holes_depend_on_their_kind_and_number_alone() -> None:
+    few, many = holes("boxes", 2), holes("boxes", 3)
+    for one, same in zip(few, many, strict=False):
+        np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(few[0], few[1])
+    assert not np.array_equal(few[0], holes("strokes", 1)[0])
+
+
+def test_psnr_of_a_hole_ignores_other_pixels_and_even_holes(target: Crop) -> None:
+    hole = np.zeros((SIDE, SIDE), bool)
+    hole[20:60, 30:70] = True
+    result = np.where(hole[..., None], target.target ^ 1, 0).astype(np.uint8)
+    assert hole_psnr(result, target.target, hole) == pytest.approx(20 * np.log10(255))
+    even = np.where(hole[..., None], np.uint8(77), target.target)
+    assert hole_psnr(result, even, hole) is None
+
+
+def test_fillings_are_compared_crop_by_crop() -> None:
+    """The column "wins" counts the crops in which the model is better than the row."""
+    each = {SMOOTH: [0.4, 0.2], PATCHES: [0.2, 0.2], "model": [0.1, 0.3]}
+    rows = compared([{"method": method, "lpips of each": values} for method, values in each.items()])
+    assert [row["wins, patches"] for row in rows] == [0.5, 0.5, 0]
+    assert [row["− navier-stokes, %"] for row in rows] == pytest.approx([0, -100 / 3, -100 / 3])
+    assert not any("of each" in key or key == "wins, smooth" for row in rows for key in row)
+
+
+def test_dots_of_true_colour_are_apart_and_the_first_of_many_are_those_of_few(target: Crop) -> None:
+    dots = random_dots(target.target, 12, seed=1)
+    assert random_dots(target.target, 5, seed=1) == dots[:5]
+    assert all(np.hypot(a.x - b.x, a.y - b.y) >= APART for a, b in combinations(dots, 2))
+    image = grey(target.target)
+    colored = levin(image, dots)
+    for dot in dots:
+        true, found = (ab(picture)[dot.y, dot.x] for picture in (target.target, colored))
+        assert np.linalg.norm(found - true) < 12
+    assert 0 == colorfulness(image) < colorfulness(colored)
+    assert np.linalg.norm(ab(colored) - ab(target.target)) < np.linalg.norm(ab(target.target))
+
+
+def test_dots_are_suggested_in_rounds_from_those_before(target: Crop, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Prepared:
+        """A pipeline whose condition is the number of hints so far."""
+
+        def prepare(self, image: Picture, hints: Picture) -> int:
+            return int((hints[..., 3] > 0).sum() // DOT_PIXELS)
+
+    asked = []
+
+    def suggest(_: object, condition: int, count: int) -> list[tuple[int, int]]:
+        asked.append((condition, count))
+        return [(10 * (condition + k) + 5, 20) for k in range(count)]
+
+    monkeypatch.setattr("colorization.suggest_hints", suggest)
+    pipe: Any = Prepared()
+    dots = suggested_dots(pipe, target.target, 7, at_once=3)
+    assert asked == [(0, 3), (3, 3), (6, 1)]
+    assert [dot.x for dot in dots] == [5, 15, 25, 35, 45, 55, 65]

@@ -19,8 +19,10 @@ from visit import TIMEOUT_S, source
 from caflow_deploy.page import guard, page_results
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
-from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler
+from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
+from caflow_deploy.page.page_texts import ranks_of
 from caflow_runtime.batching.sampling_config import Reject
+from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.ood.consistency import enlarge
@@ -40,7 +42,7 @@ def nobody(done: int, count: int) -> None:
 
 def test_files_hold_the_samples_that_the_pipeline_draws(sampler: PageSampler, source: Path) -> None:
     seen: list[tuple[int, int]] = []
-    results = sampler.draw(source, 4, 0.8, "typical", 5, lambda *done: seen.append(done))
+    results = sampler.draw(source, Settings(4, 0.8, "typical", 5), lambda *done: seen.append(done))
     condition = read_image(source).rgb
     wanted = sampler.pipe.sample(condition, n=4, temperature=0.8, rank="typical", seed=5)
     for k, sample in enumerate(results.samples):
@@ -57,7 +59,7 @@ def test_files_hold_the_samples_that_the_pipeline_draws(sampler: PageSampler, so
 
 def test_a_sample_of_an_uncalibrated_model_is_not_judged(uncalibrated: Path, source: Path, tmp_path: Path) -> None:
     with load(uncalibrated, backend="cpu") as pipe:
-        results = PageSampler(pipe, tmp_path).draw(source, 1, 0.8, "likelihood", 0, nobody)
+        results = PageSampler(pipe, tmp_path).draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
     assert results.uncertainty is None
     assert results.samples[0].message == "Cannot be judged: this model is not calibrated"
 
@@ -71,7 +73,7 @@ def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tm
             (source, "accepted", "Usual for photographs of this kind"),
             (tmp_path / "noise.png", "best", "Unusual: look at it"),
         ):
-            (sample, _) = sampler.draw(path, 2, 0.8, "likelihood", 0, nobody).samples
+            (sample, _) = sampler.draw(path, Settings(2, 0.8, "likelihood", 0), nobody).samples
             best = pipe.best_of(read_image(path).rgb, n=2, reject=Reject(redraws=0))
             assert best.outcome == [outcome]
             assert best.sample_typicality is not None
@@ -79,18 +81,18 @@ def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tm
 
 
 def test_the_page_says_why_a_sample_cannot_be_judged(sampler: PageSampler, source: Path) -> None:
-    (few,) = sampler.draw(source, 1, 0.8, "likelihood", 0, nobody).samples
+    (few,) = sampler.draw(source, Settings(1, 0.8, "likelihood", 0), nobody).samples
     assert few.message == "Cannot be judged: this model was calibrated with too few photographs"
-    (between,) = sampler.draw(source, 1, 0.75, "likelihood", 0, nobody).samples
+    (between,) = sampler.draw(source, Settings(1, 0.75, "likelihood", 0), nobody).samples
     assert between.message == "Cannot be judged: this model can judge samples only at these temperatures: 0.8"
     assert sampler.temperatures == []
     assert few.typicality is between.typicality is None
 
 
 def test_the_most_usual_sample_requires_a_calibrated_temperature(sampler: PageSampler, source: Path) -> None:
-    assert len(sampler.draw(source, 2, 0.8, "typical", 0, nobody).samples) == 2
+    assert len(sampler.draw(source, Settings(2, 0.8, "typical", 0), nobody).samples) == 2
     with pytest.raises(InputError, match=r"only at the temperatures 0\.8; choose one of them, or another Best sample"):
-        sampler.draw(source, 2, 0.75, "typical", 0, nobody)
+        sampler.draw(source, Settings(2, 0.75, "typical", 0), nobody)
 
 
 def test_temperatures_at_which_samples_can_be_judged_are_known_before(uncalibrated: Path, tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_only_transparent_images_have_an_alpha_channel(sampler: PageSampler, pho
     write_image(tmp_path / "grey.png", picture, is_grey=True)
     write_image(tmp_path / "alpha.png", picture, np.full((8, 8), 77, np.uint8))
     for name in ("grey", "alpha"):
-        results = sampler.draw(tmp_path / f"{name}.png", 2, 0.8, "likelihood", 0, nobody)
+        results = sampler.draw(tmp_path / f"{name}.png", Settings(2, 0.8, "likelihood", 0), nobody)
         given = read_image(tmp_path / f"{name}.png").rgb
         drawn = sampler.pipe.sample(given, n=2, temperature=0.8).images[0]
         for path in (results.enlarged, results.samples[1].path):
@@ -130,18 +132,51 @@ def test_only_transparent_images_have_an_alpha_channel(sampler: PageSampler, pho
         np.testing.assert_array_equal(read_image(results.samples[1].path).rgb, drawn[1])
 
 
+def test_what_is_painted_is_a_mask(completing: dict[str, Path], source: Path, tmp_path: Path) -> None:
+    """Pixels that are not painted over are kept. Without a mask there is nothing to draw."""
+    settings, image = Settings(2, 0.8, "likelihood", 3), read_image(source).rgb
+    painted = np.zeros((*image.shape[:2], 4), np.uint8)
+    painted[2:9, 4:12] = (224, 32, 32, 255)
+    with load(completing["masked-inpainting"], backend="cpu") as pipe:
+        sampler = PageSampler(pipe, tmp_path)
+        results = sampler.draw(source, settings, nobody, painted)
+        wanted = pipe.sample(pipe.prepare(image, mask=painted[..., 3] > 0), n=2, temperature=0.8, seed=3)
+        for nothing in (None, np.zeros_like(painted)):
+            with pytest.raises(InputError, match="nothing is painted over: paint over all"):
+                sampler.draw(source, settings, nobody, nothing)
+        assert [rank for _, rank in ranks_of(pipe)] == ["likelihood"]
+    for k, sample in enumerate(results.samples):
+        drawn = read_image(sample.path).rgb
+        np.testing.assert_array_equal(drawn, wanted.images[0][k])
+        np.testing.assert_array_equal(drawn[painted[..., 3] == 0], image[painted[..., 3] == 0])
+        assert sample.consistency is None
+    np.testing.assert_array_equal(read_image(results.enlarged).rgb, image)
+
+
+def test_what_is_painted_are_hints_of_colour(completing: dict[str, Path], source: Path, tmp_path: Path) -> None:
+    """The result has the size of the image, and a result without hints differs."""
+    settings, image = Settings(1, 0.8, "likelihood", 3), read_image(source).rgb
+    painted = draw_hints(image.shape[0], image.shape[1], [Point(8, 8, (200, 40, 40))])
+    with load(completing["color-hints"], backend="cpu") as pipe:
+        sampler = PageSampler(pipe, tmp_path)
+        hinted, free = (sampler.draw(source, settings, nobody, layer).samples[0] for layer in (painted, None))
+        drawn = pipe.best_of(pipe.prepare(image, hints=painted), n=1, temperature=0.8, seed=3)
+        np.testing.assert_array_equal(read_image(hinted.path).rgb, pipe.finish(image, drawn.images[0]))
+    assert (read_image(free.path).rgb != read_image(hinted.path).rgb).any()
+
+
 def test_too_many_samples_or_pixels_are_refused_with_advice(
     sampler: PageSampler, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match=f"must be at most {MAX_SAMPLES} for results of 80×64 pixels; got 33"):
-        sampler.draw(source, MAX_SAMPLES + 1, 0.8, "likelihood", 0, nobody)
+        sampler.draw(source, Settings(MAX_SAMPLES + 1, 0.8, "likelihood", 0), nobody)
     monkeypatch.setattr(page_results, "MAX_PAGE_PIXELS", 3 * 80 * 64)
-    assert len(sampler.draw(source, 3, 0.8, "likelihood", 0, nobody).samples) == 3
+    assert len(sampler.draw(source, Settings(3, 0.8, "likelihood", 0), nobody).samples) == 3
     with pytest.raises(InputError, match="must be at most 3"):
-        sampler.draw(source, 4, 0.8, "likelihood", 0, nobody)
+        sampler.draw(source, Settings(4, 0.8, "likelihood", 0), nobody)
     monkeypatch.setattr(page_results, "MAX_PAGE_PIXELS", 80 * 64 - 1)
     with pytest.raises(InputError, match=r"would have 80×64 pixels.*use the command caflow image"):
-        sampler.draw(source, 1, 0.8, "likelihood", 0, nobody)
+        sampler.draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
 
 
 def test_closing_stops_sampling_after_the_current_tile(calibrated: Path, source: Path, tmp_path: Path) -> None:
@@ -156,7 +191,7 @@ def test_closing_stops_sampling_after_the_current_tile(calibrated: Path, source:
             assert closed.wait(TIMEOUT_S)
 
         with ThreadPoolExecutor(2) as threads:
-            drawn = threads.submit(sampler.draw, source, 8, 0.8, "likelihood", 0, show)
+            drawn = threads.submit(sampler.draw, source, Settings(8, 0.8, "likelihood", 0), show)
             assert begun.wait(TIMEOUT_S)
             closing = threads.submit(sampler.close)
             while not closing.running():
@@ -168,7 +203,7 @@ def test_closing_stops_sampling_after_the_current_tile(calibrated: Path, source:
                 drawn.result(TIMEOUT_S)
         assert 0 < len(seen) < 8
         with pytest.raises(Closed):
-            sampler.draw(source, 1, 0.8, "likelihood", 0, nobody)
+            sampler.draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
 
 
 def test_errors_on_the_page_name_the_file_and_not_its_place(pipe: Pipeline, tmp_path: Path) -> None:

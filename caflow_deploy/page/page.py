@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from caflow_deploy.page import page_texts
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
-from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler
+from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
 from caflow_deploy.page.page_style import CSS, DISMISS_ERRORS, FONTS, MONOSPACED, SHOW_RESULTS
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.image_formats import SUFFIXES
@@ -28,6 +28,11 @@ LOOK_FOR_OLD_FILES_S, OLD_S = 3600, 24 * 3600
 the page stays open."""
 SAMPLES = 8
 """Initial values of the page's settings."""
+RED: list[str | tuple[str, float]] = ["#e02020"]
+COLORS: list[str | tuple[str, float]] = ["#d9b08c", "#6b4a2b", "#7fb4e0", "#3f7a32", "#c03028", "#e8c040", "#808080"]
+"""Colours of the brush for masks, and first ones of that for hints: skin, wood, sky, leaves, red, yellow and grey."""
+DOT_SIZE = 8
+"""Initial size of the brush for hints, in pixels."""
 MAP_LABELS = ("Likelihood map", "Uncertainty map")
 USUAL_TEMPERATURES = [0.0, 0.5, 0.7, 0.8, 0.9, 1.0]
 """Temperatures that the page offers for a model that cannot judge samples."""
@@ -37,7 +42,7 @@ class Inputs(NamedTuple):
     """Components that a visitor sets."""
 
     given: gradio.File
-    looked: gradio.Image
+    looked: gradio.Image | gradio.ImageEditor
     n: gradio.Slider
     temperature: gradio.Dropdown
     rank: gradio.Radio
@@ -82,7 +87,7 @@ def build_page(sampler: PageSampler) -> gradio.Blocks:
     with page:
         gradio.Markdown(f"# {title}\n{page_texts.ABOUT}")
         with gradio.Row(elem_id="columns"):
-            with gradio.Column(scale=1, min_width=280):
+            with gradio.Column(scale=3 if pipe.manifest.model.inputs else 1, min_width=280):
                 inputs = _inputs(sampler)
             with gradio.Column(scale=3, min_width=480, elem_id="results"):
                 outputs = _outputs(pipe)
@@ -94,7 +99,7 @@ def _inputs(sampler: PageSampler) -> Inputs:
     own = sampler.pipe.manifest.model.sampling
     return Inputs(
         given=gradio.File(label="Image", file_types=sorted(SUFFIXES), elem_id="given"),
-        looked=gradio.Image(label="Input", interactive=False, height=150, buttons=[], elem_id="looked"),
+        looked=_looked([port.name for port in sampler.pipe.manifest.model.inputs]),
         n=gradio.Slider(
             1, MAX_SAMPLES, SAMPLES, step=1, label="Samples", info="How many results to draw.", elem_id="samples"
         ),
@@ -113,6 +118,30 @@ def _inputs(sampler: PageSampler) -> Inputs:
             info="Starts the random numbers: the same number gives the same samples again, another one gives others.",
         ),
         go=gradio.Button("Draw samples", variant="primary", elem_id="go"),
+    )
+
+
+def _looked(painted: list[str]) -> gradio.Image | gradio.ImageEditor:
+    """Return what shows the input; for a model with a mask or hints, with a brush to paint them.
+
+    Arguments:
+        painted: names of the model's inputs beside the image, at most one.
+    """
+    if not painted:
+        return gradio.Image(label="Input", interactive=False, height=150, buttons=[], elem_id="looked")
+    (name,) = painted
+    gradio.Markdown(page_texts.PAINTING[name])
+    return gradio.ImageEditor(
+        label="Input",
+        type="numpy",
+        sources=[],
+        transforms=[],
+        layers=False,
+        brush=gradio.Brush(colors=RED, color_mode="fixed") if name == "mask" else gradio.Brush(DOT_SIZE, colors=COLORS),
+        format="png",
+        interactive=True,
+        buttons=[],
+        elem_id="editor",
     )
 
 
@@ -166,10 +195,10 @@ def _outputs(pipe: Pipeline) -> Outputs:
 def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     """Connect the buttons and uploads of the page to functions."""
 
-    def look(source: str) -> Path:
+    def look(source: str) -> str:
         """Show the uploaded image, or report at once why it cannot be used."""
         with _shown_errors():
-            return sampler.write(sampler.read(Path(source)))
+            return str(sampler.write(sampler.read(Path(source))))
 
     def run(
         source: str | None,
@@ -177,6 +206,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
         temperature: float | str | None,
         rank: Any,
         seed: int,
+        edited: dict[str, Any] | None = None,
         progress: gradio.Progress = gradio.Progress(),  # noqa: B008  Gradio passes its progress bar to a default of this kind
     ) -> list[Any]:
         def show(done: int, count: int) -> None:
@@ -185,9 +215,10 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
         with _shown_errors():
             if source is None:
                 raise InputError("there is no image: drop one into the box first")
-            spread = _number(temperature)
-            results = sampler.draw(Path(source), n, spread, rank, seed, show)
-        settings = page_texts.settings_of(n, spread, rank, seed)
+            chosen = Settings(n, _number(temperature), rank, seed)
+            painted = next(iter(edited["layers"]), None) if edited else None
+            results = sampler.draw(Path(source), chosen, show, painted)
+        settings = page_texts.settings_of(chosen)
         best = results.samples[0]
         captioned = [(sample.path, page_texts.caption_of(sample, k)) for k, sample in enumerate(results.samples)]
         return [
@@ -216,7 +247,8 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     looking = given.upload(look, given, looked, show_progress="hidden")
     looking.failure(lambda: [None, None], outputs=[given, looked])
     given.clear(lambda: None, outputs=looked)
-    running = go.click(run, [given, *settings], [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
+    asked = [given, *settings, *([looked] if isinstance(looked, gradio.ImageEditor) else [])]
+    running = go.click(run, asked, [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
     running.success(js=SHOW_RESULTS)
     changed = [given.upload, given.clear]
     gradio.on(changed, _empty, outputs=[*outputs, drawn], show_progress="hidden", cancels=running)

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Lock
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
 
 from caflow_deploy.page.judged_sample import ALPHA, JudgedSample
 from caflow_runtime.batching.runner import ShowWindows
@@ -14,6 +17,7 @@ from caflow_runtime.image_headers import claimed_size
 from caflow_runtime.image_io.alpha import Alpha, draw_alpha, enlarge_alpha
 from caflow_runtime.image_io.image_files import ImageFile, read_image, write_image
 from caflow_runtime.image_io.maps import pictures
+from caflow_runtime.jobs.input_files import WHITE, CompletedImage
 from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.ood.consistency import enlarge_image
 from caflow_runtime.ood.typicality import reason
@@ -24,6 +28,15 @@ MAX_SAMPLES = 32
 MAX_PAGE_PIXELS = 2**25
 """Largest number of pixels of all samples together. It bounds the memory, about 30 bytes per pixel, and the time that
 other visitors wait."""
+
+
+class Settings(NamedTuple):
+    """Settings with which samples are drawn, as in `Pipeline.sample`."""
+
+    n: int
+    temperature: float
+    rank: Rank
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -85,15 +98,17 @@ class PageSampler:
         write_image(path, given.rgb, given.alpha, given.is_grey, given.metadata.colours())
         return path
 
-    def draw(self, source: Path, n: int, temperature: float, rank: Rank, seed: int, show: ShowWindows) -> Results:
-        """Draw `n` samples of the image in a file.
+    def draw(self, source: Path, settings: Settings, show: ShowWindows, painted: Image | None = None) -> Results:
+        """Draw samples of the image in a file.
 
         Arguments:
-            temperature, rank, seed, show: as in `Pipeline.sample`.
+            show: as in `Pipeline.sample`.
+            painted: (H, W, 4) uint8 RGBA, what a visitor painted over the image, for models with a mask or hints.
 
         Raises:
             UnreadableImage: if the file is not a readable image.
-            InputError: if the samples would have too many pixels, or a setting is out of range.
+            InputError: if the samples would have too many pixels, a setting is out of range, or the model requires a
+                mask and nothing is painted.
             NotFinite: if any sample is not finite.
             Closed: if the page is closed meanwhile.
             OSError: if the results cannot be written.
@@ -103,6 +118,7 @@ class PageSampler:
             self._check_open()
             show(done, count)
 
+        n, temperature, rank, seed = settings
         given = self.read(source)
         height, width = given.rgb.shape[:2]
         self._check_size(height, width, n)
@@ -115,15 +131,16 @@ class PageSampler:
                 f"the most usual sample can be chosen only at the temperatures {_known(self._calibration)}; choose one "
                 "of them, or another Best sample"
             )
+        image = CompletedImage(self.pipe, given, self._inputs(painted))
         with self._drawing:
             self._check_open()
-            drawn = self.pipe.sample(given.rgb, n, temperature, seed, rank=rank, show=show_unless_closed)
+            drawn = self.pipe.sample(image.condition, n, temperature, seed, rank=rank, show=show_unless_closed)
             drawn_alpha = (
                 None
                 if given.alpha is None
                 else draw_alpha(self.pipe, given.alpha, SamplingConfig(1, temperature, seed))
             )
-            return self._results(source.stem, given, drawn, drawn_alpha, temperature)
+            return self._results(source.stem, image, drawn, drawn_alpha, temperature)
 
     def close(self) -> None:
         """Stop drawing at the next tile and wait for that, because Python must not exit while ONNX Runtime runs."""
@@ -154,16 +171,30 @@ class PageSampler:
                 "Request fewer samples, or reduce the image"
             )
 
+    def _inputs(self, painted: Image | None) -> dict[str, NDArray[Any]]:
+        """Return the mask or the hints that are painted, by the name of the model's input. Empty if nothing is painted.
+
+        Raises:
+            InputError: if nothing is painted, and the model requires a mask.
+        """
+        for port in self.pipe.manifest.model.inputs:
+            if painted is not None and painted[..., 3].any():
+                return {port.name: painted[..., 3] >= WHITE if port.name == "mask" else painted}
+            if port.preparation == "fill":
+                raise InputError("nothing is painted over: paint over all that the model should replace")
+        return {}
+
     def _results(
-        self, name: str, given: ImageFile, drawn: Samples, drawn_alpha: Alpha | None, temperature: float
+        self, name: str, image: CompletedImage, drawn: Samples, drawn_alpha: Alpha | None, temperature: float
     ) -> Results:
+        given = image.given
         enlarged = enlarge_image(given.rgb, self.pipe.manifest.model.scale)
         alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *enlarged.shape[:2])
         folder = self._new_folder()
         write_image(folder / "enlarged.png", enlarged, alpha, metadata=given.metadata.colours())
         obstacle, samples = self._obstacle(temperature), []
-        for k, picture in enumerate(drawn.images[0]):
-            samples.append(self._judged(folder / f"{name}-{k + 1}.png", drawn, k, given.rgb, obstacle))
+        for k, picture in enumerate(image.finished(drawn.images[0])):
+            samples.append(self._judged(folder / f"{name}-{k + 1}.png", drawn, k, image.condition, obstacle))
             write_image(samples[k].path, picture, drawn_alpha, metadata=given.metadata.colours())
         maps = {kind: (picture, darkest, brightest) for kind, picture, darkest, brightest in pictures(drawn)}
         return Results(
@@ -181,8 +212,7 @@ class PageSampler:
                 value = float(typical.value[0, k])
             else:
                 obstacle = reason(typical.of((0, k)))
-        known = self.pipe.manifest.has_consistency
-        measured = self.pipe.consistency.psnr(drawn.images[0][k], condition) if known else None
+        measured = self.pipe.consistency.psnr(drawn.images[0][k], condition) if can_be_inconsistent(self.pipe) else None
         return JudgedSample(path, float(drawn.bits_per_dim[0, k]), value, obstacle, measured)
 
     def _obstacle(self, temperature: float) -> str:
@@ -196,6 +226,11 @@ class PageSampler:
 
     def _new_folder(self) -> Path:
         return Path(mkdtemp(dir=self.folder))
+
+
+def can_be_inconsistent(pipe: Pipeline) -> bool:
+    """Return whether samples differ in consistency. Those of models that complete images keep all that is known."""
+    return pipe.manifest.has_consistency and pipe.manifest.model.condition_channels == pipe.manifest.model.channels
 
 
 def _known(calibration: Calibration) -> str:

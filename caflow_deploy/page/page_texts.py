@@ -3,6 +3,7 @@
 from html import escape
 
 from caflow_deploy.page.judged_sample import JudgedSample
+from caflow_deploy.page.page_results import Settings, can_be_inconsistent
 from caflow_runtime.ood.calibration import read_calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
 
@@ -25,6 +26,14 @@ OTHER_MODEL = (
 )
 
 
+PAINTING = {
+    "mask": "**Paint over all that is to be removed**, up to its edges: only what you paint over is drawn again.",
+    "hints": "**Paint dots of colour** where you know the colour. Few are enough; their brightness does not matter. "
+    "Without hints, the result is a careful tint.",
+}
+"""What a visitor paints over an image, by the name of the model's input."""
+
+
 def title_of(pipe: Pipeline) -> str:
     """Return what the page does, and with which model."""
     return f"{pipe.manifest.model.description} — model {pipe.folder.stem}"
@@ -38,7 +47,7 @@ def other_model(pipe: Pipeline) -> str:
 
 def ranks_of(pipe: Pipeline) -> list[tuple[str, str]]:
     """Return the labels and values of the ranks that the model supports."""
-    impossible = set() if pipe.manifest.has_consistency else {"consistency"}
+    impossible = set() if can_be_inconsistent(pipe) else {"consistency"}
     if read_calibration(pipe.folder) is None:
         impossible.add("typical")
     return [(text, rank) for rank, text in RANKS.items() if rank not in impossible]
@@ -49,8 +58,9 @@ def caption_of(sample: JudgedSample, k: int) -> str:
     return ("best" if k == 0 else str(k + 1)) + (": unusual" if sample.verdict == "unusual" else "")
 
 
-def settings_of(n: int, temperature: float, rank: str, seed: int) -> str:
+def settings_of(settings: Settings) -> str:
     """Return the settings with which samples were drawn, in words."""
+    n, temperature, rank, seed = settings
     best = "" if n == 1 else f"; best of {n}: {RANKS[rank]}"
     return f"Drawn with temperature {temperature:g}, seed {seed}{best}."
 

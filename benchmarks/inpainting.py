@@ -1,0 +1,192 @@
+"""How well a model of the task `masked-inpainting` fills holes, compared with its first fillings and with peers.
+
+The holes are scratches, boxes and strokes as in training, in 256×256 crops of photographs that no training uses. The
+model fills each hole twice, around a first filling by PyPatchMatch and around a smooth one, with one sample at its own
+temperature. Results keep the pixels outside the hole. Peers run if they are installed; `benchmarks/README.md` says how
+to install them.
+
+LPIPS is of the whole crop, and PSNR of the pixels in the hole. PSNR leaves out holes in even areas, where every method
+is right but for rounding.
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
+
+import click
+import cv2
+import numpy as np
+import report
+import torch
+from metrics import WHOLE, Judge, Picture, crops, halved_crops, psnr
+from PIL import Image
+from quality import FURTHER, PHOTOGRAPHS, Row, relative_difference, show
+from skimage.restoration import inpaint_biharmonic
+
+from caflow_runtime.completion.filling import Hole, fill_smoothly, fill_with_patches, has_patches
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_training.completion_tasks import MaskedInpainting
+from caflow_training.holes import HoleKind, draw_hole
+
+Fill = Callable[[Picture, Hole], Picture]
+"""Fills a hole in a picture. Pixels in the hole do not matter."""
+
+CROPS = 40
+MIN_DEVIATION = 2.0
+"""Standard deviation of the true pixels in a hole, in grey levels, below which the hole counts as even."""
+RADIUS = 3
+"""Radius of Telea's method and of the patches of a single search, in pixels."""
+SMOOTH, PATCHES = "navier-stokes, smooth first filling", "patchmatch"
+OURS = {"model": "patches", "model, smooth first filling": "smooth"}
+"""Methods of the model, and their names in the columns that count its wins."""
+PACKAGES = ("lpips", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "scikit-image")
+
+
+def telea(picture: Picture, hole: Hole) -> Picture:
+    """Fill a hole by the method of Telea, of OpenCV."""
+    return np.asarray(cv2.inpaint(picture, hole.astype(np.uint8), RADIUS, cv2.INPAINT_TELEA), np.uint8)
+
+
+def biharmonic(picture: Picture, hole: Hole) -> Picture:
+    """Fill a hole with biharmonic functions, of scikit-image."""
+    filled = np.asarray(inpaint_biharmonic(picture / 255, hole, channel_axis=-1))
+    return np.asarray(np.rint(255 * filled.clip(0, 1)), np.uint8)
+
+
+def matchpatch(picture: Picture, hole: Hole) -> Picture:
+    """Fill a hole by the command `inpaint_matchpatch` of G'MIC. The time includes that of its process."""
+    with TemporaryDirectory() as folder:
+        paths = [f"{folder}/{name}.png" for name in ("picture", "mask", "result")]
+        for path, array in zip(paths, (picture, 255 * hole.astype(np.uint8)), strict=False):
+            Image.fromarray(array).save(path)
+        steps = ("inpaint_matchpatch[0]", "[1]", "round[0]", "output[0]")
+        subprocess.run(["gmic", "-v", "-", *paths[:2], *steps, paths[2]], check=True, capture_output=True)
+        return np.asarray(Image.open(paths[2]).convert("RGB"))
+
+
+def patch_match(picture: Picture, hole: Hole) -> Picture:
+    """Fill a hole by one search of PyPatchMatch."""
+    return fill_with_patches(picture, hole, radii=(RADIUS,))
+
+
+def by_model(pipe: Pipeline, first: Fill) -> Fill:
+    """Return the method that fills a hole with a sample of a model, around a first filling."""
+
+    def fill(picture: Picture, hole: Hole) -> Picture:
+        condition = np.dstack([first(picture, hole), np.where(hole, np.uint8(0), np.uint8(255))])
+        return np.asarray(pipe.best_of(condition, n=1).images[0])
+
+    return fill
+
+
+def methods(pipe: Pipeline) -> dict[str, Fill]:
+    """Return all methods that can run here, by name. Print a line for each peer that cannot run."""
+    found = {"telea": telea, SMOOTH: fill_smoothly, "biharmonic": biharmonic, "g'mic matchpatch": matchpatch}
+    if shutil.which("gmic") is None:
+        del found["g'mic matchpatch"]
+        print("g'mic matchpatch is skipped: the command gmic is not installed")
+    with_patches: Mapping[str, Fill] = {
+        PATCHES: patch_match,
+        "patchmatch, first filling": fill_with_patches,
+        "model": by_model(pipe, fill_with_patches),
+    }
+    if has_patches():
+        found |= with_patches
+    else:
+        print(f"{', '.join(with_patches)} are skipped: PyPatchMatch is not installed")
+    return found | {"model, smooth first filling": by_model(pipe, fill_smoothly)}
+
+
+def targets(count: int) -> list[Picture]:
+    """Return the crops of the first photographs of `test`, and of `last` and `unseen` at half their size."""
+    given = chain(crops(PHOTOGRAPHS / "test", WHOLE), *(halved_crops(PHOTOGRAPHS / kind) for kind in FURTHER))
+    return [crop.target for crop in islice(given, count)]
+
+
+def holes(kind: HoleKind, count: int) -> list[Hole]:
+    """Return one hole for each crop. Each depends on its kind and number alone."""
+    kinds, area = get_args(HoleKind), MaskedInpainting().hole_area
+    generators = [np.random.default_rng((kinds.index(kind), k)) for k in range(count)]
+    return [draw_hole(kind, WHOLE, WHOLE, rng.uniform(*area), rng) for rng in generators]
+
+
+def hole_psnr(result: Picture, target: Picture, hole: Hole) -> float | None:
+    """Return PSNR of the pixels in a hole, in dB; None if the true pixels are even."""
+    is_even = target[hole].std(0).max() < MIN_DEVIATION
+    return None if is_even else psnr(result[hole], target[hole])
+
+
+def measured(name: str, fill: Fill, given: Sequence[tuple[Picture, Hole]], judge: Judge) -> Row:
+    """Return the figures of one method for crops and their holes, with LPIPS of each crop."""
+    results, seconds = list[Picture](), list[float]()
+    for picture, hole in given:
+        blank = np.where(hole[..., None], np.uint8(0), picture)
+        started = time.perf_counter()
+        filled = fill(blank, hole)
+        seconds.append(time.perf_counter() - started)
+        results.append(np.where(hole[..., None], filled, picture))
+    lpips = judge.lpips(results, [picture for picture, _ in given])
+    psnrs = [hole_psnr(result, *pair) for result, pair in zip(results, given, strict=True)]
+    uneven = [value for value in psnrs if value is not None]
+    return {
+        "method": name,
+        "lpips": float(np.mean(lpips)),
+        "hole psnr": float(np.mean(uneven)) if uneven else None,
+        "uneven holes": len(uneven),
+        "seconds": statistics.median(seconds),
+        "lpips of each": lpips,
+    }
+
+
+def compared(rows: list[Row]) -> list[Row]:
+    """Return the rows of all methods with their differences from the references, and how often the model wins."""
+    each = {row["method"]: row.pop("lpips of each") for row in rows}
+    for row in rows:
+        values = each[row["method"]]
+        for reference, short in ((PATCHES, "patchmatch"), (SMOOTH, "navier-stokes")):
+            if reference in each:
+                difference = relative_difference(values, each[reference])
+                row |= dict(zip((f"− {short}, %", f"− {short} ±, %"), difference, strict=True))
+        for method, short in OURS.items():
+            if method in each:
+                row[f"wins, {short}"] = float(np.mean(np.less(each[method], values)))
+    return rows
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.option("--kind", "kinds", type=click.Choice(get_args(HoleKind)), multiple=True, default=get_args(HoleKind))
+@click.option("--photographs", default=CROPS, show_default=True, help="Number of photographs, two or more.")
+@report.options
+def main(bundle: Path, kinds: tuple[HoleKind, ...], photographs: int, threads: int, json_file: Path | None) -> None:
+    """Fill holes with BUNDLE, a model of the task masked-inpainting, and with its peers.
+
+    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, last, unseen
+    and metrics.
+
+    The columns "−" are the relative difference of mean LPIPS from that of a peer, with the half width of its 95 %
+    interval. "wins" is the share of crops in which the model, around a first filling, has a lower LPIPS than the row.
+    """
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of G'MIC
+    judge, pictures, rows = Judge(PHOTOGRAPHS / "metrics"), targets(photographs), list[Row]()
+    with load(bundle, "cpu", threads) as pipe:
+        for kind in kinds:
+            given = list(zip(pictures, holes(kind, len(pictures)), strict=True))
+            found = compared([measured(name, fill, given, judge) for name, fill in methods(pipe).items()])
+            show(found)
+            rows += [{"hole": kind, **row} for row in found]
+            packages = (*PACKAGES, "pypatchmatch") if has_patches() else PACKAGES
+            report.write(json_file, rows, packages, threads=threads, photographs=photographs)
+
+
+if __name__ == "__main__":
+    main()
