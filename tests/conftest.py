@@ -4,7 +4,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cpp_data
 import numpy as np
@@ -22,9 +22,10 @@ from caflow_export.export import ExportReport, export
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.flow.noise import NoiseWindow, draw_window_noise
 from caflow_training import checkpoint
+from caflow_training.completion_tasks import ColorHints, MaskedInpainting
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow
-from caflow_training.tasks import ColorHints, MaskedInpainting, SuperResolution
+from caflow_training.tasks import SuperResolution
 
 __all__ = [  # fixtures and a hook, which pytest finds here
     "cache_folder",
@@ -52,7 +53,7 @@ OURS = {
     "dequantization_steps": 1,
     "task": SuperResolution(scale=4),
 }
-COMPLETING = {
+COMPLETING: dict[str, Any] = {
     "levels": 1,
     "target_steps": 1,
     "own_steps": 1,
@@ -174,7 +175,7 @@ def completing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     def write(folder: Path) -> dict[str, Path]:
         torch.manual_seed(0)
-        bundles = {}
+        bundles: dict[str, Path] = {}
         for task in (MaskedInpainting(), ColorHints()):
             checkpoint.save(folder / f"{task.task}.pt", small_model(torch.float32, **COMPLETING, task=task))
             bundles[task.task] = export(folder / f"{task.task}.pt").path

@@ -27,6 +27,7 @@ from caflow_runtime.flow.estimate_windows import estimate_windows
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
+from caflow_training.mean_network import MeanNetwork
 from caflow_training.model import CAFlow
 from caflow_training.results import to_integers
 
@@ -48,7 +49,7 @@ def aware(tmp_path_factory: pytest.TempPathFactory) -> Aware:
     def write(folder: Path) -> Path:
         torch.manual_seed(0)
         model = small_model(torch.float32, **(LEAST | AWARE))
-        assert model.mean_network is not None
+        assert isinstance(model.mean_network, MeanNetwork)
         assert model.degradation_estimator is not None
         with torch.no_grad():
             for block in model.mean_network.blocks:

@@ -23,7 +23,7 @@ from caflow_runtime.pipeline.hint_suggestions import suggest_hints
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.service.request import Request
 from caflow_runtime.service.served_models import Sampler
-from caflow_training.tasks import ColorHints, MaskedInpainting
+from caflow_training.completion_tasks import ColorHints, MaskedInpainting
 
 HEIGHT, WIDTH = 50, 71
 RED, GREEN = (200, 40, 40), (40, 170, 60)
@@ -206,7 +206,7 @@ def test_files_of_masks_and_hints(
         results.append(read_image(out).rgb)
         assert json.loads(done.stdout).get("warnings", []) == [] if filling.has_patches() else [FILLED_SMOOTHLY]
         np.testing.assert_array_equal(results[-1][~hole], image[~hole])
-    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(results[0], results[1])
     color = ("--bundle", completing["color-hints"], "--hints", tmp_path / "hints.png")
     done = caflow("image", given, "-o", tmp_path / "out.png", "-n", 2, *color, "--suggest-hints", 3, "--json")
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from test_trainer import log_of, short_recipe
 from caflow_runtime.degradation import PARAMETERS, Degradation
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict
+from caflow_training.mean_network import MeanNetwork
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.recipe import TrainingConfig
@@ -32,7 +33,7 @@ UNAWARE = {**AWARE, "degradation_aware": False}
 def aware_model() -> CAFlow:
     """Return a small model in float64 whose modulations are not the identity."""
     model = small_model(task=SuperResolution(scale=4), **AWARE)
-    assert model.mean_network is not None
+    assert isinstance(model.mean_network, MeanNetwork)
     with torch.no_grad():
         for block in model.mean_network.blocks:
             for layer in (block.second, block.modulation):

@@ -14,7 +14,8 @@ from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler
 from caflow_training.degradations import Degradations, MissingPackage, checkerboard
 from caflow_training.photographs import find_photographs
 from caflow_training.recipe import recipe_from_dict
-from caflow_training.tasks import Image, SuperResolution
+from caflow_training.task_traits import Image
+from caflow_training.tasks import SuperResolution
 
 EVERYTHING: dict[str, Any] = {
     "clean_share": 0.2,

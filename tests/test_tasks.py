@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from caflow_training.photographs import read_rgb
-from caflow_training.tasks import Colorization, DegradingTask, Image, ImageToImage, Inpainting, Sketch, SuperResolution
+from caflow_training.task_traits import Image
+from caflow_training.tasks import Colorization, DegradingTask, ImageToImage, Inpainting, Sketch, SuperResolution
 
 DEGRADING: list[DegradingTask] = [
     SuperResolution(scale=2),
