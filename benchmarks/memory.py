@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ import cv2
 import numpy as np
 import report
 
-from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.image_io.image_files import read_image, write_image
 
 SIZES = (
@@ -75,22 +75,26 @@ def _value(said: re.Match[str]) -> float:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT)
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--largest", type=int, default=len(SIZES), show_default=True, help="Number of sizes, smallest first.")
-@click.option("-n", "--samples", default=1, show_default=True)
+@click.option("-n", "--samples", type=int, multiple=True, default=(1,), show_default=True)
 @click.option("--suffix", default=".png", show_default=True, help="Suffix of the results, such as .jpg.")
 @report.options
-def main(bundle: Path, largest: int, samples: int, suffix: str, threads: int, json_file: Path | None) -> None:
-    """Draw a photograph at ten sizes with BUNDLE."""
+def main(
+    bundles: tuple[Path, ...], largest: int, samples: tuple[int, ...], suffix: str, threads: int, json_file: Path | None
+) -> None:
+    """Draw a photograph at ten sizes with each BUNDLE."""
     picture, rows = read_image(PHOTOGRAPH).rgb, list[dict[str, Any]]()
-    options = ["--bundle", str(bundle), "--samples", str(samples), "--threads", str(threads), "--backend", "cpu"]
+    options = ["--threads", str(threads), "--backend", "cpu", "--force"]
     with tempfile.TemporaryDirectory() as folder:
         for width, height in SIZES[:largest]:
             given, result = Path(folder) / "given.png", Path(folder) / f"result{suffix}"
             resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
             write_image(given, np.asarray(resized, np.uint8))
-            rows.append({"input": f"{width}×{height}", **measured(given, result, [*options, "--force"])})
-            click.echo(rows[-1], err=True)
+            for n, bundle in product(samples, bundles):
+                found = measured(given, result, [*options, "--samples", str(n), "--bundle", str(bundle)])
+                rows.append({"model": bundle.stem, "input": f"{width}×{height}", "n": n, **found})
+                click.echo(rows[-1], err=True)
     report.show(rows)
     report.write(json_file, rows, PACKAGES, samples=samples, threads=threads, suffix=suffix)
 
