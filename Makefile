@@ -116,6 +116,7 @@ quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/last $(PHOTOGRAPHS)/unseen $(PHOTOGR
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
 	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) --threads 2 --json benchmarks/results/quality.json
 	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) models/x4-real.caflow --side 256 --choose each --threads 2 --json benchmarks/results/quality-degraded.json
+	$(BIN)/python -W ignore benchmarks/coverage.py models/x4-real.caflow --threads 2 --json benchmarks/results/coverage.json
 	$(BIN)/python -W ignore benchmarks/quality.py build/x4-photo-fp16.caflow --degradation clean --peer bicubic --threads 2 --json benchmarks/results/quality-fp16.json
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --only "photographs, halved" --samples 105 --temperature 0.8 --temperature 0.9 --temperature 1 --threads 2 --json benchmarks/results/outliers.json
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) models/x4-real.caflow --threads 2 --json benchmarks/results/outliers-hard.json
@@ -143,8 +144,10 @@ video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Measure the quality of en
 	$(BIN)/python -W ignore benchmarks/video.py models/x4-photo.caflow models/x4-real.caflow models/x2-video.caflow --crf 23 --crf 28 --frames 30 --setting "τ = 0" --setting fixed --json benchmarks/results/video-coded.json
 	$(BIN)/python -W ignore benchmarks/video_seams.py $(BUNDLE) --threads 2 --json benchmarks/results/video-seams.json
 
-filter: $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/domains $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## Measure which images a calibration detects, and which rule chooses the best sample.
+filter: $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/last $(PHOTOGRAPHS)/domains $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## Measure which images a calibration detects, and which rule chooses the best sample.
 	$(BIN)/python -W ignore benchmarks/filter.py --threads 2 --json benchmarks/results/filter.json
+	$(BIN)/python models/degraded_pairs.py x4-real $(PHOTOGRAPHS)/last build/x4-real-last
+	$(BIN)/python -W ignore benchmarks/filter.py models/x4-real.caflow --pairs build/x4-real-last --threads 2 --json benchmarks/results/filter-x4-real.json
 	$(BIN)/python -W ignore benchmarks/selection.py --threads 2 --picture benchmarks/results/selection.png --json benchmarks/results/selection.json
 
 memory: setup  ## Compare the predicted memory with the measured peak, for images of ten sizes. Takes an hour.

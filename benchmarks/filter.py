@@ -3,11 +3,15 @@
 The true images are photographs that were used neither for training nor for calibration (`models/photographs.py unseen`,
 and `last`, which is kept for the last evaluation). They are compared with altered copies, with results of other
 methods, and with images that are not photographs. The scores include typicality without the statistics of latents.
+
+With `--pairs` the conditions come from a folder and may be degraded. Then sets of pairs that match their conditions
+exactly are skipped, since no true pair does. There are no grey copies, and no rates.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +111,8 @@ def levels_of(truth: TypicalityModel) -> TypicalityModel:
     return TypicalityModel(None, levels(truth.coloured), levels(truth.grey))
 
 
-def crops(pipe: Pipeline, kind: str, sides: tuple[int, ...]) -> list[Pair]:
-    """Return crops of all photographs of a kind, such as "unseen", as pairs."""
-    folder = PHOTOGRAPHS / kind
+def crops(pipe: Pipeline, folder: Path, sides: tuple[int, ...]) -> list[Pair]:
+    """Return crops of all photographs in a folder as pairs, or the folder's pairs if it has the subfolders A and B."""
     model, degrade = pipe.manifest.model, pipe.consistency.degraded
     return [pair for one in photographs_in(folder) for pair in pairs_of(one, model, degrade, sides)]
 
@@ -150,22 +153,29 @@ SPOILT: dict[str, Callable[[Picture], Picture]] = {
 
 
 def wrong_pairs(pipe: Pipeline, pairs: list[Pair]) -> Iterator[tuple[str, list[Pair]]]:
-    """Yield sets of pairs that should be distinguished from true pairs, each with its name."""
+    """Yield sets of pairs that should be distinguished from true pairs, each with its name.
+
+    Their conditions are those of the true pairs, however these were made.
+    """
     others = [*pairs[1:], pairs[0]]
     yield "wrong condition", [Pair(a.photograph, a.target, b.condition) for a, b in zip(pairs, others, strict=True)]
     for name, spoil in SPOILT.items():
         yield name, [Pair(pair.photograph, spoil(pair.target), pair.condition) for pair in pairs]
-    for name, spoil in (("blur, σ = 1.5", SPOILT["blur, σ = 1.5"]), ("JPEG, quality 10", SPOILT["JPEG, quality 10"])):
-        yield f"{name}, then made consistent", [consistent(pipe, spoil(pair.target), pair) for pair in pairs]
-    enlarged = resampled(Image.Resampling.BICUBIC)
-    yield "bicubic, made consistent", [consistent(pipe, enlarged(pair.condition), pair) for pair in pairs]
     for name, upscale in installed(PEERS):
         yield f"result of {name}", [Pair(p.photograph, upscale(p.condition), p.condition) for p in pairs]
     for temperature in (0.0, 0.8, 1.0):
         drawn = [pipe.best_of(pair.condition, n=1, temperature=temperature).images[0] for pair in pairs]
         named = zip(pairs, drawn, strict=True)
         yield f"own sample, τ = {temperature:g}", [Pair(p.photograph, image, p.condition) for p, image in named]
-    yield "no photographs, conditions of their own", crops(pipe, "domains", (SIDE,))
+
+
+def consistent_pairs(pipe: Pipeline, pairs: list[Pair]) -> Iterator[tuple[str, list[Pair]]]:
+    """Yield sets whose targets degrade to their conditions exactly, as true pairs with clean conditions do."""
+    for name, spoil in (("blur, σ = 1.5", SPOILT["blur, σ = 1.5"]), ("JPEG, quality 10", SPOILT["JPEG, quality 10"])):
+        yield f"{name}, then made consistent", [consistent(pipe, spoil(pair.target), pair) for pair in pairs]
+    enlarged = resampled(Image.Resampling.BICUBIC)
+    yield "bicubic, made consistent", [consistent(pipe, enlarged(pair.condition), pair) for pair in pairs]
+    yield "no photographs, conditions of their own", crops(pipe, PHOTOGRAPHS / "domains", (SIDE,))
 
 
 def consistent(pipe: Pipeline, picture: Picture, pair: Pair) -> Pair:
@@ -272,29 +282,35 @@ def by_part(truth: Judged) -> list[dict[str, Any]]:
 @click.command()
 @click.argument("bundle", default=builtin.DEFAULT)
 @click.option("--photographs", "kind", type=click.Choice(["unseen", "last"]), default="unseen", show_default=True)
+@click.option(
+    "--pairs",
+    "folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Judge the pairs of this folder, which models/degraded_pairs.py wrote, instead of crops of photographs.",
+)
 @report.options
-def main(bundle: str, kind: str, threads: int, json_file: Path | None) -> None:
+def main(bundle: str, kind: str, folder: Path | None, threads: int, json_file: Path | None) -> None:
     """Evaluate the calibration of BUNDLE.
 
     First fetch "unseen" or "last", "domains" and "test" with models/photographs.py.
     """
     with load(bundle, backend="cpu", threads=threads) as pipe:
-        pairs = crops(pipe, kind, SIDES)
-        truth = judged(pipe, with_grey_copies(pipe.manifest.model, pairs))
+        pairs = crops(pipe, folder or PHOTOGRAPHS / kind, SIDES)
+        truth = judged(pipe, pairs if folder else with_grey_copies(pipe.manifest.model, pairs))
         whole = false_rejection(truth.typicality, truth.names)
         parts = by_part(truth)
         given = [pair for pair in pairs if len(pair.target) == SIDE]
         true = judged(pipe, given)
         rows = []
-        for name, wrong in wrong_pairs(pipe, given):
+        for name, wrong in chain(wrong_pairs(pipe, given), () if folder else consistent_pairs(pipe, given)):
             rows.append({"against": name, "pairs": len(wrong), **detection(true, judged(pipe, wrong))})
             report.show(rows[-1:])
-        speeds = rates(pipe, given)
-    for table in (rows, [{"alpha": alpha, **value} for alpha, value in whole.items()], parts, speeds):
+        speeds = [] if folder else rates(pipe, given)
+    for table in filter(None, (rows, [{"alpha": alpha, **value} for alpha, value in whole.items()], parts, speeds)):
         report.show(table)
         print()
     figures = {"false_rejection": whole, "false_rejection_by_part": parts, "rates": speeds}
-    report.write(json_file, rows, PACKAGES, figures, threads=threads, side=SIDE, photographs=kind)
+    report.write(json_file, rows, PACKAGES, figures, threads=threads, side=SIDE, photographs=str(folder or kind))
 
 
 if __name__ == "__main__":

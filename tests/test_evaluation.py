@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from colorization import APART, grey, levin, random_dots, suggested_dots
+from coverage import covered
 from degradations import DEGRADATIONS, degraded, h264
 from dists import STAGES, Dists
 from diversity import s10
@@ -26,6 +27,7 @@ from tiny import photograph
 from torch import Tensor
 
 from caflow_runtime.completion.color_hints import Point, draw_hints
+from caflow_runtime.pipeline.pipeline import Pipeline
 
 SIDE, SCALE = 128, 4
 DOT_PIXELS = int((draw_hints(9, 9, [Point(4, 4, (0, 0, 0))])[..., 3] > 0).sum())
@@ -109,6 +111,13 @@ def test_s10_rewards_samples_that_match_different_parts_of_the_truth() -> None:
     assert s10(np.stack([left, left])) == 0
     assert s10(np.stack([left, 1 - left])) == 100
     assert s10(np.stack([left, 1 - left / 2])) == pytest.approx(50)
+
+
+def test_a_further_sample_is_covered_nine_times_in_ten_and_another_image_never(pipe: Pipeline, target: Crop) -> None:
+    drawn = pipe.sample(target.condition, n=1, temperature=1.0, seed=99).images[0][0]
+    brighter = drawn // 2 + np.uint8(128)
+    found = covered(pipe, [Crop(target.name, one, target.condition) for one in (drawn, brighter)])
+    assert found[4] == pytest.approx([0.9, 0], abs=0.05)
 
 
 def test_an_outlier_is_the_block_and_channel_that_is_furthest_from_the_enlarged_condition(target: Crop) -> None:

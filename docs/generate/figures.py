@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quality_figures import (
+    coverage,
     degraded,
     detection,
     estimated_degradations,
@@ -83,11 +84,14 @@ def pages(root: Path) -> list[Path]:
 FIGURES: dict[str, Callable[[Path], str]] = {
     "quality": quality,
     "degraded": degraded,
-    "detection": detection,
+    "detection": lambda root: detection("filter-last", root),
+    "detection-x4-real": lambda root: detection("filter-x4-real", root),
+    "coverage": coverage,
     "passes": passes,
-    "rejected-at-0.01": lambda root: rejected("0.01", root),
-    "rejected-at-0.05": lambda root: rejected("0.05", root),
-    "rejected-at-0.1": lambda root: rejected("0.1", root),
+    "rejected-at-0.01": lambda root: rejected("filter-last", "0.01", root),
+    "rejected-at-0.05": lambda root: rejected("filter-last", "0.05", root),
+    "rejected-at-0.1": lambda root: rejected("filter-last", "0.1", root),
+    "rejected-x4-real": lambda root: rejected("filter-x4-real", "0.05", root),
     "memory": memory,
     "video": video,
     "video-coded": video_coded,

@@ -143,21 +143,30 @@ PASSES_COLUMNS = ("lpips", "psnr", "seconds")
 PASSES_FORMS = {"lpips": ".3f", "psnr": ".2f", "seconds": ".2g"}
 
 
-def detection(root: Path) -> str:
-    """Return the table of how well altered images are distinguished from true images.
-
-    The true images are the photographs that were kept for the last evaluation.
-    """
+def detection(name: str, root: Path) -> str:
+    """Return the table of how well altered images are distinguished from true images, from the results `name`."""
     rows = [
         [row["against"], f"{row['typical']:.3f}", f"{row['likelihood']:.3f}", percent(row["rejected at 0.05"])]
-        for row in results(root, "filter-last")["rows"]
+        for row in results(root, name)["rows"]
     ]
     return table(["images", "AUROC of typicality", "AUROC of likelihood", "rejected at α = 0.05"], rows)
 
 
-def rejected(alpha: str, root: Path) -> str:
-    """Return the percentage of true images that is rejected by mistake at α."""
-    return percent(results(root, "filter-last")["false_rejection"][alpha]["rate"])
+def rejected(name: str, alpha: str, root: Path) -> str:
+    """Return the percentage of true images that is rejected by mistake at α, from the results `name`."""
+    return percent(results(root, name)["false_rejection"][alpha]["rate"])
+
+
+def coverage(root: Path) -> str:
+    """Return the table of the percentage of blocks whose true mean lies within the range of the samples."""
+    rows = [
+        [INPUTS[row["degradation"]], *(f"{100 * row[side]:.0f} ± {100 * row[f'{side} ±']:.0f}" for side in BLOCKS)]
+        for row in results(root, "coverage")["rows"]
+    ]
+    return table(["input", *BLOCKS.values()], rows)
+
+
+BLOCKS = {f"side {side}": f"{side}×{side}, %" for side in (4, 16, 64)}
 
 
 def video(root: Path) -> str:
