@@ -112,10 +112,11 @@ benchmarks: setup cpp  ## Measure speed again, and store the figures in benchmar
 	$(BIN)/python benchmarks/progressive.py $(BUNDLE) --json benchmarks/results/progressive.json
 	$(BIN)/python benchmarks/tiles.py $(BUNDLE) --picture benchmarks/results/tiles.jpg --json benchmarks/results/tiles.json
 
-quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/last $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  ## Measure the quality of the built-in models and of other methods, on clean and degraded photographs.
+quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/training $(PHOTOGRAPHS)/last $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  ## Measure the quality of the built-in models and of other methods, on clean and degraded photographs.
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
 	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) --threads 2 --json benchmarks/results/quality.json
 	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) models/x4-real.caflow --side 256 --choose each --threads 2 --json benchmarks/results/quality-degraded.json
+	$(BIN)/python -W ignore benchmarks/quality.py models/x4-real.caflow --kind training --photographs 24 --side 256 --degradation jpeg75 --degradation noise5-jpeg75 --degradation blur3 --peer "real-esrgan x4plus" --temperature 0.5 --threads 2 --json benchmarks/results/quality-training.json
 	$(BIN)/python -W ignore benchmarks/coverage.py models/x4-real.caflow --threads 2 --json benchmarks/results/coverage.json
 	$(BIN)/python -W ignore benchmarks/quality.py build/x4-photo-fp16.caflow --degradation clean --peer bicubic --threads 2 --json benchmarks/results/quality-fp16.json
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --only "photographs, halved" --samples 105 --temperature 0.8 --temperature 0.9 --temperature 1 --threads 2 --json benchmarks/results/outliers.json

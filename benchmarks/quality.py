@@ -66,7 +66,7 @@ class Case:
         return f"{self.side // self.scale}-{self.side}"
 
     def crops(self, kind: str, photographs: int | None) -> list[Crop]:
-        """Return the crops of the first photographs of a kind, "test" or "validation"; of all if None."""
+        """Return the crops of the first photographs of a kind, such as "test" or "training"; of all if None."""
         given = crops(PHOTOGRAPHS / kind, self.side, self.scale)
         if kind == "test" and self.degradation != "clean":
             given += [crop for name in FURTHER for crop in halved_crops(PHOTOGRAPHS / name, self.scale)]
@@ -269,6 +269,7 @@ def parsed(text: str) -> Temperature:
     "and degradation.",
 )
 @click.option("--against", type=click.Choice(list(PEERS)), default="real-esrgan x4plus", show_default=True)
+@click.option("--kind", type=click.Choice(["test", "training"]), default="test", show_default=True)
 @click.option("--photographs", type=int, help="Use only this number of photographs of each set, for a quick look.")
 @report.options
 def main(
@@ -279,6 +280,7 @@ def main(
     temperatures: tuple[Temperature, ...],
     choose: str | None,
     against: str,
+    kind: str,
     photographs: int | None,
     threads: int,
     json_file: Path | None,
@@ -286,7 +288,8 @@ def main(
     """Judge each BUNDLE and its peers.
 
     Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, metrics,
-    for degradations last and unseen, and for --choose validation.
+    for degradations last and unseen, for --choose validation, and training for --kind training, which measures how much
+    better a model is on the photographs that it was trained with.
     """
     torch.set_num_threads(threads)
     judge = Judge(PHOTOGRAPHS / "metrics")
@@ -304,7 +307,7 @@ def main(
             for method, pipe in of_case[case].items():
                 validation += validated(case, method, pipe, judge, given, [*temperatures])
         for case in cases:
-            given = case.crops("test", photographs)
+            given = case.crops(kind, photographs)
             found = [*peers(case, peer_names, judge, given)]
             for method, pipe in of_case[case].items():
                 degradation = case.degradation if choose == "each" else None
@@ -317,7 +320,7 @@ def main(
             show(found)
             rows += found
             figures = {"claims": claims, "validation": validation}
-            report.write(json_file, rows, PACKAGES, figures, threads=threads, photographs=photographs)
+            report.write(json_file, rows, PACKAGES, figures, threads=threads, kind=kind, photographs=photographs)
     for table in (validation, claims):
         if table:
             show(table)
