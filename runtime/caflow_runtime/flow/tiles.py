@@ -134,7 +134,8 @@ def weighted(window: Tile, maps: NDArray[np.float32], cell: int) -> NDArray[np.f
     weights = np.outer(rows, columns)
     if window.drawn is not None:
         weights *= window.drawn.reshape(len(rows), cell, len(columns), cell).mean((1, 3))
-    return maps * weights
+    with np.errstate(invalid="ignore"):  # a map with infinite values is not finite, whatever their weights
+        return maps * weights
 
 
 def pad(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
