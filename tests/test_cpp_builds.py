@@ -132,6 +132,7 @@ int main(int, char** arguments) {
     std::cout << large.cols << "x" << large.rows << (mean[0] > mean[2] ? ", red" : ", blue") << std::endl;
     refuse([] { caflow::view(cv::Mat()); });
     refuse([] { caflow::view(cv::Mat(4, 4, CV_32FC1)); });
+    refuse([&] { model.best_of(caflow::view(cv::Mat(4, 4, CV_8UC4))); });
     refuse([&] { caflow::mat(model.score(caflow::view(large), caflow::view(part))[0]); });
 }
 """
@@ -143,10 +144,11 @@ def test_images_of_opencv_are_read_and_returned(built_cpp: Path, tmp_path: Path)
     headers = [f"-I{SOURCE / 'include'}", "-isystem", "/usr/include/opencv4"]
     libraries = [f"-L{built_cpp}", f"-Wl,-rpath,{built_cpp}", "-lcaflow", "-lopencv_core"]
     run("c++", *strict, *headers, "main.cpp", "-o", "program", *libraries, cwd=tmp_path)
-    size, empty, floats, scored = run(tmp_path / "program", TINY).splitlines()
+    size, empty, floats, masked, scored = run(tmp_path / "program", TINY).splitlines()
     assert size == "16x20, red"
     assert empty == "rgb: the cv::Mat is empty: check that OpenCV could read the image"
     assert "got 2 dimensions and type CV_32FC1" in floats
+    assert "must have 3 channels, RGB; got 4" in masked
     assert "a scored image has no pixels" in scored
 
 
