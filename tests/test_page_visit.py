@@ -130,6 +130,30 @@ def test_a_visitor_can_draw_compare_and_download_samples(
 
 
 @pytest.mark.full
+def test_a_visitor_paints_over_what_is_to_be_removed(
+    completing: dict[str, Path], source: Path, serve: Callable[..., Served], browser: Any, photographs: Path
+) -> None:
+    """What was painted over an image is not painted over the next one."""
+    visit = Visit(browser, serve(completing["masked-inpainting"]).address)
+    page = visit.page
+    for height, zoom in ((150, "192%"), (144, "200%")):
+        picture = photograph(photographs, 1, height, 200)
+        write_image(source, picture)
+        visit.upload(source)
+        page.wait_for_selector(f"#editor :text('{zoom}')")  # the editor shows this image
+        page.click("#go")
+        page.wait_for_function(f"{ERRORS} == 'nothing is painted over: paint over all that the model should replace'")
+        canvas = page.locator("#editor canvas").first.bounding_box()
+        page.mouse.click(canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2)
+        visit.draw(1)
+        changed = (visit.fetch(visit.shown()) != picture).any(2)
+        assert changed[height // 2, 100]
+        assert not changed[:20].any()
+        assert not changed[:, :40].any()
+    assert visit.wrong == []
+
+
+@pytest.mark.full
 def test_nothing_overlaps_on_any_screen(source: Path, serve: Callable[..., Served], browser: Any) -> None:
     """Wide and narrow, light and dark: the verdict is readable, no caption covers a picture, nothing is cut off."""
     noise = source.with_name("noise.png")
