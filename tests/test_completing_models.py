@@ -17,6 +17,9 @@ from caflow_runtime.completion import color_hints, filling
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.completion.color_space import rgb_to_ycbcr
 from caflow_runtime.errors import InputError
+from caflow_runtime.health.bench import bench
+from caflow_runtime.health.canary import canary_log_likelihood
+from caflow_runtime.health.measured_memory import measure_memory
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.input_files import FILLED_SMOOTHLY
 from caflow_runtime.pipeline.hint_suggestions import suggest_hints
@@ -170,11 +173,20 @@ def test_results_of_sixteen_bits_keep_sixteen_bits(coloring: Pipeline, image: Pi
 def test_hints_are_suggested_inside_the_image_and_not_twice(
     coloring: Pipeline, inpainting: Pipeline, image: Picture
 ) -> None:
-    places = suggest_hints(coloring, coloring.prepare(image), 5)
-    assert len(set(places)) == 5
+    places = suggest_hints(coloring, coloring.prepare(image), 30, samples=4)
+    assert len(set(places)) == 30
     assert all(0 <= x < WIDTH and 0 <= y < HEIGHT for x, y in places)
     with pytest.raises(InputError, match="takes no hints"):
         suggest_hints(inpainting, coloring.prepare(image), 5)
+
+
+def test_completing_models_can_be_measured(inpainting: Pipeline, coloring: Pipeline) -> None:
+    for pipe in (inpainting, coloring):
+        assert np.isfinite(canary_log_likelihood(pipe))
+        (timing,) = bench(pipe, 32, [1], 0.0)
+        assert timing.side == 32
+        memory = measure_memory(pipe.folder)
+        assert memory.sample.per_item_pixel >= 0
 
 
 def test_servers_take_prepared_conditions(inpainting: Pipeline, image: Picture, hole: NDArray[np.bool_]) -> None:

@@ -18,6 +18,7 @@ from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
 from caflow_deploy.page.page_style import CSS, DISMISS_ERRORS, FONTS, MONOSPACED, SHOW_RESULTS
+from caflow_runtime.bundle.manifest import ModelInput
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.image_formats import SUFFIXES
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -28,11 +29,12 @@ LOOK_FOR_OLD_FILES_S, OLD_S = 3600, 24 * 3600
 the page stays open."""
 SAMPLES = 8
 """Initial values of the page's settings."""
-RED: list[str | tuple[str, float]] = ["#e02020"]
-COLORS: list[str | tuple[str, float]] = ["#d9b08c", "#6b4a2b", "#7fb4e0", "#3f7a32", "#c03028", "#e8c040", "#808080"]
-"""Colours of the brush for masks, and first ones of that for hints: skin, wood, sky, leaves, red, yellow and grey."""
-DOT_SIZE = 8
-"""Initial size of the brush for hints, in pixels."""
+BRUSHES = {
+    "mask": gradio.Brush(colors=["#e02020"], color_mode="fixed"),
+    "hints": gradio.Brush(8, colors=["#d9b08c", "#6b4a2b", "#7fb4e0", "#3f7a32", "#c03028", "#e8c040", "#808080"]),
+}
+"""Brush for each input that a visitor paints. That for hints begins with 8 pixels, and with the colours of skin, wood,
+sky and leaves, red, yellow and grey."""
 MAP_LABELS = ("Likelihood map", "Uncertainty map")
 USUAL_TEMPERATURES = [0.0, 0.5, 0.7, 0.8, 0.9, 1.0]
 """Temperatures that the page offers for a model that cannot judge samples."""
@@ -99,7 +101,7 @@ def _inputs(sampler: PageSampler) -> Inputs:
     own = sampler.pipe.manifest.model.sampling
     return Inputs(
         given=gradio.File(label="Image", file_types=sorted(SUFFIXES), elem_id="given"),
-        looked=_looked([port.name for port in sampler.pipe.manifest.model.inputs]),
+        looked=_looked(sampler.pipe.manifest.model.inputs),
         n=gradio.Slider(
             1, MAX_SAMPLES, SAMPLES, step=1, label="Samples", info="How many results to draw.", elem_id="samples"
         ),
@@ -121,23 +123,23 @@ def _inputs(sampler: PageSampler) -> Inputs:
     )
 
 
-def _looked(painted: list[str]) -> gradio.Image | gradio.ImageEditor:
+def _looked(painted: list[ModelInput]) -> gradio.Image | gradio.ImageEditor:
     """Return what shows the input; for a model with a mask or hints, with a brush to paint them.
 
     Arguments:
-        painted: names of the model's inputs beside the image, at most one.
+        painted: the model's inputs beside the image, at most one.
     """
     if not painted:
         return gradio.Image(label="Input", interactive=False, height=150, buttons=[], elem_id="looked")
-    (name,) = painted
-    gradio.Markdown(page_texts.PAINTING[name])
+    (port,) = painted
+    gradio.Markdown(page_texts.painting_of(port))
     return gradio.ImageEditor(
         label="Input",
         type="numpy",
         sources=[],
         transforms=[],
         layers=False,
-        brush=gradio.Brush(colors=RED, color_mode="fixed") if name == "mask" else gradio.Brush(DOT_SIZE, colors=COLORS),
+        brush=BRUSHES[port.name],
         format="png",
         interactive=True,
         buttons=[],

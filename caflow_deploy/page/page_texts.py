@@ -4,6 +4,9 @@ from html import escape
 
 from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import Settings, can_be_inconsistent
+from caflow_runtime.bundle.manifest import ModelInput
+from caflow_runtime.completion.filling import has_patches
+from caflow_runtime.jobs.input_files import FILLED_SMOOTHLY
 from caflow_runtime.ood.calibration import read_calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
 
@@ -32,6 +35,12 @@ PAINTING = {
     "Without hints, the result is a careful tint.",
 }
 """What a visitor paints over an image, by the name of the model's input."""
+
+
+def painting_of(port: ModelInput) -> str:
+    """Return what a visitor paints for an input of the model, and a warning if a package is missing for it."""
+    is_smooth = port.preparation == "fill" and not has_patches()
+    return PAINTING[port.name] + (f" Note that {FILLED_SMOOTHLY}." if is_smooth else "")
 
 
 def title_of(pipe: Pipeline) -> str:

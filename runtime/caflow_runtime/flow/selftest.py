@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle.engine_sets import Profile
+from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.bundle.manifest import Manifest, Model, cell_side
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.noise import NoiseWindow, draw_window_noise
@@ -88,7 +89,7 @@ def case(model: Model, items: int = ITEMS, sides: tuple[int, int] | None = None)
     """
     height, width = sides or (side * model.size_multiple for side in SIDES_IN_MULTIPLES)
     image = np.arange(items) * IMAGES // max(IMAGES, items)
-    condition = smooth_conditions(int(image.max()) + 1, height // model.scale, width // model.scale)
+    condition = conditions_for(model, int(image.max()) + 1, height // model.scale, width // model.scale)
     noise = []
     for j, channels in enumerate(model.noise_channels):
         cell = cell_side(model, f"decode_{j}")
@@ -111,6 +112,19 @@ def case_within(model: Model, profile: Profile | None) -> Case:
 
 def smooth_conditions(count: int, height: int, width: int) -> NDArray[np.uint8]:
     """Return random images, (count, height, width, 3), that are smooth like photographs."""
-    coarse = np.random.default_rng(0).uniform(0, 255, (count, 5, 5, 3)).astype(np.float32)
+    coarse = np.random.default_rng(0).uniform(0, 255, (count, 5, 5, VALUES)).astype(np.float32)
     large = [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in coarse]
     return np.asarray(np.clip(large, 0, 255), np.uint8)
+
+
+def conditions_for(model: Model, count: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Return smooth random conditions of a model, (count, height, width, 3 or 4).
+
+    If the model takes a mask, the left half of the targets is to be drawn, and the right half is known.
+    """
+    images = smooth_conditions(count, height, width)
+    if model.condition_channels == VALUES:
+        return images
+    mask = np.zeros((count, height, width, 1), np.uint8)
+    mask[:, :, -(-width // 2) :] = 255
+    return np.concatenate([images, mask], 3)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle.manifest import PER_IMAGE
-from caflow_runtime.flow.selftest import smooth_conditions
+from caflow_runtime.flow.selftest import conditions_for
 from caflow_runtime.health.peak import peak_gflop_per_s
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -124,7 +124,8 @@ def throughput(pipe: Pipeline, side: int, seconds: float) -> Throughput:
 
 
 def _conditions(pipe: Pipeline, side: int, count: int) -> NDArray[np.uint8]:
-    return smooth_conditions(count, *[-(-side // pipe.manifest.model.scale)] * 2)
+    model = pipe.manifest.model
+    return conditions_for(model, count, *[-(-side // model.scale)] * 2)
 
 
 def _times(run: Callable[[], object], seconds: float) -> list[float]:

@@ -3,7 +3,7 @@
 The calibration stores its value. If an engine later gives another value, the engine computes something else.
 """
 
-from caflow_runtime.flow.selftest import smooth_conditions
+from caflow_runtime.flow.selftest import conditions_for
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 TEMPERATURE = 0.8
@@ -18,7 +18,7 @@ def canary_log_likelihood(pipe: Pipeline) -> float:
     """
     model = pipe.manifest.model
     side = SIDE_IN_MULTIPLES * model.size_multiple // model.scale
-    (condition,) = smooth_conditions(1, side, side)
+    (condition,) = conditions_for(model, 1, side, side)
     return float(pipe.best_of(condition, n=1, temperature=TEMPERATURE).log_likelihood[0])
 
 

@@ -14,9 +14,10 @@ import msgspec
 import numpy as np
 
 from caflow_runtime.available_memory import peak_memory, resident_memory
+from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.bundle.run_memory import RunMemory
-from caflow_runtime.flow.selftest import smooth_conditions
+from caflow_runtime.flow.selftest import conditions_for
 from caflow_runtime.pipeline.pipeline import PIXEL_BUDGET, load
 
 ITEMS = (4, 16)
@@ -86,13 +87,14 @@ def _need(folder: Path, kind: str, items: int, side: int) -> int:
 
 def _need_here(folder: Path, kind: str, items: int, side: int) -> int:
     with load(folder, "cpu", threads=1, pixel_budget=items * side**2) as pipe:
-        scale, multiple, before = pipe.manifest.model.scale, pipe.manifest.model.size_multiple, resident_memory()
-        (condition,) = smooth_conditions(1, side // scale, side // scale)
+        model, before = pipe.manifest.model, resident_memory()
+        scale, multiple = model.scale, model.size_multiple
+        (condition,) = conditions_for(model, 1, side // scale, side // scale)
         if kind == "sample":
             pipe.best_of(condition, items)
         else:
             pipe.best_of(condition[: multiple // scale, : multiple // scale], 1)
-            pipe.score(np.kron(condition, np.ones((scale, scale, 1), np.uint8)), condition)
+            pipe.score(np.kron(condition[..., :VALUES], np.ones((scale, scale, 1), np.uint8)), condition)
     peak = peak_memory()
     assert peak is not None
     assert before is not None

@@ -46,13 +46,16 @@ def suggest_hints(
     side = max(1, round(np.sqrt(drawn[0, ..., 0].size / PLACES)))
     places, deviations = _cells(drawn[..., 1:], side)
     nearness = _nearness(places, REACH * max(drawn.shape[1:3]))
-    found = []
+    found = list[int]()
     for _ in range(min(count, len(places))):
         covariances = [each.T @ each / (samples - 1) * nearness for each in deviations]
-        best = int(np.argmax(_gains(covariances)))
+        gains = _gains(covariances)
+        gains[found] = -1  # few samples leave little variance after many places
+        best = int(np.argmax(gains))
         found.append(best)
         deviations = [_given(each, best) for each in deviations]
-    return [(int(x * model.reduction), int(y * model.reduction)) for y, x in places[found]]
+    # The first pixel of a reduced one is inside the image, even at a border that the reduction does not divide.
+    return [(int(x) * model.reduction, int(y) * model.reduction) for y, x in places[found]]
 
 
 def _cells(chroma: NDArray[np.uint8], side: int) -> tuple[Floats, list[Floats]]:
