@@ -85,6 +85,18 @@ train-x2-video: $(PHOTOGRAPHS)/training  ## Train the ×2 model for coded videos
 	$(BIN)/caflow-train x2-video --data $< --out build/x2-video --start build/x2-likelihood/last.pt
 	$(BIN)/python models/release.py build/x2-video models/x2-video.caflow --temperature 0
 
+train-inpaint-photo: $(PHOTOGRAPHS)/training  ## Train a model that fills holes, in two stages. Takes some three hours on one core.
+	$(BIN)/pip install --quiet --editable '.[finetune,inpaint]'
+	$(BIN)/caflow-train inpaint-sharp --data $< --out build/inpaint-sharp
+	$(BIN)/caflow-train inpaint-photo --data $< --out build/inpaint-photo --start build/inpaint-sharp/last.pt
+	$(BIN)/python models/release.py build/inpaint-photo models/inpaint-photo.caflow
+
+train-colour-hints: $(PHOTOGRAPHS)/training  ## Train a model that colours photographs from hints, in two stages. Takes some three hours on one core.
+	$(BIN)/pip install --quiet --editable '.[finetune,colorize]'
+	$(BIN)/caflow-train colour-sharp --data $< --out build/colour-sharp
+	$(BIN)/caflow-train colour-hints --data $< --out build/colour-hints --start build/colour-sharp/last.pt
+	$(BIN)/python models/release.py build/colour-hints models/colour-hints.caflow
+
 train-%: $(PHOTOGRAPHS)/training  ## Train another model of models/ again, for example train-colorization-demo.
 	$(BIN)/caflow-train models/$*/recipe.toml --data $< --out build/$*
 	$(BIN)/python models/release.py build/$* models/$*.caflow
