@@ -42,13 +42,24 @@ class Enlarge:
                 ),
                 "seed": ("INT", {"default": 0, "min": 0, "max": 2**32 - 1}),
                 "rank": (["likelihood", "consistency", "typical"],),
-            }
+            },
+            "optional": {"mask": ("MASK", {"tooltip": "For models that fill holes: what is to be replaced"})},
         }
 
     def enlarge(
-        self, image: Tensor, bundle: str, samples: int, temperature: float, seed: int, rank: Any
+        self,
+        image: Tensor,
+        bundle: str,
+        samples: int,
+        temperature: float,
+        seed: int,
+        rank: Any,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, list[float]]:
         """Draw samples of a batch of images.
+
+        Arguments:
+            mask: (B, H, W) or (1, H, W), 0.5 or more where a model that fills holes replaces the image.
 
         Returns:
             The best sample of each image; all samples, image after image, the best of each image first; and the
@@ -58,8 +69,14 @@ class Enlarge:
             CaflowError: if the bundle cannot be opened, or an argument is wrong. ComfyUI shows its message.
         """
         spread = None if temperature < 0 else temperature
-        drawn = open_bundle(bundle).sample(to_integers(image), samples, spread, seed, rank=rank)
-        images = np.asarray(drawn.images)
+        pipe, given = open_bundle(bundle), to_integers(image)
+        holes = [None] * len(given) if mask is None else list((mask >= 0.5).expand(len(given), -1, -1).cpu().numpy())
+        inputs = [{} if hole is None else {"mask": hole} for hole in holes]
+        conditions = [pipe.prepare(one, 0, **of_one) for one, of_one in zip(given, inputs, strict=True)]
+        drawn = pipe.sample(conditions, samples, spread, seed, rank=rank)
+        images = np.stack(
+            [[pipe.finish(one, each) for each in of] for one, of in zip(given, drawn.images, strict=True)]
+        )
         every = images.reshape(-1, *images.shape[2:])
         return to_tensor(images[:, 0]), to_tensor(every), drawn.bits_per_dim.reshape(-1).tolist()
 
