@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 CONVOLUTION = torch.ops.aten.convolution.default
+HAS_BF16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+"""Whether this processor has the instructions that oneDNN requires for bfloat16."""
 
 
 class Convolution(NamedTuple):

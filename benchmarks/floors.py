@@ -1,8 +1,8 @@
 """Floors of the times of a bundle's graphs on this CPU, and how far from them ONNX Runtime and OpenVINO are.
 
 The floor of a graph is the time of its convolutions alone, one after the other, by the fastest kernels known
-(`convolutions.py`), without the time that PyTorch takes to call an operator. It is measured in float32 and in bfloat16,
-in turns with the graph itself in each runtime.
+(`convolutions.py`), without the time that PyTorch takes to call an operator. It is measured in float32 and, where the
+processor supports it, in bfloat16, in turns with the graph itself in each runtime.
 """
 
 import time
@@ -16,7 +16,7 @@ import click
 import numpy as np
 import report
 import torch
-from convolutions import CALL, Convolution, convolutions_of, one_by_one
+from convolutions import CALL, HAS_BF16, Convolution, convolutions_of, one_by_one
 from hardware import Way, ways
 from sampling import Graphs
 
@@ -26,9 +26,9 @@ from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.flow import scan, selftest
 from caflow_training import checkpoint
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, **({"bf16": torch.bfloat16} if HAS_BF16 else {})}
 FLOOR = "floor"
-FLOORS = {FLOOR: torch.float32, "floor bf16": torch.bfloat16}
+FLOORS = {FLOOR: torch.float32, **({"floor bf16": torch.bfloat16} if HAS_BF16 else {})}
 CALLS, MANY = "calls", 100
 """Name of the runs that time the call of an operator, and the number of calls in a run."""
 PRODUCT_SIDE = 1536

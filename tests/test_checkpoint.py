@@ -258,7 +258,11 @@ def test_wrong_recipes_are_refused_by_name(values: dict[str, object], message: s
 def test_every_builtin_recipe_loads() -> None:
     assert builtin_recipes() == [
         "colorization",
+        "colour-hints",
+        "colour-sharp",
         "image-to-image",
+        "inpaint-photo",
+        "inpaint-sharp",
         "inpainting",
         "sketch",
         "super-resolution",

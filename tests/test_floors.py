@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from convolutions import Convolution, one_by_one
+from convolutions import HAS_BF16, Convolution, one_by_one
 from floors import convolutions_by_graph
 
 from caflow_runtime.bundle.reading import read_manifest
@@ -25,7 +25,13 @@ def test_all_operations_of_the_graphs_are_counted(least_exported: Path) -> None:
     assert set(found) == {"encode", *(f"{name}_{j}" for name in ("decode", "reverse") for j in levels)}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float32,
+        pytest.param(torch.bfloat16, marks=pytest.mark.skipif(not HAS_BF16, reason="the processor lacks bfloat16")),
+    ],
+)
 @pytest.mark.parametrize(
     "convolution",
     [

@@ -357,5 +357,5 @@ def test_the_second_model_takes_over_the_port_of_the_metrics(clean: Picture, tmp
 def test_a_mask_requires_a_bundle(clean: Picture, tmp_path: Path) -> None:
     write_both(tmp_path / "in", clean)
     done = caflow("image", tmp_path / "in" / "b.png", "-o", tmp_path / "o.png", "--mask", tmp_path / "m.png", code=2)
-    assert "--mask requires an inpainting model" in done.stderr
+    assert "--mask requires a model that completes images" in done.stderr
     assert "also give --bundle" in done.stderr
