@@ -358,4 +358,4 @@ def test_a_mask_requires_a_bundle(clean: Picture, tmp_path: Path) -> None:
     write_both(tmp_path / "in", clean)
     done = caflow("image", tmp_path / "in" / "b.png", "-o", tmp_path / "o.png", "--mask", tmp_path / "m.png", code=2)
     assert "--mask requires a model that completes images" in done.stderr
-    assert "also give --bundle" in done.stderr
+    assert "also give the --bundle of such a model" in done.stderr

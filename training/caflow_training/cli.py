@@ -83,10 +83,10 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
 
     RECIPE is a TOML file or the name of a built-in recipe. There is a small recipe for a first try: tiny. There is one
     for each task: super-resolution, colorization, inpainting, sketch, image-to-image. The other recipes train
-    the stages of models: x4-mean, x4-likelihood and x4-photo; then x4-real-estimator, x4-real-mean, x4-real-sharp and
-    x4-real; x2-mean, x2-likelihood and x2-video; and, to complete images, inpaint-sharp and inpaint-photo, and
-    colour-sharp and colour-hints. Run those of a model in this order, each with the checkpoint of the previous stage as
-    --start.
+    models in stages, the first one first: x4-mean, x4-likelihood and x4-photo; x4-real-estimator, x4-real-mean,
+    x4-real-sharp and x4-real; x2-mean, x2-likelihood and x2-video; and, to complete images, inpaint-sharp and
+    inpaint-photo, and colour-sharp and colour-hints. Run those of a model in this order, each with the checkpoint of
+    the previous stage as --start.
 
     A run that is stopped by Ctrl-C or SIGTERM finishes its step and saves a checkpoint, from which the same command
     resumes; under torchrun, it resumes from the last checkpoint. The exit code is 0 after success, 1 if training cannot
