@@ -4,6 +4,7 @@ A filling depends on the image, the hole and the seed alone. Where PyPatchMatch 
 patches from elsewhere in the image; otherwise it is filled smoothly.
 """
 
+from collections.abc import Iterator
 from threading import Lock
 from typing import Any
 
@@ -19,6 +20,9 @@ RADIUS = 3
 """Radius of the smooth filling, in pixels: how far around a pixel known ones count."""
 PATCH_RADII = (3, 3, 5, 5)
 """Radii of the patches of each search. The mean of several searches has a lower LPIPS than each of them."""
+CONTEXT = 256
+"""Greatest distance from a hole, along either axis, from which patches are taken, in pixels. So a small hole in a large
+image does not take long."""
 MIN_KNOWN_PIXELS = 1024
 """Fewest known pixels from which patches are taken. With fewer, the hole is filled smoothly."""
 _one_search = Lock()  # the seed of PyPatchMatch is global
@@ -50,21 +54,36 @@ def fill_smoothly(image: Image, hole: Hole) -> Image:
 
 
 def fill_with_patches(image: Image, hole: Hole, seed: int = 0, radii: tuple[int, ...] = PATCH_RADII) -> Image:
-    """Fill a hole with the mean of several searches of PyPatchMatch.
+    """Fill a hole with the mean of several searches of PyPatchMatch. Patches come from at most `CONTEXT` pixels away.
 
     Arguments:
         radii: radius of the patches of each search, in pixels.
     """
     search: Any = _patch_match()
-    mask = 255 * hole.astype(np.uint8)
-    blank = np.where(hole[..., None], np.uint8(0), image)
-    total = np.zeros(image.shape, np.uint32)
-    for k, radius in enumerate(radii):
-        with _one_search:
-            search.set_random_seed(seed + k)
-            total += search.inpaint(blank, mask, patch_size=radius)
-    mean = (total + len(radii) // 2) // len(radii)
-    return np.where(hole[..., None], mean.astype(np.uint8), image)
+    filled = np.where(hole[..., None], np.uint8(0), image)
+    for part, own in _parts(hole):
+        blank, mask = filled[part].copy(), 255 * hole[part].astype(np.uint8)
+        total = np.zeros(blank.shape, np.uint32)
+        for k, radius in enumerate(radii):
+            with _one_search:
+                search.set_random_seed(seed + k)
+                total += search.inpaint(blank, mask, patch_size=radius)
+        filled[part][own] = ((total + len(radii) // 2) // len(radii))[own]
+    return filled
+
+
+def _parts(hole: Hole) -> Iterator[tuple[tuple[slice, slice], Hole]]:
+    """Yield the parts of an image in which holes are filled: rows and columns, and the pixels that are filled there.
+
+    Holes that are close to each other share a part.
+    """
+    side = 2 * CONTEXT + 1
+    around = cv2.boxFilter(hole.astype(np.float32), -1, (side, side), borderType=cv2.BORDER_CONSTANT) > 0.5 / side**2
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(around.astype(np.uint8))
+    for k in range(1, count):
+        left, top, width, height = (int(value) for value in boxes[k, :4])
+        part = slice(top, top + height), slice(left, left + width)
+        yield part, (labels[part] == k) & hole[part]
 
 
 def _patch_match() -> Any:
