@@ -132,15 +132,18 @@ def test_a_filling_depends_on_image_hole_and_seed_alone(image: Picture, hole: ND
     assert filling.fill_smoothly(image, np.ones_like(hole)).mean() == 128
 
 
-def test_hints_fill_what_looks_alike() -> None:
-    luma = np.full((20, 30), 60, np.uint8)
-    luma[:, 15:] = 180
-    known, chroma = np.zeros(luma.shape, bool), np.zeros((20, 30, 2), np.uint8)
+@pytest.mark.parametrize("most", [color_hints.MAX_PIXELS, 300])
+def test_hints_fill_what_looks_alike(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At half the size as well, where an image is too large."""
+    monkeypatch.setattr(color_hints, "MAX_PIXELS", most)
+    luma = np.full((21, 31), 60, np.uint8)
+    luma[:, 16:] = 180
+    known, chroma = np.zeros(luma.shape, bool), np.zeros((21, 31, 2), np.uint8)
     known[5, 3] = known[9, 25] = True
     chroma[5, 3], chroma[9, 25] = (90, 160), (150, 100)
     spread = color_hints.propagate(luma, chroma, known)
     assert np.abs(spread[:, :15].astype(int) - (90, 160)).max() <= 1
-    assert np.abs(spread[:, 15:].astype(int) - (150, 100)).max() <= 1
+    assert np.abs(spread[:, 17:].astype(int) - (150, 100)).max() <= 1
     assert (color_hints.propagate(luma, chroma, np.zeros_like(known)) == 128).all()
 
 

@@ -19,6 +19,8 @@ from caflow_runtime.image_arrays import Image
 NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 SIMILARITY = 0.1
 """Variance of the luma of similar pixels, as a share of its variance in the neighbourhood."""
+MAX_PIXELS = 2**18
+"""Largest image whose equations are solved, which takes some seconds and a gigabyte. Larger ones are halved first."""
 SMALLEST_VARIANCE = 2e-6
 """Smallest variance of luma, on the scale of 0…1, below which neighbours count as equal."""
 MODULES = ("scipy.sparse", "scipy.sparse.linalg")
@@ -39,6 +41,8 @@ def propagate(luma: NDArray[np.uint8], chroma: NDArray[np.uint8], known: NDArray
     """
     if not known.any():
         return np.full_like(chroma, GREY)
+    if luma.size > MAX_PIXELS:
+        return _at_half_size(luma, chroma, known)
     sparse, solver = (import_optional(name, "colour hints require SciPy", "colorize") for name in MODULES)
     weights, places = _weights(luma / 255.0)
     count, at = luma.size, np.arange(luma.size)
@@ -51,6 +55,18 @@ def propagate(luma: NDArray[np.uint8], chroma: NDArray[np.uint8], known: NDArray
     found = solver.splu(system).solve(wanted).reshape(chroma.shape)
     spread = np.rint(found + GREY).clip(0, 255).astype(np.uint8)
     return np.where(known[..., None], chroma, spread)
+
+
+def _at_half_size(luma: NDArray[np.uint8], chroma: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Propagate at half the width and height, and enlarge the result."""
+    height, width = luma.shape
+    even = ((0, height % 2), (0, width % 2))
+    whole = np.pad(luma, even, mode="edge")
+    hints = np.pad(np.dstack([chroma, luma, np.where(known, 255, 0)]), (*even, (0, 0))).astype(np.uint8)
+    colours, is_known = reduced_hints(hints, 2)
+    small = np.asarray(cv2.resize(whole, is_known.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    spread = cv2.resize(propagate(small, colours[..., :2], is_known), whole.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.where(known[..., None], chroma, np.asarray(spread, np.uint8)[:height, :width])
 
 
 def _weights(luma: NDArray[np.float64]) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int64]]]:
