@@ -26,10 +26,12 @@ def test_a_repository_has_both_models_and_one_bundle(calibrated: Path, tmp_path:
 
 
 @pytest.mark.parametrize("kind", SERVICES)
-def test_tensors_are_those_of_the_service(kind: type[Sampler] | type[Scorer]) -> None:
-    text = config(kind, "name", "bundle")
-    for spec in kind.inputs:
-        assert f'name: "{spec.name}" data_type: TYPE_UINT8 dims: [-1, -1, 3] allow_ragged_batch: true' in text
+@pytest.mark.parametrize("channels", [3, 4])
+def test_tensors_are_those_of_the_service(kind: type[Sampler] | type[Scorer], channels: int) -> None:
+    text = config(kind, "name", "bundle", channels)
+    for spec in kind.inputs_of(channels):
+        sides = list(spec.shape[1:])
+        assert f'name: "{spec.name}" data_type: TYPE_UINT8 dims: {sides} allow_ragged_batch: true' in text
     for spec in kind.outputs:
         datatype = "STRING" if spec.datatype == "BYTES" else spec.datatype
         assert f'name: "{spec.name}" data_type: TYPE_{datatype} dims: {list(spec.shape[1:])} }}' in text

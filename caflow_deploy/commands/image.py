@@ -104,7 +104,7 @@ MASK_IS_MISSING = "{} fills in what a mask marks: also give --mask, an image tha
     metavar="N",
     type=click.IntRange(1, 1000),
     help="Colorization with hints only: also write NAME-suggested.png, the result with rings around the N places where "
-    "further hints would help most.",
+    "further hints would help most; small images have fewer.",
 )
 @degradation_options
 @click.option(

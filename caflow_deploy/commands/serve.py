@@ -149,7 +149,8 @@ def command(
             run(pool.wait_until_ready())
         except WorkerFailed as error:
             raise CommandError(f"a worker could not start: {error}", FAILED) from None
-        bodies = BodyLimiter(SPARE_BYTES + 6 * max_pixels)  # the largest request: a target and its condition
+        largest = (3 + channels) * max_pixels  # a target and its condition
+        bodies = BodyLimiter(SPARE_BYTES + largest)
         app = InferenceApp(models_of(folder.stem, channels), pool, bodies, deadline)
         addresses = ServerRunner(app, host, port, grpc_port)
         exported = metrics.instruments.serving(metrics_port, LOOPBACK) if metrics and metrics_port else nullcontext()

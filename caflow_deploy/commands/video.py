@@ -33,6 +33,7 @@ from caflow_deploy.commands.video_preview import PreviewOptions, preview_options
 from caflow_deploy.commands.video_report import report
 from caflow_deploy.commands.video_watching import WatchingOptions
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
+from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.pipeline.stream import Stream
@@ -139,6 +140,8 @@ def command(
     execution.refuse({"--show": watching.show, "--metrics": watching.metrics_port is not None})
     execution.refuse({"-o -": is_pipe(output), "--at": preview.at is not None})
     pipe = execution.open_pipeline()
+    if pipe.manifest.model.condition_channels > VALUES:
+        raise InputError(f"{pipe.folder.name} completes images with a mask or hints, which videos do not have")
     with ExitStack() as stack:
         out = stack.enter_context(standard_output(output))
         file = output if out is None else None

@@ -26,6 +26,8 @@ SECTIONS = {
         "caflow_training.tasks.SuperResolution",
         "caflow_training.tasks.Colorization",
         "caflow_training.tasks.Inpainting",
+        "caflow_training.completion_tasks.MaskedInpainting",
+        "caflow_training.completion_tasks.ColorHints",
         "caflow_training.tasks.Sketch",
         "caflow_training.tasks.ImageToImage",
     ],

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.real_path import real_path
 from caflow_runtime.service.request import TensorSpec
@@ -66,6 +67,7 @@ def write_repository(bundle: Path, repository: Path, force: bool) -> list[Path]:
     folders = [repository / (bundle.stem + kind.suffix) for kind in SERVICES]
     for folder in folders:
         _check_replaceable(folder, bundle, force)
+    channels = read_manifest(bundle).model.condition_channels
     repository.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".caflow-", dir=repository) as temporary:
         partial = Path(temporary)
@@ -73,7 +75,7 @@ def write_repository(bundle: Path, repository: Path, force: bool) -> list[Path]:
         for kind, folder in zip(SERVICES, folders, strict=True):
             (partial / folder.name / VERSION).mkdir(parents=True)
             (partial / folder.name / VERSION / "model.py").write_text(MODEL)
-            (partial / folder.name / CONFIG_NAME).write_text(config(kind, folder.name, copy.as_posix()))
+            (partial / folder.name / CONFIG_NAME).write_text(config(kind, folder.name, copy.as_posix(), channels))
         shutil.copytree(bundle, partial / copy)
         for folder in folders:
             if folder.exists():
@@ -95,9 +97,9 @@ def _check_replaceable(folder: Path, bundle: Path, force: bool) -> None:
         raise InputError(f"{bundle} is inside {folder}, which would be replaced: give another folder with --triton")
 
 
-def config(kind: type[Service], name: str, bundle: str) -> str:
+def config(kind: type[Service], name: str, bundle: str, condition_channels: int) -> str:
     """Return the text of a model's `config.pbtxt`. `bundle` is the path of the bundle inside the repository."""
-    inputs = ",\n".join(_tensor(spec, " allow_ragged_batch: true") for spec in kind.inputs)
+    inputs = ",\n".join(_tensor(spec, " allow_ragged_batch: true") for spec in kind.inputs_of(condition_channels))
     outputs = ",\n".join(_tensor(spec) for spec in kind.outputs)
     return CONFIG.format(name=name, inputs=inputs, outputs=outputs, bundle=bundle, max_pixels=MAX_REQUEST_PIXELS)
 

@@ -70,7 +70,7 @@ class Enlarge:
         """
         spread = None if temperature < 0 else temperature
         pipe, given = open_bundle(bundle), to_integers(image)
-        holes = [None] * len(given) if mask is None else list((mask >= 0.5).expand(len(given), -1, -1).cpu().numpy())
+        holes = [None] * len(given) if mask is None else list(to_holes(mask, given.shape))
         inputs = [{} if hole is None else {"mask": hole} for hole in holes]
         conditions = [pipe.prepare(one, 0, **of_one) for one, of_one in zip(given, inputs, strict=True)]
         drawn = pipe.sample(conditions, samples, spread, seed, rank=rank)
@@ -117,6 +117,18 @@ def to_integers(image: Tensor) -> NDArray[np.uint8]:
     """Convert a (B, H, W, C) tensor with values between 0 and 1 to uint8."""
     integers: NDArray[np.uint8] = (255 * image).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     return integers
+
+
+def to_holes(mask: Tensor, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return holes, (B, H, W) bool, of a mask of any size, as that of an image without transparency has.
+
+    Arguments:
+        mask: (B, h, w) or (1, h, w), values between 0 and 1.
+        shape: shape of the images, (B, H, W, C).
+    """
+    resized = torch.nn.functional.interpolate(mask[:, None].float(), shape[1:3], mode="bilinear")[:, 0]
+    holes: NDArray[np.bool_] = (resized >= 0.5).expand(shape[0], -1, -1).cpu().numpy()
+    return holes
 
 
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:

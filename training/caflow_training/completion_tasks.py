@@ -67,6 +67,10 @@ class MaskedInpainting(CompletionTraits):
     smooth_share: Annotated[float, Ge(0), Le(1)] = 0.5
     """Probability with which a hole is filled smoothly in training, as where PyPatchMatch is not installed."""
 
+    def __post_init__(self) -> None:
+        if self.hole_area[0] > self.hole_area[1]:
+            raise ValueError(f"hole_area must be the smallest and the largest fraction; got {list(self.hole_area)}.")
+
     @property
     def inputs(self) -> Mapping[str, str]:
         return {"mask": "fill"}

@@ -100,9 +100,9 @@ class CAFlowConfig:
     network, the flow models the difference between the target and the network's prediction. A value above 0 requires
     `residual = true`."""
     mean_depth: Annotated[int, Ge(0), Le(6)] = 0
-    """How often the mean network halves the resolution. Above 0 it is a U-Net, which sees far, with `mean_blocks`
-    residual blocks at each resolution on either side; with 0, all of its blocks are at the condition's resolution. A
-    value above 0 requires a task whose conditions have the target's size."""
+    """How often the mean network halves the resolution. Above 0 it is a U-Net, which has a large receptive field, with
+    `mean_blocks` residual blocks at each resolution on either side; with 0, all of its blocks are at the condition's
+    resolution. A value above 0 requires a task whose conditions have the target's size."""
     mean_width: Width = 64
     """Number of channels of the mean network's hidden layers. Ignored without a mean network."""
     mean_features: OptionalWidth = 0
@@ -148,7 +148,13 @@ class CAFlowConfig:
             )
         if self.task.condition_channels > 3 and not self.mean_depth:
             raise ValueError(
-                f"task = {self.task.task!r} requires a mean network that sees far: set mean_depth to 1 or more."
+                f"task = {self.task.task!r} requires a mean network with a large receptive field: set mean_depth to 1 "
+                "or more."
+            )
+        if self.task.condition_channels > 3 and self.dequantization_steps is not None:
+            raise ValueError(
+                f"task = {self.task.task!r} requires uniform dequantization, because the flow sees the positions of "
+                "known values as noise: remove dequantization_steps."
             )
         if self.mean_depth and self.mean_features and self.mean_depth <= self.levels:
             raise ValueError(

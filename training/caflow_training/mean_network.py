@@ -118,7 +118,7 @@ class MeanNetwork(nn.Module):
 
 
 class UNet(nn.Module):
-    """A mean network that sees far: residual blocks at several resolutions, and connections between equal ones.
+    """A mean network with a large receptive field: residual blocks at several resolutions, with skip connections.
 
     Each halving of the resolution is a convolution of 2×2 pixels, each doubling a pixel shuffle. There are more
     channels at lower resolutions, up to four times `width`. Arguments and results are those of `MeanNetwork`, of which

@@ -16,7 +16,7 @@ from caflow_runtime.batching.prune import LevelPruning
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem, TileMerger, TileResult
 from caflow_runtime.batching.work import SamplingWork, ScoringWork
-from caflow_runtime.bundle.known_values import drawn_pixels
+from caflow_runtime.bundle.known_values import drawn_pixels, with_known
 from caflow_runtime.degradation import known
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow import scan
@@ -188,7 +188,9 @@ class Runner:
         Raises:
             MemoryError: if memory runs out even with the smallest tiles.
         """
-        padded = [batch_arrays.padded(target, self.model, 1) for target in targets]
+        pairs = zip(targets, conditions, strict=True)
+        completed = [with_known(target, condition, self.model) for target, condition in pairs]
+        padded = [batch_arrays.padded(target, self.model, 1) for target in completed]
         return self._run(ScoringWork(conditions, padded), show)
 
     def _run(self, work: SamplingWork | ScoringWork, show: ShowWindows | None) -> Iterator[BatchItem]:

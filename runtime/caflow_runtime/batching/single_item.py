@@ -7,6 +7,7 @@ from caflow_runtime.batching import batch_arrays
 from caflow_runtime.batching.batch_size import TileBatch
 from caflow_runtime.batching.runner import Runner
 from caflow_runtime.batching.tile_merging import BatchItem, TileMerger, TileResult
+from caflow_runtime.bundle.known_values import with_known
 from caflow_runtime.bundle.manifest import cell_side
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow import scan
@@ -25,7 +26,8 @@ def encode_target(runner: Runner, target: Image, condition: Image) -> tuple[Leve
         InputError: if the image requires more than one tile.
     """
     units, encoded = _encoded(runner, condition)
-    run = batch_arrays.score(runner.graphs, units, [batch_arrays.padded(target, runner.model, 1)], encoded)
+    whole = batch_arrays.padded(with_known(target, condition, runner.model), runner.model, 1)
+    run = batch_arrays.score(runner.graphs, units, [whole], encoded)
     item = _only_item(runner, condition, batch_arrays.results_of_targets(runner.graphs, units, run))
     return [runner.backend.to_host(z) for z in run.noise], item
 

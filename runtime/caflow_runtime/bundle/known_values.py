@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import Image
 
 IS_KNOWN = 128
@@ -16,9 +17,14 @@ def known_values(condition: Image, model: Model) -> NDArray[np.bool_] | None:
     """Return which values of the target are those of the condition's first channels, (h, w, 3) bool.
 
     None if the model draws all values.
+
+    Raises:
+        InputError: if the condition has no mask, as the frames of a video.
     """
     if model.condition_channels == VALUES:
         return None
+    if condition.shape[2] != model.condition_channels:
+        raise InputError("this model completes images, and needs a mask or hints: see Pipeline.prepare")
     known = np.repeat(condition[..., VALUES:] >= IS_KNOWN, VALUES, axis=2)
     known[..., model.known_channels] = True
     return known
@@ -36,6 +42,15 @@ def dims_of(condition: Image, model: Model) -> int:
     if known is None:
         return condition.size * model.scale**2
     return int(known.size - known.sum())
+
+
+def with_known(target: Image, condition: Image, model: Model) -> Image:
+    """Return a target, (h, w, 3) uint8, with the known values of its condition in place of its own.
+
+    A file in a lossy format holds other values there, of which the model knows nothing.
+    """
+    known = known_values(condition, model)
+    return target if known is None else np.where(known, condition[..., :VALUES], target)
 
 
 def completed(values: NDArray[np.float32], condition: Image, model: Model) -> NDArray[np.float32]:

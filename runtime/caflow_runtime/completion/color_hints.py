@@ -41,6 +41,8 @@ def propagate(luma: NDArray[np.uint8], chroma: NDArray[np.uint8], known: NDArray
     """
     if not known.any():
         return np.full_like(chroma, GREY)
+    if known.all():
+        return chroma
     if luma.size > MAX_PIXELS:
         return _at_half_size(luma, chroma, known)
     sparse, solver = (import_optional(name, "colour hints require SciPy", "colorize") for name in MODULES)
@@ -94,14 +96,14 @@ def reduced_hints(hints: Image, factor: int) -> tuple[NDArray[np.uint8], NDArray
     """Reduce a picture of hints, (H, W, 4) uint8 RGBA, whose sides are multiples of `factor`.
 
     Returns: RGB, (H/factor, W/factor, 3) uint8, the mean over the pixels that are drawn, and where there is a hint,
-        (H/factor, W/factor) bool: where at least a quarter of the pixels is drawn.
+        (H/factor, W/factor) bool: where at least half a pixel is drawn.
     """
     height, width = (side // factor for side in hints.shape[:2])
     cells = hints.reshape(height, factor, width, factor, 4).astype(np.float64)
     alpha = cells[..., 3:] / 255
     total = alpha.sum((1, 3))
     colours = (cells[..., :3] * alpha).sum((1, 3)) / np.maximum(total, 1e-9)
-    return np.rint(colours).astype(np.uint8), total[..., 0] >= factor**2 / 4
+    return np.rint(colours).astype(np.uint8), total[..., 0] >= 0.5
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ CONTEXT = 256
 image does not take long."""
 MIN_KNOWN_PIXELS = 1024
 """Fewest known pixels from which patches are taken. With fewer, the hole is filled smoothly."""
+MAX_HOLE_PIXELS = 2**17
+"""Largest hole that is filled with patches, which may take a minute."""
 _one_search = Lock()  # the seed of PyPatchMatch is global
 
 
@@ -34,16 +36,21 @@ def has_patches() -> bool:
 
 
 def fill(image: Image, hole: Hole, seed: int = 0) -> Image:
-    """Fill a hole by PyPatchMatch if it is installed and enough pixels are known, otherwise smoothly.
+    """Fill a hole with patches if PyPatchMatch is installed and it is not too large, otherwise smoothly.
 
     Arguments:
         image: (H, W, 3) uint8 RGB. Values in the hole do not matter.
         hole: (H, W) bool, True for the pixels to fill.
         seed: seed of the searches.
     """
-    if has_patches() and (~hole).sum() >= MIN_KNOWN_PIXELS:
+    if uses_patches(hole):
         return fill_with_patches(image, hole, seed)
     return fill_smoothly(image, hole)
+
+
+def uses_patches(hole: Hole) -> bool:
+    """Return whether `fill` fills a hole with patches."""
+    return has_patches() and bool((~hole).sum() >= MIN_KNOWN_PIXELS and hole.sum() <= MAX_HOLE_PIXELS)
 
 
 def fill_smoothly(image: Image, hole: Hole) -> Image:

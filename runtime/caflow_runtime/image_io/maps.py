@@ -48,7 +48,8 @@ def pictures(
     levels = maps_per_level(maps, result.per_level.shape[-1])
     for name, part in [("likelihood", maps), *((f"likelihood-{j}", level) for j, level in enumerate(levels))]:
         bits = -map_per_pixel(part, *result.sides[image]) / (CHANNELS * np.log(2))
-        darkest, brightest = (float(np.quantile(bits, share)) for share in (1 - BRIGHTEST, BRIGHTEST))
+        counted = bits[bits != 0] if bits.any() else bits  # not what is known, which has no likelihood
+        darkest, brightest = (float(np.quantile(counted, share)) for share in (1 - BRIGHTEST, BRIGHTEST))
         yield name, coloured(bits, darkest, brightest), darkest, brightest
     if isinstance(result, Samples) and result.images[image].shape[0] > 1:
         deviation = np.asarray(result.std[image]).mean(2)

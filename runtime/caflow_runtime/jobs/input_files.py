@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.completion.filling import has_patches
+from caflow_runtime.completion.filling import has_patches, uses_patches
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_formats import READABLE, images_below
@@ -19,9 +19,15 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 WHITE = 128
 """Smallest mean of the three colour values, 0…255, of a pixel that counts as white, and smallest alpha of one that
 counts as opaque."""
+PAINT = 250
+"""Smallest value of each colour of white paint. Photographs may be brighter than grey everywhere, but not all white."""
 FILLED_SMOOTHLY = (
     "the hole was filled smoothly before the model refined it, which is worse for large holes: with the package "
     "PyPatchMatch, pip install 'caflow-deploy[inpaint]', it is filled with patches of the image"
+)
+TOO_LARGE = (
+    "the hole was filled smoothly before the model refined it, because it is too large to be filled with patches of "
+    "the image, or too little of the image is known"
 )
 
 
@@ -86,7 +92,9 @@ class CompletedImage:
     def warnings(self) -> list[str]:
         """Warnings about how the condition was made."""
         fills = any(port.preparation == "fill" for port in self.pipe.manifest.model.inputs)
-        return [FILLED_SMOOTHLY] if fills and not has_patches() else []
+        if not fills or uses_patches(self.inputs["mask"]):
+            return []
+        return [TOO_LARGE if has_patches() else FILLED_SMOOTHLY]
 
     def finished(self, drawn: NDArray[Any]) -> NDArray[Any]:
         """Return the results, (…, H, W, 3), that drawn images, (…, h, w, 3) uint8 or uint16, make with the image."""
@@ -98,11 +106,15 @@ class CompletedImage:
 
 
 def _hole(path: Path, image: Image) -> NDArray[np.bool_]:
-    """Return the hole that a mask marks, (H, W) bool: its transparent pixels if there are any, else its white ones."""
+    """Return the hole that a mask marks, (H, W) bool: what is white, or what was erased.
+
+    White paint on a transparent layer marks the hole itself. Otherwise transparent pixels do, if there are any.
+    """
     mask = _read_as_large(path, "mask", image)
-    hole = np.zeros(image.shape[:2], bool) if mask.alpha is None else mask.alpha < WHITE
-    if not hole.any():
-        hole = mask.rgb.mean(2) >= WHITE
+    is_white = mask.rgb.mean(2) >= WHITE
+    is_opaque = np.ones(is_white.shape, bool) if mask.alpha is None else mask.alpha >= WHITE
+    is_erased = not is_opaque.all() and not (mask.rgb[is_opaque] >= PAINT).all()
+    hole: NDArray[np.bool_] = ~is_opaque if is_erased else is_white & is_opaque
     if not hole.any():
         raise InputError(f"{path}: the mask has no white or transparent pixel, which mark the area to fill")
     return hole
@@ -111,10 +123,10 @@ def _hole(path: Path, image: Image) -> NDArray[np.bool_]:
 def _hints(path: Path, image: Image) -> Image:
     """Return a picture of hints, (H, W, 4) uint8 RGBA."""
     hints = _read_as_large(path, "picture of hints", image)
-    if hints.alpha is None or not (hints.alpha < WHITE).any():
+    if hints.alpha is None or not (hints.alpha < WHITE).any() or not (hints.alpha >= WHITE).any():
         raise InputError(
-            f"{path}: a picture of hints must be transparent where there is no hint: draw dots or strokes of colour on "
-            "a transparent layer, and export it as PNG"
+            f"{path}: a picture of hints must be opaque where there is a hint, and transparent elsewhere: draw dots or "
+            "strokes of colour on a transparent layer, and export it as PNG"
         )
     return np.dstack([hints.rgb, hints.alpha])
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from caflow_runtime.batching.pixels import deep_integers
 from caflow_runtime.batching.runner import ShowWindows
 from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.linear_light import resample, resample_alpha
 from caflow_runtime.ood.consistency import enlarge, enlarge_image
@@ -92,7 +93,7 @@ class ModelPasses:
 
     def _enlarged(self, rgb: Image, count: int, drawn: Best, is_deep: bool) -> ModelOutput:
         """Return the source, enlarged bicubically by the factor of `count` passes."""
-        factor = self.pipe.manifest.model.scale**count
+        factor, rgb = self.pipe.manifest.model.scale**count, rgb[..., :VALUES]  # without a mask
         if not is_deep:
             return ModelOutput(drawn, rgb, enlarge_image(rgb, factor)[None])
         values = enlarge(rgb.astype(np.float32), factor) + np.float32(0.5)

@@ -29,7 +29,7 @@ def suggest_hints(
 
     Arguments:
         condition: (h, w, 4) uint8, as `Pipeline.prepare` makes it from the image and the hints so far.
-        count: number of places.
+        count: largest number of places; small images have fewer.
         samples: number of samples to draw, at temperature 1.
 
     Returns: column and row of each place, in pixels of the image.
@@ -41,7 +41,9 @@ def suggest_hints(
     check_integer("samples", samples, 2)
     model = pipe.manifest.model
     if "hints" not in [port.name for port in model.inputs]:
-        raise InputError(f"this model, of the task {model.task!r}, takes no hints of colour: use colour-hints")
+        raise InputError(
+            f"this model, of the task {model.task!r}, takes no hints of colour: use a model of the task color-hints"
+        )
     drawn = np.asarray(pipe.sample(condition, n=samples, temperature=1.0, seed=seed).images[0])
     side = max(1, round(np.sqrt(drawn[0, ..., 0].size / PLACES)))
     places, deviations = _cells(drawn[..., 1:], side)

@@ -214,7 +214,7 @@ class Pipeline:
     def finish(self, image: NDArray[Any], drawn: NDArray[Any]) -> NDArray[Any]:
         """Return the result, (H, W, 3) RGB, that an image makes together with what the model drew for it.
 
-        For models of chroma, it has the luma of the image, exactly. For others, it is what the model drew.
+        For models of chroma, it has the luma of the image, to within a grey level. For others, it is what was drawn.
 
         Example: `pipe.finish(image, pipe.best_of(pipe.prepare(image, hints=hints)).images[0])`.
 

@@ -36,7 +36,7 @@ class Likelihood:
     per_level: NDArray[np.float64]
     """(B, n) log-likelihood of each level in nats, the coarsest level first."""
     dims: NDArray[np.int64]
-    """(B,) number of values in one image: 3 H W."""
+    """(B,) number of values that the model draws in one image: 3 H W, or fewer if some are known."""
     density_at: Literal["sample", "image"]
     """Point at which the density was computed: the continuous point of a drawn sample ("sample"), or the midpoints of
     the intervals [w, w + 1) of an image's integers w ("image"). The two densities differ by rounding."""
@@ -124,7 +124,8 @@ class Best(Likelihood):
     """The best of N samples of each image."""
 
     images: Stack
-    """A `Stack` of (H, W, 3) uint8 RGB."""
+    """A `Stack` of (H, W, 3) uint8 RGB. Models of chroma draw luma and chroma at a smaller size, and `Pipeline.finish`
+    makes results of them."""
     deep: Stack | None = field(default=None, repr=False)
     """The images with 16 bits, a `Stack` of (H, W, 3) uint16 RGB. Rounded to 8 bits, they are `images`, and the
     likelihood is that of `images`. Only the commands request them: None from the methods of this page."""

@@ -39,6 +39,19 @@ std::int64_t dims_of(const Image& condition, const Model& model) {
     return dims;
 }
 
+std::vector<Image> with_known(std::vector<Image> targets, const std::vector<Image>& conditions, const Model& model) {
+    if (model.condition_channels == target_channels) return targets;
+    const auto channels = std::size_t(model.condition_channels);
+    for (std::size_t n = 0; n < targets.size(); ++n) {
+        for_each_pixel(conditions[n], model, [&](std::size_t k, const auto& known) {
+            for (std::size_t c = 0; c < target_channels; ++c) {
+                if (known[c]) targets[n].values[target_channels * k + c] = conditions[n].values[channels * k + c];
+            }
+        });
+    }
+    return targets;
+}
+
 void complete(std::vector<float>& pixels, const Image& condition, const Model& model) {
     if (condition.channels == target_channels) return;
     const auto channels = std::size_t(condition.channels);

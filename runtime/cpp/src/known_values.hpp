@@ -17,6 +17,9 @@ std::vector<std::uint8_t> drawn_pixels(const Image& condition, const Model& mode
 // Return how many values the model draws for a condition. Bits/dim are per such value.
 std::int64_t dims_of(const Image& condition, const Model& model);
 
+// Return targets with the known values of their conditions in place of their own.
+std::vector<Image> with_known(std::vector<Image> targets, const std::vector<Image>& conditions, const Model& model);
+
 // Set all known values among continuous pixel values, (h, w, 3), to the middle of their intervals.
 void complete(std::vector<float>& pixels, const Image& condition, const Model& model);
 

@@ -96,7 +96,7 @@ void Runner::draw(const std::vector<Image>& conditions, const std::vector<std::u
 void Runner::score(const std::vector<Image>& targets, const std::vector<Image>& conditions, const Sink& sink) {
     within_memory(padded_pixels(conditions), sink, [&](std::int64_t budget, const Sink& give) {
         const Prepared whole = prepared(conditions);
-        const std::vector<Image> whole_targets = padded(targets, 1);
+        const std::vector<Image> whole_targets = padded(with_known(targets, conditions, model_), 1);
         const auto run = [&](const Run& units) { return score_run(units, whole_targets, whole); };
         run_all(windows_of(conditions, budget), {0}, budget, conditions, false, run, give);
     });

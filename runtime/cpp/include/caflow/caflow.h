@@ -295,7 +295,8 @@ typedef struct caflow_result {
     /* Part of log_likelihood that each level adds, in nats, coarsest first. */
     const double *per_level;
     double bits_per_dim; /* -log_likelihood / (3 * height * width * ln 2): lower is more likely. With a mask, the
-                          * divisor counts only values that are not known, and so does log_likelihood */
+                          * divisor counts only values that are not known; in log_likelihood
+                          * each cell of a map counts by the fraction of its pixels that are drawn */
     double consistency;  /* PSNR in dB, up to 100, if samples are ranked by it or made consistent; NaN otherwise */
     /* With CAFLOW_WITH_PIXELS: (height, width, 3) float32 values as they were drawn. Values in [w, w + 1) stand for the
      * integer w. NULL otherwise. */
