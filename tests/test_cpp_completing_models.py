@@ -93,7 +93,9 @@ def test_cpp_completes_images_as_python_does(runtimes: Runtimes, image: NDArray[
 def test_cpp_scores_completed_images_as_python_does(runtimes: Runtimes, image: NDArray[np.uint8]) -> None:
     pipe, condition = runtimes.python, runtimes.prepared(image)
     target = pipe.target_of(image)
-    target = np.where(known_values(condition, pipe.manifest.model), 255 - target, target)  # which does not count
+    known = known_values(condition, pipe.manifest.model)
+    assert known is not None
+    target = np.where(known, 255 - target, target)  # which does not count
     score = pipe.score(target, condition)
     (result,) = runtimes.cpp.score([target], [condition])
     np.testing.assert_allclose(
