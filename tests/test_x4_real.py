@@ -17,7 +17,7 @@ SIGMA = 8
 
 
 def test_it_is_calibrated_and_closer_to_the_truth_of_noisy_photographs_than_x4_photo(photographs: Path) -> None:
-    """Each model draws at the temperature that its bundle names, as it does for users."""
+    """Both models draw at their default temperature, the one that users get."""
     targets = [photograph(photographs, number, SIDE, SIDE) for number in range(PHOTOGRAPHS)]
     errors = {}
     for name in ("x4-photo", "x4-real"):

@@ -31,7 +31,7 @@ def known_values(condition: Image, model: Model) -> NDArray[np.bool_] | None:
 
 
 def drawn_pixels(condition: Image, model: Model) -> NDArray[np.bool_] | None:
-    """Return the pixels of which the model draws a value, (h, w) bool; None if it draws all values."""
+    """Return which pixels have a value that the model draws, (h, w) bool; None if it draws all values."""
     known = known_values(condition, model)
     return None if known is None else np.asarray(~known.all(axis=2))
 
@@ -47,7 +47,7 @@ def dims_of(condition: Image, model: Model) -> int:
 def with_known(target: Image, condition: Image, model: Model) -> Image:
     """Return a target, (h, w, 3) uint8, with the known values of its condition in place of its own.
 
-    A file in a lossy format holds other values there, of which the model knows nothing.
+    Files in lossy formats change known values. That change must not count in the likelihood of what was drawn.
     """
     known = known_values(condition, model)
     return target if known is None else np.where(known, condition[..., :VALUES], target)
