@@ -200,7 +200,7 @@ def test_completing_models_can_be_measured(inpainting: Pipeline, coloring: Pipel
         (timing,) = bench(pipe, 32, [1], 0.0)
         assert timing.side == 32
         memory = measure_memory(pipe.folder)
-        assert memory.sample.per_item_pixel >= 0
+        assert memory.sample.per_window_pixel + memory.sample.per_item_pixel > 0
 
 
 def test_servers_take_prepared_conditions(inpainting: Pipeline, image: Picture, hole: NDArray[np.bool_]) -> None:
