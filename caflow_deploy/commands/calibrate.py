@@ -18,7 +18,6 @@ from caflow_deploy.commands.option_values import FilePath, gathered, numbers
 from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, running_options
 from caflow_deploy.commands.progress_reporter import ProgressReporter
 from caflow_runtime.bundle.builtin import find_bundle
-from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.errors import CaflowError, InputError, format_error
 from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.jobs.calibrate import Survey, learn_calibration
@@ -68,7 +67,8 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
     type=FilePath(path_type=Path, exists=True, file_okay=False),
     required=True,
     help="Folder of photographs that the model was not trained on. Or a folder with the subfolders A (conditions) and "
-    "B (targets), paired as caflow filter pairs them; all pairs in one folder below A and B count as one photograph.",
+    "B (targets), paired as caflow filter pairs them; all pairs in one folder below A and B count as one photograph. "
+    "Models that complete images require such pairs: masks or hints in A, photographs in B.",
 )
 @click.option(
     "--sides",
@@ -115,8 +115,6 @@ def command(
     _check_free(find_bundle(execution.bundle), force)
     # An existing calibration may be damaged or belong to another bundle, so do not read it. It is replaced at the end.
     pipe = execution.open_pipeline(is_calibrated=False)
-    if pipe.manifest.model.condition_channels > VALUES:
-        raise InputError(f"{pipe.folder.name} completes images, and such models cannot be calibrated yet")
     if not os.access(pipe.folder, os.W_OK):
         raise InputError(f"{pipe.folder} is not writable; calibrate a copy of it")
     photographs = _photographs(pipe, data, sides, console)

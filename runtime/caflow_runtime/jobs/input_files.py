@@ -1,4 +1,4 @@
-"""Files beside an image: the mask of what a model fills in, or the hints of the colours that it should get."""
+"""Files beside an image: its condition, the mask of what a model fills in, or the hints of its colours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.completion.filling import has_patches, uses_patches
-from caflow_runtime.errors import InputError
-from caflow_runtime.image_arrays import Image
-from caflow_runtime.image_formats import READABLE, images_below
+from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.image_arrays import Image, mismatch_of
+from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, READABLE, images_below
 from caflow_runtime.image_io.image_files import ImageFile, read_image
+from caflow_runtime.jobs.pairs import FilePair
+from caflow_runtime.pipeline.named_inputs import prepare_condition, target_of
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 WHITE = 128
@@ -58,6 +61,26 @@ def find_input_files(name: str, place: Path, sources: Sequence[Path]) -> list[Pa
     return files
 
 
+def read_pair(files: FilePair, model: Model, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[Image, Image]:
+    """Return the target that a file shows, (H, W, 3) uint8, and its condition, (h, w, 3 or 4) uint8.
+
+    For models that complete images, the file of the condition is a mask or hints, as large as that of the target.
+
+    Raises:
+        UnreadableImage: if a file cannot be read, or the sizes of the files do not fit together.
+    """
+    path, beside = map(Path, files)
+    image = read_image(path, max_pixels).rgb
+    if model.inputs:
+        name = model.inputs[0].name
+        return target_of(model, image), prepare_condition(model, image, {name: _READERS[name](beside, image)})
+    condition = read_image(beside, max_pixels).rgb
+    mismatch = mismatch_of(image, condition, model.scale)
+    if mismatch is not None:
+        raise UnreadableImage(path, mismatch)
+    return image, condition
+
+
 @dataclass(frozen=True)
 class CompletedImage:
     """An image with its other inputs, and the results that a model's drawings make with it."""
@@ -72,11 +95,9 @@ class CompletedImage:
         """Read the files of an image's other inputs.
 
         Raises:
-            InputError: if a file differs in size from the image, or says nothing.
-            UnreadableImage: if a file is not a readable image.
+            UnreadableImage: if a file is not a readable image, differs in size from the image, or says nothing.
         """
-        readers = {"mask": _hole, "hints": _hints}
-        return cls(pipe, given, {name: readers[name](path, given.rgb) for name, path in files.items()})
+        return cls(pipe, given, {name: _READERS[name](path, given.rgb) for name, path in files.items()})
 
     @cached_property
     def condition(self) -> Image:
@@ -116,7 +137,7 @@ def _hole(path: Path, image: Image) -> NDArray[np.bool_]:
     is_erased = not is_opaque.all() and not (mask.rgb[is_opaque] >= PAINT).all()
     hole: NDArray[np.bool_] = ~is_opaque if is_erased else is_white & is_opaque
     if not hole.any():
-        raise InputError(f"{path}: the mask has no white or transparent pixel, which mark the area to fill")
+        raise UnreadableImage(path, "the mask has no white or transparent pixel, which mark the area to fill")
     return hole
 
 
@@ -124,18 +145,23 @@ def _hints(path: Path, image: Image) -> Image:
     """Return a picture of hints, (H, W, 4) uint8 RGBA."""
     hints = _read_as_large(path, "picture of hints", image)
     if hints.alpha is None or not (hints.alpha < WHITE).any() or not (hints.alpha >= WHITE).any():
-        raise InputError(
-            f"{path}: a picture of hints must be opaque where there is a hint, and transparent elsewhere: draw dots or "
-            "strokes of colour on a transparent layer, and export it as PNG"
+        raise UnreadableImage(
+            path,
+            "a picture of hints must be opaque where there is a hint, and transparent elsewhere: draw dots or strokes "
+            "of colour on a transparent layer, and export it as PNG",
         )
     return np.dstack([hints.rgb, hints.alpha])
 
 
+_READERS = {"mask": _hole, "hints": _hints}
+
+
 def _read_as_large(path: Path, name: str, image: Image) -> ImageFile:
-    file = read_image(path)
+    wanted_height, wanted_width = image.shape[:2]
+    file = read_image(path, max(MAX_IMAGE_PIXELS, wanted_height * wanted_width))
     if file.rgb.shape != image.shape:
-        (height, width), (wanted_height, wanted_width) = file.rgb.shape[:2], image.shape[:2]
-        raise InputError(
-            f"{path}: the {name} must be as large as its image, {wanted_width}×{wanted_height}; got {width}×{height}"
+        height, width = file.rgb.shape[:2]
+        raise UnreadableImage(
+            path, f"the {name} must be as large as its image, {wanted_width}×{wanted_height}; got {width}×{height}"
         )
     return file

@@ -8,12 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.bundle.manifest import Model
-from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.job_file import originals_below
-from caflow_runtime.image_arrays import Image, mismatch_of
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, READABLE
 from caflow_runtime.image_io.image_files import read_image
+from caflow_runtime.jobs.input_files import read_pair
 from caflow_runtime.jobs.pairs import TARGETS, FilePair, holds_pairs, list_pairs
 
 CROPS = 4
@@ -76,7 +78,7 @@ def pairs_of(
     Usually, the true images are square crops of several sizes and scales, and `degrade` makes their conditions. Sizes
     larger than the photograph are skipped.
 
-    If the photograph has a condition, return one pair: the whole photograph, and its condition.
+    If the photograph has a condition, return one pair: the whole photograph, and its condition, as `read_pair` does.
 
     Arguments:
         degrade: makes the condition of a crop, (H, W, 3) uint8, such as `Consistency.degraded` of a pipeline.
@@ -87,13 +89,11 @@ def pairs_of(
         UnreadableImage: if a file cannot be read, or the sizes of target and condition do not fit together.
         InputError: as `degrade` does, if the model does not define how conditions are made.
     """
-    image, name, multiple = read_image(photograph.path, max_pixels).rgb, photograph.name, model.size_multiple
+    name, multiple = photograph.name, model.size_multiple
     if photograph.condition is not None:
-        condition = read_image(photograph.condition, max_pixels).rgb
-        mismatch = mismatch_of(image, condition, model.scale)
-        if mismatch is not None:
-            raise UnreadableImage(photograph.path, mismatch)
-        return [Pair(name, image, condition)]
+        files = FilePair(str(photograph.path), str(photograph.condition))
+        return [Pair(name, *read_pair(files, model, max_pixels))]
+    image = read_image(photograph.path, max_pixels).rgb
     wanted = sorted({max(multiple, side // multiple * multiple) for side in sides})
     fitting = [side for side in wanted if side <= min(image.shape[:2])]
     crops = [_crop(image, side, f"{name} {side} {k}") for side in fitting for k in range(CROPS)]
@@ -109,7 +109,8 @@ def with_grey_copies(model: Model, pairs: Iterable[Pair], first: int = 0) -> Ite
     for k, pair in enumerate(pairs, first):
         yield pair
         if k % 2 == 0 and model.keeps_gray:
-            yield Pair(pair.photograph, _grey(pair.target), _grey(pair.condition))
+            mask = pair.condition[..., VALUES:]
+            yield Pair(pair.photograph, _grey(pair.target), np.dstack([_grey(pair.condition[..., :VALUES]), mask]))
 
 
 def _grey(image: Image) -> Image:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.image_arrays import Image, check_pair
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
-from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.jobs.folder import stamp_of
+from caflow_runtime.jobs.input_files import read_pair
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.ood.verdict import Verdict, decide
 from caflow_runtime.pipeline.calibrated_likelihoods import NOT_FINITE
@@ -85,7 +86,7 @@ def filter_pairs(
     """
     check_share("alpha", alpha, is_open=True)
     smallest_typicality(pipe)
-    loaded = _read_ahead(pairs, partial(_load, scale=pipe.manifest.model.scale, max_pixels=max_pixels))
+    loaded = _read_ahead(pairs, partial(_load, model=pipe.manifest.model, max_pixels=max_pixels))
     return (verdict for batch in _batches(loaded) for verdict in _judge(pipe, batch, alpha))
 
 
@@ -118,18 +119,16 @@ def _read_ahead(pairs: Iterable[FilePair], load: Callable[[FilePair], Loaded]) -
             yield waiting.popleft().result()
 
 
-def _load(files: FilePair, scale: int, max_pixels: int) -> Loaded:
-    target, stamps = None, (stamp_of(files.target), stamp_of(files.condition))
+def _load(files: FilePair, model: Model, max_pixels: int) -> Loaded:
+    stamps = stamp_of(files.target), stamp_of(files.condition)
     try:
-        target = read_image(files.target, max_pixels).rgb
-        condition = read_image(files.condition, max_pixels).rgb
-        check_pair(as_text(files.target), target, condition, scale)
+        target, condition = read_pair(files, model, max_pixels)
     except UnreadableImage as error:
-        return Loaded(files, stamps, target, None, as_text(str(error)))
+        return Loaded(files, stamps, None, None, as_text(str(error)))
     except InputError as error:
-        return Loaded(files, stamps, target, None, str(error))
+        return Loaded(files, stamps, None, None, str(error))
     except MemoryError:
-        return Loaded(files, stamps, target, None, _memory_ran_out(files))
+        return Loaded(files, stamps, None, None, _memory_ran_out(files))
     return Loaded(files, stamps, target, condition)
 
 

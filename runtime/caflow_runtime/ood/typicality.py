@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.bundle.known_values import VALUES
+from caflow_runtime.bundle.known_values import VALUES, dims_of
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
@@ -97,18 +97,19 @@ class Typicality:
 
 
 def covariates(condition: Image, model: Model) -> Floats:
-    """Return (4,) covariates of a condition of a model: three measures of its complexity, and the size of its target.
+    """Return (4,) covariates of a condition of a model: three measures of its complexity, and how much is drawn.
 
     All of them are base-2 logarithms. Let d be the absolute differences of neighbouring pixels. The first covariate is
     log₂(1 + mean d) of the grey image, the second the same of each colour minus grey. The third is the mean of
     log₂(1 + d) of the grey image; it distinguishes a few sharp edges from much fine detail. The fourth is log₂ of the
-    number of target pixels. The second is 0 for models that see the grey image alone. A mask is no part of the image.
+    number of values that the model draws, divided by three: of pixels, if it draws whole images. The second is 0 for
+    models that see the grey image alone. A mask is no part of the image.
     """
+    size = math.log2(dims_of(condition, model) / VALUES)
     condition = np.ascontiguousarray(condition[..., :VALUES])
     grey = cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY).astype(np.float32)
     steps = _steps(grey)
     colour = 0.0 if model.condition_color == "gray" else np.log2(1 + _steps(condition - grey[..., None]).mean())
-    size = math.log2(grey.size * model.scale**2)
     return np.array([np.log2(1 + steps.mean()), colour, np.log2(1 + steps).mean(), size], np.float64)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.batching.tile_merging import BatchItem
-from caflow_runtime.bundle.known_values import VALUES, dims_of
+from caflow_runtime.bundle.known_values import dims_of
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.latent_statistics import STATISTICS
@@ -49,8 +49,6 @@ class Likelihoods:
         Raises:
             InputError: if the bundle is not calibrated.
         """
-        if self._calibration is None and self._model.condition_channels > VALUES:
-            raise InputError(f"{self._folder} completes images, and such models cannot be calibrated yet")
         if self._calibration is None:
             raise InputError(
                 f"{self._folder} is not calibrated: run caflow calibrate {self._folder} --data PHOTOGRAPHS"

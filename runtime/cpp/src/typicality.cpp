@@ -8,6 +8,7 @@
 
 #include "consistency.hpp"
 #include "errors.hpp"
+#include "known_values.hpp"
 
 namespace caflow::runtime {
 
@@ -165,8 +166,8 @@ Covariates covariates(const Image& condition, const Model& model) {
                       return double(condition.row(y)[condition.channels * x + c]) - grey_at(y, x);
                   });
     }
-    const auto pixels = double(grey.size() * std::size_t(model.scale * model.scale));
-    return {std::log2(1 + steps.mean()), std::log2(1 + colour_steps.mean()), steps.mean_logarithm(), std::log2(pixels)};
+    const double size = std::log2(double(dims_of(condition, model)) / 3);
+    return {std::log2(1 + steps.mean()), std::log2(1 + colour_steps.mean()), steps.mean_logarithm(), size};
 }
 
 Typicality typicality(const TypicalityModel& typicality_model, const Numbers& measures, const Covariates& given) {

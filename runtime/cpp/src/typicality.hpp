@@ -27,8 +27,8 @@ struct Typicality {
     bool is_judged() const;  // whether `value` is known
 };
 
-// Return three measures of the complexity of a model's condition, and the size of its target in pixels, all as base-2
-// logarithms.
+// Return three measures of the complexity of a model's condition, and the number of values that the model draws for it,
+// divided by three, all as base-2 logarithms.
 Covariates covariates(const Image& condition, const Model& model);
 
 // Return the typicality of an image with these measures, (K), and the covariates `given` of its condition.

@@ -68,15 +68,19 @@ TEST_CASE("covariates of conditions are equal to Python's") {
     }
 }
 
-TEST_CASE("a mask is no part of the covariates of a condition, and of a condition in place of a rejected sample") {
+TEST_CASE("a mask changes one covariate of a condition, how much is drawn, and no condition in place of a sample") {
     Model model;
     model.condition_color = "rgb";
     model.scale = 1;
+    model.condition_channels = 4;
     Image condition(9, 7, 4);
     for (std::size_t k = 0; k < condition.values.size(); ++k) condition.values[k] = std::uint8_t(k * k * 37);
     const Image rgb = without_mask(condition);
     CHECK(rgb.row(8)[3 * 6 + 2] == condition.row(8)[4 * 6 + 2]);
-    CHECK(covariates(condition, model) == covariates(rgb, model));
+    Covariates of_condition = covariates(condition, model), of_rgb = covariates(rgb, model);
+    CHECK(of_condition.back() < of_rgb.back());
+    of_condition.back() = of_rgb.back();
+    CHECK(of_condition == of_rgb);
     CHECK(enlarge_pixels(condition, 1) == enlarge_pixels(rgb, 1));
 }
 
