@@ -89,6 +89,8 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     mean = model.encode(batch.conditions, batch.condition_u).mean
     assert mean is not None
     torch.testing.assert_close(terms["mean"], (mean - targets).abs().mean() / 256)
+    squared = Objective(model, replace(config, mean_error="squared"), Square())(batch)
+    torch.testing.assert_close(squared["mean"], ((mean - targets) / 256).square().mean())
     still = model.sample(batch.conditions, temperature=0.0, condition_u=batch.condition_u).images
     torch.testing.assert_close(terms["still"], (still - targets).abs().mean() / 256)
     sample = model.sample(batch.conditions, model.noise_from(batch.noise.double()), 0.5, batch.condition_u).images

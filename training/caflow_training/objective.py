@@ -23,7 +23,7 @@ class Objective(nn.Module):
     """Loss of a batch: a weighted sum of up to six terms, each averaged over the batch.
 
     * `likelihood`: −[log p(W | Y) + λ log p(Y)] / dims, in nats per dimension (eq. 9).
-    * `mean`: L1 distance between the mean network's prediction and the target.
+    * `mean`: mean error of the mean network's prediction, absolute or squared.
     * `degradation`: error of the estimated degradation, on the scale of `Degradation.vector` (mean square).
     * `still`: L1 distance between the sample at temperature 0 and the target.
     * `features`: perceptual distance between a sample, or the mean network's prediction, and the target. Both are
@@ -92,7 +92,8 @@ class Objective(nn.Module):
         """Yield name, weight and value of each term that is about the mean network's prediction."""
         mean = mean[:, :CHANNELS]
         if self.config.mean_weight:
-            yield "mean", self.config.mean_weight, _l1(mean, targets)
+            error = _l1 if self.config.mean_error == "absolute" else _squared
+            yield "mean", self.config.mean_weight, error(mean, targets)
         if self.config.compared == "mean":
             yield from self._compared(mean, targets, batch)
 
@@ -131,6 +132,10 @@ class Objective(nn.Module):
 
 def _l1(images: Tensor, targets: Tensor) -> Tensor:
     return (images - targets).abs().mean() / CELLS
+
+
+def _squared(images: Tensor, targets: Tensor) -> Tensor:
+    return ((images - targets) / CELLS).square().mean()
 
 
 def _shifted(images: Tensor, shift: Tensor, side: int) -> Tensor:

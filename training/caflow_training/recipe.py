@@ -81,8 +81,11 @@ class TrainingConfig:
     """Weight λ of the condition's own log-likelihood in the negative log-likelihood: 0 trains p(W | Y) alone, 1 trains
     the joint density."""
     mean_weight: Weight = 0.0
-    """Weight of the L1 distance between the mean network's prediction and the target, for pixel values scaled to 0…1.
-    If those of samples and of the likelihood are 0, the flows are not trained."""
+    """Weight of the error of the mean network's prediction, for pixel values scaled to 0…1. If those of samples and of
+    the likelihood are 0, the flows are not trained."""
+    mean_error: Literal["absolute", "squared"] = "absolute"
+    """Error that `mean_weight` weights. With `absolute` the network learns the median of what is possible, with
+    `squared` the mean: a careful guess where much is possible, as for colours."""
     degradation_weight: Weight = 0.0
     """Weight of the mean square error of the estimated degradation, for models with `degradation_aware`. With 0, the
     estimator is not trained. If the other weights are 0, it alone is trained."""
