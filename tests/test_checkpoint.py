@@ -21,7 +21,7 @@ from caflow_training.tasks import Colorization, ImageToImage, Inpainting, Sketch
 TASKS: list[Task] = [
     SuperResolution(scale=8, up_filter="nearest"),
     Colorization(),
-    Inpainting(mask="free-form", mask_area=0.3),
+    Inpainting(mask_area=0.3),
     Sketch(low_threshold=50.0),
     ImageToImage(),
 ]
@@ -223,9 +223,9 @@ def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_a_configuration_is_flat_and_complete() -> None:
-    config = CAFlowConfig(levels=2, task=Inpainting(mask="box"))
+    config = CAFlowConfig(levels=2, task=Inpainting(mask_area=0.3))
     assert config_from_dict(config_to_dict(config)) == config
-    assert config_to_dict(config)["mask"] == "box"
+    assert config_to_dict(config)["mask_area"] == 0.3
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,15 @@ from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
 from caflow_runtime.ood.consistency import EXACT, Consistency, luma, psnr
+from caflow_training.completion_tasks import MaskedInpainting
 from caflow_training.tasks import Colorization, Inpainting, Sketch, SuperResolution, Task
 
 REPEATABLE: list[Task] = [
     SuperResolution(scale=4),
     SuperResolution(scale=2, down_filter="bilinear"),
     Colorization(),
-    Inpainting(mask="central"),
-    Inpainting(mask="box"),
+    Inpainting(),
+    MaskedInpainting(smooth_share=1.0),
 ]
 
 
@@ -40,7 +41,12 @@ def consistency_of(task: Task, folder: Path) -> Consistency:
     known = read_manifest(TINY)
     manifest = msgspec.structs.replace(
         known,
-        model=msgspec.structs.replace(known.model, scale=task.scale, condition_color=task.condition_color),
+        model=msgspec.structs.replace(
+            known.model,
+            scale=task.scale,
+            condition_color=task.condition_color,
+            condition_channels=task.condition_channels,
+        ),
         graphs=[graph_entry(graph, proto, File("degrade.onnx", 0, ""), task.scale)],
     )
     return Consistency({"degrade": OnnxRuntimeCpu().load(folder / "degrade.onnx")}, manifest)
@@ -71,7 +77,7 @@ def test_the_truth_is_consistent_with_its_condition(task: Task, photographs: Pat
 
 def test_what_a_model_does_not_see_of_a_condition_is_not_compared(photographs: Path, tmp_path: Path) -> None:
     image = photograph(photographs, 1, 64, 96)
-    for task in (Colorization(), Inpainting(mask="central")):
+    for task in (Colorization(), Inpainting()):
         assert consistency_of(task, tmp_path).psnr(image, image) == EXACT
 
 
@@ -113,6 +119,6 @@ def test_a_degradation_that_cannot_be_repeated_is_refused(tmp_path: Path) -> Non
     without = Consistency({}, msgspec.structs.replace(read_manifest(TINY), graphs=[]))
     with pytest.raises(InputError, match=r"this model, of the task 'super-resolution', has no graph 'degrade'"):
         without.psnr(image, image)
-    for consistency in (without, consistency_of(Inpainting(mask="box"), tmp_path)):
+    for consistency in (without, consistency_of(MaskedInpainting(), tmp_path)):
         with pytest.raises(InputError, match=r"does not define how to make a condition .* calibrate with pairs"):
             consistency.degraded(image)

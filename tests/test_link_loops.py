@@ -43,13 +43,15 @@ def test_a_loop_as_output_is_refused_in_one_line(loop: Path, image: Path, below:
     assert all(done.returncode in (1, 2) and str(loop) in done.stderr for done in outputs)
 
 
-def test_a_loop_as_input_bundle_or_mask_is_refused_in_one_line(loop: Path, image: Path, tmp_path: Path) -> None:
+def test_a_loop_as_input_bundle_or_mask_is_refused_in_one_line(
+    loop: Path, image: Path, tmp_path: Path, completing: dict[str, Path]
+) -> None:
     refused = caflow("image", loop, "-o", tmp_path / "out", "--bundle", TINY, code=2)
     assert "found no image" in refused.stderr
     refused = caflow("image", image, "-o", tmp_path / "out", "--bundle", loop, code=2)
     assert "there is no such folder" in refused.stderr
-    inpainting = ["--bundle", "inpainting-demo", *OPTIONS]
-    refused = caflow("image", image, "-o", tmp_path / "out", "--mask", loop, *inpainting, code=1)
+    bundle = completing["masked-inpainting"]
+    refused = caflow("image", image, "-o", tmp_path / "out", "--mask", loop, "--bundle", bundle, *OPTIONS, code=1)
     assert "loop: cannot be read: Too many levels of symbolic links" in refused.stderr
 
 

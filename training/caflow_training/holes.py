@@ -30,7 +30,7 @@ def draw_hole(kind: HoleKind, height: int, width: int, area: float, rng: np.rand
         if kind == "boxes":
             _box(hole, area, rng)
         else:
-            brush_stroke(hole, rng)
+            _brush_stroke(hole, rng)
     return hole.astype(bool)
 
 
@@ -40,7 +40,7 @@ def central_square(height: int, width: int, area: float) -> tuple[int, int, int]
     return (height - side) // 2, (width - side) // 2, side
 
 
-def brush_stroke(hole: NDArray[np.uint8], rng: np.random.Generator) -> None:
+def _brush_stroke(hole: NDArray[np.uint8], rng: np.random.Generator) -> None:
     """Draw a random brush stroke, a polyline, into `hole`.
 
     The method follows Yu et al., "Free-Form Image Inpainting with Gated Convolution", 2019.

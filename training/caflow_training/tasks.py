@@ -8,7 +8,6 @@ What else a runtime must know of a task is in the class variables of `TaskTraits
 no runtime knows the tasks. Tasks are stored in the checkpoint.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import cv2
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from caflow_runtime.linear_light import cubic
 from caflow_training.completion_tasks import ColorHints, MaskedInpainting
-from caflow_training.holes import Hole, brush_stroke, central_square
+from caflow_training.holes import central_square
 from caflow_training.task_traits import STRICT, Image, TaskTraits
 
 Filter = Literal["bicubic", "bilinear", "nearest"]
@@ -112,50 +111,39 @@ class Colorization(TaskTraits):
 
 @dataclass(frozen=True, config=STRICT)
 class Inpainting(TaskTraits):
-    """Inpainting. The condition is an image with a black hole, and the target is the complete image.
+    """Inpainting as in the paper. The condition is an image with a black square in the middle.
 
-    As in the paper, the model gets no mask of the hole.
+    The target is the complete image. The model gets no mask of the hole.
     """
 
-    description: ClassVar[str] = "Fill in the black areas of photographs"
+    description: ClassVar[str] = "Fill in the middle of photographs"
     keeps_gray: ClassVar[bool] = True
     task: Literal["inpainting"] = "inpainting"
     scale: Literal[1] = 1
     """Always 1: the target has the condition's size."""
-    mask: Literal["central", "box", "free-form"] = "central"
-    """Shape of the hole. `central`: a square in the middle. `box`: a square at a random position. `free-form`: random
-    brush strokes."""
+    mask: Literal["central"] = "central"
+    """Always `central`: a square in the middle. For holes anywhere, use the task `masked-inpainting`."""
     mask_area: Annotated[float, Gt(0), Lt(1)] = 0.15
-    """Fraction of the image's area that is missing. With `free-form`, strokes are added until they cover at least this
-    fraction."""
-
-    @property
-    def inputs(self) -> Mapping[str, str]:
-        return {} if self.mask == "central" else {"mask": "black"}
+    """Fraction of the image's area that is missing."""
 
     @property
     def can_be_tiled(self) -> bool:
-        return self.mask != "central"
-
-    @property
-    def needs_condition(self) -> bool:
-        return self.mask != "central"
+        return False
 
     def degrade(self, target: Image, rng: np.random.Generator) -> Image:
         """Return the target with a black hole."""
-        return np.where(self.draw_hole(target.shape[0], target.shape[1], rng)[..., None], np.uint8(0), target)
+        top, left, side = central_square(target.shape[0], target.shape[1], self.mask_area)
+        condition = target.copy()
+        condition[top : top + side, left : left + side] = 0
+        return condition
 
     def repeat_degradation(self, target: Tensor, condition: Tensor) -> Tensor:
-        """Return the target with the condition's black pixels, or with the square in the middle in black."""
-        if not self.needs_condition:
-            return self.prepare(target)
-        return torch.where(condition.sum(1, keepdim=True) > 0, target, torch.zeros((), dtype=target.dtype))
+        """Return the target with the square in the middle in black."""
+        return self.prepare(target)
 
     def prepare(self, condition: Tensor) -> Tensor:
-        """Round conditions (B, 3, H, W), floats in 0…255, to integers. With a central mask, make the hole black."""
+        """Round conditions (B, 3, H, W), floats in 0…255, to integers, and make the hole black."""
         condition = condition.round().clamp(0, 255)
-        if self.mask != "central":
-            return condition
         height, width = condition.shape[2:]
         rows = torch.arange(height, device=condition.device)
         columns = torch.arange(width, device=condition.device)
@@ -165,19 +153,6 @@ class Inpainting(TaskTraits):
         top, left = (height - side) // 2, (width - side) // 2
         inside = ((rows >= top) & (rows < top + side))[:, None] & ((columns >= left) & (columns < left + side))
         return torch.where(inside, torch.zeros((), dtype=condition.dtype, device=condition.device), condition)
-
-    def draw_hole(self, height: int, width: int, rng: np.random.Generator) -> Hole:
-        """Draw a hole for an image of the given size: (height, width) bool, True where pixels are missing."""
-        hole = np.zeros((height, width), np.uint8)
-        if self.mask == "free-form":
-            while hole.mean() < self.mask_area:
-                brush_stroke(hole, rng)
-        else:
-            top, left, side = central_square(height, width, self.mask_area)
-            if self.mask == "box":
-                top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-            hole[top : top + side, left : left + side] = 1
-        return hole.astype(bool)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -10,10 +10,14 @@ DEFAULT_FOR_DEGRADED = "x4-real"
 """Name of the default model of `caflow image` for degraded photographs (`image_io.model_choice`)."""
 DEFAULT_FOR_VIDEOS = "x2-video"
 """Name of the default model of `caflow video`. Nearly all videos are compressed, and frames are many."""
+DEFAULT_FOR_INPUTS = {"mask": "inpaint-photo", "hints": "colour-hints"}
+"""Name of the default model of `caflow image` for each input beside the image."""
 DESCRIBED = (
     "x4-photo (×4, clean photographs)",
     "x4-real (×4, degraded photographs)",
     "x2-video (×2, compressed videos)",
+    "inpaint-photo (removes what a mask marks)",
+    "colour-hints (colours grey photographs)",
 )
 """Models that are part of an installed package, with their purpose, for help texts."""
 

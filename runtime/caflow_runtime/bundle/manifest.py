@@ -76,9 +76,9 @@ class ModelInput(Strict, frozen=True):
     name: Literal["mask", "hints"]
     """"mask": (H, W) bool, True for the pixels to fill in. "hints": (H, W, 4) uint8 RGBA, opaque where a colour is
     given."""
-    preparation: Literal["black", "fill", "propagate"]
-    """How the input becomes part of the condition. "black": its pixels are black in the image. "fill": its pixels are
-    filled first, by patches or smoothly. "propagate": the colours are propagated over the image."""
+    preparation: Literal["fill", "propagate"]
+    """How the input becomes part of the condition. "fill": its pixels are filled first, by patches or smoothly.
+    "propagate": the colours are propagated over the image."""
 
 
 class Model(Strict, frozen=True):

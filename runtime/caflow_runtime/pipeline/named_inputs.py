@@ -56,12 +56,11 @@ def prepare_condition(model: Model, image: Image, inputs: Mapping[str, Any], see
     how = model.inputs[0].preparation if model.inputs else None
     if how == "propagate":
         return _with_hints(model, image, inputs.get("hints"))
-    hole = inputs.get("mask")
-    if how == "fill":
-        hole = np.zeros(image.shape[:2], bool) if hole is None else hole
-        filled = fill(image, hole, seed) if hole.any() else image
-        return np.dstack([filled, np.where(hole, DRAWN, KNOWN)])
-    return image if hole is None else np.where(hole[..., None], np.uint8(0), image)
+    if how is None:
+        return image
+    hole = inputs.get("mask", np.zeros(image.shape[:2], bool))
+    filled = fill(image, hole, seed) if hole.any() else image
+    return np.dstack([filled, np.where(hole, DRAWN, KNOWN)])
 
 
 def target_of(model: Model, image: Image) -> Image:

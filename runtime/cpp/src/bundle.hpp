@@ -48,7 +48,7 @@ struct Sampling {
 // An input beside the image, and how the caller makes it part of the condition.
 struct ModelInput {
     std::string name;         // "mask" or "hints"
-    std::string preparation;  // "black", "fill" or "propagate"
+    std::string preparation;  // "fill" or "propagate"
 };
 
 // Properties of the model that the runtime needs.

@@ -66,7 +66,7 @@ Sampling read_sampling(const Json& value, const std::string& where) {
 ModelInput read_input(const Json& value, const std::string& where) {
     Fields fields(value, where);
     const ModelInput input{fields.text("name", {"mask", "hints"}),
-                           fields.text("preparation", {"black", "fill", "propagate"})};
+                           fields.text("preparation", {"fill", "propagate"})};
     fields.refuse_unknown();
     return input;
 }
