@@ -235,6 +235,9 @@ def test_files_of_masks_and_hints(
         np.testing.assert_array_equal(results[-1][~hole], image[~hole])
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
+    in_a_folder = caflow("image", given, "-o", tmp_path / "folder", "-n", 2, *fill)
+    assert in_a_folder.returncode == 0, in_a_folder.stderr
+    np.testing.assert_array_equal(read_image(tmp_path / "folder" / "in.png").rgb, results[0])
     color = ("--bundle", completing["color-hints"], "--hints", tmp_path / "hints.png")
     done = caflow("image", given, "-o", tmp_path / "out.png", "-n", 2, *color, "--suggest-hints", 3, "--json")
     assert done.returncode == 0, done.stderr
@@ -249,6 +252,6 @@ def test_files_of_masks_and_hints(
             (given, "--bundle", completing["color-hints"], "--hints", tmp_path / "white.png"),
             "must be opaque where",
         ),
-        ((given, "--hints", tmp_path / "hints.png"), "also give the --bundle of such a model"),
+        ((given, "--hints", tmp_path / "hints.png", "--mask", tmp_path / "white.png"), "has no input 'hints'"),
     ):
         assert said in caflow("image", *wrong, "-o", tmp_path / "wrong.png").stderr

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.jobs.model_passes import OutputSpec
 from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, MemoryEstimate, Scoring, check_available
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -101,8 +102,10 @@ def estimate_image(pipe: Pipeline, source: ImageProperties, wanted: OutputReques
     Raises:
         InputError: if the image cannot be cut into tiles.
     """
-    config, size, scale = wanted.config, wanted.form.size, pipe.manifest.model.scale
-    targets = [(scale**k * source.height, scale**k * source.width) for k in range(1, size.passes + 1)]
+    config, model = wanted.config, pipe.manifest.model
+    height, width = (-(-side // model.reduction) for side in (source.height, source.width))
+    factors = [model.scale**k for k in range(1, wanted.form.size.passes + 1)]
+    targets = [(factor * height, factor * width) for factor in factors]
     scored: Scoring | None = "after writing" if wanted.is_read_again else None
     if config.consistent or config.judges == "image":
         scored = "before writing"
@@ -110,12 +113,12 @@ def estimate_image(pipe: Pipeline, source: ImageProperties, wanted: OutputReques
     if targets and scored:
         stages.append(scoring_stage(pipe.runner, *targets[-1]))
     alpha = [drawing_stage(pipe.runner, *target, 1) for target in targets if source.is_alpha_drawn]
-    memory = pipe.memory.of(targets, config.n, _buffers(source, wanted, scale), scored=scored)
+    memory = pipe.memory.of(targets, config.n, _buffers(source, wanted, model), scored=scored)
     return ImageEstimate(source, wanted, tuple(stages), tuple(alpha), pipe.trials[config.n], memory)
 
 
-def _buffers(source: ImageProperties, wanted: OutputRequest, scale: int) -> Buffers:
-    """Return the arrays for reading, ranking and writing."""
+def _buffers(source: ImageProperties, wanted: OutputRequest, model: Model) -> Buffers:
+    """Return the arrays for reading, ranking and writing. Those that results need count per pixel of the target."""
     config, form = wanted.config, wanted.form
     channels = 3 + ALPHA * source.has_alpha
     written = (WEBP_COPIES if wanted.suffix == ".webp" else FILE_COPIES) * channels * form.bits / 8
@@ -123,10 +126,10 @@ def _buffers(source: ImageProperties, wanted: OutputRequest, scale: int) -> Buff
     given = (RGB + DEEP * (source.bits > 8) + source.has_alpha) * source.height * source.width
     if not form.size.passes:
         return Buffers(0, 0.0, others=given + written)
-    condition = scale ** (form.size.passes - 1)
+    condition, area = model.scale ** (form.size.passes - 1), model.reduction**2
     given += COPIES * RGB * condition**2 * source.height * source.width
-    pixels = (condition * scale) ** 2 * source.height * source.width
+    pixels = (condition * model.scale) ** 2 * source.height * source.width / area
     compared = 2 * FLOATS * (config.consistent or config.rank == "consistency")
     kept = config.n if wanted.keeps_all or config.judges == "image" else min(config.n, 2)
-    picture = RGB + DEEP * (form.bits == 16)
-    return Buffers(kept, picture, max(written / pixels, PICTURES * wanted.has_pictures, compared), given)
+    picture = area * (RGB + DEEP * (form.bits == 16))
+    return Buffers(kept, picture, max(written / pixels, area * PICTURES * wanted.has_pictures, compared), given)

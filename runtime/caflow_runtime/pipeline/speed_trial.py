@@ -105,9 +105,10 @@ class SpeedTrial:
         return runs * self.operations / seconds
 
     def _run(self) -> None:
-        small = self.side // self.runner.model.scale
-        grey = np.full((small, small, 3), 128, np.uint8)
-        list(self.runner.draw([grey], range(self.samples), SamplingConfig(self.samples)))
+        model = self.runner.model
+        small = self.side // model.scale
+        dark = np.zeros((small, small, model.condition_channels), np.uint8)  # a mask of 0: everything is drawn
+        list(self.runner.draw([dark], range(self.samples), SamplingConfig(self.samples)))
 
 
 def _operations(manifest: Manifest, pixels: int, *of_item: str) -> tuple[float, float]:
