@@ -1,7 +1,7 @@
 """How well a model of the task `color-hints` colours grey photographs, with and without dots of colour as hints.
 
 The photographs are made grey: a method sees their luma, and dots of their true colours. The dots lie at random places,
-or where `suggest_hints` says. Suggestions are made in rounds, each from the dots so far, as a user works. The model
+or where `suggest_hints` says. The model
 draws one sample at its own temperature. The peer is the propagation of the dots alone, by Levin's method at full
 resolution; without dots it leaves the photograph grey.
 
@@ -29,7 +29,7 @@ from quality import FURTHER, PHOTOGRAPHS, Row, relative_difference, show, summar
 
 from caflow_runtime.completion.color_hints import Point, draw_hints, propagate
 from caflow_runtime.completion.color_space import recolored, rgb_to_ycbcr
-from caflow_runtime.pipeline.hint_suggestions import suggest_hints
+from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 COUNT = 38
@@ -93,14 +93,9 @@ def random_dots(picture: Picture, count: int, seed: int) -> list[Point]:
     return [true_dot(picture, place) for place in places]
 
 
-def suggested_dots(pipe: Pipeline, picture: Picture, count: int, at_once: int) -> list[Point]:
-    """Return dots of true colour at the places that are suggested, `at_once` in each round. The first ones are best."""
-    dots = list[Point]()
-    while len(dots) < count:
-        condition = pipe.prepare(grey(picture), hints=hints_of(picture, dots))
-        found = suggest_hints(pipe, condition, min(at_once, count - len(dots)))
-        dots += [true_dot(picture, place) for place in found]
-    return dots
+def suggested_dots(picture: Picture, count: int) -> list[Point]:
+    """Return dots of true colour at the places that are suggested, the best ones first."""
+    return [true_dot(picture, place) for place in suggest_hints(grey(picture), count)]
 
 
 def hints_of(picture: Picture, dots: Sequence[Point]) -> NDArray[np.uint8]:
@@ -166,15 +161,13 @@ def distance(pipe: Pipeline, picture: Picture, dots: Sequence[Point], seed: int)
     return float(np.mean([np.linalg.norm(one - other, axis=-1).mean() for one, other in combinations(colors, 2)]))
 
 
-def rows_of(pipe: Pipeline, pictures: Sequence[Picture], at_once: int, judge: Judge) -> Iterator[Row]:
+def rows_of(pipe: Pipeline, pictures: Sequence[Picture], judge: Judge) -> Iterator[Row]:
     """Yield a row for each place and number of dots, of the peer and of the model."""
     of_grey = measured(levin, [(picture, []) for picture in pictures], judge)
     at_random: dict[int, Row] = {}
     for where, counts in (("random", DOTS), ("suggested", DOTS[1:])):
         dots = [
-            random_dots(picture, max(counts), seed)
-            if where == "random"
-            else suggested_dots(pipe, picture, max(counts), at_once)
+            random_dots(picture, max(counts), seed) if where == "random" else suggested_dots(picture, max(counts))
             for seed, picture in enumerate(pictures)
         ]
         for count in counts:
@@ -195,10 +188,9 @@ def rows_of(pipe: Pipeline, pictures: Sequence[Picture], at_once: int, judge: Ju
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True))
-@click.option("--at-once", default=5, show_default=True, help="Number of dots that are suggested in each round.")
 @click.option("--photographs", "count", default=COUNT, show_default=True, help="Number of photographs, two or more.")
 @report.options
-def main(bundle: Path, at_once: int, count: int, threads: int, json_file: Path | None) -> None:
+def main(bundle: Path, count: int, threads: int, json_file: Path | None) -> None:
     """Colour photographs with BUNDLE, a model of the task color-hints, and with Levin's method.
 
     Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, last, unseen
@@ -211,9 +203,9 @@ def main(bundle: Path, at_once: int, count: int, threads: int, json_file: Path |
     cv2.setNumThreads(threads)
     judge, rows = Judge(PHOTOGRAPHS / "metrics"), list[Row]()
     with load(bundle, "cpu", threads) as pipe:
-        for row in rows_of(pipe, photographs(count), at_once, judge):
+        for row in rows_of(pipe, photographs(count), judge):
             rows.append(row)
-            report.write(json_file, rows, PACKAGES, at_once=at_once, threads=threads, photographs=count)
+            report.write(json_file, rows, PACKAGES, threads=threads, photographs=count)
     show(rows)
 
 

@@ -16,13 +16,13 @@ from tiny import photograph
 from caflow_runtime.completion import color_hints, filling
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.completion.color_space import rgb_to_ycbcr
+from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.bench import bench
 from caflow_runtime.health.canary import canary_log_likelihood
 from caflow_runtime.health.measured_memory import measure_memory
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.input_files import FILLED_SMOOTHLY
-from caflow_runtime.pipeline.hint_suggestions import suggest_hints
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.service.request import Request
 from caflow_runtime.service.served_models import Sampler
@@ -184,14 +184,25 @@ def test_results_of_sixteen_bits_keep_sixteen_bits(coloring: Pipeline, image: Pi
     assert np.abs(luma - deep[..., 0]).max() <= 2
 
 
-def test_hints_are_suggested_inside_the_image_and_not_twice(
-    coloring: Pipeline, inpainting: Pipeline, image: Picture
-) -> None:
-    places = suggest_hints(coloring, coloring.prepare(image), 30, samples=4)
+def test_hints_are_suggested_inside_the_image_and_not_twice(image: Picture) -> None:
+    places = suggest_hints(image, 30)
     assert len(set(places)) == 30
     assert all(0 <= x < WIDTH and 0 <= y < HEIGHT for x, y in places)
-    with pytest.raises(InputError, match="takes no hints"):
-        suggest_hints(inpainting, coloring.prepare(image), 5)
+    assert len(suggest_hints(image[:2, :3], 30)) == 6
+    with pytest.raises(InputError, match="hints: expected an array of shape"):
+        suggest_hints(image, 5, hints_of(image)[1:])
+
+
+def test_the_next_hint_is_suggested_for_the_largest_area_without_one() -> None:
+    image = np.full((40, 60, 3), 50, np.uint8)
+    image[:, 40:] = 200
+    ((x, y),) = suggest_hints(image, 1)
+    assert x < 40
+    hints = draw_hints(40, 60, [Point(x, y, RED)])
+    ((x, y),) = suggest_hints(image, 1, hints)
+    assert x >= 40
+    (first, second) = suggest_hints(image, 2)
+    assert first[0] < 40 <= second[0]
 
 
 def test_completing_models_can_be_measured(inpainting: Pipeline, coloring: Pipeline) -> None:

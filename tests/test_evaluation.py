@@ -3,13 +3,12 @@
 import hashlib
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from colorization import APART, grey, levin, random_dots, suggested_dots
+from colorization import APART, grey, levin, random_dots, suggested_dots, true_dot
 from coverage import covered
 from degradations import DEGRADATIONS, degraded, h264
 from dists import STAGES, Dists
@@ -26,11 +25,9 @@ from sheets import median_region
 from tiny import photograph
 from torch import Tensor
 
-from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 SIDE, SCALE = 128, 4
-DOT_PIXELS = int((draw_hints(9, 9, [Point(4, 4, (0, 0, 0))])[..., 3] > 0).sum())
 
 
 @pytest.fixture(scope="module")
@@ -240,21 +237,7 @@ def test_dots_of_true_colour_are_apart_and_the_first_of_many_are_those_of_few(ta
     assert np.linalg.norm(ab(colored) - ab(target.target)) < np.linalg.norm(ab(target.target))
 
 
-def test_dots_are_suggested_in_rounds_from_those_before(target: Crop, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Prepared:
-        """A pipeline whose condition is the number of hints so far."""
-
-        def prepare(self, image: Picture, hints: Picture) -> int:
-            return int((hints[..., 3] > 0).sum() // DOT_PIXELS)
-
-    asked = []
-
-    def suggest(_: object, condition: int, count: int) -> list[tuple[int, int]]:
-        asked.append((condition, count))
-        return [(10 * (condition + k) + 5, 20) for k in range(count)]
-
-    monkeypatch.setattr("colorization.suggest_hints", suggest)
-    pipe: Any = Prepared()
-    dots = suggested_dots(pipe, target.target, 7, at_once=3)
-    assert asked == [(0, 3), (3, 3), (6, 1)]
-    assert [dot.x for dot in dots] == [5, 15, 25, 35, 45, 55, 65]
+def test_suggested_dots_have_the_true_colours_and_the_first_ones_are_the_same(target: Crop) -> None:
+    dots = suggested_dots(target.target, 7)
+    assert dots[:3] == suggested_dots(target.target, 3)
+    assert dots[0] == true_dot(target.target, (dots[0].x, dots[0].y))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.batching.runner import ShowWindows
 from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import CaflowError, UnreadableImage, format_error
 from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.health.metrics import Metrics
@@ -39,7 +40,6 @@ from caflow_runtime.jobs.input_files import CompletedImage
 from caflow_runtime.jobs.model_passes import ModelPasses, OutputSpec
 from caflow_runtime.jobs.native_stderr import native_stderr
 from caflow_runtime.pipeline.choice import Untypical
-from caflow_runtime.pipeline.hint_suggestions import suggest_hints
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import REJECTED, Best, Samples
 from caflow_runtime.pipeline.sampling import ResultEncoding
@@ -208,7 +208,7 @@ def _draw(
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
     places: list[tuple[int, int]] = []
     if "suggested" in job.extras:
-        places = suggest_hints(pipe, image.condition, job.suggested_hints, seed=config.seed)
+        places = suggest_hints(given.rgb, job.suggested_hints, image.inputs.get("hints"))
         marked = with_rings(pictures[0] if form.bits == 8 else np.asarray(pictures[0] >> 8, np.uint8), places)
         write_image(job.extras["suggested"], marked, metadata=given.metadata.colours())
     report, scored = report_of(job, made, given, config, form), None
