@@ -6,7 +6,7 @@ WHEEL := build/wheel
 DEMO := build/demo-venv
 DOCS := build/docs-venv
 
-.PHONY: demo setup lint docs dist test test-runtime test-full calibrate cpp benchmarks quality model-choice hardware sheets video filter memory scale clean
+.PHONY: demo setup lint docs dist test test-runtime test-full calibrate cpp benchmarks quality model-choice hardware sheets video filter completion memory scale clean
 
 demo: $(DEMO)/.installed  ## Enlarge a photograph: draw ten samples, keep the best, and write a sheet of all samples.
 	$(DEMO)/bin/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -97,10 +97,6 @@ train-colour-hints: $(PHOTOGRAPHS)/training  ## Train a model that colours photo
 	$(BIN)/caflow-train colour-hints --data $< --out build/colour-hints --start build/colour-sharp/last.pt
 	$(BIN)/python models/release.py build/colour-hints models/colour-hints.caflow
 
-train-%: $(PHOTOGRAPHS)/training  ## Train another model of models/ again, for example train-colorization-demo.
-	$(BIN)/caflow-train models/$*/recipe.toml --data $< --out build/$*
-	$(BIN)/python models/release.py build/$* models/$*.caflow
-
 calibrate: $(PHOTOGRAPHS)/calibration  ## Calibrate the built-in model again, with clean photographs.
 	$(BIN)/caflow calibrate $(BUNDLE) --data $< --force
 
@@ -108,8 +104,8 @@ cpp: setup  ## Build the C++ runtime in build/cpp, with the ONNX Runtime of .ven
 	cmake -S runtime/cpp -B build/cpp -DCAFLOW_ONNXRUNTIME_LIBRARY="$$($(BIN)/python -c 'import onnxruntime; print(*onnxruntime.__path__)')"
 	cmake --build build/cpp --parallel
 
-calibrate-%: $(PHOTOGRAPHS)/calibration  ## Calibrate a model with photographs that are degraded as in its training: calibrate-x4-real or calibrate-x2-video.
-	$(BIN)/python models/degraded_pairs.py $* $< build/$*-pairs
+calibrate-%: $(PHOTOGRAPHS)/calibration  ## Calibrate a model with conditions as in its training: calibrate-x4-real, -x2-video, -inpaint-photo or -colour-hints.
+	$(BIN)/python models/calibration_pairs.py $* $< build/$*-pairs
 	$(BIN)/caflow calibrate models/$*.caflow --data build/$*-pairs --force
 
 $(PHOTOGRAPHS)/%: | setup
@@ -159,9 +155,14 @@ video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Measure the quality of en
 
 filter: $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/last $(PHOTOGRAPHS)/domains $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## Measure which images a calibration detects, and which rule chooses the best sample.
 	$(BIN)/python -W ignore benchmarks/filter.py --threads 2 --json benchmarks/results/filter.json
-	$(BIN)/python models/degraded_pairs.py x4-real $(PHOTOGRAPHS)/last build/x4-real-last
+	$(BIN)/python models/calibration_pairs.py x4-real $(PHOTOGRAPHS)/last build/x4-real-last
 	$(BIN)/python -W ignore benchmarks/filter.py models/x4-real.caflow --pairs build/x4-real-last --threads 2 --json benchmarks/results/filter-x4-real.json
 	$(BIN)/python -W ignore benchmarks/selection.py --threads 2 --picture benchmarks/results/selection.png --json benchmarks/results/selection.json
+
+completion: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/last $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/metrics  ## Measure how well holes are filled and photographs are coloured, and other methods.
+	$(BIN)/pip install --quiet --editable '.[inpaint,colorize]'
+	$(BIN)/python -W ignore benchmarks/inpainting.py models/inpaint-photo.caflow --threads 2 --json benchmarks/results/inpainting.json
+	$(BIN)/python -W ignore benchmarks/colorization.py models/colour-hints.caflow --threads 2 --json benchmarks/results/colorization.json
 
 memory: setup  ## Compare the predicted memory with the measured peak, for images of ten sizes. Takes an hour.
 	$(BIN)/python benchmarks/memory.py $(BUNDLE) --json benchmarks/results/memory.json

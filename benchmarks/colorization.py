@@ -7,7 +7,7 @@ resolution; without dots it leaves the photograph grey.
 
 "ab" is the root of the mean squared error of a and b in CIELAB. Colourfulness is relative to that of the true
 photographs. "largest hint error" is the largest distance in a and b, of all dots, between the middle of a dot in the
-result and in the true photograph.
+result and the colour that the dot asks for.
 """
 
 import statistics
@@ -135,7 +135,8 @@ def measured(color: Color, given: Sequence[tuple[Picture, Sequence[Point]]], jud
         each["lpips"] += judge.lpips([result], [picture])
         each["colourfulness"].append(colorfulness(result))
         each["true"].append(colorfulness(picture))
-        errors = (middle(found, (dot.x, dot.y)) - middle(true, (dot.x, dot.y)) for dot in dots)
+        asked = ab(recolored(image, rgb_to_ycbcr(hints_of(picture, dots)[..., :3])[..., 1:]))
+        errors = (middle(found, (dot.x, dot.y)) - middle(asked, (dot.x, dot.y)) for dot in dots)
         hint_errors += [float(np.linalg.norm(error)) for error in errors]
     means = {name: float(np.mean(values)) for name, values in each.items()}
     relative = means["colourfulness"] / means.pop("true")

@@ -286,7 +286,7 @@ def by_part(truth: Judged) -> list[dict[str, Any]]:
     "--pairs",
     "folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Judge the pairs of this folder, which models/degraded_pairs.py wrote, instead of crops of photographs.",
+    help="Judge the pairs of this folder, which models/calibration_pairs.py wrote, instead of crops of photographs.",
 )
 @report.options
 def main(bundle: str, kind: str, folder: Path | None, threads: int, json_file: Path | None) -> None:

@@ -153,7 +153,7 @@ def measure(model: CAFlow, task: str, judge: Judge, folders: list[Path]) -> dict
     images, likelihoods, seconds = samples_of(model, conditions)
     error = colour_rmse if task == "colorization" else rmse
     if isinstance(kind, Inpainting):  # known pixels are put back, so all of the error is in the hole
-        hole = kind.draw_hole(SIDE, SIDE, np.random.default_rng())
+        hole = kind.degrade(np.ones((SIDE, SIDE, 3), np.uint8), np.random.default_rng())[..., 0] == 0
         images = np.where(hole[..., None], images, np.stack(conditions)[:, None])
         share = float(hole.mean())
     errors = np.array([[error(one, target) for one in drawn] for drawn, target in zip(images, targets, strict=True)])

@@ -18,6 +18,7 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.flow.latent_statistics import statistics_of, sums_of
 from caflow_runtime.flow.noise import DriftingNoise, NoiseWindow, draw_window_noise, philox
 from caflow_runtime.flow.tiles import cut
+from caflow_runtime.ood.calibration import NAME as CALIBRATION
 from caflow_runtime.ood.typicality import covariates
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.scenes import SceneCuts
@@ -28,8 +29,8 @@ LARGEST_SEED_BYTES = 2**14
 PHOTOGRAPHS = DATA / "photographs"
 PERSISTENCE = 0.9
 MODELS = Path(__file__).parents[1] / "models"
-BUNDLES = [TINY, *(MODELS / f"{name}.caflow" for name in ("x2-video", "colorization-demo", "inpainting-demo"))]
-"""Bundles with graphs `degrade` of all kinds: they reduce, see grey alone, or read the condition."""
+BUNDLES = [TINY, *(MODELS / f"{name}.caflow" for name in ("x2-video", "inpaint-photo", "colour-hints"))]
+"""Bundles with graphs `degrade` of all kinds: they reduce, or read the condition. One more sees grey alone."""
 
 
 def write_bundles(folder: Path) -> None:
@@ -63,7 +64,7 @@ def write_noise(folder: Path) -> None:
 def write_consistencies(folder: Path) -> None:
     """Write images and conditions for each bundle with their consistency, and projected samples where it enlarges."""
     cases, rng = [], np.random.default_rng(0)
-    for number, bundle in enumerate(BUNDLES * 2):
+    for number, bundle in enumerate([*BUNDLES, _grey_bundle(folder)] * 2):
         with load(bundle, backend="cpu") as pipe:
             scale = pipe.manifest.model.scale
             image = photograph(PHOTOGRAPHS, number, scale * 24, scale * 37)
@@ -112,12 +113,21 @@ def write_scenes(folder: Path) -> None:
 
 
 def _condition(pipe: Pipeline, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a condition of the target: reduced if the model enlarges, or coloured and with a hole."""
+    """Return a condition of the target: reduced if the model enlarges, or with a mask."""
     if pipe.manifest.model.scale > 1:
         return pipe.consistency.degraded(target)
-    condition = target.copy()
-    condition[5:15, 8:20] = 0
-    return condition
+    mask = np.full(target.shape[:2], 255, np.uint8)
+    mask[5:15, 8:20] = 0
+    return np.dstack([target, mask])
+
+
+def _grey_bundle(folder: Path) -> Path:
+    """Write a bundle whose model sees the luma of its conditions alone."""
+    bundle = shutil.copytree(TINY, folder / "grey.caflow", ignore=shutil.ignore_patterns(CALIBRATION))
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    manifest["model"]["condition_color"] = "gray"
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    return Path(bundle)
 
 
 def _write_json(path: Path, value: Any) -> None:

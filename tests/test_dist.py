@@ -61,7 +61,7 @@ def test_the_wheel_holds_the_packages_and_the_model(built: tuple[Path, Path]) ->
     expected = {f"{name}/{file}" for name, folder in PACKAGES.items() for file in files_of(folder)}
     expected |= {
         f"caflow_runtime/models/{name}.caflow/{path.name}"
-        for name in ("x2-video", "x4-photo", "x4-real")
+        for name in ("colour-hints", "inpaint-photo", "x2-video", "x4-photo", "x4-real")
         for path in builtin.find_bundle(name).iterdir()
     }
     with zipfile.ZipFile(wheel) as file:

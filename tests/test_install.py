@@ -12,6 +12,7 @@ from ports import free_port
 from tiny import photograph
 
 from caflow_deploy import load
+from caflow_runtime.bundle import builtin
 from caflow_runtime.image_io.image_files import read_image, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +41,7 @@ def test_the_extra_cpu_installs_a_small_runtime_without_pytorch_that_works(photo
     doctor = subprocess.run([programs / "caflow", "doctor"], check=False, cwd=tmp_path)
     assert doctor.returncode == 0
     (models,) = environment.glob("lib/*/site-packages/caflow_runtime/models")
-    assert sorted(path.name for path in models.iterdir()) == ["x2-video.caflow", "x4-photo.caflow", "x4-real.caflow"]
+    assert sorted(path.name for path in models.iterdir()) == [f"{name}.caflow" for name in builtin.names()]
     # Messages name extras in this way. It works in any folder, although the package is on no package index.
     extra: list[str | Path] = [programs / "pip", "install", "--dry-run", "caflow-deploy[metrics]"]
     added = subprocess.run(extra, check=True, capture_output=True, text=True, cwd=tmp_path)

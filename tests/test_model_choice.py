@@ -24,7 +24,7 @@ from caflow_runtime.errors import UnreadableImage
 from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.image_headers import header_of_file
 from caflow_runtime.image_io import model_choice
-from caflow_runtime.image_io.image_files import write_image
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.image_io.model_choice import (
     MAX_NOISE,
     MIN_QUALITY,
@@ -354,8 +354,11 @@ def test_the_second_model_takes_over_the_port_of_the_metrics(clean: Picture, tmp
     assert len(json_lines_of(tmp_path / "out" / RESULTS)) == 4
 
 
-def test_a_mask_requires_a_bundle(clean: Picture, tmp_path: Path) -> None:
-    write_both(tmp_path / "in", clean)
-    done = caflow("image", tmp_path / "in" / "b.png", "-o", tmp_path / "o.png", "--mask", tmp_path / "m.png", code=2)
-    assert "--mask requires a model that completes images" in done.stderr
-    assert "also give the --bundle of such a model" in done.stderr
+@pytest.mark.parametrize("option", ["--mask", "--hints"])
+def test_a_mask_and_hints_have_their_own_models(clean: Picture, tmp_path: Path, option: str) -> None:
+    write_image(tmp_path / "in.png", clean)
+    beside = np.zeros((*clean.shape[:2], 4), np.uint8)
+    beside[10:20, 10:30] = 255
+    write_image(tmp_path / "beside.png", beside[..., :3], beside[..., 3])
+    caflow("image", tmp_path / "in.png", "-o", tmp_path / "out.png", "-n", 1, option, tmp_path / "beside.png", code=0)
+    assert read_image(tmp_path / "out.png").rgb.shape == clean.shape

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from documentation import PAGES, README, ROOT, blocks, commands
 
-TRAINED_FOR_HOURS = "tests/test_tasks.py, and models like these: tests/test_demo_models.py"
+TRAINED_FOR_HOURS = "tests/test_tasks.py and tests/test_export.py, with small models"
 STAGES = "tests/test_checkpoint_in_bundle.py and tests/test_mean_network.py; the stages take hours"
 ON_A_GPU = "tests/test_engines.py, and on a GPU its tests with the mark gpu"
 CPP = "tests/test_cpp_builds.py"
@@ -74,7 +74,8 @@ RESULTS = {
     "docs/guides/images.md": ("faithful/chelsea.png", "twice.png", "piped.png"),
     "docs/guides/videos.md": ("preview.png", "large.mp4", "part.webm", "numbered/00003.png", "large.gif", "piped.mp4"),
     "docs/guides/trust.md": ("checked/chelsea.png", "judged/report.html", "mapped/chelsea-uncertainty.png"),
-    "docs/guides/tasks.md": ("coloured/chelsea.png", "filled/face.png"),
+    "docs/guides/inpainting.md": ("filled/scratched.jpg", "choices/scratched-2.jpg"),
+    "docs/guides/colorization.md": ("coloured/grey-suggested.png", "tinted/grey.jpg", "choices/grey-sheet.png"),
     "docs/guides/training.md": ("runs/images/chelsea.png",),
     "docs/guides/export.md": ("half.caflow/manifest.json",),
     "docs/guides/many-machines.md": ("spread/chelsea.png",),

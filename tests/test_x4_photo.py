@@ -38,7 +38,7 @@ def test_the_built_in_model_is_small() -> None:
 def test_a_built_in_model_is_found_unless_a_bundle_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert builtin.names() == ["colorization-demo", "inpainting-demo", "x2-video", "x4-photo", "x4-real"]
+    assert builtin.names() == ["colour-hints", "inpaint-photo", "x2-video", "x4-photo", "x4-real"]
     monkeypatch.chdir(tmp_path)
     assert builtin.find_bundle("x4-photo") == BUNDLE
     assert builtin.find_bundle("x5-photo") == Path("x5-photo")

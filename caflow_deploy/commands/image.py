@@ -35,6 +35,7 @@ from caflow_deploy.commands.sampling_options import (
 )
 from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.bundle.builtin import DEFAULT_FOR_INPUTS
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES, WITH_16_BITS
 from caflow_runtime.image_io.maps import names
@@ -52,10 +53,6 @@ from caflow_runtime.jobs.model_passes import Bits
 from caflow_runtime.jobs.result_naming import FORMATS, SOURCE, ResultFiles
 from caflow_runtime.pipeline.named_inputs import check_takes
 
-NO_MODEL = (
-    "{} requires a model that completes images, and those that are chosen without --bundle enlarge: also give the "
-    "--bundle of such a model"
-)
 MASK_IS_MISSING = "{} fills in what a mask marks: also give --mask, an image that is white where something is to go"
 
 
@@ -168,7 +165,8 @@ def command(
     dash. HEIC images require the extra heic. Animations are refused: caflow video enlarges them.
 
     Without --bundle, a model is chosen for each image, from the file alone: x4-real for noisy images and for JPEG files
-    of a low quality, otherwise x4-photo. A line on standard error says which one and why.
+    of a low quality, otherwise x4-photo. A line on standard error says which one and why. With --mask the model is
+    inpaint-photo, and with --hints or --suggest-hints colour-hints.
 
     If -o names a folder, each result has the format of its input. If -o names a file, its extension chooses the format
     (.png, .jpg, .webp, .tiff, .bmp), and the exit code is 1 if --untypical drop writes no file.
@@ -187,9 +185,9 @@ def command(
         console.shows_messages = False  # standard error has the JSON objects
     _check_options(sampling, keep_all, sheet, maps)
     beside = {name: place for name, place in (("mask", mask), ("hints", hints)) if place is not None}
-    if len(bundles) > 1:
-        for name in [*beside, *(["suggest-hints"] if suggest_hints else [])]:
-            raise CommandError(NO_MODEL.format(f"--{name}"))
+    needed = [*beside, *(["hints"] if suggest_hints else [])]
+    if len(bundles) > 1 and needed:
+        bundles = [Path(DEFAULT_FOR_INPUTS[needed[0]])]
     if is_for_one(output) and (files.format != SOURCE or files.suffix):
         raise click.UsageError("--format and --suffix require a folder as -o, but this -o names a single file")
     execution.refuse({"--metrics": metrics_port is not None})
@@ -215,7 +213,7 @@ def command(
     assume = degradation.assume([one.pipe for one in models])
     jobs = [replace(job, size=size, bits=depth, assume=assume, suggested_hints=suggest_hints or 0) for job in jobs]
     _check_results(jobs, config, pipe.manifest.model.scale)
-    for name in [*beside, *(["hints"] if suggest_hints else [])]:
+    for name in needed:
         check_takes(pipe.manifest.model, name)
     if mask is None and any(port.preparation == "fill" for port in pipe.manifest.model.inputs):
         raise CommandError(MASK_IS_MISSING.format(models[0].execution.bundle))

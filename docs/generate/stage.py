@@ -22,6 +22,8 @@ ELSEWHERE = {
     "models/x4-photo/README.md": "x4-photo.md",
     "models/x4-real/README.md": "x4-real.md",
     "models/x2-video/README.md": "x2-video.md",
+    "models/inpaint-photo/README.md": "inpaint-photo.md",
+    "models/colour-hints/README.md": "colour-hints.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }

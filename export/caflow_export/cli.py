@@ -152,9 +152,9 @@ def main(
     """Export CHECKPOINT as a verified bundle. With --trt, also build TensorRT engines for the bundle.
 
     Exporting requires the extra export. CHECKPOINT is a file written by caflow-train or by the public CAFLOW
-    implementation, a bundle, or the name of a built-in model: x4-photo, x4-real or x2-video. If CHECKPOINT is a bundle
-    and -o is not given, --trt and --triton use its graphs unchanged. With -o, a float32 bundle is exported again, for
-    example in another precision.
+    implementation, a bundle, or the name of a built-in model: x4-photo, x4-real, x2-video, inpaint-photo or
+    colour-hints. If CHECKPOINT is a bundle and -o is not given, --trt and --triton use its graphs unchanged. With -o, a
+    float32 bundle is exported again, for example in another precision.
 
     Exit codes: 0 everything was written and verified; 1 the verification failed, or an engine could not be built; 2
     wrong use; 3 the bundle is complete, but its engines were not built because this machine has no GPU; 130 stopped

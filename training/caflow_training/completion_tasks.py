@@ -13,11 +13,13 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from caflow_runtime.bundle.known_values import IS_KNOWN
 from caflow_runtime.completion import color_hints, filling
 from caflow_runtime.completion.color_space import CB_CR, GREEN, rgb_to_ycbcr
 from caflow_training.holes import HoleKind, draw_hole
 from caflow_training.task_traits import STRICT, Image, TaskTraits
+
+KNOWN = 128
+"""Smallest value of the mask where values of the target are known."""
 
 
 class CompletionTraits(TaskTraits):
@@ -39,8 +41,8 @@ class CompletionTraits(TaskTraits):
 
     def known(self, condition: Tensor) -> Tensor:
         """Return which values of the targets are known, (B, 3, H, W) bool."""
-        always = [IS_KNOWN if k in self.known_channels else 0 for k in range(3)]
-        return condition[:, 3:] + torch.tensor(always, device=condition.device)[:, None, None] >= IS_KNOWN
+        always = [KNOWN if k in self.known_channels else 0 for k in range(3)]
+        return condition[:, 3:] + torch.tensor(always, device=condition.device)[:, None, None] >= KNOWN
 
     def repeat_degradation(self, target: Tensor, condition: Tensor) -> Tensor:
         """Return the condition with the known values of the target."""
