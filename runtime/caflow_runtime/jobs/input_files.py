@@ -61,16 +61,20 @@ def find_input_files(name: str, place: Path, sources: Sequence[Path]) -> list[Pa
     return files
 
 
-def read_pair(files: FilePair, model: Model, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[Image, Image]:
-    """Return the target that a file shows, (H, W, 3) uint8, and its condition, (h, w, 3 or 4) uint8.
+def pair_of(image: Image, files: FilePair, model: Model, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[Image, Image]:
+    """Return the target that an image shows, (H, W, 3) uint8, and its condition, (h, w, 3 or 4) uint8, which is read.
 
-    For models that complete images, the file of the condition is a mask or hints, as large as that of the target.
+    For models that complete images, the file of the condition is a mask or hints, as large as the image.
+
+    Arguments:
+        image: (H, W, 3) uint8 RGB, the content of `files.target`.
+        files: files of the target and the condition.
+        max_pixels: largest number of pixels of the condition, as in `read_image`.
 
     Raises:
-        UnreadableImage: if a file cannot be read, or the sizes of the files do not fit together.
+        UnreadableImage: if the condition cannot be read, or the sizes of the files do not fit together.
     """
     path, beside = map(Path, files)
-    image = read_image(path, max_pixels).rgb
     if model.inputs:
         name = model.inputs[0].name
         return target_of(model, image), prepare_condition(model, image, {name: _READERS[name](beside, image)})

@@ -15,7 +15,7 @@ from caflow_runtime.file_io.job_file import originals_below
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, READABLE
 from caflow_runtime.image_io.image_files import read_image
-from caflow_runtime.jobs.input_files import read_pair
+from caflow_runtime.jobs.input_files import pair_of
 from caflow_runtime.jobs.pairs import TARGETS, FilePair, holds_pairs, list_pairs
 
 CROPS = 4
@@ -78,7 +78,7 @@ def pairs_of(
     Usually, the true images are square crops of several sizes and scales, and `degrade` makes their conditions. Sizes
     larger than the photograph are skipped.
 
-    If the photograph has a condition, return one pair: the whole photograph, and its condition, as `read_pair` does.
+    If the photograph has a condition, return one pair: the whole photograph, and its condition, as `pair_of` does.
 
     Arguments:
         degrade: makes the condition of a crop, (H, W, 3) uint8, such as `Consistency.degraded` of a pipeline.
@@ -89,11 +89,10 @@ def pairs_of(
         UnreadableImage: if a file cannot be read, or the sizes of target and condition do not fit together.
         InputError: as `degrade` does, if the model does not define how conditions are made.
     """
-    name, multiple = photograph.name, model.size_multiple
+    image, name, multiple = read_image(photograph.path, max_pixels).rgb, photograph.name, model.size_multiple
     if photograph.condition is not None:
         files = FilePair(str(photograph.path), str(photograph.condition))
-        return [Pair(name, *read_pair(files, model, max_pixels))]
-    image = read_image(photograph.path, max_pixels).rgb
+        return [Pair(name, *pair_of(image, files, model, max_pixels))]
     wanted = sorted({max(multiple, side // multiple * multiple) for side in sides})
     fitting = [side for side in wanted if side <= min(image.shape[:2])]
     crops = [_crop(image, side, f"{name} {side} {k}") for side in fitting for k in range(CROPS)]

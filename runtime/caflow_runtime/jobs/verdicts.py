@@ -17,8 +17,9 @@ from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
+from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.jobs.folder import stamp_of
-from caflow_runtime.jobs.input_files import read_pair
+from caflow_runtime.jobs.input_files import pair_of
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.ood.verdict import Verdict, decide
 from caflow_runtime.pipeline.calibrated_likelihoods import NOT_FINITE
@@ -120,15 +121,16 @@ def _read_ahead(pairs: Iterable[FilePair], load: Callable[[FilePair], Loaded]) -
 
 
 def _load(files: FilePair, model: Model, max_pixels: int) -> Loaded:
-    stamps = stamp_of(files.target), stamp_of(files.condition)
+    target, stamps = None, (stamp_of(files.target), stamp_of(files.condition))
     try:
-        target, condition = read_pair(files, model, max_pixels)
+        target = read_image(files.target, max_pixels).rgb
+        target, condition = pair_of(target, files, model, max_pixels)
     except UnreadableImage as error:
-        return Loaded(files, stamps, None, None, as_text(str(error)))
+        return Loaded(files, stamps, target, None, as_text(str(error)))
     except InputError as error:
-        return Loaded(files, stamps, None, None, str(error))
+        return Loaded(files, stamps, target, None, str(error))
     except MemoryError:
-        return Loaded(files, stamps, None, None, _memory_ran_out(files))
+        return Loaded(files, stamps, target, None, _memory_ran_out(files))
     return Loaded(files, stamps, target, condition)
 
 

@@ -34,7 +34,7 @@ json read(const char* name) {
 }
 
 Image image_of(const json& array) {
-    Image image(array["shape"][0], array["shape"][1]);
+    Image image(array["shape"][0], array["shape"][1], array["shape"][2]);
     image.values = array["values"].get<std::vector<std::uint8_t>>();
     return image;
 }
