@@ -1,9 +1,8 @@
 """How well a model of the task `color-hints` colours grey photographs, with and without dots of colour as hints.
 
 The photographs are made grey: a method sees their luma, and dots of their true colours. The dots lie at random places,
-or where `suggest_hints` says. The model
-draws one sample at its own temperature. The peer is the propagation of the dots alone, by Levin's method at full
-resolution; without dots it leaves the photograph grey.
+or where `suggest_hints` says. The model draws one sample at its own temperature. The peer is the propagation of the
+dots alone, by Levin's method at full resolution; without dots it leaves the photograph grey.
 
 "ab" is the root of the mean squared error of a and b in CIELAB. Colourfulness is relative to that of the true
 photographs. "largest hint error" is the largest distance in a and b, of all dots, between the middle of a dot in the

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from caflow_runtime.checks import check_integer
 from caflow_runtime.completion.color_space import rgb_to_ycbcr
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_arrays import Image
+from caflow_runtime.image_arrays import Image, as_image
 
 PLACES = 1024
 """Largest number of cells into which an image is divided. A hint is suggested at the middle of a cell."""
@@ -46,14 +46,13 @@ def suggest_hints(image: Image, count: int, hints: Image | None = None) -> list[
         InputError: if an argument is not valid.
     """
     check_integer("count", count, 1, PLACES)
+    image = as_image(image, "image")
     if hints is not None and hints.shape != (*image.shape[:2], 4):
         raise InputError(f"hints: expected an array of shape {(*image.shape[:2], 4)}; got {hints.shape}")
     side = max(1.0, np.sqrt(image.shape[0] * image.shape[1] / PLACES))
     height, width = (max(1, int(extent / side)) for extent in image.shape[:2])
-    covariance = _covariance(_reduced(rgb_to_ycbcr(image)[..., 0], height, width))
     known: list[int] = [] if hints is None else np.flatnonzero(_reduced(hints[..., 3], height, width)).tolist()
-    for cell in known:
-        covariance = _given(covariance, cell)
+    covariance = _covariance(_reduced(rgb_to_ycbcr(image)[..., 0], height, width), known)
     found = list[int]()
     for _ in range(min(count, height * width - len(known))):
         gains = np.square(covariance).sum(0) / (np.diagonal(covariance) + NOISE)
@@ -69,11 +68,17 @@ def _reduced(values: NDArray[np.uint8], height: int, width: int) -> Floats:
     return np.asarray(cv2.resize(values.astype(float), (width, height), interpolation=cv2.INTER_AREA), np.float64)
 
 
-def _covariance(luma: Floats) -> Floats:
-    """Return the covariance of the chroma of all cells, (P, P), given their luma, (h, w)."""
+def _covariance(luma: Floats, known: list[int]) -> Floats:
+    """Return the covariance of the chroma of all P = h · w cells, (P, P), given their luma and which cells have a hint.
+
+    Arguments:
+        luma: (h, w), in grey levels.
+        known: numbers of the cells with a hint, counted row by row.
+    """
     height, width = luma.shape
     cells = np.arange(luma.size).reshape(height, width)
     precision = PRIOR * np.eye(luma.size)
+    precision[known, known] += 1 / NOISE
     for (down, right), weight in NEIGHBOURS:
         first = cells[: height - down, max(0, -right) : width - max(0, right)].ravel()
         second = cells[down:, max(0, right) : width - max(0, -right)].ravel()
