@@ -14,6 +14,7 @@ from conftest import small_model
 
 from caflow_training import checkpoint
 from caflow_training.checkpoint import LAST_CHECKPOINT, CheckpointError
+from caflow_training.completion_tasks import MaskedInpainting
 from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
 from caflow_training.recipe import builtin_recipes, load_recipe, recipe_from_dict
 from caflow_training.tasks import Colorization, ImageToImage, Inpainting, Sketch, SuperResolution, Task
@@ -226,6 +227,13 @@ def test_a_configuration_is_flat_and_complete() -> None:
     config = CAFlowConfig(levels=2, task=Inpainting(mask_area=0.3))
     assert config_from_dict(config_to_dict(config)) == config
     assert config_to_dict(config)["mask_area"] == 0.3
+
+
+def test_keys_of_tasks_may_be_lists() -> None:
+    task = {"task": "masked-inpainting", "holes": ["boxes", "strokes"], "hole_area": [0.1, 0.2]}
+    model = {"residual": True, "mean_blocks": 1, "mean_depth": 1}
+    expected = MaskedInpainting(holes=("boxes", "strokes"), hole_area=(0.1, 0.2))
+    assert recipe_from_dict(task | model).model.task == expected
 
 
 @pytest.mark.parametrize(

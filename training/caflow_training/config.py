@@ -223,13 +223,13 @@ def check_keys(given: Iterable[str], known: set[str]) -> None:
 
 
 def build(type_: type[T], values: Mapping[str, Any]) -> T:
-    """Return an instance of the dataclass `type_`, made from plain values.
+    """Return an instance of the dataclass `type_`, made from plain values. Lists become tuples.
 
     Raises:
         ConfigError: if a value is invalid; the message lists every invalid value.
     """
     try:
-        return type_(**values)
+        return type_(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     except ValidationError as error:
         raise ConfigError("; ".join(map(_message, _causes(error)))) from None
 

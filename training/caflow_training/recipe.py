@@ -268,15 +268,11 @@ def recipe_from_dict(values: dict[str, Any]) -> Recipe:
     }
     check_keys(values, model_names.union(*(names for _, names in parts.values())))
     built = {
-        part: build(type_, {key: _as_tuple(values[key]) for key in values if key in names})
+        part: build(type_, {key: values[key] for key in values if key in names})
         for part, (type_, names) in parts.items()
     }
     model = config_from_dict({key: values[key] for key in values if key in model_names})
     return build(Recipe, {"model": model, **built})
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def load_recipe(name: str) -> Recipe:
