@@ -26,6 +26,7 @@ from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.image_estimate import ImageProperties
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.input_files import FILLED_SMOOTHLY
+from caflow_runtime.jobs.photographs import Photograph, pairs_of
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.service.request import Request
 from caflow_runtime.service.served_models import Sampler
@@ -217,6 +218,14 @@ def test_the_estimate_of_a_model_of_chroma_counts_what_it_draws(coloring: Pipeli
     (of_chroma,), (of_image,) = (estimate.stages for estimate in estimates)
     assert of_chroma.operations(1) == pytest.approx(of_image.operations(1) / 16, rel=0.1)
     assert estimates[0].memory.bytes < estimates[1].memory.bytes
+
+
+def test_targets_of_a_model_of_chroma_are_luma_and_chroma(coloring: Pipeline, tmp_path: Path) -> None:
+    """So they are what the flow sees when an int8 export learns its ranges from photographs."""
+    write_image(tmp_path / "red.png", np.full((64, 64, 3), RED, np.uint8))
+    (pair, *_) = pairs_of(Photograph("red", tmp_path / "red.png"), coloring.manifest.model, np.copy, [64])
+    assert pair.target.shape == pair.condition.shape == (16, 16, 3)
+    assert (pair.target == rgb_to_ycbcr(np.full((16, 16, 3), RED, np.uint8))).all()
 
 
 def test_completing_models_can_be_measured(inpainting: Pipeline, coloring: Pipeline) -> None:

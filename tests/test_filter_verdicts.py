@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pytest
 from filter_data import ALPHA, NOISE, bundle, data, pipe
-from tiny import crops_of
+from PIL import Image
+from tiny import crops_of, photograph
 
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.image_io.image_files import read_image
+from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs import verdicts as filtering
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.photographs import photographs_in
@@ -78,6 +79,17 @@ def test_reasons_describe_how_photographs_were_spoilt(photographs: Path) -> None
             reasons = [reason(found.of(k)) for k in np.flatnonzero(~found.accept())]
             assert len(reasons) >= 8
             assert np.mean([one.startswith(words) for one in reasons]) >= 0.8, reasons
+
+
+def test_the_size_of_a_photograph_with_hints_is_not_that_of_its_chroma(photographs: Path, tmp_path: Path) -> None:
+    image, hints = tmp_path / "image.png", tmp_path / "hints.png"
+    write_image(image, photograph(photographs, 0, 50, 71))
+    dots = np.zeros((50, 71, 4), np.uint8)
+    dots[20:24, 30:34] = 200, 40, 40, 255
+    Image.fromarray(dots).save(hints)
+    with load("colour-hints", backend="cpu") as pipe:
+        (verdict,) = filter_pairs(pipe, [FilePair(str(image), str(hints))], ALPHA)
+    assert (verdict.verdict == "error", verdict.width, verdict.height) == (False, 71, 50)
 
 
 def test_batches_are_limited_in_pairs_and_pixels_and_sorted_by_size(

@@ -17,6 +17,7 @@ from caflow_runtime.image_formats import MAX_IMAGE_PIXELS, READABLE
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.jobs.input_files import pair_of
 from caflow_runtime.jobs.pairs import TARGETS, FilePair, holds_pairs, list_pairs
+from caflow_runtime.pipeline.named_inputs import target_of
 
 CROPS = 4
 """Number of crops of each size from one photograph."""
@@ -75,28 +76,30 @@ def pairs_of(
 ) -> list[Pair]:
     """Return pairs of true images and conditions made from one photograph.
 
-    Usually, the true images are square crops of several sizes and scales, and `degrade` makes their conditions. Sizes
-    larger than the photograph are skipped.
+    Usually, the true images are what a model would have to draw for square crops of several sizes and scales, and
+    `degrade` makes their conditions. Sizes larger than the photograph are skipped.
 
     If the photograph has a condition, return one pair: the whole photograph, and its condition, as `pair_of` does.
 
     Arguments:
-        degrade: makes the condition of a crop, (H, W, 3) uint8, such as `Consistency.degraded` of a pipeline.
-        sides: sides of the crops, in pixels. They are rounded down to multiples of the model's size multiple.
+        degrade: makes the condition of a target, (H, W, 3) uint8, such as `Consistency.degraded` of a pipeline.
+        sides: sides of the crops, in pixels. They are rounded down to multiples that the model can draw.
         max_pixels: largest number of pixels of each file, as in `read_image`.
 
     Raises:
         UnreadableImage: if a file cannot be read, or the sizes of target and condition do not fit together.
         InputError: as `degrade` does, if the model does not define how conditions are made.
     """
-    image, name, multiple = read_image(photograph.path, max_pixels).rgb, photograph.name, model.size_multiple
+    image, name = read_image(photograph.path, max_pixels).rgb, photograph.name
     if photograph.condition is not None:
         files = FilePair(str(photograph.path), str(photograph.condition))
         return [Pair(name, *pair_of(image, files, model, max_pixels))]
+    multiple = model.size_multiple * model.reduction
     wanted = sorted({max(multiple, side // multiple * multiple) for side in sides})
     fitting = [side for side in wanted if side <= min(image.shape[:2])]
     crops = [_crop(image, side, f"{name} {side} {k}") for side in fitting for k in range(CROPS)]
-    return [Pair(name, crop, degrade(crop)) for crop in crops]
+    targets = [target_of(model, crop) for crop in crops]
+    return [Pair(name, target, degrade(target)) for target in targets]
 
 
 def with_grey_copies(model: Model, pairs: Iterable[Pair], first: int = 0) -> Iterator[Pair]:

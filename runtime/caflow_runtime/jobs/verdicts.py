@@ -43,13 +43,10 @@ class Loaded:
     stamps: tuple[str | None, str | None]
     target: Image | None
     condition: Image | None
+    size: tuple[int, int]
+    """Height and width of the target's file, in pixels; (0, 0) if it could not be read."""
     wrong: str | None = None
     """Reason why the pair cannot be scored; None if it can."""
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Height and width of the target, in pixels; (0, 0) if the target could not be read."""
-        return (0, 0) if self.target is None else self.target.shape[:2]
 
     @property
     def names(self) -> dict[str, Any]:
@@ -121,17 +118,18 @@ def _read_ahead(pairs: Iterable[FilePair], load: Callable[[FilePair], Loaded]) -
 
 
 def _load(files: FilePair, model: Model, max_pixels: int) -> Loaded:
-    target, stamps = None, (stamp_of(files.target), stamp_of(files.condition))
+    stamps, size = (stamp_of(files.target), stamp_of(files.condition)), (0, 0)
     try:
-        target = read_image(files.target, max_pixels).rgb
-        target, condition = pair_of(target, files, model, max_pixels)
+        image = read_image(files.target, max_pixels).rgb
+        size = image.shape[0], image.shape[1]
+        return Loaded(files, stamps, *pair_of(image, files, model, max_pixels), size)
     except UnreadableImage as error:
-        return Loaded(files, stamps, target, None, as_text(str(error)))
+        wrong = as_text(str(error))
     except InputError as error:
-        return Loaded(files, stamps, target, None, str(error))
+        wrong = str(error)
     except MemoryError:
-        return Loaded(files, stamps, target, None, _memory_ran_out(files))
-    return Loaded(files, stamps, target, condition)
+        wrong = _memory_ran_out(files)
+    return Loaded(files, stamps, None, None, size, wrong)
 
 
 def _batches(loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
@@ -184,7 +182,7 @@ def _verdict(pair: Loaded, score: Score, k: int, alpha: float) -> Verdict:
     typical = score.image_typicality.of(k)
     verdict, why = decide(typical, alpha)
     is_judged = bool(typical.is_judged)
-    height, width = score.sides[k]
+    height, width = pair.size
     return Verdict(
         verdict=verdict,
         reason=why,
