@@ -37,8 +37,8 @@ RADIUS = 4
 """Radius of the dots, in pixels."""
 APART = 3 * RADIUS
 """Least distance of random dots, in pixels."""
-SAMPLES, DOTS_OF_SAMPLES = 5, 10
-"""Number of samples whose distance is measured, and of the dots with which they are drawn."""
+SAMPLES, DOTS_OF_SAMPLES, TEMPERATURE = 5, 10, 0.3
+"""Number of samples whose distance is measured, number of dots with which they are drawn, and their temperature."""
 COMPARED = ("ab", "lpips")
 """Figures whose differences are measured, photograph by photograph."""
 STEP = 4
@@ -134,14 +134,19 @@ def measured(color: Color, given: Sequence[tuple[Picture, Sequence[Point]]], jud
         each["lpips"] += judge.lpips([result], [picture])
         each["colourfulness"].append(colorfulness(result))
         each["true"].append(colorfulness(picture))
-        asked = ab(recolored(image, rgb_to_ycbcr(hints_of(picture, dots)[..., :3])[..., 1:]))
-        errors = (middle(found, (dot.x, dot.y)) - middle(asked, (dot.x, dot.y)) for dot in dots)
-        hint_errors += [float(np.linalg.norm(error)) for error in errors]
+        hint_errors += errors_at(dots, result)
     means = {name: float(np.mean(values)) for name, values in each.items()}
     relative = means["colourfulness"] / means.pop("true")
     further = {"colourfulness": relative, "seconds": statistics.median(each["seconds"])}
     compared = {f"{metric} of each": each[metric] for metric in COMPARED}
     return {**means, **further, "largest hint error": max(hint_errors, default=None), **compared}
+
+
+def errors_at(dots: Sequence[Point], result: Picture) -> list[float]:
+    """Return the distance in a and b of the middle of each dot in a result from the colour that the dot asks for."""
+    hints = rgb_to_ycbcr(np.ascontiguousarray(hints_of(result, dots)[..., :3]))
+    asked, found = ab(recolored(grey(result), hints[..., 1:])), ab(result)
+    return [float(np.linalg.norm(middle(found, (dot.x, dot.y)) - middle(asked, (dot.x, dot.y)))) for dot in dots]
 
 
 def against(name: str, row: Row, other: Row) -> Row:
@@ -153,12 +158,18 @@ def against(name: str, row: Row, other: Row) -> Row:
     return found
 
 
-def distance(pipe: Pipeline, picture: Picture, dots: Sequence[Point], seed: int) -> float:
-    """Return the mean distance in a and b of two samples with the same dots, over all pairs and pixels."""
-    image = grey(picture)
-    drawn = pipe.sample(pipe.prepare(image, hints=hints_of(picture, dots)), n=SAMPLES, seed=seed).images[0]
-    colors = [ab(pipe.finish(image, one)) for one in drawn]
-    return float(np.mean([np.linalg.norm(one - other, axis=-1).mean() for one, other in combinations(colors, 2)]))
+def of_samples(pipe: Pipeline, given: Sequence[tuple[Picture, Sequence[Point]]]) -> Row:
+    """Return the mean distance in a and b between samples with the same dots, and the largest error at a dot of one."""
+    distances, errors = list[float](), list[float]()
+    for seed, (picture, dots) in enumerate(given):
+        image = grey(picture)
+        condition = pipe.prepare(image, hints=hints_of(picture, dots))
+        drawn = pipe.sample(condition, n=SAMPLES, seed=seed, temperature=TEMPERATURE).images[0]
+        results = [pipe.finish(image, one) for one in drawn]
+        errors += [error for result in results for error in errors_at(dots, result)]
+        pairs = combinations(map(ab, results), 2)
+        distances.append(float(np.mean([np.linalg.norm(one - other, axis=-1).mean() for one, other in pairs])))
+    return {"distance of samples": float(np.mean(distances)), "largest hint error of samples": max(errors)}
 
 
 def rows_of(pipe: Pipeline, pictures: Sequence[Picture], judge: Judge) -> Iterator[Row]:
@@ -180,7 +191,7 @@ def rows_of(pipe: Pipeline, pictures: Sequence[Picture], judge: Judge) -> Iterat
             if where == "suggested":
                 ours |= against("random", ours, at_random[count])
             elif count == DOTS_OF_SAMPLES:
-                ours["distance of samples"] = float(np.mean([distance(pipe, *one, k) for k, one in enumerate(given)]))
+                ours |= of_samples(pipe, given)
             of = {"dots": count, "where": where}
             yield summary({**of, "method": "levin" if count else "grey", **peer})
             yield summary({**of, "method": "model", **ours})
