@@ -89,13 +89,13 @@ train-inpaint-photo: $(PHOTOGRAPHS)/training  ## Train a model that fills holes,
 	$(BIN)/pip install --quiet --editable '.[finetune,inpaint]'
 	$(BIN)/caflow-train inpaint-sharp --data $< --out build/inpaint-sharp
 	$(BIN)/caflow-train inpaint-photo --data $< --out build/inpaint-photo --start build/inpaint-sharp/last.pt
-	$(BIN)/python models/release.py build/inpaint-photo models/inpaint-photo.caflow
+	$(BIN)/python models/release.py build/inpaint-photo models/inpaint-photo.caflow --temperature 0
 
 train-colour-hints: $(PHOTOGRAPHS)/training  ## Train a model that colours photographs from hints, in two stages. Takes some three hours on one core.
 	$(BIN)/pip install --quiet --editable '.[finetune,colorize]'
 	$(BIN)/caflow-train colour-sharp --data $< --out build/colour-sharp
 	$(BIN)/caflow-train colour-hints --data $< --out build/colour-hints --start build/colour-sharp/last.pt
-	$(BIN)/python models/release.py build/colour-hints models/colour-hints.caflow
+	$(BIN)/python models/release.py build/colour-hints models/colour-hints.caflow --temperature 0
 
 calibrate: $(PHOTOGRAPHS)/calibration  ## Calibrate the built-in model again, with clean photographs.
 	$(BIN)/caflow calibrate $(BUNDLE) --data $< --force
