@@ -5,8 +5,8 @@ or where `suggest_hints` says. The model draws one sample at its own temperature
 dots alone, by Levin's method at full resolution; without dots it leaves the photograph grey.
 
 "ab" is the root of the mean squared error of a and b in CIELAB. Colourfulness is relative to that of the true
-photographs. "largest hint error" is the largest distance in a and b, of all dots, between the middle of a dot in the
-result and the colour that the dot asks for.
+photographs. The error of a hint is the distance in a and b between the middle of a dot in the result and the colour that
+the dot asks for.
 """
 
 import statistics
@@ -39,6 +39,8 @@ APART = 3 * RADIUS
 """Least distance of random dots, in pixels."""
 SAMPLES, DOTS_OF_SAMPLES, TEMPERATURE = 5, 10, 0.3
 """Number of samples whose distance is measured, number of dots with which they are drawn, and their temperature."""
+SMALL_ERROR = 2
+"""Distance in a and b that is hardly seen."""
 COMPARED = ("ab", "lpips")
 """Figures whose differences are measured, photograph by photograph."""
 STEP = 4
@@ -139,7 +141,7 @@ def measured(color: Color, given: Sequence[tuple[Picture, Sequence[Point]]], jud
     relative = means["colourfulness"] / means.pop("true")
     further = {"colourfulness": relative, "seconds": statistics.median(each["seconds"])}
     compared = {f"{metric} of each": each[metric] for metric in COMPARED}
-    return {**means, **further, "largest hint error": max(hint_errors, default=None), **compared}
+    return {**means, **further, **of_hints(hint_errors), **compared}
 
 
 def errors_at(dots: Sequence[Point], result: Picture) -> list[float]:
@@ -147,6 +149,12 @@ def errors_at(dots: Sequence[Point], result: Picture) -> list[float]:
     hints = rgb_to_ycbcr(np.ascontiguousarray(hints_of(result, dots)[..., :3]))
     asked, found = ab(recolored(grey(result), hints[..., 1:])), ab(result)
     return [float(np.linalg.norm(middle(found, (dot.x, dot.y)) - middle(asked, (dot.x, dot.y)))) for dot in dots]
+
+
+def of_hints(errors: Sequence[float]) -> Row:
+    """Return the largest error of all hints, and the share of those whose error is small; None for none."""
+    share = float(np.mean(np.less(errors, SMALL_ERROR))) if errors else None
+    return {"largest hint error": max(errors, default=None), f"hint errors < {SMALL_ERROR}": share}
 
 
 def against(name: str, row: Row, other: Row) -> Row:
@@ -159,7 +167,7 @@ def against(name: str, row: Row, other: Row) -> Row:
 
 
 def of_samples(pipe: Pipeline, given: Sequence[tuple[Picture, Sequence[Point]]]) -> Row:
-    """Return the mean distance in a and b between samples with the same dots, and the largest error at a dot of one."""
+    """Return the mean distance in a and b between samples with the same dots, and the errors of their hints."""
     distances, errors = list[float](), list[float]()
     for seed, (picture, dots) in enumerate(given):
         image = grey(picture)
@@ -169,7 +177,8 @@ def of_samples(pipe: Pipeline, given: Sequence[tuple[Picture, Sequence[Point]]])
         errors += [error for result in results for error in errors_at(dots, result)]
         pairs = combinations(map(ab, results), 2)
         distances.append(float(np.mean([np.linalg.norm(one - other, axis=-1).mean() for one, other in pairs])))
-    return {"distance of samples": float(np.mean(distances)), "largest hint error of samples": max(errors)}
+    found = {f"samples: {name}": value for name, value in of_hints(errors).items()}
+    return {"samples: distance": float(np.mean(distances)), **found}
 
 
 def rows_of(pipe: Pipeline, pictures: Sequence[Picture], judge: Judge) -> Iterator[Row]:
