@@ -5,8 +5,8 @@ or where `suggest_hints` says. The model draws one sample at its own temperature
 dots alone, by Levin's method at full resolution; without dots it leaves the photograph grey.
 
 "ab" is the root of the mean squared error of a and b in CIELAB. Colourfulness is relative to that of the true
-photographs. The error of a hint is the distance in a and b between the middle of a dot in the result and the colour that
-the dot asks for.
+photographs. The error of a hint is the distance in a and b between the middle of a dot in the result and the colour
+that the dot asks for.
 """
 
 import statistics
