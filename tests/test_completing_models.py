@@ -16,7 +16,7 @@ from tiny import photograph
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.completion import color_hints, filling
 from caflow_runtime.completion.color_hints import Point, draw_hints
-from caflow_runtime.completion.color_space import rgb_to_ycbcr
+from caflow_runtime.completion.color_space import recolored, rgb_to_ycbcr
 from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.bench import bench
@@ -169,8 +169,10 @@ def test_luma_is_kept_and_samples_agree_with_their_hints(coloring: Pipeline, ima
     drawn = coloring.sample(condition, n=3, temperature=1.0)
     results = [coloring.finish(grey, one) for one in drawn.images[0]]
     wanted = rgb_to_ycbcr(np.array([[RED, GREEN]], np.uint8))[0, :, 1:]
+    asked = recolored(grey, np.where(np.arange(WIDTH)[:, None] < 40, *wanted)[None].repeat(HEIGHT, 0))
     for chroma, result in zip(drawn.images[0], results, strict=True):
         np.testing.assert_array_equal(chroma[[10 // 4, 30 // 4], [10 // 4, 50 // 4], 1:], wanted)
+        np.testing.assert_array_equal(result[[10, 30], [10, 50]], asked[[10, 30], [10, 50]])
         assert result.shape == image.shape
         assert np.abs(rgb_to_ycbcr(result)[..., 0].astype(int) - grey[..., 0]).max() <= 1
     assert drawn.dims[0] < 2 * condition[..., 0].size

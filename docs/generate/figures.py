@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from completion_figures import colorization, colorization_gains, inpainting, inpainting_gains
 from quality_figures import (
     coverage,
     degraded,
@@ -41,7 +42,7 @@ from speed_figures import (
     workers,
 )
 
-PAGES = ("README.md", "docs/**/*.md", "models/x*/README.md", "benchmarks/README.md")
+PAGES = ("README.md", "docs/**/*.md", "models/*/README.md", "benchmarks/README.md")
 FIGURE = re.compile(
     r'(?P<start><(?:span data-figure="|!-- figures: )(?P<name>[\w.-]+)(?:">| -->\n\n))'
     r"(?P<text>.*?)(?P<end></span>|\n\n<!-- end -->)",
@@ -117,6 +118,10 @@ FIGURES: dict[str, Callable[[Path], str]] = {
     "outliers-of-the-truth": largest_outlier_of_the_truth,
     "gigaflop": gigaflop,
     "gpu-estimate": gpu_estimate,
+    "inpainting": inpainting,
+    "inpainting-gains": inpainting_gains,
+    "colorization": colorization,
+    "colorization-gains": colorization_gains,
 }
 """Function that returns a figure, by the name of the figure. Its argument is the repository's folder."""
 

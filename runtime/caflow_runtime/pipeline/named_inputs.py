@@ -90,9 +90,7 @@ def finish(model: Model, image: NDArray[Any], target: NDArray[Any]) -> NDArray[A
         )
     if model.color_space == "rgb":
         return target
-    size = (target.shape[1] * model.reduction, target.shape[0] * model.reduction)
-    chroma = cv2.resize(target[..., 1:], size, interpolation=cv2.INTER_CUBIC)[:height, :width]
-    return recolored(image, chroma)
+    return recolored(image, _enlarged(target[..., 1:], model.reduction)[:height, :width])
 
 
 def _with_hints(model: Model, image: Image, hints: Image | None) -> Image:
@@ -110,6 +108,18 @@ def _reduced(image: Image, factor: int) -> Image:
     whole = _extended(image, factor)
     size = (whole.shape[1] // factor, whole.shape[0] // factor)
     return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _enlarged(chroma: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Return chroma enlarged by an even factor: bicubic, but within the range of the four nearest values.
+
+    So a hint has its colour in the result too, whatever is around it.
+    """
+    size = (chroma.shape[1] * factor, chroma.shape[0] * factor)
+    nearest = cv2.resize(chroma, size, interpolation=cv2.INTER_NEAREST)
+    window = np.ones((factor + 1, factor + 1), np.uint8)
+    bicubic = cv2.resize(chroma, size, interpolation=cv2.INTER_CUBIC)
+    return np.clip(bicubic, cv2.erode(nearest, window), cv2.dilate(nearest, window))
 
 
 def _extended(image: Image, multiple: int) -> Image:
