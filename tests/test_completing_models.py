@@ -169,7 +169,8 @@ def test_luma_is_kept_and_samples_agree_with_their_hints(coloring: Pipeline, ima
     drawn = coloring.sample(condition, n=3, temperature=1.0)
     results = [coloring.finish(grey, one) for one in drawn.images[0]]
     wanted = rgb_to_ycbcr(np.array([[RED, GREEN]], np.uint8))[0, :, 1:]
-    asked = recolored(grey, np.where(np.arange(WIDTH)[:, None] < 40, *wanted)[None].repeat(HEIGHT, 0))
+    everywhere = np.where(np.arange(WIDTH)[None, :, None] < 40, wanted[0], wanted[1])
+    asked = recolored(grey, np.broadcast_to(everywhere, (HEIGHT, WIDTH, 2)))
     for chroma, result in zip(drawn.images[0], results, strict=True):
         np.testing.assert_array_equal(chroma[[10 // 4, 30 // 4], [10 // 4, 50 // 4], 1:], wanted)
         np.testing.assert_array_equal(result[[10, 30], [10, 50]], asked[[10, 30], [10, 50]])

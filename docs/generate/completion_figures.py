@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tables import results, table
+from tables import percent, results, table
 
 HOLES = ("scratches", "boxes", "strokes")
 METHODS = {
@@ -35,15 +35,14 @@ def inpainting_gains(root: Path) -> str:
     lines = []
     for hole in HOLES:
         cells = []
-        for ours, peer, wins in (
-            ("model", "patchmatch", "wins, patches"),
-            ("model, smooth first filling", "navier-stokes", "wins, smooth"),
+        for ours, method, peer, wins in (
+            ("model", "patchmatch", "patchmatch", "wins, patches"),
+            ("model, smooth first filling", "navier-stokes, smooth first filling", "navier-stokes", "wins, smooth"),
         ):
-            row = found[hole, ours]
-            of_peer = next(one for (kind, name), one in found.items() if kind == hole and name.startswith(peer))
+            row, of_peer = found[hole, ours], found[hole, method]
             gain = f"{row[f'− {peer}, %']:+.0f} ± {row[f'− {peer} ±, %']:.0f} %".replace("-", "−")
             psnr = f"{row['hole psnr'] - of_peer['hole psnr']:+.1f} dB".replace("-", "−")
-            cells += [gain, psnr, f"{of_peer[wins]:.0%}".replace("%", " %")]
+            cells += [gain, psnr, percent(of_peer[wins])]
         lines.append([hole, *cells])
     heading = ["LPIPS", "PSNR", "wins"]
     return table(
@@ -67,12 +66,9 @@ def colorization_gains(root: Path) -> str:
     for row in results(root, "colorization")["rows"]:
         if row["method"] == "model":
             against = [_difference(row, metric, other) for other in ("peer", "random") for metric in ("ab", "lpips")]
-            lines.append([row["dots"], row["where"] if row["dots"] else "", *against, f"{row[SHARE]:.0%}".replace("%", " %")])
+            lines.append([row["dots"], row["where"] if row["dots"] else "", *against, percent(row["ab < grey's"])])
     compared = [f"{metric} − {other}" for other in ("peer's", "random dots'") for metric in ("ab RMSE", "LPIPS")]
     return table(["dots", "places", *compared, "better than grey"], lines)
-
-
-SHARE = "ab < grey's"
 
 
 def _difference(row: dict[str, Any], metric: str, other: str) -> str:
