@@ -61,8 +61,11 @@ TRAINING = TrainingConfig(
 
 
 def recipe_of(task: str, family: str, steps: int, seed: int) -> Recipe:
-    """Return the recipe of a cell."""
-    model = CAFlowConfig(levels=3, task=TASKS[task], **FAMILIES[family])
+    """Return the recipe of a cell.
+
+    Differences from the condition are modelled: otherwise families spend so short a training on copying the condition.
+    """
+    model = CAFlowConfig(levels=3, residual=True, task=TASKS[task], **FAMILIES[family])
     return Recipe(model, replace(TRAINING, steps=steps, level_off_step=steps * 4 // 5, seed=seed))
 
 

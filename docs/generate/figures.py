@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from completion_figures import colorization, colorization_gains, inpainting, inpainting_gains
+from paper_figures import paper_choice, paper_differences, paper_families, paper_scores
 from quality_figures import (
     coverage,
     degraded,
@@ -122,6 +123,14 @@ FIGURES: dict[str, Callable[[Path], str]] = {
     "inpainting-gains": inpainting_gains,
     "colorization": colorization,
     "colorization-gains": colorization_gains,
+    "paper-families": paper_families,
+    "paper-super-resolution": lambda root: paper_scores("super-resolution", root),
+    "paper-super-resolution-differences": lambda root: paper_differences("super-resolution", root),
+    "paper-colorization": lambda root: paper_scores("colorization", root),
+    "paper-colorization-differences": lambda root: paper_differences("colorization", root),
+    "paper-inpainting": lambda root: paper_scores("inpainting", root),
+    "paper-inpainting-differences": lambda root: paper_differences("inpainting", root),
+    "paper-choice": paper_choice,
 }
 """Function that returns a figure, by the name of the figure. Its argument is the repository's folder."""
 
