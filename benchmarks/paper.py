@@ -17,7 +17,7 @@ import numpy as np
 import report
 import torch
 from metrics import Judge, Picture, resize
-from paper_scores import SAMPLES, SIDE, TASKS, TEMPERATURE, measure, pairs_of, samples_of
+from paper_scores import SAMPLES, SIDE, TASKS, TEMPERATURE, measure, pairs_of, references, samples_of
 from PIL import Image
 from sheets import QUALITY, sheet
 from torch.utils.flop_counter import FlopCounterMode
@@ -162,7 +162,8 @@ def main(
         report.write(json_file, rows, PACKAGES, **settings)
     if sheet_file is not None:
         Image.fromarray(sheet_of(models)).save(sheet_file, quality=QUALITY)
-    report.write(json_file, rows, PACKAGES, {"seconds per sample": seconds_per_sample()}, **settings)
+    figures = {"seconds per sample": seconds_per_sample(), "references": references(judge, folders)}
+    report.write(json_file, rows, PACKAGES, figures, **settings)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from metrics import Judge, Picture, ab, crops, psnr, reduce
+from metrics import Judge, Picture, ab, crops, psnr, reduce, resize
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 from torch import Tensor
 
+from caflow_runtime.completion.filling import fill_smoothly
 from caflow_training.holes import central_square
 from caflow_training.model import CAFlow
 from caflow_training.results import bits_per_dim, to_integers
@@ -25,11 +26,19 @@ MASK_AREA = 0.25
 START, _, LENGTH = central_square(SIDE, SIDE, MASK_AREA)
 HOLE = slice(START, START + LENGTH)
 """Rows, and columns, of the hole of inpainting."""
+HOLE_MASK = np.zeros((SIDE, SIDE), bool)
+HOLE_MASK[HOLE, HOLE] = True
 TASKS: dict[str, DegradingTask] = {
     "super-resolution": SuperResolution(),
     "colorization": Colorization(),
     "inpainting": Inpainting(mask_area=MASK_AREA),
 }
+REFERENCES: dict[str, tuple[str, Callable[[Picture], Picture]]] = {
+    "super-resolution": ("bicubic", lambda condition: resize(condition, (SIDE, SIDE))),
+    "colorization": ("grey", lambda condition: condition),
+    "inpainting": ("Navier–Stokes", lambda condition: fill_smoothly(condition, HOLE_MASK)),
+}
+"""Name of a method that learns nothing, and the method, by task."""
 
 
 def measure(model: CAFlow, task: str, judge: Judge, folders: list[Path]) -> dict[str, float]:
@@ -56,6 +65,18 @@ def measure(model: CAFlow, task: str, judge: Judge, folders: list[Path]) -> dict
         found[f"{name}, likeliest"] = float(values[np.arange(len(drawn)), [k for _, k, _ in drawn]].mean())
         found[f"{name}, best"] = float(best.mean())
     return found
+
+
+def references(judge: Judge, folders: list[Path]) -> list[dict[str, Any]]:
+    """Judge the results of methods that learn nothing, as `measure` does: one row for each task."""
+    rows = []
+    for task, (name, method) in REFERENCES.items():
+        targets, conditions = pairs_of(TASKS[task], folders)
+        results = [method(condition) for condition in conditions]
+        each = [scores(judge, task, [result], target) for result, target in zip(results, targets, strict=True)]
+        means = {f"{metric}, mean": float(np.mean([of_crop[metric] for of_crop in each])) for metric in each[0]}
+        rows.append({"task": task, "method": name, "Fréchet, one": frechet_distance(judge, results, targets), **means})
+    return rows
 
 
 def pairs_of(task: DegradingTask, folders: list[Path]) -> tuple[list[Picture], list[Picture]]:

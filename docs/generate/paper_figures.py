@@ -5,13 +5,13 @@ from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
 
-from tables import Row, results, table
+from tables import Row, results, shown, table
 
 Column = tuple[str, str, str]
 """Heading, name in the results, and format."""
 
-T = {2: 12.706, 3: 4.303}
-"""Factor of an interval of 95 %: the quantile of Student's t for this number of seeds."""
+T = 4.303
+"""Factor of an interval of 95 % from three seeds: a quantile of Student's t with two degrees of freedom."""
 REFERENCE = "CAFLOW"
 COLUMNS: dict[str, list[Column]] = {
     "super-resolution": [
@@ -22,7 +22,8 @@ COLUMNS: dict[str, list[Column]] = {
     "colorization": [
         ("ab RMSE", "ab RMSE, mean", ".2f"),
         ("LPIPS", "LPIPS, mean", ".3f"),
-        ("Fréchet", "Fréchet, one", ".1f"),
+        ("Fréchet, one", "Fréchet, one", ".1f"),
+        ("Fréchet, likeliest", "Fréchet, likeliest", ".1f"),
     ],
     "inpainting": [("PSNR", "PSNR, mean", ".2f"), ("LPIPS", "LPIPS, mean", ".4f")],
 }
@@ -58,6 +59,8 @@ def paper_scores(task: str, root: Path) -> str:
         [family, *(_interval([row[name] for row in rows], form) for _, name, form in columns)]
         for family, rows in _by_family(root, task).items()
     ]
+    (reference,) = (row for row in results(root, "paper")["references"] if row["task"] == task)
+    lines.append([f"*{reference['method']}*", *(shown(reference.get(name), form) for _, name, form in columns)])
     return table(["family", *(heading for heading, _, _ in columns)], lines)
 
 
@@ -100,5 +103,5 @@ def _differences(rows: Sequence[Row], reference: Sequence[Row], name: str) -> li
 
 def _interval(values: Sequence[float], form: str) -> str:
     """Return the mean of the seeds' values with half of its interval of 95 %."""
-    half = T[len(values)] * stdev(values) / sqrt(len(values))
+    half = T * stdev(values) / sqrt(len(values))
     return f"{mean(values):{form}} ± {half:{form.lstrip('+')}}".replace("-", "−")
