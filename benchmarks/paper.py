@@ -6,7 +6,7 @@ training, validation, test and metrics.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import report
 import torch
 from metrics import Judge, Picture, resize
-from paper_scores import SAMPLES, SIDE, TASKS, TEMPERATURE, measure, pairs_of, references, samples_of
+from paper_scores import SAMPLES, SIDE, TASKS, measure, pairs_of, references, samples_of
 from PIL import Image
 from sheets import QUALITY, sheet
 from torch.utils.flop_counter import FlopCounterMode
@@ -31,6 +31,7 @@ from caflow_training.trainer import train
 PHOTOGRAPHS = Path("build/photographs")
 PACKAGES = ("torch", "lpips", "opencv-python-headless")
 ROUNDS = 5
+TEMPERATURES = (0.8, 1.0)
 SHOWN, STRIDE, ENLARGED = 4, 4, 128
 """Rows of the sheet for each task, crops from one row to the next (one photograph), and the side of its pictures."""
 BLOCKS = {"condition_steps": 4, "target_steps": 4, "own_steps": 4, "image_width": 64, "conditional_width": 32}
@@ -78,13 +79,26 @@ def operations(model: CAFlow) -> float:
     return float(counter.get_total_flops()) / 1e6
 
 
+def judged(
+    model: CAFlow, cell: dict[str, Any], temperatures: list[float], judge: Judge, folders: list[Path]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row of figures of a trained model for each temperature."""
+    size = {
+        "M parameters": sum(parameter.numel() for parameter in model.parameters()) / 1e6,
+        "M operations": operations(model),
+    }
+    for temperature in temperatures:
+        found = measure(model, cell["task"], temperature, judge, folders)
+        yield {**cell, "temperature": temperature, **size, **found}
+
+
 def seconds_per_sample() -> dict[str, float]:
     """Return the seconds in which each family draws one of `SAMPLES` samples of ×4, measured in turns."""
 
     def draw(family: str) -> Callable[[], object]:
         model, generator = CAFlow(recipe_of("super-resolution", family, 1, 0).model).eval(), torch.Generator()
         condition = np.zeros((SIDE // 4, SIDE // 4, 3), np.uint8)
-        return lambda: samples_of(model, condition, generator)
+        return lambda: samples_of(model, condition, TEMPERATURES[0], generator)
 
     runs = {family: draw(family) for family in FAMILIES}
     return {family: seconds / SAMPLES for family, seconds in report.side_by_side(runs, ROUNDS).items()}
@@ -101,7 +115,8 @@ def sheet_of(models: dict[tuple[str, str], CAFlow]) -> Picture:
         for k in range(0, SHOWN * STRIDE, STRIDE):
             row = [conditions[k]]
             for family in FAMILIES:
-                images, likeliest, _ = samples_of(models[task, family], conditions[k], torch.Generator().manual_seed(0))
+                generator = torch.Generator().manual_seed(0)
+                images, likeliest, _ = samples_of(models[task, family], conditions[k], TEMPERATURES[0], generator)
                 row.append(images[likeliest])
             rows.append([resize(one, (ENLARGED, ENLARGED), Image.Resampling.NEAREST) for one in [*row, targets[k]]])
     return sheet(rows, ["condition", *FAMILIES, "target"])
@@ -136,29 +151,22 @@ def main(
     judge, folders = Judge(PHOTOGRAPHS / "metrics"), [PHOTOGRAPHS / "validation", PHOTOGRAPHS / "test"]
     found = json.loads(json_file.read_text()) if json_file is not None and json_file.exists() else {"rows": []}
     rows, models = found["rows"], {}
-    settings: dict[str, Any] = {"batch": TRAINING.batch, "temperature": TEMPERATURE, "samples": SAMPLES}
-    known = {(row["task"], row["family"], row["seed"], row["steps"]) for row in rows}
+    settings: dict[str, Any] = {"batch": TRAINING.batch, "samples": SAMPLES}
+    known = {(row["task"], row["family"], row["seed"], row["steps"], row["temperature"]) for row in rows}
     for seed, task, family in product(seeds, tasks, families):
+        missing = [t for t in TEMPERATURES if (task, family, seed, steps, t) not in known]
         is_shown = sheet_file is not None and seed == seeds[0]
-        if (task, family, seed, steps) in known and not is_shown:
+        if not missing and not is_shown:
             continue
         out = scratch / f"{task}-{family}-{seed}-{steps}".replace(" ", "-").replace(",", "")
         recipe = recipe_of(task, family, steps, seed)
         model = checkpoint.load(train(recipe, PHOTOGRAPHS / "training", out, lambda _: None))
         if is_shown:
             models[task, family] = model
-        if (task, family, seed, steps) in known:
-            continue
-        cell = {
-            "task": task,
-            "family": family,
-            "seed": seed,
-            "steps": steps,
-            "M parameters": sum(parameter.numel() for parameter in model.parameters()) / 1e6,
-            "M operations": operations(model),
-        }
-        rows.append(cell | measure(model, task, judge, folders))
-        print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
+        cell = {"task": task, "family": family, "seed": seed, "steps": steps}
+        for row in judged(model, cell, missing, judge, folders):
+            rows.append(row)
+            print(json.dumps(row, ensure_ascii=False), flush=True)
         report.write(json_file, rows, PACKAGES, **settings)
     if sheet_file is not None:
         Image.fromarray(sheet_of(models)).save(sheet_file, quality=QUALITY)

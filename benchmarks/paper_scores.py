@@ -17,7 +17,7 @@ from caflow_training.model import CAFlow
 from caflow_training.results import bits_per_dim, to_integers
 from caflow_training.tasks import Colorization, DegradingTask, Inpainting, SuperResolution
 
-SIDE, SAMPLES, TEMPERATURE, DRAWS = 64, 10, 0.8, 8
+SIDE, SAMPLES, DRAWS = 64, 10, 8
 PATCHES = 4
 """Patches on each side of a crop that the Fréchet distance compares."""
 SMALL = 1e-6
@@ -41,7 +41,7 @@ REFERENCES: dict[str, tuple[str, Callable[[Picture], Picture]]] = {
 """Name of a method that learns nothing, and the method, by task."""
 
 
-def measure(model: CAFlow, task: str, judge: Judge, folders: list[Path]) -> dict[str, float]:
+def measure(model: CAFlow, task: str, temperature: float, judge: Judge, folders: list[Path]) -> dict[str, float]:
     """Judge a trained model on the crops of photographs that no training saw.
 
     For each metric: its mean over all samples, which is what one sample has on average; that of the likeliest sample
@@ -49,7 +49,7 @@ def measure(model: CAFlow, task: str, judge: Judge, folders: list[Path]) -> dict
     """
     targets, conditions = pairs_of(TASKS[task], folders)
     generator = torch.Generator().manual_seed(0)
-    drawn = [samples_of(model, condition, generator) for condition in conditions]
+    drawn = [samples_of(model, condition, temperature, generator) for condition in conditions]
     likeliest = [images[k] for images, k, _ in drawn]
     found = {
         "bits/dim": held_out_bits(model, targets, conditions),
@@ -88,14 +88,16 @@ def pairs_of(task: DegradingTask, folders: list[Path]) -> tuple[list[Picture], l
 
 
 @torch.no_grad()
-def samples_of(model: CAFlow, condition: Picture, generator: torch.Generator) -> tuple[list[Picture], int, float]:
+def samples_of(
+    model: CAFlow, condition: Picture, temperature: float, generator: torch.Generator
+) -> tuple[list[Picture], int, float]:
     """Draw `SAMPLES` samples of a condition.
 
     Returns: the images; the position of the likeliest one; and the deviation between samples, the standard deviation of
         a pixel in grey levels. In inpainting, known pixels are put back, and the deviation is that of the hole.
     """
     given = _planes([condition]).expand(SAMPLES, -1, -1, -1)
-    drawn = model.sample(given, model.draw_noise(SAMPLES, SIDE, SIDE, generator), TEMPERATURE)
+    drawn = model.sample(given, model.draw_noise(SAMPLES, SIDE, SIDE, generator), temperature)
     images = to_integers(drawn.images).permute(0, 2, 3, 1).numpy()
     seen = images
     if isinstance(model.config.task, Inpainting):

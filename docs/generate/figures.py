@@ -126,11 +126,13 @@ FIGURES: dict[str, Callable[[Path], str]] = {
     "paper-families": paper_families,
     "paper-super-resolution": lambda root: paper_scores("super-resolution", root),
     "paper-super-resolution-differences": lambda root: paper_differences("super-resolution", root),
+    "paper-super-resolution-choice": lambda root: paper_choice("super-resolution", root),
     "paper-colorization": lambda root: paper_scores("colorization", root),
     "paper-colorization-differences": lambda root: paper_differences("colorization", root),
+    "paper-colorization-choice": lambda root: paper_choice("colorization", root),
     "paper-inpainting": lambda root: paper_scores("inpainting", root),
     "paper-inpainting-differences": lambda root: paper_differences("inpainting", root),
-    "paper-choice": paper_choice,
+    "paper-inpainting-choice": lambda root: paper_choice("inpainting", root),
 }
 """Function that returns a figure, by the name of the figure. Its argument is the repository's folder."""
 

@@ -29,11 +29,7 @@ COLUMNS: dict[str, list[Column]] = {
 }
 LIKELIHOOD: Column = ("bits/dim", "bits/dim", ".3f")
 DEVIATION: Column = ("deviation", "deviation", ".1f")
-CHOICES: dict[str, list[str]] = {
-    "super-resolution": ["RMSE", "LPIPS"],
-    "colorization": ["ab RMSE", "LPIPS"],
-    "inpainting": ["PSNR", "LPIPS"],
-}
+CHOICES = ("likeliest", "best")
 
 
 def paper_families(root: Path) -> str:
@@ -56,49 +52,52 @@ def paper_scores(task: str, root: Path) -> str:
     """Return the table of one task: the mean over the seeds of each metric, with its interval."""
     columns = [LIKELIHOOD, *COLUMNS[task], DEVIATION]
     lines = [
-        [family, *(_interval([row[name] for row in rows], form) for _, name, form in columns)]
-        for family, rows in _by_family(root, task).items()
+        [*label, *(_interval([row[name] for row in rows], form) for _, name, form in columns)]
+        for label, rows in _by_family(root, task).items()
     ]
     (reference,) = (row for row in results(root, "paper")["references"] if row["task"] == task)
-    lines.append([f"*{reference['method']}*", *(shown(reference.get(name), form) for _, name, form in columns)])
-    return table(["family", *(heading for heading, _, _ in columns)], lines)
+    values = [shown(reference.get(name), form) for _, name, form in columns]
+    lines.append([f"*{reference['method']}*", "", *values])
+    return table(["family", "τ", *(heading for heading, _, _ in columns)], lines)
 
 
 def paper_differences(task: str, root: Path) -> str:
     """Return the table of the differences of the other families from CAFLOW with the same seed."""
     columns = [LIKELIHOOD, *COLUMNS[task]]
-    reference, *others = _by_family(root, task).items()
-    lines = [
-        [family, *(_interval(_differences(rows, reference[1], name), f"+{form}") for _, name, form in columns)]
-        for family, rows in others
-    ]
-    return table([f"family − {REFERENCE}", *(heading for heading, _, _ in columns)], lines)
-
-
-def paper_choice(root: Path) -> str:
-    """Return the table of what the likeliest of ten samples has, and the best one, beside the mean of the ten."""
+    found = _by_family(root, task)
     lines = []
-    for task, metrics in CHOICES.items():
-        for family, rows in _by_family(root, task).items():
-            cells = [task, family]
-            for metric in metrics:
-                form = next(form for heading, _, form in COLUMNS[task] if heading == metric)
-                for chosen in ("likeliest", "best"):
-                    values = [row[f"{metric}, {chosen}"] - row[f"{metric}, mean"] for row in rows]
-                    cells.append(_interval(values, f"+{form}"))
-            lines.append(cells)
-    heading = ["error: likeliest − mean", "error: best − mean", "LPIPS: likeliest − mean", "LPIPS: best − mean"]
-    return table(["task", "family", *heading], lines)
+    for (family, temperature), rows in found.items():
+        if family != REFERENCE:
+            pairs = list(zip(rows, found[REFERENCE, temperature], strict=True))
+            values = [
+                _interval([row[name] - beside[name] for row, beside in pairs], f"+{form}") for _, name, form in columns
+            ]
+            lines.append([family, temperature, *values])
+    return table([f"family − {REFERENCE}", "τ", *(heading for heading, _, _ in columns)], lines)
 
 
-def _by_family(root: Path, task: str) -> dict[str, list[Row]]:
-    rows = [row for row in results(root, "paper")["rows"] if row["task"] == task]
-    names = dict.fromkeys(row["family"] for row in rows)
-    return {name: sorted((row for row in rows if row["family"] == name), key=lambda row: row["seed"]) for name in names}
+def paper_choice(task: str, root: Path) -> str:
+    """Return the table of what the likeliest of ten samples gains over one of them, and the best one."""
+    columns = [(heading, form) for heading, name, form in COLUMNS[task] if name.endswith(", mean")]
+    lines = []
+    for label, rows in _by_family(root, task).items():
+        values = [
+            _interval([row[f"{metric}, {chosen}"] - row[f"{metric}, mean"] for row in rows], f"+{form}")
+            for metric, form in columns
+            for chosen in CHOICES
+        ]
+        lines.append([*label, *values])
+    heading = [f"{metric}: {chosen}" for metric, _ in columns for chosen in CHOICES]
+    return table(["family", "τ", *heading], lines)
 
 
-def _differences(rows: Sequence[Row], reference: Sequence[Row], name: str) -> list[float]:
-    return [row[name] - beside[name] for row, beside in zip(rows, reference, strict=True)]
+def _by_family(root: Path, task: str) -> dict[tuple[str, float], list[Row]]:
+    """Return the rows of a task by family and temperature, with the seeds in order."""
+    found: dict[tuple[str, float], list[Row]] = {}
+    for row in sorted(results(root, "paper")["rows"], key=lambda row: (row["temperature"], row["seed"])):
+        if row["task"] == task:
+            found.setdefault((row["family"], row["temperature"]), []).append(row)
+    return found
 
 
 def _interval(values: Sequence[float], form: str) -> str:
