@@ -17,7 +17,7 @@ import numpy as np
 import report
 import torch
 from metrics import Judge, Picture, resize
-from paper_scores import SAMPLES, SIDE, TASKS, measure, pairs_of, references, samples_of
+from paper_scores import SAMPLES, SIDE, TASKS, held_out_bits, measure, pairs_of, references, samples_of
 from PIL import Image
 from sheets import QUALITY, sheet
 from torch.utils.flop_counter import FlopCounterMode
@@ -87,9 +87,10 @@ def judged(
         "M parameters": sum(parameter.numel() for parameter in model.parameters()) / 1e6,
         "M operations": operations(model),
     }
+    bits = held_out_bits(model, *pairs_of(TASKS[cell["task"]], folders))
     for temperature in temperatures:
         found = measure(model, cell["task"], temperature, judge, folders)
-        yield {**cell, "temperature": temperature, **size, **found}
+        yield {**cell, "temperature": temperature, **size, "bits/dim": bits, **found}
 
 
 def seconds_per_sample() -> dict[str, float]:

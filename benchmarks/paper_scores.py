@@ -42,7 +42,7 @@ REFERENCES: dict[str, tuple[str, Callable[[Picture], Picture]]] = {
 
 
 def measure(model: CAFlow, task: str, temperature: float, judge: Judge, folders: list[Path]) -> dict[str, float]:
-    """Judge a trained model on the crops of photographs that no training saw.
+    """Judge samples of a trained model for the crops of photographs that no training saw.
 
     For each metric: its mean over all samples, which is what one sample has on average; that of the likeliest sample
     of `SAMPLES`; and that of the sample with the best value, which only those who have the target can choose.
@@ -52,7 +52,6 @@ def measure(model: CAFlow, task: str, temperature: float, judge: Judge, folders:
     drawn = [samples_of(model, condition, temperature, generator) for condition in conditions]
     likeliest = [images[k] for images, k, _ in drawn]
     found = {
-        "bits/dim": held_out_bits(model, targets, conditions),
         "deviation": float(np.mean([deviation for _, _, deviation in drawn])),
         "Fréchet, one": frechet_distance(judge, [images[0] for images, _, _ in drawn], targets),
         "Fréchet, likeliest": frechet_distance(judge, likeliest, targets),
