@@ -6,8 +6,9 @@ training, validation, test and metrics.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -105,22 +106,29 @@ def seconds_per_sample() -> dict[str, float]:
     return {family: seconds / SAMPLES for family, seconds in report.side_by_side(runs, ROUNDS).items()}
 
 
-def sheet_of(models: dict[tuple[str, str], CAFlow]) -> Picture:
+def trained(task: str, family: str, steps: int, seed: int, scratch: Path) -> CAFlow:
+    """Return the model of a cell, whose training is started, resumed or finished already."""
+    out = scratch / f"{task}-{family}-{seed}-{steps}".replace(" ", "-").replace(",", "")
+    return checkpoint.load(train(recipe_of(task, family, steps, seed), PHOTOGRAPHS / "training", out, lambda _: None))
+
+
+def sheet_of(tasks: Sequence[str], families: Sequence[str], model_of: Callable[[str, str], CAFlow]) -> Picture:
     """Show the condition, the likeliest of `SAMPLES` samples of each family, and the target, for each task.
 
     The crops are the first ones of the first `SHOWN` validation photographs.
     """
     rows = []
-    for task, kind in TASKS.items():
-        targets, conditions = pairs_of(kind, [PHOTOGRAPHS / "validation"])
+    for task in tasks:
+        targets, conditions = pairs_of(TASKS[task], [PHOTOGRAPHS / "validation"])
+        models = [model_of(task, family) for family in families]
         for k in range(0, SHOWN * STRIDE, STRIDE):
             row = [conditions[k]]
-            for family in FAMILIES:
+            for model in models:
                 generator = torch.Generator().manual_seed(0)
-                images, likeliest, _ = samples_of(models[task, family], conditions[k], TEMPERATURES[0], generator)
+                images, likeliest, _ = samples_of(model, conditions[k], TEMPERATURES[0], generator)
                 row.append(images[likeliest])
             rows.append([resize(one, (ENLARGED, ENLARGED), Image.Resampling.NEAREST) for one in [*row, targets[k]]])
-    return sheet(rows, ["condition", *FAMILIES, "target"])
+    return sheet(rows, ["condition", *families, "target"])
 
 
 @click.command()
@@ -151,26 +159,21 @@ def main(
     torch.set_num_threads(threads)
     judge, folders = Judge(PHOTOGRAPHS / "metrics"), [PHOTOGRAPHS / "validation", PHOTOGRAPHS / "test"]
     found = json.loads(json_file.read_text()) if json_file is not None and json_file.exists() else {"rows": []}
-    rows, models = found["rows"], {}
+    rows = found["rows"]
     settings: dict[str, Any] = {"batch": TRAINING.batch, "samples": SAMPLES}
     known = {(row["task"], row["family"], row["seed"], row["steps"], row["temperature"]) for row in rows}
     for seed, task, family in product(seeds, tasks, families):
         missing = [t for t in TEMPERATURES if (task, family, seed, steps, t) not in known]
-        is_shown = sheet_file is not None and seed == seeds[0]
-        if not missing and not is_shown:
+        if not missing:
             continue
-        out = scratch / f"{task}-{family}-{seed}-{steps}".replace(" ", "-").replace(",", "")
-        recipe = recipe_of(task, family, steps, seed)
-        model = checkpoint.load(train(recipe, PHOTOGRAPHS / "training", out, lambda _: None))
-        if is_shown:
-            models[task, family] = model
         cell = {"task": task, "family": family, "seed": seed, "steps": steps}
-        for row in judged(model, cell, missing, judge, folders):
+        for row in judged(trained(task, family, steps, seed, scratch), cell, missing, judge, folders):
             rows.append(row)
             print(json.dumps(row, ensure_ascii=False), flush=True)
         report.write(json_file, rows, PACKAGES, **settings)
     if sheet_file is not None:
-        Image.fromarray(sheet_of(models)).save(sheet_file, quality=QUALITY)
+        first = partial(trained, steps=steps, seed=seeds[0], scratch=scratch)
+        Image.fromarray(sheet_of(tasks, families, first)).save(sheet_file, quality=QUALITY)
     figures = {"seconds per sample": seconds_per_sample(), "references": references(judge, folders)}
     report.write(json_file, rows, PACKAGES, figures, **settings)
 
