@@ -32,7 +32,9 @@ from caflow_training.trainer import train
 PHOTOGRAPHS = Path("build/photographs")
 PACKAGES = ("torch", "lpips", "opencv-python-headless")
 ROUNDS = 5
+"""Number of times that each family's samples are timed."""
 TEMPERATURES = (0.8, 1.0)
+"""Temperatures at which each model is judged. The sheet is of the first one."""
 SHOWN, STRIDE, ENLARGED = 4, 4, 128
 """Rows of the sheet for each task, crops from one row to the next (one photograph), and the side of its pictures."""
 BLOCKS = {"condition_steps": 4, "target_steps": 4, "own_steps": 4, "image_width": 64, "conditional_width": 32}

@@ -18,6 +18,7 @@ from caflow_training.results import bits_per_dim, to_integers
 from caflow_training.tasks import Colorization, DegradingTask, Inpainting, SuperResolution
 
 SIDE, SAMPLES, DRAWS = 64, 10, 8
+"""Width and height of targets, samples of each condition, and positions of dequantization for each likelihood."""
 PATCHES = 4
 """Patches on each side of a crop that the Fréchet distance compares."""
 SMALL = 1e-6

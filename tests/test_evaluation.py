@@ -19,6 +19,8 @@ from inpainting import PATCHES, SMOOTH, compared, hole_psnr, holes
 from known_degradations import CLEAN, TRUE, estimates
 from metrics import LUMA, Crop, Picture, ab, colorfulness, crop, lattice, psnr, resize
 from outliers import BLOCK, off_by
+from paper_scores import HOLE, SAMPLES, TASKS, samples_of
+from paper_scores import SIDE as PAPER_SIDE
 from PIL import Image
 from quality import chosen, mean_difference, parsed, relative_difference
 from sheets import median_region
@@ -26,6 +28,8 @@ from tiny import photograph
 from torch import Tensor
 
 from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_training.config import CAFlowConfig
+from caflow_training.model import CAFlow
 
 SIDE, SCALE = 128, 4
 
@@ -241,3 +245,23 @@ def test_suggested_dots_have_the_true_colours_and_the_first_ones_are_the_same(ta
     dots = suggested_dots(target.target, 7)
     assert dots[:3] == suggested_dots(target.target, 3)
     assert dots[0] == true_dot(target.target, (dots[0].x, dots[0].y))
+
+
+def test_samples_of_inpainting_differ_in_the_hole_alone(photographs: Path) -> None:
+    task, seeds = TASKS["inpainting"], [torch.Generator().manual_seed(0) for _ in range(2)]
+    target = np.maximum(photograph(photographs, 0, PAPER_SIDE, PAPER_SIDE), 1)  # black pixels are those of the hole
+    condition = task.degrade(target, np.random.default_rng(0))
+    assert (condition[HOLE, HOLE] == 0).all()
+    assert (condition == 0).all(2).sum() == (HOLE.stop - HOLE.start) ** 2
+    model = CAFlow(CAFlowConfig(levels=1, task=task, residual=True)).eval()
+    images, likeliest, deviation = samples_of(model, condition, 1.0, seeds[0])
+    filled = np.stack(images)[:, HOLE, HOLE]
+    assert deviation == pytest.approx(filled.std(0).mean())
+    assert deviation > 0
+    for image in images:
+        image[HOLE, HOLE] = target[HOLE, HOLE]
+        np.testing.assert_array_equal(image, target)
+    given = torch.from_numpy(condition).permute(2, 0, 1)[None].expand(SAMPLES, -1, -1, -1)
+    with torch.no_grad():
+        drawn = model.sample(given, model.draw_noise(SAMPLES, PAPER_SIDE, PAPER_SIDE, seeds[1]), 1.0)
+    assert likeliest == drawn.log_likelihood.total.argmax()

@@ -1,9 +1,8 @@
 """Figures of how well models complete images: of inpainting, and of colorization with hints."""
 
 from pathlib import Path
-from typing import Any
 
-from tables import percent, results, table
+from tables import Row, percent, results, table
 
 HOLES = ("scratches", "boxes", "strokes")
 METHODS = {
@@ -71,10 +70,10 @@ def colorization_gains(root: Path) -> str:
     return table(["dots", "places", *compared, "better than grey"], lines)
 
 
-def _difference(row: dict[str, Any], metric: str, other: str) -> str:
+def _difference(row: Row, metric: str, other: str) -> str:
     name = f"{metric} − {other}"
     return f"{row[f'{name}, %']:+.0f} ± {row[f'{name} ±, %']:.0f} %".replace("-", "−") if f"{name}, %" in row else ""
 
 
-def _by_hole(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def _by_hole(root: Path) -> dict[tuple[str, str], Row]:
     return {(row["hole"], row["method"]): row for row in results(root, "inpainting")["rows"]}

@@ -10,8 +10,8 @@ from tables import Row, results, shown, table
 Column = tuple[str, str, str]
 """Heading, name in the results, and format."""
 
-T = {2: 12.706, 3: 4.303}
-"""Factor of an interval of 95 %, a quantile of Student's t, by the number of seeds."""
+T = 4.303
+"""Factor of an interval of 95 % from three seeds: a quantile of Student's t with two degrees of freedom."""
 REFERENCE = "CAFLOW"
 COLUMNS: dict[str, list[Column]] = {
     "super-resolution": [
@@ -68,8 +68,7 @@ def paper_differences(task: str, root: Path) -> str:
     lines = []
     for (family, temperature), rows in found.items():
         if family != REFERENCE:
-            references = {row["seed"]: row for row in found[REFERENCE, temperature]}
-            pairs = [(row, references[row["seed"]]) for row in rows if row["seed"] in references]
+            pairs = list(zip(rows, found[REFERENCE, temperature], strict=True))
             values = [
                 _interval([row[name] - beside[name] for row, beside in pairs], f"+{form}") for _, name, form in columns
             ]
@@ -103,6 +102,6 @@ def _by_family(root: Path, task: str) -> dict[tuple[str, float], list[Row]]:
 
 def _interval(values: Sequence[float], form: str) -> str:
     """Return the mean of the seeds' values with half of its interval of 95 %."""
-    half = T[len(values)] * stdev(values) / sqrt(len(values))
+    half = T * stdev(values) / sqrt(len(values))
     signed = form.replace(".", "z.")  # z: no minus sign before a zero
     return f"{mean(values):{signed}} ± {half:{form.lstrip('+')}}".replace("-", "−")
