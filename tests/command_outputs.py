@@ -18,6 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import cv2
+import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
@@ -110,8 +112,6 @@ def make_inputs(folder: Path) -> None:
 
 
 def _make_deep(path: Path, pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> None:
-    import cv2
-
     deep = pixels.astype(np.uint16) * 257
     deep[::2] += 77
     cv2.imwrite(str(path), deep[..., ::-1])
@@ -154,8 +154,6 @@ def _make_folders(folder: Path) -> None:
 
 
 def _make_clip(path: Path) -> None:
-    import imageio_ffmpeg
-
     sources = ["-f", "lavfi", "-i", "testsrc2=s=48x32:r=10:d=1", "-f", "lavfi", "-i", "sine=f=440:r=48000:d=1"]
     coding = ["-c:v", "libx264", "-threads", "1", "-crf", "20", "-pix_fmt", "yuv420p", "-c:a", "aac"]
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", *sources, *coding, str(path)], check=True)
