@@ -4,7 +4,6 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -19,19 +18,17 @@ from caflow_deploy.cluster.executor import Executor, SerialExecutor
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
-from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
+from caflow_deploy.commands.output_options import json_option
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
 from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.errors import CaflowError, InputError, format_error
-from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.accepted_targets import Accepted, check_fits_in_a_line, common_folder
 from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
-from caflow_runtime.jobs.parquet import import_pyarrow
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, check_apart, hash_of
 from caflow_runtime.jobs.verdicts import filter_pairs, judge, smallest_typicality
+from caflow_runtime.ood.drift import MIN_VALUES, SMALL_P, Drift
 from caflow_runtime.ood.verdict import Verdict
-from caflow_runtime.ood.whole_list import MIN_PAIRS, SMALL_P, WholeList
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 SHOWN_REJECTIONS = 5
@@ -47,17 +44,11 @@ alpha_option = click.option(
 )
 accepted_option = click.option(
     "--accepted",
-    type=click.Choice(["list", "list0", "copy", "link"]),
+    type=click.Choice(["list", "copy"]),
     default="list",
     show_default=True,
-    help="Form of the list of accepted targets. list: their paths in DIR/accepted.txt, one per line. list0: their "
-    "paths in DIR/accepted.list0, each followed by a zero byte, for xargs -0. copy, link: copies of the files, or "
-    "symbolic links to them, in DIR/accepted.",
-)
-parquet_option = click.option(
-    "--parquet",
-    is_flag=True,
-    help="Also write the verdicts to DIR/scores.parquet. Requires the extra parquet.",
+    help="Form of the accepted targets. list: their paths in DIR/accepted.txt, one per line. copy: copies of the files "
+    "in DIR/accepted.",
 )
 
 
@@ -77,12 +68,10 @@ parquet_option = click.option(
 @bundle_option
 @alpha_option
 @accepted_option
-@parquet_option
 @click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
 @running_options
 @workers_options
 @max_pixels_option
-@metrics_option
 @json_option
 @gathered(ExecutionOptions, "execution")
 @pass_console
@@ -95,10 +84,8 @@ def command(
     execution: ExecutionOptions,
     alpha: float,
     accepted: Accepted,
-    parquet: bool,
     force: bool,
     max_pixels: int,
-    metrics_port: int | None,
 ) -> None:
     """Judge whether the pairs of a target and a condition in PAIRS are typical. Requires a calibrated bundle.
 
@@ -110,20 +97,18 @@ def command(
     the exit code is then 1, and the same command judges the pair again. All images count with 8 bits per channel, and
     without transparency.
     """
-    execution.refuse({"--metrics": metrics_port is not None})
     if execution.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
         source, output = source and source.absolute(), output.absolute()
         targets, conditions = (glob and str(Path(glob).absolute()) for glob in (targets, conditions))
     pairs = _pairs(source, targets, conditions)
     pipe = execution.open_pipeline()
     warn_of_small(alpha, pipe, console)
-    check_job(source, output, pairs, accepted, parquet)
-    with exclusive_lock(output), execution.open_executor(pipe) as executor, ExitStack() as stack:
+    check_job(source, output, pairs, accepted)
+    with exclusive_lock(output), execution.open_executor(pipe) as executor:
         settings = FilterSettings(execution.settings(pipe, executor), alpha, max_pixels, hash_of(pairs))
         job = FilterJob(output, pairs, settings, force)
-        metrics = open_metrics(stack, metrics_port, pipe, None)
         judging = partial(_verdicts, executor, job.left, alpha, max_pixels)
-        is_new = run_job(job, judging, accepted, parquet, console, metrics)
+        is_new = run_job(job, judging, accepted, console)
     next_command = report_command(job, execution.bundle)
     report_job(job, alpha, pipe.calibration.photographs, next_command, is_new, console)
 
@@ -169,18 +154,16 @@ def warn_of_small(alpha: float, pipe: Pipeline, console: CommandConsole) -> None
         )
 
 
-def check_job(source: Path | None, output: Path, pairs: list[FilePair], accepted: Accepted, parquet: bool) -> None:
+def check_job(source: Path | None, output: Path, pairs: list[FilePair], accepted: Accepted) -> None:
     """Check everything that can fail at the end of the job before anything is computed.
 
     Raises:
-        InputError: if a package is missing, or the accepted targets cannot be listed, copied or linked.
+        InputError: if the accepted targets cannot be listed or copied.
     """
-    if parquet:
-        import_pyarrow()
     if accepted == "list":
         for pair in pairs:
             check_fits_in_a_line(pair.target)
-    elif accepted != "list0":
+    else:
         common_folder(pairs)
     if source is not None:
         check_apart(output, [str(source)])
@@ -213,9 +196,7 @@ def run_job(
     job: FilterJob,
     judging: Callable[[Callable[[int], object]], Iterable[Sequence[Verdict]]],
     accepted: Accepted,
-    parquet: bool,
     console: CommandConsole,
-    metrics: Metrics | None = None,
 ) -> bool:
     """Write the missing verdicts of a job and report each pair. Return False if the job was complete already.
 
@@ -230,14 +211,12 @@ def run_job(
             task = bar.add_task("pairs", total=count, completed=job.done)
             verdicts = judging(lambda judged: bar.update(task, completed=job.done + judged))
             for verdict in job.run(verdicts):
-                if metrics:
-                    metrics.observe_verdict(verdict)
                 if verdict.verdict == "error":
                     console.error(str(verdict.reason))
                 if console.as_json:
                     console.result(msgspec.json.encode(verdict).decode())
                 bar.update(task, completed=job.done)
-        return job.finish(accepted, parquet) or is_new
+        return job.finish(accepted) or is_new
     except KeyboardInterrupt as stop:
         raise CommandError(f"stopped: {resuming(job.done, count, 'pair')}", exit_code(stop)) from None
     except (CaflowError, OSError) as error:  # verdicts that are written are kept
@@ -263,13 +242,13 @@ def report_job(
     Raises:
         CommandError: if some pairs failed.
     """
-    counts, whole, rejected = Counter[str](), WholeList(photographs), list[Verdict]()
+    counts, drift, rejected = Counter[str](), Drift(photographs), list[Verdict]()
     for verdict in job.verdicts():
         counts[verdict.verdict] += 1
         if verdict.verdict == "rejected" and len(rejected) < SHOWN_REJECTIONS:
             rejected.append(verdict)
-        whole.add(math.nan if verdict.image_typicality is None else verdict.image_typicality)
-    share = counts["rejected"] / whole.count if whole.count else 0.0
+        drift.add(math.nan if verdict.image_typicality is None else verdict.image_typicality)
+    share = counts["rejected"] / drift.count if drift.count else 0.0
     if not is_new:
         console.summary(f"{job.folder} is already complete")
     if not console.as_json:
@@ -282,10 +261,10 @@ def report_job(
             console.result(f"rejected: {verdict.target}: {verdict.reason}")
         if counts["rejected"] > len(rejected):
             console.result(f"… and {counts['rejected'] - len(rejected)} more in {job.folder / SCORES}")
-    if whole.count >= MIN_PAIRS:
-        like = "unlike" if whole.p_value < SMALL_P else "like"
+    if drift.count >= MIN_VALUES:
+        like = "unlike" if drift.p_value < SMALL_P else "like"
         console.summary(
-            f"as a whole, the pairs are {like} real photographs: p = {whole.p_value:.2g} (valid if each is of "
+            f"as a whole, the pairs are {like} real photographs: p = {drift.p_value:.2g} (valid if each is of "
             "another photograph)"
         )
     if not console.as_json:

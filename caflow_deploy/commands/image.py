@@ -19,7 +19,7 @@ from caflow_deploy.commands.image_models import ImageModel, ModelRunner, bundles
 from caflow_deploy.commands.jobs import is_for_one, plan_jobs, warn_of_results, with_input_files
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
 from caflow_deploy.commands.outcome_counter import OutcomeCounter
-from caflow_deploy.commands.output_options import dry_run_option, json_option, metrics_option, quiet_option
+from caflow_deploy.commands.output_options import dry_run_option, json_option, quiet_option
 from caflow_deploy.commands.pipeline_options import max_pixels_option, running_options
 from caflow_deploy.commands.pipes import is_pipe, piped_images, refuse_beside
 from caflow_deploy.commands.result_names import ResultNames
@@ -125,7 +125,6 @@ MASK_IS_MISSING = "{} fills in what a mask marks: also give --mask, an image tha
 @running_options
 @workers_options
 @max_pixels_option
-@metrics_option
 @json_option
 @quiet_option
 @dry_run_option
@@ -154,7 +153,6 @@ def command(
     sheet: bool,
     maps: bool,
     max_pixels: int,
-    metrics_port: int | None,
     dry_run: bool,
     force: bool,
 ) -> None:
@@ -190,14 +188,11 @@ def command(
         bundles = [Path(DEFAULT_FOR_INPUTS[needed[0]])]
     if is_for_one(output) and (files.format != SOURCE or files.suffix):
         raise click.UsageError("--format and --suffix require a folder as -o, but this -o names a single file")
-    execution.refuse({"--metrics": metrics_port is not None})
     refuse_beside(output, {"--keep-all": keep_all, "--sheet": sheet, "--maps": maps})
     most_bytes = MAX_BYTES_PER_PIXEL * max_pixels + MAX_OTHER_BYTES
     piped = piped_images(inputs, output, FORMATS.get(files.format, FORMATS["png"]), most_bytes)
     inputs, output = click.get_current_context().with_resource(piped)
-    models = [
-        ImageModel.open(replace(execution, bundle=bundle), sampling, max_pixels, metrics_port) for bundle in bundles
-    ]
+    models = [ImageModel.open(replace(execution, bundle=bundle), sampling, max_pixels) for bundle in bundles]
     if execution.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
         inputs, output = tuple(str(Path(text).absolute()) if text else text for text in inputs), output.absolute()
         beside = {name: place.absolute() for name, place in beside.items()}

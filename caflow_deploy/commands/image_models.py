@@ -13,7 +13,6 @@ from caflow_cli.console import CommandConsole, counted
 from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.image_progress import ImageProgress
-from caflow_deploy.commands.output_options import open_metrics
 from caflow_deploy.commands.pipeline_options import BUNDLES, BundlePath
 from caflow_deploy.commands.pipes import shown
 from caflow_deploy.commands.sampling_options import SamplingOptions
@@ -26,7 +25,6 @@ from caflow_runtime.jobs.image_folder import ModelSettings
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import ImageOutcome, ProgressCallbacks, check_claimed_size, process_image
 from caflow_runtime.jobs.native_stderr import native_stderr
-from caflow_runtime.ood.typicality import temperature_of
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 PROPERTIES = ("clean", f"noisy, or JPEG files of a quality below {MIN_QUALITY}")
@@ -56,23 +54,20 @@ class ImageModel:
     pipe: Pipeline
     config: SamplingConfig
     max_pixels: int
-    metrics_port: int | None
 
     @classmethod
-    def open(
-        cls, execution: ExecutionOptions, sampling: SamplingOptions, max_pixels: int, metrics_port: int | None
-    ) -> Self:
+    def open(cls, execution: ExecutionOptions, sampling: SamplingOptions, max_pixels: int) -> Self:
         """Open the bundle.
 
         Raises:
             InputError: if the model or its calibration does not support the settings.
         """
         pipe = execution.open_pipeline()
-        return cls(execution, pipe, sampling.draw(pipe), max_pixels, metrics_port)
+        return cls(execution, pipe, sampling.draw(pipe), max_pixels)
 
 
 class ModelRunner:
-    """Runs one model at a time: its executor and metrics are open until another model starts, or the block ends."""
+    """Runs one model at a time: its executor is open until another model starts, or the block ends."""
 
     executor: Executor
 
@@ -96,18 +91,14 @@ class ModelRunner:
         """Process all jobs and yield their outcomes: in order without workers, as they are finished with workers."""
         process = partial(process_image, config=self._model.config, max_pixels=self._model.max_pixels)
         if isinstance(self.executor, SerialExecutor):  # workers cannot call functions of this process
-            callbacks = ProgressCallbacks(progress.begins, progress.windows)
-            process = partial(process, callbacks=callbacks, metrics=self._metrics)
+            process = partial(process, callbacks=ProgressCallbacks(progress.begins, progress.windows))
         for job, found in self.executor.run(process, jobs, lambda job: str(job.source)):
             progress.finished(job)
             yield ImageOutcome(job, wrong=str(found)) if isinstance(found, WorkerLost) else found
 
     def _start(self, model: ImageModel) -> None:
         self._model = model
-        temperature = temperature_of(model.config.temperature)
-        measures_drift = not model.config.keep
         with ExitStack() as stack:
-            self._metrics = open_metrics(stack, model.metrics_port, model.pipe, temperature, measures_drift)
             self.executor = stack.enter_context(model.execution.open_executor(model.pipe))
             self._running = stack.pop_all()
 

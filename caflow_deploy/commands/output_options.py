@@ -1,13 +1,10 @@
 """Options about what a command prints, and what it serves to Prometheus, while it runs."""
 
 import warnings
-from contextlib import ExitStack
 
 import click
 
 from caflow_cli.console import CommandConsole
-from caflow_runtime.health.metrics import Metrics
-from caflow_runtime.pipeline.pipeline import Pipeline
 
 
 def _print_json(context: click.Context, _: click.Parameter, is_given: bool) -> None:
@@ -59,22 +56,3 @@ metrics_option = click.option(
     help="Serve metrics for Prometheus at http://127.0.0.1:PORT/metrics while the command runs. Requires the extra "
     "metrics.",
 )
-
-
-def open_metrics(
-    stack: ExitStack, port: int | None, pipe: Pipeline, temperature: float | None, measures_drift: bool = True
-) -> Metrics | None:
-    """Serve the metrics of `--metrics` until the stack closes. None without the option.
-
-    Arguments:
-        port: the value of `--metrics`.
-        temperature: temperature of the samples; None if true images are scored.
-        measures_drift: whether drift is measured. It is meaningful only if the observed likelihoods are computed as
-            during calibration, which is not so in progressive best-of-N.
-    """
-    if port is None:
-        return None
-    typicality_model = pipe.likelihoods.typicality_model(temperature) if measures_drift else None
-    metrics = stack.enter_context(Metrics(pipe, typicality_model))
-    metrics.serve(port)
-    return metrics

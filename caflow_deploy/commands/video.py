@@ -31,7 +31,6 @@ from caflow_deploy.commands.video_input import SourceOptions, source_options
 from caflow_deploy.commands.video_output import check_overwriting, check_times
 from caflow_deploy.commands.video_preview import PreviewOptions, preview_options, write_preview
 from caflow_deploy.commands.video_report import report
-from caflow_deploy.commands.video_watching import WatchingOptions
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.errors import InputError
@@ -45,13 +44,13 @@ from caflow_runtime.video.segment_store import VideoSettings, holds_a_job, ident
 
 OUTPUT_HELP = (
     "File to write: a video (.mp4, .mkv, .mov, .webm), an animation (.gif, .png, .webp), or numbered images, such as "
-    "frames/%05d.png. - writes YUV4MPEG2 to standard output, or raw RGB with --pixel-format rgb24."
+    "frames/%05d.png. - writes YUV4MPEG2 to standard output."
 )
 
 
 @click.command("video")
 @click.argument("source", metavar="IN", type=FilePath())
-@click.option("-o", "--output", type=FilePath(path_type=Path), help=OUTPUT_HELP)
+@click.option("-o", "--output", type=FilePath(path_type=Path), required=True, help=OUTPUT_HELP)
 @partial(bundle_option, default=DEFAULT_FOR_VIDEOS)
 @samples_option("Number of samples to draw of each scene's first frame; the scene keeps the noise of the best one.")
 @sampling_options
@@ -74,11 +73,6 @@ OUTPUT_HELP = (
     "begins with the first unfinished segment; a worker draws one segment at a time.",
 )
 @click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
-@click.option(
-    "--show",
-    is_flag=True,
-    help="Show the result while it is drawn, in mpv or ffplay; -o is then optional.",
-)
 @source_options
 @preview_options
 @rejecting_options
@@ -93,13 +87,12 @@ OUTPUT_HELP = (
 @gathered(SizeOptions, "sizing")
 @gathered(SourceOptions, "wanted")
 @gathered(PreviewOptions, "preview")
-@gathered(WatchingOptions, "watching")
 @gathered(ExecutionOptions, "execution")
 @pass_console
 def command(
     console: CommandConsole,
     source: str,
-    output: Path | None,
+    output: Path,
     execution: ExecutionOptions,
     sampling: SamplingOptions,
     sizing: SizeOptions,
@@ -110,13 +103,13 @@ def command(
     force: bool,
     wanted: SourceOptions,
     preview: PreviewOptions,
-    watching: WatchingOptions,
+    metrics_port: int | None,
     dry_run: bool,
 ) -> None:
     """Enlarge the video IN, frame by frame. Requires the extra video.
 
     IN is a file, numbered images (frames/%05d.png), the number of a camera, the address of a stream (rtsp://…,
-    http://…), or - for standard input: YUV4MPEG2, or raw RGB with --raw.
+    http://…), or - for YUV4MPEG2 on standard input.
 
     After Ctrl-C, OUT contains the frames that are finished. If IN is a file, the same command resumes with the finished
     segments, which are kept in OUT.segments. The exit code is 1 if the result is shorter than IN, or if a stream was
@@ -135,23 +128,20 @@ def command(
         raise click.UsageError("--dry-run does not work with --at; give one or the other")
     if batch > 1 and noise != "fixed":
         raise click.UsageError("--batch requires --noise fixed: other frames are computed one by one; remove --batch")
-    if output is None and not watching.show:
-        raise click.UsageError("no output; give -o, --show or both")
-    execution.refuse({"--show": watching.show, "--metrics": watching.metrics_port is not None})
-    execution.refuse({"-o -": is_pipe(output), "--at": preview.at is not None})
+    execution.refuse({"--metrics": metrics_port is not None, "-o -": is_pipe(output), "--at": preview.at is not None})
     pipe = execution.open_pipeline()
     if pipe.manifest.model.condition_channels > VALUES:
         raise InputError(f"{pipe.folder.name} completes images with a mask or hints, which videos do not have")
     with ExitStack() as stack:
         out = stack.enter_context(standard_output(output))
         file = output if out is None else None
-        if preview.at is not None and output is not None:
+        if preview.at is not None:
             keeps_alpha = holds_alpha(output) and not preview.sheet
             opened = stack.enter_context(closing(wanted.open(source, keeps_alpha, console.warning)))
             check_overwriting(output, source, overwrites=True)  # `write_preview` checks all but the input
             console.result(write_preview(pipe, opened, output, sampling, preview, force))
             return
-        multiple = 1 if output is None or encoded.codec == "ffv1" else 2
+        multiple = 1 if encoded.codec == "ffv1" else 2
         streaming = sampling.stream(pipe, noise, batch, sizing.size(pipe, multiple))
         check_times(output, streaming)
         Stream(pipe, streaming)  # checks the settings, before a source is opened
@@ -160,11 +150,12 @@ def command(
         if file is not None:
             # An unfinished job may replace its output; `_draw_file` checks later that it is the same job.
             check_overwriting(file, source, force or holds_a_job(file))
-        work = VideoCommand(pipe, opened, streaming, execution, watching, console)
+        work = VideoCommand(pipe, opened, streaming, execution, metrics_port, console)
         if file is not None:
             outcome = _draw_file(work, _job(work, file, encoded, segment_frames, wanted), dry_run, force)
         else:
-            writer = None if out is None else encoded.writer(out, opened.info)
+            assert out is not None
+            writer = encoded.writer(out, opened.info)
             work.announce(None, dry_run, {})
             outcome = None if dry_run else draw_to_stream(work, writer)
     if outcome is not None:

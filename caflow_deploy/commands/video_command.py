@@ -1,4 +1,4 @@
-"""Work of `caflow video`: an opened source, and how its frames are drawn and shown."""
+"""Work of `caflow video`: an opened source, and how its frames are drawn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from caflow_cli.console import CommandConsole
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.video_progress import line_of_earlier, line_of_video
-from caflow_deploy.commands.video_watching import WatchingOptions
 from caflow_runtime.pipeline.memory_estimate import check_available, check_together
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
@@ -18,13 +17,13 @@ from caflow_runtime.video.segment_store import SegmentRecord
 
 @dataclass(frozen=True)
 class VideoCommand:
-    """An opened source, and how its frames are drawn and shown."""
+    """An opened source, and how its frames are drawn."""
 
     pipe: Pipeline
     source: Source
     streaming: StreamSettings
     execution: ExecutionOptions
-    watching: WatchingOptions
+    metrics_port: int | None
     console: CommandConsole
 
     @property

@@ -1,4 +1,4 @@
-"""`caflow video` without workers: frames are drawn in this process, to a file, to a pipe or only to a window."""
+"""`caflow video` without workers: frames are drawn in this process, to a file or to a pipe."""
 
 from contextlib import ExitStack
 
@@ -6,6 +6,7 @@ import click
 
 from caflow_cli.command_error import ERROR_CODE, FAILED
 from caflow_deploy.commands.video_command import VideoCommand
+from caflow_deploy.commands.video_watching import Watcher
 from caflow_runtime.pipeline.stream import Stream
 from caflow_runtime.video.job import VideoDrawing, VideoJob, VideoOutcome
 from caflow_runtime.video.pipe import PipeWriter
@@ -14,28 +15,23 @@ from caflow_runtime.video.pipe import PipeWriter
 def draw_to_file(work: VideoCommand, job: VideoJob, force: bool) -> VideoOutcome:
     """Write the output of a job, or resume it."""
     with ExitStack() as stack:
-        watcher = work.watching.open(stack, work.pipe, work.source, work.console)
+        watcher = Watcher.open(stack, work.pipe, work.source, work.metrics_port, work.console)
         job.show, job.show_dropped = watcher.show, watcher.show_dropped
         return job.run(force)
 
 
-def draw_to_stream(work: VideoCommand, writer: PipeWriter | None) -> VideoOutcome:
-    """Draw frames that cannot be resumed.
-
-    Arguments:
-        writer: writer to standard output; None if frames are only shown.
-    """
+def draw_to_stream(work: VideoCommand, writer: PipeWriter) -> VideoOutcome:
+    """Write frames to a pipe. They cannot be resumed."""
     outcome = VideoOutcome()
     with ExitStack() as stack:
-        watcher = work.watching.open(stack, work.pipe, work.source, work.console)
+        watcher = Watcher.open(stack, work.pipe, work.source, work.metrics_port, work.console)
         stream = Stream(work.pipe, work.streaming)
         drawing = VideoDrawing(work.pipe, work.source, stream, watcher.show, watcher.show_dropped)
         try:
             with drawing.reading():
                 for frame, timed in drawing.draw():
                     click.get_current_context().meta[ERROR_CODE] = FAILED  # some of the work is done
-                    if writer is not None:
-                        writer.write(frame.pixels, timed.ticks)
+                    writer.write(frame.pixels, timed.ticks)
                     outcome.frames += 1
                     outcome.rejected += frame.rejected
                     outcome.untypical += frame.untypical
@@ -43,5 +39,5 @@ def draw_to_stream(work: VideoCommand, writer: PipeWriter | None) -> VideoOutcom
             outcome.stopped = stop
     outcome.written = outcome.frames
     outcome.dropped, outcome.ended_early = drawing.dropped, drawing.ended_early
-    outcome.lost = [] if writer is None else writer.lost
+    outcome.lost = writer.lost
     return outcome

@@ -16,16 +16,13 @@ from caflow_runtime.video.frame_source import CLOCK, Source
 from caflow_runtime.video.live import LiveSource, is_live
 from caflow_runtime.video.numbered import is_numbered
 from caflow_runtime.video.open_source import cut_source, open_video
-from caflow_runtime.video.opening import without_secrets
 from caflow_runtime.video.pipe import PipeSource
 from caflow_runtime.video.time_range import TimeRange
-from caflow_runtime.video.y4m import PictureFormat
 
 PATIENCE_S = 60
 """Default of --patience, in seconds."""
 TIME = re.compile(r"(?:(?:(\d{1,4}):)?(\d{1,4}):)?(\d{1,9}(?:\.\d{1,9})?)")
 RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(?:/(\d{1,6}))?")
-RAW = re.compile(r"(\d{1,5})x(\d{1,5})@([\d./]+)(?::(rgb24|rgb48le))?")
 
 
 def ticks(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
@@ -52,22 +49,6 @@ def rate(context: click.Context, parameter: click.Parameter, text: str | None) -
     return None if found is None else Fraction(found[1]) / Fraction(found[2] or 1)
 
 
-def raw_format(context: click.Context, parameter: click.Parameter, text: str | None) -> PictureFormat | None:
-    """Parse the size, rate and format of raw RGB frames."""
-    if text is None:
-        return None
-    found = RAW.fullmatch(text)
-    if found is None or not int(found[1]) or not int(found[2]):
-        raise click.BadParameter(
-            f"must be WIDTHxHEIGHT@RATE or WIDTHxHEIGHT@RATE:FORMAT, such as 640x360@25; got {text!r}",
-            context,
-            parameter,
-        )
-    frames_per_second = rate(context, parameter, found[3])
-    assert frames_per_second is not None
-    return PictureFormat(int(found[1]), int(found[2]), frames_per_second, found[4] or "rgb24")
-
-
 @dataclass(frozen=True)
 class SourceOptions:
     """Values of the options about the source."""
@@ -75,7 +56,6 @@ class SourceOptions:
     drop: Literal["latest", "block"] | None
     duration: float | None
     patience: float | None
-    raw: PictureFormat | None
     rate: Fraction | None
     start: int | None
     end: int | None
@@ -101,8 +81,6 @@ class SourceOptions:
             InputError: if an option does not fit the source.
             UnreadableImage, UnreadableVideo: if the source cannot be read.
         """
-        if address != PIPE and self.raw is not None:
-            raise InputError(f"--raw requires standard input (-) as IN; got {without_secrets(address)}")
         if address == PIPE:
             return self._piped()
         if is_live(address) and not Path(address).exists():
@@ -124,11 +102,9 @@ class SourceOptions:
     def _piped(self) -> Source:
         given = standard_input("a video")
         if self.rate is not None or self.duration is not None:
-            raise InputError(
-                "--rate and --duration do not work with standard input; give --raw WIDTHxHEIGHT@RATE, or --end"
-            )
+            raise InputError("--rate and --duration do not work with standard input; give --end")
         self._refuse_live_options("standard input")
-        return cut_source(PipeSource(given.fileno(), "standard input", self.raw), self.cut)
+        return cut_source(PipeSource(given.fileno(), "standard input"), self.cut)
 
     def _refuse_live_options(self, name: str) -> None:
         for option, value in (("--drop", self.drop), ("--patience", self.patience)):
@@ -161,13 +137,6 @@ source_options = options(
         callback=rate,
         metavar="RATE",
         help="For numbered images: frames per second, such as 25 or 30000/1001.  [default: 25]",
-    ),
-    click.option(
-        "--raw",
-        callback=raw_format,
-        metavar="WxH@RATE[:FORMAT]",
-        help="Read raw RGB frames of this size and rate from standard input; FORMAT is rgb24, the default, or "
-        "rgb48le.  [default: standard input is YUV4MPEG2]",
     ),
     click.option(
         "--drop",

@@ -1,43 +1,20 @@
-"""Frames of `caflow video` while it runs: progress, JSON lines, metrics and a player."""
+"""Frames of `caflow video` while it runs: progress, JSON lines and metrics."""
 
 import json
 import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from caflow_cli.console import CommandConsole
-from caflow_deploy.commands.output_options import open_metrics
 from caflow_deploy.commands.video_progress import FrameProgress
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.frame_source import CLOCK, Source, TimedFrame
-from caflow_runtime.video.player import Player
-
-
-@dataclass(frozen=True)
-class WatchingOptions:
-    """Values of the options about frames that are shown while the command runs."""
-
-    show: bool
-    metrics_port: int | None
-
-    def open(self, stack: ExitStack, pipe: Pipeline, source: Source, console: CommandConsole) -> "Watcher":
-        """Serve the metrics, and open the progress bar and the player. They close with the stack."""
-        metrics = open_metrics(stack, self.metrics_port, pipe, None, measures_drift=False)
-        status = TextColumn("{task.fields[status]}")
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), status, TimeRemainingColumn()
-        bar = stack.enter_context(console.progress_bar(*columns))
-        lines = FrameProgress(console.message if bar.disable else None, source.name, source.info.frames)
-        bar.add_task("frames", total=source.info.frames, status="")
-        player = Player(source.info) if self.show else None
-        if player is not None:
-            stack.callback(player.close)
-        return Watcher(bar, lines, console, metrics, player)
 
 
 @dataclass(frozen=True)
@@ -48,7 +25,22 @@ class Watcher:
     lines: FrameProgress
     console: CommandConsole
     metrics: Metrics | None
-    player: Player | None
+
+    @classmethod
+    def open(
+        cls, stack: ExitStack, pipe: Pipeline, source: Source, metrics_port: int | None, console: CommandConsole
+    ) -> Self:
+        """Open the progress bar, and serve the metrics if a port is given. Both close with the stack."""
+        metrics = None
+        if metrics_port is not None:
+            metrics = stack.enter_context(Metrics(pipe))
+            metrics.serve(metrics_port)
+        status = TextColumn("{task.fields[status]}")
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), status, TimeRemainingColumn()
+        bar = stack.enter_context(console.progress_bar(*columns))
+        lines = FrameProgress(console.message if bar.disable else None, source.name, source.info.frames)
+        bar.add_task("frames", total=source.info.frames, status="")
+        return cls(bar, lines, console, metrics)
 
     def show(self, frame: Frame, timed: TimedFrame) -> None:
         """Show a finished frame, and the frame of the source that it was made from."""
@@ -60,8 +52,6 @@ class Watcher:
             self.console.result(json.dumps(_entry(frame, timed), allow_nan=False))
         if self.metrics is not None:
             self.metrics.observe_frame(frame)
-        if self.player is not None and not self.player.show(frame, timed):
-            raise KeyboardInterrupt  # closing the player ends the video as Ctrl-C does
 
     def show_dropped(self, frames: int) -> None:
         """Count frames that a live source dropped."""

@@ -21,12 +21,11 @@ from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.health.instruments import Instruments, Prometheus
 from caflow_runtime.health.model_instruments import VERDICTS, ModelInstruments, buckets_of
 from caflow_runtime.ood.drift import WINDOW, Drift
-from caflow_runtime.ood.typicality import Floats
+from caflow_runtime.ood.typicality import Floats, rank
 from caflow_runtime.ood.typicality_model import TypicalityModel
-from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.results import Best, Samples, Score
+from caflow_runtime.pipeline.results import Best, Score
 from caflow_runtime.pipeline.stream import Frame
 
 LOOPBACK = "127.0.0.1"
@@ -59,7 +58,8 @@ class Metrics:
             NotFinite: if the canary's sample is not finite.
         """
         self._instruments = instruments or Prometheus()
-        self.drift = None if typicality_model is None else Drift(typicality_model, window)
+        self._typicality_model = typicality_model
+        self.drift = None if typicality_model is None else Drift(pipe.calibration.photographs, window)
         self._model = as_text(pipe.folder.stem)
         self._endpoint = ExitStack()
         self._port: int | None = None
@@ -98,15 +98,6 @@ class Metrics:
                 # Use the first sample, not the most likely one: choosing by likelihood would bias the metric.
                 self._add_to_drift(drawn[:1])
 
-    def observe_samples(self, samples: Samples) -> None:
-        """Count the results of `Pipeline.sample`: all samples of each image."""
-        for drawn, numbers in zip(samples.bits_per_dim, samples.sample, strict=True):
-            self._made.requests.labels(self._model, "unjudged").inc()
-            self._count(len(drawn), 0, 0)
-            self._observe_drawn(drawn)
-            if samples.density_at == "sample":  # otherwise they were changed and scored again
-                self._add_to_drift(drawn[numbers == 0])
-
     def observe_score(self, score: Score, alpha: float, late: Sequence[bool] | Any = None) -> None:
         """Count scored targets.
 
@@ -122,15 +113,6 @@ class Metrics:
         for bits in score.bits_per_dim:
             self._made.bits.observe(bits)
         self._add_to_drift(score.bits_per_dim)
-
-    def observe_verdict(self, verdict: Verdict) -> None:
-        """Count a judged pair of files."""
-        self._made.requests.labels(self._model, verdict.verdict).inc()
-        if verdict.bits_per_dim is None:
-            return
-        self._count_target(verdict.verdict)
-        self._made.bits.observe(verdict.bits_per_dim)
-        self._add_to_drift(np.array([verdict.bits_per_dim]))
 
     def observe_frame(self, frame: Frame) -> None:
         """Count a frame of a video. Drift excludes frames, since those of a scene are alike and share a sample."""
@@ -212,8 +194,8 @@ class Metrics:
             self._made.spread.observe(float(np.std(drawn)))
 
     def _add_to_drift(self, bits_per_dim: Floats) -> None:
-        if self.drift is None:
+        if self.drift is None or self._typicality_model is None:
             return
-        self.drift.add(bits_per_dim)
-        self._made.psi.set(self.drift.psi)
-        self._made.ks.set(self.drift.ks)
+        self.drift.add(rank(bits_per_dim, self._typicality_model.main.bits_per_dim))
+        self._made.drift_distance.set(self.drift.distance)
+        self._made.drift_p_value.set(self.drift.p_value)

@@ -104,13 +104,14 @@ class ModelInstruments:
             ["version", "precision", "manifest"],
         )
         info.labels(version("caflow-deploy"), pipe.manifest.precision, manifest).set(1)
-        self.psi = gauge(
-            "caflow_drift_psi",
-            "Population stability index of recent images against the calibration; check values above 0.2.",
+        self.drift_distance = gauge(
+            "caflow_drift_distance", "Kolmogorov-Smirnov distance of recent images from the calibration, 0 to 1."
         )
-        self.psi.set(math.nan)
-        self.ks = gauge("caflow_drift_ks", "Kolmogorov-Smirnov distance of recent images from the calibration.")
-        self.ks.set(math.nan)
+        self.drift_distance.set(math.nan)
+        self.drift_p_value = gauge(
+            "caflow_drift_p_value", "Probability of a distance as large without drift; check values below 0.01."
+        )
+        self.drift_p_value.set(math.nan)
         canary = gauge(
             "caflow_canary_difference",
             "Log-likelihood of the canary at the start minus its value at calibration, in nats.",

@@ -1,4 +1,4 @@
-"""Accepted targets of `caflow filter`: a list of their paths, or a folder with copies of the files or links to them."""
+"""Accepted targets of `caflow filter`: a list of their paths, or a folder with copies of the files."""
 
 import os
 import shutil
@@ -12,34 +12,29 @@ from caflow_runtime.file_io.atomic_files import atomic_file
 from caflow_runtime.file_io.real_path import real_path
 from caflow_runtime.jobs.pairs import FilePair
 
-LIST, LIST0, FILES = "accepted.txt", "accepted.list0", "accepted"
+LIST, FILES = "accepted.txt", "accepted"
 
-Accepted = Literal["list", "list0", "copy", "link"]
+Accepted = Literal["list", "copy"]
 """Form in which accepted targets are written.
 
 * "list": their paths in `accepted.txt`, one per line.
-* "list0": their paths in `accepted.list0`, each followed by a zero byte, as `xargs -0` reads them.
 * "copy": copies of their files in `accepted/`.
-* "link": symbolic links to their files in `accepted/`.
 """
-PLACES: dict[Accepted, str] = {"list": LIST, "list0": LIST0, "copy": FILES, "link": FILES}
+PLACES: dict[Accepted, str] = {"list": LIST, "copy": FILES}
 """Name of the file or folder that each form is written to."""
 
 
-def write_list(path: Path, names: Iterable[str], end: bytes) -> None:
-    """Write a list of names, each followed by `end`: a line break or a zero byte.
-
-    If writing fails, an existing file stays unchanged.
+def write_list(path: Path, names: Iterable[str]) -> None:
+    """Write a list of names, one per line. If writing fails, an existing file stays unchanged.
 
     Raises:
-        InputError: if `end` is a line break, and a name contains one.
+        InputError: if a name contains a line break.
         OSError: if a file cannot be read or written.
     """
     with atomic_file(path) as partial, partial.open("wb") as file:
         for name in names:
-            if end == b"\n":
-                check_fits_in_a_line(name)
-            file.write(os.fsencode(name) + end)
+            check_fits_in_a_line(name)
+            file.write(os.fsencode(name) + b"\n")
 
 
 def check_fits_in_a_line(name: str) -> None:
@@ -51,10 +46,7 @@ def check_fits_in_a_line(name: str) -> None:
         InputError: if the check fails.
     """
     if name.splitlines() != [name]:
-        raise InputError(
-            f"{name!r} contains a line break, so it cannot be written to {LIST}; use --accepted list0 and read {LIST0} "
-            "with xargs -0, or use --accepted copy"
-        )
+        raise InputError(f"{name!r} contains a line break, so it cannot be written to {LIST}; use --accepted copy")
 
 
 def place_of(name: str) -> Path:
@@ -79,12 +71,11 @@ def common_folder(pairs: Iterable[FilePair]) -> str:
         ) from None
 
 
-def place_files(folder: Path, names: Iterable[str], common: str, how: Accepted) -> None:
-    """Copy files to a folder, or create links to them there.
+def copy_files(folder: Path, names: Iterable[str], common: str) -> None:
+    """Copy files to a folder.
 
     Arguments:
         common: folder that contains all files. Their paths relative to it are kept in `folder`.
-        how: "copy" or "link".
     """
     folder.mkdir(exist_ok=True)
     for name in names:
@@ -92,10 +83,7 @@ def place_files(folder: Path, names: Iterable[str], common: str, how: Accepted) 
         place = folder / source.relative_to(common)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)  # otherwise a copy would follow an old link and overwrite the original
-        if how == "copy":
-            shutil.copy2(source, place)
-        else:
-            place.symlink_to(source)
+        shutil.copy2(source, place)
 
 
 @lru_cache(maxsize=1024)

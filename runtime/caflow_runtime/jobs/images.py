@@ -4,12 +4,11 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,7 +20,6 @@ from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import CaflowError, UnreadableImage, format_error
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
 from caflow_runtime.image_headers import header_of_file, size_of_file
@@ -41,7 +39,7 @@ from caflow_runtime.jobs.model_passes import ModelPasses, OutputSpec
 from caflow_runtime.jobs.native_stderr import native_stderr
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.results import REJECTED, Best, Samples
+from caflow_runtime.pipeline.results import REJECTED, Samples
 from caflow_runtime.pipeline.sampling import ResultEncoding
 
 
@@ -79,7 +77,6 @@ def process_image(
     job: ImageJob,
     config: SamplingConfig,
     callbacks: ProgressCallbacks = ProgressCallbacks(),
-    metrics: Metrics | None = None,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> ImageOutcome:
     """Process one image: draw samples, write the files and return a report.
@@ -88,7 +85,6 @@ def process_image(
 
     Arguments:
         config: how samples are drawn and the best one is chosen.
-        metrics: counters to update; None for none.
         max_pixels: largest number of pixels of the image file, as in `read_image`.
     """
     stamp, stamps = stamp_of(job.source), {name: stamp_of(path) for name, path in job.inputs.items()}
@@ -99,15 +95,13 @@ def process_image(
             given, need = inspect_image(pipe, job, config, max_pixels)
         if callbacks.begins is not None:
             callbacks.begins(job, need)
-        report, about_result = _draw(pipe, job, config, callbacks.windows, metrics, given)
+        report, about_result = _draw(pipe, job, config, callbacks.windows, given)
         warnings = [*dict.fromkeys(said), *given.warnings, *about_result] or UNSET
         size = job.output.stat().st_size
         made = {"model": model, "model_because": because, "input_stamp": stamp, "bytes": size, "warnings": warnings}
         report = msgspec.structs.replace(report, **made)
         return ImageOutcome(job, report, stamp=stamp, input_stamps=stamps, model=model)
     except Untypical as error:
-        if metrics:
-            metrics.observe_error(error)
         wrong = f"{job.source}: {error.why}: dropped"
         try:
             _remove(job.outputs)
@@ -116,8 +110,6 @@ def process_image(
             return ImageOutcome(job, wrong=f"{wrong}, but {kept}")
         return ImageOutcome(job, wrong=wrong, is_dropped=True, stamp=stamp, input_stamps=stamps, model=model)
     except (CaflowError, OSError, MemoryError) as error:
-        if metrics:
-            metrics.observe_error(error)
         return ImageOutcome(job, wrong=refusal(job, error, said))
 
 
@@ -170,12 +162,7 @@ def refusal(job: ImageJob, error: Exception, said: Sequence[str] = ()) -> str:
 
 
 def _draw(
-    pipe: Pipeline,
-    job: ImageJob,
-    config: SamplingConfig,
-    show: ShowWindows | None,
-    metrics: Metrics | None,
-    given: ImageFile,
+    pipe: Pipeline, job: ImageJob, config: SamplingConfig, show: ShowWindows | None, given: ImageFile
 ) -> tuple[ImageReport, list[str]]:
     """Write the files of an image. Return the report, and warnings about the result."""
     model = pipe.manifest.model
@@ -194,9 +181,8 @@ def _draw(
     is_changed = is_grey or is_lossy or image.is_changed
     as_read = partial(_as_read_again, write=write, suffix=job.output.suffix, image=image) if is_changed else None
     told = _told(pipe, job)
-    with metrics.stage("sample") if metrics else nullcontext():
-        passes, written = ModelPasses(told, config, show, pipe), ResultEncoding(form.bits == 16, as_read)
-        made = passes.run(image.condition, form.size.passes, needs_all, written)
+    passes, written = ModelPasses(told, config, show, pipe), ResultEncoding(form.bits == 16, as_read)
+    made = passes.run(image.condition, form.size.passes, needs_all, written)
     pictures = image.finished(made.pictures) if image.is_changed else made.pictures
     for path, picture in zip([job.output, *job.others], pictures, strict=False):
         left_out = write(path, form.resampled(picture))
@@ -233,10 +219,6 @@ def _draw(
             write_image(job.extras[name], picture)
             maps[name] = [darkest, brightest]
         report = msgspec.structs.replace(report, maps=maps)
-    if metrics and isinstance(made.drawn, Samples):
-        metrics.observe_samples(made.drawn)
-    elif metrics:
-        metrics.observe_best(cast("Best", made.drawn), config)
     return report, warnings
 
 

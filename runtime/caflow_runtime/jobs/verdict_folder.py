@@ -1,8 +1,8 @@
 """Folder of a filter job: the settings, one line with a verdict for each pair, and files made from the verdicts.
 
 The unit of the job is a batch: up to `BATCH` pairs, which are judged together so that their numbers are always
-bit-identical. Its lines in the journal `scores.jsonl` follow each other. The accepted targets and `scores.parquet` are
-made from `scores.jsonl` once all verdicts are there and in the order of the list.
+bit-identical. Its lines in the journal `scores.jsonl` follow each other. The accepted targets are written once all
+verdicts are there and in the order of the list.
 """
 
 import hashlib
@@ -23,11 +23,10 @@ from caflow_runtime.file_io.real_path import real_path
 from caflow_runtime.jobs.accepted_targets import (
     FILES,
     LIST,
-    LIST0,
     PLACES,
     Accepted,
     common_folder,
-    place_files,
+    copy_files,
     place_of,
     write_list,
 )
@@ -42,12 +41,11 @@ from caflow_runtime.jobs.folder import (
 )
 from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.jobs.pairs import FilePair
-from caflow_runtime.jobs.parquet import write_parquet
 from caflow_runtime.jobs.verdicts import BATCH
 from caflow_runtime.ood.verdict import Verdict
 
 COMMAND = "caflow filter"
-SCORES, PARQUET = "scores.jsonl", "scores.parquet"
+SCORES = "scores.jsonl"
 
 
 class FilterSettings(msgspec.Struct, frozen=True):
@@ -66,8 +64,6 @@ class FilterState(State):
 
     accepted: Accepted | None = None
     """Form in which accepted targets were last written; None if they were not written yet."""
-    parquet: bool = False
-    """Whether `scores.parquet` was written."""
 
 
 class FilterJob:
@@ -87,7 +83,7 @@ class FilterJob:
         self.folder, self.pairs = folder, pairs
         check_apart(folder, (name for pair in pairs for name in pair))
         self.state = begin(folder, settings) if force else resume(folder, settings) or begin(folder, settings)
-        remove_leftovers(folder / name for name in (JOB_FILE, SCORES, LIST, LIST0, PARQUET))
+        remove_leftovers(folder / name for name in (JOB_FILE, SCORES, LIST))
         self._journal = Journal(folder / SCORES, Verdict)
         self._batches = [pairs[k : k + BATCH] for k in range(0, len(pairs), BATCH)]
         self._finished = self._resume()
@@ -111,7 +107,7 @@ class FilterJob:
         """
         left = self._numbers_left()
         if left:
-            self.state.accepted, self.state.parquet = None, False
+            self.state.accepted = None
             self.state.write(self.folder)
             remove_made(self.folder)  # these files were made from other verdicts
         for number, verdicts in zip(left, judged, strict=True):
@@ -166,38 +162,27 @@ class FilterJob:
             if verdict.verdict == "accepted":
                 yield pair.target
 
-    def finish(self, how: Accepted, parquet: bool) -> bool:
-        """Write the accepted targets and, if requested, `scores.parquet`. All verdicts must be written before.
-
-        Arguments:
-            how: form in which accepted targets are written.
-            parquet: whether to write `scores.parquet`.
+    def finish(self, how: Accepted) -> bool:
+        """Write the accepted targets. All verdicts must be written before.
 
         Returns:
-            Whether a file was written. False if all of them existed already, and were not emptied.
+            Whether they were written. False if they existed already, and were not emptied.
 
         Raises:
-            InputError: if PyArrow is missing, the targets have no common folder, or a name contains a line break.
+            InputError: if the targets have no common folder, or a name contains a line break.
             OSError: if a file cannot be read or written.
         """
         place = self.folder / PLACES[how]
         is_there = place.is_dir() if place.name == FILES else place.is_file()
-        lacks_accepted = self.state.accepted != how or not is_there or (_is_empty(place) and any(self._accepted()))
-        table = self.folder / PARQUET
-        lacks_parquet = parquet and not (self.state.parquet and table.is_file() and not _is_empty(table))
-        if lacks_accepted:
-            accepted = self._accepted()
-            if how in ("list", "list0"):
-                write_list(place, accepted, b"\n" if how == "list" else b"\0")
-            else:
-                place_files(self.folder / FILES, accepted, common_folder(self.pairs), how)
-            self.state.accepted = how
-        if lacks_parquet:
-            write_parquet(table, self.verdicts())
-            self.state.parquet = True
-        if lacks_accepted or lacks_parquet:
-            self.state.write(self.folder)
-        return lacks_accepted or lacks_parquet
+        if self.state.accepted == how and is_there and not (_is_empty(place) and any(self._accepted())):
+            return False
+        if how == "list":
+            write_list(place, self._accepted())
+        else:
+            copy_files(place, self._accepted(), common_folder(self.pairs))
+        self.state.accepted = how
+        self.state.write(self.folder)
+        return True
 
 
 def _is_empty(place: Path) -> bool:
@@ -220,7 +205,7 @@ def check_apart(folder: Path, inputs: Iterable[str]) -> None:
         InputError: if the check fails.
     """
     own = real_path(folder)
-    results, files = {own / name for name in (JOB_FILE, SCORES, LIST, LIST0, PARQUET)}, own / FILES
+    results, files = {own / name for name in (JOB_FILE, SCORES, LIST)}, own / FILES
     for name in inputs:
         place = place_of(name)
         if place in results or place.is_relative_to(files):
@@ -263,8 +248,7 @@ def begin(folder: Path, settings: FilterSettings) -> FilterState:
 
 def remove_made(folder: Path) -> None:
     """Remove the files that were made from a job's verdicts."""
-    for name in (LIST, LIST0, PARQUET):
-        (folder / name).unlink(missing_ok=True)
+    (folder / LIST).unlink(missing_ok=True)
     if (folder / FILES).is_dir():
         shutil.rmtree(folder / FILES)
 

@@ -12,7 +12,7 @@ from caflow_runtime.file_io.atomic_files import remove_leftovers, write_atomical
 from caflow_runtime.file_io.path_text import as_path
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.ood.calibration import Calibration
-from caflow_runtime.ood.whole_list import MIN_PAIRS
+from caflow_runtime.ood.drift import MIN_VALUES, SMALL_P
 from caflow_runtime.report import plots
 from caflow_runtime.report.summary import Summary, read_job, read_lines
 
@@ -58,7 +58,8 @@ def write_report(
         scores=scores,
         summary=summary,
         alpha=alpha,
-        fewest=MIN_PAIRS,
+        fewest=MIN_VALUES,
+        small=SMALL_P,
         by_chance=most_by_chance(alpha, summary.judged, calibration.photographs) if alpha and summary.judged else None,
         plots=plots.all_of(summary, alpha) if summary.scored else {},
     )

@@ -21,12 +21,9 @@ from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.drift import Drift
 from caflow_runtime.ood.typicality import Floats, rank
 from caflow_runtime.ood.verdict import Verdict
-from caflow_runtime.ood.whole_list import WholeList
 
 UNTYPICAL, ACCEPTED, ERRORS = 20, 8, 50
 """Largest numbers of untypical pairs, accepted pairs and errors that are shown."""
-WINDOW = 100_000
-"""Number of the last pairs that drift is measured on."""
 BINS, BINS_OF_LEVELS = 40, 32
 BEYOND_CALIBRATION = 0.5
 """Margin of the histogram of bits/dim on each side, as a fraction of the calibration's range."""
@@ -87,8 +84,7 @@ class Summary:
         self.residuals = [
             Histogram.between(-LARGEST_RESIDUAL, LARGEST_RESIDUAL, BINS_OF_LEVELS) for _ in truth.residuals
         ]
-        self.drift = Drift(self.calibration.truth, WINDOW)
-        self.whole = WholeList(self.calibration.photographs)
+        self.drift = Drift(self.calibration.photographs)
         self._lowest = {1 / (group.images + 1) for kind in self.calibration.truth.kinds for group in kind.groups}
         self._worst: list[tuple[float, float, int, Verdict]] = []
         self._accepted: list[Verdict] = []
@@ -129,11 +125,10 @@ class Summary:
             return
         assert line.bits_per_dim is not None
         self.bits_per_dim.add(line.bits_per_dim)
-        self.drift.add(line.bits_per_dim)
         if line.image_typicality is None:
             return
         self.typicality.add(line.image_typicality)
-        self.whole.add(line.image_typicality)
+        self.drift.add(line.image_typicality)
         for histogram, residual in zip(self.residuals, line.residuals or [], strict=True):
             histogram.add(residual)
         self._keep(line, line.image_typicality)

@@ -1,4 +1,4 @@
-"""Videos on standard input and output: YUV4MPEG2 or raw RGB. Neither format has a length, sound, or times of frames."""
+"""Videos on standard input and output: YUV4MPEG2, which has no length, no sound and no times of frames."""
 
 import io
 import select
@@ -27,10 +27,8 @@ from caflow_runtime.video.rotation import pixels_of
 from caflow_runtime.video.sink import as_encoded, colour_tags
 from caflow_runtime.video.y4m import FRAME, LONGEST_LINE, MAGIC, PIXEL_FORMATS, PictureFormat, parse_line
 
-RAW_BYTES = {"rgb24": 3, "rgb48le": 6}
-"""Pixel formats of raw RGB, which has no header lines, and their bytes per pixel."""
 POLL_S = 0.1
-WANTED = "make it with ffmpeg -i IN -f yuv4mpegpipe -strict -1 -; for raw RGB give --raw WIDTHxHEIGHT@RATE"
+WANTED = "make it with ffmpeg -i IN -f yuv4mpegpipe -strict -1 -"
 
 
 class PipeSource:
@@ -40,12 +38,11 @@ class PipeSource:
     along: str | None = None
     drops = False
 
-    def __init__(self, descriptor: int, name: str, raw: PictureFormat | None = None) -> None:
+    def __init__(self, descriptor: int, name: str) -> None:
         """Open a pipe and read its header.
 
         Arguments:
             descriptor: file descriptor of the pipe; it stays open.
-            raw: format of raw RGB frames; None reads YUV4MPEG2.
 
         Raises:
             UnreadableVideo: if the pipe does not contain YUV4MPEG2, or its pixel format is not supported.
@@ -53,8 +50,7 @@ class PipeSource:
         self.name = name
         self.ended_early: str | None = None
         self._pipe = _Reader(descriptor)
-        self._has_lines = raw is None
-        self.format = raw or self._first_line()
+        self.format = self._first_line()
         self.info = self._info()
 
     def frames(self) -> Iterator[TimedFrame]:
@@ -79,18 +75,17 @@ class PipeSource:
 
     def _next(self, number: int) -> Any:
         """Return the next frame as a PyAV frame, or None at the end."""
-        if self._has_lines:
-            line = self._pipe.line()
-            if line and not line.startswith(FRAME):
-                self.ended_early = f"{self.name} is damaged after {number} frames: the data that follows is not a frame"
-            if not line.startswith(FRAME):
-                return None
+        line = self._pipe.line()
+        if line and not line.startswith(FRAME):
+            self.ended_early = f"{self.name} is damaged after {number} frames: the data that follows is not a frame"
+        if not line.startswith(FRAME):
+            return None
         frame = import_av().VideoFrame(self.format.width, self.format.height, self.format.pixel_format)
         frame.color_range = self.info.colour["color_range"]
-        for k, rows in enumerate(_planes(frame)):
+        for rows in _planes(frame):
             data = self._pipe.read(rows.size)
             if len(data) < rows.size:
-                if (data or k or self._has_lines) and not self._pipe.is_given_up:
+                if not self._pipe.is_given_up:
                     self.ended_early = f"{self.name} ended in the middle of frame {number + 1}"
                 return None
             rows[...] = np.frombuffer(data, np.uint8).reshape(rows.shape)
@@ -128,18 +123,18 @@ class PipeWriter:
         """Prepare to write frames to a pipe.
 
         Arguments:
-            pixel_format: FFmpeg's name of a format of raw RGB or YUV4MPEG2. None is the source's format if YUV4MPEG2
-                supports it. Otherwise it is 4:2:0, with 10 bits if the source has more than 8.
+            pixel_format: FFmpeg's name of a format of YUV4MPEG2. None is the source's format if YUV4MPEG2 supports it.
+                Otherwise it is 4:2:0, with 10 bits if the source has more than 8.
 
         Raises:
-            InputError: if neither raw RGB nor YUV4MPEG2 supports the format.
+            InputError: if YUV4MPEG2 does not support the format.
         """
         usual = "yuv420p10le" if info.bits > 8 else "yuv420p"
         self.pixel_format = pixel_format or (info.pixel_format if info.pixel_format in PIXEL_FORMATS else usual)
-        if self.pixel_format not in (*PIXEL_FORMATS, *RAW_BYTES):
+        if self.pixel_format not in PIXEL_FORMATS:
             raise InputError(
-                f"--pixel-format must be one of {', '.join(sorted((*PIXEL_FORMATS, *RAW_BYTES)))} for standard output; "
-                f"got {self.pixel_format}"
+                f"--pixel-format must be one of {', '.join(sorted(PIXEL_FORMATS))} for standard output; got "
+                f"{self.pixel_format}"
             )
         self.info = info
         self.frames = 0
@@ -154,16 +149,15 @@ class PipeWriter:
         Raises:
             OSError: BrokenPipeError if the reader has closed the pipe.
         """
-        is_y4m, (height, width) = self.pixel_format not in RAW_BYTES, pixels.shape[:2]
+        height, width = pixels.shape[:2]
         self._first = ticks if self._first is None else self._first
-        if is_y4m and not self.frames:
+        if not self.frames:
             is_full = self._colour["color_range"] == FULL_RANGE
             aspect = self.info.sample_aspect_ratio
             given = PictureFormat(width, height, self.info.rate, self.pixel_format, is_full, aspect)
             self._out.write(given.line)
         frame = as_encoded(pixels, self.pixel_format, self._colour)
-        if is_y4m:
-            self._out.write(FRAME + b"\n")
+        self._out.write(FRAME + b"\n")
         for rows in _planes(frame):
             self._out.write(rows.tobytes())
         self._out.flush()
@@ -214,7 +208,7 @@ class _Reader:
 
 def _planes(frame: Any) -> Iterator[NDArray[np.uint8]]:
     """Yield a writable view of each plane's bytes, (rows, bytes of a row), without the padding of rows."""
-    samples = RAW_BYTES.get(frame.format.name) or (frame.format.components[0].bits + 7) // 8
+    samples = (frame.format.components[0].bits + 7) // 8
     for plane in frame.planes:
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
         yield rows[:, : plane.width * samples]
