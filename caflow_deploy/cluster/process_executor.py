@@ -1,22 +1,13 @@
-"""Executor whose workers are processes on this machine.
+"""Executor whose workers are processes on this machine. Each processes one unit at a time."""
 
-Each worker is a pool of one process, so that the unit of a process that dies is known. Workers watch a pipe, the
-lifeline. They end when the process that started them closes it or is killed.
-"""
-
-import multiprocessing
-import os
-import signal
+import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from threading import Thread
 from typing import TYPE_CHECKING
 
-from caflow_cli.stops import ctrl_c_blocked
+from caflow_deploy.cluster.child_process import ChildProcess, ProcessDied
 from caflow_deploy.cluster.executor import (
     Function,
     Result,
@@ -30,76 +21,52 @@ from caflow_deploy.cluster.executor import (
 if TYPE_CHECKING:
     from caflow_runtime.pipeline.pipeline import Pipeline
 
-SPAWN = multiprocessing.get_context("spawn")
-PATIENCE_S = 5
-"""Seconds within which a worker must end. Workers that compute end at once, so one that does not hangs."""
-
 
 class ProcessExecutor(WorkerExecutor):
     """Worker processes on this machine. They start at the first call of `run`."""
 
     def __init__(self, config: WorkerConfig, size: int) -> None:
         super().__init__(config, size)
-        self._lifeline, self._writer = SPAWN.Pipe(duplex=False)
         self._workers: list[ProcessWorker] = []
 
     def workers(self, count: int) -> Sequence[Worker]:
         while len(self._workers) < count:
-            self._workers.append(ProcessWorker(self.config, self._lifeline))
+            self._workers.append(ProcessWorker(self.config))
         return self._workers
 
     def close(self) -> None:
-        """End all workers, even if they are busy."""
-        self._writer.close()
+        """End all workers, even if they are busy, and wait until they have ended."""
         for worker in self._workers:
-            worker.close()
-        self._lifeline.close()
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.wait_for_end()
+            worker.thread.shutdown()
 
 
 class ProcessWorker:
-    """One worker: a pool of one process."""
+    """One worker: a process, and a thread that waits for its answers."""
 
-    errors_of_death = (BrokenProcessPool,)
+    errors_of_death = (ProcessDied,)
 
-    def __init__(self, config: WorkerConfig, lifeline: Connection) -> None:
-        self.config, self.lifeline = config, lifeline
-        self.pool = self._pool()
-        self.processes: set[BaseProcess] = set()
+    def __init__(self, config: WorkerConfig) -> None:
+        """Start the process."""
+        self.process, self.thread = ChildProcess(_process_units, config), ThreadPoolExecutor(1)
+        self.process.start()
 
     def submit(self, function: Function[Unit, Result], unit: Unit) -> "Future[Result]":
-        """Send a unit to the worker."""
-        with ctrl_c_blocked():  # the command ends its workers itself
-            try:
-                return self._submit(function, unit)
-            except BrokenProcessPool:  # the process died while it was idle
-                self.restart()
-                return self._submit(function, unit)
+        """Send a unit to the process."""
+        return self.thread.submit(self._process, function, unit)
 
     def restart(self) -> None:
         """Replace a process that died."""
-        self.close()
-        self.pool = self._pool()
+        self.process.start()
 
-    def close(self) -> None:
-        """Wait until the process has ended. It has died already, or ends because the lifeline is closed.
-
-        A process that hangs, for example in a driver, is killed.
-        """
-        for process in self.processes:
-            process.join(PATIENCE_S)
-            process.kill()
-        self.processes.clear()
-        self.pool.shutdown(cancel_futures=True)
-
-    def _submit(self, function: Function[Unit, Result], unit: Unit) -> "Future[Result]":
-        """Submit a unit to the pool, and note the process that the pool starts at its first task."""
-        before = set(multiprocessing.active_children())
-        future = self.pool.submit(_process, function, unit)
-        self.processes |= set(multiprocessing.active_children()) - before
-        return future
-
-    def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, SPAWN, _open, (self.config, self.lifeline))
+    def _process(self, function: Function[Unit, Result], unit: Unit) -> Result:
+        result: Result
+        result, error = self.process.ask((function, unit))
+        if error is not None:
+            raise error
+        return result
 
 
 @contextmanager
@@ -112,35 +79,29 @@ def open_process_executor(config: WorkerConfig, size: int) -> Iterator[ProcessEx
         executor.close()
 
 
-class _Here:
-    """State of a worker process."""
+def _process_units(connection: Connection, config: WorkerConfig) -> None:
+    """Open a pipeline, process units, and send a result or an error for each.
 
-    pipe: "Pipeline | None" = None
-    wrong: Exception | None = None
-
-
-def _open(config: WorkerConfig, lifeline: Connection) -> None:
-    """Initialize a worker process: open its pipeline.
-
-    An error is stored and raised by the first unit, because an error of the initializer never reaches the command.
+    If the pipeline cannot be opened, this error is the answer to every unit.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    pipe: Pipeline | None = None
+    wrong: Exception | None = None
     try:
-        _Here.pipe = open_worker_pipeline(config)
+        pipe = open_worker_pipeline(config)
     except Exception as error:
-        _Here.wrong = error
+        wrong = error
+    with suppress(EOFError, BrokenPipeError):  # the command has ended
+        while True:
+            connection.send(_result(pipe, wrong, *connection.recv()))
 
 
-def _end_with(lifeline: Connection) -> None:
-    """End this process when the other end of the lifeline is closed, or when the process that holds it has ended."""
-    lifeline.poll(None)
-    os._exit(1)
-
-
-def _process(function: Function[Unit, Result], unit: Unit) -> Result:
-    """Process a unit in a worker process."""
-    if _Here.wrong is not None:
-        raise _Here.wrong
-    assert _Here.pipe is not None
-    return function(_Here.pipe, unit)
+def _result(
+    pipe: "Pipeline | None", wrong: Exception | None, function: Function[Unit, Result], unit: Unit
+) -> tuple[Result | None, Exception | None]:
+    if pipe is None:
+        return None, wrong
+    try:
+        return function(pipe, unit), None
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        return None, error

@@ -1,16 +1,9 @@
 """A worker process as its server sees it. Everything here runs in the server's event loop."""
 
 import asyncio
-import multiprocessing
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 
-from caflow_cli.stops import ctrl_c_blocked
+from caflow_deploy.cluster.child_process import ChildProcess
 from caflow_deploy.serving.worker_process import Asked, Reply, WorkerSettings, run
-
-SPAWN = multiprocessing.get_context("spawn")
-ENDS_S = 5.0
-"""Time within which the operating system ends a process that was killed, in seconds."""
 
 
 class WorkerFailed(Exception):
@@ -21,12 +14,11 @@ class Worker:
     """One worker. `start` starts its process, and starts it again after the process has ended."""
 
     def __init__(self, number: int, settings: WorkerSettings) -> None:
-        self.number, self.settings = number, settings
+        self.number = number
         self.is_up = False
         """Whether the process has opened the bundle and runs."""
         self.is_busy = False
-        self._process: BaseProcess | None = None
-        self._connection: Connection | None = None
+        self._process = ChildProcess(run, settings, number)
         self._reply: asyncio.Task[Reply | str | None] | None = None
         """Next message of the process; None if the process ends before it sends one."""
 
@@ -42,18 +34,14 @@ class Worker:
         Raises:
             WorkerFailed: if it cannot.
         """
-        self._connection, other = SPAWN.Pipe()
-        self._process = SPAWN.Process(target=run, args=(other, self.settings, self.number), daemon=True)
-        with ctrl_c_blocked():  # the server ends its workers itself
-            self._process.start()
-        other.close()
+        self._process.start()
         self._expect()
         message = await self.next_message
         if isinstance(message, Reply):
             self.is_up = True
             self._expect()
             return message
-        why = message or f"the process ended with exit code {await self._exit_code()}, perhaps for lack of memory"
+        why = message or await asyncio.to_thread(self._process.why_it_died)
         self.kill()
         raise WorkerFailed(why)
 
@@ -63,11 +51,10 @@ class Worker:
         Raises:
             WorkerFailed: if the process dies, or takes longer than `seconds`. It must then be killed.
         """
-        assert self._connection is not None
         self.is_busy = True
         try:
             async with asyncio.timeout(seconds):
-                await asyncio.to_thread(self._connection.send, batch)
+                await asyncio.to_thread(self._process.connection.send, batch)
                 message = await self.next_message
             if isinstance(message, Reply):
                 self._expect()
@@ -86,21 +73,18 @@ class Worker:
         self.is_up = False
         if self._reply is not None:
             self._reply.cancel()
-        if self._process is not None:
-            self._process.kill()
+        self._process.kill()
 
     async def wait_for_end(self) -> None:
         """Wait until a killed process has ended."""
-        if self._process is not None:
-            await asyncio.to_thread(self._process.join, ENDS_S)
+        await asyncio.to_thread(self._process.wait_for_end)
 
     def _expect(self) -> None:
         self._reply = asyncio.create_task(self._receive())
 
     async def _receive(self) -> Reply | str | None:
         """Return the next message. A thread reads it once it begins to arrive, because it may be large."""
-        connection = self._connection  # that of this process, also if another one is started
-        assert connection is not None
+        connection = self._process.connection  # that of this process, also if another one is started
         loop, arrives = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(connection, arrives.set)
         try:
@@ -112,8 +96,3 @@ class Worker:
         except (EOFError, MemoryError, OSError):
             return None
         return message
-
-    async def _exit_code(self) -> int | None:
-        assert self._process is not None
-        await self.wait_for_end()
-        return self._process.exitcode

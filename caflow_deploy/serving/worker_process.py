@@ -1,16 +1,12 @@
 """Worker process of a server: it holds a pipeline, and answers batches of requests until its connection ends."""
 
 import logging
-import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple
 
 from caflow_deploy.serving.failures import Failure, failure_of
@@ -19,7 +15,6 @@ from caflow_deploy.silence import silence
 from caflow_runtime.backends.gpu import find_gpus, has_gpu
 from caflow_runtime.backends.onnx_packages import is_installed
 from caflow_runtime.backends.select import BackendName, may_use_gpu, split_device
-from caflow_runtime.deferred_stops import STOPPING
 from caflow_runtime.errors import BackendError, CaflowError, format_error
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request, Tensors
@@ -59,16 +54,13 @@ class Reply(NamedTuple):
 
 
 def run(connection: Connection, settings: WorkerSettings, number: int) -> None:
-    """Answer batches until the connection or the server ends. The server alone decides when a worker ends.
+    """Answer batches until the connection ends.
 
     If the bundle cannot be opened, the only message is the text of the error.
 
     Arguments:
         number: number of the worker, from 0.
     """
-    for stop in STOPPING:
-        signal.signal(stop, signal.SIG_IGN)
-    Thread(target=_end_with_the_server, daemon=True).start()
     warnings.showwarning = _show
     silence()
     try:
@@ -157,14 +149,6 @@ def _answer_next(connection: Connection, worker: OpenWorker) -> bool:
     if any(isinstance(error, BackendError) or not isinstance(error, EXPECTED) for error in errors):
         worker.check()
     return True
-
-
-def _end_with_the_server() -> None:
-    """End this process at once when the server has ended, also while it computes."""
-    server = parent_process()
-    assert server is not None
-    wait([server.sentinel])
-    os._exit(1)
 
 
 def _show(message: Warning | str, *_: Any, **__: Any) -> None:
