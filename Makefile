@@ -5,6 +5,8 @@ BUNDLE := models/x4-photo.caflow
 WHEEL := build/wheel
 DEMO := build/demo-venv
 DOCS := build/docs-venv
+RUNTIME_TESTS := runtime deploy/filtering/test_calibrating.py deploy/serving/test_service.py \
+    $(addprefix deploy/images/,test_alpha.py test_estimates.py test_refused_options.py test_sizes.py test_untypical.py)
 
 .PHONY: demo setup lint docs dist test test-runtime test-full calibrate cpp benchmarks quality model-choice hardware sheets video filter completion memory scale clean
 
@@ -52,13 +54,13 @@ dist: setup  ## Build dist/: an sdist, and a wheel from it, and check that PyPI 
 test: setup  ## Run the tests that every change must pass.
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile  # three processes on two cores, because some tests wait; one thread each, because threads of PyTorch would block each other
 
-test-runtime:  ## Run the tests of the runtime in an environment with only the wheel and pytest, for example with PYTHON=python3.13.
+test-runtime:  ## Run the tests of the runtime in an environment without PyTorch, for example with PYTHON=python3.13.
 	rm -rf $(WHEEL)
 	$(PYTHON) -m venv $(WHEEL)
 	$(WHEEL)/bin/pip wheel --quiet --no-deps --wheel-dir $(WHEEL) .
-	$(WHEEL)/bin/pip install --quiet "$$(echo $(WHEEL)/*.whl)[cpu,video]" pytest
+	$(WHEEL)/bin/pip install --quiet "$$(echo $(WHEEL)/*.whl)[cpu,video]" hypothesis pytest scipy
 	cd $(WHEEL) && bin/caflow image $(CURDIR)/docs/images/chelsea.png -o enlarged --samples 2
-	cd $(WHEEL) && bin/pytest --config-file $(CURDIR)/pyproject.toml --confcutdir $(CURDIR)/tests/runtime $(CURDIR)/tests/runtime
+	cd $(WHEEL) && bin/pytest --config-file $(CURDIR)/pyproject.toml --confcutdir $(CURDIR)/tests $(RUNTIME_TESTS:%=$(CURDIR)/tests/%)
 
 test-full: setup  ## Run the slow tests.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m full --numprocesses 3 --dist loadfile --durations 40

@@ -1,5 +1,5 @@
-// Compares consistencies, covariates, statistics and scene cuts with those of Python, from files that tests/cpp_data.py
-// writes.
+// Compares consistencies, covariates, statistics and scene cuts with those of Python, from files that
+// tests/support/cpp_data.py writes.
 #include <doctest/doctest.h>
 
 #include <cmath>

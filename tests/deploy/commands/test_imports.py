@@ -1,0 +1,133 @@
+"""Imports: packages that each part must not require, and the errors of commands if a package is missing."""
+
+from pathlib import Path
+
+import click
+import pytest
+from commands import caflow_train, run_without
+from tiny import DATA
+
+from caflow_deploy.cli import COMMANDS, main
+
+HEAVY = ("torch", "onnx", "onnxruntime", "cv2", "ray", "tensorrt", "tensorrt_rtx")
+LIGHT_MODULES = (
+    *("caflow_deploy", "caflow_deploy.cli", "caflow_runtime.bundle.manifest", "caflow_runtime.flow.scan"),
+    *("caflow_export", "caflow_export.cli", "caflow_training.cli"),
+)
+PHOTOGRAPHS = str(DATA / "photographs")
+
+
+@pytest.mark.parametrize("module", LIGHT_MODULES)
+def test_light_modules_are_imported_without_heavy_packages(module: str) -> None:
+    result = run_without(HEAVY, f"import {module}")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_package_loads_its_functions_at_their_first_use() -> None:
+    code = "import sys, caflow_deploy; assert not {'numpy', 'cv2'} & {*sys.modules}; print(caflow_deploy.Reject(0.01))"
+    result = run_without((), code)
+    assert result.stdout.startswith("Reject(alpha=0.01"), result.stderr
+
+
+def test_a_blocked_package_cannot_be_imported() -> None:
+    assert run_without(HEAVY, "import caflow_training.model").returncode != 0
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        *("caflow_training", "caflow_export", "caflow_deploy", "caflow_cli", "click", "rich", "torch", "onnxruntime"),
+        *("gradio", "jinja2", "matplotlib", "prometheus_client"),
+    ],
+)
+def test_all_modules_of_the_runtime_are_imported_without(forbidden: str) -> None:
+    result = run_without(
+        (forbidden,),
+        "import pkgutil, caflow_runtime; "
+        "[__import__(m.name) for m in pkgutil.walk_packages(caflow_runtime.__path__, 'caflow_runtime.')]",
+    )
+    assert result.returncode == 0, result.stderr
+
+
+INSTALL = "install it with pip install 'caflow-deploy"
+
+
+@pytest.mark.parametrize(
+    ("package", "program", "arguments", "message"),
+    [
+        (
+            *("torch", "caflow_training", ["tiny", "--data", ".", "--out", "out"]),
+            "caflow-train needs torch: pip install 'caflow-deploy[train]'",
+        ),
+        ("torch", "caflow_export", ["model.pt"], "caflow-export requires torch: pip install 'caflow-deploy[export]'"),
+        (
+            *("prometheus_client", "caflow_deploy", ["image", PHOTOGRAPHS, "-o", "out", "--metrics", "9100"]),
+            f"caflow: metrics require prometheus_client; {INSTALL}[metrics]'",
+        ),
+        (
+            *("ray", "caflow_deploy", ["image", PHOTOGRAPHS, "-o", "out", "--ray", "auto"]),
+            f"caflow: this requires Ray; {INSTALL}[ray]'",
+        ),
+        (
+            *("pyarrow", "caflow_deploy", ["filter", "pairs.csv", "-o", "out", "--parquet"]),
+            f"caflow: --parquet requires PyArrow; {INSTALL}[parquet]'",
+        ),
+        (
+            *("gradio", "caflow_deploy", ["page", "--port", "1"]),
+            f"caflow: the page requires Gradio; {INSTALL}[page]'",
+        ),
+        *(
+            (package, "caflow_deploy", ["serve"], f"caflow: caflow serve requires {package}; {INSTALL}[serve]'")
+            for package in ("grpc", "h11", "starlette", "tritonclient", "uvicorn")
+        ),
+        *(
+            (
+                *(package, "caflow_deploy", ["report", "scores.jsonl"]),
+                f"caflow: reports need {package}: pip install 'caflow-deploy[report]'",
+            )
+            for package in ("jinja2", "matplotlib")
+        ),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(
+    tmp_path: Path, package: str, program: str, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "pairs.csv").write_text("target,condition\na.png,b.png\n")
+    result = run_without((package,), f"from {program}.cli import main; main({arguments})", tmp_path)
+    assert (result.returncode, result.stderr) == (2, f"{message}\n")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "blocked", "shown"),
+    [
+        ("caflow_training", ("torch",), ["RECIPE"]),
+        ("caflow_export", HEAVY, ["--precision"]),
+        ("caflow_deploy", ("caflow_deploy.commands", "numpy", "cv2"), [f"  {name}" for name in COMMANDS]),
+    ],
+)
+def test_help_is_shown_without_loading_what_the_commands_require(
+    program: str, blocked: tuple[str, ...], shown: list[str]
+) -> None:
+    result = run_without(blocked, f"from {program}.cli import main; main(['--help'])")
+    assert result.returncode == 0, result.stderr
+    assert all(text in result.stdout for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("tyni", "caflow-train: tyni is neither a recipe file nor"),
+        ("tiny", "expected photographs; neither this folder nor its subfolders contain a file"),
+    ],
+)
+def test_wrong_input_of_training_ends_it_with_exit_code_2(tmp_path: Path, recipe: str, message: str) -> None:
+    done = caflow_train(recipe, "--data", tmp_path, "--out", tmp_path.with_name("run"), code=2)
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_found_by_its_name(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.name == name

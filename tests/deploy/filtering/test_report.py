@@ -1,0 +1,322 @@
+"""The report about scored pairs, for real lines of a small bundle."""
+
+import json
+import os
+import re
+import tracemalloc
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import caflow
+from report_data import ALPHA, Entry, calibration, entries, line_of, scores
+from scipy import stats
+from visit import browser
+
+from caflow_runtime.bundle.builtin import find_bundle
+from caflow_runtime.errors import InputError
+from caflow_runtime.ood.calibration import Calibration, read_calibration
+from caflow_runtime.ood.drift import Drift
+from caflow_runtime.ood.whole_list import MIN_PAIRS
+from caflow_runtime.report.html import most_by_chance, write_report
+from caflow_runtime.report.summary import ACCEPTED, ERRORS, UNTYPICAL, Summary, read_lines
+
+__all__ = ["browser", "calibration", "entries", "scores"]  # fixtures
+
+ROOT = Path(__file__).parents[3]
+HOSTILE = "<script>alert(1)</script>&\"'{{ 7 * 7 }}.png"
+
+
+class Page(HTMLParser):
+    """Text, tags and addresses of a page. An element that is not closed fails the test."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text()
+        self.text = ""
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self._open: list[str] = []
+        self.feed(self.source)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
+        if tag not in ("meta", "img", "br"):
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in ("meta", "img", "br"):
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def report_of(calibration: Calibration, scores: Callable[[list[Entry]], Path]) -> Callable[..., Page]:
+    """Return a function that reports about lines, with another `job.json` if one is given."""
+
+    def write(entries: list[Entry], job: dict[str, Any] | None = None) -> Page:
+        path = scores(entries)
+        if job is not None:
+            path.with_name("job.json").write_text(json.dumps(job))
+        write_report(path, calibration, path.with_name("report.html"))
+        return Page(path.with_name("report.html"))
+
+    return write
+
+
+def error_of(name: str, why: str = "cannot be read") -> Entry:
+    numbers = (
+        "image_typicality",
+        "image_typicality_per_level",
+        "residuals",
+        "log_likelihood",
+        "log_likelihood_per_level",
+    )
+    nothing = dict.fromkeys((*numbers, "bits_per_dim", "width", "height"))
+    return nothing | {"target": name, "condition": name, "verdict": "error", "reason": f"{name}: {why}"}
+
+
+def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
+    calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    path = scores([*entries, error_of("broken.png")])
+    output = path.with_name("report.html")
+    given = ["report", path, "--bundle", calibrated]
+    done = caflow(*given, code=0)
+    rejected = [entry for entry in entries if entry["verdict"] == "rejected"]
+    accepted = len(entries) - len(rejected)
+    assert done.stdout == f"{path} → {output}  {accepted} accepted, {len(rejected)} rejected, 1 errors\n"
+    page = Page(output)
+    assert f"Typicality of {len(entries)} pairs" in page.text
+    assert f"{100 * len(rejected) / len(entries):.1f} %" in page.text
+    assert "α = 0.1: about 10 % of real photographs are rejected by mistake" in page.text
+    assert "In this list more are rejected" not in page.text
+    assert "can be rejected" not in page.text
+    assert page.text.count("broken.png") == 1
+    assert page.tags.count("span") >= len(entries)
+    sections = [
+        page.text.index(title) for title in ("accepted", "The least typical pairs", "All pairs together", "Drift")
+    ]
+    assert sections == sorted(sections)
+    assert page.tags.count("svg") == 8  # bits/dim, typicality, two levels, and the coverage of two levels
+    # The least typical pairs are shown, the least typical first, each with both images.
+    ranked = sorted(entries, key=lambda entry: (entry["image_typicality"], -max(map(abs, entry["residuals"]))))
+    places = [page.text.index(entry["target"]) for entry in ranked[:UNTYPICAL]]
+    assert places == sorted(places)
+    assert all(entry["reason"] in page.text for entry in rejected)
+    assert page.tags.count("img") == 2 * (UNTYPICAL + ACCEPTED)
+    drift = Drift(calibration.truth, len(entries))
+    drift.add([entry["bits_per_dim"] for entry in entries])
+    assert f"{drift.psi:.3f}" in page.text
+    assert f"{drift.ks:.3f}" in page.text
+    again = caflow(*given, code=2)
+    assert again.stderr == f"caflow: {output} already exists; use --force to overwrite it, or choose another -o\n"
+    lines = path.read_text()
+    refused = caflow("report", path, "-o", path, "--bundle", calibrated, "--force")
+    assert refused.stderr == f"caflow: {path} is the input file; choose another -o\n"
+    assert path.read_text() == lines
+
+
+def test_more_rejected_pairs_than_by_chance_are_reported(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+    rejected = [entry | {"verdict": "rejected"} for entry in entries]
+    page = report_of(rejected)
+    assert "In this list more are rejected" in page.text
+    assert f"In 99 of 100 lists of {len(entries)}, chance alone rejects at most" in page.text
+    assert "its smallest typicality is\n0.0189" in report_of(rejected, {"alpha": 0.005}).text
+
+
+def test_few_pairs_raise_no_alarm(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+    """From FEWEST judged pairs on, a list is compared as a whole. A single rejected pair is no alarm."""
+    for count in (1, MIN_PAIRS - 1, MIN_PAIRS):
+        text = report_of([entry | {"verdict": "accepted"} for entry in entries[1:count]] + [entries[-1]]).text
+        assert ("PSI" in text) == ("All pairs together" in text) == (count == MIN_PAIRS)
+        assert (f"Fewer than {MIN_PAIRS} pairs" in text) == (count < MIN_PAIRS)
+        assert "In this list more are rejected" not in text
+
+
+def test_the_lowest_typicality_is_marked_with_less_or_equal(
+    calibration: Calibration, entries: list[Entry], report_of: Callable[..., Page]
+) -> None:
+    (group,) = calibration.truth.main.groups
+    lowest = 1 / (group.images + 1)
+    values = (lowest, 1.5 * lowest)
+    text = report_of([entry | {"image_typicality": value} for entry, value in zip(entries, values, strict=False)]).text
+    assert f"≤ {lowest:.4f}" in text
+    assert f"{1.5 * lowest:.4f}" in text
+    assert f"≤ {1.5 * lowest:.4f}" not in text
+
+
+@pytest.mark.parametrize(
+    ("shift", "is_drift", "is_ks_above"), [(0.0, False, False), (0.1, False, True), (1.0, True, True)]
+)
+def test_the_sentence_about_drift_names_the_test_that_decides(
+    shift: float,
+    is_drift: bool,
+    is_ks_above: bool,
+    calibration: Calibration,
+    entries: list[Entry],
+    report_of: Callable[..., Page],
+) -> None:
+    """A KS above its limit does not stand below a sentence that nothing differs."""
+    truth = calibration.truth.main.bits_per_dim
+    middle = np.quantile(truth, (np.arange(MIN_PAIRS) + 0.5) / MIN_PAIRS) + shift * (truth[-1] - truth[0])
+    text = " ".join(report_of([entries[0] | {"bits_per_dim": bits} for bits in middle.tolist()]).text.split())
+    assert ("The PSI decides: it is above 0.2 and above its limit of chance." in text) == is_drift
+    assert ("The PSI, which decides, shows no drift" in text) == (not is_drift)
+    assert ("But the KS is above its own limit" in text) == (is_ks_above and not is_drift)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.9])
+@pytest.mark.parametrize("count", [2, 3, 6, 20, 1000, 30_000])
+def test_the_limit_of_rejections_by_chance_is_exact(alpha: float, count: int) -> None:
+    """The limit is exact for lists of any length: chance alone exceeds it in at most 1 of 100 lists."""
+    by_chance = stats.betabinom(count, 306 * alpha, 306 * (1 - alpha))
+    assert most_by_chance(alpha, count, 306) == by_chance.ppf(0.99)
+    assert most_by_chance(0.01, 1, 306) == 1
+
+
+def test_pairs_that_are_not_judged_are_counted(
+    calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    unknown = dict.fromkeys(("image_typicality", "image_typicality_per_level", "residuals"))
+    path = scores([entries[0] | unknown | {"verdict": "unjudged", "reason": "unlike the calibration"}])
+    output = path.with_name("report.html")
+    done = caflow("report", path, "-o", output, "--bundle", calibrated)
+    assert done.stdout == f"{path} → {output}  0 accepted, 0 rejected, 1 unjudged, 0 errors\n"
+    text = Page(output).text
+    assert "of real photographs are rejected by mistake." in text
+    assert "chance alone" not in text
+
+
+def test_scores_of_another_bundle_are_refused(
+    calibration: Calibration, entries: list[Entry], report_of: Callable[..., Page]
+) -> None:
+    with pytest.raises(InputError, match=r"belongs to another bundle: use the same --bundle as for caflow filter"):
+        report_of(entries, {"settings": {"alpha": ALPHA, "bundle": "0" * 64}})
+    job = {"settings": {"alpha": ALPHA, "bundle": calibration.manifest_sha256}}
+    assert "α = 0.1" in report_of(entries, job).text
+
+
+def test_a_report_loads_nothing_from_elsewhere(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+    page = report_of(entries)
+    assert page.addresses
+    assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in page.addresses)
+    assert "http" not in page.source
+    assert "@import" not in page.source
+    assert "script" not in page.tags
+    assert not {"link", "iframe", "object"} & set(page.tags)
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page.source))
+
+
+def test_names_of_files_are_shown_as_text_and_not_as_html(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+    undecodable = r"caf\xe9.png"  # how caflow filter writes a name that is not UTF-8
+    marked = [entry | {"target": HOSTILE, "condition": undecodable, "reason": HOSTILE} for entry in entries[:3]]
+    page = report_of([*marked, error_of(HOSTILE, "<img src=x onerror=alert(1)>")])
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert page.text.count(HOSTILE) == 2 * 3 + 1
+    assert page.text.count("cannot be read") == 2 * 3
+    assert r"caf\xe9.png" in page.text
+
+
+def test_only_regular_files_are_opened(entries: list[Entry], report_of: Callable[..., Page], tmp_path: Path) -> None:
+    """To open a named pipe would block forever."""
+    os.mkfifo(tmp_path / "pipe.png")
+    names = [str(tmp_path / "pipe.png"), "/dev/zero", str(tmp_path), "a\0b.png", ""]
+    page = report_of([entries[0] | {"target": name} for name in names])
+    assert page.text.count("cannot be read") == len(names)
+
+
+def test_of_many_errors_the_first_are_listed(report_of: Callable[..., Page]) -> None:
+    page = report_of([error_of(f"{k:03}.png") for k in range(ERRORS + 7)])
+    assert f"The first {ERRORS} of {ERRORS + 7}:" in page.text
+    assert f"{ERRORS - 1:03}.png" in page.text
+    assert f"{ERRORS:03}.png" not in page.text
+    assert "svg" not in page.tags
+
+
+def test_memory_does_not_grow_with_the_lines(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
+    def peak(count: int) -> int:
+        path = tmp_path / f"{count}.jsonl"
+        with path.open("w") as file:
+            for k in range(count):
+                entry = entries[k % len(entries)]
+                file.write(line_of(entry | {"target": f"{k}.png", "verdict": "accepted"}))
+        tracemalloc.start()
+        summary = Summary(calibration)
+        for line in read_lines(path, 2):
+            summary.add(line)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert summary.scored == summary.bits_per_dim.counts.sum() == summary.typicality.counts.sum() == count
+        assert len(summary.untypical) == UNTYPICAL
+        assert len(summary.typical) == ACCEPTED
+        return most
+
+    assert peak(4000) < 1.2 * peak(400)
+
+
+def test_accepted_examples_span_the_whole_list(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    (entry,) = sorted(entries, key=lambda entry: -float(entry["image_typicality"]))[:1]
+    path.write_text("".join(line_of(entry | {"target": str(k)}) for k in range(3000)))
+    summary = Summary(calibration)
+    for line in read_lines(path, 2):
+        summary.add(line)
+    numbers = sorted(int(line.target) for line in summary.typical)
+    assert numbers[0] < 1500 < numbers[-1]
+    assert len(set(numbers)) == ACCEPTED
+
+
+def test_the_calibration_itself_has_not_drifted(calibration: Calibration) -> None:
+    """The calibration's own quantiles fill the histogram as expected, and their drift is almost 0."""
+    summary = Summary(calibration)
+    truth = calibration.truth.main
+    for bits in truth.bits_per_dim:
+        summary.bits_per_dim.add(bits)
+        summary.drift.add(bits)
+    assert (
+        np.abs(summary.bits_per_dim.counts - summary.bits_per_dim.expected(truth.bits_per_dim)).max() < 2
+    )  # quantiles with five digits may be equal
+    assert summary.drift.psi < 0.01
+    summary.bits_per_dim.add(-1e9)
+    summary.bits_per_dim.add(1e9)
+    assert summary.bits_per_dim.counts[[0, -1]].tolist() == [1, 1]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("width", [1300, 420])
+def test_no_text_of_a_rendered_report_overlaps_another(
+    width: int, entries: list[Entry], scores: Callable[[list[Entry]], Path], browser: Any
+) -> None:
+    """Sentences are separated, labels of plots do not collide, and the page is no wider than the window."""
+    calibration = read_calibration(find_bundle("x4-photo"))  # it has three levels, and therefore the most plots
+    assert calibration is not None
+    path = scores([entry | {"residuals": [*entry["residuals"], 0.0]} for entry in entries])
+    output = path.with_name("report.html")
+    write_report(path, calibration, output)
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(output.as_uri())
+    assert re.findall(r"[a-z]+\.[A-Z]\w+", page.inner_text("body")) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    texts = page.evaluate(
+        "[...document.querySelectorAll('svg text')].map(text => [text.textContent, text.getBoundingClientRect()])"
+    )
+    assert len(texts) > 50
+    for (one, a), (other, b) in combinations(texts, 2):
+        across = min(a["right"], b["right"]) - max(a["left"], b["left"])
+        down = min(a["bottom"], b["bottom"]) - max(a["top"], b["top"])
+        space = a["height"] / 4  # the width of a space, and by how much letters are lower than their line
+        assert across < -space or down < space, f"no space between {one!r} and {other!r}"

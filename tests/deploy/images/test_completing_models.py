@@ -1,0 +1,294 @@
+"""Models that complete images: what is known stays, bit by bit, and likelihoods count what is drawn alone."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from commands import caflow
+from numpy.typing import NDArray
+from small_models import COMPLETING, small_model
+from tiny import photograph
+
+from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.completion import color_hints, filling
+from caflow_runtime.completion.color_hints import Point, draw_hints
+from caflow_runtime.completion.color_space import recolored, rgb_to_ycbcr
+from caflow_runtime.completion.hint_suggestions import suggest_hints
+from caflow_runtime.errors import InputError
+from caflow_runtime.health.bench import bench
+from caflow_runtime.health.canary import canary_log_likelihood
+from caflow_runtime.health.measured_memory import measure_memory
+from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.jobs.image_estimate import ImageProperties
+from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.input_files import FILLED_SMOOTHLY
+from caflow_runtime.jobs.photographs import Photograph, pairs_of
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.service.request import Request
+from caflow_runtime.service.served_models import Sampler
+from caflow_training.completion_tasks import ColorHints, MaskedInpainting
+
+HEIGHT, WIDTH = 50, 71
+RED, GREEN = (200, 40, 40), (40, 170, 60)
+Picture = NDArray[np.uint8]
+
+
+@pytest.fixture
+def image(photographs: Path) -> Picture:
+    return photograph(photographs, 0, HEIGHT, WIDTH)
+
+
+@pytest.fixture
+def hole() -> NDArray[np.bool_]:
+    """A hole in the upper left, and a few pixels on the right."""
+    hole = np.zeros((HEIGHT, WIDTH), bool)
+    hole[3:12, 5:20] = hole[20:22, 60:64] = True
+    return hole
+
+
+@pytest.fixture(scope="module")
+def inpainting(completing: dict[str, Path]) -> Iterator[Pipeline]:
+    with load(completing["masked-inpainting"], backend="cpu") as pipe:
+        yield pipe
+
+
+@pytest.fixture(scope="module")
+def coloring(completing: dict[str, Path]) -> Iterator[Pipeline]:
+    with load(completing["color-hints"], backend="cpu") as pipe:
+        yield pipe
+
+
+def hints_of(image: Picture) -> Picture:
+    height, width = image.shape[:2]
+    return draw_hints(height, width, [Point(10, 10, RED), Point(50, 30, GREEN)])
+
+
+@pytest.mark.parametrize("task", [MaskedInpainting(smooth_share=1.0), ColorHints()], ids=lambda task: task.task)
+def test_samples_know_their_density_and_the_mean_of_known_values_is_exact(
+    task: MaskedInpainting | ColorHints, photographs: Path
+) -> None:
+    model = small_model(task=task, **COMPLETING)
+    target = task.target_of(photograph(photographs, 1, 32, 48))
+    given = task.degrade(target, np.random.default_rng(3))
+    condition = torch.from_numpy(given).permute(2, 0, 1)[None].double()
+    with torch.no_grad():
+        sample = model.sample(condition, temperature=0.8)
+        density = model.log_density(sample.images, condition)
+        encoded = model.encode(condition)
+        back = model.decode(model.encode_target(sample.images, encoded), encoded).images
+    torch.testing.assert_close(density.per_level, sample.log_likelihood.per_level, rtol=1e-10, atol=1e-6)
+    torch.testing.assert_close(back, sample.images, rtol=0, atol=1e-8)
+    known = encoded.known
+    assert known is not None
+    assert 0 < known.float().mean() < 1
+    completed = encoded.completed(sample.images)[0].permute(1, 2, 0).floor().numpy()
+    is_known = known[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(completed[is_known], target[is_known])
+
+
+def test_only_the_hole_is_drawn_and_counts(inpainting: Pipeline, image: Picture, hole: NDArray[np.bool_]) -> None:
+    condition = inpainting.prepare(image, mask=hole)
+    best = inpainting.best_of(condition, n=3)
+    np.testing.assert_array_equal(best.images[0][~hole], image[~hole])
+    assert (best.images[0][hole] != image[hole]).any(1).mean() > 0.5
+    assert best.dims[0] == 3 * hole.sum()
+    spread = np.asarray(best.log_likelihood_map[0])
+    far = cv2.dilate(hole.astype(np.uint8), np.ones((9, 9))) == 0  # cells that the hole does not touch
+    assert not spread[far].any()
+    assert spread.sum() == pytest.approx(best.log_likelihood[0], rel=1e-5)
+    assert inpainting.consistency.psnr(best.images[0], condition) == 100
+
+
+def test_windows_without_a_hole_do_not_run(
+    completing: dict[str, Path], image: Picture, hole: NDArray[np.bool_]
+) -> None:
+    hole[20:22] = False
+    with load(completing["masked-inpainting"], backend="cpu", pixel_budget=32 * 32, overlap=8) as tiled:
+        condition = tiled.prepare(image, mask=hole)
+        ran: list[int] = []
+        best = tiled.best_of(condition, n=1, show=lambda _, count: ran.append(count))
+        assert len(tiled.tiles(condition)) == ran[0] < len(tiled.tiles(tiled.prepare(image, mask=~hole)))
+        np.testing.assert_array_equal(best.images[0][~hole], image[~hole])
+        assert tiled.score(best.images, condition).dims[0] == 3 * hole.sum()
+
+
+def test_a_mask_without_a_hole_and_a_wrong_condition_are_refused(inpainting: Pipeline, image: Picture) -> None:
+    with pytest.raises(InputError, match="nothing to draw: give a mask with a hole"):
+        inpainting.best_of(inpainting.prepare(image))
+    with pytest.raises(InputError, match=r"expected an array \(H, W, 4\).*Pipeline.prepare makes it"):
+        inpainting.best_of(image)
+    with pytest.raises(InputError, match="no input 'hints': it takes mask"):
+        inpainting.prepare(image, hints=hints_of(image))
+
+
+def test_what_is_known_does_not_count_in_a_target_either(
+    inpainting: Pipeline, image: Picture, hole: NDArray[np.bool_]
+) -> None:
+    """Files in lossy formats hold other values than their source."""
+    condition = inpainting.prepare(image, mask=hole)
+    drawn = inpainting.best_of(condition, n=1).images[0]
+    changed = np.where(hole[..., None], drawn, 255 - drawn)
+    scores = [inpainting.score(target, condition).bits_per_dim[0] for target in (drawn, changed)]
+    assert scores[0] == scores[1]
+
+
+def test_a_filling_depends_on_image_hole_and_seed_alone(image: Picture, hole: NDArray[np.bool_]) -> None:
+    changed = image.copy()
+    changed[hole] = 0
+    for fill in (filling.fill, filling.fill_with_patches):
+        once = fill(image, hole, 7)
+        np.testing.assert_array_equal(once, fill(changed, hole, 7))
+        np.testing.assert_array_equal(once[~hole], image[~hole])
+    assert (filling.fill_with_patches(image, hole, 7) != filling.fill_with_patches(image, hole, 8)).any()
+    assert filling.fill_smoothly(image, np.ones_like(hole)).mean() == 128
+
+
+@pytest.mark.parametrize("most", [color_hints.MAX_PIXELS, 300])
+def test_hints_fill_what_looks_alike(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At half the size as well, where an image is too large."""
+    monkeypatch.setattr(color_hints, "MAX_PIXELS", most)
+    luma = np.full((21, 31), 60, np.uint8)
+    luma[:, 16:] = 180
+    known, chroma = np.zeros(luma.shape, bool), np.zeros((21, 31, 2), np.uint8)
+    known[5, 3] = known[9, 25] = True
+    chroma[5, 3], chroma[9, 25] = (90, 160), (150, 100)
+    spread = color_hints.propagate(luma, chroma, known)
+    assert np.abs(spread[:, :15].astype(int) - (90, 160)).max() <= 1
+    assert np.abs(spread[:, 17:].astype(int) - (150, 100)).max() <= 1
+    assert (color_hints.propagate(luma, chroma, np.zeros_like(known)) == 128).all()
+
+
+def test_luma_is_kept_and_samples_agree_with_their_hints(coloring: Pipeline, image: Picture) -> None:
+    grey = np.repeat(rgb_to_ycbcr(image)[..., :1], 3, 2)
+    condition = coloring.prepare(grey, hints=hints_of(grey))
+    assert condition.shape == (-(-HEIGHT // 4), -(-WIDTH // 4), 4)
+    drawn = coloring.sample(condition, n=3, temperature=1.0)
+    results = [coloring.finish(grey, one) for one in drawn.images[0]]
+    wanted = rgb_to_ycbcr(np.array([[RED, GREEN]], np.uint8))[0, :, 1:]
+    everywhere = np.where(np.arange(WIDTH)[None, :, None] < 40, wanted[0], wanted[1])
+    asked = recolored(grey, np.broadcast_to(everywhere, (HEIGHT, WIDTH, 2)))
+    for chroma, result in zip(drawn.images[0], results, strict=True):
+        np.testing.assert_array_equal(chroma[[10 // 4, 30 // 4], [10 // 4, 50 // 4], 1:], wanted)
+        np.testing.assert_array_equal(result[[10, 30], [10, 50]], asked[[10, 30], [10, 50]])
+        assert result.shape == image.shape
+        assert np.abs(rgb_to_ycbcr(result)[..., 0].astype(int) - grey[..., 0]).max() <= 1
+    assert drawn.dims[0] < 2 * condition[..., 0].size
+    assert (results[0] != results[1]).any()
+
+
+def test_results_of_sixteen_bits_keep_sixteen_bits(coloring: Pipeline, image: Picture, tmp_path: Path) -> None:
+    deep = np.repeat(rgb_to_ycbcr(image)[..., :1], 3, 2).astype(np.uint16) * 257 + 100
+    write_image(tmp_path / "in.png", deep)
+    done = caflow("image", tmp_path / "in.png", "-o", tmp_path / "out.png", "--bundle", coloring.folder, "-n", 1)
+    assert done.returncode == 0, done.stderr
+    result = read_image(tmp_path / "out.png")
+    luma = result.pixels(16) @ np.array([0.299, 0.587, 0.114])
+    assert result.bits == 16
+    assert np.abs(luma - deep[..., 0]).max() <= 2
+
+
+def test_hints_are_suggested_inside_the_image_and_not_twice(image: Picture) -> None:
+    places = suggest_hints(image, 30)
+    assert len(set(places)) == 30
+    assert all(0 <= x < WIDTH and 0 <= y < HEIGHT for x, y in places)
+    assert len(suggest_hints(image[:2, :3], 30)) == 6
+    with pytest.raises(InputError, match="hints: expected an array of shape"):
+        suggest_hints(image, 5, hints_of(image)[1:])
+
+
+def test_the_next_hint_is_suggested_for_the_largest_area_without_one() -> None:
+    image = np.full((40, 60, 3), 50, np.uint8)
+    image[:, 40:] = 200
+    ((x, y),) = suggest_hints(image, 1)
+    assert x < 40
+    hints = draw_hints(40, 60, [Point(x, y, RED)])
+    ((x, y),) = suggest_hints(image, 1, hints)
+    assert x >= 40
+    (first, second) = suggest_hints(image, 2)
+    assert first[0] < 40 <= second[0]
+
+
+def test_the_estimate_of_a_model_of_chroma_counts_what_it_draws(coloring: Pipeline, inpainting: Pipeline) -> None:
+    """That is a sixteenth of the image's pixels."""
+    job, size = ImageJob(Path("in.png"), Path("out.png"), (), {}), ImageProperties(256, 192)
+    estimates = [
+        job.estimate(pipe, SamplingConfig.for_model(pipe.manifest, n=2), size) for pipe in (coloring, inpainting)
+    ]
+    (of_chroma,), (of_image,) = (estimate.stages for estimate in estimates)
+    assert of_chroma.operations(1) == pytest.approx(of_image.operations(1) / 16, rel=0.1)
+    assert estimates[0].memory.bytes < estimates[1].memory.bytes
+
+
+def test_targets_of_a_model_of_chroma_are_luma_and_chroma(coloring: Pipeline, tmp_path: Path) -> None:
+    """So they are what the flow sees when an int8 export learns its ranges from photographs."""
+    write_image(tmp_path / "red.png", np.full((64, 64, 3), RED, np.uint8))
+    (pair, *_) = pairs_of(Photograph("red", tmp_path / "red.png"), coloring.manifest.model, np.copy, [64])
+    assert pair.target.shape == pair.condition.shape == (16, 16, 3)
+    assert (pair.target == rgb_to_ycbcr(np.full((16, 16, 3), RED, np.uint8))).all()
+
+
+def test_completing_models_can_be_measured(inpainting: Pipeline, coloring: Pipeline) -> None:
+    for pipe in (inpainting, coloring):
+        assert np.isfinite(canary_log_likelihood(pipe))
+        (timing,) = bench(pipe, 32, [1], 0.0)
+        assert timing.side == 32
+        memory = measure_memory(pipe.folder)
+        assert memory.sample.per_window_pixel + memory.sample.per_item_pixel > 0
+
+
+def test_servers_take_prepared_conditions(inpainting: Pipeline, image: Picture, hole: NDArray[np.bool_]) -> None:
+    service = Sampler(inpainting)
+    condition = inpainting.prepare(image, mask=hole)
+    (answer,) = service.answer([Request({"image": condition[None]}, {"n": 2})])
+    assert isinstance(answer, dict)
+    np.testing.assert_array_equal(answer["image"][0], inpainting.best_of(condition, n=2).images[0])
+    (refused,) = service.answer([Request({"image": image[None]}, {})])
+    assert "Pipeline.prepare makes it" in str(refused)
+
+
+def test_files_of_masks_and_hints(
+    completing: dict[str, Path], image: Picture, hole: NDArray[np.bool_], tmp_path: Path
+) -> None:
+    given = tmp_path / "in.png"
+    write_image(given, image)
+    alpha = np.where(hole, np.uint8(0), np.uint8(255))
+    write_image(tmp_path / "erased.png", image, alpha)
+    write_image(tmp_path / "white.png", np.repeat(255 - alpha[..., None], 3, 2))
+    hints = hints_of(image)
+    write_image(tmp_path / "hints.png", hints[..., :3], hints[..., 3])
+    results = []
+    write_image(tmp_path / "painted.png", np.full_like(image, 255), 255 - alpha)
+    for mask in ("erased.png", "white.png", "painted.png"):
+        out = tmp_path / f"out-{mask}"
+        fill = ("--bundle", completing["masked-inpainting"], "--mask", tmp_path / mask)
+        done = caflow("image", given, "-o", out, "-n", 2, *fill, "--json")
+        assert done.returncode == 0, done.stderr
+        results.append(read_image(out).rgb)
+        assert FILLED_SMOOTHLY not in json.loads(done.stdout).get("warnings", [])
+        np.testing.assert_array_equal(results[-1][~hole], image[~hole])
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+    in_a_folder = caflow("image", given, "-o", tmp_path / "folder", "-n", 2, *fill)
+    assert in_a_folder.returncode == 0, in_a_folder.stderr
+    np.testing.assert_array_equal(read_image(tmp_path / "folder" / "in.png").rgb, results[0])
+    color = ("--bundle", completing["color-hints"], "--hints", tmp_path / "hints.png")
+    done = caflow("image", given, "-o", tmp_path / "out.png", "-n", 2, *color, "--suggest-hints", 3, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert len(report["suggested_hints"]) == 3
+    assert (tmp_path / "out-suggested.png").exists()
+    scored = caflow("score", tmp_path / "out.png", given, *color, "--json")
+    assert report["log_likelihood"] == pytest.approx(json.loads(scored.stdout)["log_likelihood"], rel=1e-6)
+    for wrong, said in (
+        ((given, "--bundle", completing["masked-inpainting"]), "fills in what a mask marks: also give --mask"),
+        (
+            (given, "--bundle", completing["color-hints"], "--hints", tmp_path / "white.png"),
+            "must be opaque where",
+        ),
+        ((given, "--hints", tmp_path / "hints.png", "--mask", tmp_path / "white.png"), "has no input 'hints'"),
+    ):
+        assert said in caflow("image", *wrong, "-o", tmp_path / "wrong.png").stderr

@@ -1,0 +1,92 @@
+"""The built-in model x4-photo: its bundle equals its checkpoint in PyTorch, and its inverse never explodes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tiny import photograph
+
+from caflow_deploy import load
+from caflow_runtime.bundle import builtin
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.image_io.image_files import read_image
+from caflow_runtime.pipeline.pipeline import Pipeline
+
+ROOT = Path(__file__).parents[3]
+BUNDLE = builtin.find_bundle("x4-photo")
+LARGEST_BYTES = 20e6
+PHOTOGRAPHS_OFF_BY, TEXTURE_OFF_BY, STRANGE_OFF_BY = 10.0, 64.0, 200.0
+"""Largest allowed differences between 8×8 blocks of a sample and of the enlarged condition, in grey levels.
+
+Measured: 7 for photographs, 52 for the finest texture of the test crops (benchmarks/outliers.py), 49 for text and
+checks, 159 for white noise, which the model has not learned. The difference of an exploding inverse has no bound."""
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Iterator[Pipeline]:
+    with load(backend="cpu") as pipe:
+        yield pipe
+
+
+def test_the_built_in_model_is_small() -> None:
+    assert sum(file.stat().st_size for file in BUNDLE.iterdir()) <= LARGEST_BYTES
+
+
+def test_a_built_in_model_is_found_unless_a_bundle_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert builtin.names() == ["colour-hints", "inpaint-photo", "x2-video", "x4-photo", "x4-real"]
+    monkeypatch.chdir(tmp_path)
+    assert builtin.find_bundle("x4-photo") == BUNDLE
+    assert builtin.find_bundle("x5-photo") == Path("x5-photo")
+    Path("x4-photo").mkdir()
+    assert builtin.find_bundle("x4-photo") == BUNDLE  # the folder has no manifest, so it is not a bundle
+    (Path("x4-photo") / MANIFEST).touch()
+    assert builtin.find_bundle("x4-photo") == Path("x4-photo")
+
+
+def strange_images() -> dict[str, NDArray[np.uint8]]:
+    """Return 16×16 images unlike any photograph, by name."""
+    rng = np.random.default_rng(0)
+    text = np.full((16, 16, 3), 255, np.uint8)
+    cv2.putText(text, "Ab", (0, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1)
+    checks = np.indices((16, 16)).sum(0) % 2
+    return {
+        "noise": rng.integers(0, 256, (16, 16, 3), np.uint8),
+        "black": np.zeros((16, 16, 3), np.uint8),
+        "white": np.full((16, 16, 3), 255, np.uint8),
+        "red": np.tile(np.array([255, 0, 0], np.uint8), (16, 16, 1)),
+        "text": text,
+        "checks": np.repeat(255 * checks[..., None], 3, 2).astype(np.uint8),
+        "half": np.where(np.arange(16)[:, None, None] < 8, 0, 255).repeat(16, 1).repeat(3, 2).astype(np.uint8),
+    }
+
+
+@pytest.mark.full
+def test_ten_thousand_samples_stay_near_their_condition(pipe: Pipeline, photographs: Path) -> None:
+    """Samples at τ = 1 of photographs and of unusual images."""
+    cat = read_image(ROOT / "docs" / "images" / "chelsea.png").rgb
+    given = {f"photograph {k}": photograph(photographs, k, 16, 16) for k in range(13)}
+    given |= {"photograph of a cat": cat[30:46, 40:56]}
+    given |= {f"fur {y}, {x}": cat[y : y + 16, x : x + 16] for y in (0, 20, 40) for x in (10, 40, 80)}
+    given |= strange_images()
+    bounds = {"photograph": PHOTOGRAPHS_OFF_BY, "fur": TEXTURE_OFF_BY}
+    count, n = 0, 50
+    while count < 10_000:
+        for seed, (name, image) in enumerate(given.items(), start=count):
+            drawn = pipe.sample(image, n=n, temperature=1.0, seed=seed)
+            assert np.isfinite(drawn.log_likelihood).all()
+            large = cv2.resize(image, (64, 64), interpolation=cv2.INTER_CUBIC).astype(np.float64)
+            off_by = np.abs(blocks(drawn.images[0].astype(np.float64) - large)).max()
+            assert off_by < bounds.get(name.partition(" ")[0], STRANGE_OFF_BY), name
+            count += n
+
+
+def blocks(images: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the means of 8×8 blocks: (N, H, W, 3) becomes (N, H/8, W/8, 3)."""
+    n, height, width, depth = images.shape
+    means: NDArray[np.float64] = images.reshape(n, height // 8, 8, width // 8, 8, depth).mean((2, 4))
+    return means

@@ -1,0 +1,305 @@
+"""`caflow page`: the samples that it shows, and which requests it refuses."""
+
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import caflow, run_without
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from tiny import calibrated_pipe as pipe
+from tiny import photograph
+from visit import TIMEOUT_S, source
+
+from caflow_deploy.page import guard, page_results
+from caflow_deploy.page.guard import Guard
+from caflow_deploy.page.judged_sample import JudgedSample
+from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
+from caflow_deploy.page.page_texts import ranks_of
+from caflow_runtime.batching.sampling_config import Reject
+from caflow_runtime.completion.color_hints import Point, draw_hints
+from caflow_runtime.errors import InputError
+from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.ood.consistency import enlarge
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+
+__all__ = ["pipe", "source"]  # fixtures
+
+
+@pytest.fixture
+def sampler(pipe: Pipeline, tmp_path: Path) -> PageSampler:
+    return PageSampler(pipe, tmp_path)
+
+
+def nobody(done: int, count: int) -> None:
+    """Ignore the progress."""
+
+
+def test_files_hold_the_samples_that_the_pipeline_draws(sampler: PageSampler, source: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    results = sampler.draw(source, Settings(4, 0.8, "typical", 5), lambda *done: seen.append(done))
+    condition = read_image(source).rgb
+    wanted = sampler.pipe.sample(condition, n=4, temperature=0.8, rank="typical", seed=5)
+    for k, sample in enumerate(results.samples):
+        np.testing.assert_array_equal(read_image(sample.path).rgb, wanted.images[0][k])
+        assert sample.bits_per_dim == wanted.bits_per_dim[0, k]
+        assert sample.consistency == sampler.pipe.consistency.psnr(wanted.images[0][k], condition)
+    large = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
+    np.testing.assert_array_equal(read_image(results.enlarged).rgb, large)
+    assert results.likelihood[0].shape == (64, 80, 3)
+    assert results.uncertainty is not None
+    assert results.uncertainty[0].shape == (64, 80, 3)
+    assert seen[-1][0] == seen[-1][1] > 0
+
+
+def test_a_sample_of_an_uncalibrated_model_is_not_judged(uncalibrated: Path, source: Path, tmp_path: Path) -> None:
+    with load(uncalibrated, backend="cpu") as pipe:
+        results = PageSampler(pipe, tmp_path).draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
+    assert results.uncertainty is None
+    assert results.samples[0].message == "Cannot be judged: this model is not calibrated"
+
+
+def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tmp_path: Path) -> None:
+    """A photograph gives usual samples, and white noise unusual ones, by the rule of --min-typicality."""
+    write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8))
+    with load("x4-photo", backend="cpu") as pipe:
+        sampler = PageSampler(pipe, tmp_path)
+        for path, outcome, message in (
+            (source, "accepted", "Usual for photographs of this kind"),
+            (tmp_path / "noise.png", "best", "Unusual: look at it"),
+        ):
+            (sample, _) = sampler.draw(path, Settings(2, 0.8, "likelihood", 0), nobody).samples
+            best = pipe.best_of(read_image(path).rgb, n=2, reject=Reject(redraws=0))
+            assert best.outcome == [outcome]
+            assert best.sample_typicality is not None
+            assert (sample.message, sample.typicality) == (message, best.sample_typicality.value[0])
+
+
+def test_the_page_says_why_a_sample_cannot_be_judged(sampler: PageSampler, source: Path) -> None:
+    (few,) = sampler.draw(source, Settings(1, 0.8, "likelihood", 0), nobody).samples
+    assert few.message == "Cannot be judged: this model was calibrated with too few photographs"
+    (between,) = sampler.draw(source, Settings(1, 0.75, "likelihood", 0), nobody).samples
+    assert between.message == "Cannot be judged: this model can judge samples only at these temperatures: 0.8"
+    assert sampler.temperatures == []
+    assert few.typicality is between.typicality is None
+
+
+def test_the_most_usual_sample_requires_a_calibrated_temperature(sampler: PageSampler, source: Path) -> None:
+    assert len(sampler.draw(source, Settings(2, 0.8, "typical", 0), nobody).samples) == 2
+    with pytest.raises(InputError, match=r"only at the temperatures 0\.8; choose one of them, or another Best sample"):
+        sampler.draw(source, Settings(2, 0.75, "typical", 0), nobody)
+
+
+def test_temperatures_at_which_samples_can_be_judged_are_known_before(uncalibrated: Path, tmp_path: Path) -> None:
+    with load("x4-photo", backend="cpu") as pipe:
+        assert PageSampler(pipe, tmp_path).temperatures == [0, 0.5, 0.7, 0.8, 0.9, 1]
+    with load(uncalibrated, backend="cpu") as pipe:
+        assert PageSampler(pipe, tmp_path).temperatures == []
+
+
+def test_the_advice_names_a_usual_sample(tmp_path: Path) -> None:
+    def judged(typicality: float | None) -> JudgedSample:
+        return JudgedSample(tmp_path, 1.0, typicality, "" if typicality else "not calibrated", None)
+
+    unusual, usual, unjudged = map(judged, (0.005, 0.3, None))
+    meaning = "This says how usual the result is for this model, not whether it is sharp or true."
+    assert usual.advice([usual, unusual], "Other.") == meaning
+    assert unjudged.advice([unjudged], "Other.") == ""
+    choice = "Look for faults, or click sample 3, which is usual."
+    assert unusual.advice([unusual, unusual, usual], "Other.") == f"{meaning} {choice} Other."
+    none = unusual.advice([unusual, unusual])
+    assert "sample 1" not in none
+    assert none.startswith(f"{meaning} The picture may be fine")
+
+
+def test_only_transparent_images_have_an_alpha_channel(sampler: PageSampler, photographs: Path, tmp_path: Path) -> None:
+    picture = photograph(photographs, 0, 8, 8)
+    write_image(tmp_path / "grey.png", picture, is_grey=True)
+    write_image(tmp_path / "alpha.png", picture, np.full((8, 8), 77, np.uint8))
+    for name in ("grey", "alpha"):
+        results = sampler.draw(tmp_path / f"{name}.png", Settings(2, 0.8, "likelihood", 0), nobody)
+        given = read_image(tmp_path / f"{name}.png").rgb
+        drawn = sampler.pipe.sample(given, n=2, temperature=0.8).images[0]
+        for path in (results.enlarged, results.samples[1].path):
+            alpha = read_image(path).alpha
+            assert (alpha is None) == (name == "grey")
+            assert alpha is None or (alpha == 77).all()
+        np.testing.assert_array_equal(read_image(results.samples[1].path).rgb, drawn[1])
+
+
+def test_what_is_painted_is_a_mask(completing: dict[str, Path], source: Path, tmp_path: Path) -> None:
+    """Pixels that are not painted over are kept. Without a mask there is nothing to draw."""
+    settings, image = Settings(2, 0.8, "likelihood", 3), read_image(source).rgb
+    painted = np.zeros((*image.shape[:2], 4), np.uint8)
+    painted[2:9, 4:12] = (224, 32, 32, 255)
+    with load(completing["masked-inpainting"], backend="cpu") as pipe:
+        sampler = PageSampler(pipe, tmp_path)
+        results = sampler.draw(source, settings, nobody, painted)
+        wanted = pipe.sample(pipe.prepare(image, mask=painted[..., 3] > 0), n=2, temperature=0.8, seed=3)
+        for nothing in (None, np.zeros_like(painted)):
+            with pytest.raises(InputError, match="nothing is painted over: paint over all"):
+                sampler.draw(source, settings, nobody, nothing)
+        assert [rank for _, rank in ranks_of(pipe)] == ["likelihood"]
+    for k, sample in enumerate(results.samples):
+        drawn = read_image(sample.path).rgb
+        np.testing.assert_array_equal(drawn, wanted.images[0][k])
+        np.testing.assert_array_equal(drawn[painted[..., 3] == 0], image[painted[..., 3] == 0])
+        assert sample.consistency is None
+    np.testing.assert_array_equal(read_image(results.enlarged).rgb, image)
+
+
+def test_what_is_painted_are_hints_of_colour(completing: dict[str, Path], source: Path, tmp_path: Path) -> None:
+    """The result has the size of the image, and a result without hints differs."""
+    settings, image = Settings(1, 0.8, "likelihood", 3), read_image(source).rgb
+    painted = draw_hints(image.shape[0], image.shape[1], [Point(8, 8, (200, 40, 40))])
+    with load(completing["color-hints"], backend="cpu") as pipe:
+        sampler = PageSampler(pipe, tmp_path)
+        hinted, free = (sampler.draw(source, settings, nobody, layer).samples[0] for layer in (painted, None))
+        drawn = pipe.best_of(pipe.prepare(image, hints=painted), n=1, temperature=0.8, seed=3)
+        np.testing.assert_array_equal(read_image(hinted.path).rgb, pipe.finish(image, drawn.images[0]))
+    assert (read_image(free.path).rgb != read_image(hinted.path).rgb).any()
+
+
+def test_too_many_samples_or_pixels_are_refused_with_advice(
+    sampler: PageSampler, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=f"must be at most {MAX_SAMPLES} for results of 80×64 pixels; got 33"):
+        sampler.draw(source, Settings(MAX_SAMPLES + 1, 0.8, "likelihood", 0), nobody)
+    monkeypatch.setattr(page_results, "MAX_PAGE_PIXELS", 3 * 80 * 64)
+    assert len(sampler.draw(source, Settings(3, 0.8, "likelihood", 0), nobody).samples) == 3
+    with pytest.raises(InputError, match="must be at most 3"):
+        sampler.draw(source, Settings(4, 0.8, "likelihood", 0), nobody)
+    monkeypatch.setattr(page_results, "MAX_PAGE_PIXELS", 80 * 64 - 1)
+    with pytest.raises(InputError, match=r"would have 80×64 pixels.*use the command caflow image"):
+        sampler.draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
+
+
+def test_closing_stops_sampling_after_the_current_tile(calibrated: Path, source: Path, tmp_path: Path) -> None:
+    """The tile that is being drawn is finished, and the last tiles are not drawn."""
+    with load(calibrated, backend="cpu", pixel_budget=80 * 64, overlap=0) as pipe:
+        sampler = PageSampler(pipe, tmp_path)
+        begun, closed, seen = threading.Event(), threading.Event(), []
+
+        def show(done: int, count: int) -> None:
+            seen.append((done, count))
+            begun.set()
+            assert closed.wait(TIMEOUT_S)
+
+        with ThreadPoolExecutor(2) as threads:
+            drawn = threads.submit(sampler.draw, source, Settings(8, 0.8, "likelihood", 0), show)
+            assert begun.wait(TIMEOUT_S)
+            closing = threads.submit(sampler.close)
+            while not closing.running():
+                time.sleep(0.01)
+            assert not closing.done()
+            closed.set()
+            closing.result(TIMEOUT_S)
+            with pytest.raises(Closed):
+                drawn.result(TIMEOUT_S)
+        assert 0 < len(seen) < 8
+        with pytest.raises(Closed):
+            sampler.draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
+
+
+def test_errors_on_the_page_name_the_file_and_not_its_place(pipe: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "<i>.png").write_text("no image")
+    write_image(tmp_path / "bomb.png", np.zeros((6000, 6000, 3), np.uint8))
+    write_image(tmp_path / "small.png", np.zeros((8, 8, 3), np.uint8))
+    code = f"""
+from pathlib import Path
+from caflow_deploy.commands.page import set_environment
+set_environment({str(tmp_path)!r})
+import gradio
+from caflow_deploy.page.page import build_page
+from caflow_deploy.page.page_results import PageSampler
+from caflow_runtime.pipeline.pipeline import load
+sampler = PageSampler(load({str(pipe.folder)!r}, backend="cpu"), Path({str(tmp_path)!r}))
+functions = {{block.name: block.fn for block in build_page(sampler).fns.values()}}
+for name, arguments in (
+    ("look", [{str(tmp_path / "<i>.png")!r}]),
+    ("look", [{str(tmp_path / "bomb.png")!r}]),
+    ("run", [None, 1, 0.8, "likelihood", 0]),
+    ("run", [{str(tmp_path / "small.png")!r}, 1, "warm", "likelihood", 0]),
+    ("run", [{str(tmp_path / "small.png")!r}, 1, "-1", "likelihood", 0]),
+    ("look", [{str(tmp_path / "small.png")!r}]),
+):
+    if name == "look" and "small.png" in arguments[0]:
+        sampler.folder = Path({str(tmp_path / "gone")!r})
+    try:
+        functions[name](*arguments)
+    except gradio.Error as error:
+        print(error.message)
+"""
+    done = run_without((), code)
+    assert done.returncode == 0, done.stderr
+    unreadable, bomb, missing, warm, negative, failing = done.stdout.splitlines()
+    assert unreadable.startswith("&lt;i&gt;.png: cannot decode this file")
+    assert bomb.startswith("the image is too large: its result would have 24000×24000 pixels")
+    assert missing == "there is no image: drop one into the box first"
+    assert warm == "the temperature must be a number, such as 0.8; got &#x27;warm&#x27;"
+    assert negative == "temperature must be finite and at least 0; got -1.0"
+    assert failing == "an error occurred on the server; its log has the details"
+    assert "FileNotFoundError" in done.stderr
+
+
+def test_a_busy_port_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        done = run_without((), f"from caflow_deploy.cli import main; main(['page', '--port', '{port}'])")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "ddress already in use" in done.stderr
+    assert "give another --port" in done.stderr
+
+
+def guarded(folder: Path, host: str = "127.0.0.1") -> TestClient:
+    """Return a client of an application behind the guard, which answers "ok"."""
+    return TestClient(Guard(PlainTextResponse("ok"), host, folder), base_url="http://127.0.0.1:7860")
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "status"),
+    [
+        ("127.0.0.1", {}, 200),
+        ("127.0.0.1", {"Host": "localhost:7860"}, 200),
+        ("127.0.0.1", {"Host": "[::1]:7860"}, 200),
+        ("127.0.0.1", {"Origin": "http://127.0.0.1:7860"}, 200),
+        ("127.0.0.1", {"Host": "evil.example"}, 403),
+        ("127.0.0.1", {"Host": ""}, 403),
+        ("127.0.0.1", {"Host": "["}, 403),
+        ("127.0.0.1", {"Origin": "http://evil.example"}, 403),
+        ("127.0.0.1", {"Origin": "null"}, 403),
+        ("127.0.0.1", {"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+        ("Workstation", {"Host": "workstation:7860"}, 200),
+        ("0.0.0.0", {"Host": "page.example", "Origin": "https://page.example"}, 200),
+    ],
+)
+def test_other_websites_cannot_use_the_page(tmp_path: Path, host: str, headers: dict[str, str], status: int) -> None:
+    client = guarded(tmp_path, host)
+    assert client.get("/", headers=headers).status_code == status
+    assert client.post("/gradio_api/upload", headers=headers).status_code == status
+
+
+def test_uploads_are_refused_when_files_take_too_much_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "MAX_BYTES", 10)
+    (tmp_path / "upload").mkdir()
+    (tmp_path / "upload" / "a.png").write_bytes(bytes(11))
+    client = guarded(tmp_path)
+    refused = client.post("/gradio_api/upload")
+    assert (refused.status_code, refused.text) == (
+        507,
+        "the page's files take too much room; restart the page to delete them",
+    )
+    assert client.get("/").status_code == 200
+    (tmp_path / "upload" / "a.png").unlink()
+    assert client.post("/gradio_api/upload").status_code == 200
+
+
+def test_ipv6_addresses_are_refused() -> None:
+    done = caflow("page", "--host", "::1", code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("caflow: the page cannot listen on the IPv6 address ::1: give a name")

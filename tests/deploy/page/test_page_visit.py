@@ -1,0 +1,319 @@
+"""`caflow page` as a server, visited in a real browser."""
+
+import json
+import os
+import re
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from tiny import photograph
+from visit import TIMEOUT_S, Served, Visit, browser, source
+
+from caflow_runtime.image_arrays import Image
+from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.pipeline.pipeline import load
+
+__all__ = ["browser", "source"]  # fixtures
+
+CHELSEA = Path(__file__).parents[3] / "docs" / "images" / "chelsea.png"
+SCREENSHOT = os.environ.get("CAFLOW_SCREENSHOT")
+"""Path of the README's picture of the page, if it is to be written. CONTRIBUTING.md shows the command."""
+SHOWN = """
+label.float, #looked img, #slider .slider-wrap, #verdict, #download, #gallery img, #gallery .caption-label, #figures li,
+#details img
+"""
+"""Selectors of labels, pictures and texts that must not overlap."""
+BOX = "shown => [shown.id ? '#' + shown.id : shown.innerText || shown.src, shown.getBoundingClientRect()]"
+ERRORS = "[...document.querySelectorAll('[data-testid=toast-text]')].map(error => error.innerText).join('|')"
+NO_RESULT = """
+!document.querySelector('#slider img, #gallery img, .verdict, #figures li')
+&& document.querySelector('#download').disabled
+"""
+COLOURS = """
+[getComputedStyle(document.querySelector('.verdict')).color, getComputedStyle(document.body).backgroundColor]
+"""
+"""CSS colours of the verdict and of the page."""
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Return a function that starts a page. Its files are below tmp_path / "files", and it is killed after the test."""
+    started: list[Served] = []
+    (tmp_path / "files").mkdir()
+
+    def start(bundle: Path, *options: str, **environment: str) -> Served:
+        started.append(Served(bundle, tmp_path / "files", *options, **environment))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.process.kill()
+        served.process.communicate()
+
+
+@pytest.mark.full
+def test_a_visitor_can_draw_compare_and_download_samples(
+    calibrated: Path, source: Path, tmp_path: Path, serve: Callable[..., Served], browser: Any
+) -> None:
+    served = serve(calibrated)
+    assert served.line == f"model is at {served.address}  Press Ctrl-C to stop.\n"
+    visit = Visit(browser, served.address)
+    page = visit.page
+    with load(calibrated, backend="cpu") as pipe:
+        drawn = pipe.sample(read_image(source).rgb, n=4)
+
+    visit.upload(source)
+    page.wait_for_selector("#looked img")
+    visit.draw(4)
+    assert visit.captions() == ["best", "2", "3", "4"]
+    assert not page.is_visible("#figures")
+    page.click("#details button")
+    page.wait_for_selector(f"#figures :text('{drawn.bits_per_dim[0, 0]:.3f} bits/dim')")
+    np.testing.assert_array_equal(visit.fetch(visit.shown()), drawn.images[0][0])
+
+    sample = page.locator("#slider img").nth(1)
+    before = sample.evaluate("image => getComputedStyle(image).clipPath")
+    handle = page.locator("#slider .icon-wrap").bounding_box()
+    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(handle["x"] + 120, handle["y"], steps=5)
+    page.mouse.up()
+    assert "50%" in before
+    assert sample.evaluate("image => getComputedStyle(image).clipPath") != before
+
+    name, pixels = visit.download()
+    assert name == "wren-1.png"
+    np.testing.assert_array_equal(pixels, drawn.images[0][0])
+    first = visit.shown()
+    page.click("#gallery .thumbnail-item >> nth=2")
+    page.wait_for_function(f"document.querySelectorAll('#slider img')[1].src != {first!r}")
+    np.testing.assert_array_equal(visit.fetch(visit.shown()), drawn.images[0][2])
+    page.wait_for_selector(f"#figures :text('{drawn.bits_per_dim[0, 2]:.3f} bits/dim')")
+    name, pixels = visit.download()
+    assert name == "wren-3.png"
+    np.testing.assert_array_equal(pixels, drawn.images[0][2])
+
+    page.fill("#samples input[type=number]", "2")
+    page.fill("#seed input", "7")
+    page.wait_for_selector("#verdict :text-is('Drawn with temperature 0.8, seed 0; best of 4: the most likely.')")
+
+    (tmp_path / "text.png").write_text("no image")
+    page.click("#given [aria-label=Clear]")
+    page.wait_for_function(NO_RESULT)
+    visit.upload(tmp_path / "text.png")
+    message = page.wait_for_selector("[data-testid=toast-body]").inner_text()
+    assert "text.png: cannot decode this file" in message
+    assert str(served.temporary) not in message
+    page.wait_for_selector("#given input[type=file]", state="attached")
+    page.click("#go")
+    page.wait_for_function(f"{ERRORS} == 'there is no image: drop one into the box first'")
+    assert visit.captions() == []
+    assert page.locator("#slider .error:visible").count() == 0
+    visit.upload(source)
+    page.wait_for_selector("#looked img")
+    visit.draw(2)
+    page.wait_for_function(f"{ERRORS} == ''")
+
+    assert all(url.startswith((served.address, "data:", "blob:")) for url in visit.requested), visit.requested
+    assert visit.wrong == []
+    assert list(served.temporary.rglob("wren*.png"))
+    assert served.end(signal.SIGINT) == (0, "")
+    assert not list(served.temporary.iterdir())
+
+
+@pytest.mark.full
+def test_a_visitor_paints_over_what_is_to_be_removed(
+    completing: dict[str, Path], source: Path, serve: Callable[..., Served], browser: Any, photographs: Path
+) -> None:
+    """What was painted over an image is not painted over the next one."""
+    visit = Visit(browser, serve(completing["masked-inpainting"]).address)
+    page = visit.page
+    for height, zoom in ((150, "192%"), (144, "200%")):
+        picture = photograph(photographs, 1, height, 200)
+        write_image(source, picture)
+        visit.upload(source)
+        page.wait_for_selector(f"#editor :text('{zoom}')")  # the editor shows this image
+        page.click("#go")
+        page.wait_for_function(f"{ERRORS} == 'nothing is painted over: paint over all that the model should replace'")
+        canvas = page.locator("#editor canvas").first.bounding_box()
+        page.mouse.click(canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2)
+        visit.draw(1)
+        changed = (visit.fetch(visit.shown()) != picture).any(2)
+        assert changed[height // 2, 100]
+        assert not changed[:20].any()
+        assert not changed[:, :40].any()
+    assert visit.wrong == []
+
+
+@pytest.mark.full
+def test_nothing_overlaps_on_any_screen(source: Path, serve: Callable[..., Served], browser: Any) -> None:
+    """Wide and narrow, light and dark: the verdict is readable, no caption covers a picture, nothing is cut off."""
+    noise = source.with_name("noise.png")
+    write_image(noise, np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8))
+    served = serve(Path("x4-photo"))
+    for width, scheme in product((1300, 420), ("light", "dark")):
+        visit = Visit(browser, served.address, width, scheme)
+        for path, verdict in ((source, "Usual for photographs of this kind"), (noise, "Unusual: look at it")):
+            visit.upload(path)
+            visit.page.wait_for_selector("#looked img")
+            visit.draw(3)
+            visit.page.wait_for_selector(f"#verdict :text-is('{verdict}')")
+            assert contrast(*visit.page.evaluate(COLOURS)) > 4.5  # WCAG 2.2, level AA
+        visit.page.click("#details button")
+        visit.page.wait_for_selector("#figures :text('Typicality')")
+        visit.page.wait_for_function("document.querySelectorAll('#details img').length == 2")
+        boxes = visit.page.evaluate(f"[...document.querySelectorAll({SHOWN!r})].map({BOX})")
+        assert {"#verdict", "#download", "best: unusual", "3: unusual"} <= {name for name, _ in boxes}
+        for (one, a), (other, b) in combinations(boxes, 2):
+            across = min(a["right"], b["right"]) - max(a["left"], b["left"])
+            down = min(a["bottom"], b["bottom"]) - max(a["top"], b["top"])
+            assert across <= 0 or down <= 0, f"{width}, {scheme}: {one} overlaps {other}"
+        assert all(box["left"] >= 0 and box["right"] <= width for _, box in boxes)
+        assert visit.page.evaluate("document.documentElement.scrollWidth") == width
+        visit.page.close()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("width", [1300, 420])
+def test_settings_are_offered_and_results_are_on_top_of_a_narrow_screen(
+    width: int, source: Path, serve: Callable[..., Served], browser: Any
+) -> None:
+    """Temperatures that can be judged are offered, others can be typed."""
+    visit = Visit(browser, serve(Path("x4-photo")).address, width)
+    page = visit.page
+    page.wait_for_selector("#slider")
+    assert page.inner_text("h1") == "Enlarge photographs ×4 — model x4-photo"
+    order = "[...document.querySelectorAll('#given, #slider')].map(shown => shown.getBoundingClientRect().top)"
+    given, slider = page.evaluate(order)
+    assert given <= slider
+    page.click("#temperature input")
+    offered = page.locator("#temperature [role=option]").all_inner_texts()
+    assert [text.removeprefix("✓").strip() for text in offered] == ["0", "0.5", "0.7", "0.8", "0.9", "1"]
+    page.click("#temperature [role=option] >> text='0.5'")
+    visit.upload(source)
+    page.wait_for_selector("#looked img")
+    visit.draw(2)
+    page.wait_for_selector("#verdict :text-is('Usual for photographs of this kind')")
+    page.wait_for_selector("#verdict :text('not whether it is sharp')")
+    given, slider = page.evaluate(order)
+    assert slider < given if width == 420 else slider == given
+    page.wait_for_function("document.querySelector('#slider').getBoundingClientRect().top >= 0")
+    page.fill("#temperature input", "0.75")
+    page.press("#temperature input", "Enter")
+    page.click("text='the most usual'")
+    page.click("#go")
+    only = "the most usual sample can be chosen only at the temperatures 0, 0.5, 0.7, 0.8, 0.9, 1"
+    page.wait_for_function(f"{ERRORS} == {f'{only}; choose one of them, or another Best sample'!r}")
+    page.wait_for_selector("#verdict :text('Drawn with temperature 0.5, seed 0; best of 2: the most likely.')")
+    page.click("text='the most likely'")
+    visit.draw(3)
+    page.wait_for_selector(
+        "#verdict :text('Cannot be judged: this model can judge samples only at these temperatures')"
+    )
+
+
+def drawing(browser: Any, served: Served, picture: Image, n: int) -> Visit:
+    """Return a page that draws `n` samples of a picture."""
+    visit = Visit(browser, served.address)
+    write_image(served.temporary.parent / "large.png", picture)
+    visit.upload(served.temporary.parent / "large.png")
+    visit.page.wait_for_selector("#looked img")
+    visit.page.fill("#samples input[type=number]", str(n))
+    visit.page.click("#go")
+    visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('#slider').innerText)")
+    return visit
+
+
+@pytest.mark.full
+def test_the_result_of_a_removed_image_is_hidden(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
+    """It is removed while its samples are drawn."""
+    served = serve(Path("x4-photo"))
+    visit = drawing(browser, served, photograph(photographs, 3, 96, 96), 8)
+    assert not list(served.temporary.rglob("large-8.png"))
+    visit.page.click("#given [aria-label=Clear]")
+    deadline = time.monotonic() + TIMEOUT_S
+    while not list(served.temporary.rglob("large-8.png")):
+        assert time.monotonic() < deadline
+        visit.page.wait_for_timeout(100)
+    visit.page.wait_for_timeout(2000)
+    assert visit.page.evaluate(NO_RESULT)
+
+
+@pytest.mark.full
+def test_sigterm_ends_a_page_that_is_computing(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
+    """The samples would take most of a minute, so the page is still drawing when it is stopped."""
+    served = serve(Path("x4-photo"))
+    visit = drawing(browser, served, photograph(photographs, 3, 256, 256), 32)
+    assert not visit.captions()
+    assert served.end(signal.SIGTERM) == (0, "")
+    assert not list(served.temporary.iterdir())
+
+
+@pytest.mark.full
+def test_the_browser_is_opened(uncalibrated: Path, tmp_path: Path, serve: Callable[..., Served]) -> None:
+    script = tmp_path / "browser"
+    script.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
+    script.chmod(0o700)
+    served = serve(uncalibrated, "--open", BROWSER=f"{script} %s")
+    assert served.end(signal.SIGINT) == (0, "")
+    assert (tmp_path / "opened").read_text() == f"{served.address}\n"
+
+
+def contrast(*colours: str) -> float:
+    """Return the contrast ratio of two CSS colours such as "rgb(0, 0, 0)", 1…21."""
+    values = np.array([re.findall(r"\d+", colour)[:3] for colour in colours], float) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    dark, bright = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return float((bright + 0.05) / (dark + 0.05))
+
+
+def ask(served: Served, **asked: Any) -> dict[str, Any]:
+    """Send what a visitor's browser sends, and return the answer."""
+    request = urllib.request.Request(
+        f"{served.address}gradio_api/queue/join",
+        json.dumps(asked | {"session_hash": "visitor"}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    urllib.request.urlopen(request).close()
+    with urllib.request.urlopen(f"{served.address}gradio_api/queue/data?session_hash=visitor") as answer:
+        lines = [line.decode().removeprefix("data: ") for line in answer if line.startswith(b"data: ")]
+    messages = [json.loads(line) for line in lines]
+    (done,) = (message for message in messages if message["msg"] == "process_completed")
+    return cast(dict[str, Any], done)
+
+
+@pytest.mark.full
+def test_visitors_cannot_read_server_files(uncalibrated: Path, source: Path, serve: Callable[..., Served]) -> None:
+    """Neither a download nor a request that names the file as an upload reveals a file of the server."""
+    served = serve(uncalibrated)
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{served.address}gradio_api/file={source}")
+    uploaded = {"path": str(source), "orig_name": source.name, "meta": {"_type": "gradio.FileData"}}
+    with urllib.request.urlopen(f"{served.address}config") as answer:
+        functions = [function["id"] for function in json.load(answer)["dependencies"] if function["inputs"]]
+    assert not ask(served, fn_index=functions[0], data=[uploaded])["success"]
+    gallery = [{"image": {"path": str(CHELSEA)}, "caption": None}]  # below the working directory of the page
+    for function in functions:  # among them the one that shows a sample of the gallery
+        done = ask(served, fn_index=function, data=[[None, None], gallery], event_data={"index": 0, "value": None})
+        assert CHELSEA.name not in json.dumps(done["output"])
+        assert not done["success"]
+    assert len(functions) == 3
+
+
+@pytest.mark.full
+@pytest.mark.skipif(SCREENSHOT is None, reason="CAFLOW_SCREENSHOT is not set")
+def test_the_picture_of_the_readme(serve: Callable[..., Served], browser: Any) -> None:
+    served = serve(Path("x4-photo"))
+    visit = Visit(browser, served.address)
+    visit.upload(CHELSEA)
+    visit.page.wait_for_selector("#looked img")
+    visit.draw(8)
+    visit.page.screenshot(path=SCREENSHOT, full_page=True, type="jpeg", quality=60)

@@ -1,0 +1,502 @@
+"""Finished engines. TensorRT-RTX builds them here without a GPU, for the GPUs that are named.
+
+What the provider of TensorRT-RTX loads was read from version 0.5.0 of its plug-in, `onnxruntime-ep-nv-tensorrt-rtx`,
+and from ONNX Runtime 1.32 (`onnxruntime/core/providers/nv_tensorrt_rtx/onnx_ctx_model_helper.cc`).
+"""
+
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread, current_thread, main_thread
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+import tensorrt_rtx as trt
+import torch
+from commands import caflow, caflow_export, command, environment_with, in_a_process, started
+from gpus import require
+from onnx import helper
+from small_models import stir
+from tiny import photograph
+
+from caflow_export import tensorrt_builder
+from caflow_export.engine_targets import TensorRTUnavailable, choose
+from caflow_export.export import ExportReport, export
+from caflow_export.tensorrt_builder import BuildFailed, EngineBuilder
+from caflow_export.to_tensorrt import build_engines
+from caflow_export.weights import load_whole
+from caflow_runtime.backends.engines import Engines
+from caflow_runtime.backends.gpu import Gpu, has_gpu
+from caflow_runtime.backends.graphs import Graphs
+from caflow_runtime.backends.onnx_runtime import OnnxRuntime
+from caflow_runtime.backends.parity import check_parity
+from caflow_runtime.backends.provider_sessions import ProviderSessions
+from caflow_runtime.backends.providers import PLUGINS, PROVIDERS
+from caflow_runtime.bundle import builtin
+from caflow_runtime.bundle import engine_sets as engines
+from caflow_runtime.bundle.engine_model import CONTEXT, check_engine_model
+from caflow_runtime.bundle.engine_sets import Machine, Profile, compiled_graphs
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import PrecisionName
+from caflow_runtime.bundle.onnx_fields import WrongGraph
+from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files
+from caflow_runtime.errors import BackendError
+from caflow_runtime.pipeline.pipeline import load
+from caflow_training import checkpoint
+from caflow_training.model import CAFlow
+from caflow_training.reference_checkpoint import DEFAULT_SIZE
+
+TARGETS = ("8.6", "12.0")
+SMALL = Profile(1, 8, 8)
+RTX_5090 = Machine("rtx", "1.7.1", "12.0", "NVIDIA GeForce RTX 5090")
+READ_BY_THE_PROVIDER = {"embed_mode": 1, "hardware_architecture": b"86"}
+"""Attributes of the node, beside the engine itself. Another architecture would be a warning."""
+FLOAT_LAYERS = {"UnaryOperation.EXP", "UnaryOperation.SQRT", "LayerType.REDUCE"}
+
+needs_no_gpu = pytest.mark.skipif(has_gpu(), reason="this test is for machines without a GPU")
+
+
+@pytest.fixture
+def small(uncalibrated: Path, tmp_path: Path) -> Path:
+    """A copy of the uncalibrated bundle, in which a test may build engines."""
+    return Path(shutil.copytree(uncalibrated, tmp_path / "small.caflow"))
+
+
+@pytest.fixture(scope="module")
+def smallest_engines(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with engines for two compute capabilities, at most 8×8 pixels. Tests must not change it."""
+    folder = Path(shutil.copytree(uncalibrated, tmp_path_factory.mktemp("smallest") / "small.caflow"))
+    build_engines(folder, compute_capabilities=TARGETS, profile=SMALL)
+    return folder
+
+
+@pytest.fixture
+def with_engines(smallest_engines: Path, tmp_path: Path) -> Path:
+    """A copy of `smallest_engines` that a test may change."""
+    return Path(shutil.copytree(smallest_engines, tmp_path / "small.caflow"))
+
+
+def check_sets(folder: Path, precision: str) -> None:
+    """Check that a bundle has complete engine sets for both targets, and that each engine is what a provider reads."""
+    manifest = read_manifest(folder)
+    found = [one for one in engines.find(folder) if one.engines]
+    assert {one.engines.compute_capability for one in found if one.engines} == set(TARGETS)
+    for one in found:
+        assert one.engines is not None
+        assert one.stale is None
+        assert (one.engines.flavor, one.engines.precision, one.engines.gpu) == ("rtx", precision, None)
+        assert [engine.graph for engine in one.engines.engines] == [graph.name for graph in compiled_graphs(manifest)]
+        for engine in one.engines.engines:
+            path = engines.check_engine(one.folder, engine)
+            assert sha256_of(path) == engine.file.sha256
+            if one.engines.compute_capability == "8.6":
+                check_node(onnx.load(path), onnx.load(folder / f"{engine.graph}.onnx", load_external_data=False))
+    verify_files(folder, manifest)
+
+
+def check_node(model: onnx.ModelProto, source: onnx.ModelProto) -> None:
+    """Check an engine's only node, and that inputs and outputs have the names, types and shapes of the graph's."""
+    (node,) = model.graph.node
+    assert (node.op_type, node.domain) == ("EPContext", "com.microsoft")
+    found = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    assert {name: found[name] for name in READ_BY_THE_PROVIDER} == READ_BY_THE_PROVIDER
+    assert found["source"].decode() == PROVIDERS["tensorrt-rtx"].name
+    assert found[CONTEXT][:4] in (b"vtrt", b"trtv", b"ftrt")
+    assert list(node.input) == [value.name for value in source.graph.input]
+    assert list(node.output) == [value.name for value in source.graph.output]
+    assert list(model.graph.input) == list(source.graph.input)
+    assert list(model.graph.output) == list(source.graph.output)
+    assert not model.graph.initializer
+
+
+def test_every_graph_is_built_for_every_target(smallest_engines: Path) -> None:
+    check_sets(smallest_engines, "fp32")
+
+
+def test_onnx_runtime_reads_engines_as_those_of_tensorrt_rtx(smallest_engines: Path) -> None:
+    """ONNX Runtime accepts the file and its node, and refuses it for other providers only."""
+    path = next(smallest_engines.glob("engines/*sm86*/encode.onnx"))
+    sessions = ProviderSessions(PROVIDERS["cpu"])
+    with pytest.raises(
+        Exception, match=f"EPContext node generated by '{PROVIDERS['tensorrt-rtx'].name}' is not compat"
+    ):
+        sessions.open(path, sessions.needs())
+
+
+@needs_no_gpu
+def test_tensorrt_rtx_accepts_the_header_of_an_engine(smallest_engines: Path) -> None:
+    """TensorRT-RTX checks the header of an engine before it asks for the GPU, and refuses other bytes there."""
+    (node,) = onnx.load(next(smallest_engines.glob("engines/*sm86*/encode.onnx"))).graph.node
+    plan = next(helper.get_attribute_value(one) for one in node.attribute if one.name == CONTEXT)
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.text = ""
+
+        def log(self, _: object, message: str) -> None:
+            self.text += message
+
+    for contents, has_header in ((plan, True), (b"?" * len(plan), False)):
+        log = Log()
+        assert trt.Runtime(log).deserialize_cuda_engine(contents) is None
+        assert ("magicTag" in log.text) != has_header
+        assert "CUDA driver version is insufficient" in log.text
+
+
+def test_only_changed_graphs_or_engines_are_built_again(with_engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = list[str]()
+    build = EngineBuilder.build
+
+    def counted(self: EngineBuilder, path: Path, shapes: object) -> onnx.ModelProto:
+        built.append(path.stem)
+        return build(self, path, shapes)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EngineBuilder, "build", counted)
+
+    def run(profile: Profile = SMALL) -> list[str]:
+        built.clear()
+        build_engines(with_engines, compute_capabilities=TARGETS[:1], profile=profile)
+        return list(built)
+
+    graphs = [graph.name for graph in compiled_graphs(read_manifest(with_engines))]
+    assert run() == []
+    assert run(Profile(2, 8, 8)) == graphs
+    engine = next(with_engines.glob("engines/*sm86*/decode_0.onnx"))
+    engine.write_bytes(engine.read_bytes()[:-1] + b"?")
+    assert run(Profile(2, 8, 8)) == graphs
+    replace_graph(with_engines, "reverse_0", lambda proto: setattr(proto, "doc_string", "changed"))
+    assert run(Profile(2, 8, 8)) == graphs
+
+
+def replace_graph(bundle: Path, name: str, change: Callable[[onnx.ModelProto], None]) -> None:
+    """Change a graph of a bundle, and the graph's entry in the manifest."""
+    proto = onnx.load(bundle / f"{name}.onnx", load_external_data=False)
+    change(proto)
+    old = read_manifest(bundle).graph(name).file
+    onnx.save(proto, bundle / f"{name}.onnx")
+    new, text = describe_file(bundle, f"{name}.onnx"), (bundle / MANIFEST).read_text()
+    text = text.replace(old.sha256, new.sha256).replace(f'"bytes": {old.bytes}', f'"bytes": {new.bytes}')
+    (bundle / MANIFEST).write_text(text)
+
+
+def test_networks_are_half_and_the_flow_is_float(least_exported: Path, exported_half: ExportReport) -> None:
+    builder = EngineBuilder("rtx", "8.6")
+    for folder in (least_exported, exported_half.path):
+        halves, floats = 0, set[str]()
+        for graph in compiled_graphs(read_manifest(folder)):
+            network = builder.parse(trt.Builder(trt.Logger()), load_whole(folder / graph.file.path), graph.name)
+            for layer in (network.get_layer(k) for k in range(network.num_layers)):
+                kind = str(layer.type)
+                if kind == "LayerType.UNARY":
+                    layer.__class__ = trt.IUnaryLayer
+                    kind = str(layer.op)
+                if layer.num_outputs:
+                    halves += kind == "LayerType.CONVOLUTION" and layer.get_output(0).dtype == trt.DataType.HALF
+                    if kind in FLOAT_LAYERS:
+                        floats.add(kind)
+                        assert layer.get_output(0).dtype == trt.DataType.FLOAT, (graph.name, layer.name)
+            for k in range(network.num_outputs):
+                if network.get_output(k).name in ("log_likelihood_map", "pixels", "latent", "z", "next_carry"):
+                    assert network.get_output(k).dtype == trt.DataType.FLOAT
+        assert (halves > 0) == (folder == exported_half.path)
+        assert floats == FLOAT_LAYERS
+
+
+def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
+    done = caflow_export(
+        small, "--trt", "fp32", "--compute-capability", "8.9", "--max-batch-size", 4, "--max-size", "128x60", code=0
+    )
+    assert done.stdout.startswith(str(small / "engines" / "rtx-"))
+    (folder,) = (small / "engines").iterdir()
+
+    def row() -> str:
+        """Return the line of caflow info about the engines."""
+        info = in_a_process(command("info", small), env=environment_with(COLUMNS="200"))
+        (found,) = (line for line in info.stdout.splitlines() if folder.name in line)
+        return found
+
+    shown = row()
+    assert "compute capability 8.9" in shown
+    assert "4 × 128×64" in shown
+    assert shown.rstrip().endswith("current, not verified")  # no GPU here can run them
+    (folder / "decode_0.onnx").write_bytes(b"")
+    assert [one.stale for one in engines.find(small)] == ["decode_0.onnx is missing or truncated"]
+    assert row().rstrip().endswith("stale: decode_0.onnx is missing or truncated")
+    manifest = small / MANIFEST
+    manifest.write_bytes(manifest.read_bytes() + b" ")
+    assert [one.stale for one in engines.find(small)] == ["built from another export of the model"]
+    (folder / engines.DESCRIPTION).write_text("{}")
+    (broken,) = engines.find(small)
+    assert broken.engines is None
+    assert "cannot be read" in str(broken.stale)
+
+
+def test_a_machine_gets_its_own_engines_or_an_error_with_the_available_ones(with_engines: Path) -> None:
+    def machine(**changes: str) -> Machine:
+        return Machine(**{**vars(RTX_5090), **changes})
+
+    found = engines.set_for(with_engines, RTX_5090)
+    assert found is not None
+    folder, chosen = found
+    assert (chosen.compute_capability, folder.name.endswith("sm120-fp32")) == ("12.0", True)
+    assert engines.set_for(with_engines, machine(flavor="tensorrt")) is None
+    with pytest.raises(
+        BackendError, match=r"this NVIDIA L4 .* 8\.9 with .* 1\.7\.1, but .*-sm120-fp32 \(for .* 12\.0\)"
+    ):
+        engines.set_for(with_engines, machine(compute_capability="8.9", gpu="NVIDIA L4"))
+    with pytest.raises(BackendError, match=rf"sm120-fp32 \(built with TensorRT-RTX {chosen.version}\)"):
+        engines.set_for(with_engines, machine(version="1.8.0"))
+    described = folder / engines.DESCRIPTION
+    described.write_text(described.read_text().replace('"gpu": null', '"gpu": "NVIDIA GeForce RTX 5080"'))
+    with pytest.raises(BackendError, match=r"sm120-fp32 \(for NVIDIA GeForce RTX 5080\)"):
+        engines.set_for(with_engines, RTX_5090)
+    (with_engines / MANIFEST).write_bytes((with_engines / MANIFEST).read_bytes() + b" ")
+    with pytest.raises(BackendError, match=r"-sm86-fp32 \(built from another export of the model\)"):
+        engines.set_for(with_engines, machine(compute_capability="8.6"))
+
+
+def test_paths_of_engines_must_be_inside_the_bundle(with_engines: Path) -> None:
+    path, _ = sorted(with_engines.glob("engines/*/engines.json"))
+    path.write_text(path.read_text().replace('"decode_0.onnx"', '"../../decode_0.onnx"'))
+    found, _ = engines.find(with_engines)
+    assert found.engines is None
+    assert "is not a path inside the bundle" in str(found.stale)
+
+
+def node(**attributes: object) -> onnx.NodeProto:
+    given = {"embed_mode": 1, CONTEXT: b"an engine"} | attributes
+    return helper.make_node("EPContext", ["x"], ["y"], domain="com.microsoft", **given)  # type: ignore[arg-type]
+
+
+def model_of(*nodes: onnx.NodeProto, **more: object) -> onnx.ModelProto:
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n"]) for name in "xy")
+    return helper.make_model(helper.make_graph(nodes, "g", [x], [y], **more))  # type: ignore[arg-type]
+
+
+def weight(place: str | None) -> onnx.TensorProto:
+    tensor = onnx.numpy_helper.from_array(np.zeros(2, np.float32), "w")
+    if place is not None:
+        onnx.external_data_helper.set_external_data(tensor, place)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+    return tensor
+
+
+FUNCTION = helper.make_function("f", "f", ["x"], ["y"], [node()], [helper.make_opsetid("com.microsoft", 1)])
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (model_of(node(embed_mode=0, ep_cache_context="../../secret")), "got the name of a file, b'../../secret'"),
+        (model_of(node(embed_mode=0, ep_cache_context="beside.engine")), "must contain the engine, with embed_mode 1"),
+        (model_of(node(), node()), "must have one node; got 2"),
+        (model_of(), "must have one node; got 0"),
+        (model_of(helper.make_node("Relu", ["x"], ["y"])), "must have a node EPContext of com.microsoft; got b'Relu'"),
+        (model_of(helper.make_node("EPContext", ["x"], ["y"], domain="other")), "must have a node EPContext of com"),
+        (model_of(helper.make_node("EPContext", ["x"], ["y"], domain="com.microsoft")), "must have the attributes"),
+        (model_of(node(notes=weight(None))), "the attribute 'notes' must be a number or a text"),
+        (model_of(node(), initializer=[weight(None)]), "got weights"),
+        (model_of(node(), initializer=[weight("/etc/passwd")]), "got weights"),
+        (helper.make_model(model_of(node()).graph, functions=[FUNCTION]), "got functions"),
+    ],
+)
+def test_only_an_engine_is_loaded_as_an_engine(model: onnx.ModelProto, message: str) -> None:
+    check_engine_model(model_of(node(ep_sdk_version="1", main_context=0)).SerializeToString())
+    with pytest.raises(WrongGraph, match=message):
+        check_engine_model(model.SerializeToString())
+
+
+def test_engines_that_are_damaged_or_missing_are_refused(with_engines: Path) -> None:
+    (folder,) = with_engines.glob("engines/*sm120*")
+    sessions = ProviderSessions(PROVIDERS["cpu"])
+    chosen = Engines(with_engines, sessions, RTX_5090)
+    encode, decode = (with_engines / f"{name}.onnx" for name in ("encode", "decode_0"))
+    assert chosen.file_for(encode) == (folder / "encode.onnx", sessions.needs())
+    assert chosen.profile == SMALL
+    contents = (folder / "encode.onnx").read_bytes()
+    (folder / "encode.onnx").write_bytes(contents[:-9] + bytes([contents[-9] ^ 1]) + contents[-8:])
+    with pytest.raises(BackendError, match=r"encode\.onnx is damaged, or was built again since the bundle was opened"):
+        chosen.file_for(encode)
+    (folder / "decode_0.onnx").unlink()
+    with pytest.raises(BackendError, match=r"decode_0\.onnx cannot be read: No such file"):
+        chosen.file_for(decode)
+    description = msgspec.json.decode((folder / engines.DESCRIPTION).read_bytes())
+    onnx.save(model_of(node(embed_mode=0)), folder / "encode.onnx")
+    description["engines"] = [{"graph": "encode", "file": msgspec.to_builtins(describe_file(folder, "encode.onnx"))}]
+    (folder / engines.DESCRIPTION).write_bytes(msgspec.json.encode(description))
+    chosen = Engines(with_engines, sessions, RTX_5090)
+    with pytest.raises(BackendError, match="must contain the engine, with embed_mode 1"):
+        chosen.file_for(encode)
+    with pytest.raises(BackendError, match="has no engine for decode_0: build it again"):
+        chosen.file_for(decode)
+
+
+def test_without_engines_graphs_are_compiled_once(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO's plug-in compiles them here. It offers a CPU device on Intel's processors only."""
+    pytest.importorskip("onnxruntime_ep_openvino")
+    try:
+        sessions = ProviderSessions(PLUGINS["openvino"], threads=1)
+    except BackendError as error:
+        pytest.skip(str(error))
+    compiled = list[str]()
+    compile_one = ProviderSessions.compile
+
+    def counted(self: ProviderSessions, path: Path, needs: object, target: Path) -> None:
+        compiled.append(path.stem)
+        compile_one(self, path, needs, target)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ProviderSessions, "compile", counted)
+
+    def check() -> Path:
+        compiled.clear()
+        chosen = Engines(small, sessions, RTX_5090)
+        backend = OnnxRuntime("compiled", sessions, chosen)
+        assert backend.builds_engines
+        assert backend.profile == engines.DEFAULT_PROFILE
+        check_parity(Graphs(small, backend))
+        return chosen.file_for(small / "encode.onnx")[0].parent
+
+    with pytest.warns(UserWarning, match=r"TensorRT-RTX builds engines for this NVIDIA GeForce RTX 5090 .* kept in "):
+        first = check()
+    assert first.parent == small / "engines"
+    assert "encode" in compiled
+    assert check() == first
+    assert compiled == []
+    assert list(engines.find(small)) == []
+    replace_graph(small, "to_image", lambda proto: setattr(proto, "doc_string", "changed"))
+    monkeypatch.setattr("os.access", lambda *_: False)  # a bundle that cannot be written to
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.warns(UserWarning, match="builds engines"):
+        second = check()
+    assert second.parent == tmp_path / "cache" / "caflow-deploy" / "engines"
+    assert second.name != first.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trt", "fp16"], "cannot be changed to fp16: give --trt fp32, or export the model again"),
+        (["--trt", "fp16"], "small.caflow -o NEW --trt fp16"),
+        (["--trt", "fp32", "--precision", "fp16"], "omit --precision"),
+        (["--compute-capability", "8.6"], "give --trt fp32, fp16 or bf16"),
+        ([], "is already a bundle: give --trt to build its engines"),
+        (["--trt", "fp32", "--force"], "omit --force"),
+        (["--trt", "fp32", "--compute-capability", "9.0"], "does not build for compute capability 9.0"),
+        (["--trt", "fp32", "--trt-flavor", "tensorrt"], "pip install 'caflow-deploy[trt]'"),
+        (["--trt", "fp32", "--max-size", "0x8"], "expected a size such as 1024 or 1920x1088"),
+        (["--trt", "fp32", "--max-size", "1024x"], "expected a size such as 1024 or 1920x1088; got '1024x'"),
+    ],
+)
+def test_wrong_options_for_engines_are_refused(small: Path, arguments: list[str], message: str) -> None:
+    done = caflow_export(small, *arguments, code=2)
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert not (small / "engines").exists()
+
+
+@needs_no_gpu
+def test_without_a_gpu_the_command_that_names_gpus_is_shown(small: Path) -> None:
+    done = caflow_export(small, "--trt", "fp32", "--max-size", "640x320", code=3)
+    assert "this machine has no GPU: name the GPUs to build for" in done.stderr
+    assert done.stderr.endswith(
+        f": caflow-export {small} --trt fp32 --compute-capability 8.6,12.0 --max-size 640x320\n"
+    )
+
+
+def test_a_gpu_that_tensorrt_rtx_does_not_support_is_refused() -> None:
+    assert choose("rtx", (), Gpu("NVIDIA A10", "8.6")) == ("rtx", [("8.6", None)])
+    with pytest.raises(
+        TensorRTUnavailable, match=r"does not build for compute capability 9\.0: give one or more of 8\.6, 8\.9, 12\.0"
+    ):
+        choose("rtx", (), Gpu("NVIDIA H100", "9.0"))
+
+
+def test_a_graph_that_tensorrt_refuses_is_named(small: Path) -> None:
+    def add_cast(proto: onnx.ModelProto) -> None:
+        (first, *_) = proto.graph.input
+        to = onnx.TensorProto.COMPLEX64
+        proto.graph.node.append(helper.make_node("Cast", [first.name], ["refused"], name="a_cast", to=to))
+        proto.graph.output.append(helper.make_tensor_value_info("refused", to, None))
+
+    replace_graph(small, "reverse_0", add_cast)
+    with pytest.raises(BuildFailed, match="reverse_0: TensorRT-RTX does not support the graph: Cast"):
+        build_engines(small, compute_capabilities=["8.6"], profile=SMALL)
+    assert not list((small / "engines").iterdir())
+
+
+def test_a_stop_cannot_be_raised_in_the_log(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT loses exceptions that are raised while it calls the log. Signals raise theirs in the main thread."""
+    seen = set[Thread]()
+    monkeypatch.setattr(type(tensorrt_builder._log("rtx")), "log", lambda *_: seen.add(current_thread()))
+    build_engines(small, compute_capabilities=["8.6"], profile=SMALL)
+    assert seen
+    assert main_thread() not in seen
+
+
+def test_ctrl_c_leaves_no_unfinished_engines(small: Path) -> None:
+    building = command(small, "--trt", "fp32", "--compute-capability", "8.6", package="caflow_export")
+    with started(building) as process:
+        while not list((small / "engines").glob(".*.partial/*.onnx")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert errors == "caflow-export: cancelled: unfinished engines were not written\n"
+    assert process.returncode == 130
+    assert not list((small / "engines").iterdir())
+
+
+@pytest.fixture(scope="module")
+def default_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the public implementation's default size."""
+    torch.manual_seed(0)
+    model = CAFlow(DEFAULT_SIZE)
+    stir(model, 0.003)
+    path = tmp_path_factory.mktemp("default") / "default.pt"
+    checkpoint.save(path, model)
+    return path
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("name", "precision", "targets"), [("default", "fp32", TARGETS[:1]), ("x4-photo", "fp16", TARGETS)]
+)
+def test_engines_of_models_in_practical_sizes_are_built(
+    default_size: Path, tmp_path: Path, name: str, precision: PrecisionName, targets: tuple[str, ...]
+) -> None:
+    """The build time without the export is printed."""
+    source = default_size if name == "default" else builtin.find_bundle(name)
+    report = export(source, tmp_path / "model.caflow", precision=precision)
+    began = time.monotonic()
+    assert len(build_engines(report.path, compute_capabilities=targets)) == len(targets)
+    print(f"{name}, {precision}: {time.monotonic() - began:.0f} s")
+    if targets == TARGETS:
+        check_sets(report.path, precision)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_engines_give_what_the_cpu_gives(small: Path, photographs: Path, backend: str, is_finished: bool) -> None:
+    """Engines for the local GPU: finished and verified, or built when they are first needed."""
+    require(backend)
+    if is_finished:
+        try:
+            build_engines(small, PROVIDERS[backend].flavor, profile=Profile(4, 256, 256))
+        except TensorRTUnavailable as error:
+            pytest.skip(str(error))
+        (found,) = engines.find(small)
+        assert found.engines is not None
+        assert all(m.max_error <= m.tolerance for m in found.engines.verification)
+    images = [photograph(photographs, k, *size) for k, size in enumerate([(9, 12), (16, 16), (70, 80)])]
+    with load(small, backend=backend) as engine, load(small, backend="cpu", pixel_budget=256**2) as cpu:
+        best, expected = engine.best_of(images, n=9), cpu.best_of(images, n=9)
+        np.testing.assert_allclose(best.log_likelihood, expected.log_likelihood, rtol=1e-5)
+        for one, other in zip(best.images, expected.images, strict=True):
+            assert (one != other).mean() < 1e-3
+    caflow("doctor", small, code=0)

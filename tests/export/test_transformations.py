@@ -1,0 +1,175 @@
+"""Fold, hoist, batch, free likelihood: each transformation for the export equals the model in float64."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from small_models import small_model, stir
+from torch import Tensor
+
+from caflow_export.conditional_level import ConditionalLevel
+from caflow_export.fold import FoldedChain
+from caflow_export.levels import FlowLevel, Precision
+from caflow_export.networks import ConditioningTerms, NetworkTails, halves, join_halves, squeeze
+from caflow_export.verify import torch_graphs
+from caflow_runtime.flow import scan
+from caflow_training.bijections import AffineNetwork, Chain, ReferenceSqueeze, Squeeze, TransitionStep
+from caflow_training.conditional_flow import Dependencies
+from caflow_training.model import CAFlow
+from caflow_training.tasks import ImageToImage, SuperResolution
+
+DOUBLE = Precision(torch.float64, torch.float64)
+EXACT = 1e-9
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "unshared": {},
+    "shared": {"dependencies": "shared", "levels": 4},
+    "dual-glow": {"dependencies": "dual-glow"},
+    "residual super-resolution": {"residual": True, "task": SuperResolution(scale=4)},
+    "mean network": {"residual": True, "mean_blocks": 1, "task": SuperResolution(scale=2)},
+    "mean network, features": {"residual": True, "mean_blocks": 1, "mean_features": 4, "log_scale_bound": 0.5},
+    "mean network, degradation": {"mean_features": 4, "degradation_aware": True, "residual": True, "mean_blocks": 1},
+    "mean network, features, shared, ×8": {
+        "residual": True,
+        "mean_blocks": 1,
+        "mean_features": 4,
+        "dependencies": "shared",
+        "task": SuperResolution(scale=8),
+    },
+    "logit, variational": {"pixels": "logit", "dequantization_steps": 1},
+    "one level": {"levels": 1},
+    "one level, ×8": {"levels": 1, "task": SuperResolution(scale=8)},
+    "two levels, shared": {"levels": 2, "dependencies": "shared"},
+}
+
+
+@pytest.fixture(params=VARIANTS)
+def model(request: pytest.FixtureRequest) -> CAFlow:
+    return small_model(torch.float64, **{"task": ImageToImage(), **VARIANTS[request.param]})
+
+
+@pytest.mark.parametrize("first", [Squeeze(), ReferenceSqueeze(3)], ids=["plain", "reference"])
+def test_folded_layers_compute_the_run_of_layers(first: Squeeze | ReferenceSqueeze) -> None:
+    """A run of ActNorms and 1×1 convolutions, after the reference's kernel, is one map in each direction."""
+    flow = small_model(levels=1).target_flow.levels[0]
+    chain = Chain([first, TransitionStep(12), TransitionStep(12), *list(flow.layers)[-2:]]).double()  # type: ignore[arg-type]
+    stir(chain)
+    if isinstance(first, ReferenceSqueeze):
+        first.kernel.add_(0.1 * torch.randn_like(first.kernel))
+    level = FlowLevel(chain, DOUBLE)
+    x, z = torch.randn(2, 3, 4, 6, dtype=torch.float64), torch.randn(2, 12, 2, 3, dtype=torch.float64)
+    assert len(FoldedChain.of(chain).steps) == 1
+    for direction, folded, image, sign in ((chain, level, x, 1), (chain.inverse, level.inverse, z, -1)):
+        expected, log_det = direction(image)
+        got, share = folded(image)
+        torch.testing.assert_close(got, expected, rtol=0, atol=EXACT)
+        torch.testing.assert_close(sign * share.sum((1, 2)), log_det, rtol=0, atol=EXACT)
+
+
+def test_hoisted_terms_add_up_to_the_networks_convolution() -> None:
+    """Separately computed contributions of parts of the input add up to the network's first convolution."""
+    network = AffineNetwork(7, 8, 5)
+    stir(network)
+    network.double()
+    x = torch.randn(2, 7, 4, 4, dtype=torch.float64)
+    state = ConditioningTerms([network], slice(0, 3), False, torch.float64)
+    condition = ConditioningTerms([network], slice(3, None), True, torch.float64)
+    tails = NetworkTails([network], torch.float64, torch.float64)
+    for got, expected in zip(tails(state(x[:, :3]) + condition(x[:, 3:])), network(x), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=EXACT)
+
+
+def test_batched_networks_compute_what_each_computes_alone() -> None:
+    networks = [AffineNetwork(3, 8, 5) for _ in range(4)]
+    for network in networks:
+        stir(network)
+        network.double()
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    first = ConditioningTerms(networks, slice(0, None), True, torch.float64)
+    log_scale, shift = NetworkTails(networks, torch.float64, torch.float64)(first(x))
+    expected = [network(x) for network in networks]
+    torch.testing.assert_close(log_scale, torch.cat([e[0] for e in expected], 1), rtol=0, atol=EXACT)
+    torch.testing.assert_close(shift, torch.cat([e[1] for e in expected], 1), rtol=0, atol=EXACT)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_halves_of_groups_are_split_and_joined(groups: int) -> None:
+    x = torch.arange(groups * 4.0).reshape(1, -1, 1, 1)
+    first, second = halves(x, groups)
+    assert first.flatten().tolist() == [4 * g + k for g in range(groups) for k in (0, 1)]
+    assert torch.equal(join_halves(first, second, groups), x)
+
+
+def test_squeeze_is_pixel_unshuffle() -> None:
+    x = torch.randn(2, 3, 4, 6)
+    assert torch.equal(squeeze(x), F.pixel_unshuffle(x, 2))
+
+
+@pytest.mark.parametrize("dependencies", ["unshared", "shared"])
+def test_after_the_hoist_a_row_reads_only_its_state(dependencies: Dependencies) -> None:
+    """No convolution of its graph reads the condition. W⁻¹ and determinants are constants."""
+    level = ConditionalLevel(small_model(dependencies=dependencies), 1, DOUBLE)
+    state_channels = {couplings.first.in_channels for couplings in level.cross.couplings}  # type: ignore[union-attr]
+    assert state_channels == {level.cross.kept * level.cross.flows}
+    names = dict(level.named_parameters())
+    assert not any("log_scale" in name for name in names)
+    assert all(not parameter.requires_grad for parameter in names.values())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1)], ids=str)
+def test_the_chain_samples_as_the_model_does_and_knows_its_likelihood(model: CAFlow, size: tuple[int, int]) -> None:
+    """All transformations together, with the likelihood of the samples, for rows of two images in any order."""
+    height, width = (k * model.config.size_multiple for k in size)
+    condition, image = conditions(model, 2, height, width), torch.tensor([1, 0, 1])
+    blocks = model.draw_noise(3, height, width)
+    graphs, levels = torch_graphs(model, DOUBLE), model.config.levels
+    with torch.no_grad():
+        expected = model.sample(condition[image], blocks)
+    drawn = scan.sample(graphs, levels, encode(graphs, condition), image.numpy(), side_by_side(blocks, levels))
+    pixels = torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2)
+    torch.testing.assert_close(pixels, expected.images, rtol=EXACT, atol=EXACT)
+    per_level = torch.from_numpy(drawn.log_likelihood)
+    torch.testing.assert_close(per_level, expected.log_likelihood.per_level, rtol=EXACT, atol=1e-7)
+
+
+def test_the_chain_scores_as_the_model_does(model: CAFlow) -> None:
+    side = model.config.size_multiple
+    condition, image = conditions(model, 2, side, 2 * side), torch.tensor([0, 1])
+    target = torch.randint(0, 256, (2, 3, side, 2 * side), dtype=torch.uint8)
+    graphs, levels = torch_graphs(model, DOUBLE), model.config.levels
+    with torch.no_grad():
+        expected = model.log_prob(target, condition).total
+    integers = target.permute(0, 2, 3, 1).contiguous().numpy()
+    pixels: scan.Array = integers + 0.5
+    dequantization: scan.Array = np.zeros(2)
+    if "dequantize" in graphs:
+        out = graphs["dequantize"]({"integers": integers})
+        pixels, dequantization = out["pixels"], out["log_likelihood_map"].sum((1, 2))
+    scored = scan.score(graphs, levels, encode(graphs, condition), image.numpy(), pixels)
+    got = torch.from_numpy(scored.log_likelihood.sum(1) + dequantization)
+    torch.testing.assert_close(got, expected, rtol=EXACT, atol=0)
+
+
+def test_scoring_returns_the_noise(model: CAFlow) -> None:
+    side = model.config.size_multiple
+    condition, image = conditions(model, 1, side, side), torch.zeros(2, dtype=torch.int64)
+    graphs, levels = torch_graphs(model, DOUBLE), model.config.levels
+    blocks = {key: 0.1 * z for key, z in model.draw_noise(2, side, side).items()}
+    encoded = encode(graphs, condition)
+    drawn = scan.sample(graphs, levels, encoded, image.numpy(), side_by_side(blocks, levels))
+    scored = scan.score(graphs, levels, encoded, image.numpy(), drawn.pixels)
+    for sent, returned in zip(drawn.noise, scored.noise, strict=True):
+        torch.testing.assert_close(torch.from_numpy(returned), torch.from_numpy(sent), rtol=0, atol=1e-7)
+
+
+def conditions(model: CAFlow, count: int, height: int, width: int) -> Tensor:
+    scale = model.config.task.scale
+    return torch.randint(0, 256, (count, 3, height // scale, width // scale), dtype=torch.uint8)
+
+
+def encode(graphs: dict[str, scan.Graph], condition: Tensor) -> dict[str, scan.Array]:
+    return scan.encode(graphs, condition.permute(0, 2, 3, 1).contiguous().numpy())
+
+
+def side_by_side(blocks: dict[tuple[int, int], Tensor], levels: int) -> list[scan.Array]:
+    return [torch.cat([blocks[i, j] for i in range(levels) if (i, j) in blocks], 1).numpy() for j in range(levels)]

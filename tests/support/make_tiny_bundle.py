@@ -1,0 +1,67 @@
+"""Trains, exports and calibrates the bundle for tests of the runtime: python tests/support/make_tiny_bundle.py
+
+This takes minutes on one core, and replaces `tests/data/tiny.caflow`. The weights depend only on the recipe and the
+photographs in `tests/data`, so another run with the same machine and versions writes equal weights.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tiny import CALIBRATED_TEMPERATURE, DATA, TINY, calibrate, pairs_of_photographs
+
+from caflow_export.export import export
+from caflow_runtime.bundle.file_names import CARD, SHEET
+from caflow_runtime.jobs.photographs import with_grey_copies
+from caflow_runtime.ood.calibration import write_calibration
+from caflow_runtime.pipeline.pipeline import load
+from caflow_training.recipe import recipe_from_dict
+from caflow_training.trainer import train
+
+PHOTOGRAPHS = DATA / "photographs"
+RECIPE = {
+    "task": "super-resolution",
+    "scale": 4,
+    "levels": 2,
+    "condition_steps": 1,
+    "target_steps": 1,
+    "own_steps": 1,
+    "cross_steps": 1,
+    "image_width": 4,
+    "conditional_width": 1,
+    "image_transition_steps": 0,
+    "conditional_transition_steps": 0,
+    "residual": True,
+    "mean_blocks": 1,
+    "mean_width": 6,
+    "mean_features": 2,
+    "log_scale_bound": 1.0,
+    "dequantization_steps": 1,
+    "steps": 800,
+    "batch": 8,
+    "crop": 32,
+    "crop_scales": [1.0, 0.5],
+    "mean_weight": 1.0,
+    "learning_rate": 3e-3,
+    "warm_up_steps": 50,
+    "level_off_step": 600,
+    "epoch_steps": 400,
+    "checkpoint_steps": 800,
+    "ema_decay": 0.99,
+    "validation_crops": 16,
+}
+"""Small model with all optional parts: own and cross blocks, a mean network with features, dequantization."""
+
+
+def main() -> None:
+    with TemporaryDirectory() as folder:
+        checkpoint = train(recipe_from_dict(RECIPE), PHOTOGRAPHS, Path(folder))
+        export(checkpoint, TINY, force=True)
+    for name in (CARD, SHEET):  # files for people, which no test reads
+        (TINY / name).unlink()
+    with load(TINY, backend="cpu") as pipe:
+        crops = with_grey_copies(pipe.manifest.model, pairs_of_photographs(pipe, PHOTOGRAPHS))
+        write_calibration(TINY, calibrate(pipe, crops, [CALIBRATED_TEMPERATURE]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""Checkpoints and recipes: round trips, and errors for damaged or wrong files."""
+
+import os
+import pickle
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+import torch
+from small_models import small_model
+
+from caflow_training import checkpoint
+from caflow_training.checkpoint import LAST_CHECKPOINT, CheckpointError
+from caflow_training.completion_tasks import MaskedInpainting
+from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
+from caflow_training.recipe import builtin_recipes, load_recipe, recipe_from_dict
+from caflow_training.tasks import Colorization, ImageToImage, Inpainting, Sketch, SuperResolution, Task
+
+TASKS: list[Task] = [
+    SuperResolution(scale=8, up_filter="nearest"),
+    Colorization(),
+    Inpainting(mask_area=0.3),
+    Sketch(low_threshold=50.0),
+    ImageToImage(),
+]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.task)
+def test_a_saved_and_loaded_model_is_the_same(tmp_path: Path, task: Task) -> None:
+    model = small_model(torch.float32, task=task, dependencies="shared", dequantization_steps=1)
+    checkpoint.save(tmp_path / "model.pt", model)
+    again = checkpoint.load(tmp_path / "model.pt")
+    assert again.config == model.config
+    assert not again.training
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_averaged_weights_are_preferred(tmp_path: Path) -> None:
+    model = small_model(torch.float32)
+    average = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    checkpoint.save(tmp_path / "model.pt", model, ema=average)
+    assert all(torch.equal(t, average[name]) for name, t in checkpoint.load(tmp_path / "model.pt").state_dict().items())
+
+
+def test_weights_that_fit_into_fp16_take_half_the_space(tmp_path: Path) -> None:
+    model = small_model(torch.float32)
+    checkpoint.save(tmp_path / "wide.pt", model)
+    rounded = {name: tensor.half().float() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(rounded)
+    checkpoint.save(tmp_path / "narrow.pt", model)
+    again = checkpoint.load(tmp_path / "narrow.pt").state_dict()
+    assert all(again[name].dtype == torch.float32 and torch.equal(again[name], rounded[name]) for name in rounded)
+    values = sum(tensor.numel() for tensor in rounded.values())
+    sizes = [(tmp_path / name).stat().st_size for name in ("wide.pt", "narrow.pt")]
+    assert sizes[0] - sizes[1] > 1.8 * values
+
+
+class _Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("executed",)
+
+
+def test_no_pickled_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": _Malicious()}, tmp_path / "bad.pt")
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps(_Malicious(), protocol=2))
+    for name in ("bad.pt", "bad.pkl"):
+        with pytest.raises(CheckpointError, match="is not a checkpoint"):
+            checkpoint.load(tmp_path / name)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_oserror(tmp_path: Path) -> None:
+    """`torch.save` to a file would raise a RuntimeError that does not give the reason."""
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"the last good one")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*model\.pt'"):
+            checkpoint.save(path, small_model(torch.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"the last good one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_folder_of_a_run_is_not_a_checkpoint(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / LAST_CHECKPOINT, small_model(torch.float32))
+    with pytest.raises(CheckpointError, match=r"did you mean \S+last\.pt\?"):
+        checkpoint.load(tmp_path)
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    with pytest.raises(CheckpointError, match="no such file"):
+        checkpoint.load(path)
+    checkpoint.save(path, small_model(torch.float32))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        checkpoint.load(path)
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        checkpoint.load(path)
+    for text in (b"# A page\n", b"(", b"]a", b"G"):
+        path.write_bytes(text)
+        with pytest.raises(CheckpointError) as refusal:
+            checkpoint.load(path)
+        assert str(refusal.value) == (
+            f"{path} is not a checkpoint of caflow-train or of the public CAFLOW implementation, or it is damaged"
+        )
+    torch.save({"some": "file"}, path)
+    with pytest.raises(CheckpointError, match="expected a CAFLOW checkpoint"):
+        checkpoint.load(path)
+    torch.save({"format": "caflow-checkpoint", "version": 99}, path)
+    with pytest.raises(CheckpointError, match="expected checkpoint version 1; got 99"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda contents: contents.pop("weights"), "the entry 'weights' is missing"),
+        (lambda contents: contents.pop("ema"), "the entry 'ema' is missing"),
+        (lambda contents: contents.update(version=torch.zeros(2)), "expected checkpoint version 1; got tensor"),
+        (lambda contents: _make_sparse(contents["weights"]), "got none"),
+        (lambda contents: contents.update(ema=3), "the entry 'ema' is missing"),
+        (lambda contents: contents.update(config=["levels"]), "the entry 'config' is missing or is no table"),
+        (lambda contents: contents["config"].update(levels=2**40), "levels: expected 8 or less"),
+        (lambda contents: contents["config"].update(own_steps=2**40), "own_steps"),
+        (lambda contents: contents["config"].update(task=["a"]), r"task must be one of .*; got \['a'\]"),
+        (lambda contents: contents["config"].update({3: 3}), "unknown key 3"),
+        (lambda contents: contents["config"].update(image_width=4096), "by its configuration; got"),
+        (lambda contents: contents["weights"].popitem(), "by its configuration; got none"),
+        (lambda contents: contents["weights"].update({next(iter(contents["weights"])): "text"}), "got none"),
+        (lambda contents: _make_scalar(contents["weights"]), r"got \(\);"),
+        (lambda contents: contents["weights"].update(more=torch.zeros(1)), "weight 'more'"),
+    ],
+)
+def test_damaged_contents_are_named(damage: Callable[[Any], object], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    checkpoint.save(path, small_model(torch.float32))
+    contents = checkpoint.read(path)
+    damage(contents)
+    torch.save(contents, path)
+    with pytest.raises((CheckpointError, ConfigError), match=message) as refusal:
+        checkpoint.load(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_a_changed_byte_of_a_weight_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    checkpoint.save(path, small_model(torch.float32))
+    with ZipFile(path) as archive:
+        weight = archive.read(max(archive.infolist(), key=lambda info: info.file_size))
+    contents = bytearray(path.read_bytes())
+    contents[contents.index(weight) + 5] ^= 1
+    path.write_bytes(contents)
+    with pytest.raises(CheckpointError, match=r"model\.pt is damaged: the checksum of .* differs; restore the file"):
+        checkpoint.load(path)
+
+
+def _make_sparse(weights: dict[str, torch.Tensor]) -> None:
+    name = next(iter(weights))
+    weights[name] = weights[name].float().to_sparse()
+
+
+def _make_scalar(weights: dict[str, torch.Tensor]) -> None:
+    name = next(iter(weights))
+    weights[name] = weights[name].float().sum()
+
+
+def test_a_damaged_reference_checkpoint_is_refused(tmp_path: Path) -> None:
+    whole = checkpoint.read(Path(__file__).parents[1] / "data/reference/unshared/lightning.ckpt")
+    path = tmp_path / "lightning.ckpt"
+    names = list(whole["state_dict"])
+    damages: list[dict[str, Any]] = [
+        {"hyper_parameters": {}},
+        {"state_dict": {**whole["state_dict"], names[0]: "text"}},
+        {"state_dict": {name: whole["state_dict"][name] for name in names[: len(names) // 2]}},
+        {"state_dict": {**whole["state_dict"], names[0].replace(".layers", "9999999999.layers"): torch.zeros(1)}},
+    ]
+    for damage in damages:
+        torch.save(whole | damage, path)
+        with pytest.raises(CheckpointError, match=r"lightning.ckpt: "):
+            checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b"levels = 2\xff", "not valid TOML"),
+        (b"levels = ", "not valid TOML"),
+        (b"a = " + b"[" * 5000 + b"]" * 5000, "nested too deeply|not valid TOML"),
+        (b"task = ['a']", "task must be one of super-resolution"),
+        (b"learning_rate = inf", "learning_rate"),
+        (b"learning_rate = nan", "learning_rate"),
+        (b"crop_scales = [1e300]", "crop_scales"),
+        (b"crop_scales = []", "crop_scales"),
+        (b"batch = 1099511627776", "batch"),
+        (b"seed = 9223372036854775808", "seed"),
+        (b"steps = true", "steps"),
+        (b"steps = " + b"1" * 5000, "not valid TOML"),
+    ],
+)
+def test_files_that_are_no_recipes_are_refused(contents: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(contents)
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(str(path))
+    for name in ("tyni", "a" * 300):
+        with pytest.raises(ConfigError, match=r"is neither a recipe file .* the built-in recipes are colorization, "):
+            load_recipe(name)
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("levels = 2\n", encoding="utf-8-sig")
+    assert load_recipe(str(path)).model.levels == 2
+
+
+def test_a_configuration_is_flat_and_complete() -> None:
+    config = CAFlowConfig(levels=2, task=Inpainting(mask_area=0.3))
+    assert config_from_dict(config_to_dict(config)) == config
+    assert config_to_dict(config)["mask_area"] == 0.3
+
+
+def test_keys_of_tasks_may_be_lists() -> None:
+    task = {"task": "masked-inpainting", "holes": ["boxes", "strokes"], "hole_area": [0.1, 0.2]}
+    model = {"residual": True, "mean_blocks": 1, "mean_depth": 1}
+    expected = MaskedInpainting(holes=("boxes", "strokes"), hole_area=(0.1, 0.2))
+    assert recipe_from_dict(task | model).model.task == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"levls": 3}, "unknown key 'levls'; the most similar known key is 'levels'"),
+        ({"zzz": 3}, "unknown key 'zzz'; the known keys are batch, .*, warm_up_steps$"),
+        ({"task": "colorization", "mask": "box"}, "unknown key 'mask'"),
+        ({"task": "superresolution"}, "task must be one of super-resolution, colorization"),
+        ({"levels": 0}, "levels: expected 1 or more; got 0"),
+        ({"levels": "3"}, "levels: expected an integer; got '3'"),
+        ({"levels": True}, "levels: expected an integer; got true"),
+        ({"scale": 3}, "scale: expected 2, 4 or 8; got 3"),
+        ({"residual": True, "pixels": "logit"}, "^residual = true requires pixels"),
+        ({"learning_rate": -1.0}, r"learning_rate: expected more than 0(\.0)?; got -1\.0"),
+        ({"compile": "yes"}, "compile: expected true or false; got 'yes'"),
+        ({"crop_scales": 0.5}, r"^crop_scales: expected a list; got 0\.5$"),
+        ({"crop_scales": []}, r"^crop_scales: expected a list of 1 or more values; got \[\]$"),
+        ({"crop_scales": ["a"]}, r"^crop_scales\.0: expected a number; got 'a'$"),
+        ({"blur_sigma": [1.0]}, r"^blur_sigma\.1: expected another value in the list; got \[1\.0\]$"),
+        ({"lerning_rate": 1.0}, "most similar known key is 'learning_rate'"),
+        ({"levels": 3, "crop": 40}, "crop must be a multiple of 16 for levels = 3 .*; got 40"),
+    ],
+)
+def test_wrong_recipes_are_refused_by_name(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe_from_dict(values)
+
+
+def test_every_builtin_recipe_loads() -> None:
+    assert builtin_recipes() == [
+        "colorization",
+        "colour-hints",
+        "colour-sharp",
+        "image-to-image",
+        "inpaint-photo",
+        "inpaint-sharp",
+        "inpainting",
+        "sketch",
+        "super-resolution",
+        "tiny",
+        "x2-likelihood",
+        "x2-mean",
+        "x2-video",
+        "x4-likelihood",
+        "x4-mean",
+        "x4-photo",
+        "x4-real",
+        "x4-real-estimator",
+        "x4-real-mean",
+        "x4-real-sharp",
+    ]
+    for name in builtin_recipes():
+        recipe = load_recipe(name)
+        assert recipe_from_dict(recipe.to_dict()) == recipe

@@ -1,0 +1,148 @@
+"""Models that are told how their condition was degraded, or estimate it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_models import small_model
+from test_objective import batch_of
+from test_trainer import log_of, short_recipe
+
+from caflow_runtime.degradation import PARAMETERS, Degradation
+from caflow_training import checkpoint
+from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict
+from caflow_training.mean_network import MeanNetwork
+from caflow_training.model import CAFlow
+from caflow_training.objective import Objective
+from caflow_training.recipe import TrainingConfig
+from caflow_training.start import start_from
+from caflow_training.tasks import SuperResolution
+from caflow_training.trainer import train
+
+AWARE: dict[str, Any] = {
+    "residual": True,
+    "mean_blocks": 2,
+    "mean_width": 4,
+    "mean_features": 2,
+    "degradation_aware": True,
+}
+UNAWARE = {**AWARE, "degradation_aware": False}
+
+
+def aware_model() -> CAFlow:
+    """Return a small model in float64 whose modulations are not the identity."""
+    model = small_model(task=SuperResolution(scale=4), **AWARE)
+    assert isinstance(model.mean_network, MeanNetwork)
+    with torch.no_grad():
+        for block in model.mean_network.blocks:
+            for layer in (block.second, block.modulation):
+                torch.nn.init.normal_(layer.weight, std=0.3)  # type: ignore[union-attr, arg-type]
+        torch.nn.init.normal_(model.mean_network.last.weight, std=0.1)
+    return model
+
+
+def conditions(rows: int = 2) -> torch.Tensor:
+    return torch.randint(0, 256, (rows, 3, 8, 12)).double()
+
+
+def test_by_default_the_degradation_is_estimated() -> None:
+    model, condition = aware_model(), conditions()
+    assert model.degradation_estimator is not None
+    with torch.no_grad():
+        estimated = model.degradation_estimator(condition).clamp(0, 1)
+        assert estimated.shape == (2, len(PARAMETERS))
+        by_default, told = model.encode(condition), model.encode(condition, degradation=estimated)
+        blurred = torch.from_numpy(Degradation(blur_sigma=3.0).vector()).double().expand(2, -1)
+        other = model.encode(condition, degradation=blurred)
+    assert torch.equal(by_default.mean, told.mean)  # type: ignore[arg-type]
+    assert not torch.equal(by_default.mean, other.mean)  # type: ignore[arg-type]
+    assert not torch.equal(by_default.features[0], other.features[0])  # type: ignore[index]
+
+
+def test_an_aware_model_has_exact_densities() -> None:
+    """The degradation is a function of the condition, so the likelihood stays exact."""
+    model, condition = aware_model(), conditions()
+    with torch.no_grad():
+        sample = model.sample(condition, temperature=0.8)
+        density = model.log_density(sample.images, condition)
+    torch.testing.assert_close(density.per_level, sample.log_likelihood.per_level, rtol=1e-10, atol=1e-6)
+
+
+def test_the_estimator_learns_from_its_own_error_alone() -> None:
+    model = aware_model().float()
+    batch = batch_of()
+    config = TrainingConfig(likelihood_weight=0.01, mean_weight=1.0, still_weight=1.0, known_share=0.0)
+    terms = Objective(model, config)(batch)
+    terms["loss"].backward()
+    assert model.degradation_estimator is not None
+    assert all(not weight.grad.any() for weight in model.degradation_estimator.parameters() if weight.grad is not None)
+    assert terms["degradation"] > 0
+    terms = Objective(model, TrainingConfig(likelihood_weight=0.0, mean_weight=1.0, degradation_weight=1.0))(batch)
+    terms["loss"].backward()
+    assert all(
+        weight.grad is not None and weight.grad.any() for weight in model.degradation_estimator.last.parameters()
+    )
+
+
+def test_a_known_degradation_replaces_the_estimate_in_training() -> None:
+    model = aware_model().float()
+    batch = batch_of()
+    told = batch._replace(is_known=torch.ones_like(batch.is_known))
+    with torch.no_grad():
+        prepared = model.prepare(batch.conditions)
+        mean, _ = model.predict(batch.conditions, prepared, batch.degradation)
+        terms = Objective(model, TrainingConfig(likelihood_weight=0.0, mean_weight=1.0))(told)
+    assert mean is not None
+    torch.testing.assert_close(terms["mean"], (mean - batch.targets - 0.5).abs().mean() / 256)
+
+
+def test_a_deeper_aware_network_starts_as_the_network_it_starts_from(tmp_path: Path) -> None:
+    old = CAFlow(CAFlowConfig(levels=1, condition_steps=1, target_steps=1, own_steps=1, **UNAWARE))
+    torch.nn.init.normal_(old.mean_network.last.weight)  # type: ignore[union-attr]
+    checkpoint.save(tmp_path / "old.pt", old)
+    deeper = {**AWARE, "mean_blocks": 4}
+    model = CAFlow(CAFlowConfig(levels=1, condition_steps=1, target_steps=1, own_steps=1, **deeper))
+    start_from(model, [tmp_path / "old.pt"], lambda _: None)
+    condition = conditions().float()
+    with torch.no_grad():
+        torch.testing.assert_close(model.encode(condition).mean, old.encode(condition).mean)
+
+
+def test_a_mean_network_learns_with_its_estimator(photographs: Path, tmp_path: Path) -> None:
+    keys = {key: AWARE[key] for key in ("mean_blocks", "mean_width", "mean_features", "degradation_aware")}
+    degraded = {"clean_share": 0.2, "blur_share": 0.5, "noise_share": 0.5, "jpeg_share": 0.5}
+    recipe = short_recipe(**keys, likelihood_weight=0.0, mean_weight=1.0, degradation_weight=1.0, steps=30, **degraded)
+    path = train(recipe, photographs, tmp_path)
+    errors = [line["degradation"] for line in log_of(tmp_path) if "degradation" in line]
+    assert sum(errors[-5:]) < sum(errors[:5])
+    model = CAFlow(recipe.model)
+    assert not start_from(model, [path], lambda _: None)  # the flows are untrained
+    trained = checkpoint.load(path).state_dict()
+    for name in ("degradation_estimator.last.weight", "mean_network.embedding.weight"):
+        assert torch.equal(model.state_dict()[name], trained[name])
+
+
+def test_the_estimator_is_trained_alone_and_the_next_stage_goes_on_from_it(photographs: Path, tmp_path: Path) -> None:
+    """The estimator's stage passes on the mean network that it starts from."""
+    keys = {key: AWARE[key] for key in ("mean_blocks", "mean_width", "mean_features", "degradation_aware")}
+    degraded = {"clean_share": 0.2, "blur_share": 0.5, "noise_share": 0.5, "jpeg_share": 0.5}
+    recipe = short_recipe(
+        **keys, likelihood_weight=0.0, degradation_weight=1.0, learning_rate=2e-3, steps=40, **degraded
+    )
+    torch.manual_seed(1)
+    earlier = CAFlow(recipe.model)
+    torch.nn.init.normal_(earlier.mean_network.last.weight)  # type: ignore[union-attr]
+    checkpoint.save(tmp_path / "earlier.pt", earlier, training={"flow_is_trained": False})
+    path = train(recipe, photographs, tmp_path / "run", start=[tmp_path / "earlier.pt"])
+    errors = [line["degradation"] for line in log_of(tmp_path / "run") if "degradation" in line]
+    assert sum(errors[-10:]) < 0.8 * sum(errors[:10])
+    model = CAFlow(recipe.model)
+    start_from(model, [path], lambda _: None)
+    for name, weight in earlier.mean_network.state_dict().items():  # type: ignore[union-attr]
+        assert torch.equal(model.state_dict()[f"mean_network.{name}"], weight)
+
+
+def test_an_aware_model_needs_a_mean_network() -> None:
+    with pytest.raises(ConfigError, match="degradation_aware = true requires a mean network"):
+        config_from_dict({"residual": True, "degradation_aware": True})

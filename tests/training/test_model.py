@@ -1,0 +1,251 @@
+"""The model: exact densities, dependencies between latents, conditions of tasks, and errors."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from small_models import small_model
+from torch import Tensor
+
+from caflow_training.bijections import AffineNetwork
+from caflow_training.conditional_flow import Dependencies
+from caflow_training.config import CAFlowConfig
+from caflow_training.dequantization import PixelSpace
+from caflow_training.model import CAFlow
+from caflow_training.results import bits_per_dim, to_integers
+from caflow_training.tasks import ImageToImage, SuperResolution, Task
+
+VARIANTS: list[Dependencies] = ["unshared", "shared", "dual-glow"]
+FAMILIES: list[Dependencies] = [*VARIANTS, "conditional-glow", "cinn"]
+
+
+def images(rows: int = 2, height: int = 32, width: int = 32) -> Tensor:
+    return torch.randint(0, 256, (rows, 3, height, width))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (48, 16)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dependencies", FAMILIES)
+def test_the_density_of_a_sample_is_that_of_its_score(
+    dependencies: Dependencies, dtype: torch.dtype, size: tuple[int, int]
+) -> None:
+    model = small_model(dtype, dependencies=dependencies, task=ImageToImage())
+    condition = images(3, *size)
+    with torch.no_grad():
+        sample = model.sample(condition, temperature=0.8)
+        again = model.log_density(sample.images, condition)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(sample.log_likelihood.total, again.total, rtol=tolerance, atol=0)
+    torch.testing.assert_close(sample.log_likelihood.per_level, again.per_level, rtol=10 * tolerance, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "residual", "steps"),
+    [
+        ("centred", False, None),
+        ("centred", True, None),
+        ("logit", False, None),
+        ("logit", False, 0),
+        ("logit", False, 2),
+    ],
+)
+def test_every_pixel_space_is_exact(pixels: PixelSpace, residual: bool, steps: int | None) -> None:
+    model = small_model(pixels=pixels, residual=residual, dequantization_steps=steps, task=ImageToImage())
+    condition, target = images(), images()
+    x = target + 0.25
+    with torch.no_grad():
+        sample = model.sample(condition, model.encode_target(x.double(), model.encode(condition)))
+        density = model.log_density(x.double(), condition)
+    torch.testing.assert_close(sample.images, x.double(), rtol=0, atol=1e-8)
+    torch.testing.assert_close(sample.log_likelihood.total, density.total, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"residual": True},
+        {"residual": True, "mean_blocks": 1},
+        {"residual": True, "mean_blocks": 1, "mean_features": 4},
+        {"log_scale_bound": 0.5},
+        {"dependencies": "conditional-glow"},
+        {"dependencies": "conditional-glow", "residual": True, "mean_blocks": 1, "mean_features": 4},
+        {"dependencies": "cinn"},
+    ],
+    ids=str,
+)
+def test_the_density_integrates_what_the_layers_say(changes: dict[str, Any]) -> None:
+    """log p of a model with one level equals that from autograd's Jacobian of target → z, starting at the pixels."""
+    model = small_model(levels=1, task=ImageToImage(), **changes)
+    condition, target = images(1, 4, 4), images(1, 4, 4).double() + 0.5
+
+    def z_of(x: Tensor) -> Tensor:
+        z = model.encode_target(x.reshape(1, 3, 4, 4), model.encode(condition))
+        return torch.cat([values.flatten() for values in z.values()])
+
+    jacobian = torch.autograd.functional.jacobian(z_of, target.flatten())
+    z = z_of(target.flatten())
+    expected = torch.linalg.slogdet(jacobian).logabsdet - 0.5 * (z.square() + math.log(2 * math.pi)).sum()
+    torch.testing.assert_close(model.log_density(target, condition).total[0], expected, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("dependencies", VARIANTS)
+def test_latents_depend_on_coarser_levels_as_in_the_paper(dependencies: Dependencies) -> None:
+    """Eq. 8: L_i depends on D_j and on the noise of L_j, for all j ≤ i. Eq. 6 (DUAL-GLOW): for j = i only."""
+    model = small_model(dependencies=dependencies, task=ImageToImage())
+    noise = model.draw_noise(1, 32, 32)
+    condition_latents, _ = model.encode_condition(model.prepare(images(1)))
+    with torch.no_grad():
+        before, _ = model.conditional_flow.inverse(noise, condition_latents)
+        for changed in range(3):
+            other = [d + (0.5 if j == changed else 0.0) for j, d in enumerate(condition_latents)]
+            after, _ = model.conditional_flow.inverse(noise, other)
+            moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+            assert moved == [i == changed if dependencies == "dual-glow" else i >= changed for i in range(3)]
+
+            other_noise = {(i, j): z + (0.5 if i == changed else 0.0) for (i, j), z in noise.items()}
+            after, _ = model.conditional_flow.inverse(other_noise, condition_latents)
+            moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+            assert moved == [i == changed if dependencies == "dual-glow" else i >= changed for i in range(3)]
+
+
+def test_shared_blocks_are_fewer_and_serve_all_flows() -> None:
+    unshared, shared = small_model(levels=4), small_model(levels=4, dependencies="shared")
+    assert [len(blocks) for blocks in unshared.conditional_flow.cross] == [3, 2, 1]  # type: ignore[arg-type]
+    assert [len(blocks) for blocks in shared.conditional_flow.cross] == [1, 1, 1]  # type: ignore[arg-type]
+    assert [flows for _, flows in shared.conditional_flow.cross_blocks(0)] == [[1, 2, 3]]
+    assert [flows for _, flows in unshared.conditional_flow.cross_blocks(0)] == [[1], [2], [3]]
+
+
+@pytest.mark.parametrize("dependencies", FAMILIES)
+def test_gradients_reach_every_parameter_and_fp32_follows_fp64(dependencies: Dependencies) -> None:
+    model = small_model(dependencies=dependencies, pixels="logit", dequantization_steps=1, task=ImageToImage())
+    condition, target = images(), images()
+    likelihood, condition_log_prob = model.log_joint(target, condition, condition_u=0.3)
+    (likelihood.total + condition_log_prob).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    single = model.float().log_prob(target, condition, condition_u=0.3).total
+    torch.testing.assert_close(single.double(), likelihood.total, rtol=1e-5, atol=0)
+
+
+def test_scores_are_deterministic_and_draws_bound_them() -> None:
+    model = small_model(task=ImageToImage(), dequantization_steps=1, pixels="logit")
+    condition, target = images(), images()
+    with torch.no_grad():
+        torch.testing.assert_close(model.log_prob(target, condition).total, model.log_prob(target, condition).total)
+        generator = torch.Generator().manual_seed(0)
+        estimates = torch.stack([model.importance_log_prob(target, condition, 1, generator) for _ in range(16)])
+        generator = torch.Generator().manual_seed(0)
+        together = model.importance_log_prob(target, condition, 16, generator)
+    torch.testing.assert_close(together, torch.logsumexp(estimates, 0) - math.log(16), rtol=1e-12, atol=0)
+    assert (together >= estimates.mean(0)).all()
+
+
+def test_variational_dequantization_is_a_density_on_the_cell() -> None:
+    """The returned −log q is the log-determinant of u → position in the cell, and positions stay inside the cell."""
+    model = small_model(dequantization_steps=2, pixels="logit", task=ImageToImage())
+    w, u = images(1, 2, 2).double(), torch.rand(1, 3, 2, 2, dtype=torch.float64)
+    x, term = model.target_dequantizer(w, u)
+    assert ((x > w) & (x < w + 1)).all()
+    jacobian = torch.autograd.functional.jacobian(
+        lambda v: model.target_dequantizer(w, v.reshape(u.shape))[0].flatten(), u.flatten()
+    )
+    torch.testing.assert_close(term[0], torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-10, atol=0)
+
+
+def test_temperature_scales_the_noise_for_all_or_for_each_level() -> None:
+    model = small_model(task=ImageToImage())
+    condition, noise = images(1), model.draw_noise(1, 32, 32)
+    with torch.no_grad():
+        scaled = {(i, j): [0.1, 0.5, 0.9][i] * z for (i, j), z in noise.items()}
+        torch.testing.assert_close(
+            model.sample(condition, noise, temperature=[0.1, 0.5, 0.9]).images, model.sample(condition, scaled).images
+        )
+        still = [model.sample(condition, temperature=0.0).images for _ in range(2)]
+        torch.testing.assert_close(still[0], still[1])
+        with pytest.raises(ValueError, match="expected 1 number or 3"):
+            model.sample(condition, noise, temperature=[1.0, 1.0])
+
+
+def test_the_same_noise_gives_the_same_row_whatever_the_batch() -> None:
+    model = small_model(task=ImageToImage())
+    condition, noise = images(3), model.draw_noise(3, 32, 32)
+    with torch.no_grad():
+        together = model.sample(condition, noise)
+        alone = model.sample(condition[1:2], {key: z[1:2] for key, z in noise.items()})
+    torch.testing.assert_close(alone.images, together.images[1:2], rtol=0, atol=1e-9)
+    torch.testing.assert_close(alone.log_likelihood.total, together.log_likelihood.total[1:2], rtol=1e-12, atol=0)
+
+
+def test_the_condition_of_super_resolution_is_the_small_image() -> None:
+    model = small_model(task=SuperResolution(scale=4), residual=True)
+    sample = model.sample(images(2, 8, 12))
+    assert sample.images.shape == (2, 3, 32, 48)
+    integers = to_integers(sample.images)
+    assert integers.dtype == torch.uint8
+    likelihood = model.log_prob(integers, images(2, 8, 12))
+    assert likelihood.per_level.shape == (2, 3)
+    torch.testing.assert_close(likelihood.per_level.sum(1), likelihood.total)
+
+
+def test_bits_per_dim_of_uniform_noise_are_eight() -> None:
+    dims = 12
+    assert bits_per_dim(torch.tensor([-dims * math.log(256)]), dims).item() == pytest.approx(8.0)
+
+
+def test_rounding_is_down_and_clamped() -> None:
+    assert to_integers(torch.tensor([-3.0, 0.99, 41.9, 255.99, 300.0])).tolist() == [0, 0, 41, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("task", "shape", "message"),
+    [
+        (ImageToImage(), (1, 3, 24, 32), "multiples of 16"),
+        (SuperResolution(scale=4), (1, 3, 6, 8), "multiples of 4"),
+        (ImageToImage(), (1, 1, 32, 32), r"got \(1, 1, 32, 32\)"),
+        (ImageToImage(), (3, 32, 32), r"got \(3, 32, 32\)"),
+    ],
+)
+def test_conditions_that_do_not_fit_are_refused(task: Task, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small_model(task=task).sample(torch.zeros(shape))
+
+
+def test_targets_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="4 times the condition"):
+        small_model(task=SuperResolution(scale=4)).log_prob(images(1, 16, 16), images(1, 8, 8))
+
+
+def test_network_dtype_reaches_every_network_and_nothing_else() -> None:
+    model = small_model(torch.float32, task=ImageToImage())
+    model.set_network_dtype(torch.bfloat16)
+    assert all(m.dtype == torch.bfloat16 for m in model.modules() if isinstance(m, AffineNetwork))
+    condition, target = images(), images()
+    half = model.log_prob(target, condition).total
+    model.set_network_dtype(None)
+    full = model.log_prob(target, condition).total
+    assert half.dtype == torch.float32
+    assert 0 < ((half - full) / full).abs().max() < 0.01
+
+
+def test_parameter_counts_are_those_of_the_public_implementation() -> None:
+    """Parameter counts equal those of the public implementation at its defaults, found by running it."""
+    defaults = {
+        "levels": 4,
+        "condition_steps": 16,
+        "target_steps": 16,
+        "own_steps": 8,
+        "cross_steps": 8,
+        "image_width": 64,
+        "conditional_width": 32,
+        "conditional_transition_steps": 1,
+    }
+    assert _parameters(CAFlow(CAFlowConfig(**defaults))) == 35_229_968  # type: ignore[arg-type]
+    shared = CAFlow(CAFlowConfig(**{**defaults, "dependencies": "shared"}))  # type: ignore[arg-type]
+    assert _parameters(shared) == 22_577_744
+
+
+def _parameters(model: CAFlow) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
