@@ -32,7 +32,6 @@ RUN_ELSEWHERE = {
     "caflow bench x4-photo.caflow --backend cpu --backend tensorrt": ON_A_GPU,
     "caflow image docs/images/chelsea.png -o gpu": ON_A_GPU,
     "caflow video rtsp://": "tests/deploy/video/test_live.py",
-    "caflow video 0 --show": "tests/deploy/video/test_live.py",
     "caflow-export x4-photo -o integers.caflow": "tests/export/test_int8.py, with a small model",
     "caflow-train sketch": TRAINED_FOR_HOURS,
     "caflow-export runs/sketch": TRAINED_FOR_HOURS,

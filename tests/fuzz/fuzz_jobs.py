@@ -77,8 +77,8 @@ def filter_jobs(folder: Path) -> Attempt:
     job = folder / "job"
     started = FilterJob(job, pairs, SETTINGS)
     list(started.run([verdicts]))
-    started.finish("list0", parquet=False)
-    good = {name: (job / name).read_bytes() for name in (JOB_FILE, SCORES, "accepted.list0")}
+    started.finish("list")
+    good = {name: (job / name).read_bytes() for name in (JOB_FILE, SCORES, "accepted.txt")}
 
     def attempt(source: random.Random) -> str:
         for name, contents in good.items():
@@ -97,7 +97,7 @@ def filter_jobs(folder: Path) -> Attempt:
         kept = list(found.verdicts())
         assert len(kept) == found.done
         list(found.run([verdicts] if found.left else []))
-        found.finish("list0", parquet=False)
+        found.finish("list")
         assert all(found.state.settings.get(key) == value for key, value in flat(SETTINGS).items())
         assert kept == verdicts[: len(kept)]
         return "read"

@@ -61,16 +61,8 @@ INSTALL = "install it with pip install 'caflow-deploy"
         ),
         ("torch", "caflow_export", ["model.pt"], "caflow-export requires torch: pip install 'caflow-deploy[export]'"),
         (
-            *("prometheus_client", "caflow_deploy", ["image", PHOTOGRAPHS, "-o", "out", "--metrics", "9100"]),
-            f"caflow: metrics require prometheus_client; {INSTALL}[metrics]'",
-        ),
-        (
             *("ray", "caflow_deploy", ["image", PHOTOGRAPHS, "-o", "out", "--ray", "auto"]),
             f"caflow: this requires Ray; {INSTALL}[ray]'",
-        ),
-        (
-            *("pyarrow", "caflow_deploy", ["filter", "pairs.csv", "-o", "out", "--parquet"]),
-            f"caflow: --parquet requires PyArrow; {INSTALL}[parquet]'",
         ),
         (
             *("gradio", "caflow_deploy", ["page", "--port", "1"]),

@@ -1,11 +1,8 @@
-"""`caflow filter`: the files made from verdicts: accepted images, their lists, and Parquet."""
+"""`caflow filter`: the files made from verdicts: accepted images and their list."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
-import msgspec
-import pyarrow.parquet
 import pytest
 from commands import caflow
 from filter_data import ALPHA, bundle, data, pipe, run_to, scores, write_list
@@ -13,14 +10,12 @@ from filter_data import ALPHA, bundle, data, pipe, run_to, scores, write_list
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs import accepted_targets as accepted_files
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
-from caflow_runtime.jobs.parquet import write_parquet
-from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 __all__ = ["bundle", "data", "pipe"]  # fixtures
 
 
-def test_accepted_files_are_listed_copied_or_linked(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_accepted_files_are_listed_or_copied(bundle: Path, data: Path, tmp_path: Path) -> None:
     """The original files are not changed."""
     out = tmp_path / "out"
     below = Path(shutil.copytree(data, tmp_path / "data"))
@@ -36,54 +31,31 @@ def test_accepted_files_are_listed_copied_or_linked(bundle: Path, data: Path, tm
     names = {str(Path(path).resolve().relative_to(below / "B")) for path in accepted}
     assert {"01.png", "below/01.png"} < names < {str(path.relative_to(below / "B")) for path in originals}
     assert not (out / "accepted").exists()
-    for how in ("link", "copy", "link"):
-        assert "is already complete" not in caflow(*given, "--accepted", how).stdout
-        placed = [path for path in (out / "accepted").rglob("*") if not path.is_dir()]
-        assert {str(path.relative_to(out / "accepted")) for path in placed} == names
-        assert all(path.is_symlink() == (how == "link") for path in placed)
-        for path in placed:
-            assert path.read_bytes() == originals[below / "B" / path.relative_to(out / "accepted")]
-        assert "is already complete" in caflow(*given, "--accepted", how).stdout
+    assert "is already complete" not in caflow(*given, "--accepted", "copy").stdout
+    placed = [path for path in (out / "accepted").rglob("*") if not path.is_dir()]
+    assert {str(path.relative_to(out / "accepted")) for path in placed} == names
+    for path in placed:
+        assert path.read_bytes() == originals[below / "B" / path.relative_to(out / "accepted")]
+    assert "is already complete" in caflow(*given, "--accepted", "copy").stdout
     assert {path: path.read_bytes() for path in (below / "B").rglob("*.png")} == originals
 
 
 def test_files_that_were_emptied_or_replaced_by_a_folder_are_written_again(
     bundle: Path, data: Path, tmp_path: Path
 ) -> None:
-    given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", ALPHA, "--parquet"]
+    given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", ALPHA]
     caflow(*given, code=0)
-    accepted, table = tmp_path / "out" / "accepted.txt", tmp_path / "out" / "scores.parquet"
+    accepted = tmp_path / "out" / "accepted.txt"
     whole = accepted.read_bytes()
-    for path in (accepted, table):
-        path.write_bytes(b"")
-        assert "is already complete" not in caflow(*given, code=0).stdout
-        assert accepted.read_bytes() == whole
-        assert table.stat().st_size
+    accepted.write_bytes(b"")
+    assert "is already complete" not in caflow(*given, code=0).stdout
+    assert accepted.read_bytes() == whole
     accepted.unlink()
     (accepted / "below").mkdir(parents=True)
     assert "accepted.txt" in caflow(*given, code=1).stderr
     shutil.rmtree(accepted)
     assert "is already complete" not in caflow(*given, code=0).stdout
     assert "is already complete" in caflow(*given, code=0).stdout
-
-
-def test_the_parquet_file_has_the_verdicts_of_the_json_lines(
-    bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pairs = [*list_pairs(data), FilePair(str(tmp_path / "nowhere.png"), "nowhere.png")]
-    given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "-o", tmp_path / "out", "--bundle", bundle]
-    caflow(*given, "--alpha", ALPHA, code=1)
-    assert not (tmp_path / "out" / "scores.parquet").exists()
-    done = caflow(*given, "--alpha", ALPHA, "--parquet", code=1)
-    assert "is already complete" not in done.stdout
-    table = pyarrow.parquet.read_table(tmp_path / "out" / "scores.parquet")
-    lines = scores(tmp_path / "out")
-    assert [{**row, "sha256": line["sha256"]} for row, line in zip(table.to_pylist(), lines, strict=True)] == lines
-    verdicts = [msgspec.convert(row, Verdict) for row in table.to_pylist()]
-    monkeypatch.setattr("caflow_runtime.jobs.parquet.ROWS_IN_GROUP", 5)
-    write_parquet(tmp_path / "groups.parquet", iter(verdicts))
-    assert pyarrow.parquet.ParquetFile(tmp_path / "groups.parquet").num_row_groups == 3
-    assert pyarrow.parquet.read_table(tmp_path / "groups.parquet").equals(table)
 
 
 def test_names_that_are_not_utf_8_survive_in_lists_and_json(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
@@ -93,7 +65,7 @@ def test_names_that_are_not_utf_8_survive_in_lists_and_json(pipe: Pipeline, data
     pairs = [FilePair(str(name), list_pairs(data)[1].condition)]
     job = run_to(tmp_path / "out", pipe, pairs, 9)
     assert [verdict.target for verdict in job.verdicts()] == [str(tmp_path / "caf\\xe9 é.png")]
-    assert job.finish("list", parquet=False)
+    assert job.finish("list")
     assert (tmp_path / "out" / "accepted.txt").read_bytes().endswith(b"/caf\xe9 \xc3\xa9.png\n")
     assert [Path(pair.target) for pair in list_pairs(tmp_path / "out" / "scores.jsonl")] == [name]
 
@@ -109,18 +81,15 @@ def test_a_list_names_nothing_that_was_not_accepted(bundle: Path, data: Path, tm
     refused = caflow(*given, "-o", tmp_path / "out", code=2)
     assert refused.stderr.count("\n") == 1
     assert r"good\nnoise.png' contains a line break" in refused.stderr
-    assert "use --accepted list0" in refused.stderr
+    assert "use --accepted copy" in refused.stderr
     assert not (tmp_path / "out").exists()
-    caflow(*given, "-o", tmp_path / "out", "--accepted", "list0", code=0)
-    listed = (tmp_path / "out" / "accepted.list0").read_text()
-    command = ["xargs", "-0", "-n", "1", "printf", "%s\\0"]
-    read = subprocess.run(command, input=listed, capture_output=True, text=True, check=True)
-    accepted = [line["target"] for line in scores(tmp_path / "out") if line["verdict"] == "accepted"]
+    caflow(*given, "-o", tmp_path / "out", "--accepted", "copy", code=0)
+    accepted = [Path(line["target"]).name for line in scores(tmp_path / "out") if line["verdict"] == "accepted"]
     assert accepted
-    assert read.stdout.split("\0")[:-1] == accepted
+    assert sorted(path.name for path in (tmp_path / "out" / "accepted").iterdir()) == sorted(accepted)
     for name in ("a\rb", "a\n", "a\u2028b", "a\x85b"):
         with pytest.raises(InputError, match="contains a line break"):
-            accepted_files.write_list(tmp_path / "list.txt", ["fine", name], b"\n")
+            accepted_files.write_list(tmp_path / "list.txt", ["fine", name])
     assert not list(tmp_path.glob("*list.txt*"))
 
 

@@ -92,7 +92,7 @@ def test_memory_does_not_grow_with_the_number_of_pairs(bundle: Path, data: Path,
     for count in (1_000, 10_000):
         pairs = (list_pairs(data) * count)[:count]
         arguments = ["filter", write_list(tmp_path / f"{count}.jsonl", pairs), "-o", tmp_path / f"{count}"]
-        arguments += ["--bundle", bundle, "--threads", 1, "--parquet", "--accepted", "copy"]
+        arguments += ["--bundle", bundle, "--threads", 1, "--accepted", "copy"]
         code = (
             "import sys; from pathlib import Path; from caflow_deploy.cli import main\n"
             "try: main(sys.argv[1:])\n"

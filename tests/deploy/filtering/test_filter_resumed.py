@@ -146,8 +146,8 @@ def test_pairs_whose_files_have_changed_are_judged_again(
         "rejected",
         "error",
     ]
-    assert job.finish("copy", parquet=False)
-    assert job.finish("list", parquet=False)
+    assert job.finish("copy")
+    assert job.finish("list")
     assert (job.done, again().done) == (8, 6)  # the last two are in one batch, and one of them failed
     Path(pairs[2].target).unlink()  # a pair whose file is missing keeps its verdict
     assert again().done == 6

@@ -15,7 +15,6 @@ from commands import caflow, command, in_a_process, json_lines, json_lines_of, m
 from many import started, wait_for_lines
 from numpy.typing import NDArray
 from PIL import Image
-from ports import free_port
 from tiny import photograph
 
 from caflow_runtime.bundle.builtin import MODELS as FOLDER
@@ -346,12 +345,6 @@ def test_the_line_of_a_dropped_image_names_its_model(clean: Picture, tmp_path: P
     lines = json_lines_of(tmp_path / "out" / RESULTS)
     assert {line["outcome"] for line in lines} == {"dropped"}
     assert models_of(lines) == expected
-
-
-def test_the_second_model_takes_over_the_port_of_the_metrics(clean: Picture, tmp_path: Path) -> None:
-    write_both(tmp_path / "in", clean)
-    caflow("image", tmp_path / "in", "-o", tmp_path / "out", "-n", 1, "--metrics", free_port(), code=0)
-    assert len(json_lines_of(tmp_path / "out" / RESULTS)) == 4
 
 
 @pytest.mark.parametrize("option", ["--mask", "--hints"])

@@ -305,14 +305,12 @@ def test_a_killed_video_is_resumed(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["image", "a.png", "-o", "out", "--workers", 2, "--metrics", 9100], "--metrics does not work with --workers"),
         (["image", "a.png", "-o", "out.png", "--workers", 2], "out.png names a single image: --workers and --ray"),
         (["image", "a.png", "-o", "out", "--ray", "127.0.0.1:1"], "caflow: no Ray cluster at 127.0.0.1:1: "),
         (
             ["image", "a.png", "-o", "out", "--ray", "auto", "--backend", "tensorrt"],
             "tensorrt does not work with --ray",
         ),
-        (["filter", "list.csv", "-o", "out", "--workers", 2, "--metrics", 9100], "--metrics does not work with"),
     ],
 )
 def test_options_that_do_not_fit_workers_are_refused(

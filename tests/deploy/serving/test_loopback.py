@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from commands import command
 from many import crops
-from ports import free_port
 from servers import Server, caflow_server
 from visit import Served
 
@@ -78,12 +77,3 @@ def test_caflow_page_listens_only_on_the_loopback_address(tmp_path: Path) -> Non
     finally:
         served.process.kill()
         served.process.communicate()
-
-
-def test_metrics_are_served_only_on_the_loopback_address(tmp_path: Path) -> None:
-    crops(tmp_path / "in", 1, side=128)
-    port = free_port()
-    arguments: list[object] = ["image", tmp_path / "in", "-o", tmp_path / "out", "-n", 10_000, "--metrics", port]
-    seen = listening_while_it_runs(arguments, port, os.environ)
-    check(seen)
-    assert f"127.0.0.1:{port}" in seen

@@ -228,7 +228,7 @@ def test_metrics_of_two_workers_add_up(calibrated: Path, image: NDArray[np.uint8
     assert found["caflow_sample_bits_per_dim_count", "model"] == 4
     assert found["caflow_stage_seconds_count", "model", "sample"] == 2
     for worker in ("0", "1"):
-        assert found["caflow_drift_psi", worker, "model"] > 0
+        assert found["caflow_drift_distance", worker, "model"] > 0
         assert abs(found["caflow_canary_difference", worker, "model-score"]) < 0.01
 
 

@@ -19,7 +19,7 @@ from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.frame_source import CLOCK, UnreadableVideo, VideoInfo, assumed_colours
 from caflow_runtime.video.pipe import PipeSource, PipeWriter
 from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.y4m import PIXEL_FORMATS, PictureFormat, parse_line
+from caflow_runtime.video.y4m import PIXEL_FORMATS, parse_line
 
 FRAMES, RATE = 7, "30000/1001"
 NTSC = Fraction(30000, 1001)
@@ -53,8 +53,8 @@ def y4m_of(*arguments: object) -> bytes:
     return subprocess.run(line, capture_output=True, check=True).stdout
 
 
-def source_of(path: Path, raw: PictureFormat | None = None) -> PipeSource:
-    return PipeSource(os.open(path, os.O_RDONLY), "standard input", raw)
+def source_of(path: Path) -> PipeSource:
+    return PipeSource(os.open(path, os.O_RDONLY), "standard input")
 
 
 def test_a_pipe_between_ffmpegs_gives_the_frames_of_a_file(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
@@ -120,33 +120,15 @@ def test_full_range_and_wide_pixels_are_kept(clip: Path, tmp_path: Path) -> None
     assert parse_line(out.getvalue().splitlines(keepends=True)[0]) == source.format
 
 
-@pytest.mark.parametrize("pixel_format", ["rgb24", "rgb48le"])
-def test_raw_rgb_is_read_and_written(clip: Path, tmp_path: Path, pixel_format: str) -> None:
-    raw = PictureFormat(32, 16, NTSC, pixel_format)
-    line = [FFMPEG, "-v", "error", "-i", clip, "-f", "rawvideo", "-pix_fmt", pixel_format, "-"]
-    (tmp_path / "raw").write_bytes(subprocess.run(line, capture_output=True, check=True).stdout)
-    frames = list(source_of(tmp_path / "raw", raw).frames())
-    given = np.fromfile(tmp_path / "raw", np.uint8 if pixel_format == "rgb24" else "<u2").reshape(FRAMES, 16, 32, 3)
-    eight = given if pixel_format == "rgb24" else np.rint(given / 257)
-    assert np.abs(np.subtract([frame.image for frame in frames], eight)).max() <= (pixel_format == "rgb48le")
-    out = io.BytesIO()
-    writer = PipeWriter(out, source_of(tmp_path / "raw", raw).info, pixel_format)
-    for frame in frames:
-        writer.write(frame.image + np.float32(0.5), frame.ticks)
-    found = np.frombuffer(out.getvalue(), given.dtype).reshape(given.shape)
-    assert np.array_equal(
-        found, [frame.image.astype(int) * (1 if pixel_format == "rgb24" else 257) for frame in frames]
-    )
-
-
-def test_standard_output_contains_only_raw_frames(clip: Path, uncalibrated: Path) -> None:
+def test_standard_output_contains_only_frames(clip: Path, uncalibrated: Path) -> None:
     """Reports go to standard error."""
-    line = [FFMPEG, "-v", "error", "-i", clip, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    line = [FFMPEG, "-v", "error", "-i", clip, "-f", "yuv4mpegpipe", "-"]
     given = subprocess.run(list(map(str, line)), capture_output=True, check=True).stdout
-    options = ["--raw", f"32x16@{RATE}", "--pixel-format", "rgb24", "--json"]
-    done = piped(video("-", "-", uncalibrated, *options), given)
+    done = piped(video("-", "-", uncalibrated, "--json"), given)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout) == FRAMES * 64 * 128 * 3
+    header, *frames = done.stdout.split(b"FRAME\n")
+    assert header.startswith(b"YUV4MPEG2 W128 H64 ")
+    assert sum(map(len, frames)) == FRAMES * 64 * 128 * 3 // 2
     assert [entry["frame"] for entry in json_lines(done.stderr.decode())] == list(range(FRAMES))
 
 
@@ -280,15 +262,7 @@ def test_uneven_times_are_reported_as_lost() -> None:
         ("-", ["--workers", 2], "-o - does not work with --workers and --ray"),
         ("clip.mkv", ["--codec", "h264"], "not encoded; remove --codec and --preset"),
         ("-", ["--rate", 25], "--rate and --duration do not work with standard input"),
-        ("-", ["--raw", "32x16"], "must be WIDTHxHEIGHT@RATE"),
-        ("-", ["--raw", "32x16@0"], "must be frames per second"),
         ("clip.mkv", ["--untypical", "drop", "--min-typicality", 0.1], "later frames would be shown too early"),
-        ("clip.mkv", ["--raw", "32x16@25"], "--raw requires standard input"),
-        (
-            "rtsp://me:secret@127.0.0.1/x",
-            ["--raw", "32x16@25"],
-            "--raw requires standard input (-) as IN; got rtsp://127.0.0.1/x",
-        ),
     ],
 )
 def test_options_that_do_not_fit_pipes_are_refused_in_one_line(
