@@ -1,15 +1,14 @@
-"""EXIF of results: upright and with new sizes, and copied from and to TIFF files (TIFF 6.0, EXIF 3.0).
+"""EXIF of results, made upright and given new sizes in place, and the few tags of TIFF files that are copied.
 
-Pillow would write all values again. This would move the notes of cameras, which contain offsets, and lose letters such
-as ü.
+Pillow would write all values of EXIF again. This would move the notes of cameras, which contain offsets, and lose
+letters such as ü. Formats: TIFF 6.0, EXIF 3.0.
 """
 
+import math
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import NamedTuple
-
-import numpy as np
+from fractions import Fraction
 
 from caflow_runtime.tiff_tags import KIND_BYTES, MALFORMED, Contents, Entry, Layout, read_entries, read_start
 
@@ -18,37 +17,19 @@ X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 INCH, CENTIMETRE, CM_PER_INCH = 2, 3, 2.54
 """Values of the tag ResolutionUnit."""
 XMP, IPTC, PROFILE = 700, 33723, 34675
-EXIF_DIRECTORY, GPS_DIRECTORY, INTEROP_DIRECTORY = 34665, 34853, 40965
-PARENTS = {EXIF_DIRECTORY: None, GPS_DIRECTORY: None, INTEROP_DIRECTORY: EXIF_DIRECTORY}
-"""For each tag of a subdirectory, the directory that may contain it; None stands for the first directory."""
+EXIF_DIRECTORY, GPS_DIRECTORY = 34665, 34853
+DESCRIPTIVE = {EXIF_DIRECTORY, GPS_DIRECTORY, 270, 271, 272, 306, 315, 33432}
+"""Tags of a TIFF file about its origin: subdirectories, description, camera, time, artist and copyright."""
 WIDTHS, HEIGHTS = {256, 0xA002}, {257, 0xA003}
 """Tags of the width (ImageWidth, PixelXDimension) and of the height (ImageLength, PixelYDimension)."""
 THUMBNAILS = ((513, 514), (273, 279))
 """Pairs of tags with the offset and the size of a thumbnail: a JPEG file, or pixels in one strip."""
-DESCRIPTIVE = {
-    *(269, 270, 271, 272, ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, 285, 305, 306, 315, 316, 33432),
-    *(0x4746, 0x4749, *range(0x9C9B, 0x9CA0)),
-    *(EXIF_DIRECTORY, GPS_DIRECTORY),
-}
-"""Tags of the first directory that describe the picture, not the storage of its pixels. EXIF may contain them, too."""
 BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
-WORD_BYTES = KIND_BYTES | {5: 4, 10: 4}
-"""Bytes of the unit that is reversed when the byte order changes, for each type."""
+"""Types of values."""
+MAX_DENOMINATOR = 1000
+"""Largest denominator of a resolution, which is then right to a millionth."""
 MAX_BYTES = 2**24
-"""Largest size of all values together, in bytes."""
-
-
-class Field(NamedTuple):
-    """Values of a tag."""
-
-    kind: int
-    """Type of the values, a key of `KIND_BYTES`."""
-    data: bytes
-    """Values as little-endian bytes."""
-
-
-Directory = dict[int, "Field | Directory"]
-"""Fields by tag. A tag that points to a subdirectory has the subdirectory as its value."""
+"""Largest size of the values of a directory together, in bytes."""
 
 
 def upright(exif: bytes, width: int, height: int) -> bytes:
@@ -77,67 +58,61 @@ def upright(exif: bytes, width: int, height: int) -> bytes:
     return bytes(changed)
 
 
-def first_directory(contents: Contents) -> Directory:
-    """Return the descriptive tags of the first directory of a TIFF file or EXIF, with its subdirectories.
-
-    Values beyond the end of the file, and malformed subdirectories, are skipped.
+def entries_of(contents: Contents) -> dict[int, Entry]:
+    """Return the entries of the first directory of a TIFF file or EXIF, by tag.
 
     Raises:
         ValueError, struct.error: if the file is malformed.
     """
-    layout, first = read_start(contents)
-    found: Directory = {}
-    pending: list[tuple[int | None, Directory, list[Entry]]] = [(None, found, read_entries(contents, layout, first)[0])]
-    left = min(MAX_BYTES, len(contents))  # values of a usual file do not overlap
-    while pending:
-        parent, directory, entries = pending.pop()
-        for entry in entries:
-            if entry.tag in directory or not (parent or entry.tag in DESCRIPTIVE | {XMP, IPTC, PROFILE}):
-                continue  # a tag twice: thousands could point to the same subdirectory
-            if entry.tag in PARENTS:
-                if PARENTS[entry.tag] == parent:
-                    directory[entry.tag] = fields = Directory()
-                    with suppress(*MALFORMED):
-                        pending.append((entry.tag, fields, read_entries(contents, layout, entry.value or 0)[0]))
-            elif entry.size:
-                left -= entry.size
-                if left < 0:
-                    raise ValueError("its values are too large, or overlap")
-                data = contents[entry.start : entry.start + entry.size]
-                directory[entry.tag] = Field(entry.kind, _little_endian(data, entry.kind, layout))
-    return found
+    return {entry.tag: entry for entry in read_entries(contents, *read_start(contents))[0]}
 
 
-def exif_of(directory: Directory) -> bytes:
-    """Return EXIF that contains a directory."""
-    return b"II*\0" + struct.pack("<I", 8) + _written(directory, 8)
+def dpi_of(contents: Contents) -> tuple[float, float] | None:
+    """Return the resolution of a TIFF file or EXIF in pixels per inch, horizontal and vertical; None if unknown.
 
-
-def with_fields(tiff: bytes, fields: Directory) -> bytes:
-    """Return a little-endian TIFF file with one directory, with additional tags in the directory."""
-    entries, _ = read_entries(tiff, *read_start(tiff))
-    own: Directory = {entry.tag: Field(entry.kind, tiff[entry.start : entry.start + entry.size]) for entry in entries}
-    start = len(tiff) + len(tiff) % 2
-    return tiff[:4] + struct.pack("<I", start) + tiff[8:].ljust(start - 8, b"\0") + _written(own | fields, start)
-
-
-def dpi_of(directory: Directory) -> tuple[float, float] | None:
-    """Return the resolution in pixels per inch, horizontal and vertical; None if it is unknown."""
-    unit = _number(directory.get(RESOLUTION_UNIT)) or INCH
+    Raises:
+        ValueError, struct.error: if the file is malformed.
+    """
+    layout, entries = read_start(contents)[0], entries_of(contents)
+    unit = entries[RESOLUTION_UNIT].value if RESOLUTION_UNIT in entries else INCH
     per_inch = CM_PER_INCH if unit == CENTIMETRE else unit == INCH
-    x, y = (per_inch * _number(directory.get(tag)) for tag in (X_RESOLUTION, Y_RESOLUTION))
+    x, y = (per_inch * _number(contents, layout, entries.get(tag)) for tag in (X_RESOLUTION, Y_RESOLUTION))
     return (x, y) if x > 0 < y else None
 
 
-def _number(field: "Field | Directory | None") -> float:
+def resolution_fields(dpi: tuple[float, float]) -> dict[int, tuple[int, bytes]]:
+    """Return the tags of a resolution, horizontal and vertical, in pixels per inch."""
+    fields = {RESOLUTION_UNIT: (SHORT, struct.pack("<H", INCH))}
+    for tag, side in zip((X_RESOLUTION, Y_RESOLUTION), dpi, strict=True):
+        most = min(MAX_DENOMINATOR, 2**32 // math.ceil(side) - 1)
+        fields[tag] = RATIONAL, struct.pack("<II", *Fraction(side).limit_denominator(most).as_integer_ratio())
+    return fields
+
+
+def with_fields(tiff: bytes, fields: dict[int, tuple[int, bytes]]) -> bytes:
+    """Return a little-endian TIFF file with one directory, with additional tags in the directory.
+
+    Arguments:
+        fields: type of the values, a key of `KIND_BYTES`, and the values as little-endian bytes, by tag.
+    """
+    own = {tag: (entry.kind, tiff[entry.start : entry.start + entry.size]) for tag, entry in entries_of(tiff).items()}
+    start = len(tiff) + len(tiff) % 2
+    place = start + 2 + 12 * len(own | fields) + 4
+    entries, data = b"", b""
+    for tag, (kind, value) in sorted((own | fields).items()):
+        entries += struct.pack("<HHI", tag, kind, len(value) // KIND_BYTES[kind])
+        entries += value.ljust(4, b"\0") if len(value) <= 4 else struct.pack("<I", place + len(data))
+        data += value + bytes(len(value) % 2) if len(value) > 4 else b""
+    directory = struct.pack("<H", len(own | fields)) + entries + bytes(4) + data
+    return tiff[:4] + struct.pack("<I", start) + tiff[8:].ljust(start - 8, b"\0") + directory
+
+
+def _number(contents: Contents, layout: Layout, entry: Entry | None) -> float:
     """Return the first number of a tag; 0 if it has none, or its type is not supported."""
-    if not isinstance(field, Field):
-        return 0.0
-    if field.kind == RATIONAL and len(field.data) >= KIND_BYTES[RATIONAL]:
-        above, below = struct.unpack_from("<II", field.data)
-        return float(above / below) if below else 0.0
-    code = {SHORT: "<H", LONG: "<I"}.get(field.kind)
-    return float(struct.unpack_from(code, field.data)[0]) if code and len(field.data) >= struct.calcsize(code) else 0.0
+    if entry is None or entry.kind != RATIONAL or not entry.size:
+        return float(entry.value or 0) if entry is not None else 0.0
+    above, below = struct.unpack_from(layout.order + "II", contents, entry.start)
+    return float(above / below) if below else 0.0
 
 
 def _below(contents: bytes, layout: Layout, entries: Iterable[Entry]) -> list[Entry]:
@@ -157,29 +132,3 @@ def _blank_thumbnails(changed: bytearray, entries: Iterable[Entry]) -> None:
             changed[start : start + size] = bytes(size)
         elif 8 <= start < start + size == len(changed):
             del changed[start:]
-
-
-def _little_endian(data: bytes, kind: int, layout: Layout) -> bytes:
-    word = WORD_BYTES[kind]
-    return data if layout.order == "<" or word == 1 else np.frombuffer(data, f">u{word}").astype(f"<u{word}").tobytes()
-
-
-def _written(directory: Directory, start: int) -> bytes:
-    """Return a little-endian directory with all its values, to be placed at offset `start` of a file.
-
-    Empty subdirectories are left out.
-    """
-    fields = sorted((tag, field) for tag, field in directory.items() if field)
-    place = start + 2 + 12 * len(fields) + 4
-    entries, data = [], bytearray()
-    for tag, field in fields:
-        if isinstance(field, Field):
-            kind, count, value = field.kind, len(field.data) // KIND_BYTES[field.kind], field.data
-        else:
-            kind, count, value = LONG, 1, _written(field, place + len(data))
-        if isinstance(field, Field) and len(value) <= 4:
-            entries.append(struct.pack("<HHI4s", tag, kind, count, value))
-        else:
-            entries.append(struct.pack("<HHII", tag, kind, count, place + len(data)))
-            data += value + bytes(len(value) % 2)
-    return struct.pack("<H", len(fields)) + b"".join(entries) + bytes(4) + bytes(data)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 
 from caflow_runtime.checks import check_integer
-from caflow_runtime.image_io.exif import first_directory, upright
+from caflow_runtime.image_io.exif import upright
 from caflow_runtime.tiff_tags import MALFORMED
 
 PROFILE_HEADER, COLOURED, GREY = 128, b"RGB ", b"GRAY"
@@ -61,7 +61,6 @@ def checked(found: Metadata) -> tuple[Metadata, list[str]]:
     if found.exif is not None:
         try:
             upright(found.exif, 1, 1)
-            first_directory(found.exif)
         except MALFORMED:
             found = replace(found, exif=None)
             wrong.append("its EXIF is malformed and was not copied")

@@ -12,22 +12,20 @@ from PIL.PngImagePlugin import PngInfo
 
 from caflow_runtime.image_headers import ImageHeader
 from caflow_runtime.image_io import exif as tags
-from caflow_runtime.image_io.exif import Directory, Field, dpi_of, exif_of, first_directory
-from caflow_runtime.image_io.metadata import IPTC_MARKER, Metadata, checked, is_profile_of
+from caflow_runtime.image_io.exif import dpi_of
+from caflow_runtime.image_io.metadata import Metadata, checked, is_profile_of
 from caflow_runtime.image_io.png_colours import colours_of
 from caflow_runtime.tiff_tags import MALFORMED
 from caflow_runtime.tiff_tags import STARTS as TIFF_STARTS
 
 EXIF_START = b"Exif\0\0"
 """Header before EXIF in JPEG and in some other files."""
-XMP_KEYWORD, IPTC_KEYWORD = "XML:com.adobe.xmp", "Raw profile type iptc"
-EXIF_KEYWORDS = ("Raw profile type exif", "Raw profile type APP1")
-"""Keywords of texts in which programs stored EXIF before PNG had a chunk for it."""
+XMP_KEYWORD, RAW_PROFILE = "XML:com.adobe.xmp", "Raw profile type"
+OF_TIFF = "of a TIFF file, only the resolution, the colour profile and XMP are copied"
+OF_PNG = "of a PNG file, EXIF is copied from its own chunk only"
 PHOTOSHOP_START, IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
 IPTC_RESOURCE_START = b"8BIM" + IPTC_RESOURCE.to_bytes(2, "big") + bytes(2)
 """Start of the Photoshop resource that contains IPTC, without a name. The size follows."""
-LINE_BYTES = 36
-"""Bytes per line of hexadecimal digits."""
 PNG_HEADER_BYTES = 33
 """Size of the signature of a PNG and of its first chunk."""
 FORMATS = {
@@ -36,7 +34,7 @@ FORMATS = {
 """Pillow's names of formats, by the suffixes of files."""
 MAX_SEGMENT_BYTES, MAX_JPEG_DPI = 65533, 65535
 LIMITS: dict[str, dict[str, int]] = {
-    "PNG": {},
+    "PNG": {"iptc": 0},
     "JPEG": {
         "profile": 255 * (MAX_SEGMENT_BYTES - 14),
         "exif": MAX_SEGMENT_BYTES - len(EXIF_START),
@@ -46,55 +44,44 @@ LIMITS: dict[str, dict[str, int]] = {
     },
     "WEBP": {"iptc": 0, "png_colours": 0},
     "BMP": {"profile": 0, "exif": 0, "xmp": 0, "iptc": 0, "png_colours": 0},
-    "TIFF": {"png_colours": 0},
+    "TIFF": {"exif": 0, "iptc": 0, "png_colours": 0},
 }
 """Largest size in bytes of each kind of metadata, by format. 0 means not supported; others are unlimited."""
 NAMES = {"profile": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "png_colours": "colour space"}
 
 
 def read_metadata(contents: bytes, header: ImageHeader) -> tuple[Metadata, list[str]]:
-    """Return the metadata of an image file, and messages about malformed parts."""
+    """Return the metadata of an image file that results can keep, and messages about the rest."""
     try:
-        found = _of_tiff(contents) if contents.startswith(TIFF_STARTS) else _of_info(header)
+        found, wrong = _of_tiff(contents) if contents.startswith(TIFF_STARTS) else _of_info(header)
+        found, malformed = checked(found)
+        if found.dpi is None and found.exif is not None:
+            found = replace(found, dpi=dpi_of(found.exif))
     except MALFORMED as error:
         return Metadata(), [f"its metadata is malformed and was not copied: {error}"]
-    found, wrong = checked(found)
-    if found.dpi is None and found.exif is not None:
-        found = replace(found, dpi=dpi_of(first_directory(found.exif)))
-    return found, wrong
+    return found, [*wrong, *malformed]
 
 
-def _of_tiff(contents: bytes) -> Metadata:
-    found = first_directory(contents)
-    own = [found.pop(tag, None) for tag in (tags.PROFILE, tags.XMP, tags.IPTC)]
-    profile, xmp, iptc = (field.data if isinstance(field, Field) else None for field in own)
-    return Metadata(profile, exif_of(found) if found else None, xmp, iptc, dpi_of(found))
+def _of_tiff(contents: bytes) -> tuple[Metadata, list[str]]:
+    """Return the metadata of a TIFF file. Its EXIF and IPTC are not copied."""
+    entries = tags.entries_of(contents)
+    profile, xmp = (
+        contents[entries[tag].start : entries[tag].start + entries[tag].size] if tag in entries else None
+        for tag in (tags.PROFILE, tags.XMP)
+    )
+    lost = {"EXIF": tags.DESCRIPTIVE, "IPTC": {tags.IPTC}}
+    wrong = [f"its {name} was not copied: {OF_TIFF}" for name, own in lost.items() if entries.keys() & own]
+    return Metadata(profile, None, xmp, None, dpi_of(contents)), wrong
 
 
-def _of_info(header: ImageHeader) -> Metadata:
-    """Return metadata by Pillow's names. Texts that cannot be decoded are skipped."""
+def _of_info(header: ImageHeader) -> tuple[Metadata, list[str]]:
+    """Return metadata by Pillow's names."""
     info = header.info
     profile = info.get("icc_profile") or b"" if "icc_profile" in info else None  # None: malformed
-    exif = info.get("exif") or next((_raw_profile(info[key]) for key in EXIF_KEYWORDS if key in info), None)
-    iptc = info.get("photoshop", {}).get(IPTC_RESOURCE) or _iptc(_raw_profile(info.get(IPTC_KEYWORD, "")))
+    exif, iptc = info.get("exif"), info.get("photoshop", {}).get(IPTC_RESOURCE)
+    wrong = [f"its {key} was not copied: {OF_PNG}" for key in info if str(key).startswith(RAW_PROFILE)]
     exif = None if exif is None else exif.removeprefix(EXIF_START)
-    return Metadata(profile, exif, info.get("xmp"), iptc, info.get("dpi"), colours_of(header.chunks))
-
-
-def _raw_profile(text: str) -> bytes | None:
-    """Decode a raw profile of a PNG: a line break, a name, the number of bytes, and hexadecimal digits."""
-    try:
-        return bytes.fromhex(text.split("\n", 3)[3])
-    except (IndexError, ValueError):
-        return None
-
-
-def _iptc(profile: bytes | None) -> bytes | None:
-    """Return the IPTC data in a raw profile, which usually contains a Photoshop resource."""
-    if profile is None or profile.startswith(IPTC_MARKER):
-        return profile
-    _, found, rest = profile.partition(IPTC_RESOURCE_START)
-    return rest[4 : 4 + int.from_bytes(rest[:4], "big")] if found else None
+    return Metadata(profile, exif, info.get("xmp"), iptc, info.get("dpi"), colours_of(header.chunks)), wrong
 
 
 def encode(suffix: str, pixels: NDArray[Any], metadata: Metadata, quality: int) -> tuple[bytes, list[str]]:
@@ -151,7 +138,8 @@ def _saved(image: Image.Image, kind: str, metadata: Metadata, **options: Any) ->
         options["exif"] = metadata.exif and EXIF_START + metadata.exif
         options["dpi"] = metadata.dpi and [min(max(side, 1), MAX_JPEG_DPI) for side in metadata.dpi]
         if metadata.iptc is not None:
-            data = PHOTOSHOP_START + _iptc_resource(metadata.iptc)
+            iptc = struct.pack(">I", len(metadata.iptc)) + metadata.iptc + bytes(len(metadata.iptc) % 2)
+            data = PHOTOSHOP_START + IPTC_RESOURCE_START + iptc
             options["extra"] = b"\xff\xed" + struct.pack(">H", len(data) + 2) + data
     file = BytesIO()
     image.save(file, kind, **{name: value for name, value in options.items() if value is not None})
@@ -163,31 +151,19 @@ def _with_png_metadata(contents: bytes, metadata: Metadata) -> bytes:
     texts = PngInfo()
     if metadata.xmp is not None:
         texts.add_itxt(XMP_KEYWORD, metadata.xmp)
-    if metadata.iptc is not None:
-        block = _iptc_resource(metadata.iptc)
-        lines = "\n".join(block[k : k + LINE_BYTES].hex() for k in range(0, len(block), LINE_BYTES))
-        texts.add_text(IPTC_KEYWORD, f"\niptc\n{len(block):8}\n{lines}\n", zip=True)
     pixel = _saved(Image.new("RGB", (1, 1)), "PNG", metadata, pnginfo=texts)
     chunks = pixel[PNG_HEADER_BYTES : pixel.rindex(b"IDAT") - 4]
     return contents[:PNG_HEADER_BYTES] + (metadata.png_colours or b"") + chunks + contents[PNG_HEADER_BYTES:]
 
 
 def _with_tiff_metadata(contents: bytes, metadata: Metadata) -> bytes:
-    fields: Directory = {} if metadata.dpi is None else first_directory(_resolution_exif(metadata.dpi))
-    if metadata.exif is not None:
-        fields |= first_directory(metadata.exif)  # The resolution in EXIF is exact, so it takes precedence.
-    for tag, kind, value in (
-        (tags.XMP, tags.BYTE, metadata.xmp),
-        (tags.IPTC, tags.UNDEFINED, metadata.iptc),
-        (tags.PROFILE, tags.UNDEFINED, metadata.profile),
-    ):
-        if value is not None:
-            fields[tag] = Field(kind, value)
+    """Return a TIFF file with the resolution, XMP and the colour profile."""
+    fields = {} if metadata.dpi is None else tags.resolution_fields(metadata.dpi)
+    if metadata.xmp is not None:
+        fields[tags.XMP] = (tags.BYTE, metadata.xmp)
+    if metadata.profile is not None:
+        fields[tags.PROFILE] = (tags.UNDEFINED, metadata.profile)
     return tags.with_fields(contents, fields) if fields else contents
-
-
-def _iptc_resource(iptc: bytes) -> bytes:
-    return IPTC_RESOURCE_START + struct.pack(">I", len(iptc)) + iptc + bytes(len(iptc) % 2)
 
 
 def _resolution_exif(dpi: tuple[float, float]) -> bytes:
