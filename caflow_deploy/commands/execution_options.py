@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -25,8 +24,6 @@ class ExecutionOptions:
 
     backend: str
     threads: int
-    pixel_budget: int | None
-    overlap: int | None
     workers: int | None = None
     ray: str | None = None
     bundle: Path = Path(DEFAULT)
@@ -35,12 +32,6 @@ class ExecutionOptions:
     def is_spread(self) -> bool:
         """Whether workers do the work."""
         return self.workers is not None or self.ray is not None
-
-    @property
-    def tiling(self) -> dict[str, Any]:
-        """The arguments of `load` about tiles that were given."""
-        given = {"pixel_budget": self.pixel_budget, "overlap": self.overlap}
-        return {name: value for name, value in given.items() if value is not None}
 
     def refuse(self, options: Mapping[str, bool]) -> None:
         """End the command if workers do the work and one of these options is given, which workers do not support."""
@@ -56,11 +47,11 @@ class ExecutionOptions:
         """
         backend, threads = ("cpu", 1) if self.ray is not None else (self.backend, self.threads)
         threads = threads or int(self.is_spread)
-        return load(self.bundle, backend, threads, is_calibrated=is_calibrated, **self.tiling)
+        return load(self.bundle, backend, threads, is_calibrated=is_calibrated)
 
     def settings(self, pipe: Pipeline, executor: Executor | None = None) -> PipelineSettings:
         """Return the settings of the pipeline that results depend on."""
-        settings = settings_of_pipeline(pipe, self.pixel_budget, self.overlap)
+        settings = settings_of_pipeline(pipe)
         return settings if executor is None else msgspec.structs.replace(settings, backend=executor.backend)
 
     @contextmanager
@@ -79,7 +70,7 @@ class ExecutionOptions:
             return
         # Built-in models keep their name, because each machine has its own copy.
         name = str(pipe.folder if find_bundle(self.bundle) == self.bundle else self.bundle)
-        given = {**self.tiling, "is_calibrated": is_calibrated}
+        given = {"is_calibrated": is_calibrated}
         config = WorkerConfig(name, flat(settings_of_pipeline(pipe)), {}, self.backend, self.threads or 1, given)
         if self.ray is None:
             with open_process_executor(config, self.workers or 1) as processes:

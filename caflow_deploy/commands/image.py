@@ -17,7 +17,7 @@ from caflow_deploy.commands.execution_options import ExecutionOptions, workers_o
 from caflow_deploy.commands.image_drawing import draw_folder, draw_one, list_all
 from caflow_deploy.commands.image_models import ImageModel, ModelRunner, bundles_option, settings_of
 from caflow_deploy.commands.jobs import is_for_one, plan_jobs, warn_of_results, with_input_files
-from caflow_deploy.commands.option_values import FilePath, gathered, numbers
+from caflow_deploy.commands.option_values import FilePath, gathered
 from caflow_deploy.commands.outcome_counter import OutcomeCounter
 from caflow_deploy.commands.output_options import dry_run_option, json_option, quiet_option
 from caflow_deploy.commands.pipeline_options import max_pixels_option, running_options
@@ -68,14 +68,6 @@ MASK_IS_MISSING = "{} fills in what a mask marks: also give --mask, an image tha
 @bundles_option
 @samples_option("Number of samples to draw of each image; the best one is written.")
 @sampling_options
-@click.option(
-    "--keep",
-    metavar="N,N,…",
-    callback=numbers,
-    help="Progressive best-of-N: number of samples that are computed at each level, coarsest first, one number per "
-    "level (caflow info prints the levels), such as 10,5,3. The first must equal -n. This is faster, but a sample that "
-    "is dropped early might have become the best.",
-)
 @consistent_option
 @size_options
 @click.option(
@@ -181,7 +173,7 @@ def command(
     """
     if is_pipe(output) and console.as_json and not dry_run:
         console.shows_messages = False  # standard error has the JSON objects
-    _check_options(sampling, keep_all, sheet, maps)
+    _check_options(sampling, keep_all, sheet)
     beside = {name: place for name, place in (("mask", mask), ("hints", hints)) if place is not None}
     needed = [*beside, *(["hints"] if suggest_hints else [])]
     if len(bundles) > 1 and needed:
@@ -246,20 +238,12 @@ def command(
         sys.exit(FAILED)  # the file that -o names was not written
 
 
-def _check_options(sampling: SamplingOptions, keep_all: bool, sheet: bool, maps: bool) -> None:
+def _check_options(sampling: SamplingOptions, keep_all: bool, sheet: bool) -> None:
     """Raise a `CommandError` if options contradict each other."""
-    if sampling.keep and (keep_all or sheet or maps):
-        raise CommandError(
-            "--keep does not work with --keep-all, --sheet and --maps, which require all samples; give one or the other"
-        )
     if sampling.redraws is not None and sampling.min_typicality is None:
         raise CommandError(
             "--redraws limits the samples that are drawn in place of those rejected by --min-typicality; also give "
             "--min-typicality"
-        )
-    if sampling.min_typicality and sampling.keep:
-        raise CommandError(
-            "--keep does not work with --min-typicality, which requires finished samples; give one or the other"
         )
     if sampling.min_typicality and (keep_all or sheet):
         raise CommandError(

@@ -24,7 +24,7 @@ from caflow_runtime.jobs.image_estimate import ImageEstimate
 from caflow_runtime.jobs.image_folder import ImageFolder, check_free, name_of
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import ImageOutcome, inspect_image, refusal
-from caflow_runtime.pipeline.memory_estimate import check_together
+from caflow_runtime.pipeline.memory_estimate import check_memory
 
 
 def list_all(models: Sequence[ImageModel], jobs: Sequence[ImageJob], done: Set[str], tally: OutcomeCounter) -> None:
@@ -131,7 +131,8 @@ def _plan_folder(
     if console.shows_messages:
         is_timed = isinstance(executor, SerialExecutor)
         console.message(line_of_folder(needs, count, n, processes, is_timed))
-    check_together((need.memory.bytes for need in needs.values()), processes)
+    if processes > 1 and len(needs) > 1:  # otherwise the process that draws an image checks its memory
+        check_memory((need.memory for need in needs.values()), processes)
     if isinstance(executor, RayExecutor):
         workers = counted(executor.size, "worker")
         console.message(f"starting {workers} on the cluster; each opens the bundle before its first image")

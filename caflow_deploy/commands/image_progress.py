@@ -68,7 +68,7 @@ def line_of_folder(needs: dict[Path, ImageEstimate], count: int, n: int, process
     images = counted(count, "image")
     if not needs:
         return f"{images} of unknown size"
-    largest = max(needs.values(), key=lambda need: need.memory.bytes)
+    largest = max(needs.values(), key=lambda need: need.memory)
     windows = _windows(sum(need.windows for need in needs.values()), n)
     of_processes = f" in {processes} processes" if processes > 1 else ""
     memory, time = f"{_memory(largest, processes)}{of_processes}", _time([*needs.values()]) if is_timed else ""
@@ -176,5 +176,4 @@ def _time(needs: Sequence[ImageEstimate]) -> str:
 
 
 def _memory(need: ImageEstimate, processes: int) -> str:
-    about = "about" if need.memory.is_measured else "at least"
-    return f"{about} {readable(processes * need.memory.bytes)} of memory"
+    return f"about {readable(processes * need.memory)} of memory"

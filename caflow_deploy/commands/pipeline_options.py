@@ -67,22 +67,7 @@ max_pixels_option = click.option(
 )
 
 
-tiling_options = options(
-    click.option(
-        "--pixel-budget",
-        type=click.IntRange(1),
-        help="Maximum number of result pixels to compute at once. It limits the memory: images with more pixels "
-        "are cut into tiles.  [default: 1048576]",
-    ),
-    click.option(
-        "--overlap",
-        type=click.IntRange(0),
-        help="Least overlap of neighbouring tiles, in result pixels; 0 is none. It is rounded up to a multiple of "
-        "the number to which the model pads sizes, which caflow info prints.  [default: 64]",
-    ),
-)
-"""Options that say how large images are cut into tiles."""
-running_options = options(backend_option, threads_option, tiling_options)
+running_options = options(backend_option, threads_option)
 """Options that say where and how a bundle runs."""
 BUNDLES = f"a folder that caflow-export wrote, or the name of a built-in model: {', '.join(DESCRIBED)}"
 

@@ -1,6 +1,6 @@
 """Options that say how samples are drawn, which one is the best, and which ones are rejected."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -102,7 +102,6 @@ class SamplingOptions:
     min_typicality: float | None
     untypical: OnUntypical | None
     consistent: bool = False
-    keep: Sequence[int] | None = None
     redraws: int | None = 0
     """None is the default of --redraws. Commands without that option draw no further samples."""
     judge: Judge | None = None
@@ -127,8 +126,7 @@ class SamplingOptions:
             fallback = otherwise.get(self.untypical or "", "best")
             redraws = REDRAWS if self.redraws is None else self.redraws
             reject = Reject(self.min_typicality, redraws, fallback, self.judge or "sample")
-        keep = None if self.keep is None else tuple(self.keep)
-        config = self._config(pipe, keep=keep, consistent=self.consistent, reject=reject)
+        config = self._config(pipe, consistent=self.consistent, reject=reject)
         if config.needs_calibration:
             check_calibrated(pipe.calibration, config)
         return config

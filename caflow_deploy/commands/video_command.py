@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from caflow_cli.console import CommandConsole
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.video_progress import line_of_earlier, line_of_video
-from caflow_runtime.pipeline.memory_estimate import check_available, check_together
+from caflow_runtime.pipeline.memory_estimate import check_memory
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.encoding import Encoding, check_size
@@ -60,8 +60,7 @@ class VideoCommand:
             report(line_of_video(self.source.name, need, info, processes, None if self.execution.is_spread else drawn))
             if drawn:
                 report(line_of_earlier(self.source.name, info, earlier))
-        check_available(need.memory.bytes, "use a smaller --pixel-budget, --batch or --width, or another --codec")
-        check_together([need.memory.bytes] * processes, processes)
+        check_memory([need.memory] * processes, processes, "use a smaller --batch or --width, or another --codec")
         if dry_run:
             self._check_first_frame(encoding)
 

@@ -22,8 +22,7 @@ def line_of_video(name: str, need: VideoEstimate, info: VideoInfo, processes: in
     (height, width), final = need.sides, need.final
     of_video = _frames_of(info) if info.frames else "frames"
     windows = f"{counted(need.stage.windows, 'tile')} each"
-    about = "about" if need.memory.is_measured else "at least"
-    memory = f"{about} {readable(processes * need.memory.bytes)} of memory"
+    memory = f"about {readable(processes * need.memory)} of memory"
     of_processes = f" in {processes} processes" if processes > 1 else ""
     operations, time = need.operations * max(0, (info.frames or 0) - (drawn or 0)), ""
     if drawn is not None and need.trial.is_short_for(operations):

@@ -33,16 +33,6 @@ class RunMemory(Strict, frozen=True):
     """Bytes per target pixel of all items in one run. Each sample of a window is one item, with as many pixels as the
     window."""
 
-    def of(self, units: int, items: int, pixels: int) -> float:
-        """Return the bytes of a run without the constant.
-
-        Arguments:
-            units: maximum number of windows in a run.
-            items: maximum number of items in a run.
-            pixels: number of target pixels of a window.
-        """
-        return (units * self.per_window_pixel + items * self.per_item_pixel) * pixels
-
 
 class Memory(Strict, frozen=True):
     """Contents of `memory.json`."""
@@ -55,6 +45,10 @@ class Memory(Strict, frozen=True):
     """Name of the measured backend; the figures are not valid for other backends."""
     sample: RunMemory
     score: RunMemory
+
+
+UNMEASURED = Memory(FORMAT, FORMAT_VERSION, "", "", RunMemory(80e6, 150.0, 320.0), RunMemory(20e6, 500.0, 0.0))
+"""Figures for a bundle or a backend that was not measured: those of the built-in models, rounded up."""
 
 
 def read_memory(folder: Path, backend: str) -> Memory | None:

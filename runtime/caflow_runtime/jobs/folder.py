@@ -46,10 +46,6 @@ class PipelineSettings(msgspec.Struct, frozen=True):
     """SHA-256 of the calibration; None if the bundle is not calibrated."""
     precision: str
     backend: str
-    pixel_budget: int | None = None
-    """Pixel budget that the user set; None for the default."""
-    overlap: int | None = None
-    """Overlap of tiles that the user set, in pixels; None for the default."""
 
 
 class State(msgspec.Struct):
@@ -231,20 +227,12 @@ def _flat(fields: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def settings_of_pipeline(
-    pipe: Pipeline, pixel_budget: int | None = None, overlap: int | None = None
-) -> PipelineSettings:
-    """Return the settings of a pipeline that its results depend on.
-
-    Arguments:
-        pixel_budget, overlap: values that the pipeline was opened with; None for the default.
-    """
+def settings_of_pipeline(pipe: Pipeline) -> PipelineSettings:
+    """Return the settings of a pipeline that its results depend on."""
     calibrated = pipe.folder / calibration.NAME
     return PipelineSettings(
         sha256_of(pipe.folder / MANIFEST),
         sha256_of(calibrated) if calibrated.exists() else None,
         pipe.manifest.precision,
         pipe.backend,
-        pixel_budget,
-        overlap,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.jobs.model_passes import OutputSpec
-from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, MemoryEstimate, Scoring, check_available
+from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, check_memory
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, drawing_stage, scoring_stage
 
@@ -20,8 +20,6 @@ FILE_COPIES = 4
 WEBP_COPIES = 14
 ALPHA = 4
 """Further channels of a picture with alpha: the alpha, and the colours of a copy."""
-LARGE_PART = 0.25
-"""Fraction of the total memory that runs must exceed before a smaller pixel budget is suggested."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,8 @@ class ImageEstimate:
     alpha_stages: tuple[Stage, ...]
     """Stages of work on alpha, before the others."""
     trial: SpeedTrial
-    memory: MemoryEstimate
+    memory: int
+    """Peak memory of the process, in bytes."""
 
     @property
     def windows(self) -> int:
@@ -90,10 +89,10 @@ class ImageEstimate:
         Raises:
             TooLittleMemory
         """
-        remedies = ["a smaller --pixel-budget"] if self.memory.run_bytes > LARGE_PART * self.memory.bytes else []
-        if self.wanted.keeps_all and self.wanted.config.n > 1:
-            remedies.append("fewer --samples")
-        check_available(self.memory.bytes, "use " + " or ".join([*remedies, "a smaller image"]))
+        has_many = self.wanted.keeps_all and self.wanted.config.n > 1
+        check_memory(
+            [self.memory], remedy="use fewer samples or a smaller image" if has_many else "use a smaller image"
+        )
 
 
 def estimate_image(pipe: Pipeline, source: ImageProperties, wanted: OutputRequest) -> ImageEstimate:
@@ -106,9 +105,7 @@ def estimate_image(pipe: Pipeline, source: ImageProperties, wanted: OutputReques
     height, width = (-(-side // model.reduction) for side in (source.height, source.width))
     factors = [model.scale**k for k in range(1, wanted.form.size.passes + 1)]
     targets = [(factor * height, factor * width) for factor in factors]
-    scored: Scoring | None = "after writing" if wanted.is_read_again else None
-    if config.consistent or config.judges == "image":
-        scored = "before writing"
+    scored = wanted.is_read_again or config.consistent or config.judges == "image"
     stages = [drawing_stage(pipe.runner, *target, config.n) for target in targets]
     if targets and scored:
         stages.append(scoring_stage(pipe.runner, *targets[-1]))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, MemoryEstimate
+from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, drawing_stage
 from caflow_runtime.pipeline.stream import StreamSettings
@@ -30,7 +30,8 @@ class VideoEstimate:
     stage: Stage
     """Work of the model on each frame after the first frame of a scene, without its alpha."""
     trial: SpeedTrial
-    memory: MemoryEstimate
+    memory: int
+    """Peak memory of the process, in bytes."""
 
     @property
     def operations(self) -> float:
@@ -66,6 +67,5 @@ def estimate_video(
     noise = rows_of_kept_noise * FLOATS * stage.windows * pipe.runner.load_of(*target, 1).window_pixels
     frames = max(min(n, 2), batch) + 1 + 2 * has_alpha
     buffers = Buffers(frames, FLOATS, others=noise + waiting + LIBRARIES + constant + of_pixel * finished)
-    choosing, following = pipe.memory.of([target], n, buffers), pipe.memory.of([target], 1, buffers, batch)
-    memory = max(choosing, following, key=lambda one: one.bytes)
+    memory = max(pipe.memory.of([target], n, buffers), pipe.memory.of([target], 1, buffers, batch))
     return VideoEstimate(sides, final, stage, pipe.trials[1], memory)

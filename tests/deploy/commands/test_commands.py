@@ -166,14 +166,6 @@ def test_nothing_is_overwritten_without_force(uncalibrated: Path, folder: Path, 
     assert read_image(out).rgb.shape == (36, 48, 3)
 
 
-def test_keep_selects_the_sample_of_the_python_pipeline(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
-    command = ["image", folder / "colour.png", "-o", tmp_path / "out.png", "--bundle", uncalibrated, "--json"]
-    done = caflow(*command, "-n", 6, "--keep", "6,2")
-    with load(uncalibrated) as pipe:
-        best = pipe.best_of(read_image(folder / "colour.png").rgb, n=6, keep=(6, 2))
-    assert json.loads(done.stdout)["sample"] == best.sample[0]
-
-
 def test_a_glob_names_the_images_that_match(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     caflow("image", folder / "*r*y.png", "-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1, code=0)
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["grey.png"]
@@ -243,10 +235,6 @@ def test_outputs_that_cannot_be_written_are_refused(uncalibrated: Path, folder: 
     assert "the name of an image must end in .bmp" in done.stderr
     empty = caflow("image", folder / "colour.png", "-o", "", "--bundle", uncalibrated, code=2)
     assert "the path is empty" in empty.stderr
-    too_small = caflow(
-        "image", folder / "colour.png", "-o", tmp_path / "a.png", "--bundle", uncalibrated, "--pixel-budget", 10, code=1
-    )
-    assert "use a smaller overlap or a larger pixel_budget" in too_small.stderr
 
 
 def test_square_brackets_in_names_are_not_interpreted_as_markup(uncalibrated: Path, tmp_path: Path) -> None:

@@ -118,7 +118,6 @@ def test_a_job_with_other_settings_is_refused_with_the_difference(bundle: Path, 
         ([data, bundle, "--alpha", 0.2], "--alpha 0.1 (now 0.2)"),
         ([data, other, "--alpha", ALPHA], "the calibration of the model has changed"),
         ([fewer, bundle, "--alpha", ALPHA], "the list of pairs has changed"),
-        ([data, bundle, "--alpha", ALPHA, "--pixel-budget", 4096], "--pixel-budget not given (now 4096)"),
     ):
         source, model, *more = arguments
         refused = caflow("filter", source, "-o", out, "--bundle", model, *more, code=2)

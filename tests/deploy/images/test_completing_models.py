@@ -220,7 +220,7 @@ def test_the_estimate_of_a_model_of_chroma_counts_what_it_draws(coloring: Pipeli
     ]
     (of_chroma,), (of_image,) = (estimate.stages for estimate in estimates)
     assert of_chroma.operations(1) == pytest.approx(of_image.operations(1) / 16, rel=0.1)
-    assert estimates[0].memory.bytes < estimates[1].memory.bytes
+    assert estimates[0].memory < estimates[1].memory
 
 
 def test_targets_of_a_model_of_chroma_are_luma_and_chroma(coloring: Pipeline, tmp_path: Path) -> None:

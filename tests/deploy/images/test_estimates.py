@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from rich.progress import Progress
 from tiny import DATA, TINY, photograph
 
 from caflow_cli.console import CommandConsole
-from caflow_deploy.commands import progress_reporter
+from caflow_deploy.commands import execution_options, progress_reporter
 from caflow_deploy.commands.image_progress import ImageProgress
 from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
@@ -58,6 +59,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands cut results into tiles of 96×96 pixels."""
+    monkeypatch.setattr(execution_options, "load", partial(load, pixel_budget=96 * 96, overlap=16))
+
+
+@pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Image of 48×32 pixels."""
     path = tmp_path / "photo.png"
@@ -78,9 +85,9 @@ def short_of(monkeypatch: pytest.MonkeyPatch, bytes_: int) -> None:
         monkeypatch.setattr(memory_estimate, name, lambda: Available(bytes_, "ulimit -v"))
 
 
+@pytest.mark.usefixtures("small_tiles")
 def test_the_plan_names_size_tiles_and_memory(source: Path, tmp_path: Path) -> None:
-    tiles = ["--pixel-budget", 96 * 96, "--overlap", 16]
-    done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 2, *OPTIONS, *tiles)
+    done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 2, *OPTIONS)
     assert done.returncode == 0, done.stderr
     first, *rest = done.stderr.splitlines()
     line = rf"{re.escape(str(source))} → \S+: 48×32 → 192×128 in (\d+) tiles of 2 samples, about [\d.]+ [MG]B of memory"
@@ -125,11 +132,11 @@ def test_a_trial_measures_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not trial.is_short_for(trial.operations)
 
 
+@pytest.mark.usefixtures("small_tiles")
 def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first pass of two is a small part of the work."""
     monkeypatch.setattr(progress_reporter, "MIN_S", 0.0)
-    tiles = ["--pixel-budget", 96 * 96, "--overlap", 16]
-    done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 1, "--scale", 8, *OPTIONS, *tiles)
+    done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 1, "--scale", 8, *OPTIONS)
     assert done.returncode == 0, done.stderr
     shares = [int(found) for found in re.findall(r": (\d+)% done, about \d+ s left", done.stderr)]
     assert shares[0] < 15
@@ -153,6 +160,7 @@ def test_the_bar_of_a_folder_counts_images_in_one_row(source: Path, tmp_path: Pa
             assert (task.completed, task.description) == (k + 1, "images")
 
 
+@pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize(("suffix", "text"), [(".png", "writing the result"), (".jpg", "scoring the result")])
 def test_the_bar_says_what_comes_after_the_last_sample(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, text: str
@@ -164,8 +172,7 @@ def test_the_bar_says_what_comes_after_the_last_sample(
         told.append((fields["description"], fields["completed"], fields["total"]))
 
     monkeypatch.setattr(Progress, "update", update)
-    tiles = ["--pixel-budget", 96 * 96, "--overlap", 16]
-    done = caflow("image", source, "-o", tmp_path / f"out{suffix}", "-n", 1, *OPTIONS, *tiles)
+    done = caflow("image", source, "-o", tmp_path / f"out{suffix}", "-n", 1, *OPTIONS)
     assert done.returncode == 0, done.stderr
     count = told[0][2]
     drawn = [("this image", k, count) for k in range(1, count)] + [(text, count, count)]
@@ -237,7 +244,7 @@ def test_of_a_folder_the_one_that_does_not_fit_is_refused(
     monkeypatch.setattr(memory_estimate, "resident_memory", lambda: 0)  # earlier tests may have left memory
     with load(TINY, "cpu", 1) as pipe:
         jobs = [ImageJob(folder / name, tmp_path / "out.png", (), {}) for name in ("a.png", "large.png")]
-        short_of(monkeypatch, sum(inspect_image(pipe, job, SamplingConfig(1))[1].memory.bytes for job in jobs) // 2)
+        short_of(monkeypatch, sum(inspect_image(pipe, job, SamplingConfig(1))[1].memory for job in jobs) // 2)
     done = caflow("image", folder, "-o", tmp_path / "out", "-n", 1, *OPTIONS)
     assert done.returncode == 1
     assert f"1 of 2 images failed: {folder / 'large.png'}" in done.stderr
@@ -379,7 +386,7 @@ def test_a_bundle_without_measurements_opens(source: Path, tmp_path: Path, uncal
     options = ["--bundle", bundle, "-n", 1, "--backend", "cpu"]
     done = caflow("image", source, "-o", tmp_path / "out.png", *options)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"in 1 tile of 1 sample, at least [\d.]+ [MG]B of memory$", done.stderr, re.MULTILINE)
+    assert re.search(r"in 1 tile of 1 sample, about [\d.]+ [MG]B of memory$", done.stderr, re.MULTILINE)
 
 
 def test_measurements_are_of_one_bundle_and_backend(tmp_path: Path) -> None:
@@ -389,7 +396,7 @@ def test_measurements_are_of_one_bundle_and_backend(tmp_path: Path) -> None:
     write_memory(tmp_path, CPU, one, one)
     found = read_memory(tmp_path, CPU)
     assert found is not None
-    assert found.sample.of(units=2, items=3, pixels=5) == 5 * (20 + 300)
+    assert found.sample == found.score == one
     assert read_memory(tmp_path, "onnxruntime cuda") is None
     (tmp_path / NAME).write_text(json.dumps(json.loads((tmp_path / NAME).read_text()) | {"more": 1}))
     assert read_memory(tmp_path, CPU) is None
@@ -408,7 +415,7 @@ def test_what_fits_by_its_header_alone_is_looked_at_again(
     write_image(tmp_path / "deep.png", picture.astype(np.uint16) * 257)
     with load(TINY, "cpu", 1) as pipe:
         jobs = [ImageJob(tmp_path / f"{name}.png", tmp_path / "out.png", (), {}) for name in ("photo", "alpha", "deep")]
-        plain, *more = (inspect_image(pipe, job, SamplingConfig(1))[1].memory.bytes for job in jobs)
+        plain, *more = (inspect_image(pipe, job, SamplingConfig(1))[1].memory for job in jobs)
         assert min(more) > plain
         monkeypatch.setattr(memory_estimate, "resident_memory", lambda: 0)
         short_of(monkeypatch, plain)

@@ -201,7 +201,8 @@ def test_a_text_that_would_fill_memory_is_not_decompressed(tmp_path: Path) -> No
         chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         path.write_bytes(contents[:33] + chunk + contents[33:])
         found = read_image(path).metadata
-        assert (found.profile, found.dpi) == (PROFILE, pytest.approx(ALL.dpi, abs=0.01))
+        assert found.profile == PROFILE
+        assert found.xmp
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])

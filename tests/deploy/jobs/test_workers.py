@@ -193,7 +193,7 @@ def test_a_worker_that_is_killed_changes_nothing(calibrated: Path, images: Path,
 @pytest.mark.full
 @pytest.mark.parametrize("form", [[], ["--fit", "70x50", "--bits", 16]])
 def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path: Path, form: list[object]) -> None:
-    """Several sizes, tiled, transparent and grey images. A broken file is reported, and processed after its repair."""
+    """Several sizes, transparent and grey images. A broken file is reported, and processed after its repair."""
     folder, out = tmp_path / "in", tmp_path / "out"
     (folder / "below").mkdir(parents=True)
     for k, (height, width) in enumerate([(16, 16), (9, 13), (40, 24), (5, 5), (16, 16), (21, 8)]):
@@ -202,7 +202,7 @@ def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path
     write_image(folder / "grey.png", picture, is_grey=True)
     write_image(folder / "alpha.png", picture, np.full((9, 12), 77, np.uint8))
     (folder / "bad.png").write_text("broken")
-    options = ["--bundle", calibrated, "-n", 3, "--seed", 4, "--pixel-budget", 96 * 96, "--overlap", 16, "--json"]
+    options = ["--bundle", calibrated, "-n", 3, "--seed", 4, "--json"]
     options += ["--keep-all", "--sheet", "--maps", *form]
     spread = ["image", folder, "-o", out, *options, "--workers", 2]
     done = in_a_process(command(*spread))
@@ -331,7 +331,7 @@ def test_workers_find_the_bundle_from_any_folder(
     """Workers on a cluster have other working directories. Built-in models keep their name: each machine has a copy."""
     shutil.copytree(calibrated, tmp_path / "model.caflow")
     monkeypatch.chdir(tmp_path)
-    running = ExecutionOptions("cpu", 1, None, None, workers=1, bundle=Path(name))
+    running = ExecutionOptions("cpu", 1, workers=1, bundle=Path(name))
     with running.open_pipeline() as pipe, running.open_executor(pipe) as executor:
         assert isinstance(executor, ProcessExecutor)
         assert executor.config.bundle == (str(tmp_path / name) if name == "model.caflow" else name)

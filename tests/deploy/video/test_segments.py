@@ -144,9 +144,9 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
     folder, source = tmp_path / "out.mp4.segments", clips / "scenes.mp4"
     folder.mkdir()
 
-    def settings(source: Path = source, seed: int = 0, pixel_budget: int | None = None) -> VideoSettings:
+    def settings(source: Path = source, seed: int = 0) -> VideoSettings:
         streaming = StreamSettings(SamplingConfig(1, seed=seed))
-        return video_settings(pipe, FileSource(source), streaming, SEGMENT_FRAMES, pixel_budget)
+        return video_settings(pipe, FileSource(source), streaming, SEGMENT_FRAMES)
 
     open_folder(folder, settings(), force=False)
     segment = plan_segments(source, SEGMENT_FRAMES).segments[0]
@@ -158,7 +158,6 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
     assert sorted(path.name for path in folder.iterdir()) == ["00000.mp4", "job.json"]
     for other, differing in (
         (settings(seed=1), r"--seed 0 \(now 1\)"),
-        (settings(pixel_budget=4096), r"--pixel-budget not given \(now 4096\)"),
         (settings(clips / "vfr.mp4"), "the input file has changed"),
     ):
         with pytest.raises(InputError, match=f"contains a job with other settings: {differing}"):

@@ -188,7 +188,6 @@ def test_another_job_is_refused_by_what_differs(
         ("cut.mp4", ["--seed", 1], "--seed 0 (now 1);"),
         ("cut.mp4", ["--codec", "hevc"], "--codec h264 (now hevc);"),
         ("cut.mp4", ["--batch", 2], "--batch 1 (now 2);"),
-        ("cut.mp4", ["--pixel-budget", 9999], "--pixel-budget not given (now 9999);"),
         ("cut.mp4", ["--bundle", calibrated], "the calibration of the model has changed;"),
         ("cut.mp4", ["--bundle", builtin.DEFAULT], "the model has changed,"),
     ):

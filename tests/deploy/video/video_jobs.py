@@ -14,10 +14,8 @@ from caflow_runtime.video.segment_store import VideoSettings, identity_of
 H264 = Encoding("h264", 18, 8)
 
 
-def video_settings(
-    pipe: Pipeline, source: Source, streaming: StreamSettings, segment_frames: int, pixel_budget: int | None = None
-) -> VideoSettings:
-    pipeline = settings_of_pipeline(pipe, pixel_budget)
+def video_settings(pipe: Pipeline, source: Source, streaming: StreamSettings, segment_frames: int) -> VideoSettings:
+    pipeline = settings_of_pipeline(pipe)
     return VideoSettings(pipeline, streaming, H264, segment_frames, identity_of(source))
 
 
