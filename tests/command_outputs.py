@@ -68,7 +68,6 @@ COMMANDS = {
     "video, replaced frames, other size": "caflow video clip.mp4 -o out.mkv --codec ffv1 --bundle x4-photo -n 2 "
     "--end 0.2 --min-typicality 0.9 --untypical bicubic --width 100 --quiet",
     "video, Y4M >": "caflow video clip.mp4 -o - --end 0.2 --quiet",
-    "video, one frame": "caflow video clip.mp4 -o out.png --at 0.3",
     "filter": "caflow filter pairs.csv -o out",
     "filter, by workers, copies": "caflow filter damaged.csv -o out --accepted copy --workers 2 --threads 1",
     "score >": "caflow score truth.png small.png --json --maps out",

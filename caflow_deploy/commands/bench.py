@@ -70,8 +70,7 @@ def command(
 ) -> None:
     """Measure how fast BUNDLE draws the best of N samples on this machine.
 
-    The first table has the latency for each N. The second table has the batch size with the most images per second, and
-    its speed relative to the measured peak of the device.
+    The first table has the latency for each N. The second table has the batch size with the most images per second.
     """
     console.require_stdout()
     for name in backend:  # report backends that cannot be opened before anything is measured
@@ -91,8 +90,7 @@ def command(
         for timing in timings:
             console.result(json.dumps({"kind": "latency"} | asdict(timing) | {"images_per_s": timing.images_per_s}))
         for one in throughputs:
-            more = {"fraction_of_peak": one.fraction_of_peak}
-            console.result(json.dumps({"kind": "throughput"} | asdict(one) | more))
+            console.result(json.dumps({"kind": "throughput"} | asdict(one)))
         return
     _print_timings(timings, console)
     _print_throughputs(throughputs, console)
@@ -118,14 +116,13 @@ def _print_timings(timings: list[Timing], console: CommandConsole) -> None:
 
 
 def _print_throughputs(throughputs: list[Throughput], console: CommandConsole) -> None:
-    columns = ["backend", "best batch", "images/s", "GFLOP/s", "of the peak", "GPU MiB"]
+    columns = ["backend", "best batch", "images/s", "GFLOP/s", "GPU MiB"]
     rows = [
         [
             one.backend,
             str(one.batch),
             f"{one.images_per_s:.1f}",
             f"{one.gflop_per_s:.1f}",
-            f"{one.fraction_of_peak:.0%} of {one.peak_gflop_per_s:.0f}",
             "" if one.gpu_memory is None else f"{one.gpu_memory / 2**20:.0f}",
         ]
         for one in throughputs

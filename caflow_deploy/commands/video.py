@@ -29,7 +29,6 @@ from caflow_deploy.commands.video_command import VideoCommand
 from caflow_deploy.commands.video_in_one_process import draw_to_file, draw_to_stream
 from caflow_deploy.commands.video_input import SourceOptions, source_options
 from caflow_deploy.commands.video_output import check_overwriting, check_times
-from caflow_deploy.commands.video_preview import PreviewOptions, preview_options, write_preview
 from caflow_deploy.commands.video_report import report
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.bundle.known_values import VALUES
@@ -74,7 +73,6 @@ OUTPUT_HELP = (
 )
 @click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
 @source_options
-@preview_options
 @rejecting_options
 @running_options
 @workers_options
@@ -86,7 +84,6 @@ OUTPUT_HELP = (
 @gathered(EncodingOptions, "encoded")
 @gathered(SizeOptions, "sizing")
 @gathered(SourceOptions, "wanted")
-@gathered(PreviewOptions, "preview")
 @gathered(ExecutionOptions, "execution")
 @pass_console
 def command(
@@ -102,7 +99,6 @@ def command(
     segment_frames: int,
     force: bool,
     wanted: SourceOptions,
-    preview: PreviewOptions,
     metrics_port: int | None,
     dry_run: bool,
 ) -> None:
@@ -124,23 +120,15 @@ def command(
     """
     if is_pipe(output) and console.as_json and not dry_run:
         console.shows_messages = False  # standard error has the JSON objects
-    if dry_run and preview.at is not None:
-        raise click.UsageError("--dry-run does not work with --at; give one or the other")
     if batch > 1 and noise != "fixed":
         raise click.UsageError("--batch requires --noise fixed: other frames are computed one by one; remove --batch")
-    execution.refuse({"--metrics": metrics_port is not None, "-o -": is_pipe(output), "--at": preview.at is not None})
+    execution.refuse({"--metrics": metrics_port is not None, "-o -": is_pipe(output)})
     pipe = execution.open_pipeline()
     if pipe.manifest.model.condition_channels > VALUES:
         raise InputError(f"{pipe.folder.name} completes images with a mask or hints, which videos do not have")
     with ExitStack() as stack:
         out = stack.enter_context(standard_output(output))
         file = output if out is None else None
-        if preview.at is not None:
-            keeps_alpha = holds_alpha(output) and not preview.sheet
-            opened = stack.enter_context(closing(wanted.open(source, keeps_alpha, console.warning)))
-            check_overwriting(output, source, overwrites=True)  # `write_preview` checks all but the input
-            console.result(write_preview(pipe, opened, output, sampling, preview, force))
-            return
         multiple = 1 if encoded.codec == "ffv1" else 2
         streaming = sampling.stream(pipe, noise, batch, sizing.size(pipe, multiple))
         check_times(output, streaming)

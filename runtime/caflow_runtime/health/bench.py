@@ -1,7 +1,6 @@
 """Measurements of `caflow bench`.
 
-`bench` times best-of-N for several N. `throughput` finds the fastest batch size, and compares its speed with the peak
-speed of the device.
+`bench` times best-of-N for several N. `throughput` finds the fastest batch size.
 """
 
 import statistics
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 
 from caflow_runtime.bundle.manifest import PER_IMAGE
 from caflow_runtime.flow.selftest import conditions_for
-from caflow_runtime.health.peak import peak_gflop_per_s
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.pipeline.pipeline import Pipeline
 
@@ -74,15 +72,8 @@ class Throughput:
     images_per_s: float
     gflop_per_s: float
     """10⁹ operations per second."""
-    peak_gflop_per_s: float
-    """10⁹ operations per second of large matrix products on the same backend."""
     gpu_memory: int | None
     """GPU memory that all processes use at the end, in bytes; None on the CPU, and without CuPy."""
-
-    @property
-    def fraction_of_peak(self) -> float:
-        """Fraction of the peak. It can exceed 1 if the networks use a faster number format than the products."""
-        return self.gflop_per_s / self.peak_gflop_per_s
 
 
 def bench(pipe: Pipeline, side: int, samples: Sequence[int], seconds: float) -> Iterator[Timing]:
@@ -118,9 +109,7 @@ def throughput(pipe: Pipeline, side: int, seconds: float) -> Throughput:
         if speed <= best[1]:
             break
         best = batch, speed
-    backend = pipe.runner.backend
-    peak = peak_gflop_per_s(backend, pipe.manifest.precision)
-    return Throughput(pipe.backend, *best, best[1] * per_image / 1e9, peak, backend.used_memory())
+    return Throughput(pipe.backend, *best, best[1] * per_image / 1e9, pipe.runner.backend.used_memory())
 
 
 def _conditions(pipe: Pipeline, side: int, count: int) -> NDArray[np.uint8]:

@@ -38,33 +38,6 @@ def cut_source(source: Source, cut: TimeRange) -> Source:
     return source if cut == WHOLE else CutSource(source, cut)
 
 
-def frame_at(source: Source, time: int) -> TimedFrame:
-    """Return the frame that is shown at a time, or the first frame if the time is before it.
-
-    The source cannot be read any further afterwards.
-
-    Arguments:
-        time: ticks since the beginning of the source.
-
-    Raises:
-        InputError: if the time is after the end of the source.
-        UnreadableVideo: if the source cannot be read.
-    """
-    wanted, found = source.info.origin + time, None
-    if isinstance(source, FileSource):
-        source.seek_before(wanted)
-    for frame in source.frames():
-        is_later = frame.ticks > wanted
-        found = frame if found is None or not is_later else found
-        if is_later:
-            return found
-    last = source.info.last_frame
-    shown = last[1] if last else round(1 / (source.info.rate * CLOCK))
-    if found is None or found.ticks + shown <= wanted:
-        raise InputError(f"{source.name}: there is no frame at {float(time * CLOCK):g} s")
-    return found
-
-
 class CutSource:
     """Source that yields the frames of another source between two times."""
 

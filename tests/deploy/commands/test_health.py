@@ -19,9 +19,6 @@ def test_caflow_bench_measures_latency_and_throughput(uncalibrated: Path) -> Non
     assert [line["samples"] for line in lines] == [1, 4]
     assert ([line["kind"] for line in lines], best["kind"]) == (["latency"] * 2, "throughput")
     assert np.isclose(best["gflop_per_s"], best["images_per_s"] * lines[0]["operations"] / 1e9)
-    # Both speeds are measured, one after the other, so chance decides which one is larger.
-    assert np.isclose(best["fraction_of_peak"], best["gflop_per_s"] / best["peak_gflop_per_s"])
-    assert best["peak_gflop_per_s"] > 0
     assert best["gpu_memory"] is None
     assert all(line["median_s"] > 0 and line["backend"] == "onnxruntime cpu" for line in lines)
     graphs = {graph.name: graph.operations_per_pixel * 16**2 for graph in read_manifest(uncalibrated).graphs}
@@ -30,7 +27,6 @@ def test_caflow_bench_measures_latency_and_throughput(uncalibrated: Path) -> Non
     assert np.isclose(lines[1]["counted_times_first"], (graphs["encode"] + 4 * row) / (graphs["encode"] + row))
     tables = caflow("bench", uncalibrated, "--side", 16, "-n", 1, "--seconds", 0).stdout
     assert "counted" in tables
-    assert "of the peak" in tables
     caflow("bench", uncalibrated, "-n", "few", code=2)
 
 

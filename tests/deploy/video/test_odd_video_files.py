@@ -89,7 +89,7 @@ def test_a_still_picture_is_refused_as_a_video(uncalibrated: Path, tmp_path: Pat
     """Its contents count, not its name. A GIF may have one frame, because `caflow image` does not read GIF."""
     picture, output = tmp_path / f"picture{suffix}", tmp_path / "out.mp4"
     Image.new("RGB", (32, 24)).save(picture, format=suffix[1:].replace("jpg", "jpeg") or "png")
-    for more in ([], ["--dry-run"], ["--at", 0]):
+    for more in ([], ["--dry-run"]):
         done = video(picture, output, uncalibrated, *more, code=2)
         assert done.stdout == ""
         assert done.stderr.startswith(f"caflow: {picture} is a picture, not a video; give it to caflow image")

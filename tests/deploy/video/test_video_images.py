@@ -13,10 +13,7 @@ from video_runs import LOSSLESS, video
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import read_image
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import CLOCK
 from caflow_runtime.video.numbered import NumberedSource
-from caflow_runtime.video.open_source import frame_at
 
 
 def test_numbered_images_have_the_frames_of_a_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
@@ -79,7 +76,6 @@ def test_a_missing_number_ends_the_video(clip: Path, uncalibrated: Path, tmp_pat
         ("%02d.png", "linked/%d.png", ["--force"]),
         ("%02d.png", "10.png", ["--force"]),
         ("30.png", "%d.png", ["--force"]),  # an animation
-        ("30.png", "30.png", ["--at", 0, "--force"]),
     ],
 )
 def test_the_input_is_never_overwritten_or_removed(
@@ -94,23 +90,3 @@ def test_the_input_is_never_overwritten_or_removed(
     done = video(folder / source, folder / output, uncalibrated, *options, code=2)
     assert "is the input file, or one of its images; choose another -o" in done.stderr
     assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
-
-
-@pytest.mark.parametrize(("at", "number"), [("0", 0), (0.5, 15), ("00:00.55", 16), (0.98, 29)])
-def test_the_frame_at_a_time(clip: Path, at: object, number: int) -> None:
-    every = list(FileSource(clip).frames())
-    time = round(Fraction(str(at).split(":")[-1]) / CLOCK)
-    assert np.array_equal(frame_at(FileSource(clip), time).image, every[number].image)
-
-
-def test_a_preview_is_what_image_makes_of_the_frame(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    frame = list(FileSource(clip).frames())[16].image
-    cv2.imwrite(str(tmp_path / "frame.png"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    common = ["--bundle", uncalibrated, "-n", 3, "--threads", 1]
-    caflow("image", tmp_path / "frame.png", "-o", tmp_path / "image.png", "--sheet", *common, code=0)
-    done = caflow("video", clip, "--at", 0.55, "--sheet", "-o", tmp_path / "sheet.png", *common, code=0)
-    assert done.stdout.startswith(f"{clip} at 0.533 s → {tmp_path / 'sheet.png'}  ")
-    caflow("video", clip, "--at", 0.55, "-o", tmp_path / "one.png", *common, code=0)
-    for preview, wanted in (("sheet.png", "image-sheet.png"), ("one.png", "image.png")):
-        assert np.array_equal(read_image(tmp_path / preview).rgb, read_image(tmp_path / wanted).rgb)
-    assert "already exists" in caflow("video", clip, "--at", 0.55, "-o", tmp_path / "one.png", *common).stderr
