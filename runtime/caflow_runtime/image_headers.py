@@ -34,8 +34,7 @@ MULTI_PICTURE = b"MPF\0"
 """Start of the list of pictures in a JPEG, as cameras write it for a preview or a depth map."""
 HEIF_SIZE = re.compile(rb"ispe\0...(.{4})(.{4})", re.DOTALL)
 """Property with the size of a picture in an AVIF or HEIC file: a version, three bytes of flags, width and height."""
-JPEG_END, JPEG_TRAILER_BYTES = b"\xff\xd9", 4096
-"""Some cameras write data after the end of the image, and pad the file with zeros."""
+JPEG_END, START_OF_SCAN = b"\xff\xd9", 0xDA
 MAX_JPEG_HEADER_BYTES = 2**24
 """Bytes at the start of a JPEG that are read. Pillow reads what is not in a segment byte by byte."""
 INCH, CENTIMETRE = 1, 2
@@ -114,11 +113,17 @@ def header_of_file(path: Path) -> ImageHeader | None:
 
 
 def is_cut_off(contents: bytes) -> bool:
-    """Return whether a file is a truncated JPEG.
+    """Return whether a file is a JPEG without an end.
 
-    OpenCV before version 5 fills the missing part with grey without an error.
+    OpenCV before version 5 fills the missing part with grey without an error. Data may follow the end, such as the film
+    of a motion photo; and the header may contain the end of a thumbnail.
     """
-    return contents.startswith(JPEG_START) and JPEG_END not in contents.rstrip(b"\0")[-JPEG_TRAILER_BYTES:]
+    if not contents.startswith(JPEG_START):
+        return False
+    place = len(JPEG_START)
+    while contents[place : place + 1] == b"\xff" and contents[place + 1 : place + 2] != bytes([START_OF_SCAN]):
+        place += 2 + max(2, int.from_bytes(contents[place + 2 : place + 4], "big"))
+    return JPEG_END not in contents[place:]
 
 
 def holds_several(contents: bytes) -> bool:

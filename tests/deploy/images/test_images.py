@@ -173,6 +173,19 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path_factory: pytest.TempPathFact
         read_image(path)
 
 
+def test_data_after_the_end_of_a_jpeg_is_ignored(tmp_path: Path, photographs: Path) -> None:
+    """Phones store a film there. The end of a thumbnail in the header is not the end of the image."""
+    whole = sorted(photographs.glob("*.jpg"))[0].read_bytes()
+    thumbnail = b"Exif\0\0 a thumbnail \xff\xd9"
+    with_thumbnail = whole[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + whole[2:]
+    path = tmp_path / "motion.jpg"
+    path.write_bytes(with_thumbnail + bytes(range(200)) * 100)
+    assert read_image(path).rgb.shape == read_image(sorted(photographs.glob("*.jpg"))[0]).rgb.shape
+    path.write_bytes(with_thumbnail[: len(whole) // 2])
+    with pytest.raises(UnreadableImage, match="truncated"):
+        read_image(path)
+
+
 def test_a_photograph_that_is_cut_off_is_refused(tmp_path: Path, photographs: Path) -> None:
     """OpenCV alone would return the first part of the image and fill the rest with grey."""
     write_image(tmp_path / "whole.jpg", photograph(photographs, 1, 300, 400))
