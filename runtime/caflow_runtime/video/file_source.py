@@ -24,9 +24,9 @@ from caflow_runtime.video.frame_source import (
     UnreadableVideo,
     VideoInfo,
 )
-from caflow_runtime.video.hdr10 import PQ, x265_hdr10
 from caflow_runtime.video.opening import address_of, import_av, open_to_read, without_secrets
 from caflow_runtime.video.rotation import Upright, has_alpha, is_on_its_side
+from caflow_runtime.video.side_data import PQ, x265_hdr10
 from caflow_runtime.video.timestamps import is_restarting, steady
 from caflow_runtime.video.transparency import framed, split_alpha
 
