@@ -83,11 +83,10 @@ class GitPhotograph:
         return made.getvalue()
 
 
-def listed(kind: str, listing: Path = LISTING) -> list[GitPhotograph]:
-    """Return the photographs of one kind, those of a repository in a row."""
-    with listing.open(encoding="utf-8", newline="") as rows:
-        photographs = [GitPhotograph(**row) for row in csv.DictReader(rows, delimiter="\t")]
-    return [photograph for photograph in photographs if photograph.kind == kind]
+def all_listed() -> list[GitPhotograph]:
+    """Return the photographs of all kinds. Those of one kind and one repository are in a row."""
+    with LISTING.open(encoding="utf-8", newline="") as rows:
+        return [GitPhotograph(**row) for row in csv.DictReader(rows, delimiter="\t")]
 
 
 def fetch(photographs: Sequence[GitPhotograph], output: Path, held: Path | None = None, host: str = HOST) -> list[Path]:

@@ -109,7 +109,8 @@ def main(kind: str, output: Path, held: Path | None) -> None:
         raise click.UsageError(f"--from requires a kind from git: {', '.join(FROM_GIT)}")
     try:
         if kind in FROM_GIT:
-            found = git_photographs.fetch(git_photographs.listed(kind), output, held)
+            wanted = [photograph for photograph in git_photographs.all_listed() if photograph.kind == kind]
+            found = git_photographs.fetch(wanted, output, held)
         else:
             found = fetch(kind, output)
     except Missing as error:
