@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import small_model
+from small_models import small_model
 from test_objective import MEAN, batch_of
 from test_trainer import assert_same_checkpoint, log_of, losses, short_recipe
 
