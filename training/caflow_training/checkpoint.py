@@ -14,6 +14,7 @@ from typing import Any
 from zipfile import ZipFile, is_zipfile
 
 import torch
+from torch import nn
 
 from caflow_runtime.file_io.atomic_files import write_atomically
 from caflow_training import checkpoint_in_bundle, reference_checkpoint
@@ -152,7 +153,17 @@ def check_weights(path: str | Path, config: CAFlowConfig, weights: Mapping[str, 
         CheckpointError: if a weight does not fit; the message names the first such weight.
     """
     with torch.device("meta"):
-        wanted = {name: tuple(tensor.shape) for name, tensor in CAFlow(config).state_dict().items()}
+        model = CAFlow(config)
+    check_weights_of(path, model, weights)
+
+
+def check_weights_of(path: str | Path, module: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Check that names and shapes of weights are those of a module.
+
+    Raises:
+        CheckpointError: if a weight does not fit; the message names the first such weight.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     shapes = {name: tuple(tensor.shape) if _is_dense(tensor) else None for name, tensor in weights.items()}
     different = [name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name, ())]
     if different or wanted.keys() != shapes.keys():

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from caflow_training.adversarial import Discriminator
 from caflow_training.bijections import initialize_actnorm
 from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.dequantization import CELLS, MIDPOINT
@@ -20,7 +21,7 @@ with periods of 4 and 2 pixels."""
 
 
 class Objective(nn.Module):
-    """Loss of a batch: a weighted sum of up to six terms, each averaged over the batch.
+    """Loss of a batch: a weighted sum of up to seven terms, each averaged over the batch.
 
     * `likelihood`: −[log p(W | Y) + λ log p(Y)] / dims, in nats per dimension (eq. 9).
     * `mean`: mean error of the mean network's prediction, absolute or squared.
@@ -30,6 +31,8 @@ class Objective(nn.Module):
       shifted by the same random offset, because networks with strides favour patterns that are aligned with their
       strides.
     * `lattice`: pattern that repeats every 4 pixels in the difference between the same two images.
+    * `adversarial`: how well a discriminator tells the same two images apart. It comes with an eighth term of weight 1,
+      `discriminator`: the discriminator's own error, which trains the discriminator and nothing else.
 
     Terms that require samples have a gradient that passes through the sampling direction of the flow. The
     likelihood stays exact, but it is the likelihood of a different flow, whose samples look better. Pixel values are
@@ -40,24 +43,37 @@ class Objective(nn.Module):
     Arguments:
         distance: module that returns the perceptual distance (B,) between images and targets, both (B, 3, H, W) in
             pixel values: see `PerceptualDistance`. Required if `feature_weight` is above 0.
+        discriminator: required if `adversarial_weight` is above 0. It is trained through this loss, by an optimizer of
+            its own.
     """
 
-    def __init__(self, model: CAFlow, config: TrainingConfig, distance: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        model: CAFlow,
+        config: TrainingConfig,
+        distance: nn.Module | None = None,
+        discriminator: Discriminator | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.config = config
         self.distance = distance
+        self.discriminator = discriminator
 
-    def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
+    def forward(self, batch: TrainingBatch, adversarial_share: float = 1.0) -> dict[str, Tensor]:
         """Return `loss` and its terms without their weights, as scalars.
 
         With the term `likelihood`, the result also contains `conditional`: −log p(W | Y) / dims.
+
+        Arguments:
+            adversarial_share: factor on `adversarial_weight`, 0…1.
         """
         terms: dict[str, Tensor] = {}
         loss = batch.noise.new_zeros(())
         for name, weight, value in self._terms(batch):
             terms[name] = value
-            loss = loss + weight * value
+            share = adversarial_share if name == "adversarial" else 1.0
+            loss = loss + share * weight * value
         return {"loss": loss, **terms}
 
     def _terms(self, batch: TrainingBatch) -> Iterator[tuple[str, float, Tensor]]:
@@ -119,13 +135,19 @@ class Objective(nn.Module):
             yield from self._compared(images[-rows:], targets, batch)
 
     def _compared(self, images: Tensor, targets: Tensor, batch: TrainingBatch) -> Iterator[tuple[str, float, Tensor]]:
-        """Yield name, weight and value of the terms that compare images with their targets by features and lattice."""
+        """Yield name, weight and value of the terms that compare images with their targets."""
         config = self.config
-        if config.feature_weight:
-            assert self.distance is not None
+        if config.feature_weight or config.adversarial_weight:
             colours = (self.model.config.task.to_rgb(some) for some in (images, targets))
             shown, wanted = (_shifted(some, batch.shift, config.feature_side) for some in colours)
+        if config.feature_weight:
+            assert self.distance is not None
             yield "features", config.feature_weight, self.distance(shown, wanted).mean()
+        if config.adversarial_weight:
+            assert self.discriminator is not None
+            of_discriminator, of_images = self.discriminator.losses(shown, wanted)
+            yield "discriminator", 1.0, of_discriminator
+            yield "adversarial", config.adversarial_weight, of_images
         if config.lattice_weight:
             yield "lattice", config.lattice_weight, _lattice(images - targets)
 

@@ -46,10 +46,10 @@ SMALLEST_FEATURE_CROP = 16
 class TrainingConfig:
     """Keys that define the training. In the formulas, W is the target and Y is the condition.
 
-    The loss is a weighted sum of up to six terms. Their weights are `likelihood_weight`, `mean_weight`,
-    `degradation_weight`, `still_weight`, `feature_weight` and `lattice_weight`. A term with weight 0 is not computed,
-    except that of the estimator.
-    The last three terms require samples, which are drawn in each step.
+    The loss is a weighted sum of up to seven terms. Their weights are `likelihood_weight`, `mean_weight`,
+    `degradation_weight`, `still_weight`, `feature_weight`, `lattice_weight` and `adversarial_weight`. A term with
+    weight 0 is not computed, except that of the estimator.
+    The last four terms require samples, which are drawn in each step.
 
     A dimension is one of the 3 · `crop` · `crop` values of a target crop.
     """
@@ -102,18 +102,27 @@ class TrainingConfig:
     lattice_weight: Weight = 0.0
     """Weight of the pattern that repeats every 4 pixels in the difference between the compared image and the target.
     This term suppresses the visible grid that training with LPIPS-VGG alone produces."""
+    adversarial_weight: Weight = 0.0
+    """Weight of the adversarial loss of the compared image. A discriminator is trained in the same steps to tell such
+    images from targets; it is stored in the checkpoint, and not exported. A light weight, such as a tenth of
+    `feature_weight`, makes textures crisper. With a heavy one, samples at high temperatures have too much texture."""
+    adversarial_start: Annotated[int, Ge(0)] = 0
+    """Step from which the adversarial loss acts on the model. The discriminator is trained from the first step."""
+    adversarial_ramp: Annotated[int, Ge(0)] = 0
+    """Number of steps from `adversarial_start` in which the weight of the adversarial loss rises linearly to
+    `adversarial_weight`."""
     compared: Literal["sample", "mean"] = "sample"
-    """Image that `feature_weight` and `lattice_weight` compare with the target: a sample at `feature_temperature`, or
-    the mean network's prediction."""
+    """Image that `feature_weight`, `lattice_weight` and `adversarial_weight` compare with the target: a sample at
+    `feature_temperature`, or the mean network's prediction."""
     feature_side: Annotated[int, Ge(0), Le(4096)] = 0
     """Side of the part of each crop that the perceptual distance sees, in pixels; 0 means the whole crop. The distance
     takes most of the time of a step, so a part makes steps faster. Its position is drawn at random. It must be at least
     16, and at most `crop` − 15, so that there are as many positions as VGG16's pooling layers distinguish."""
     feature_temperature: Weight = 0.9
-    """Temperature of the samples that `feature_weight` and `lattice_weight` use."""
+    """Temperature of the samples that are compared."""
     lowest_feature_temperature: Weight | None = None
-    """Lowest temperature of the samples that `feature_weight` and `lattice_weight` use. The temperature of each crop is
-    drawn uniformly between this value and `feature_temperature`. By default, all have `feature_temperature`. 0 improves
+    """Lowest temperature of the samples that are compared. The temperature of each crop is drawn uniformly between this
+    value and `feature_temperature`. By default, all have `feature_temperature`. 0 improves
     results at temperature 0 as well."""
     latent_noise: Weight = 0.0
     """Largest standard deviation of the normal noise that is added to `L[j]` where cross blocks read it as a condition.
@@ -173,8 +182,8 @@ class TrainingConfig:
 
     @property
     def compares(self) -> bool:
-        """Whether the loss compares an image with the target by features or by their lattice."""
-        return self.feature_weight > 0 or self.lattice_weight > 0
+        """Whether the loss compares an image with the target by features, by their lattice or by a discriminator."""
+        return self.feature_weight > 0 or self.lattice_weight > 0 or self.adversarial_weight > 0
 
 
 @dataclass(frozen=True, config=STRICT)

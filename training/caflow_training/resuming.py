@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from caflow_training import checkpoint
+from caflow_training.adversarial import Discriminator
 from caflow_training.config import ConfigError
 from caflow_training.recipe import Recipe, recipe_from_dict
 
 MAY_CHANGE = {"steps", "checkpoint_steps", "max_pixels"}
 """Keys of a recipe that may differ when a run is resumed. With the same photographs, they do not affect the result of a
 step."""
+
+ADVERSARY = "adversary"
+"""Key in a checkpoint's `training` table: the discriminator of a run with adversarial training, and its optimizer."""
 
 
 class ResumeError(ValueError):
@@ -24,11 +28,12 @@ def read_resumable(path: Path, recipe: Recipe, digest: int) -> dict[str, Any]:
         digest: hash of the run's photographs.
 
     Returns: the contents, as `checkpoint.read` does. The tables `weights` and `ema` fit the model. The table `training`
-        contains at least the recipe, the state of the optimizer and the step.
+        contains at least the recipe, the state of the optimizer and the step; with adversarial training also the
+        discriminator, whose weights fit, and the state of its optimizer.
 
     Raises:
         ResumeError: if the checkpoint has no state of training, or another recipe, or other photographs.
-        CheckpointError: if the weights do not fit the model.
+        CheckpointError: if the weights do not fit the model, or the discriminator is missing or does not fit.
     """
     contents = checkpoint.read(path)
     training = contents.get("training") or {}
@@ -53,7 +58,22 @@ def read_resumable(path: Path, recipe: Recipe, digest: int) -> dict[str, Any]:
         )
     for weights in (contents["weights"], contents["ema"]):
         checkpoint.check_weights(path, recipe.model, weights)
+    if recipe.training.adversarial_weight:
+        _check_adversary(path, training.get(ADVERSARY))
     return contents
+
+
+def _check_adversary(path: Path, state: Any) -> None:
+    """Check the stored discriminator.
+
+    Raises:
+        CheckpointError
+    """
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), dict) for key in ("weights", "optimizer")):
+        raise checkpoint.CheckpointError(
+            f"{path} is damaged: the discriminator is missing or is no table; restore the file from a copy"
+        )
+    checkpoint.check_weights_of(path, Discriminator(), state["weights"])
 
 
 def next_run(out: Path) -> str:

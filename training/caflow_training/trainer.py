@@ -19,6 +19,7 @@ from caflow_runtime.file_io.atomic_files import remove_leftovers, write_atomical
 from caflow_runtime.file_io.folder_lock import folder_lock
 from caflow_runtime.file_io.real_path import real_path
 from caflow_training import checkpoint
+from caflow_training.adversarial import Adversary, adversarial_share
 from caflow_training.checkpoint import LAST_CHECKPOINT
 from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.model import CAFlow
@@ -28,7 +29,7 @@ from caflow_training.photographs import DataError, searched_folder
 from caflow_training.processes import Processes, join_processes
 from caflow_training.progress import LOG, Progress, TrainingLog, lacks_validation, progress_of
 from caflow_training.recipe import Recipe
-from caflow_training.resuming import ResumeError, plain, read_resumable
+from caflow_training.resuming import ADVERSARY, ResumeError, plain, read_resumable
 from caflow_training.start import FLOW_IS_TRAINED, start_from
 from caflow_training.training_data import TrainingData, find_training_data
 from caflow_training.validation import ExplodingInverse, validate, write_sheet
@@ -69,8 +70,7 @@ def train(
     """
     _check_output(out, searched_folder(data, recipe.model.task))
     recipe.degradations.check_packages()
-    network_dtype = torch.bfloat16 if recipe.training.precision == "bf16" else None
-    perceptual = PerceptualDistance(vgg16, network_dtype) if recipe.training.feature_weight else None
+    perceptual = PerceptualDistance(vgg16, _network_dtype(recipe)) if recipe.training.feature_weight else None
     out.mkdir(parents=True, exist_ok=True)
     # By default, convolutions of float32 on a GPU use TF32, whose precision is too low for the inverse functions.
     torch.backends.cudnn.allow_tf32 = False
@@ -129,6 +129,9 @@ class _Run:
         torch.manual_seed(self.config.seed)
         self.model = CAFlow(recipe.model).to(processes.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, fused=True)
+        is_adversarial = self.config.adversarial_weight > 0
+        self.adversary = Adversary(processes.device, _network_dtype(recipe)) if is_adversarial else None
+        self.optimizers = [self.optimizer, *([self.adversary.optimizer] if self.adversary else [])]
         self.average = AveragedWeights(self.model, self.config.ema_decay)
         self.step = 0
         self.flow_is_trained = self.config.trains_flow
@@ -180,6 +183,8 @@ class _Run:
         self.average.load(contents["ema"])
         try:
             self.optimizer.load_state_dict(training["optimizer"])
+            if self.adversary:
+                self.adversary.load(training[ADVERSARY])
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ResumeError(
                 f"{path} is damaged: the state of the optimizer cannot be loaded: {error}; use another --out to start "
@@ -244,8 +249,10 @@ class _Run:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
-        terms: dict[str, Tensor] = objective(batch.to(self.processes.device))
-        self.optimizer.zero_grad(set_to_none=True)
+        share = adversarial_share(self.step, self.config)
+        terms: dict[str, Tensor] = objective(batch.to(self.processes.device), share)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         means = self.processes.mean(torch.stack([*(term.detach() for term in terms.values()), norm.detach()])).tolist()
@@ -256,7 +263,8 @@ class _Run:
                 f"step {self.step}: the loss ({values['loss']}) or the gradient norm ({norm_value}) is not finite. "
                 f"{self._kept()} Lower learning_rate or gradient_clip{or_fp32}."
             )
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.average.update(self.model, self.step)
         return values, norm_value
 
@@ -288,13 +296,15 @@ class _Run:
                 "step": self.step,
                 "photographs": self.data.digest,
                 FLOW_IS_TRAINED: self.flow_is_trained,
+                **({ADVERSARY: self.adversary.state()} if self.adversary else {}),
             },
         )
 
     def _wrapped_objective(self, perceptual: PerceptualDistance | None) -> torch.nn.Module:
-        if self.config.precision == "bf16":
-            self.model.set_network_dtype(torch.bfloat16)
-        objective: torch.nn.Module = Objective(self.model, self.config, perceptual).to(self.processes.device)
+        self.model.set_network_dtype(_network_dtype(self.recipe))
+        discriminator = self.adversary.discriminator if self.adversary else None
+        objective: torch.nn.Module = Objective(self.model, self.config, perceptual, discriminator)
+        objective.to(self.processes.device)
         if self.config.compile:
             objective.compile()
         if self.processes.count == 1:
@@ -305,6 +315,11 @@ class _Run:
     def _kept(self) -> str:
         path = self.out / LAST_CHECKPOINT
         return f"The last good checkpoint is {path}." if path.exists() else "No checkpoint was written yet."
+
+
+def _network_dtype(recipe: Recipe) -> torch.dtype | None:
+    """Return the type in which the networks compute; None means float32."""
+    return torch.bfloat16 if recipe.training.precision == "bf16" else None
 
 
 def _threads(device: torch.device) -> int:
