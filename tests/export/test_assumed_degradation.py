@@ -17,14 +17,12 @@ from small_models import LEAST, small_model
 from test_degradation_aware import AWARE
 from tiny import photograph
 
-from caflow_deploy.commands.outcome_counter import assumed
 from caflow_export.export import export
 from caflow_runtime.bundle.bundle_errors import WrongShape
 from caflow_runtime.bundle.manifest_checks import check_manifest
 from caflow_runtime.bundle.reading import read_manifest
-from caflow_runtime.degradation import Degradation, described, known
+from caflow_runtime.degradation import Degradation, known
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.estimate_windows import estimate_windows
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
@@ -107,19 +105,6 @@ def test_all_tiles_are_told_the_degradation_of_the_whole_image(aware: Aware, pho
         np.testing.assert_allclose(found.images[0], expected.images[0], atol=1)
         scored = [pipe.score(expected.images[0], condition).bits_per_dim[0] for pipe in (whole, tiled)]
         assert scored[1] == pytest.approx(scored[0], abs=0.01)
-
-
-def test_a_large_image_is_estimated_from_a_few_windows() -> None:
-    condition = np.zeros((40, 2048, 3), np.uint8)
-    condition[..., 1] = np.arange(2048) // 8
-
-    def places(windows: list[Picture]) -> list[tuple[int, ...]]:
-        return [(*window[0, 0, 0, :2].tolist(), *window.shape[1:3]) for window in windows]
-
-    assert places(estimate_windows(condition, 4)) == [(0, x // 8, 40, 128) for x in (0, 640, 1280, 1920)]
-    limited = places(estimate_windows(condition, 4, largest=(32, 64)))
-    assert limited[:5] == [(0, x // 8, 32, 64) for x in (0, 656, 1320, 1984, 0)]
-    assert len(limited) == 8
 
 
 def test_known_values_replace_their_group_of_the_estimate(aware: Aware, photographs: Path) -> None:
@@ -218,16 +203,3 @@ def test_what_the_user_says_is_a_setting_of_the_job(aware: Aware, photographs: P
     assert "already complete" not in caflow(*given, code=2).stdout
     refused = caflow(*given, "--bundle", "x4-photo", "--input-noise", 1, code=2)
     assert "--input-noise is for models that are told how their input was degraded" in refused.stderr
-
-
-@pytest.mark.parametrize(
-    ("degradation", "said"),
-    [
-        (Degradation(), "assumed clean"),
-        (Degradation(blur_sigma=2.94, jpeg_quality=72), "assumed blur σ 2.9 and JPEG quality 72"),
-        (Degradation(noise_sigma=5, noise="poisson", codec="hevc", crf=28), "assumed noise σ 5 and video CRF 28"),
-        (Degradation(blur_sigma=0.2, noise_sigma=0.5, jpeg_quality=99), "assumed clean"),
-    ],
-)
-def test_lines_name_what_was_assumed(degradation: Degradation, said: str) -> None:
-    assert assumed(described(degradation.vector())) == said

@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 import torch
 from commands import caflow_export
-from onnx import helper, numpy_helper
 
 from caflow_export.export import ExportReport
-from caflow_export.weights import WeightStore
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_training import checkpoint
 from caflow_training.checkpoint import CheckpointError
@@ -35,27 +33,6 @@ def test_a_bundle_holds_the_model_that_it_was_exported_from(exported: ExportRepo
     assert list(found.state_dict()) == list(model.state_dict())
     same = zip(found.state_dict().values(), model.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_weights_that_graphs_hold_are_not_stored_again(tmp_path: Path, dtype: type[np.floating[Any]]) -> None:
-    """Graphs contain weights in parts, cut along the input channels and joined with parts of other weights."""
-    source = np.random.default_rng(0)
-    first, second, unseen = (source.standard_normal((16, 24, 3, 3)).astype(dtype).astype(np.float32) for _ in range(3))
-    side_by_side = [np.concatenate([weight[:, cut] for weight in (first, second)]) for cut in _CUTS]
-    tensors = [numpy_helper.from_array(array, f"weight {k}") for k, array in enumerate(side_by_side)]
-    with (tmp_path / WEIGHTS).open("w+b") as file:
-        store = WeightStore(file)
-        store.move_out(helper.make_model(helper.make_graph([], "graph", [], [], tensors)))
-        size = file.seek(0, 2)
-        for weight in (first, second):
-            assert [piece.channels for piece in store.keep(weight).pieces] == [10, 14]
-        assert file.seek(0, 2) == size
-        assert [piece.channels for piece in store.keep(unseen).pieces] == [24]
-        assert file.seek(0, 2) == size + unseen.size * np.dtype(dtype).itemsize
-
-
-_CUTS = (slice(10), slice(10, None))
 
 
 def test_a_bundle_in_fp32_can_be_exported_again(least_exported: Path, exported_half: ExportReport) -> None:

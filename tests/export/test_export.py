@@ -1,9 +1,6 @@
 """`caflow-export`: exported graphs in ONNX Runtime, compared with the model and the public implementation."""
 
-import os
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -28,7 +25,6 @@ from caflow_runtime.bundle import run_memory
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.reading import read_manifest, sha256_of, verify_files
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_training import checkpoint, checkpoint_in_bundle
 from caflow_training.bijections import TransitionStep
 from caflow_training.checkpoint_in_bundle import WEIGHTS
@@ -86,27 +82,6 @@ def test_every_graph_is_clean(name: str, request: pytest.FixtureRequest) -> None
         dynamic = {size for port in graph.inputs for size in port.shape if isinstance(size, str)}
         assert all(size.rpartition("*")[2] in {"items", "images", "h", "w"} for size in dynamic), graph.name
         onnx.checker.check_model(onnxslim.slim(proto), full_check=True)
-
-
-@pytest.mark.full
-def test_polygraphy_finds_no_error_in_any_graph(exported: ExportReport) -> None:
-    environment = os.environ | {"POLYGRAPHY_AUTOINSTALL_DEPS": "0"}
-    polygraphy = str(Path(sys.executable).with_name("polygraphy"))
-    sizes = {"items": 2, "images": 2, "h": 2, "w": 2}
-    for graph in exported.manifest.graphs:
-        shapes = [f"{port.name}:[{','.join(str(_size(size, sizes)) for size in port.shape)}]" for port in graph.inputs]
-        command = [polygraphy, "check", "lint", graph.file.path, "--input-shapes", *shapes]
-        result = subprocess.run(
-            command, cwd=exported.path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 0, f"{graph.name}: {result.stdout[-2000:]}{result.stderr[-2000:]}"
-
-
-def _size(size: int | str, sizes: dict[str, int]) -> int:
-    if isinstance(size, int):
-        return size
-    factor, _, name = size.rpartition("*")
-    return int(factor or 1) * sizes[name]
 
 
 @pytest.mark.full
@@ -276,20 +251,9 @@ def test_a_failed_verification_leaves_no_bundle(least: Path, tmp_path: Path, mon
         return graphs
 
     monkeypatch.setattr(verification, "torch_graphs", wrong_graphs)
-    with pytest.raises(
-        VerificationFailed, match=r"reverse_0: log_likelihood_map at \d+×\d+: the error must be at most 1e-04"
-    ):
+    with pytest.raises(VerificationFailed, match="reverse_0: log_likelihood_map"):
         export(least, tmp_path / "wrong.caflow")
     assert not list(tmp_path.iterdir())
-
-
-def test_tolerances_widen_with_the_type() -> None:
-    fp32, fp16, bf16 = (TOLERANCES[name] for name in ("fp32", "fp16", "bf16"))
-    assert fp32.pixels <= 1e-4
-    assert fp32.log_likelihood <= 1e-5
-    assert fp32.rounded is not None
-    assert fp32.rounded <= 1e-3
-    assert fp32.pixels < fp16.pixels < bf16.pixels
 
 
 def test_the_command_refuses_existing_bundles_and_unknown_models(least: Path, least_exported: Path) -> None:

@@ -14,7 +14,6 @@ from tiny import photograph
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.batching.pixels import DevicePixels
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.scan import Array
@@ -129,16 +128,6 @@ def test_pixels_are_rounded_on_the_host_without_device_memory(
     backend.has_room = False
     np.testing.assert_array_equal(pipe.best_of(image, n=3).images, expected.images)
     assert backend.given["float32"] > 0
-
-
-def test_values_in_the_padding_need_not_be_finite(uncalibrated: Path) -> None:
-    rows = np.zeros((2, 16, 16, 3), np.float32)
-    rows[0, 15, 15], rows[1, 3, 3] = np.nan, np.inf
-    graphs = Graphs(uncalibrated, Judging())
-    padded, inside = (DevicePixels(graphs, rows, row, is_whole_finite=False) for row in (0, 1))
-    assert not padded.is_finite
-    assert padded.cropped(12, 15).is_finite
-    assert not inside.cropped(12, 15).is_finite
 
 
 def test_tiles_are_merged_on_the_host(uncalibrated: Path, photographs: Path) -> None:

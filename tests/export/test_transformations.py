@@ -3,18 +3,14 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from small_models import small_model, stir
 from torch import Tensor
 
-from caflow_export.conditional_level import ConditionalLevel
 from caflow_export.fold import FoldedChain
 from caflow_export.levels import FlowLevel, Precision
-from caflow_export.networks import ConditioningTerms, NetworkTails, halves, join_halves, squeeze
 from caflow_export.verify import torch_graphs
 from caflow_runtime.flow import scan
-from caflow_training.bijections import AffineNetwork, Chain, ReferenceSqueeze, Squeeze, TransitionStep
-from caflow_training.conditional_flow import Dependencies
+from caflow_training.bijections import Chain, ReferenceSqueeze, Squeeze, TransitionStep
 from caflow_training.model import CAFlow
 from caflow_training.tasks import ImageToImage, SuperResolution
 
@@ -64,56 +60,6 @@ def test_folded_layers_compute_the_run_of_layers(first: Squeeze | ReferenceSquee
         got, share = folded(image)
         torch.testing.assert_close(got, expected, rtol=0, atol=EXACT)
         torch.testing.assert_close(sign * share.sum((1, 2)), log_det, rtol=0, atol=EXACT)
-
-
-def test_hoisted_terms_add_up_to_the_networks_convolution() -> None:
-    """Separately computed contributions of parts of the input add up to the network's first convolution."""
-    network = AffineNetwork(7, 8, 5)
-    stir(network)
-    network.double()
-    x = torch.randn(2, 7, 4, 4, dtype=torch.float64)
-    state = ConditioningTerms([network], slice(0, 3), False, torch.float64)
-    condition = ConditioningTerms([network], slice(3, None), True, torch.float64)
-    tails = NetworkTails([network], torch.float64, torch.float64)
-    for got, expected in zip(tails(state(x[:, :3]) + condition(x[:, 3:])), network(x), strict=True):
-        torch.testing.assert_close(got, expected, rtol=0, atol=EXACT)
-
-
-def test_batched_networks_compute_what_each_computes_alone() -> None:
-    networks = [AffineNetwork(3, 8, 5) for _ in range(4)]
-    for network in networks:
-        stir(network)
-        network.double()
-    x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
-    first = ConditioningTerms(networks, slice(0, None), True, torch.float64)
-    log_scale, shift = NetworkTails(networks, torch.float64, torch.float64)(first(x))
-    expected = [network(x) for network in networks]
-    torch.testing.assert_close(log_scale, torch.cat([e[0] for e in expected], 1), rtol=0, atol=EXACT)
-    torch.testing.assert_close(shift, torch.cat([e[1] for e in expected], 1), rtol=0, atol=EXACT)
-
-
-@pytest.mark.parametrize("groups", [1, 3])
-def test_halves_of_groups_are_split_and_joined(groups: int) -> None:
-    x = torch.arange(groups * 4.0).reshape(1, -1, 1, 1)
-    first, second = halves(x, groups)
-    assert first.flatten().tolist() == [4 * g + k for g in range(groups) for k in (0, 1)]
-    assert torch.equal(join_halves(first, second, groups), x)
-
-
-def test_squeeze_is_pixel_unshuffle() -> None:
-    x = torch.randn(2, 3, 4, 6)
-    assert torch.equal(squeeze(x), F.pixel_unshuffle(x, 2))
-
-
-@pytest.mark.parametrize("dependencies", ["unshared", "shared"])
-def test_after_the_hoist_a_row_reads_only_its_state(dependencies: Dependencies) -> None:
-    """No convolution of its graph reads the condition. W⁻¹ and determinants are constants."""
-    level = ConditionalLevel(small_model(dependencies=dependencies), 1, DOUBLE)
-    state_channels = {couplings.first.in_channels for couplings in level.cross.couplings}  # type: ignore[union-attr]
-    assert state_channels == {level.cross.kept * level.cross.flows}
-    names = dict(level.named_parameters())
-    assert not any("log_scale" in name for name in names)
-    assert all(not parameter.requires_grad for parameter in names.values())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1)], ids=str)

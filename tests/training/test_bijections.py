@@ -17,8 +17,6 @@ from caflow_training.bijections import (
     Squeeze,
     TransitionStep,
     initialize_actnorm,
-    join,
-    split,
 )
 from caflow_training.conditional_flow import BlockSettings, conditional_block
 from caflow_training.dequantization import CentredPixels, KnownPixels, LogitPixels
@@ -132,10 +130,3 @@ def test_initialization_follows_the_layers_in_order() -> None:
     torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
     again, _ = chain(2 * x)
     assert again.std() > 1.5  # layers are initialized only on request, not by each batch
-
-
-def test_split_and_join_are_inverse() -> None:
-    x = torch.randn(1, 6, 2, 2)
-    latent, rest = split(x)
-    torch.testing.assert_close(latent, x[:, :3])
-    torch.testing.assert_close(join(latent, rest), x)

@@ -15,7 +15,7 @@ from small_models import small_model
 from caflow_training import checkpoint
 from caflow_training.checkpoint import LAST_CHECKPOINT, CheckpointError
 from caflow_training.completion_tasks import MaskedInpainting
-from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
+from caflow_training.config import ConfigError
 from caflow_training.recipe import builtin_recipes, load_recipe, recipe_from_dict
 from caflow_training.tasks import Colorization, ImageToImage, Inpainting, Sketch, SuperResolution, Task
 
@@ -88,37 +88,25 @@ def test_a_checkpoint_that_cannot_be_written_is_an_oserror(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_folder_of_a_run_is_not_a_checkpoint(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / LAST_CHECKPOINT, small_model(torch.float32))
-    with pytest.raises(CheckpointError, match=r"did you mean \S+last\.pt\?"):
-        checkpoint.load(tmp_path)
-
-
 def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     with pytest.raises(CheckpointError, match="no such file"):
         checkpoint.load(path)
     checkpoint.save(path, small_model(torch.float32))
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="is not a checkpoint"):
-        checkpoint.load(path)
-    path.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="is not a checkpoint"):
-        checkpoint.load(path)
-    for text in (b"# A page\n", b"(", b"]a", b"G"):
+    for text in (whole[: len(whole) // 2], b"", b"# A page\n", b"(", b"]a", b"G"):
         path.write_bytes(text)
-        with pytest.raises(CheckpointError) as refusal:
+        with pytest.raises(CheckpointError, match="is not a checkpoint"):
             checkpoint.load(path)
-        assert str(refusal.value) == (
-            f"{path} is not a checkpoint of caflow-train or of the public CAFLOW implementation, or it is damaged"
-        )
     torch.save({"some": "file"}, path)
     with pytest.raises(CheckpointError, match="expected a CAFLOW checkpoint"):
         checkpoint.load(path)
     torch.save({"format": "caflow-checkpoint", "version": 99}, path)
     with pytest.raises(CheckpointError, match="expected checkpoint version 1; got 99"):
         checkpoint.load(path)
+    path.rename(tmp_path / LAST_CHECKPOINT)
+    with pytest.raises(CheckpointError, match=LAST_CHECKPOINT):
+        checkpoint.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -223,12 +211,6 @@ def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert load_recipe(str(path)).model.levels == 2
 
 
-def test_a_configuration_is_flat_and_complete() -> None:
-    config = CAFlowConfig(levels=2, task=Inpainting(mask_area=0.3))
-    assert config_from_dict(config_to_dict(config)) == config
-    assert config_to_dict(config)["mask_area"] == 0.3
-
-
 def test_keys_of_tasks_may_be_lists() -> None:
     task = {"task": "masked-inpainting", "holes": ["boxes", "strokes"], "hole_area": [0.1, 0.2]}
     model = {"residual": True, "mean_blocks": 1, "mean_depth": 1}
@@ -264,28 +246,7 @@ def test_wrong_recipes_are_refused_by_name(values: dict[str, object], message: s
 
 
 def test_every_builtin_recipe_loads() -> None:
-    assert builtin_recipes() == [
-        "colorization",
-        "colour-hints",
-        "colour-sharp",
-        "image-to-image",
-        "inpaint-photo",
-        "inpaint-sharp",
-        "inpainting",
-        "sketch",
-        "super-resolution",
-        "tiny",
-        "x2-likelihood",
-        "x2-mean",
-        "x2-video",
-        "x4-likelihood",
-        "x4-mean",
-        "x4-photo",
-        "x4-real",
-        "x4-real-estimator",
-        "x4-real-mean",
-        "x4-real-sharp",
-    ]
+    assert "tiny" in builtin_recipes()
     for name in builtin_recipes():
         recipe = load_recipe(name)
         assert recipe_from_dict(recipe.to_dict()) == recipe

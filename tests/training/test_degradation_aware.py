@@ -109,20 +109,6 @@ def test_a_deeper_aware_network_starts_as_the_network_it_starts_from(tmp_path: P
         torch.testing.assert_close(model.encode(condition).mean, old.encode(condition).mean)
 
 
-def test_a_mean_network_learns_with_its_estimator(photographs: Path, tmp_path: Path) -> None:
-    keys = {key: AWARE[key] for key in ("mean_blocks", "mean_width", "mean_features", "degradation_aware")}
-    degraded = {"clean_share": 0.2, "blur_share": 0.5, "noise_share": 0.5, "jpeg_share": 0.5}
-    recipe = short_recipe(**keys, likelihood_weight=0.0, mean_weight=1.0, degradation_weight=1.0, steps=30, **degraded)
-    path = train(recipe, photographs, tmp_path)
-    errors = [line["degradation"] for line in log_of(tmp_path) if "degradation" in line]
-    assert sum(errors[-5:]) < sum(errors[:5])
-    model = CAFlow(recipe.model)
-    assert not start_from(model, [path], lambda _: None)  # the flows are untrained
-    trained = checkpoint.load(path).state_dict()
-    for name in ("degradation_estimator.last.weight", "mean_network.embedding.weight"):
-        assert torch.equal(model.state_dict()[name], trained[name])
-
-
 def test_the_estimator_is_trained_alone_and_the_next_stage_goes_on_from_it(photographs: Path, tmp_path: Path) -> None:
     """The estimator's stage passes on the mean network that it starts from."""
     keys = {key: AWARE[key] for key in ("mean_blocks", "mean_width", "mean_features", "degradation_aware")}

@@ -149,20 +149,6 @@ def test_the_first_cell_of_a_pattern_may_be_cut_anywhere() -> None:
     assert cut >= {0, 1, 2, 3, 4}
 
 
-def test_patterns_have_grey_saturated_and_other_colours() -> None:
-    seen = {"grey": 0, "saturated": 0, "other": 0}
-    for seed in range(90):
-        colours = np.unique(checkerboard(96, 4, np.random.default_rng(seed)).reshape(-1, 3), axis=0)
-        is_grey, is_saturated = bool((colours == colours[:, :1]).all()), bool(np.isin(colours, (0, 255)).all())
-        seen["saturated" if is_saturated else "grey" if is_grey else "other"] += 1
-    assert min(seen.values()) > 15
-
-
-def test_shares_may_add_up_to_one() -> None:
-    """The sum of these three shares is above 1 in floating point."""
-    Degradations(clean_share=0.0, jpeg_share=0.34, video_share=0.56, dither_share=0.1)
-
-
 AWARE = {"residual": True, "mean_blocks": 1, "degradation_aware": True}
 """Keys of a model that is told how its input was degraded."""
 
@@ -187,10 +173,7 @@ AWARE = {"residual": True, "mean_blocks": 1, "degradation_aware": True}
         ({"clean_share": 0.5, "pairs": True}, "the conditions of pairs are files, and are not degraded"),
         ({"crop_scales": [1.0, 0.5], "pairs": True}, "crop_scales must be \\[1.0\\] with pairs = true"),
         (AWARE | {"pairs": True, "known_share": 0.5}, "the degradation of pairs is not known"),
-        (
-            AWARE | {"pairs": True, "known_share": 0.0, "degradation_weight": 1.0},
-            "the degradation of pairs is not known",
-        ),
+        (AWARE | {"pairs": True, "known_share": 0.0, "degradation_weight": 1.0}, "of pairs is not known"),
     ],
 )
 def test_contradictory_degradations_are_refused(values: dict[str, Any], message: str) -> None:
@@ -198,12 +181,16 @@ def test_contradictory_degradations_are_refused(values: dict[str, Any], message:
         recipe_from_dict(values)
 
 
-def test_a_model_that_estimates_the_degradation_learns_from_pairs() -> None:
-    recipe_from_dict(AWARE | {"pairs": True, "known_share": 0.0})
-
-
-def test_patterns_need_no_degraded_crops() -> None:
-    recipe_from_dict({"pattern_share": 0.5})
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"clean_share": 0.0, "jpeg_share": 0.34, "video_share": 0.56, "dither_share": 0.1},  # above 1 in floating point
+        {"pattern_share": 0.5},
+        AWARE | {"pairs": True, "known_share": 0.0},
+    ],
+)
+def test_unusual_degradations_are_accepted(values: dict[str, Any]) -> None:
+    recipe_from_dict(values)
 
 
 def test_videos_require_pyav(monkeypatch: pytest.MonkeyPatch) -> None:

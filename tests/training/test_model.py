@@ -10,9 +10,7 @@ from torch import Tensor
 
 from caflow_training.bijections import AffineNetwork
 from caflow_training.conditional_flow import Dependencies
-from caflow_training.config import CAFlowConfig
 from caflow_training.dequantization import PixelSpace
-from caflow_training.model import CAFlow
 from caflow_training.results import bits_per_dim, to_integers
 from caflow_training.tasks import ImageToImage, SuperResolution, Task
 
@@ -107,14 +105,6 @@ def test_latents_depend_on_coarser_levels_as_in_the_paper(dependencies: Dependen
             after, _ = model.conditional_flow.inverse(other_noise, condition_latents)
             moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
             assert moved == [i == changed if dependencies == "dual-glow" else i >= changed for i in range(3)]
-
-
-def test_shared_blocks_are_fewer_and_serve_all_flows() -> None:
-    unshared, shared = small_model(levels=4), small_model(levels=4, dependencies="shared")
-    assert [len(blocks) for blocks in unshared.conditional_flow.cross] == [3, 2, 1]  # type: ignore[arg-type]
-    assert [len(blocks) for blocks in shared.conditional_flow.cross] == [1, 1, 1]  # type: ignore[arg-type]
-    assert [flows for _, flows in shared.conditional_flow.cross_blocks(0)] == [[1, 2, 3]]
-    assert [flows for _, flows in unshared.conditional_flow.cross_blocks(0)] == [[1], [2], [3]]
 
 
 @pytest.mark.parametrize("dependencies", FAMILIES)
@@ -228,24 +218,3 @@ def test_network_dtype_reaches_every_network_and_nothing_else() -> None:
     full = model.log_prob(target, condition).total
     assert half.dtype == torch.float32
     assert 0 < ((half - full) / full).abs().max() < 0.01
-
-
-def test_parameter_counts_are_those_of_the_public_implementation() -> None:
-    """Parameter counts equal those of the public implementation at its defaults, found by running it."""
-    defaults = {
-        "levels": 4,
-        "condition_steps": 16,
-        "target_steps": 16,
-        "own_steps": 8,
-        "cross_steps": 8,
-        "image_width": 64,
-        "conditional_width": 32,
-        "conditional_transition_steps": 1,
-    }
-    assert _parameters(CAFlow(CAFlowConfig(**defaults))) == 35_229_968  # type: ignore[arg-type]
-    shared = CAFlow(CAFlowConfig(**{**defaults, "dependencies": "shared"}))  # type: ignore[arg-type]
-    assert _parameters(shared) == 22_577_744
-
-
-def _parameters(model: CAFlow) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -242,11 +242,9 @@ def test_a_start_that_fits_little_or_has_another_task_is_reported(tmp_path: Path
     checkpoint.save(other, CAFlow(replace(recipe.model, task=Colorization())))
     said: list[str] = []
     start_from(CAFlow(recipe.model), [wide, narrow, other], said.append)
-    remarks = [line for line in said if not line.startswith("starting from ")]
-    assert remarks == [
-        f"most weights of {wide} are not used: compare its levels and widths with those of the recipe",
-        f"{other} was trained for colorization, but the recipe is for super-resolution, ×4",
-    ]
+    first, second = (line for line in said if not line.startswith("starting from "))
+    assert f"most weights of {wide} are not used" in first
+    assert f"{other} was trained for colorization" in second
 
 
 def test_a_model_without_fitting_weights_is_refused_as_a_start(tmp_path: Path) -> None:
@@ -266,10 +264,7 @@ def test_a_model_without_fitting_weights_is_refused_as_a_start(tmp_path: Path) -
         ({"likelihood_weight": 0.0}, "all weights of the loss are 0"),
         ({"feature_weight": -1.0}, "feature_weight"),
         ({"feature_weight": 1.0, "crop": 8, "levels": 1}, "feature_weight above 0 requires crop of 16 or more"),
-        (
-            {"feature_weight": 1.0, "crop": 32, "feature_side": 18},
-            "feature_side must be 0, or from 16 to 17, which is crop − 15; got 18",
-        ),
+        ({"feature_weight": 1.0, "crop": 32, "feature_side": 18}, "feature_side must be 0, or from 16 to 17"),
         ({"crop_scales": [1.0, 8.0], "crop": 4, "levels": 1}, "crop_scales contains 8, .* a crop of 4 pixels"),
         ({"compared": "mean", "lattice_weight": 1.0}, "compared = 'mean' requires a mean network"),
         ({"degradation_weight": 1.0}, "degradation_weight above 0 requires degradation_aware"),

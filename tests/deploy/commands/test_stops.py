@@ -6,8 +6,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
-from threading import Timer
 from typing import NoReturn
 
 import pytest
@@ -16,7 +14,6 @@ from many import workers_of
 
 from caflow_deploy.commands import doctor
 from caflow_runtime.deferred_stops import deferring_stops
-from caflow_runtime.jobs.native_stderr import native_stderr
 from caflow_training.cli import stoppable
 
 
@@ -89,30 +86,6 @@ def test_a_deferred_stop_comes_although_the_block_fails() -> None:
             fail()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_a_stop_never_leaves_standard_error_redirected() -> None:
-    """Without deferring, about one of 100 stops at random times would arrive between two calls that redirect it."""
-
-    def capture_until_stopped(after: float) -> None:
-        Timer(after, os.kill, (os.getpid(), signal.SIGINT)).start()
-        while True:
-            with native_stderr():
-                pass
-
-    def stop(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before, kept, random = signal.signal(signal.SIGINT, stop), os.dup(2), Random(0)
-    try:
-        for _ in range(500):
-            with pytest.raises(KeyboardInterrupt):
-                capture_until_stopped(random.uniform(0, 3e-4))
-            assert os.path.samestat(os.fstat(2), os.fstat(kept))
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
         signal.signal(signal.SIGINT, before)
 
 

@@ -6,7 +6,6 @@ The same command prints the same lines into pipes, so those are what each test e
 """
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,13 +13,11 @@ import pytest
 from clips import ffmpeg
 from commands import Done, caflow, command, in_a_process, messages
 from described import png_chunk
-from documentation import ROOT
 from filter_data import data as pairs
 from terminals import Shown, in_a_terminal
 from tiny import photograph
 
 from caflow_runtime.image_io.image_files import write_image
-from caflow_runtime.jobs.pairs import list_pairs
 
 __all__ = ["pairs"]  # a fixture
 
@@ -85,19 +82,6 @@ def test_a_terminal_shows_results_and_errors_once(bundle: Path, folder: Path, tm
 
 
 @WIDTHS
-@pytest.mark.full
-def test_a_terminal_shows_the_plan_and_the_result_of_one_image(tmp_path: Path, columns: int) -> None:
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
-    line = command("image", "docs/images/chelsea.png", "-o", "enlarged", "--sheet")
-    shown = in_a_terminal(line, columns, folder=tmp_path)
-    assert shown.returncode == 0
-    choice, plan, result = unbroken(shown)
-    assert choice == "docs/images/chelsea.png: x4-photo, because it is clean"
-    assert PLAN.fullmatch(plan)
-    assert RESULT.fullmatch(result)
-
-
-@WIDTHS
 def test_a_terminal_shows_results_before_a_stop(bundle: Path, photographs: Path, tmp_path: Path, columns: int) -> None:
     """There are so many samples that the command cannot be finished before a busy machine delivers the signal."""
     count, given = 40, tmp_path / "many"
@@ -112,26 +96,7 @@ def test_a_terminal_shows_results_before_a_stop(bundle: Path, photographs: Path,
     found = [RESULT.fullmatch(result) for result in results]
     assert [one and Path(one[1]).name for one in found] == [f"{k:02}.png" for k in range(len(results))]
     finished = len(results)
-    assert last == (
-        f"caflow: stopped: {finished} of {count} images finished; the same command resumes with the other "
-        f"{count - finished}"
-    )
-
-
-@WIDTHS
-def test_a_terminal_shows_the_verdicts_of_a_list(bundle: Path, pairs: Path, tmp_path: Path, columns: int) -> None:
-    lines = [f"{pair.target},{pair.condition}" for pair in list_pairs(pairs)]
-    (tmp_path / "pairs.csv").write_text("\n".join(["target,condition", *lines, f"{tmp_path / 'missing.png'},x.png"]))
-    line = ["filter", tmp_path / "pairs.csv", "-o", tmp_path / "out", "--bundle", bundle, "--threads", 1, "--force"]
-    shown = in_a_terminal(command(*line, "--json"), columns)
-    shows(shown, caflow(*line, "--json"))
-
-
-@WIDTHS
-def test_a_terminal_shows_the_lines_of_a_video(clips: Path, bundle: Path, tmp_path: Path, columns: int) -> None:
-    line = ["video", clips / "cut.mp4", "-o", tmp_path / "out.mp4", *of_bundle(bundle), "--force"]
-    shown = in_a_terminal(command(*line), columns)
-    shows(shown, caflow(*line))
+    assert f"{finished} of {count} images finished" in last
 
 
 @WIDTHS
@@ -144,22 +109,6 @@ def test_a_terminal_shows_how_to_resume_a_stopped_video(bundle: Path, tmp_path: 
     plan, last = unbroken(shown)
     assert PLAN.fullmatch(plan)
     assert last.startswith("caflow: stopped after ")
-
-
-def test_a_terminal_shows_warnings_above_the_bar(uncalibrated: Path, photographs: Path, tmp_path: Path) -> None:
-    """The warnings about them are printed while the bar is shown."""
-    shutil.copytree(uncalibrated, tmp_path / "model.caflow")
-    (tmp_path / "photographs").mkdir()
-    for k, side in enumerate((64, 64, 8)):
-        write_image(tmp_path / "photographs" / f"{k}.png", photograph(photographs, k, side, side))
-    (tmp_path / "photographs" / "damaged.png").write_text("no image")
-    line = ["calibrate", tmp_path / "model.caflow", "--data", tmp_path / "photographs", "--sides", 16, "--force"]
-    line += ["--temperatures", 0.8, "--threads", 1]
-    shown = in_a_terminal(command(*line), 160)
-    piped = caflow(*line)
-    assert len([text for text in messages(piped.stderr) if "skipped: " in text]) == 2
-    rows = [text.rstrip() for text in piped.stdout.splitlines()]
-    shows(shown, Done(piped.returncode, "\n".join(rows), piped.stderr))
 
 
 def test_standard_output_in_a_file_has_no_traces_of_the_bar(bundle: Path, folder: Path, tmp_path: Path) -> None:

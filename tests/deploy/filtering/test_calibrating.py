@@ -61,20 +61,6 @@ def test_targets_smaller_than_a_cell_have_no_coverage_of_its_level(pipe: Pipelin
     ]
 
 
-def test_pairs_are_found_by_their_names_in_two_folders(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
-    target = photograph(photographs, 0, 32, 32)
-    condition = photograph(photographs, 1, 8, 8)
-    for name, image in (("A", condition), ("B", target)):
-        (tmp_path / name).mkdir()
-        write_image(tmp_path / name / "one.png", image)
-    (tmp_path / "A" / "one.png").rename(tmp_path / "A" / "one.bmp")  # paired by the stem, as by caflow filter
-    (found,) = photographs_in(tmp_path)
-    (pair,) = crops_of(pipe, found, SIDES)
-    np.testing.assert_array_equal(pair.target, target)
-    np.testing.assert_array_equal(pair.condition, condition)
-    assert pair.photograph == "one.png"
-
-
 def test_pairs_in_one_subfolder_are_of_one_photograph(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
     for name in ("clip/1.png", "clip/2.png", "clip-2/1.png"):
         for side, folder in ((8, "A"), (32, "B")):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -59,75 +60,47 @@ def test_globs_are_paired_in_sorted_order(bundle: Path, data: Path, tmp_path: Pa
     assert [(line["target"], line["condition"]) for line in scores(tmp_path / "out")] == list_pairs(data)[:10]
 
 
-BROKEN: dict[str, str | bytes] = {
-    "wrong.csv": "target,input\na,b\n",
-    "twice.csv": "target,condition,target\na,b,c\n",
-    "semicolons.csv": "target;condition\na;b\n",
-    "short.csv": "target,condition\na,b\n\nc\n",
-    "long.csv": "target,condition\na,b\nc,d,e\n",
-    "quotes.csv": 'target,condition\na,b\nc,"d\n',
-    "blank.csv": "target,condition\na,b\n,d\n",
-    "none.csv": "target,condition\n",
-    "nothing.csv": "",
-    "wrong.jsonl": '{"target": "a", "condition": "b"}\n\n{"target": "a"}\n',
-    "number.jsonl": '{"target": "a", "condition": 1}\n',
-    "cut.jsonl": '{"target": "a", "condition": "b"}\n{"targ',
-    "null.jsonl": '{"target": "a\\u0000", "condition": "b"}\n',
-    "none.ndjson": "\n",
-    "latin.csv": b"target,condition\na,b\n\xe9,d\n",
-    "list.txt": "a b\n",
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "wrong.csv": (b"target,input\na,b\n", "line 1: expected the columns target and condition"),
+    "twice.csv": (b"target,condition,target\na,b,c\n", "line 1: the column target occurs twice"),
+    "semicolons.csv": (b"target;condition\na;b\n", "target is missing; got 'target;condition'"),
+    "short.csv": (b"target,condition\na,b\n\nc\n", "line 4: expected 2 values"),
+    "long.csv": (b"target,condition\na,b\nc,d,e\n", "line 3: expected 2 values"),
+    "quotes.csv": (b'target,condition\na,b\nc,"d\n', "line 3: unexpected end of data"),
+    "blank.csv": (b"target,condition\na,b\n,d\n", "line 3: expected the paths"),
+    "none.csv": (b"target,condition\n", "found none"),
+    "nothing.csv": (b"", "target is missing; got nothing"),
+    "wrong.jsonl": (b'{"target": "a", "condition": "b"}\n\n{"target": "a"}\n', "line 3: expected"),
+    "number.jsonl": (b'{"target": "a", "condition": 1}\n', "line 1: expected"),
+    "cut.jsonl": (b'{"target": "a", "condition": "b"}\n{"targ', "line 2: expected"),
+    "null.jsonl": (b'{"target": "a\\u0000", "condition": "b"}\n', "line 1: expected the paths"),
+    "none.ndjson": (b"\n", "found none"),
+    "latin.csv": (b"target,condition\na,b\n\xe9,d\n", "line 3: expected UTF-8 text"),
+    "list.txt": (b"a b\n", "expected a list of pairs"),
 }
+WRONG_ARGUMENTS = [
+    (["."], "expected a folder with the subfolders A"),
+    (["nowhere.csv"], "this path does not exist"),
+    ([], "give PAIRS, or both --targets and --conditions"),
+    (["--targets", "*.csv"], "give PAIRS, or both --targets and --conditions"),
+    (["list.txt", "--targets", "*", "--conditions", "*"], "give PAIRS, or both --targets and --conditions"),
+    (["--targets", "*.csv", "--conditions", "*.png"], "no file matches this glob"),
+    (["--targets", "*.txt", "--conditions", "*.csv"], "must match the same number of files"),
+]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        (
-            ["wrong.csv"],
-            "wrong.csv: line 1: expected the columns target and condition, condition is missing; got 'target', ",
-        ),
-        (["twice.csv"], "twice.csv: line 1: the column target occurs twice"),
-        (["semicolons.csv"], "target is missing; got 'target;condition'"),
-        (["short.csv"], "short.csv: line 4: expected 2 values, as in line 1"),
-        (["long.csv"], "long.csv: line 3: expected 2 values, as in line 1"),
-        (["quotes.csv"], "quotes.csv: line 3: unexpected end of data"),
-        (["blank.csv"], "blank.csv: line 3: expected the paths of a target and a condition; got ('', 'd')"),
-        (["none.csv"], "none.csv: expected pairs of a target and a condition; found none"),
-        (["nothing.csv"], "target is missing; got nothing"),
-        (["wrong.jsonl"], 'wrong.jsonl: line 3: expected {"target": "…", "condition": "…"}; Object missing required'),
-        (["number.jsonl"], "number.jsonl: line 1: expected"),
-        (["cut.jsonl"], "cut.jsonl: line 2: expected"),
-        (["null.jsonl"], "null.jsonl: line 1: expected the paths"),
-        (["none.ndjson"], "none.ndjson: expected pairs of a target and a condition; found none"),
-        (["latin.csv"], "latin.csv: line 3: expected UTF-8 text; "),
-        (
-            ["list.txt"],
-            "list.txt: expected a list of pairs (.csv, .jsonl, .ndjson), or a folder with subfolders A and B",
-        ),
-        (["."], "expected a folder with the subfolders A (conditions) and B (targets)"),
-        (["nowhere.csv"], "or a folder with subfolders A and B; this path does not exist"),
-        ([], "give PAIRS, or both --targets and --conditions"),
-        (["--targets", "*.csv"], "give PAIRS, or both --targets and --conditions"),
-        (["list.txt", "--targets", "*", "--conditions", "*"], "give PAIRS, or both --targets and --conditions"),
-        (["--targets", "*.csv", "--conditions", "*.png"], "*.png: no file matches this glob"),
-        (["--targets", "*.txt", "--conditions", "*.ndjson*"], None),
-        (
-            ["--targets", "*.txt", "--conditions", "*.csv"],
-            "must match the same number of files; got 1 targets and 10 con",
-        ),
-    ],
+    [*(([name], f"{name}.*{re.escape(text)}") for name, (_, text) in BROKEN.items()), *WRONG_ARGUMENTS],
 )
 def test_wrong_lists_are_refused_in_one_line(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str | None
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, text in BROKEN.items():
-        Path(name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    done = caflow("filter", *arguments, "-o", "out", "--bundle", bundle, "--alpha", ALPHA, code=2 if message else 1)
-    if message is None:  # a valid pair, whose files are not images
-        assert len(scores(Path("out"))) == 1
-        return
-    assert message in done.stderr
+    for name, (text, _) in BROKEN.items():
+        Path(name).write_bytes(text)
+    done = caflow("filter", *arguments, "-o", "out", "--bundle", bundle, "--alpha", ALPHA, code=2)
+    assert re.search(message, done.stderr)
     assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
     assert not Path("out").exists()
 

@@ -1,6 +1,5 @@
 """`caflow filter`: jobs that are stopped and resumed, and verdicts that are computed again."""
 
-import json
 import os
 import re
 import shutil
@@ -9,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -47,48 +45,6 @@ def test_an_interrupted_job_resumes_to_the_same_bytes(
     assert job.done == stop
     assert len(list(job.run(judged(pipe, job)))) == 13 - stop
     assert (tmp_path / "stopped" / "scores.jsonl").read_bytes() == expected
-
-
-def test_damaged_and_surplus_lines_are_replaced(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
-    """Damaged or surplus lines, for example after a power failure, are replaced by the bytes that were expected."""
-    pairs = list_pairs(data) * 12
-    run_to(tmp_path, pipe, pairs, 999)
-    path = tmp_path / "scores.jsonl"
-    expected = path.read_bytes()
-    lines = expected.splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:100], b"\0" * 50 + b"\n", *lines[101:]]))
-    assert run_to(tmp_path, pipe, pairs, 999).done == len(pairs)
-    assert path.read_bytes() == expected
-    path.write_bytes(expected + lines[0])
-    assert run_to(tmp_path, pipe, pairs, 999).done == len(pairs)
-    assert path.read_bytes() == expected
-
-
-def test_an_edited_verdict_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
-    """A line without a hash, as in files of earlier versions, is recomputed too. Reformatted lines are kept."""
-    pairs = list_pairs(data) * 12
-    settings = settings_of(pipe, pairs)
-    run_to(tmp_path, pipe, pairs, 999)
-    path = tmp_path / "scores.jsonl"
-    expected = path.read_bytes()
-    found = scores(tmp_path)
-    other = {"accepted": "rejected", "rejected": "accepted"}[found[100]["verdict"]]
-    edits: list[dict[str, Any]] = [
-        {"verdict": other},
-        {"bits_per_dim": found[100]["bits_per_dim"] + 1e-9},
-        {"sha256": "0" * 64},
-        {"sha256": ""},
-    ]
-    for edit in edits:
-        rewritten = [json.dumps(line, sort_keys=True, ensure_ascii=False).replace(".0,", ",") for line in found]
-        path.write_text("\n".join(rewritten) + "\n")
-        assert FilterJob(tmp_path, pairs, settings).done == len(pairs)
-        rewritten[100] = json.dumps(found[100] | edit)
-        path.write_text("\n".join(rewritten) + "\n")
-        assert FilterJob(tmp_path, pairs, settings).done == len(pairs) - 64
-        path.write_bytes(b"".join([*expected.splitlines(keepends=True)[:100], rewritten[100].encode() + b"\n"]))
-        assert run_to(tmp_path, pipe, pairs, 999).done == len(pairs)
-        assert path.read_bytes() == expected
 
 
 def kill_in_the_middle(command: list[object], folder: Path, lines: int, how: signal.Signals) -> int:
@@ -139,13 +95,8 @@ def test_pairs_whose_files_have_changed_are_judged_again(
         return FilterJob(out, pairs, settings_of(pipe, pairs))
 
     job = run_to(out, pipe, pairs, 9)
-    assert [verdict.verdict for verdict in job.verdicts()][3:] == [
-        "rejected",
-        "accepted",
-        "accepted",
-        "rejected",
-        "error",
-    ]
+    kinds = [verdict.verdict for verdict in job.verdicts()][3:]
+    assert kinds == ["rejected", "accepted", "accepted", "rejected", "error"]
     assert job.finish("copy")
     assert job.finish("list")
     assert (job.done, again().done) == (8, 6)  # the last two are in one batch, and one of them failed

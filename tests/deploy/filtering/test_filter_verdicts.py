@@ -1,7 +1,6 @@
 """`caflow filter`: verdicts in order, equal to those of each pair alone, and pairs that fail."""
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from tiny import crops_of, photograph
 
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs import verdicts as filtering
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.photographs import photographs_in
 from caflow_runtime.jobs.verdicts import BATCH, filter_pairs
@@ -29,13 +27,7 @@ def close(one: Verdict, other: Verdict) -> bool:
     """Return whether two verdicts are equal up to floating-point error."""
     return (one.target, one.verdict) == (other.target, other.verdict) and all(
         np.allclose(getattr(one, name), getattr(other, name), rtol=1e-4, atol=1e-4)
-        for name in (
-            "image_typicality",
-            "image_typicality_per_level",
-            "residuals",
-            "log_likelihood_per_level",
-            "bits_per_dim",
-        )
+        for name in ("image_typicality", "image_typicality_per_level", "residuals", "log_likelihood_per_level")
     )
 
 
@@ -90,45 +82,6 @@ def test_the_size_of_a_photograph_with_hints_is_not_that_of_its_chroma(photograp
     with load("colour-hints", backend="cpu") as pipe:
         (verdict,) = filter_pairs(pipe, [FilePair(str(image), str(hints))], ALPHA)
     assert (verdict.verdict == "error", verdict.width, verdict.height) == (False, 71, 50)
-
-
-def test_batches_are_limited_in_pairs_and_pixels_and_sorted_by_size(
-    pipe: Pipeline, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Pairs of equal sizes run together."""
-    score, batches = pipe.score, []
-
-    def watched(targets: Any, conditions: Any) -> Any:
-        batches.append([target.shape[0] for target in targets])
-        return score(targets, conditions)
-
-    monkeypatch.setattr(pipe, "score", watched)
-    pairs = list_pairs(data) * 10
-    whole = list(filter_pairs(pipe, pairs, ALPHA))
-    assert [len(batch) for batch in batches] == [BATCH, BATCH, 2]
-    assert all(batch == sorted(batch) for batch in batches)
-    batches.clear()
-    monkeypatch.setattr(filtering, "BATCH_PIXELS", 3000)
-    small = list(filter_pairs(pipe, pairs, ALPHA))
-    assert all(sum(side**2 for side in batch[:-1]) < 3000 for batch in batches)
-    assert max(map(len, batches)) < 10
-    assert all(close(one, other) for one, other in zip(whole, small, strict=True))
-
-
-def test_the_list_of_pairs_is_read_only_a_little_ahead(pipe: Pipeline, data: Path) -> None:
-    """This list never ends."""
-    taken = 0
-
-    def endless() -> Iterator[FilePair]:
-        nonlocal taken
-        while True:
-            taken += 1
-            yield list_pairs(data)[0]
-
-    verdicts = filter_pairs(pipe, endless(), ALPHA)
-    assert len(list(islice(verdicts, BATCH + 1))) == BATCH + 1
-    assert taken <= 2 * BATCH + filtering.READ_AHEAD + 1
-    verdicts.close()  # type: ignore[attr-defined]
 
 
 def test_a_pair_that_fails_does_not_change_the_others(

@@ -6,23 +6,20 @@ import re
 import tracemalloc
 from collections.abc import Callable
 from html.parser import HTMLParser
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from commands import caflow
 from report_data import ALPHA, Entry, calibration, entries, line_of, scores
 from scipy import stats
 from visit import browser
 
-from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError
-from caflow_runtime.ood.calibration import Calibration, read_calibration
+from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.drift import MIN_VALUES, Drift
 from caflow_runtime.report.html import most_by_chance, write_report
-from caflow_runtime.report.summary import ACCEPTED, ERRORS, UNTYPICAL, Summary, read_lines
+from caflow_runtime.report.summary import ACCEPTED, UNTYPICAL, Summary, read_lines
 
 __all__ = ["browser", "calibration", "entries", "scores"]  # fixtures
 
@@ -76,14 +73,9 @@ def report_of(calibration: Calibration, scores: Callable[[list[Entry]], Path]) -
 
 
 def error_of(name: str, why: str = "cannot be read") -> Entry:
-    numbers = (
-        "image_typicality",
-        "image_typicality_per_level",
-        "residuals",
-        "log_likelihood",
-        "log_likelihood_per_level",
-    )
-    nothing = dict.fromkeys((*numbers, "bits_per_dim", "width", "height"))
+    typicality = ("image_typicality", "image_typicality_per_level", "residuals")
+    likelihood = ("log_likelihood", "log_likelihood_per_level", "bits_per_dim", "width", "height")
+    nothing = dict.fromkeys(typicality + likelihood)
     return nothing | {"target": name, "condition": name, "verdict": "error", "reason": f"{name}: {why}"}
 
 
@@ -119,10 +111,10 @@ def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
     assert f"{drift.distance:.3f}" in page.text
     assert f"{drift.p_value:.2g}" in page.text
     again = caflow(*given, code=2)
-    assert again.stderr == f"caflow: {output} already exists; use --force to overwrite it, or choose another -o\n"
+    assert f"{output} already exists" in again.stderr
     lines = path.read_text()
     refused = caflow("report", path, "-o", path, "--bundle", calibrated, "--force")
-    assert refused.stderr == f"caflow: {path} is the input file; choose another -o\n"
+    assert f"{path} is the input file" in refused.stderr
     assert path.read_text() == lines
 
 
@@ -141,18 +133,6 @@ def test_few_pairs_raise_no_alarm(entries: list[Entry], report_of: Callable[...,
         assert ("Drift" in text) == ("chance alone leads" in text) == (count == MIN_VALUES)
         assert (f"Fewer than {MIN_VALUES} pairs" in text) == (count < MIN_VALUES)
         assert "In this list more are rejected" not in text
-
-
-def test_the_lowest_typicality_is_marked_with_less_or_equal(
-    calibration: Calibration, entries: list[Entry], report_of: Callable[..., Page]
-) -> None:
-    (group,) = calibration.truth.main.groups
-    lowest = 1 / (group.images + 1)
-    values = (lowest, 1.5 * lowest)
-    text = report_of([entry | {"image_typicality": value} for entry, value in zip(entries, values, strict=False)]).text
-    assert f"≤ {lowest:.4f}" in text
-    assert f"{1.5 * lowest:.4f}" in text
-    assert f"≤ {1.5 * lowest:.4f}" not in text
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.9])
@@ -216,14 +196,6 @@ def test_only_regular_files_are_opened(entries: list[Entry], report_of: Callable
     assert page.text.count("cannot be read") == len(names)
 
 
-def test_of_many_errors_the_first_are_listed(report_of: Callable[..., Page]) -> None:
-    page = report_of([error_of(f"{k:03}.png") for k in range(ERRORS + 7)])
-    assert f"The first {ERRORS} of {ERRORS + 7}:" in page.text
-    assert f"{ERRORS - 1:03}.png" in page.text
-    assert f"{ERRORS:03}.png" not in page.text
-    assert "svg" not in page.tags
-
-
 def test_memory_does_not_grow_with_the_lines(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
     def peak(count: int) -> int:
         path = tmp_path / f"{count}.jsonl"
@@ -243,54 +215,3 @@ def test_memory_does_not_grow_with_the_lines(calibration: Calibration, entries: 
         return most
 
     assert peak(4000) < 1.2 * peak(400)
-
-
-def test_accepted_examples_span_the_whole_list(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
-    path = tmp_path / "scores.jsonl"
-    (entry,) = sorted(entries, key=lambda entry: -float(entry["image_typicality"]))[:1]
-    path.write_text("".join(line_of(entry | {"target": str(k)}) for k in range(3000)))
-    summary = Summary(calibration)
-    for line in read_lines(path, 2):
-        summary.add(line)
-    numbers = sorted(int(line.target) for line in summary.typical)
-    assert numbers[0] < 1500 < numbers[-1]
-    assert len(set(numbers)) == ACCEPTED
-
-
-def test_the_calibration_fills_the_histogram_as_expected(calibration: Calibration) -> None:
-    summary = Summary(calibration)
-    truth = calibration.truth.main
-    for bits in truth.bits_per_dim:
-        summary.bits_per_dim.add(bits)
-    assert (
-        np.abs(summary.bits_per_dim.counts - summary.bits_per_dim.expected(truth.bits_per_dim)).max() < 2
-    )  # quantiles with five digits may be equal
-    summary.bits_per_dim.add(-1e9)
-    summary.bits_per_dim.add(1e9)
-    assert summary.bits_per_dim.counts[[0, -1]].tolist() == [1, 1]
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("width", [1300, 420])
-def test_no_text_of_a_rendered_report_overlaps_another(
-    width: int, entries: list[Entry], scores: Callable[[list[Entry]], Path], browser: Any
-) -> None:
-    """Sentences are separated, labels of plots do not collide, and the page is no wider than the window."""
-    calibration = read_calibration(find_bundle("x4-photo"))  # it has three levels, and therefore the most plots
-    assert calibration is not None
-    path = scores([entry | {"residuals": [*entry["residuals"], 0.0]} for entry in entries])
-    output = path.with_name("report.html")
-    write_report(path, calibration, output)
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    page.goto(output.as_uri())
-    assert re.findall(r"[a-z]+\.[A-Z]\w+", page.inner_text("body")) == []
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    texts = page.evaluate(
-        "[...document.querySelectorAll('svg text')].map(text => [text.textContent, text.getBoundingClientRect()])"
-    )
-    assert len(texts) > 50
-    for (one, a), (other, b) in combinations(texts, 2):
-        across = min(a["right"], b["right"]) - max(a["left"], b["left"])
-        down = min(a["bottom"], b["bottom"]) - max(a["top"], b["top"])
-        space = a["height"] / 4  # the width of a space, and by how much letters are lower than their line
-        assert across < -space or down < space, f"no space between {one!r} and {other!r}"

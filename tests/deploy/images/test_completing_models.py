@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from small_models import COMPLETING, small_model
 from tiny import photograph
 
-from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.completion import color_hints, filling
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.completion.color_space import recolored, rgb_to_ycbcr
@@ -23,8 +22,6 @@ from caflow_runtime.health.bench import bench
 from caflow_runtime.health.canary import canary_log_likelihood
 from caflow_runtime.health.measured_memory import measure_memory
 from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.image_estimate import ImageProperties
-from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.input_files import FILLED_SMOOTHLY
 from caflow_runtime.jobs.photographs import Photograph, pairs_of
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -210,17 +207,6 @@ def test_the_next_hint_is_suggested_for_the_largest_area_without_one() -> None:
     assert x >= 40
     (first, second) = suggest_hints(image, 2)
     assert first[0] < 40 <= second[0]
-
-
-def test_the_estimate_of_a_model_of_chroma_counts_what_it_draws(coloring: Pipeline, inpainting: Pipeline) -> None:
-    """That is a sixteenth of the image's pixels."""
-    job, size = ImageJob(Path("in.png"), Path("out.png"), (), {}), ImageProperties(256, 192)
-    estimates = [
-        job.estimate(pipe, SamplingConfig.for_model(pipe.manifest, n=2), size) for pipe in (coloring, inpainting)
-    ]
-    (of_chroma,), (of_image,) = (estimate.stages for estimate in estimates)
-    assert of_chroma.operations(1) == pytest.approx(of_image.operations(1) / 16, rel=0.1)
-    assert estimates[0].memory < estimates[1].memory
 
 
 def test_targets_of_a_model_of_chroma_are_luma_and_chroma(coloring: Pipeline, tmp_path: Path) -> None:

@@ -5,23 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from functools import partial
-from io import StringIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from commands import caflow, in_a_process, json_lines
-from rich.console import Console
-from rich.progress import Progress
 from tiny import DATA, TINY, photograph
 
-from caflow_cli.console import CommandConsole
 from caflow_deploy.commands import execution_options, progress_reporter
-from caflow_deploy.commands.image_progress import ImageProgress
 from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
 from caflow_runtime.batching.sampling_config import SamplingConfig
@@ -33,7 +26,6 @@ from caflow_runtime.jobs.images import inspect_image
 from caflow_runtime.pipeline import memory_estimate
 from caflow_runtime.pipeline.memory_estimate import TooLittleMemory
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.pipeline.speed_trial import drawing_stage
 
 CPU = "onnxruntime cpu"
 OPTIONS = ["--bundle", TINY, "--backend", "cpu", "--threads", 1]
@@ -112,26 +104,6 @@ def test_the_first_line_says_how_long_it_takes(source: Path, tmp_path: Path) -> 
     )
 
 
-def test_a_trial_measures_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its first run is slower than the others, so it is not measured. A second run of 0.05 s is repeated."""
-    runs = 0
-
-    def draw(*_: object) -> list[object]:
-        nonlocal runs
-        runs += 1
-        return []
-
-    with load(TINY, "cpu", 1) as pipe:
-        trial = pipe.trials[10]
-        monkeypatch.setattr(trial.runner, "draw", draw)
-        monkeypatch.setattr(time, "perf_counter", lambda: [0.0, 100.0, 100.05, 103.0][runs])
-        assert trial.seconds(20 * trial.operations) == pytest.approx(20 * 1.5)
-        assert pipe.trials[10].seconds(trial.operations) == pytest.approx(1.5)  # it does not run again
-        large = drawing_stage(pipe.runner, 800, 800, 10)
-    assert trial.is_short_for(large.operations(large.windows))
-    assert not trial.is_short_for(trial.operations)
-
-
 @pytest.mark.usefixtures("small_tiles")
 def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first pass of two is a small part of the work."""
@@ -142,43 +114,6 @@ def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: p
     assert shares[0] < 15
     assert 85 < shares[-1] < 100
     assert all(10 <= after - before < 15 for before, after in pairwise(shares))
-
-
-def test_the_bar_of_a_folder_counts_images_in_one_row(source: Path, tmp_path: Path) -> None:
-    job = ImageJob(source, tmp_path / "out.png", (), {})
-    with load(TINY, "cpu", 1) as pipe, Progress(console=Console(file=StringIO())) as bar:
-        need = inspect_image(pipe, job, SamplingConfig(2))[1]
-        progress = ImageProgress(bar, CommandConsole(), {job.output: need}, 2)
-        for k in range(2):
-            progress.begins(job, need)
-            progress.windows(1, 2)
-            (task,) = bar.tasks
-            assert (task.completed, task.total, task.description) == (k, 2, "images, this image 1/2")
-            progress.windows(2, 2)
-            assert (task.completed, task.description) == (k, "images, writing the result")
-            progress.finished(job)
-            assert (task.completed, task.description) == (k + 1, "images")
-
-
-@pytest.mark.usefixtures("small_tiles")
-@pytest.mark.parametrize(("suffix", "text"), [(".png", "writing the result"), (".jpg", "scoring the result")])
-def test_the_bar_says_what_comes_after_the_last_sample(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, text: str
-) -> None:
-    """A JPEG is scored in tiles, which the bar counts."""
-    told: list[tuple[Any, Any, Any]] = []
-
-    def update(*_: object, **fields: object) -> None:
-        told.append((fields["description"], fields["completed"], fields["total"]))
-
-    monkeypatch.setattr(Progress, "update", update)
-    done = caflow("image", source, "-o", tmp_path / f"out{suffix}", "-n", 1, *OPTIONS)
-    assert done.returncode == 0, done.stderr
-    count = told[0][2]
-    drawn = [("this image", k, count) for k in range(1, count)] + [(text, count, count)]
-    assert told[:count] == drawn
-    assert len(told) > count if suffix == ".jpg" else len(told) == count
-    assert {description for description, _, _ in told[count:]} <= {text}
 
 
 def test_a_result_that_needs_no_model_has_no_tiles(source: Path, tmp_path: Path) -> None:
@@ -352,29 +287,6 @@ def test_progress_is_said_without_a_terminal(tmp_path: Path, monkeypatch: pytest
     assert len(counts) == len(lines)
     assert 5 <= len(counts) <= 10
     assert counts == sorted(counts)
-
-
-def test_the_rest_takes_as_long_as_what_was_done() -> None:
-    said: list[str] = []
-    now = iter([100.0, 130.0, 131.0, 160.0])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "monotonic", lambda: next(now))
-        told = progress_reporter.ProgressReporter(said.append)
-        for share in (0.25, 0.4, 0.5):
-            told.tell(share, f"{share:.0%}")
-    assert said == ["25%, about 90 s left", "50%, about 60 s left"]  # no line only a second after the last one
-
-
-def test_a_small_first_part_is_not_counted() -> None:
-    """The first part is slower than the others, because memory is allocated, so it would distort the estimate."""
-    said: list[str] = []
-    now = iter([100.0, 160.0, 160.0, 170.0])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "monotonic", lambda: next(now))
-        told = progress_reporter.ProgressReporter(said.append)
-        for share in (0.05, 0.1):
-            told.tell(share, f"{share:.0%}")
-    assert said == ["10%, about 3 min left"]
 
 
 def test_a_bundle_without_measurements_opens(source: Path, tmp_path: Path, uncalibrated: Path) -> None:

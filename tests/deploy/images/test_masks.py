@@ -107,36 +107,14 @@ def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
     (folder / "masks" / "below").mkdir()
     write_mask(folder / "masks" / "below" / "b.png")
     for options, code, said in (
-        (
-            [given, "--mask", folder / "small.png"],
-            1,
-            f"{given}: {folder / 'small.png'}: the mask must be as large as its image, 37×50; got 36×50",
-        ),
-        (
-            [given, "--mask", folder / "dark.png"],
-            1,
-            f"{given}: {folder / 'dark.png'}: the mask has no white or transparent pixel, which mark the area to fill",
-        ),
-        (
-            [folder / "in", "--mask", folder / "masks"],
-            2,
-            f"{folder / 'in' / 'b.png'}: expected one mask in {folder / 'masks'}, named like b.png; found "
-            f"{folder / 'masks' / 'b.bmp'} and {folder / 'masks' / 'below' / 'b.png'}",
-        ),
-        (
-            [given, "--mask", mask, "--bundle", "x4-photo"],
-            2,
-            "this model, of the task 'super-resolution', has no input 'mask'",
-        ),
+        ([given, "--mask", folder / "small.png"], 1, f"{given}: {folder / 'small.png'}: the mask must be as large"),
+        ([given, "--mask", folder / "dark.png"], 1, f"{given}: {folder / 'dark.png'}: the mask has no white"),
+        ([folder / "in", "--mask", folder / "masks"], 2, f"{folder / 'in' / 'b.png'}: expected one mask"),
+        ([given, "--mask", mask, "--bundle", "x4-photo"], 2, "has no input 'mask'"),
+        ([given, "--mask", mask, "-o", mask, "--force"], 2, f"{mask} is the mask of an image"),
     ):
-        done = caflow("image", "--bundle", bundle, *options, "-o", folder / "out", "-n", 1)
-        assert done.returncode == code
-        assert messages(done.stderr)[0].startswith(f"caflow: {said}"), done.stderr
-    done = fill(bundle, given, "--mask", mask, "-o", mask, "--force")
-    assert (done.returncode, done.stderr) == (
-        2,
-        f"caflow: {mask} is the mask of an image and would be overwritten; choose another -o\n",
-    )
+        done = caflow("image", "--bundle", bundle, "-o", folder / "out", "-n", 1, *options, code=code)
+        assert said in messages(done.stderr)[0]
 
 
 def test_a_model_takes_only_the_inputs_that_its_bundle_names(bundle: Path, photographs: Path) -> None:
@@ -152,7 +130,5 @@ def test_a_model_takes_only_the_inputs_that_its_bundle_names(bundle: Path, photo
     with pytest.raises(InputError, match="no input 'hints': it takes mask"):
         prepare_condition(model, given, {"hints": mask})
     central = msgspec.structs.replace(model, inputs=[], can_be_tiled=False)
-    with pytest.raises(
-        InputError, match="takes the image alone, and finds the hole in the middle of it by itself; omit it, or"
-    ):
+    with pytest.raises(InputError, match="takes the image alone"):
         check_takes(central, "mask")

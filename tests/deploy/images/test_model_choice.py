@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from commands import caflow, command, in_a_process, json_lines, json_lines_of, messages
+from commands import caflow, command, json_lines, json_lines_of, messages
 from many import started, wait_for_lines
 from numpy.typing import NDArray
 from PIL import Image
 from tiny import photograph
 
 from caflow_runtime.bundle.builtin import MODELS as FOLDER
-from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import UnreadableImage
 from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.image_headers import header_of_file
@@ -172,12 +169,6 @@ def test_files_that_cannot_be_read_raise_the_error_of_reading(tmp_path: Path) ->
         choose_model(tmp_path / "large.png", max_pixels=4095)
 
 
-def test_both_models_write_the_same_files() -> None:
-    """The names of results, such as those of maps, are chosen before the model."""
-    photo, real = (read_manifest(FOLDER / f"{name}.caflow").model for name in MODELS)
-    assert (photo.scale, photo.levels) == (real.scale, real.levels)
-
-
 @pytest.mark.parametrize("workers", [[], ["--workers", 2]])
 def test_one_folder_uses_both_models_and_each_result_is_that_of_its_model(
     workers: list[object], clean: Picture, tmp_path: Path
@@ -218,13 +209,6 @@ def test_the_model_and_the_reason_are_said_for_a_single_image(clean: Picture, tm
     assert f"standard input: {said}" in messages(piped.stderr)
 
 
-def test_a_dry_run_names_the_model_of_each_image(clean: Picture, tmp_path: Path) -> None:
-    expected = write_both(tmp_path / "in", clean)
-    done = caflow("image", tmp_path / "in", "-o", tmp_path / "out", "-n", 1, "--dry-run", code=0)
-    assert [line.split("; ")[1].split(",")[0] for line in done.stdout.splitlines()[:4]] == expected
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_broken_file_fails_alone_and_with_the_error_of_a_named_model(clean: Picture, tmp_path: Path) -> None:
     write_both(tmp_path / "in", clean)
     contents = (tmp_path / "in" / "a.jpg").read_bytes()
@@ -240,41 +224,6 @@ def test_a_broken_file_fails_alone_and_with_the_error_of_a_named_model(clean: Pi
     assert errors[0] == errors[1]
     assert len(errors[0]) == 2
     assert len(json_lines_of(tmp_path / "out" / RESULTS)) == 4
-
-
-def test_messages_of_decoders_are_reported_once(clean: Picture, tmp_path: Path) -> None:
-    """An image is decoded for the choice and again for its result."""
-    Image.fromarray(clean).save(tmp_path / "in.png")
-    contents = (tmp_path / "in.png").read_bytes()
-    text = b"tIME" + bytes(7)
-    chunk = struct.pack(">I", 7) + text + struct.pack(">I", zlib.crc32(text) ^ 1)
-    (tmp_path / "in.png").write_bytes(contents[:33] + chunk + contents[33:])
-    done = in_a_process(command("image", tmp_path / "in.png", "-o", tmp_path / "out.png", "-n", 1))
-    assert done.returncode == 0
-    assert done.stderr.count("libpng") == 1
-    assert f"{tmp_path / 'in.png'}: libpng" in done.stderr
-
-
-def test_the_only_image_of_a_model_has_its_own_reason(clean: Picture, tmp_path: Path) -> None:
-    write_both(tmp_path / "in", clean)
-    given = [tmp_path / "in" / name for name in ("a.jpg", "b.png", "d.jpg")]
-    done = caflow("image", *given, "-o", tmp_path / "out", "-n", 1, code=0)
-    assert messages(done.stderr)[:2] == [
-        f"{PHOTO}: 2 images, because they are clean",
-        f"{REAL}: 1 image, because it is a JPEG of quality {LOW}",
-    ]
-
-
-def test_a_job_of_a_version_that_did_not_choose_is_resumed_with_its_bundle(clean: Picture, tmp_path: Path) -> None:
-    write_both(tmp_path / "in", clean)
-    given = ["image", tmp_path / "in", "-o", tmp_path / "out", "-n", 1, "--bundle", PHOTO]
-    caflow(*given, code=0)
-    job = tmp_path / "out" / JOB_FILE
-    before = json.loads(job.read_text())
-    del before["settings"]["further_models"]
-    job.write_text(json.dumps(before))
-    assert "already complete" in caflow(*given, code=0).stdout
-    assert "the model or its choice (--bundle) has changed" in caflow(*given[:-2], code=2).stderr
 
 
 @pytest.mark.parametrize("workers", [[], ["--workers", 1]])
@@ -336,15 +285,6 @@ def test_a_job_with_another_bundle_of_any_model_is_refused(
         shutil.rmtree(tmp_path / name)
     assert "already complete" in caflow(*given, code=0).stdout
     assert len(json.loads(Path("out", JOB_FILE).read_text())["settings"]["further_models"]) == 1
-
-
-def test_the_line_of_a_dropped_image_names_its_model(clean: Picture, tmp_path: Path) -> None:
-    expected = write_both(tmp_path / "in", clean)
-    options = ["--min-typicality", 0.9999, "--untypical", "drop", "--redraws", 0]
-    caflow("image", tmp_path / "in", "-o", tmp_path / "out", "-n", 1, *options)
-    lines = json_lines_of(tmp_path / "out" / RESULTS)
-    assert {line["outcome"] for line in lines} == {"dropped"}
-    assert models_of(lines) == expected
 
 
 @pytest.mark.parametrize("option", ["--mask", "--hints"])

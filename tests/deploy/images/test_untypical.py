@@ -60,20 +60,14 @@ def test_caflow_calibrate_computes_the_known_calibration_and_does_not_overwrite_
     assert [kind.images for kind in found.truth.kinds] == [13 * 2 * CROPS, 13 * CROPS]
     assert [part.counts for part in found.coverage] == [part.counts for part in known.coverage]
     assert found.photographs == 13
-    again = caflow("calibrate", bundle, *options, code=2)
-    assert again.stdout == ""
-    assert again.stderr == (
-        f"caflow: {bundle} is calibrated already; calibrate a copy of it, or give --force to overwrite the "
-        "calibration\n"
-    )
-    too_large = caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--force", code=2)
-    assert "smaller than 4096×4096 pixels" in too_large.stderr
-    assert "20 grey crops of at least 2 photographs; got 0 crops of 0" in too_large.stderr
-    assert read_calibration(bundle) == found
-    too_small = caflow("calibrate", bundle, "--data", photographs, "--sides", "7,64", "--force", code=2)
-    assert too_small.stderr == "caflow: --sides must be at least 16 pixels for this model; got 7\n"
-    wrong = caflow("calibrate", bundle, *options[:-1], "0.8,0.8", code=2)
-    assert "must be different numbers" in wrong.stderr
+    for more, said in (
+        ([], "--force"),
+        (["--sides", 4096, "--force"], "smaller than 4096×4096 pixels"),
+        (["--sides", "7,64", "--force"], "--sides must be at least 16 pixels"),
+        (["--temperatures", "0.8,0.8"], "must be different numbers"),
+    ):
+        assert said in caflow("calibrate", bundle, *options, *more, code=2).stderr
+        assert read_calibration(bundle) == found
 
 
 @pytest.mark.parametrize("untypical", ["mark", "drop", "bicubic"])
@@ -116,22 +110,7 @@ def test_images_that_the_calibration_does_not_know_are_counted(calibrated: Path,
     done = caflow(
         "image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 2, "--min-typicality", 0.1, code=0
     )
-    assert done.stderr.splitlines()[-1] == (
-        "caflow: 0 of 1 image is untypical; 1 could not be judged: the calibration knows no such images"
-    )
-
-
-def test_a_result_that_cannot_be_removed_is_a_failure(calibrated: Path, source: Path, tmp_path: Path) -> None:
-    """The result of an earlier run would otherwise pass for that of the dropped image."""
-    output = tmp_path / "out.png"
-    output.mkdir()
-    with load(calibrated, backend="cpu") as pipe:
-        done = process_image(pipe, ImageJob(source, output, (), {}), SamplingConfig(1, reject=Reject(ALL, 0, "error")))
-    assert not done.is_dropped
-    assert done.stamp is None
-    assert done.wrong is not None
-    assert done.wrong.startswith(f"{source}: all 1 samples are untypical")
-    assert f"dropped, but {output} of an earlier run cannot be removed (" in done.wrong
+    assert "1 could not be judged" in done.stderr
 
 
 def test_a_lossy_file_has_the_typicality_of_its_sample_and_its_own(
@@ -259,11 +238,7 @@ def test_pairs_of_one_photograph_are_refused_unread(calibrated: Path, tmp_path: 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     done = caflow("calibrate", calibrated, "--data", tmp_path, "--force", code=2)
-    assert done.stdout == ""
-    assert done.stderr == (
-        f"caflow: {tmp_path}: expected at least 2 photographs; found 1. All pairs in one folder below A and B count as "
-        "one photograph\n"
-    )
+    assert "expected at least 2 photographs; found 1" in done.stderr
 
 
 def test_maps_of_a_lossy_result_are_those_of_the_file(calibrated: Path, source: Path, tmp_path: Path) -> None:

@@ -82,15 +82,6 @@ def test_a_journal_that_is_no_file_is_refused(journal: Journal[Any], make: Calla
         journal.find(unit_of)
 
 
-def test_a_line_that_cannot_be_written_is_cut_off_and_removed(journal: Journal[Any]) -> None:
-    """For example on a full disk."""
-    before = journal.path.read_bytes()
-    with journal.path.open("ab") as file:
-        file.write(before.splitlines()[0][:20])
-    assert len(journal.resume(unit_of)) == UNITS
-    assert journal.path.read_bytes() == before
-
-
 def judged(batches: Sequence[Sequence[FilePair]]) -> list[list[Verdict]]:
     """Return verdicts whose numbers depend on the other pairs of the batch, as the last digits of likelihoods do."""
     sums = [float(sum(int(pair.target) * 7**k for k, pair in enumerate(batch))) for batch in batches]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from commands import Done, caflow, caflow_train, json_lines_of
+from commands import Done, caflow, caflow_train
 from filter_data import write_list
 from tiny import DATA, TINY, photograph
 
@@ -53,17 +53,3 @@ def test_a_loop_as_input_bundle_or_mask_is_refused_in_one_line(
     bundle = completing["masked-inpainting"]
     refused = caflow("image", image, "-o", tmp_path / "out", "--mask", loop, "--bundle", bundle, *OPTIONS, code=1)
     assert "loop: cannot be read: Too many levels of symbolic links" in refused.stderr
-
-
-def test_the_other_lines_of_a_list_are_judged(loop: Path, image: Path, tmp_path: Path) -> None:
-    target = tmp_path / "target.png"
-    write_image(target, photograph(DATA / "photographs", 0, 64, 64))
-    pairs = [FilePair(str(loop / "a.png"), str(loop / "b.png")), FilePair(str(target), str(image))]
-    listed = write_list(tmp_path / "list.jsonl", pairs)
-    caflow("filter", listed, "-o", tmp_path / "out", "--bundle", TINY, "--accepted", "copy", code=1)
-    first, second = json_lines_of(tmp_path / "out" / "scores.jsonl")
-    assert (first["verdict"], first["reason"]) == (
-        "error",
-        f"{loop}/a.png: cannot be read: Too many levels of symbolic links",
-    )
-    assert second["verdict"] != "error"

@@ -14,23 +14,10 @@ from ray_nodes import two_nodes
 from tiny import DATA, photograph
 from two_machines import Machine, kill, why_none
 
-from caflow_deploy.cluster.cluster import lines_of
 from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.jobs.image_folder import RESULTS
 
 __all__ = ["environment"]  # a fixture
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (RuntimeError("a traceback\n\nthe cause\n"), ("a traceback", "the cause")),
-        (RuntimeError(), ("RuntimeError", "RuntimeError")),
-        (RuntimeError(" \n"), ("RuntimeError", "RuntimeError")),
-    ],
-)
-def test_errors_of_ray_are_shown_in_one_line(error: Exception, words: tuple[str, str]) -> None:
-    assert (lines_of(error)[0], lines_of(error)[-1]) == words
 
 
 DRIVER = """

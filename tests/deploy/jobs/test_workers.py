@@ -17,7 +17,6 @@ from tiny import DATA, photograph
 
 from caflow_cli.console import resuming
 from caflow_deploy.cluster.executor import (
-    SerialExecutor,
     WorkerConfig,
     WorkerLost,
     open_worker_pipeline,
@@ -73,18 +72,6 @@ def test_work_that_kills_its_worker_is_given_up_and_other_work_is_done(calibrate
         workers = workers_of(os.getpid())
         assert len(workers) == 2
     assert not workers_of(os.getpid())
-
-
-def test_the_serial_executor_runs_in_this_process(calibrated: Path) -> None:
-    """It processes each unit when its result is requested."""
-    done = []
-    with load(calibrated, backend="cpu", threads=1) as pipe:
-        executor = SerialExecutor(pipe)
-        found = executor.run(lambda _, k: done.append(k), range(3))
-        assert (done, executor.backend, executor.size) == ([], pipe.backend, 1)
-        assert next(found) == (0, None)
-        assert done == [0]
-        assert list(found) == [(1, None), (2, None)]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="requires SIGSTOP")
@@ -206,9 +193,7 @@ def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path
     options += ["--keep-all", "--sheet", "--maps", *form]
     spread = ["image", folder, "-o", out, *options, "--workers", 2]
     done = in_a_process(command(*spread))
-    wrong = f"caflow: {folder / 'bad.png'}: cannot decode this file: it is damaged, too large, or not an image of a "
-    wrong += "supported format (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp)"
-    assert messages(done.stderr) == [wrong, f"caflow: 1 of 9 images failed: {folder / 'bad.png'}"]
+    assert messages(done.stderr)[-1] == f"caflow: 1 of 9 images failed: {folder / 'bad.png'}"
     assert done.returncode == 1
     write_image(folder / "bad.png", picture)
     again = in_a_process(command(*spread))

@@ -17,7 +17,6 @@ from visit import TIMEOUT_S, source
 
 from caflow_deploy.page import guard, page_results
 from caflow_deploy.page.guard import Guard
-from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
 from caflow_deploy.page.page_texts import ranks_of
 from caflow_runtime.batching.sampling_config import Reject
@@ -60,7 +59,7 @@ def test_a_sample_of_an_uncalibrated_model_is_not_judged(uncalibrated: Path, sou
     with load(uncalibrated, backend="cpu") as pipe:
         results = PageSampler(pipe, tmp_path).draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
     assert results.uncertainty is None
-    assert results.samples[0].message == "Cannot be judged: this model is not calibrated"
+    assert results.samples[0].typicality is None
 
 
 def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tmp_path: Path) -> None:
@@ -79,41 +78,10 @@ def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tm
             assert (sample.message, sample.typicality) == (message, best.sample_typicality.value[0])
 
 
-def test_the_page_says_why_a_sample_cannot_be_judged(sampler: PageSampler, source: Path) -> None:
-    (few,) = sampler.draw(source, Settings(1, 0.8, "likelihood", 0), nobody).samples
-    assert few.message == "Cannot be judged: this model was calibrated with too few photographs"
-    (between,) = sampler.draw(source, Settings(1, 0.75, "likelihood", 0), nobody).samples
-    assert between.message == "Cannot be judged: this model can judge samples only at these temperatures: 0.8"
-    assert sampler.temperatures == []
-    assert few.typicality is between.typicality is None
-
-
 def test_the_most_usual_sample_requires_a_calibrated_temperature(sampler: PageSampler, source: Path) -> None:
     assert len(sampler.draw(source, Settings(2, 0.8, "typical", 0), nobody).samples) == 2
     with pytest.raises(InputError, match=r"only at the temperatures 0\.8; choose one of them, or another Best sample"):
         sampler.draw(source, Settings(2, 0.75, "typical", 0), nobody)
-
-
-def test_temperatures_at_which_samples_can_be_judged_are_known_before(uncalibrated: Path, tmp_path: Path) -> None:
-    with load("x4-photo", backend="cpu") as pipe:
-        assert PageSampler(pipe, tmp_path).temperatures == [0, 0.5, 0.7, 0.8, 0.9, 1]
-    with load(uncalibrated, backend="cpu") as pipe:
-        assert PageSampler(pipe, tmp_path).temperatures == []
-
-
-def test_the_advice_names_a_usual_sample(tmp_path: Path) -> None:
-    def judged(typicality: float | None) -> JudgedSample:
-        return JudgedSample(tmp_path, 1.0, typicality, "" if typicality else "not calibrated", None)
-
-    unusual, usual, unjudged = map(judged, (0.005, 0.3, None))
-    meaning = "This says how usual the result is for this model, not whether it is sharp or true."
-    assert usual.advice([usual, unusual], "Other.") == meaning
-    assert unjudged.advice([unjudged], "Other.") == ""
-    choice = "Look for faults, or click sample 3, which is usual."
-    assert unusual.advice([unusual, unusual, usual], "Other.") == f"{meaning} {choice} Other."
-    none = unusual.advice([unusual, unusual])
-    assert "sample 1" not in none
-    assert none.startswith(f"{meaning} The picture may be fine")
 
 
 def test_only_transparent_images_have_an_alpha_channel(sampler: PageSampler, photographs: Path, tmp_path: Path) -> None:
@@ -236,13 +204,11 @@ for name, arguments in (
 """
     done = run_without((), code)
     assert done.returncode == 0, done.stderr
-    unreadable, bomb, missing, warm, negative, failing = done.stdout.splitlines()
-    assert unreadable.startswith("&lt;i&gt;.png: cannot decode this file")
-    assert bomb.startswith("the image is too large: its result would have 24000×24000 pixels")
-    assert missing == "there is no image: drop one into the box first"
-    assert warm == "the temperature must be a number, such as 0.8; got &#x27;warm&#x27;"
-    assert negative == "temperature must be finite and at least 0; got -1.0"
-    assert failing == "an error occurred on the server; its log has the details"
+    *refusals, failing = done.stdout.splitlines()
+    expected = ("&lt;i&gt;.png", "24000×24000", "no image", "&#x27;warm&#x27;", "temperature")
+    assert all(text in refusal for text, refusal in zip(expected, refusals, strict=True))
+    assert str(tmp_path) not in done.stdout
+    assert "FileNotFoundError" not in failing
     assert "FileNotFoundError" in done.stderr
 
 
@@ -290,10 +256,7 @@ def test_uploads_are_refused_when_files_take_too_much_room(tmp_path: Path, monke
     (tmp_path / "upload" / "a.png").write_bytes(bytes(11))
     client = guarded(tmp_path)
     refused = client.post("/gradio_api/upload")
-    assert (refused.status_code, refused.text) == (
-        507,
-        "the page's files take too much room; restart the page to delete them",
-    )
+    assert refused.status_code == 507
     assert client.get("/").status_code == 200
     (tmp_path / "upload" / "a.png").unlink()
     assert client.post("/gradio_api/upload").status_code == 200

@@ -1,12 +1,8 @@
 """HTTP and gRPC servers of a real model: correct answers, errors for wrong requests, and their start and end."""
 
-import gc
-import os
-import signal
 import threading
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -60,13 +56,6 @@ def test_http_and_grpc_answer_with_the_best_sample(backend: HeldBackend, sampler
         assert call(server, message().SerializeToString()) == ("OK", "[1, 4, 8, 3]")
 
 
-@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
-def test_addresses_are_shown_as_urls(backend: HeldBackend, host: str, shown: str) -> None:
-    front = InferenceApp(models_of("model"), backend, BodyLimiter(1), PATIENCE_S)
-    assert ServerRunner(front, host, 8000, None).text == f"http://{shown}:8000"
-    assert ServerRunner(front, host, 8000, 8001).text == f"http://{shown}:8000 and grpc://{shown}:8001"
-
-
 def error_of(addresses: ServerRunner) -> BaseException:
     """Return the error of addresses that cannot be served."""
     with pytest.raises((InputError, RuntimeError)) as caught, loop_thread() as run, addresses.open(run):
@@ -106,27 +95,6 @@ def test_requests_that_arrived_before_the_stop_are_answered(backend: HeldBackend
     assert found == [True]
 
 
-def serve_and_interrupt_the_end(backend: HeldBackend, pool: ThreadPoolExecutor) -> None:
-    """Stop serving while a request waits for its answer, and interrupt that with Ctrl-C."""
-    with answering(backend) as server:
-        pool.submit(http_good, server)
-        assert backend.asked.wait(PATIENCE_S)
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-
-
-def test_an_interrupted_stop_leaves_no_pending_tasks(backend: HeldBackend, caplog: pytest.LogCaptureFixture) -> None:
-    """asyncio logs each pending task that is destroyed."""
-    backend.may_answer.clear()
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores SIGINT
-    try:
-        with ThreadPoolExecutor() as pool, pytest.raises(KeyboardInterrupt):
-            serve_and_interrupt_the_end(backend, pool)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    gc.collect()
-    assert [text for text in caplog.messages if "was destroyed" in text] == []
-
-
 def test_a_wrong_tensor_is_the_fault_of_the_client_over_both_protocols(backend: HeldBackend) -> None:
     """`test_open_inference.py` has all kinds of wrong tensors."""
     wrong, said = {"shape": [6]}, "image: expected UINT8 of shape (B, H, W, 3); got UINT8 of shape (6,)"
@@ -144,12 +112,8 @@ def test_only_a_version_may_follow_the_name_of_a_model(backend: HeldBackend) -> 
             assert got(server, address) == 404
         assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/versions/1")[0] == 200
         assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/foo/1")[0] == 404
-
-
-def test_health_checks_may_use_head(backend: HeldBackend) -> None:
-    with answering(backend) as server:
-        assert got(server, "model", "HEAD") == got(server, "model/ready", "HEAD") == 200
-        assert got(server, "none", "HEAD") == got(server, "model/infer", "HEAD") == 404
+        for address, status in (("model", 200), ("model/ready", 200), ("none", 404), ("model/infer", 404)):
+            assert got(server, address, "HEAD") == status
 
 
 def test_errors_over_grpc_are_short(backend: HeldBackend) -> None:

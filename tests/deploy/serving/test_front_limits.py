@@ -114,20 +114,6 @@ def test_the_memory_of_waiting_requests_is_limited(backend: HeldBackend, monkeyp
         assert http_good(server)
 
 
-def test_grpc_messages_that_arrive_count_as_the_largest(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_limiter, "MAX_HELD", 3)
-    monkeypatch.setattr(body_limiter, "MAX_MESSAGES", 2)
-    with answering(backend, seconds=PATIENCE_S) as server, ExitStack() as stack:
-        held = server.front.bodies
-        calls = [stack.enter_context(half_called(server)) for _ in range(20)]
-        wait_for(lambda: held.arriving, lambda count: count == 20)
-        assert held.held == 2 * held.largest
-        assert http_good(server)
-        for called in calls:
-            called.cancel()
-        wait_for(lambda: (held.arriving, held.held), lambda counts: counts == (0, 0))
-
-
 def test_grpc_messages_that_find_no_memory_are_refused(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limiter, "MAX_HELD", 1)
     backend.may_answer.clear()

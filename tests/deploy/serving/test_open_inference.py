@@ -127,14 +127,8 @@ def test_tensors_in_json_may_be_flat_or_nested(data: Any) -> None:
         ({"data": "abcdef"}, "data must be integers from 0 to 255"),
         ({"data": list(PIXELS[1:])}, "image: expected 6 bytes for shape (1, 1, 2, 3); got 5"),
         ({"data": list(PIXELS), "datatype": "FP32"}, "image: expected UINT8 of shape (B, H, W, 3); got FP32"),
-        (
-            {"data": list(PIXELS), "shape": [1, 2, 3]},
-            "expected UINT8 of shape (B, H, W, 3); got UINT8 of shape (1, 2, 3)",
-        ),
-        (
-            {"data": list(PIXELS), "shape": [-1, 1, -2, 3]},
-            "all sizes of the shape must be at least 1; got (-1, 1, -2, 3)",
-        ),
+        ({"data": list(PIXELS), "shape": [1, 2, 3]}, "expected UINT8 of shape (B, H, W, 3)"),
+        ({"data": list(PIXELS), "shape": [-1, 1, -2, 3]}, "all sizes of the shape must be at least 1"),
         ({"data": [], "shape": [0, 2**62, 2**62, 3]}, "all sizes of the shape must be at least 1"),
         ({"data": [], "shape": [2**40, 1, 0, 3]}, "all sizes of the shape must be at least 1"),
         ({"data": list(PIXELS), "shape": [1, 1, 2.5, 3]}, "Expected `int`, got `float` - at `$.inputs[0].shape[2]`"),
@@ -246,10 +240,7 @@ def test_wrong_inputs_are_refused_over_grpc(given: dict[str, Any], contents: byt
     [
         (b"\x2a\x00" * 1000, "must have at most 256 inputs, outputs and parameters"),  # empty inputs
         (b"\x22\x00" * 1000, "must have at most 256 inputs, outputs and parameters"),
-        (
-            b"\x2a\x81\x80\x80\x02" + b"\x2a\x00" * 2**21,
-            "at most 4194304 bytes beside raw contents; send tensors as raw contents",
-        ),
+        (b"\x2a\x81\x80\x80\x02" + b"\x2a\x00" * 2**21, "at most 4194304 bytes beside raw contents"),
         (b"\x2a", "it ends within a field"),
         (b"\xff" * 100, "it ends within a field"),
         (b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "must have at most 256"),

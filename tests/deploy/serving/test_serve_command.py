@@ -114,13 +114,5 @@ def test_a_worker_that_cannot_start_ends_the_command_with_one_line(calibrated: P
 def test_wrong_use_ends_the_command_before_workers_start(tmp_path: Path) -> None:
     for option in ("--grpc-port", "--metrics"):
         same = caflow("serve", "--port", 8777, option, 8777, code=2)
-        message = "caflow: --port, --grpc-port and --metrics must be different ports\n"
-        assert same.stderr == message
+        assert "must be different ports" in same.stderr
     caflow("serve", "--bundle", tmp_path, code=2)
-
-
-def test_replicas_is_the_former_name_of_workers(calibrated: Path) -> None:
-    line = command("serve", "--bundle", calibrated, "--port", free_port(), "--replicas", 2)
-    with started(line) as process:
-        process.stdout.readline()
-        assert len(workers_of(process.pid)) == 2

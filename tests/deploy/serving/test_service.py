@@ -1,8 +1,6 @@
 """Answers of served models, without a server: requests to a small bundle, alone and in groups."""
 
 import math
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,10 @@ from numpy.typing import NDArray
 from tiny import calibrated_pipe as pipe
 from tiny import pairs_of_photographs, photograph
 
-from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
+from caflow_runtime.batching.sampling_config import Reject
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.pipeline.sampling import sample_best
 from caflow_runtime.service.request import Answer, Request, Tensors
 from caflow_runtime.service.served_models import Sampler, Scorer
 
@@ -160,27 +157,3 @@ def test_tiny_images_count_as_the_padded_pixels_that_they_cost(pipe: Pipeline) -
     (answer,) = Sampler(pipe, max_pixels=2**16).answer([ask(np.zeros((65, 1, 1, 3), np.uint8), n=1)])
     assert isinstance(answer, InputError)
     assert "must have at most 65536 result pixels over all samples; got 66560" in str(answer)
-
-
-def test_a_batch_of_requests_has_at_most_the_pixels_that_one_request_may_have(
-    pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes: list[int] = []
-
-    def counting(pipe: Pipeline, images: Any, config: SamplingConfig) -> Any:
-        sizes.append(len(images))
-        return sample_best(pipe, images, config)
-
-    monkeypatch.setattr("caflow_runtime.service.served_models.sample_best", counting)
-    images = [photograph(photographs, k, 8, 8)[None] for k in range(5)]
-    answers = Sampler(pipe, max_pixels=2 * 3 * 32 * 32).answer([ask(image, n=3) for image in images])
-    assert sizes == [2, 2, 1]
-    for image, answer in zip(images, answers, strict=True):
-        np.testing.assert_array_equal(tensors(answer)["image"], pipe.best_of(image, n=3).images)
-
-
-def test_a_late_request_is_not_computed(pipe: Pipeline, photographs: Path) -> None:
-    request = ask(photograph(photographs, 0, 8, 8)[None])
-    late, timely = Sampler(pipe).answer([replace(request, until=time.monotonic() - 1), request])
-    assert isinstance(late, TimeoutError)
-    assert tensors(timely)

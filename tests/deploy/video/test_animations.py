@@ -1,6 +1,5 @@
 """Animated GIF, PNG and WebP in `caflow video`: frames, their durations, transparency and the number of loops."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,14 @@ import pytest
 from clips import ffmpeg, pixels_of
 from commands import messages
 from numpy.typing import NDArray
-from PIL.GifImagePlugin import GifImageFile
 from video_runs import video
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.image_io.alpha import draw_alpha
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.video.animation import AnimationSource, is_animation
-from caflow_runtime.video.encoding import Encoding
+from caflow_runtime.video.animation import AnimationSource
 from caflow_runtime.video.frame_source import UnreadableVideo
-from caflow_runtime.video.segment_plan import plan_segments
-from caflow_runtime.video.segments import draw_segment
 
 DURATIONS = [100, 30, 250, 40, 500]
 """Duration of each frame, in milliseconds."""
@@ -59,18 +53,6 @@ def shown(path: Path) -> tuple[list[int], int, list[Any]]:
             images.append(np.asarray(file.convert("RGB")))
             durations.append(round(file.info["duration"]))
         return durations, file.info.get("loop", -1), images
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_frames_and_their_times_are_read(animations: Path, name: str) -> None:
-    assert is_animation(animations / name)
-    source = AnimationSource(animations / name)
-    frames = list(source.frames())
-    starts = np.cumsum([0, *DURATIONS[:-1]])
-    assert [frame.ticks for frame in frames] == [90 * start for start in starts]
-    assert source.info.last_frame == (90 * starts[-1], 90 * DURATIONS[-1])
-    assert (source.info.plays, source.info.frames, source.ended_early) == (3, len(DURATIONS), None)
-    assert np.abs(np.subtract([frame.image for frame in frames], np.asarray(pictures(), int))).max() < 8
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -109,27 +91,6 @@ def test_a_gif_omits_frames_beyond_50_per_second(uncalibrated: Path, tmp_path: P
     done = video(tmp_path / "fast.mkv", tmp_path / "out.gif", uncalibrated)
     assert "10 frames are omitted: a GIF can show at most 50 frames per second" in done.stderr
     assert shown(tmp_path / "out.gif")[0] == [20] * 10
-
-
-def test_a_worker_decodes_a_whole_animation_once(
-    animations: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The properties of an animation depend on all its frames. For each segment, only the frames up to it are read."""
-    sought, seek = list[int](), GifImageFile.seek
-
-    def counting(file: GifImageFile, frame: int) -> None:
-        sought.append(frame)
-        seek(file, frame)
-
-    planned = plan_segments(animations / "a.gif", segment_frames=2)
-    source = Path(shutil.copy(animations / "a.gif", tmp_path))  # its properties are not known yet
-    monkeypatch.setattr(GifImageFile, "seek", counting)
-    with load(uncalibrated, backend="cpu", threads=1) as pipe:
-        for segment in planned.segments:
-            draw_segment(pipe, segment, source, StreamSettings(SamplingConfig(n=1)), Encoding("ffv1", 18, 8), tmp_path)
-    assert [len(segment.frames.ticks) for segment in planned.segments] == [2, 2, 1]
-    # Frame 5, which does not exist, is sought once, at the end of the file. The first segment does not read frame 2.
-    assert [sought.count(frame) for frame in (0, 2, 5)] == [4, 3, 1]
 
 
 def test_transparent_pixels_become_white_where_alpha_is_not_kept(tmp_path: Path) -> None:
@@ -232,10 +193,3 @@ def test_a_damaged_animation_yields_the_frames_before_the_damage(animations: Pat
     source = AnimationSource(tmp_path / name)
     assert len(list(source.frames())) < len(DURATIONS)
     assert f"{tmp_path / name} is damaged at frame " in (source.ended_early or "")
-
-
-def test_still_images_are_no_animations(photographs: Path, tmp_path: Path) -> None:
-    PIL.Image.fromarray(pictures()[0]).save(tmp_path / "still.png")
-    PIL.Image.fromarray(pictures()[0]).save(tmp_path / "still.webp")
-    paths = [tmp_path / "still.png", tmp_path / "still.webp", next(photographs.glob("*.jpg")), tmp_path / "none"]
-    assert not any(is_animation(path) for path in paths)

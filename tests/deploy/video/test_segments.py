@@ -1,14 +1,11 @@
 """Segments of a video that separate processes draw: joined, they equal the result of one process."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
-import msgspec
 import numpy as np
 import pytest
-from clips import FFMPEG, frames_of, packets
+from clips import frames_of, packets
 from segment_clips import CLIPS, SEGMENT_FRAMES, clips
 from video_jobs import H264, video_job, video_settings
 
@@ -17,7 +14,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import TimedFrame, UnreadableVideo, UnwritableVideo
+from caflow_runtime.video.frame_source import TimedFrame
 from caflow_runtime.video.job import TakeFrame, VideoOutcome
 from caflow_runtime.video.segment_plan import Plan, plan_segments
 from caflow_runtime.video.segment_store import (
@@ -90,33 +87,6 @@ def test_joined_segments_of_other_files_are_those_of_one_process(
     in_one_process(pipe, clips / name, tmp_path / "whole.mp4", settings)
     in_segments(pipe, clips / name, tmp_path / "joined.mp4", settings)
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
-
-
-def test_a_segment_that_has_changed_is_not_joined(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
-    source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
-    drawn = [
-        draw_segment(pipe, s, source, StreamSettings(), H264, tmp_path) for s in plan_segments(source, 10).segments
-    ]
-    first, second = (tmp_path / name for name in ("00000.mp4", "00001.mp4"))
-    content = first.read_bytes()
-    for wrong in (bytes(len(content)), content[:-100], second.read_bytes(), None):
-        first.unlink() if wrong is None else first.write_bytes(wrong)
-        with pytest.raises(UnwritableVideo, match=r"segment 0 in .* has changed since it was finished"):
-            join_segments(drawn, tmp_path, FileSource(source), output)
-        assert not output.exists()
-    first.write_bytes(content)
-    join_segments(drawn, tmp_path, FileSource(source), output)
-    assert len(frames_of(output)) == 36
-
-
-def test_tags_that_are_not_utf_8_are_read(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
-    """Old software writes tags in Latin-1."""
-    source, output = tmp_path / "old.avi", tmp_path / "out.mkv"
-    command = [FFMPEG, "-y", "-v", "error", "-i", clips / "b_frames.avi", "-c", "copy", "-metadata", b"title=Caf\xe9"]
-    subprocess.run([*command, source], check=True)
-    in_segments(pipe, source, output, StreamSettings())
-    with av.open(str(output)) as container:
-        assert container.metadata["title"] == "Café"
 
 
 def test_untypical_frames_are_left_out_as_by_one_process(calibrated: Path, clips: Path, tmp_path: Path) -> None:
@@ -232,26 +202,3 @@ def stopping_after(count: int) -> TakeFrame:
             raise KeyboardInterrupt
 
     return show
-
-
-def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
-    segment = plan_segments(clips / "scenes.mp4", SEGMENT_FRAMES).segments[1]
-    with pytest.raises(UnreadableVideo, match="has changed since it was planned: plan it again"):
-        draw_segment(pipe, segment, clips / "vfr.mp4", StreamSettings(), H264, tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_wrong_segments_are_refused_by_name(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
-    source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
-    with pytest.raises(InputError, match="segment_frames must be at least 1; got 0"):
-        plan_segments(source, 0)
-    segments = plan_segments(source, SEGMENT_FRAMES).segments
-    with pytest.raises(UnwritableVideo, match=r"00000.mp4 cannot be written: .*No such file"):
-        draw_segment(pipe, segments[0], source, StreamSettings(), H264, tmp_path / "nothing")
-    report = draw_segment(pipe, segments[0], source, StreamSettings(), H264, tmp_path)
-    with pytest.raises(InputError, match="expected each segment once, from 0 on; got 2 instead of 1"):
-        join_segments([msgspec.structs.replace(report, number=2), report], tmp_path, FileSource(source), output)
-    with pytest.raises(UnwritableVideo, match="every frame was dropped"):
-        join_segments([msgspec.structs.replace(report, start=None)], tmp_path, FileSource(source), output)
-    join_segments([report], tmp_path, FileSource(source), output)
-    assert len(frames_of(output)) == SEGMENT_FRAMES

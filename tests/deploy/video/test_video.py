@@ -64,13 +64,6 @@ def test_ten_bits_stay_ten(clips: Path, uncalibrated: Path, tmp_path: Path) -> N
     assert len(np.unique(deep // 64)) > 256  # computed from the continuous result, not from 8 bits
 
 
-def test_videos_are_written_as_av1(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--codec", "av1")
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        assert container.streams.video[0].codec_context.codec.canonical_name == "av1"
-    assert gaps(tmp_path / "out.mp4") == gaps(clips / "vfr.mp4")
-
-
 def test_subtitles_are_kept_or_named(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     for source, output in (("words.mp4", "out.mp4"), ("words.mkv", "out.mkv")):
         done = video(clips / source, tmp_path / output, uncalibrated)

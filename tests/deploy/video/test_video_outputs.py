@@ -134,12 +134,6 @@ def test_videos_have_the_requested_pixel_format(
     assert np.abs(found - wanted).mean() < (5 if pixel_format.startswith("yuv42") else 2)
 
 
-def test_presets_change_the_encoder(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    for preset in ("ultrafast", "slow"):
-        video(clip, tmp_path / f"{preset}.mp4", uncalibrated, "--preset", preset)
-    assert packets(tmp_path / "slow.mp4", "video") != packets(tmp_path / "ultrafast.mp4", "video")
-
-
 def test_a_stopped_part_resumes_only_with_the_same_settings(
     clip: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,10 +154,7 @@ def test_a_stopped_part_resumes_only_with_the_same_settings(
         (["--pixel-format", "yuv420p"], "--pixel-format yuv444p (now yuv420p)"),
     ):
         refused = video(clip, output, uncalibrated, *own, *options, code=2)
-        assert (
-            f"{output}.segments contains a job with other settings: {differing}; use the same settings"
-            in refused.stderr
-        )
+        assert differing in refused.stderr
     video(clip, output, uncalibrated, *own)
     assert len(frames_of(output)) == 24
     assert list(tmp_path.iterdir()) == [output]

@@ -189,15 +189,6 @@ def test_pictures_before_time_0_are_kept(recording: Path, uncalibrated: Path, tm
     assert len(pictures) == FRAMES
 
 
-def test_pictures_without_times_after_a_negative_start_get_times(recording: Path, tmp_path: Path) -> None:
-    plain, trimmed = tmp_path / "plain.mkv", tmp_path / "trimmed.mkv"
-    ffmpeg("-i", recording, "-c", "copy", plain)
-    ffmpeg("-ss", 0.3, "-i", plain, "-c", "copy", "-avoid_negative_ts", "disabled", trimmed)
-    ticks = [frame.ticks for frame in FileSource(trimmed).frames()]
-    assert ticks[0] < 0
-    assert len(set(ticks)) == len(ticks)
-
-
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_subtitles_that_end_before_the_first_picture_are_dropped(
     recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str
