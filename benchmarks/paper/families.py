@@ -1,8 +1,7 @@
 """The paper's claims: five conditional flows on three tasks of 64×64 pixels, with equal operations, steps and data.
 
-Each cell of the table is one family, one task and one seed. Training resumes after a stop, and cells that are in the
-JSON file are not computed again. First: python models/photographs.py KIND build/photographs/KIND for the kinds
-training, validation, test and metrics.
+Each cell of the table is one family, one task and one seed. Cells that are in the JSON file are not computed again.
+First: python models/photographs.py KIND build/photographs/KIND for the kinds training, validation, test and metrics.
 """
 
 import json
@@ -18,12 +17,14 @@ import numpy as np
 import report
 import torch
 from metrics import Judge, Picture, resize
-from paper_scores import SAMPLES, SIDE, TASKS, held_out_bits, measure, pairs_of, references, samples_of
+from paper.baselines import Baseline, Kind, train_baseline
+from paper.scores import SAMPLES, SIDE, TASKS, held_out_bits, measure, pairs_of, references, samples_of
 from PIL import Image
 from sheets import QUALITY, sheet
 from torch.utils.flop_counter import FlopCounterMode
 
 from caflow_training import checkpoint
+from caflow_training.checkpoint import LAST_CHECKPOINT
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow
 from caflow_training.recipe import Recipe, TrainingConfig
@@ -42,16 +43,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "CAFLOW": {**BLOCKS, "dependencies": "unshared"},
     "CAFLOW, shared": {**BLOCKS, "dependencies": "shared"},
     "DUAL-GLOW": {**BLOCKS, "own_steps": 8, "dependencies": "dual-glow"},
-    "conditional Glow": {"target_steps": 7, "conditional_width": 64, "dependencies": "conditional-glow"},
-    "cINN": {
-        "target_steps": 6,
-        "condition_steps": 2,
-        "conditional_width": 64,
-        "image_width": 32,
-        "dependencies": "cinn",
-    },
+    "conditional Glow": {"target_steps": 7, "conditional_width": 64},
+    "cINN": {"target_steps": 6, "condition_steps": 2, "conditional_width": 64, "image_width": 32},
 }
 """Numbers of steps are chosen so that a training step of each family takes the same operations, within 6 %."""
+BASELINES: tuple[Kind, ...] = ("conditional Glow", "cINN")
 TRAINING = TrainingConfig(
     batch=8,
     crop=SIDE,
@@ -100,7 +96,8 @@ def seconds_per_sample() -> dict[str, float]:
     """Return the seconds in which each family draws one of `SAMPLES` samples of ×4, measured in turns."""
 
     def draw(family: str) -> Callable[[], object]:
-        model, generator = CAFlow(recipe_of("super-resolution", family, 1, 0).model).eval(), torch.Generator()
+        config, generator = recipe_of("super-resolution", family, 1, 0).model, torch.Generator()
+        model = (Baseline(config, family) if family in BASELINES else CAFlow(config)).eval()
         condition = np.zeros((SIDE // 4, SIDE // 4, 3), np.uint8)
         return lambda: samples_of(model, condition, TEMPERATURES[0], generator)
 
@@ -110,8 +107,11 @@ def seconds_per_sample() -> dict[str, float]:
 
 def trained(task: str, family: str, steps: int, seed: int, scratch: Path) -> CAFlow:
     """Return the model of a cell, whose training is started, resumed or finished already."""
+    recipe, data = recipe_of(task, family, steps, seed), PHOTOGRAPHS / "training"
     out = scratch / f"{task}-{family}-{seed}-{steps}".replace(" ", "-").replace(",", "")
-    return checkpoint.load(train(recipe_of(task, family, steps, seed), PHOTOGRAPHS / "training", out, lambda _: None))
+    if family in BASELINES:
+        return train_baseline(recipe, family, data, out / LAST_CHECKPOINT)
+    return checkpoint.load(train(recipe, data, out, lambda _: None))
 
 
 def sheet_of(tasks: Sequence[str], families: Sequence[str], model_of: Callable[[str, str], CAFlow]) -> Picture:
