@@ -74,13 +74,13 @@ def _value(said: re.Match[str]) -> float:
     return float(said["number"]) * UNITS[said["unit"]]
 
 
-@click.command()
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command("memory")
+@report.BUNDLES
 @click.option("--largest", type=int, default=len(SIZES), show_default=True, help="Number of sizes, smallest first.")
 @click.option("-n", "--samples", type=int, multiple=True, default=(1,), show_default=True)
 @click.option("--suffix", default=".png", show_default=True, help="Suffix of the results, such as .jpg.")
 @report.options
-def main(
+def measure_memory(
     bundles: tuple[Path, ...], largest: int, samples: tuple[int, ...], suffix: str, threads: int, json_file: Path | None
 ) -> None:
     """Draw a photograph at ten sizes with each BUNDLE."""
@@ -97,7 +97,3 @@ def main(
                 click.echo(rows[-1], err=True)
     report.show(rows)
     report.write(json_file, rows, PACKAGES, samples=samples, threads=threads, suffix=suffix)
-
-
-if __name__ == "__main__":
-    main()

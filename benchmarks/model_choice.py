@@ -18,15 +18,13 @@ import numpy as np
 import report
 import torch
 from degradations import generator, noisy
-from metrics import SCALE, WHOLE, Crop, Judge, crop, psnr, read
+from metrics import PHOTOGRAPHS, SCALE, WHOLE, Crop, Judge, centre, crop, mean_difference, psnr, read
 from PIL import Image
-from quality import mean_difference
 
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.image_io.model_choice import MAX_NOISE, MIN_QUALITY, MODELS, choose_model, estimate_noise
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
-PHOTOGRAPHS = Path("build/photographs")
 KINDS = ("validation", "calibration")
 OF_CALIBRATION = 24
 """Number of photographs of `calibration` in the first table, at a fixed stride."""
@@ -72,9 +70,7 @@ def centres() -> list[Crop]:
     for kind, count in zip(KINDS, (None, OF_CALIBRATION), strict=True):
         large = [path for path in sorted((PHOTOGRAPHS / kind).iterdir()) if min(read(path).size) >= WHOLE]
         for path in large[:: len(large) // count if count else 1][:count]:
-            picture = read(path)
-            left, top = (picture.width - WHOLE) // 2, (picture.height - WHOLE) // 2
-            found.append(crop(path.stem, picture.crop((left, top, left + WHOLE, top + WHOLE)), SCALE))
+            found.append(crop(path.stem, centre(read(path)), SCALE))
     return found
 
 
@@ -113,9 +109,9 @@ def called_noisy() -> Iterator[dict[str, Any]]:
         yield {"σ": sigma, "photographs": len(found), "noisy": share, "5 %": low, "median": middle, "95 %": high}
 
 
-@click.command()
+@click.command("choice")
 @report.options
-def main(threads: int, json_file: Path | None) -> None:
+def judge_choice(threads: int, json_file: Path | None) -> None:
     """Compare the built-in ×4 models, and the choice between them.
 
     Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is validation,
@@ -127,11 +123,6 @@ def main(threads: int, json_file: Path | None) -> None:
     rows = [compared(case, given, pipes, judge) for case in CASES]
     full = list(called_noisy())
     report.show(rows)
-    print()
     report.show(full)
     settings = {"min_quality": MIN_QUALITY, "max_noise": MAX_NOISE, "photographs": len(given), "threads": threads}
     report.write(json_file, rows, PACKAGES, {"full size": full}, **settings)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
+import report
 from degradations import DEGRADATIONS, degraded
-from metrics import LUMA, WHOLE, Crop, Picture, crops, resize
+from metrics import LUMA, PHOTOGRAPHS, WHOLE, Crop, Picture, crops, resize
 from peers import PEERS, Upscale, installed
 from PIL import Image
-from quality import PHOTOGRAPHS, Temperature, parsed
 
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -40,7 +40,7 @@ def median_region(target: Picture, side: int = REGION, grid: int = GRID) -> tupl
     return slice(y, y + side), slice(x, x + side)
 
 
-def sampled(pipe: Pipeline, temperature: Temperature | None) -> Upscale:
+def sampled(pipe: Pipeline, temperature: float | None) -> Upscale:
     """Return a function that draws one sample, with seed 0. The default temperature is the bundle's."""
     return lambda small: np.asarray(pipe.best_of(small, n=1, temperature=temperature, seed=0).images[0])
 
@@ -67,20 +67,20 @@ def sheet(rows: list[list[Picture]], captions: list[str]) -> Picture:
     return page
 
 
-@click.command()
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.command("sheets")
+@report.BUNDLES
 @click.option("--out", type=click.Path(path_type=Path), default=Path("build/sheets"), show_default=True)
 @click.option("--degradation", "names", type=click.Choice(list(DEGRADATIONS)), multiple=True, default=[*DEGRADATIONS])
 @click.option("--peer", "peer_names", type=click.Choice(list(PEERS)), multiple=True, default=[*PEERS])
-@click.option("--temperature", type=parsed, help="Temperature of the samples.  [default: that of each bundle]")
+@click.option("--temperature", type=float, help="Temperature of the samples.  [default: that of each bundle]")
 @click.option("--photographs", type=int, help="Use only this number of photographs, in alphabetical order.")
 @click.option("--threads", default=1, show_default=True, help="Number of CPU threads.")
-def main(
+def write_sheets(
     bundles: tuple[Path, ...],
     out: Path,
     names: tuple[str, ...],
     peer_names: tuple[str, ...],
-    temperature: Temperature | None,
+    temperature: float | None,
     photographs: int | None,
     threads: int,
 ) -> None:
@@ -100,7 +100,3 @@ def main(
             page = sheet([row(degraded(crop, name), methods) for crop in given], ["input", *methods, "truth"])
             Image.fromarray(page).save(out / f"{name}.jpg", quality=QUALITY)
             print(out / f"{name}.jpg", flush=True)
-
-
-if __name__ == "__main__":
-    main()
