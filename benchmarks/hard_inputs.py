@@ -1,7 +1,7 @@
 """Largest errors of samples on photographs and on hard inputs: noise, dithering, checkerboards, text and flat colours.
 
-All conditions are reproducible. Those that are not made from photographs have 64×64 pixels. Flat colours, checkerboards
-and gradients have several colours, since a model may be stable for grey and not for red.
+All conditions are reproducible. Those that are not made from photographs have 64×64 pixels. Flat colours and
+checkerboards have several colours, since a model may be stable for grey and not for red.
 
 The error of a sample is measured in 8×8 blocks: the mean of a channel in the block is compared with that of the
 condition, enlarged by Pillow's bicubic filter. The largest difference of the sample counts. True images differ from
@@ -64,22 +64,6 @@ def flat() -> Iterator[Picture]:
         yield np.full((SIDE, SIDE, 3), colour, np.uint8)
 
 
-def gradients() -> Iterator[Picture]:
-    """Generate gradients from left to right, from corner to corner and from the centre outwards.
-
-    Each runs from black to white and from blue to yellow.
-    """
-    y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
-    for ramp in (x, (x + y) / 2, np.hypot(x - 0.5, y - 0.5) / np.hypot(0.5, 0.5)):
-        for colours in (((0, 0, 0), (255, 255, 255)), ((0, 0, 255), (255, 255, 0))):
-            yield mixed(ramp, *map(np.array, colours))
-
-
-def mixed(ramp: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64]) -> Picture:
-    """Return the mixture of two colours: `a` where the ramp, (H, W), is 0, and `b` where it is 1."""
-    return np.rint(a + ramp[..., None] * (b - a)).astype(np.uint8)
-
-
 def hard_photographs(photographs: list[Crop]) -> dict[str, list[Picture]]:
     """Return conditions by kind: those of the photographs, noisy or dithered. Each list has the photographs' order."""
     conditions = [crop.condition for crop in photographs]
@@ -108,7 +92,7 @@ def hard_checkerboards() -> dict[str, list[Picture]]:
 def hard_drawings() -> dict[str, list[Picture]]:
     """Return other conditions by kind that are not made from photographs."""
     noise = [generator(str(k)).integers(0, 256, (SIDE, SIDE, 3), np.uint8) for k in range(NOISES)]
-    return {"text": [*text()], "flat colours": [*flat()], "gradients": [*gradients()], "uniform noise": noise}
+    return {"text": [*text()], "flat colours": [*flat()], "uniform noise": noise}
 
 
 def off_by(images: NDArray[np.uint8], condition: Picture) -> NDArray[np.float64]:

@@ -20,6 +20,8 @@ from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 SAMPLES = (1, 10)
+SIDE, IMAGES = 256, 4
+"""Width and height of the results in pixels, and number of photographs that are drawn in one call."""
 Results = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 PACKAGES = ("onnxruntime", "openvino", "numpy")
@@ -70,8 +72,6 @@ def errors(way: Way, exact: Results, pairs: list[Pair]) -> dict[str, float]:
 @click.option("--fp16", type=click.Path(path_type=Path, exists=True), help="Bundle of the same model in fp16.")
 @click.option("--bf16", type=click.Path(path_type=Path, exists=True), help="Bundle of the same model in bf16.")
 @click.option("--int8", type=click.Path(path_type=Path, exists=True), help="Bundle of the same model in int8.")
-@click.option("--side", default=256, show_default=True, help="Width and height of the results, in pixels.")
-@click.option("--images", default=4, show_default=True, help="Number of photographs that are drawn in one call.")
 @report.ROUNDS
 @report.CPU_TIME
 @report.options
@@ -81,8 +81,6 @@ def measure_precisions(
     fp16: Path | None,
     bf16: Path | None,
     int8: Path | None,
-    side: int,
-    images: int,
     rounds: int,
     cpu_time: bool,
     threads: int,
@@ -97,7 +95,7 @@ def measure_precisions(
     with ExitStack() as stack:
         found = list(ways(bundles, threads, stack))
         model, degrade = found[0].pipe.manifest.model, found[0].pipe.consistency.degraded
-        pairs = [pair for one in photographs_in(folder)[:images] for pair in pairs_of(one, model, degrade, [side])[:1]]
+        pairs = [pair for one in photographs_in(folder)[:IMAGES] for pair in pairs_of(one, model, degrade, [SIDE])[:1]]
         exact = found[0].results(pairs)
         seconds = {
             n: report.side_by_side({way.name: partial(way.draw, pairs, n) for way in found}, rounds, cpu_time=cpu_time)
@@ -110,6 +108,6 @@ def measure_precisions(
     report.show(rows)
     flags = Path("/proc/cpuinfo").read_text().split()
     sets = [name for name in INSTRUCTION_SETS if name in flags]
-    settings: dict[str, Any] = {"threads": threads, "side": side, "images": len(pairs), "rounds": rounds}
+    settings: dict[str, Any] = {"threads": threads, "side": SIDE, "images": len(pairs), "rounds": rounds}
     settings |= {"instruction sets": sets, "cpu_time": cpu_time}
     report.write(json_file, rows, PACKAGES, **settings)

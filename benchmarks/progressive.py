@@ -36,23 +36,6 @@ def crops(folder: Path, pipe: Pipeline) -> list[NDArray[np.uint8]]:
     return found
 
 
-def correlations(pipe: Pipeline, conditions: list[NDArray[np.uint8]], temperature: float) -> list[dict[str, Any]]:
-    """Return how well the log-likelihood after each level predicts the final one, a row for each level but the last.
-
-    The correlation is over the samples of a crop; the row has its mean over crops, with the standard error.
-    """
-    drawn = [pipe.sample(image, n=N, temperature=temperature, seed=k) for k, image in enumerate(conditions)]
-    so_far = np.stack([np.cumsum(one.per_level[0], axis=1) for one in drawn])
-    rows = []
-    for j in range(so_far.shape[2] - 1):
-        each = np.array([np.corrcoef(of_image[:, j], of_image[:, -1])[0, 1] for of_image in so_far])
-        error = float(each.std() / np.sqrt(len(each)))
-        rows.append(
-            {"after level": j, "temperature": temperature, "correlation": float(each.mean()), "standard error": error}
-        )
-    return rows
-
-
 def schedules(levels: int) -> list[tuple[int, ...]]:
     """Return all schedules: N samples at the first level, then one of a few numbers at each level, never increasing."""
     found = [(N, *rest) for rest in product((10, 7, 5, 3, 2), repeat=levels - 1)]
@@ -100,10 +83,8 @@ def measure_progressive(bundle: Path, data: Path, threads: int, json_file: Path 
     """Measure what dropping samples between levels saves and costs, for photographs in --data."""
     with load(bundle, backend="cpu", threads=threads) as pipe:
         conditions = crops(data, pipe)
-        known, rows = [], []
+        rows = []
         for temperature in (0.8, 1.0):
-            known += correlations(pipe, conditions, temperature)
             rows += measure(pipe, conditions, temperature, rounds)
-    report.show(known)
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, correlations=known, crops=len(conditions), threads=threads)
+    report.write(json_file, rows, PACKAGES, crops=len(conditions), threads=threads)

@@ -3,8 +3,7 @@
 Clean photographs are judged at 16→64 on 48 crops and at 64→256 on 12 photographs. Each degradation of
 `degradations.py` is judged at 64→256 on 60 photographs: those 12, and the clean ones of `last` and `unseen` at half
 their size. The difference of each row from the peer that `--against` names, over the same photographs, has an interval
-of 95 %. For a ×2 bundle the targets are the same, and the conditions have twice the width and height. Peers run if
-their packages are installed; `benchmarks/README.md` says how to install them.
+of 95 %. Peers run if their packages are installed; `benchmarks/README.md` says how to install them.
 
 Further commands judge hard inputs, the choice between the built-in models, and results by eye.
 """
@@ -23,12 +22,12 @@ import hard_inputs
 import model_choice
 import numpy as np
 import report
-import sheets
 import torch
 from degradations import DEGRADATIONS, degraded
 from metrics import (
     FURTHER,
     PHOTOGRAPHS,
+    SCALE,
     WHOLE,
     Crop,
     Judge,
@@ -55,29 +54,28 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """Scale, size of the targets and degradation of one part of the table."""
+    """Size of the targets and degradation of one part of the table."""
 
-    scale: int
     side: int
     degradation: str
 
     def crops(self, kind: str, photographs: int | None) -> list[Crop]:
         """Return the crops of the first photographs of a kind, such as "test" or "training"; of all if None."""
-        given = crops(PHOTOGRAPHS / kind, self.side, self.scale)
+        given = crops(PHOTOGRAPHS / kind, self.side)
         if kind == "test" and self.degradation != "clean":
-            given += [crop for name in FURTHER for crop in halved_crops(PHOTOGRAPHS / name, self.scale)]
+            given += [crop for name in FURTHER for crop in halved_crops(PHOTOGRAPHS / name)]
         of_each = (WHOLE // 2 // self.side) ** 2 or 1
         return [degraded(crop, self.degradation) for crop in given[: photographs and photographs * of_each]]
 
     def row(self, method: str, temperature: float | None, n: int, rank: str, **values: Any) -> Row:
         """Return one row of the table."""
-        of = {"method": method, "size": f"{self.side // self.scale}-{self.side}", "degradation": self.degradation}
+        of = {"method": method, "size": f"{self.side // SCALE}-{self.side}", "degradation": self.degradation}
         return {**of, "temperature": temperature, "n": n, "rank": rank, **values}
 
 
 def peers(case: Case, names: tuple[str, ...], judge: Judge, given: list[Crop]) -> Iterator[Row]:
     """Judge the named peers that are installed, a row for each."""
-    for name, upscale in installed(names, case.scale):
+    for name, upscale in installed(names):
         started = time.perf_counter()
         results = [upscale(crop.condition) for crop in given]
         took = (time.perf_counter() - started) / len(given)
@@ -142,7 +140,6 @@ def main() -> None:
 
 @main.command("judge")
 @report.BUNDLES
-@click.option("--side", "sides", type=click.Choice(SIDES), multiple=True, default=SIDES, help="Sides of the targets.")
 @click.option("--degradation", "names", type=click.Choice(list(DEGRADATIONS)), multiple=True, default=[*DEGRADATIONS])
 @click.option("--peer", "peer_names", type=click.Choice(list(PEERS)), multiple=True, default=[*PEERS])
 @click.option("--temperature", "temperatures", type=float, multiple=True, help="[default: that of each bundle]")
@@ -152,7 +149,6 @@ def main() -> None:
 @report.options
 def judge_bundles(
     bundles: tuple[Path, ...],
-    sides: tuple[int, ...],
     names: tuple[str, ...],
     peer_names: tuple[str, ...],
     temperatures: tuple[float, ...],
@@ -162,7 +158,7 @@ def judge_bundles(
     threads: int,
     json_file: Path | None,
 ) -> None:
-    """Judge each BUNDLE and its peers.
+    """Judge each BUNDLE, a ×4 model, and its peers.
 
     Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, metrics,
     for degradations last and unseen, and training for --kind training, which measures how much better a model is on
@@ -172,21 +168,19 @@ def judge_bundles(
     judge, rows = Judge(PHOTOGRAPHS / "metrics"), list[Row]()
     with ExitStack() as stack:
         pipes = {f"caflow {folder.stem}": stack.enter_context(load(folder, "cpu", threads)) for folder in bundles}
-        scales = sorted({pipe.manifest.model.scale for pipe in pipes.values()}, reverse=True)
-        kinds = [(side, name) for side in sides for name in names if name == "clean" or side == WHOLE]
-        for case in (Case(scale, side, name) for scale in scales for side, name in kinds):
+        cases = [Case(side, name) for side in SIDES for name in names if name == "clean" or side == WHOLE]
+        for case in cases:
             given = case.crops(kind, photographs)
             found = [*peers(case, peer_names, judge, given)]
             for method, pipe in pipes.items():
-                if pipe.manifest.model.scale == case.scale:
-                    found += ours(case, method, pipe, judge, given, temperatures)
+                found += ours(case, method, pipe, judge, given, temperatures)
             rows += compared(found, against)
             report.show(rows[-len(found) :])
             report.write(json_file, rows, PACKAGES, threads=threads, kind=kind, photographs=photographs)
 
 
-for command in (hard_inputs.judge_hard_inputs, model_choice.judge_choice, sheets.write_sheets):
-    main.add_command(command)
+main.add_command(hard_inputs.judge_hard_inputs)
+main.add_command(model_choice.judge_choice)
 main.add_command(blind_look.write_pairs)
 main.add_command(blind_look.count_votes)
 
