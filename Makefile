@@ -38,7 +38,6 @@ docs: $(DOCS)/.installed  ## Build the documentation in build/docs-site. Fails o
 	$(DOCS)/bin/python docs/generate/stage.py build/docs-source
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --config-file docs/mkdocs.yml  # without --quiet, which would not count warnings
 	rm build/docs-site/404.html  # its links would need the site's address, which differs between servers
-	$(DOCS)/bin/python docs/generate/self_contained.py build/docs-site
 	@echo "the pages begin at build/docs-site/index.html"
 
 $(DOCS)/.installed: pyproject.toml

@@ -1,8 +1,8 @@
 """Blind comparison of a bundle with a peer, by people who look at pairs of results.
 
-`sheets` writes one picture for each pair: a result, the degraded condition enlarged, and the other result. Chance puts
+`pairs` writes one picture for each pair: a result, the degraded condition enlarged, and the other result. Chance puts
 the bundle on the left or on the right. The key, which says where it is, belongs into another folder, out of sight of
-those who vote. `count` reads their votes and the key.
+those who vote. `votes` reads their votes and the key.
 """
 
 import csv
@@ -15,15 +15,14 @@ import click
 import numpy as np
 import report
 from degradations import DEGRADATIONS, degraded
-from metrics import WHOLE, Picture, resize
-from peers import PEERS, installed
+from metrics import FURTHER, PHOTOGRAPHS, WHOLE, Picture, crops, halved_crops, resize
+from peers import PEERS, Upscale, installed
 from PIL import Image
-from quality import Case, Temperature, parsed
 from scipy.stats import binomtest
-from sheets import sampled, sheet
 
-from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
+OUT, KEY = Path("build/blind-look"), Path("build/blind-look-key.csv")
 VOTES = ("left", "right", "equal")
 DEGRADED = [name for name in DEGRADATIONS if name != "clean"]
 MAGNIFIED = 2
@@ -46,10 +45,15 @@ def write_lines(file: Path, lines: list[dict[str, str]]) -> None:
         writer.writerows(lines)
 
 
+def sampled(pipe: Pipeline) -> Upscale:
+    """Return a function that draws one sample, with seed 0 and the bundle's temperature."""
+    return lambda small: np.asarray(pipe.best_of(small, n=1, seed=0).images[0])
+
+
 def pair_of(left: Picture, condition: Picture, right: Picture) -> Picture:
     """Return two results and, between them, the condition enlarged by the bicubic filter, all magnified."""
-    shown = [left, resize(condition, left.shape[:2]), right]
-    return sheet([[one.repeat(MAGNIFIED, 0).repeat(MAGNIFIED, 1) for one in shown]], ["left", "input", "right"])
+    shown = np.concatenate([left, resize(condition, left.shape[:2]), right], axis=1)
+    return np.asarray(shown.repeat(MAGNIFIED, 0).repeat(MAGNIFIED, 1))
 
 
 def voted(files: Iterable[Path], key: dict[str, dict[str, str]]) -> Iterator[tuple[str, str]]:
@@ -81,41 +85,31 @@ def preference(degradation: str, votes: Counter[str], methods: list[str]) -> dic
     return row | {"preferred": found.statistic, "from": float(low), "to": float(high)}
 
 
-@click.group()
-def main() -> None:
-    """Compare a bundle with a peer, blindly."""
-
-
-@main.command()
-@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("build/blind-look"), show_default=True)
-@click.option("--key", type=click.Path(path_type=Path), default=Path("build/blind-look-key.csv"), show_default=True)
+@click.command("pairs")
+@report.BUNDLE
 @click.option("--peer", type=click.Choice(list(PEERS)), default="real-esrgan x4plus", show_default=True)
-@click.option("--temperature", type=parsed, help="Temperature of the samples.  [default: that of the bundle]")
 @click.option("--pairs", default=40, show_default=True, help="Number of pairs, spread evenly over the degradations.")
 @click.option("--seed", default=0, show_default=True, help="Seed that chooses the photographs and the sides.")
 @click.option("--threads", default=1, show_default=True, help="Number of CPU threads.")
-def sheets(
+def write_pairs(
     bundle: Path,
-    out: Path,
-    key: Path,
     peer: str,
-    temperature: Temperature | None,
     pairs: int,
     seed: int,
     threads: int,
 ) -> None:
-    """Write NN.png for each pair and an empty votes.csv to --out, and the key to --key.
+    """Write NN.png for each pair and an empty votes.csv to build/blind-look, and the key to build/blind-look-key.csv.
 
     Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, last and
     unseen.
     """
     random, lines = np.random.default_rng(seed), list[dict[str, str]]()
-    out.mkdir(parents=True, exist_ok=True)
+    OUT.mkdir(parents=True, exist_ok=True)
     with load(bundle, "cpu", threads) as pipe:
         scale = pipe.manifest.model.scale
-        given = Case(scale, WHOLE, DEGRADED[0]).crops("test", None)
-        methods = {f"caflow {bundle.stem}": sampled(pipe, temperature), **dict(installed([peer], scale))}
+        given = crops(PHOTOGRAPHS / "test", WHOLE, scale)
+        given += [crop for kind in FURTHER for crop in halved_crops(PHOTOGRAPHS / kind, scale)]
+        methods = {f"caflow {bundle.stem}": sampled(pipe), **dict(installed([peer], scale))}
         if peer not in methods:
             raise click.UsageError(f"{peer} cannot run here: benchmarks/README.md says how to install it")
         for number, place in enumerate(random.permutation(len(given))[:pairs]):
@@ -124,16 +118,16 @@ def sheets(
             left, right = random.permutation(list(methods)).tolist()
             lines.append({"pair": pair, "degradation": name, "photograph": crop.name, "left": left, "right": right})
             page = pair_of(methods[left](crop.condition), crop.condition, methods[right](crop.condition))
-            Image.fromarray(page).save(out / f"{pair}.png")
-    write_lines(out / "votes.csv", [{"pair": line["pair"], "vote": ""} for line in lines])
-    write_lines(key, lines)
+            Image.fromarray(page).save(OUT / f"{pair}.png")
+    write_lines(OUT / "votes.csv", [{"pair": line["pair"], "vote": ""} for line in lines])
+    write_lines(KEY, lines)
 
 
-@main.command()
+@click.command("votes")
 @click.argument("key", type=click.Path(path_type=Path, exists=True))
 @click.argument("votes", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures to this file.")
-def count(key: Path, votes: tuple[Path, ...], json_file: Path | None) -> None:
+def count_votes(key: Path, votes: tuple[Path, ...], json_file: Path | None) -> None:
     """Count the VOTES of one or more people with the KEY: how often the bundle is preferred, for each degradation.
 
     A file of votes has the columns pair and vote; a vote is left, right or equal, or empty for a pair without vote.
@@ -147,7 +141,3 @@ def count(key: Path, votes: tuple[Path, ...], json_file: Path | None) -> None:
     rows.append(preference("all", sum(counted.values(), Counter[str]()), methods))
     report.show(rows)
     report.write(json_file, rows, ("scipy",), pairs=len(of_key), people=len(votes))
-
-
-if __name__ == "__main__":
-    main()

@@ -5,14 +5,13 @@ or where `suggest_hints` says. The model draws one sample at its own temperature
 dots alone, by Levin's method at full resolution; without dots it leaves the photograph grey.
 
 "ab" is the root of the mean squared error of a and b in CIELAB. Colourfulness is relative to that of the true
-photographs. The error of a hint is the distance in a and b between the middle of a dot in the result and the colour
-that the dot asks for.
+photographs.
 """
 
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, combinations, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,20 @@ import cv2
 import numpy as np
 import report
 import torch
-from metrics import WHOLE, Judge, Picture, ab, colorfulness, halved_photographs, read
+from metrics import (
+    FURTHER,
+    PHOTOGRAPHS,
+    WHOLE,
+    Judge,
+    Picture,
+    ab,
+    colorfulness,
+    halved_photographs,
+    read,
+    relative_difference,
+)
 from numpy.typing import NDArray
 from PIL import Image
-from quality import FURTHER, PHOTOGRAPHS, Row, relative_difference, show, summary
 
 from caflow_runtime.completion.color_hints import Point, draw_hints, propagate
 from caflow_runtime.completion.color_space import recolored, rgb_to_ycbcr
@@ -37,16 +46,13 @@ RADIUS = 4
 """Radius of the dots, in pixels."""
 APART = 3 * RADIUS
 """Least distance of random dots, in pixels."""
-SAMPLES, DOTS_OF_SAMPLES, TEMPERATURE = 5, 10, 0.3
-"""Number of samples whose distance is measured, number of dots with which they are drawn, and their temperature."""
-SMALL_ERROR = 2
-"""Distance in a and b that is hardly seen."""
 COMPARED = ("ab", "lpips")
 """Figures whose differences are measured, photograph by photograph."""
 STEP = 4
 """Sides of the photographs are multiples of this number of pixels."""
 PACKAGES = ("lpips", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "scipy")
 
+Row = dict[str, Any]
 Color = Callable[[Picture, Sequence[Point], int], Picture]
 """Colours a grey picture with dots as hints. The number is the seed of what is drawn at random."""
 
@@ -125,7 +131,6 @@ def by_model(pipe: Pipeline) -> Color:
 def measured(color: Color, given: Sequence[tuple[Picture, Sequence[Point]]], judge: Judge) -> Row:
     """Return the figures of one method for photographs and their dots, with those of each that are compared."""
     each: dict[str, list[float]] = {name: [] for name in ("ab", "lpips", "colourfulness", "true", "seconds")}
-    hint_errors = list[float]()
     for seed, (picture, dots) in enumerate(given):
         image = grey(picture)
         started = time.perf_counter()
@@ -136,25 +141,11 @@ def measured(color: Color, given: Sequence[tuple[Picture, Sequence[Point]]], jud
         each["lpips"] += judge.lpips([result], [picture])
         each["colourfulness"].append(colorfulness(result))
         each["true"].append(colorfulness(picture))
-        hint_errors += errors_at(dots, result)
     means = {name: float(np.mean(values)) for name, values in each.items()}
     relative = means["colourfulness"] / means.pop("true")
     further = {"colourfulness": relative, "seconds": statistics.median(each["seconds"])}
     compared = {f"{metric} of each": each[metric] for metric in COMPARED}
-    return {**means, **further, **of_hints(hint_errors), **compared}
-
-
-def errors_at(dots: Sequence[Point], result: Picture) -> list[float]:
-    """Return the distance in a and b of the middle of each dot in a result from the colour that the dot asks for."""
-    hints = rgb_to_ycbcr(np.ascontiguousarray(hints_of(result, dots)[..., :3]))
-    asked, found = ab(recolored(grey(result), hints[..., 1:])), ab(result)
-    return [float(np.linalg.norm(middle(found, (dot.x, dot.y)) - middle(asked, (dot.x, dot.y)))) for dot in dots]
-
-
-def of_hints(errors: Sequence[float]) -> Row:
-    """Return the largest error of all hints, and the share of those whose error is small; None for none."""
-    share = float(np.mean(np.less(errors, SMALL_ERROR))) if errors else None
-    return {"largest hint error": max(errors, default=None), f"hint errors < {SMALL_ERROR}": share}
+    return {**means, **further, **compared}
 
 
 def against(name: str, row: Row, other: Row) -> Row:
@@ -164,21 +155,6 @@ def against(name: str, row: Row, other: Row) -> Row:
         difference = relative_difference(row[f"{metric} of each"], other[f"{metric} of each"])
         found |= dict(zip((f"{metric} − {name}, %", f"{metric} − {name} ±, %"), difference, strict=True))
     return found
-
-
-def of_samples(pipe: Pipeline, given: Sequence[tuple[Picture, Sequence[Point]]]) -> Row:
-    """Return the mean distance in a and b between samples with the same dots, and the errors of their hints."""
-    distances, errors = list[float](), list[float]()
-    for seed, (picture, dots) in enumerate(given):
-        image = grey(picture)
-        condition = pipe.prepare(image, hints=hints_of(picture, dots))
-        drawn = pipe.sample(condition, n=SAMPLES, seed=seed, temperature=TEMPERATURE).images[0]
-        results = [pipe.finish(image, one) for one in drawn]
-        errors += [error for result in results for error in errors_at(dots, result)]
-        pairs = combinations(map(ab, results), 2)
-        distances.append(float(np.mean([np.linalg.norm(one - other, axis=-1).mean() for one, other in pairs])))
-    found = {f"samples: {name}": value for name, value in of_hints(errors).items()}
-    return {"samples: distance": float(np.mean(distances)), **found}
 
 
 def rows_of(pipe: Pipeline, pictures: Sequence[Picture], judge: Judge) -> Iterator[Row]:
@@ -199,18 +175,16 @@ def rows_of(pipe: Pipeline, pictures: Sequence[Picture], judge: Judge) -> Iterat
             ours["ab < grey's"] = float(np.mean(np.less(ours["ab of each"], of_grey["ab of each"])))
             if where == "suggested":
                 ours |= against("random", ours, at_random[count])
-            elif count == DOTS_OF_SAMPLES:
-                ours |= of_samples(pipe, given)
-            of = {"dots": count, "where": where}
-            yield summary({**of, "method": "levin" if count else "grey", **peer})
-            yield summary({**of, "method": "model", **ours})
+            for method, row in (("levin" if count else "grey", peer), ("model", ours)):
+                shown = {key: value for key, value in row.items() if not key.endswith("of each")}
+                yield {"dots": count, "where": where, "method": method, **shown}
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.command("colorization")
+@report.BUNDLE
 @click.option("--photographs", "count", default=COUNT, show_default=True, help="Number of photographs, two or more.")
 @report.options
-def main(bundle: Path, count: int, threads: int, json_file: Path | None) -> None:
+def judge_colorization(bundle: Path, count: int, threads: int, json_file: Path | None) -> None:
     """Colour photographs with BUNDLE, a model of the task color-hints, and with Levin's method.
 
     Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, last, unseen
@@ -226,8 +200,4 @@ def main(bundle: Path, count: int, threads: int, json_file: Path | None) -> None
         for row in rows_of(pipe, photographs(count), judge):
             rows.append(row)
             report.write(json_file, rows, PACKAGES, threads=threads, photographs=count)
-    show(rows)
-
-
-if __name__ == "__main__":
-    main()
+    report.show(rows)

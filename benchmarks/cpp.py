@@ -17,7 +17,9 @@ import click
 import numpy as np
 import report
 
+from caflow_runtime.available_memory import peak_memory
 from caflow_runtime.flow.selftest import smooth_conditions
+from caflow_runtime.pipeline.pipeline import load
 
 CASES = ((64, 1), (64, 10), (256, 10))
 """Side of the square target in pixels, and number of samples, of each case."""
@@ -53,26 +55,18 @@ class Process:
         return float(self._process.stdout.readline())
 
 
-def measure_python(folder: str, height: int, width: int, rgb: str, samples: int, threads: int) -> None:
+def measure_python(folder: str, height: str, width: str, rgb: str, samples: str, threads: str) -> None:
     """Do in Python what `runtime/cpp/tests/measure.c` does in C: draw, then draw again for each line of input."""
+    condition, n = np.fromfile(rgb, np.uint8).reshape(int(height), int(width), 3), int(samples)
     start = time.perf_counter()
-    from caflow_runtime.pipeline.pipeline import load
-
-    condition = np.fromfile(rgb, np.uint8).reshape(height, width, 3)
-    with load(folder, backend="cpu", threads=threads) as pipe:
-        pipe.best_of(condition, n=samples)
+    with load(folder, backend="cpu", threads=int(threads)) as pipe:
+        pipe.best_of(condition, n=n)
         print(time.perf_counter() - start, flush=True)
         for _ in sys.stdin:
             start = time.perf_counter()
-            pipe.best_of(condition, n=samples)
+            pipe.best_of(condition, n=n)
             print(time.perf_counter() - start, flush=True)
-    print(peak_mb())
-
-
-def peak_mb() -> float:
-    """Return the peak memory of this process in MB (2^20 bytes)."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 1024
+    print((peak_memory() or 0) / 2**20)
 
 
 def interpreter_mb() -> float:
@@ -110,7 +104,7 @@ def measure(folder: Path, program: Path, threads: int, rounds: int, scratch: Pat
         (condition,) = smooth_conditions(1, side // 4, side // 4)
         condition.tofile(scratch / "rgb")
         given = [str(part) for part in (folder, side // 4, side // 4, scratch / "rgb", samples, threads)]
-        commands = [[str(program), *given], [sys.executable, __file__, "measure", *given]]
+        commands = [[str(program), *given], [sys.executable, __file__, *given]]
         starts = [[start_cold(command) for command in commands] for _ in range(rounds)]
         cold, colds = ([start[k].seconds for start in starts] for k in (0, 1))
         ours, python = (Process(command) for command in commands)
@@ -139,40 +133,23 @@ def measure(folder: Path, program: Path, threads: int, rounds: int, scratch: Pat
     return rows
 
 
-@click.group()
-def main() -> None:
-    """Compare the C++ runtime with the Python runtime."""
-
-
-@main.command("run")
-@click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
+@click.command("cpp")
+@report.BUNDLE
 @click.argument("build", metavar="BUILD", type=click.Path(path_type=Path, exists=True))
 @report.options
-@click.option("--rounds", default=7, show_default=True, help="Number of cold starts; medians are reported.")
-def run_all(folder: Path, build: Path, threads: int, json_file: Path | None, rounds: int) -> None:
-    """Measure BUNDLE, a ×4 model, with every number of threads from 1 to --threads.
+@report.ROUNDS
+def measure_cpp(bundle: Path, build: Path, threads: int, json_file: Path | None, rounds: int) -> None:
+    """Compare the C++ runtime with Python's for BUNDLE, a ×4 model, with 1 to --threads threads.
 
     BUILD is the folder in which CMake built runtime/cpp.
     """
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for count in range(1, threads + 1):
-            rows += measure(folder, build / "tests" / "measure", count, rounds, Path(scratch))
+            rows += measure(bundle, build / "tests" / "measure", count, rounds, Path(scratch))
     report.show(rows)
     report.write(json_file, rows, PACKAGES, rounds=rounds, interpreter_mb=interpreter_mb())
 
 
-@main.command("measure", hidden=True)
-@click.argument("folder")
-@click.argument("height", type=int)
-@click.argument("width", type=int)
-@click.argument("rgb")
-@click.argument("samples", type=int)
-@click.argument("threads", type=int)
-def measure_one(folder: str, height: int, width: int, rgb: str, samples: int, threads: int) -> None:
-    """Run the Python process of this benchmark."""
-    measure_python(folder, height, width, rgb, samples, threads)
-
-
 if __name__ == "__main__":
-    main()
+    measure_python(*sys.argv[1:])

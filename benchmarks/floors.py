@@ -5,7 +5,6 @@ The floor of a graph is the time of its convolutions alone, one after the other,
 processor supports it, in bfloat16, in turns with the graph itself in each runtime.
 """
 
-import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from functools import partial
@@ -17,7 +16,7 @@ import numpy as np
 import report
 import torch
 from convolutions import CALL, HAS_BF16, Convolution, convolutions_of, one_by_one
-from hardware import Way, ways
+from precisions import Way, ways
 from sampling import Graphs
 
 from caflow_export.export import PRECISIONS
@@ -36,7 +35,6 @@ PRODUCT_SIDE = 1536
 PACKAGES = ("torch", "onnxruntime", "openvino")
 
 Row = dict[str, Any]
-Clock = Callable[[], float]
 Size = tuple[int, int]
 """Height and width of the result in pixels."""
 
@@ -65,13 +63,13 @@ def convolutions_by_graph(bundle: Path, model: Model, n: int, size: Size) -> dic
 
 
 def measured(
-    found: list[Way], convolutions: dict[str, list[Convolution]], inputs: tuple[int, Size], rounds: int, clock: Clock
+    found: list[Way], convolutions: dict[str, list[Convolution]], inputs: tuple[int, Size], **timing: Any
 ) -> list[Row]:
     """Return a row for each graph, and one for all: the floor in float32, and all times relative to it.
 
     Arguments:
         inputs: number of samples, and size of the result.
-        clock: as in `report.side_by_side`.
+        timing: arguments of `report.side_by_side`.
     """
     runs: dict[tuple[str, str], Callable[[], object]] = {}
     for name, dtype in FLOORS.items():
@@ -81,8 +79,7 @@ def measured(
         graphs = way.pipe.runner.graphs
         given = inputs_of(graphs, way.pipe.manifest.model, *inputs)
         runs |= {(way.name, graph): partial(graphs[graph], given[graph]) for graph in convolutions}
-    by_name = report.side_by_side({str(key): run for key, run in runs.items()}, rounds, clock)
-    seconds = {key: by_name[str(key)] for key in runs}
+    seconds = report.side_by_side(runs, **timing)
     for name in FLOORS:
         call = seconds.pop((name, CALLS)) / MANY
         for graph, of_graph in convolutions.items():
@@ -101,17 +98,16 @@ def row(label: str, n: int, graphs: list[str], seconds: dict[tuple[str, str], fl
     return {"graph": label, "n": n, **of_floor, **{name: value / floor for name, value in took.items()}}
 
 
-def fastest(convolutions: Collection[Convolution], rounds: int, clock: Clock) -> dict[str, float]:
+def fastest(convolutions: Collection[Convolution], **timing: Any) -> dict[str, float]:
     """Return the rate of the fastest of some convolutions, in GFLOP/s, by precision."""
     rates = {}
     for name, dtype in DTYPES.items():
-        runs = {str(one): one.prepare(dtype) for one in convolutions}
-        took = report.side_by_side(runs, rounds, clock)
-        rates[name] = max(one.operations / took[str(one)] for one in convolutions) / 1e9
+        took = report.side_by_side({one: one.prepare(dtype) for one in convolutions}, **timing)
+        rates[name] = max(one.operations / seconds for one, seconds in took.items()) / 1e9
     return rates
 
 
-def products(rounds: int, clock: Clock) -> dict[str, float]:
+def products(**timing: Any) -> dict[str, float]:
     """Return the rate of a large matrix product in PyTorch, in GFLOP/s, by precision.
 
     It depends on the library that computes it, so it is no bound: MKL's on processors of another vendor may be slower
@@ -119,19 +115,19 @@ def products(rounds: int, clock: Clock) -> dict[str, float]:
     """
     matrices = {name: torch.randn(PRODUCT_SIDE, PRODUCT_SIDE).to(dtype) for name, dtype in DTYPES.items()}
     runs = {name: partial(torch.mm, matrix, matrix) for name, matrix in matrices.items()}
-    return {name: 2 * PRODUCT_SIDE**3 / took / 1e9 for name, took in report.side_by_side(runs, rounds, clock).items()}
+    return {name: 2 * PRODUCT_SIDE**3 / took / 1e9 for name, took in report.side_by_side(runs, **timing).items()}
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.command("floors")
+@report.BUNDLE
 @click.option("--bf16", type=click.Path(path_type=Path, exists=True), help="Bundle of the same model in bf16.")
 @click.option("--int8", type=click.Path(path_type=Path, exists=True), help="Bundle of the same model in int8.")
 @click.option("--size", type=(int, int), default=(64, 64), show_default=True, help="Height and width of the results.")
 @click.option("--samples", type=int, multiple=True, default=(1, 10), show_default=True, help="Numbers of samples.")
-@click.option("--rounds", default=9, show_default=True, help="Number of timed rounds; the median is reported.")
-@click.option("--cpu-time", is_flag=True, help="Count CPU seconds, for a machine that is busy with other work.")
+@report.ROUNDS
+@report.CPU_TIME
 @report.options
-def main(
+def measure_floors(
     bundle: Path,
     bf16: Path | None,
     int8: Path | None,
@@ -144,22 +140,17 @@ def main(
 ) -> None:
     """Measure the float32 model BUNDLE and its versions in other precisions."""
     torch.set_num_threads(threads)
-    clock = time.process_time if cpu_time else time.perf_counter
+    timing: dict[str, Any] = {"rounds": rounds, "cpu_time": cpu_time}
     rows: list[Row] = []
     seen = set[Convolution]()
     with ExitStack() as stack:
         found = list(ways({"fp32": bundle, "bf16": bf16, "int8": int8}, threads, stack))
         for n in samples:
             convolutions = convolutions_by_graph(bundle, found[0].pipe.manifest.model, n, size)
-            rows += measured(found, convolutions, (n, size), rounds, clock)
+            rows += measured(found, convolutions, (n, size), **timing)
             seen |= {one for of_graph in convolutions.values() for one in of_graph}
     report.show(rows)
-    rates = {"fastest convolution": fastest(seen, rounds, clock), "matrix product": products(rounds, clock)}
-    print()
+    rates = {"fastest convolution": fastest(seen, **timing), "matrix product": products(**timing)}
     report.show([{"GFLOP/s": name, **of_type} for name, of_type in rates.items()])
-    settings: dict[str, Any] = {"bundle": bundle.stem, "size": size, "threads": threads, "rounds": rounds}
-    report.write(json_file, rows, PACKAGES, {"rates": rates}, **settings, clock=clock.__name__)
-
-
-if __name__ == "__main__":
-    main()
+    settings: dict[str, Any] = {"bundle": bundle.stem, "size": size, "threads": threads, **timing}
+    report.write(json_file, rows, PACKAGES, {"rates": rates}, **settings)

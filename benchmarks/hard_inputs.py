@@ -1,21 +1,32 @@
-"""Conditions for which models tend to fail, such as noise, dithering, checkerboards, text and flat colours.
+"""Largest errors of samples on photographs and on hard inputs: noise, dithering, checkerboards, text and flat colours.
 
-All of them are reproducible. Conditions that are not made from photographs have 64×64 pixels. Flat colours,
-checkerboards and gradients have several colours, since a model may be stable for grey and not for red.
+All conditions are reproducible. Those that are not made from photographs have 64×64 pixels. Flat colours and
+checkerboards have several colours, since a model may be stable for grey and not for red.
+
+The error of a sample is measured in 8×8 blocks: the mean of a channel in the block is compared with that of the
+condition, enlarged by Pillow's bicubic filter. The largest difference of the sample counts. True images differ from
+the enlarged condition too, as the last column shows.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import click
 import cv2
 import numpy as np
+import report
 from degradations import generator, noisy
-from metrics import Crop, Picture
+from metrics import PHOTOGRAPHS, WHOLE, Crop, Picture, crops, resize
 from numpy.typing import NDArray
 
 from caflow_runtime.degradation import Dither
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_training.degradations import dithered
 
 SIDE = 64
+BLOCK = 8
+PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow")
 PAIRS = (((0, 0, 0), (255, 255, 255)), ((64, 64, 64), (192, 192, 192)), ((255, 0, 0), (0, 255, 255)))
 """Pairs of RGB colours of the checkerboards."""
 SHIFTS = ((0, 0), (1, 0), (1, 1))
@@ -53,22 +64,6 @@ def flat() -> Iterator[Picture]:
         yield np.full((SIDE, SIDE, 3), colour, np.uint8)
 
 
-def gradients() -> Iterator[Picture]:
-    """Generate gradients from left to right, from corner to corner and from the centre outwards.
-
-    Each runs from black to white and from blue to yellow.
-    """
-    y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
-    for ramp in (x, (x + y) / 2, np.hypot(x - 0.5, y - 0.5) / np.hypot(0.5, 0.5)):
-        for colours in (((0, 0, 0), (255, 255, 255)), ((0, 0, 255), (255, 255, 0))):
-            yield mixed(ramp, *map(np.array, colours))
-
-
-def mixed(ramp: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64]) -> Picture:
-    """Return the mixture of two colours: `a` where the ramp, (H, W), is 0, and `b` where it is 1."""
-    return np.rint(a + ramp[..., None] * (b - a)).astype(np.uint8)
-
-
 def hard_photographs(photographs: list[Crop]) -> dict[str, list[Picture]]:
     """Return conditions by kind: those of the photographs, noisy or dithered. Each list has the photographs' order."""
     conditions = [crop.condition for crop in photographs]
@@ -97,4 +92,92 @@ def hard_checkerboards() -> dict[str, list[Picture]]:
 def hard_drawings() -> dict[str, list[Picture]]:
     """Return other conditions by kind that are not made from photographs."""
     noise = [generator(str(k)).integers(0, 256, (SIDE, SIDE, 3), np.uint8) for k in range(NOISES)]
-    return {"text": [*text()], "flat colours": [*flat()], "gradients": [*gradients()], "uniform noise": noise}
+    return {"text": [*text()], "flat colours": [*flat()], "uniform noise": noise}
+
+
+def off_by(images: NDArray[np.uint8], condition: Picture) -> NDArray[np.float64]:
+    """Return the largest difference of a block's mean from the enlarged condition for each image, (N,), in grey levels.
+
+    Arguments:
+        images: (N, H, W, 3). H and W are multiples of 8, and equal multiples of the condition's height and width.
+    """
+    n, height, width, _ = images.shape
+    difference = images.astype(np.float64) - resize(condition, (height, width))
+    means = difference.reshape(n, height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3).mean((2, 4))
+    largest: NDArray[np.float64] = np.abs(means).max((1, 2, 3))
+    return largest
+
+
+def enlarged(picture: Picture, scale: int) -> Picture:
+    """Return a picture whose pixels are squares of scale×scale pixels."""
+    return picture.repeat(scale, 0).repeat(scale, 1)
+
+
+def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only: str) -> list[dict[str, Any]]:
+    """Return a row for each temperature and each kind of condition whose name ends with `only`.
+
+    Without temperatures, the samples have the bundle's own. Targets are the whole photographs, 256×256, and the same
+    photographs halved and cut into four 64×64 parts. The target of a checkerboard has the same cells, enlarged.
+    """
+    scale = pipe.manifest.model.scale
+    whole, parts = (crops(PHOTOGRAPHS / "test", side, scale) for side in (WHOLE, WHOLE // 4))
+    targets, halved = ([crop.target for crop in of] for of in (whole, parts))
+    kinds: dict[str, tuple[list[Picture], list[Picture] | None]] = {
+        **{kind: (conditions, targets) for kind, conditions in hard_photographs(whole).items()},
+        **{kind: (of, [enlarged(one, scale) for one in of]) for kind, of in hard_checkerboards().items()},
+        **{kind: (conditions, None) for kind, conditions in hard_drawings().items()},
+        **{f"{kind}, halved": (of, halved) for kind, of in hard_photographs(parts).items() if "photo" in kind},
+    }
+    rows = []
+    for kind, (conditions, true_images) in kinds.items():
+        if not kind.endswith(only):
+            continue
+        pairs = zip(true_images, conditions, strict=True) if true_images else ()
+        true = [float(off_by(image[None], condition)[0]) for image, condition in pairs]
+        for temperature in temperatures or [pipe.manifest.model.sampling.temperature]:
+            drawn = [
+                off_by(pipe.sample(condition, n=samples, temperature=temperature, seed=k).images[0], condition)
+                for k, condition in enumerate(conditions)
+            ]
+            every = np.concatenate(drawn)
+            rows.append(
+                {
+                    "conditions": kind,
+                    "temperature": temperature,
+                    "samples": len(every),
+                    "median": float(np.median(every)),
+                    "99.9 %": float(np.quantile(every, 0.999)),
+                    "largest": float(every.max()),
+                    "largest of the truth": max(true, default=None),
+                }
+            )
+    return rows
+
+
+@click.command("hard")
+@report.BUNDLES
+@click.option("--samples", default=10, show_default=True, help="Number of samples of each condition; seeds are fixed.")
+@click.option("--temperature", "temperatures", type=float, multiple=True, help="[default: that of each bundle]")
+@click.option(
+    "--only", default="", help='Only conditions whose name ends with this text, such as "photographs, halved".'
+)
+@report.options
+def judge_hard_inputs(
+    bundles: tuple[Path, ...],
+    samples: int,
+    temperatures: tuple[float, ...],
+    only: str,
+    threads: int,
+    json_file: Path | None,
+) -> None:
+    """Measure the largest errors of each BUNDLE on hard inputs.
+
+    Download the photographs first: python models/photographs.py test build/photographs/test. The command fails if a
+    sample is not finite.
+    """
+    rows = []
+    for folder in bundles:
+        with load(folder, backend="cpu", threads=threads) as pipe:
+            rows += [{"method": f"caflow {folder.stem}", **row} for row in measure(pipe, samples, temperatures, only)]
+    report.show(rows)
+    report.write(json_file, rows, PACKAGES, block=BLOCK, threads=threads)

@@ -18,16 +18,15 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Any, get_args
 
 import click
 import cv2
 import numpy as np
 import report
 import torch
-from metrics import WHOLE, Judge, Picture, crops, halved_crops, psnr
+from metrics import FURTHER, PHOTOGRAPHS, WHOLE, Judge, Picture, crops, halved_crops, psnr, relative_difference
 from PIL import Image
-from quality import FURTHER, PHOTOGRAPHS, Row, relative_difference, show
 from skimage.restoration import inpaint_biharmonic
 
 from caflow_runtime.completion.filling import Hole, fill_smoothly, fill_with_patches, has_patches
@@ -35,6 +34,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_training.completion_tasks import MaskedInpainting
 from caflow_training.holes import HoleKind, draw_hole
 
+Row = dict[str, Any]
 Fill = Callable[[Picture, Hole], Picture]
 """Fills a hole in a picture. Pixels in the hole do not matter."""
 
@@ -160,12 +160,14 @@ def compared(rows: list[Row]) -> list[Row]:
     return rows
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.command("inpainting")
+@report.BUNDLE
 @click.option("--kind", "kinds", type=click.Choice(get_args(HoleKind)), multiple=True, default=get_args(HoleKind))
 @click.option("--photographs", default=CROPS, show_default=True, help="Number of photographs, two or more.")
 @report.options
-def main(bundle: Path, kinds: tuple[HoleKind, ...], photographs: int, threads: int, json_file: Path | None) -> None:
+def judge_inpainting(
+    bundle: Path, kinds: tuple[HoleKind, ...], photographs: int, threads: int, json_file: Path | None
+) -> None:
     """Fill holes with BUNDLE, a model of the task masked-inpainting, and with its peers.
 
     Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, last, unseen
@@ -182,11 +184,7 @@ def main(bundle: Path, kinds: tuple[HoleKind, ...], photographs: int, threads: i
         for kind in kinds:
             given = list(zip(pictures, holes(kind, len(pictures)), strict=True))
             found = compared([measured(name, fill, given, judge) for name, fill in methods(pipe).items()])
-            show(found)
+            report.show(found)
             rows += [{"hole": kind, **row} for row in found]
             packages = (*PACKAGES, "pypatchmatch") if has_patches() else PACKAGES
             report.write(json_file, rows, packages, threads=threads, photographs=photographs)
-
-
-if __name__ == "__main__":
-    main()

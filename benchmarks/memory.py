@@ -74,21 +74,20 @@ def _value(said: re.Match[str]) -> float:
     return float(said["number"]) * UNITS[said["unit"]]
 
 
-@click.command()
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command("memory")
+@report.BUNDLES
 @click.option("--largest", type=int, default=len(SIZES), show_default=True, help="Number of sizes, smallest first.")
 @click.option("-n", "--samples", type=int, multiple=True, default=(1,), show_default=True)
-@click.option("--suffix", default=".png", show_default=True, help="Suffix of the results, such as .jpg.")
 @report.options
-def main(
-    bundles: tuple[Path, ...], largest: int, samples: tuple[int, ...], suffix: str, threads: int, json_file: Path | None
+def measure_memory(
+    bundles: tuple[Path, ...], largest: int, samples: tuple[int, ...], threads: int, json_file: Path | None
 ) -> None:
     """Draw a photograph at ten sizes with each BUNDLE."""
     picture, rows = read_image(PHOTOGRAPH).rgb, list[dict[str, Any]]()
     options = ["--threads", str(threads), "--backend", "cpu", "--force"]
     with tempfile.TemporaryDirectory() as folder:
         for width, height in SIZES[:largest]:
-            given, result = Path(folder) / "given.png", Path(folder) / f"result{suffix}"
+            given, result = Path(folder) / "given.png", Path(folder) / "result.png"
             resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
             write_image(given, np.asarray(resized, np.uint8))
             for n, bundle in product(samples, bundles):
@@ -96,8 +95,4 @@ def main(
                 rows.append({"model": bundle.stem, "input": f"{width}×{height}", "n": n, **found})
                 click.echo(rows[-1], err=True)
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, samples=samples, threads=threads, suffix=suffix)
-
-
-if __name__ == "__main__":
-    main()
+    report.write(json_file, rows, PACKAGES, samples=samples, threads=threads)

@@ -1,15 +1,13 @@
-"""Crops of the evaluation, and the metrics of their results: PSNR, SSIM, LPIPS, ST-LPIPS, DISTS, LR-PSNR and lattice.
+"""Crops of the evaluation, and the metrics of their results: PSNR, SSIM, LPIPS, DISTS, LR-PSNR and lattice.
 
 The protocol is that of the peers' published figures: conditions are made by Pillow's bicubic filter, PSNR is of whole
 RGB images, and SSIM is of luma. LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual
 Metric", 2018) uses AlexNet. The weights of its last layers are those of the `lpips` package. Its convolutions are those
-that `models/photographs.py metrics` downloads. ST-LPIPS (Ghildyal and Liu, "Shift-tolerant Perceptual Similarity
-Metric", 2022) is that of the package `stlpips-pytorch`, with AlexNet.
+that `models/photographs.py metrics` downloads.
 """
 
 import bz2
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,15 @@ from dists import Dists
 from numpy.typing import NDArray
 from PIL import Image
 from pretrained import convolutions
+from scipy.stats import t
 from skimage.metrics import structural_similarity
-from stlpips_pytorch import stlpips
 
 Picture = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
 
+PHOTOGRAPHS = Path("build/photographs")
+FURTHER = ("last", "unseen")
+"""Kinds of photographs, besides `test`, that no training uses."""
 SCALE = 4
 WHOLE = 256
 MAX_QUANTIZATION, MIN_DEVIATION = 20, 10
@@ -54,7 +55,6 @@ class Scores:
     """PSNR of RGB, in dB."""
     ssim: float
     lpips: float
-    st_lpips: float
     dists: float
     lr_psnr: float
     """PSNR between the result, reduced again, and the condition, in dB."""
@@ -142,9 +142,6 @@ class Judge:
                 layer.weight.copy_(kernel)
                 assert layer.bias is not None
                 layer.bias.copy_(bias)
-        self.spatial = copy.copy(self.network)
-        self.spatial.spatial = True
-        self._shift_tolerant = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
         self._dists = Dists.load(folder)
         self._targets: dict[bytes, list[torch.Tensor]] = {}
 
@@ -152,17 +149,6 @@ class Judge:
     def lpips(self, results: list[Picture], targets: list[Picture]) -> list[float]:
         """Return LPIPS of each result, for results of equal size."""
         return [float(distance) for distance in self.network(*_signed(results, targets))]
-
-    @torch.no_grad()
-    def st_lpips(self, results: list[Picture], targets: list[Picture]) -> list[float]:
-        """Return ST-LPIPS of each result, for results of equal size. Small shifts change it less than LPIPS."""
-        return [float(distance) for distance in self._shift_tolerant(*_signed(results, targets))]
-
-    @torch.no_grad()
-    def lpips_maps(self, results: list[Picture], targets: list[Picture]) -> NDArray[np.float32]:
-        """Return LPIPS of each pixel, (N, H, W), for results of equal size."""
-        maps = self.spatial(*_signed(results, targets))
-        return np.asarray(maps[:, 0])
 
     def dists(self, result: Picture, target: Picture) -> float:
         """Return DISTS of a result. The features of targets are cached, since many results share a target."""
@@ -174,17 +160,16 @@ class Judge:
     def scores(self, results: list[Picture], given: list[Crop]) -> list[Scores]:
         """Return the metrics of each result, for results of equal size."""
         targets = [crop.target for crop in given]
-        distances = zip(self.lpips(results, targets), self.st_lpips(results, targets), strict=True)
         return [
             Scores(
                 psnr(result, crop.target),
                 ssim(result @ LUMA, crop.target @ LUMA),
-                *of_networks,
+                lpips,
                 self.dists(result, crop.target),
                 psnr(resize(result, crop.condition.shape[:2]), crop.condition),
                 lattice(result),
             )
-            for result, crop, of_networks in zip(results, given, distances, strict=True)
+            for result, crop, lpips in zip(results, given, self.lpips(results, targets), strict=True)
         ]
 
 
@@ -239,3 +224,16 @@ def colorfulness(picture: Picture) -> float:
 def mean(scores: list[Scores]) -> Scores:
     """Return the mean of each metric over all results."""
     return Scores(*(float(np.mean([getattr(one, name) for one in scores])) for name in Scores.__dataclass_fields__))
+
+
+def mean_difference(values: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of the paired differences, and the half width of its 95 % interval."""
+    found = np.subtract(values, others)
+    half = t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
+    return float(found.mean()), float(half)
+
+
+def relative_difference(values: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
+    """Return the result of `mean_difference` in per cent of the mean of the others."""
+    mean, half = mean_difference(values, others)
+    return 100 * mean / float(np.mean(others)), 100 * half / float(np.mean(others))

@@ -1,14 +1,13 @@
 """Which built-in model `caflow image` chooses for a photograph, and whether it is the better one.
 
-The first table enlarges 64×64 pixels four times, with one sample of both models. The conditions are files: clean, coded
-as JPEG, or with Gaussian noise. It says how often x4-real was chosen, and how good the chosen results are. The second
-table has the shares of photographs of full size that are called noisy, as they are and with noise added.
+64×64 pixels are enlarged four times, with one sample of both models. The conditions are files: clean, coded as JPEG,
+or with Gaussian noise. The table says how often x4-real was chosen, and how good the chosen results are.
 
 The thresholds of `caflow_runtime.image_io.model_choice` were chosen by these tables. No photograph of `test` and of
 other sets that judge the models is used.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,15 +17,13 @@ import numpy as np
 import report
 import torch
 from degradations import generator, noisy
-from metrics import SCALE, WHOLE, Crop, Judge, crop, psnr, read
+from metrics import PHOTOGRAPHS, SCALE, WHOLE, Crop, Judge, centre, crop, mean_difference, psnr, read
 from PIL import Image
-from quality import mean_difference
 
 from caflow_runtime.image_io.image_files import read_image
-from caflow_runtime.image_io.model_choice import MAX_NOISE, MIN_QUALITY, MODELS, choose_model, estimate_noise
+from caflow_runtime.image_io.model_choice import MAX_NOISE, MIN_QUALITY, MODELS, choose_model
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
-PHOTOGRAPHS = Path("build/photographs")
 KINDS = ("validation", "calibration")
 OF_CALIBRATION = 24
 """Number of photographs of `calibration` in the first table, at a fixed stride."""
@@ -72,9 +69,7 @@ def centres() -> list[Crop]:
     for kind, count in zip(KINDS, (None, OF_CALIBRATION), strict=True):
         large = [path for path in sorted((PHOTOGRAPHS / kind).iterdir()) if min(read(path).size) >= WHOLE]
         for path in large[:: len(large) // count if count else 1][:count]:
-            picture = read(path)
-            left, top = (picture.width - WHOLE) // 2, (picture.height - WHOLE) // 2
-            found.append(crop(path.stem, picture.crop((left, top, left + WHOLE, top + WHOLE)), SCALE))
+            found.append(crop(path.stem, centre(read(path)), SCALE))
     return found
 
 
@@ -100,22 +95,9 @@ def compared(case: str, given: list[Crop], pipes: dict[str, Pipeline], judge: Ju
     return row | {"difference: LPIPS": gain, "±": half}
 
 
-def called_noisy() -> Iterator[dict[str, Any]]:
-    """Yield the share of calibration photographs of full size that are called noisy: as they are, and with noise."""
-    estimates: dict[float, list[float]] = {sigma: [] for sigma in (0, *SIGMAS)}
-    for path in sorted((PHOTOGRAPHS / "calibration").iterdir()):
-        picture = np.asarray(read(path))
-        for sigma, found in estimates.items():
-            found.append(estimate_noise(noisy(picture, sigma, generator(path.name)) if sigma else picture))
-    for sigma, found in estimates.items():
-        low, middle, high = np.percentile(found, (5, 50, 95)).tolist()
-        share = float(np.mean(np.array(found) > MAX_NOISE))
-        yield {"σ": sigma, "photographs": len(found), "noisy": share, "5 %": low, "median": middle, "95 %": high}
-
-
-@click.command()
+@click.command("choice")
 @report.options
-def main(threads: int, json_file: Path | None) -> None:
+def judge_choice(threads: int, json_file: Path | None) -> None:
     """Compare the built-in ×4 models, and the choice between them.
 
     Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is validation,
@@ -125,13 +107,6 @@ def main(threads: int, json_file: Path | None) -> None:
     judge, given = Judge(PHOTOGRAPHS / "metrics"), centres()
     pipes = {name: load(name, "cpu", threads) for name in MODELS}
     rows = [compared(case, given, pipes, judge) for case in CASES]
-    full = list(called_noisy())
     report.show(rows)
-    print()
-    report.show(full)
     settings = {"min_quality": MIN_QUALITY, "max_noise": MAX_NOISE, "photographs": len(given), "threads": threads}
-    report.write(json_file, rows, PACKAGES, {"full size": full}, **settings)
-
-
-if __name__ == "__main__":
-    main()
+    report.write(json_file, rows, PACKAGES, **settings)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import cv2
 import numpy as np
 import report
 from numpy.typing import NDArray
 
+from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 N = 10
@@ -29,29 +29,11 @@ def crops(folder: Path, pipe: Pipeline) -> list[NDArray[np.uint8]]:
     rng = np.random.default_rng(0)
     found = []
     for path in sorted(folder.glob("*.jpg")):
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        assert image is not None
+        image = read_image(path).rgb
         for _ in range(CROPS_PER_PHOTOGRAPH):
             top, left = (int(rng.integers(side - SIDE)) for side in image.shape[:2])
             found.append(pipe.consistency.degraded(np.asarray(image[top : top + SIDE, left : left + SIDE], np.uint8)))
     return found
-
-
-def correlations(pipe: Pipeline, conditions: list[NDArray[np.uint8]], temperature: float) -> list[dict[str, Any]]:
-    """Return how well the log-likelihood after each level predicts the final one, a row for each level but the last.
-
-    The correlation is over the samples of a crop; the row has its mean over crops, with the standard error.
-    """
-    drawn = [pipe.sample(image, n=N, temperature=temperature, seed=k) for k, image in enumerate(conditions)]
-    so_far = np.stack([np.cumsum(one.per_level[0], axis=1) for one in drawn])
-    rows = []
-    for j in range(so_far.shape[2] - 1):
-        each = np.array([np.corrcoef(of_image[:, j], of_image[:, -1])[0, 1] for of_image in so_far])
-        error = float(each.std() / np.sqrt(len(each)))
-        rows.append(
-            {"after level": j, "temperature": temperature, "correlation": float(each.mean()), "standard error": error}
-        )
-    return rows
 
 
 def schedules(levels: int) -> list[tuple[int, ...]]:
@@ -92,24 +74,17 @@ def measure(
     return rows
 
 
-@click.command()
-@click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
+@click.command("progressive")
+@report.BUNDLE
 @click.option("--data", type=click.Path(path_type=Path, exists=True), default=Path("tests/data/photographs"))
 @report.options
-@click.option("--rounds", default=15, show_default=True, help="Number of timed rounds; the median is reported.")
-def main(folder: Path, data: Path, threads: int, json_file: Path | None, rounds: int) -> None:
-    """Measure the super-resolution model BUNDLE on the photographs in --data."""
-    with load(folder, backend="cpu", threads=threads) as pipe:
+@report.ROUNDS
+def measure_progressive(bundle: Path, data: Path, threads: int, json_file: Path | None, rounds: int) -> None:
+    """Measure what dropping samples between levels saves and costs, for photographs in --data."""
+    with load(bundle, backend="cpu", threads=threads) as pipe:
         conditions = crops(data, pipe)
-        known, rows = [], []
+        rows = []
         for temperature in (0.8, 1.0):
-            known += correlations(pipe, conditions, temperature)
             rows += measure(pipe, conditions, temperature, rounds)
-    report.show(known)
-    print()
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, correlations=known, crops=len(conditions), threads=threads)
-
-
-if __name__ == "__main__":
-    main()
+    report.write(json_file, rows, PACKAGES, crops=len(conditions), threads=threads)

@@ -8,12 +8,25 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+Row = Mapping[str, Any]
+Key = TypeVar("Key", bound=Hashable)
+
+
+BUNDLES = click.argument(
+    "bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True)
+)
+BUNDLE = click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+CPU_TIME = click.option(
+    "--cpu-time", is_flag=True, help="Count CPU seconds, for a machine that is busy with other work."
+)
+ROUNDS = click.option("--rounds", default=9, show_default=True, help="Number of timed rounds; the median is reported.")
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:
@@ -24,21 +37,19 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--threads", default=1, show_default=True, help="Number of CPU threads.")(command)
 
 
-def side_by_side(
-    runs: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, float]:
+def side_by_side(runs: Mapping[Key, Callable[[], object]], rounds: int, *, cpu_time: bool = False) -> dict[Key, float]:
     """Return the median seconds of each run, by name.
 
     The runs take turns, so that a slow moment of the machine affects all of them. Each run is called once before, to
     warm up.
 
     Arguments:
-        clock: function that returns seconds. `time.process_time` counts the CPU time of this process, which depends
-            less on other work on the machine.
+        cpu_time: count the CPU time of this process, which depends less on other work on the machine.
     """
+    clock = time.process_time if cpu_time else time.perf_counter
     for run in runs.values():
         run()
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[Key, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
             start = clock()
@@ -47,17 +58,22 @@ def side_by_side(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def show(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows, which all have the same keys, as a Markdown table."""
-    print("| " + " | ".join(rows[0]) + " |")
-    print("|" + " --- |" * len(rows[0]))
+def show(rows: Sequence[Row]) -> None:
+    """Print rows as a Markdown table. Cells of values that a row does not have, or that are None, are empty."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    print("\n| " + " | ".join(keys) + " |")
+    print("|" + " --- |" * len(keys))
     for row in rows:
-        print("| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()) + " |")
+        print("| " + " | ".join(_cell(row.get(key)) for key in keys) + " |")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def write(
     json_file: Path | None,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
     packages: Sequence[str],
     figures: Mapping[str, Any] | None = None,
     **settings: Any,

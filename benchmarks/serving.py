@@ -1,4 +1,6 @@
-"""Cost of serving: the same requests to a plain loop in one process, to `caflow serve` and to Triton.
+"""What do servers and workers add to one process?
+
+`servers` sends the same requests to a plain loop in one process, to `caflow serve` and to Triton.
 
 The loop runs in one process with two threads. The servers have two workers with one thread each. All of them, and the
 clients, run on the same cores.
@@ -14,6 +16,7 @@ from typing import Any
 import click
 import numpy as np
 import report
+from many_files import measure_files
 from servers import Asked, Protocol, Server, ask_all, caflow_server, triton_environment, triton_server
 
 from caflow_runtime.bundle.builtin import DEFAULT, find_bundle
@@ -73,13 +76,18 @@ def measure(ways: dict[str, Callable[[Sequence[Asked]], list[float]]], count: in
     ]
 
 
-@click.command()
+@click.group()
+def main() -> None:
+    """Measure servers and workers."""
+
+
+@main.command("servers")
 @click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT)
 @click.option("--environment", type=click.Path(path_type=Path), default=Path("build/triton"), show_default=True)
 @click.option("--count", default=150, show_default=True, help="Number of requests in a round.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures to this file.")
-def main(bundle: Path, environment: Path, count: int, rounds: int, json_file: Path | None) -> None:
+def measure_servers(bundle: Path, environment: Path, count: int, rounds: int, json_file: Path | None) -> None:
     """Measure requests per second and the latency of a request with BUNDLE."""
     folder = find_bundle(bundle).resolve()
     model = folder.stem
@@ -98,6 +106,8 @@ def main(bundle: Path, environment: Path, count: int, rounds: int, json_file: Pa
     report.show(rows)
     report.write(json_file, rows, PACKAGES, count=count, rounds=rounds, clients=CLIENTS, workers=WORKERS)
 
+
+main.add_command(measure_files)
 
 if __name__ == "__main__":
     main()

@@ -15,15 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import cv2
 import numpy as np
 import report
 import torch
 from flicker import LPIPS_EVERY, MOVING, Clip, Measures, average, judged, mean_of, read, still
-from metrics import Judge, Picture
-from numpy.typing import NDArray
+from metrics import PHOTOGRAPHS, Judge, Picture
 from peers import PEERS, Upscale, installed
-from quality import PHOTOGRAPHS, show
 
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -38,8 +35,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Arguments of `Pipeline.stream` by setting. n is 1 by default."""
 RATED, RATED_SIZE, RATED_FRAMES, BATCHES, ROUNDS = "jwpIntro", (360, 640), 16, (1, 4), 5
-SLICED, SLICE_ROW, SLICE_COLUMNS = "cityCC0", 140, slice(270, 630)
-SHOWN, MAGNIFIED = ("truth", "bicubic", "fixed", "fresh"), 2
 PACKAGES = ("onnxruntime", "lpips", "pillow", "av", "numpy")
 
 Result = tuple[Picture, float | None]
@@ -139,36 +134,12 @@ def rates(pipes: dict[str, Pipeline], clip: Clip, temperature: float) -> list[Ro
         for batch in BATCHES:
             restore = stream(pipe, {"temperature": temperature, "batch": batch})
             runs[name, batch] = partial(lambda restore, given: list(restore(given)), restore, given)
-    seconds = report.side_by_side({str(key): run for key, run in runs.items()}, ROUNDS)
-    per_second = {key: len(truth) / seconds[str(key)] for key in runs}
-    slowest = min(per_second.values())
-    return [
-        {
-            "method": name,
-            "batch": batch,
-            "frames/s": rate,
-            "output pixels/s": rate * height * width,
-            "× the slowest": rate / slowest,
-        }
-        for (name, batch), rate in per_second.items()
-    ]
-
-
-def row_over_time(images: list[Picture]) -> Picture:
-    """Return one row of pixels of each image, stacked from top to bottom."""
-    return np.stack([image[SLICE_ROW, SLICE_COLUMNS] for image in images])
-
-
-def draw(slices: dict[str, NDArray[np.uint8]], picture: Path) -> None:
-    """Write the slices of the methods in `SHOWN`, one below the other, to a picture."""
-    shown = [one for name in SHOWN for key, one in slices.items() if key == name or key.endswith(f", {name}")]
-    parts = [np.pad(one, ((0, 2), (0, 0), (0, 0)), constant_values=255) for one in shown]
-    stacked = np.vstack(parts)[:-2].repeat(MAGNIFIED, 0).repeat(MAGNIFIED, 1)
-    cv2.imwrite(str(picture), cv2.cvtColor(stacked, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    seconds = report.side_by_side(runs, ROUNDS)
+    return [{"method": name, "batch": batch, "frames/s": len(truth) / took} for (name, batch), took in seconds.items()]
 
 
 @click.command()
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@report.BUNDLES
 @click.option("--frames", default=FRAMES, show_default=True, help="Number of frames of each clip.")
 @click.option(
     "--crf",
@@ -190,7 +161,6 @@ def draw(slices: dict[str, NDArray[np.uint8]], picture: Path) -> None:
     show_default=True,
     help="Name of a slow peer and the number of frames of each clip that it restores; 0 skips the peer.",
 )
-@click.option("--picture", type=click.Path(path_type=Path), help="Write one row of pixels over time to this picture.")
 @report.options
 def main(
     bundles: tuple[Path, ...],
@@ -199,7 +169,6 @@ def main(
     settings: tuple[str, ...],
     temperature: float,
     peer_frames: tuple[tuple[str, int], ...],
-    picture: Path | None,
     threads: int,
     json_file: Path | None,
 ) -> None:
@@ -215,12 +184,11 @@ def main(
     wanted = {"bicubic": frames, "lanczos": frames} | slow
     clips = [read(path, frames) for path in sorted((PHOTOGRAPHS / "clips").iterdir())]
     truth = {("truth", clip.name): still(clip, judge) for clip in clips}
-    slices = {"truth": row_over_time(next(clip.truth for clip in clips if clip.name == SLICED))}
     rows: list[Row] = []
     with ExitStack() as stack:
         pipes = {folder.stem: stack.enter_context(load(folder, "cpu", threads)) for folder in bundles}
         speeds = rates(pipes, next(clip for clip in clips if clip.name == RATED), temperature)
-        show(speeds)
+        report.show(speeds)
         scales = dict.fromkeys(pipe.manifest.model.scale for pipe in pipes.values())
         for case in (Case(scale, crf) for scale in scales for crf in crfs):
             methods = [*peers(wanted, case.scale)]
@@ -234,17 +202,13 @@ def main(
                     results, measures = restored(method, conditions)
                     of_frames = [a | b for a, b in zip(measures, judged(results, clip, judge), strict=True)]
                     measured[method.name, clip.name] = of_frames
-                    if clip.name == SLICED:
-                        slices.setdefault(method.name, row_over_time(results))
             means = table(case, measured)
             each_clip = [row(case, method, clip, len(of), average(of)) for (method, clip), of in measured.items()]
-            show(means)
-            show(each_clip)
+            report.show(means)
+            report.show(each_clip)
             rows += means + each_clip
             shared: dict[str, Any] = {"threads": threads, "lpips_every": LPIPS_EVERY, "moving": MOVING}
             report.write(json_file, rows, PACKAGES, {"rates": speeds}, temperature=temperature, **shared)
-    if picture:
-        draw(slices, picture)
 
 
 if __name__ == "__main__":

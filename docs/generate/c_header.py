@@ -1,24 +1,23 @@
 """Reference of the C API in Markdown: the declarations of its header, each with the comment that describes it."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 COMMENT = re.compile(r"/\* ?(.*?) ?\*/", re.DOTALL)
 
 
 def c_reference(header: Path) -> str:
-    """Return the reference: the introduction, then sections for types and constants, and for each function.
+    """Return the reference: the introduction, the types and constants, and a section for each function.
 
     Raises:
-        ValueError: if a function, a type or a constant of the header has no comment.
+        ValueError: if a function of the header has no comment.
     """
     text = header.read_text(encoding="utf-8")
     introduction, _, rest = text.partition("#ifndef")
     body = rest.partition('extern "C" {\n#endif')[2].partition("#ifdef __cplusplus\n}")[0]
     functions = re.findall(r"((?:/\*(?:(?!\*/).)*\*/\n)?)(CAFLOW_API [^;]+;)", body, re.DOTALL)
     types = body.partition("/* The library's version")[0].strip()
-    parts = [_introduction(introduction), "## Types and constants", *_types(types), "## Functions"]
+    parts = [_introduction(introduction), "## Types and constants", f"```c\n{types}\n```", "## Functions"]
     for comment, declaration in functions:
         name = re.search(r"(caflow_\w+)\(", declaration)
         if name is None or not comment:
@@ -37,26 +36,6 @@ def _introduction(comment: str) -> str:
         return text
     code = "\n".join(line.removeprefix("    ") for line in example[0].strip("\n").splitlines())
     return f"{text[: example.start()].strip()}\n\n```c\n{code}\n```\n\n{text[example.end() :].strip()}"
-
-
-def _types(text: str) -> Iterator[str]:
-    """Yield a heading, a paragraph and code for each type, each constant, and each group of constants.
-
-    The paragraph is the comment above the declaration. Comments inside the declaration stay in the code.
-
-    Raises:
-        ValueError: if a declaration has no comment.
-    """
-    for block in re.split(r"\n\n+", text):
-        comment = COMMENT.match(block)
-        if comment is None:
-            raise ValueError(f"add a comment directly above this declaration: {block}")
-        code = block[comment.end() :].strip()
-        names = re.findall(r"^(?:typedef (?:enum|struct)|#define| {4}(?=CAFLOW_)) ?(\w+)", code, re.MULTILINE)
-        is_group = code.startswith("enum")
-        yield f"### {names[0]} … {names[-1]}" if is_group else f"### {names[0]}"
-        yield _prose(comment[0])
-        yield f"```c\n{code}\n```"
 
 
 def _prose(comment: str) -> str:

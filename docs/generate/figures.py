@@ -6,42 +6,15 @@ after it. `make docs` and the tests fail if a figure differs from the results. `
 all figures.
 """
 
+import json
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from completion_figures import colorization, colorization_gains, inpainting, inpainting_gains
-from paper_figures import paper_choice, paper_differences, paper_families, paper_scores
-from quality_figures import (
-    coverage,
-    degraded,
-    detection,
-    estimated_degradations,
-    known_degradations,
-    largest_outlier_of_the_truth,
-    largest_outliers,
-    passes,
-    quality,
-    rejected,
-    study,
-    study_seeds,
-    video,
-    video_coded,
-)
-from speed_figures import (
-    cpp,
-    floors,
-    gain,
-    gigaflop,
-    gpu_estimate,
-    hardware,
-    machines,
-    memory,
-    rate_of,
-    rates,
-    serving,
-    workers,
-)
+import figure_rows
+from tables import cell, table
 
 PAGES = ("README.md", "docs/**/*.md", "models/*/README.md", "benchmarks/README.md")
 FIGURE = re.compile(
@@ -60,20 +33,78 @@ def outdated(root: Path) -> list[str]:
         found = list(FIGURE.finditer(contents))
         if len(found) < len(START.findall(contents)):
             lines.append(f"{page.relative_to(root)}: a figure has no end, or a table of figures no empty lines")
-        for figure in found:
-            name = figure["name"]
-            if name not in FIGURES:
-                lines.append(f"{page.relative_to(root)}: figures must be one of {', '.join(FIGURES)}; got {name}")
-            elif figure["text"] != FIGURES[name](root):
+        for shown in found:
+            name = shown["name"]
+            if name not in NUMBERS and name not in TABLES:
+                known = ", ".join((*NUMBERS, *TABLES))
+                lines.append(f"{page.relative_to(root)}: figures must be one of {known}; got {name}")
+            elif shown["text"] != figure(name, root):
                 lines.append(f"{page.relative_to(root)}: {name} is outdated: run python docs/generate/figures.py")
     return lines
+
+
+def figure(name: str, root: Path) -> str:
+    """Return a figure of the repository in the folder `root`."""
+    if name in NUMBERS:
+        file, number = NUMBERS[name]
+        return number(results(root, file))
+    described = TABLES[name]
+    found = results(root, described["file"])
+    rows = getattr(figure_rows, described["rows"])(found) if "rows" in described else found["rows"]
+    for key, values in described.get("only", {}).items():
+        rows = [row for row in rows if row[key] in (values if isinstance(values, list) else [values])]
+    for key, names in described.get("names", {}).items():
+        rows = [row | {key: names[row[key]]} for row in rows if row[key] in names]
+    heading, templates = (described[key].split(" | ") for key in ("heading", "cells"))
+    return table(heading, [[cell(template, row) for template in templates] for row in rows])
+
+
+def results(root: Path, name: str) -> Any:
+    """Return the contents of a benchmark's results file."""
+    return json.loads((root / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def rate_of(model: str) -> Callable[[Any], str]:
+    """Return the function for the frames of 640×360 pixels that a model makes per second, in the better batch size."""
+    return lambda found: f"{max(row['frames/s'] for row in found['rates'] if row['method'] == model):.1f}"
+
+
+def rejected(alpha: str) -> Callable[[Any], str]:
+    """Return the function for the percentage of true images that is rejected by mistake at α."""
+    return lambda found: f"{100 * found['false_rejection'][alpha]['rate']:.1f} %"
+
+
+def gigaflop(_: Any) -> str:
+    """Return the GFLOP of a result of 64×64 pixels, as a formula of the number of samples N."""
+    once, each = (value * 64**2 / 1e9 for value in figure_rows.operations())
+    return f"{once:.2f} + {each:.2f} · N"
+
+
+def largest(found: Any) -> str:
+    """Return the largest outliers in grey levels, one for each temperature."""
+    return ", ".join(f"{row['largest']:.0f}" for row in found["rows"])
+
+
+NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "rejected-at-0.01": ("filter-last", rejected("0.01")),
+    "rejected-at-0.05": ("filter-last", rejected("0.05")),
+    "rejected-x4-real": ("filter-x4-real", rejected("0.05")),
+    "x4-photo-rate": ("video-coded", rate_of("x4-photo")),
+    "x2-video-rate": ("video-coded", rate_of("x2-video")),
+    "outliers": ("outliers", largest),
+    "outliers-of-the-truth": ("outliers", lambda found: f"{found['rows'][0]['largest of the truth']:.0f}"),
+    "gigaflop": ("machines", gigaflop),
+}
+"""Results file of each number that a sentence contains, and the function that returns its text."""
+TABLES: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+"""Description of each table."""
 
 
 def write(root: Path) -> None:
     """Update all figures in all pages."""
     for page in pages(root):
         before = page.read_text(encoding="utf-8")
-        after = FIGURE.sub(lambda figure: f"{figure['start']}{FIGURES[figure['name']](root)}{figure['end']}", before)
+        after = FIGURE.sub(lambda shown: f"{shown['start']}{figure(shown['name'], root)}{shown['end']}", before)
         if after != before:
             page.write_text(after, encoding="utf-8")
 
@@ -81,60 +112,6 @@ def write(root: Path) -> None:
 def pages(root: Path) -> list[Path]:
     """Return the pages that may contain figures."""
     return [page for pattern in PAGES for page in sorted(root.glob(pattern))]
-
-
-FIGURES: dict[str, Callable[[Path], str]] = {
-    "quality": quality,
-    "degraded": degraded,
-    "detection": lambda root: detection("filter-last", root),
-    "detection-x4-real": lambda root: detection("filter-x4-real", root),
-    "coverage": coverage,
-    "passes": passes,
-    "rejected-at-0.01": lambda root: rejected("filter-last", "0.01", root),
-    "rejected-at-0.05": lambda root: rejected("filter-last", "0.05", root),
-    "rejected-at-0.1": lambda root: rejected("filter-last", "0.1", root),
-    "rejected-x4-real": lambda root: rejected("filter-x4-real", "0.05", root),
-    "memory": memory,
-    "video": video,
-    "video-coded": video_coded,
-    "x4-photo-rate": lambda root: rate_of("x4-photo", root),
-    "x2-video-rate": lambda root: rate_of("x2-video", root),
-    "study": study,
-    "study-seeds": study_seeds,
-    "hardware": hardware,
-    "floors": lambda root: floors("floors", root),
-    "floors-video": lambda root: floors("floors-video", root),
-    "gain": lambda root: f"{gain('floors', 'fp32', root):.2f}",
-    "gain-bf16": lambda root: f"{gain('floors', 'bf16', root):.1f}",
-    "gain-video": lambda root: f"{gain('floors-video', 'fp32', root):.1f}",
-    "gain-video-bf16": lambda root: f"{gain('floors-video', 'bf16', root):.1f}",
-    "rates": rates,
-    "known-degradations": known_degradations,
-    "estimated-degradations": estimated_degradations,
-    "cpp": cpp,
-    "workers": workers,
-    "serving": serving,
-    "machines": machines,
-    "outliers": largest_outliers,
-    "outliers-of-the-truth": largest_outlier_of_the_truth,
-    "gigaflop": gigaflop,
-    "gpu-estimate": gpu_estimate,
-    "inpainting": inpainting,
-    "inpainting-gains": inpainting_gains,
-    "colorization": colorization,
-    "colorization-gains": colorization_gains,
-    "paper-families": paper_families,
-    "paper-super-resolution": lambda root: paper_scores("super-resolution", root),
-    "paper-super-resolution-differences": lambda root: paper_differences("super-resolution", root),
-    "paper-super-resolution-choice": lambda root: paper_choice("super-resolution", root),
-    "paper-colorization": lambda root: paper_scores("colorization", root),
-    "paper-colorization-differences": lambda root: paper_differences("colorization", root),
-    "paper-colorization-choice": lambda root: paper_choice("colorization", root),
-    "paper-inpainting": lambda root: paper_scores("inpainting", root),
-    "paper-inpainting-differences": lambda root: paper_differences("inpainting", root),
-    "paper-inpainting-choice": lambda root: paper_choice("inpainting", root),
-}
-"""Function that returns a figure, by the name of the figure. Its argument is the repository's folder."""
 
 
 if __name__ == "__main__":

@@ -12,11 +12,9 @@ import re
 import griffe
 from tables import cell_text
 
-LIMITS = {"Ge": "at least {}", "Gt": "above {}", "Le": "at most {}", "Lt": "below {}"}
-"""Words for the limits of a number, by the name of the class in the annotation."""
-NOUNS = {"int": "integer", "float": "number"}
-SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-COUNTS = {1: "one", 2: "two", 3: "three"}
+LIMITS = {"Ge": "at least", "Gt": "above", "Le": "at most", "Lt": "below", "MinLen": "number of values: at least"}
+"""Words for the limits of a value, by the name of the class in the annotation."""
+NOUNS = {"bool": "`true` or `false`", "int": "integer", "float": "number"}
 TASK = "task"
 """Key with a row of its own, because its type in the source code is the class of the task."""
 
@@ -52,7 +50,7 @@ def recipe_keys(search_paths: list[str]) -> str:
         classes = [_class(loader, path) for path in paths]
         if len(classes) > 1:
             parts.append(_choice_of_task(_class(loader, *SECTIONS["The model"]), classes))
-            parts.extend(f"### `task = {_toml(one.members[TASK].value)}`\n\n{_keys(one)}" for one in classes)
+            parts.extend(f"### `task = {_toml(str(one.members[TASK].value))}`\n\n{_keys(one)}" for one in classes)
         else:
             parts.append(_keys(classes[0]))
     return "\n\n".join(parts)
@@ -68,7 +66,7 @@ def _class(loader: griffe.GriffeLoader, path: str) -> griffe.Object:
 
 def _choice_of_task(model: griffe.Object, tasks: list[griffe.Object]) -> str:
     """Return the table with the key `task`, whose default is the first task."""
-    names = [f"`{_toml(task.members[TASK].value)}`" for task in tasks]
+    names = [f"`{_toml(str(task.members[TASK].value))}`" for task in tasks]
     return _table([f"| `{TASK}` | {_one_of(names)} | {names[0]} | {_sentence(model.members[TASK])} |"])
 
 
@@ -101,8 +99,9 @@ def _written_out(described: griffe.Object, text: str) -> str:
 
 
 def _type(key: griffe.Object) -> str:
-    """Return a type in plain words, such as "integer from 1 to 8" or "list of numbers, each at least 0"."""
-    return _words(ast.parse(_written_out(key, str(key.annotation)), mode="eval").body)
+    """Return a type in plain words, such as "integer from 1 to 8"."""
+    words = _words(ast.parse(_written_out(key, str(key.annotation)), mode="eval").body)
+    return re.sub(r", at least (\S+), at most (\S+)", r" from \1 to \2", words)
 
 
 def _words(type_: ast.expr) -> str:
@@ -112,75 +111,24 @@ def _words(type_: ast.expr) -> str:
         ValueError: if there are no words for the type.
     """
     match type_:
-        case ast.Name("bool"):
-            return "`true` or `false`"
         case ast.Name(name) if name in NOUNS:
             return NOUNS[name]
         case ast.BinOp(type_, ast.BitOr(), ast.Constant(None)):  # the key may be omitted
             return _words(type_)
-        case ast.Subscript(ast.Name("Literal")):
-            return _one_of(_choices(type_))
-        case ast.Subscript(ast.Name("Annotated"), ast.Tuple([ast.Name(name), *limits])) if name in NOUNS:
-            return f"{NOUNS[name]}{' ' if _is_closed(limits) else ', '}{_range(limits)}"
-        case ast.Subscript(ast.Name("Annotated"), ast.Tuple([list_, ast.Call(ast.Name("MinLen"), [least])])):
-            return f"{_words(list_)}; at least {COUNTS[_integer(least)]}"
-        case ast.Subscript(ast.Name("tuple"), ast.Tuple([item, ast.Constant(value)])) if value is ...:
-            return f"list of {_items(item)}"
+        case ast.Subscript(ast.Name("Literal"), choices):
+            values = choices.elts if isinstance(choices, ast.Tuple) else [choices]
+            return _one_of([f"`{_toml(value)}`" for value in values])
+        case ast.Subscript(ast.Name("Annotated"), ast.Tuple([of, *limits])):
+            calls = [limit for limit in limits if isinstance(limit, ast.Call)]
+            return ", ".join([_words(of), *(f"{LIMITS[ast.unparse(c.func)]} {_toml(c.args[0])}" for c in calls)])
         case ast.Subscript(ast.Name("tuple"), ast.Tuple([item, *others])):
-            return f"list of {COUNTS[1 + len(others)]} {_items(item)}"
+            is_open = isinstance(others[0], ast.Constant)  # an ellipsis
+            return f"list{'' if is_open else f' of {1 + len(others)}'}, each {_words(item)}"
     raise ValueError(f"{ast.unparse(type_)}: add words for this type to {__file__}")
-
-
-def _items(type_: ast.expr) -> str:
-    """Return the words for the items of a list."""
-    match type_:
-        case ast.Subscript(ast.Name("Literal")):
-            return f"one or more of {', '.join(_choices(type_))}"
-        case ast.Subscript(ast.Name("Annotated"), ast.Tuple([ast.Name(name), *limits])):
-            return f"{NOUNS[name]}s, each {_range(limits)}"
-    return f"{_words(type_)}s"
-
-
-def _choices(literal: ast.Subscript) -> list[str]:
-    values = literal.slice.elts if isinstance(literal.slice, ast.Tuple) else [literal.slice]
-    return [f"`{_toml(ast.unparse(value))}`" for value in values]
 
 
 def _one_of(choices: list[str]) -> str:
     return " or ".join(part for part in (", ".join(choices[:-1]), choices[-1]) if part)
-
-
-def _range(limits: list[ast.expr]) -> str:
-    """Return the limits of a number in words: "from 1 to 8", or such as "above 0 and below 1"."""
-    if _is_closed(limits):
-        return "from {} to {}".format(*(_bound(limit) for _, limit in _limits(limits)))
-    return " and ".join(LIMITS[name].format(_bound(limit)) for name, limit in _limits(limits))
-
-
-def _is_closed(limits: list[ast.expr]) -> bool:
-    """Return whether both the smallest and the largest value are allowed."""
-    return [name for name, _ in _limits(limits)] == ["Ge", "Le"]
-
-
-def _limits(limits: list[ast.expr]) -> list[tuple[str, ast.expr]]:
-    """Return the name and the value of each limit, such as `Ge` and 1 for `Ge(1)`."""
-    return [
-        (limit.func.id, limit.args[0])
-        for limit in limits
-        if isinstance(limit, ast.Call) and isinstance(limit.func, ast.Name)
-    ]
-
-
-def _bound(limit: ast.expr) -> str:
-    """Return a limit as text: a power such as `2**31` as 2³¹."""
-    match limit:
-        case ast.BinOp(base, ast.Pow(), exponent):
-            return f"{_integer(base)}{str(_integer(exponent)).translate(SUPERSCRIPTS)}"
-    return f"{ast.literal_eval(limit):g}"
-
-
-def _integer(number: ast.expr) -> int:
-    return int(ast.literal_eval(number))
 
 
 def _default(key: griffe.Object) -> str:
@@ -189,12 +137,12 @@ def _default(key: griffe.Object) -> str:
     return "none" if text == "None" else f"`{_toml(text)}`"
 
 
-def _toml(value: object) -> str:
+def _toml(value: ast.expr | str) -> str:
     """Return a Python expression in TOML: a literal, or a power of integers."""
-    expression = ast.parse(str(value), mode="eval").body
+    expression = ast.parse(value, mode="eval").body if isinstance(value, str) else value
     match expression:
         case ast.BinOp(base, ast.Pow(), exponent):
-            return str(_integer(base) ** _integer(exponent))
+            return str(ast.literal_eval(base) ** ast.literal_eval(exponent))
     return json.dumps(ast.literal_eval(expression))
 
 

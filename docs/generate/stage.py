@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from c_header import c_reference
@@ -15,36 +16,32 @@ from figures import outdated
 from public_names import undocumented
 from recipe_keys import recipe_keys
 
+from caflow_runtime.bundle import builtin
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 ELSEWHERE = {
     "benchmarks/README.md": "benchmarks.md",
-    "models/x4-photo/README.md": "x4-photo.md",
-    "models/x4-real/README.md": "x4-real.md",
-    "models/x2-video/README.md": "x2-video.md",
-    "models/inpaint-photo/README.md": "inpaint-photo.md",
-    "models/colour-hints/README.md": "colour-hints.md",
+    **{f"models/{name}/README.md": f"{name}.md" for name in builtin.names()},
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
 """Pages outside docs/, and their names on the site."""
 NOT_PAGES = ("generate", "mkdocs.yml")
 SEARCH_PATHS = [str(ROOT / "runtime"), str(ROOT / "training"), str(ROOT)]
+GENERATED = {
+    "command_line": command_line,
+    "recipe_keys": partial(recipe_keys, SEARCH_PATHS),
+    "c_reference": partial(c_reference, ROOT / "runtime" / "cpp" / "include" / "caflow" / "caflow.h"),
+}
+"""Function that returns the Markdown to insert between `<!-- generated: NAME -->` and `<!-- end -->`, by name."""
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 CODE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 PLACE = re.compile(r"<!-- generated: (\w+) -->.*?<!-- end -->", re.DOTALL)
 
 
-class StagingError(Exception):
-    """The site cannot be built from the pages. The message has one line for each problem."""
-
-
-def stage(folder: Path) -> None:
-    """Write all pages and pictures to `folder`. An existing folder is replaced.
-
-    Raises:
-        StagingError: if a page has a problem. The message has one line for each problem.
-    """
+def stage(folder: Path) -> list[str]:
+    """Write all pages and pictures to `folder`, which is replaced. Return one line for each problem of a page."""
     names = staged_names()
     wrong = outdated(ROOT)
     wrong += undocumented((DOCS / "reference" / "python.md").read_text(encoding="utf-8"), SEARCH_PATHS)
@@ -53,12 +50,11 @@ def stage(folder: Path) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".md":
-            text = PLACE.sub(lambda place: generated(place[1]), source.read_text(encoding="utf-8"))
+            text = PLACE.sub(lambda place: GENERATED[place[1]](), source.read_text(encoding="utf-8"))
             target.write_text(with_links_on_the_site(text, source, name, names, wrong), encoding="utf-8")
         else:
             shutil.copy(source, target)
-    if wrong:
-        raise StagingError("\n".join(wrong))
+    return wrong
 
 
 def staged_names() -> dict[Path, str]:
@@ -67,20 +63,7 @@ def staged_names() -> dict[Path, str]:
     for file in sorted(DOCS.rglob("*")):
         if file.is_file() and file.relative_to(DOCS).parts[0] not in NOT_PAGES:
             names[file] = str(file.relative_to(DOCS))
-    for file in sorted((ROOT / "benchmarks" / "results").glob("*.png")):
-        names[file] = f"images/benchmarks/{file.name}"
     return names
-
-
-def generated(what: str) -> str:
-    """Return the Markdown to insert between `<!-- generated: WHAT -->` and `<!-- end -->`."""
-    if what == "command_line":
-        return command_line()
-    if what == "recipe_keys":
-        return recipe_keys(SEARCH_PATHS)
-    if what == "c_reference":
-        return c_reference(ROOT / "runtime" / "cpp" / "include" / "caflow" / "caflow.h")
-    raise StagingError(f"<!-- generated: {what} -->: must be command_line, recipe_keys or c_reference")
 
 
 def with_links_on_the_site(text: str, source: Path, name: str, names: dict[Path, str], wrong: list[str]) -> str:
@@ -107,7 +90,5 @@ def with_links_on_the_site(text: str, source: Path, name: str, names: dict[Path,
 
 
 if __name__ == "__main__":
-    try:
-        stage(Path(sys.argv[1]))
-    except StagingError as error:
-        sys.exit(f"make docs: the pages cannot be built:\n{error}")
+    if wrong := stage(Path(sys.argv[1])):
+        sys.exit("\n".join(["make docs: the pages cannot be built:", *wrong]))

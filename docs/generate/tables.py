@@ -1,20 +1,45 @@
-"""Tables and numbers as the pages show them, and the results that they are made of."""
+"""Tables in Markdown, and the text of their cells."""
 
-import json
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from string import Formatter
 from typing import Any
 
-Row = dict[str, Any]
 CODE = re.compile(r"(`[^`]+`)")
 ESCAPES = str.maketrans({"|": r"\|", "*": r"\*", "[": r"\[", "<": "&lt;"})
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+class Cells(Formatter):
+    """Formatter of cells. A field is a key of a row, whatever its characters."""
+
+    def get_field(self, name: str, _: Sequence[Any], row: Mapping[str, Any]) -> tuple[Any, str]:
+        """Return the value of a key."""
+        return row[name], name
+
+    def format_field(self, value: Any, form: str) -> str:
+        """Return a value in Python's format, or in one of those that `figures.toml` describes."""
+        if isinstance(value, str):
+            return value
+        factor, _, form = form.rpartition("*")
+        value = value * float(factor) if factor else value
+        if form.endswith("%"):
+            return f"{100 * value:{form[:-1]}f} %"
+        text = thousands(value) if form == "short" else format(value, form)
+        return text.replace("-", "−")
+
+
+def cell(template: str, row: Mapping[str, Any]) -> str:
+    """Return the text of a cell, which is empty if the row lacks one of its values."""
+    try:
+        return Cells().vformat(template, (), {key: value for key, value in row.items() if value is not None})
+    except KeyError:
+        return ""
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(str(part) for part in line)} |" for line in lines)
 
 
 def cell_text(text: str) -> str:
@@ -24,21 +49,6 @@ def cell_text(text: str) -> str:
     """
     parts = CODE.split(" ".join(text.split()))
     return "".join(part if k % 2 else part.translate(ESCAPES) for k, part in enumerate(parts))
-
-
-def results(root: Path, name: str) -> Any:
-    """Return the contents of a benchmark's results file."""
-    return json.loads((root / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def percent(share: float) -> str:
-    """Return a fraction as a percentage with one decimal."""
-    return f"{100 * share:.1f} %"
-
-
-def shown(value: float | None, form: str) -> str:
-    """Return a formatted number, or an empty text for None."""
-    return "" if value is None else format(value, form)
 
 
 def thousands(value: float) -> str:

@@ -42,7 +42,6 @@ from caflow_runtime.ood import calibration
 from caflow_training import checkpoint as checkpoints
 from caflow_training import checkpoint_in_bundle
 from caflow_training.checkpoint_in_bundle import WEIGHTS
-from caflow_training.conditional_flow import BASELINES
 from caflow_training.config import config_to_dict
 from caflow_training.model import CAFlow
 from caflow_training.task_traits import Image
@@ -111,8 +110,8 @@ def export(
 
     Raises:
         CheckpointError, ConfigError: if the checkpoint cannot be read.
-        ExportError: if the model is a baseline, if `output` exists and must not be replaced, if the photographs cannot
-            be used, if the model's samples are not finite, or if ONNX Runtime's CUDA provider lacks a kernel.
+        ExportError: if `output` exists and must not be replaced, if the photographs cannot be used, if the model's
+            samples are not finite, or if ONNX Runtime's CUDA provider lacks a kernel.
         VerificationFailed: if a graph does not compute the same as the model.
     """
     given, checkpoint = Path(checkpoint), builtin.find_bundle(checkpoint)
@@ -122,11 +121,6 @@ def export(
             f"the built-in models are {', '.join(builtin.names())}"
         )
     model = checkpoints.load(checkpoint)
-    if model.config.dependencies in BASELINES:
-        raise ExportError(
-            f"{checkpoint}: this model has dependencies = {model.config.dependencies!r}, a baseline for comparisons, "
-            "which cannot be exported: train a model with other dependencies"
-        )
     output = Path(output) if output is not None else given.with_suffix(".caflow")
     if output.exists() and output.samefile(checkpoint):
         raise ExportError(f"{output} is both the input and the output: give another name with -o")

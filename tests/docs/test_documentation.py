@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 import pytest
 from documentation import PAGES, ROOT, blocks, commands
-from figures import FIGURES, outdated
-from self_contained import loaded_from_elsewhere
+from figures import figure, outdated
 from torch.distributed.run import parse_args
 from wording import found_in
 
@@ -98,23 +97,9 @@ def test_an_outdated_figure_is_noticed(tmp_path: Path) -> None:
         "README.md: a figure has no end, or a table of figures no empty lines",
         "README.md: rejected-at-0.05 is outdated: run python docs/generate/figures.py",
     ]
-    current = FIGURES["rejected-at-0.05"](ROOT)
+    current = figure("rejected-at-0.05", ROOT)
     (tmp_path / "README.md").write_text(f'<span data-figure="rejected-at-0.05">{current}</span>')
     assert outdated(tmp_path) == []
-
-
-def test_what_a_page_loads_from_another_machine_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "a.html").write_text(
-        '<a href="https://example.org">a link</a><link rel="canonical" href="https://example.org/a.html">'
-        '<script src="https://example.org/b.js"></script><img src="c.png">'
-        '<link rel="stylesheet" href="//example.org/d">'
-    )
-    (tmp_path / "e.css").write_text("@import 'https://example.org/f'; p { background: url(g.png) }")
-    assert loaded_from_elsewhere(tmp_path) == [
-        "a.html loads https://example.org/b.js",
-        "a.html loads //example.org/d",
-        "e.css loads https://example.org/f",
-    ]
 
 
 def test_phrases_that_readers_stumble_over_are_found_outside_of_code() -> None:

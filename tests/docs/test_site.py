@@ -21,12 +21,13 @@ pytestmark = pytest.mark.full
 
 @dataclass
 class VisitedPage:
-    """A page of the site, its address, what it shows at each width in pixels, and the errors of the browser."""
+    """A page of the site, what it shows at each width in pixels, and the errors and the requests of the browser."""
 
     name: str
     address: str
     shown: dict[int, Shown]
     wrong: list[str]
+    requested: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def pages(request: pytest.FixtureRequest, site: Path) -> Iterator[list[VisitedPa
                 visit.page.set_viewport_size({"width": width, "height": 1000})
                 shown[width] = show_page(visit.page)
             visit.page.close()
-            visited.append(VisitedPage(str(path.relative_to(site)), visit.address, shown, visit.wrong))
+            visited.append(VisitedPage(str(path.relative_to(site)), visit.address, shown, visit.wrong, visit.requested))
         yield visited
 
 
@@ -61,6 +62,16 @@ def test_pages_show_all_that_their_markdown_says(pages: list[VisitedPage]) -> No
         assert source.lines, page.name
         for width, shown in page.shown.items():
             faults += [f"{page.name} at {width} pixels: {fault}" for fault in lost(source, shown)]
+    assert not faults, "\n".join(faults)
+
+
+def test_pages_load_nothing_from_another_machine(pages: list[VisitedPage]) -> None:
+    faults = [
+        f"{page.name} loads {address}"
+        for page in pages
+        for address in page.requested
+        if not address.startswith(("file:", "data:", "blob:", "http://127.0.0.1:", "http://localhost:"))
+    ]
     assert not faults, "\n".join(faults)
 
 

@@ -1,5 +1,5 @@
 """CAFLOW models in PyTorch, and their training.
 
 Read `model.py` first, then `bijections.py`, `image_flow.py` and `conditional_flow.py`. The training loop is in
-`trainer.py`. `conditional_image_flow.py` has other conditional flows, for comparisons.
+`trainer.py`.
 """

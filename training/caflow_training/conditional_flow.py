@@ -25,11 +25,9 @@ from caflow_training.bijections import (
 )
 from caflow_training.image_flow import latent_channels
 
-Dependencies = Literal["unshared", "shared", "dual-glow", "conditional-glow", "cinn"]
+Dependencies = Literal["unshared", "shared", "dual-glow"]
 """Blocks of the conditional flow. unshared: a separate block for every (i, j), as in the paper. shared: one cross block
-per level j for all i > j (Appendix D). dual-glow: own blocks alone, so that L[i] depends on D[i] only (eq. 6); for
-comparisons. conditional-glow, cinn: none; baselines of `conditional_image_flow`, for comparisons."""
-BASELINES = ("conditional-glow", "cinn")
+per level j for all i > j (Appendix D). dual-glow: own blocks alone, so that L[i] depends on D[i] only (eq. 6)."""
 
 Latents = dict[tuple[int, int], Tensor]
 """Base latents: z[i, j] is the noise that the flow of L[i] returns at level j. Keys are (i, j)."""

@@ -84,11 +84,7 @@ class CAFlowConfig:
     dependencies: Dependencies = "unshared"
     """Blocks of the conditional flow. `unshared`: each `g[i][j]` is a separate block, as in the paper. `shared`: one
     cross block at each level j serves all i > j (Appendix D of the paper). `dual-glow`: there are no cross blocks, so
-    `L[i]` depends on `D[i]` only (equation 6 of the paper), and the model is smaller and faster. The other two are
-    baselines without a flow of the condition, which cannot be exported. They are one flow of `target_steps` flow steps
-    per level with networks of `conditional_width`, which read the condition. `conditional-glow`: they read the
-    condition itself, and so does the prior (Lu and Huang 2020). `cinn`: they read features of a network with
-    `condition_steps` residual blocks per level and `image_width` channels (Ardizzone et al. 2019)."""
+    `L[i]` depends on `D[i]` only (equation 6 of the paper), and the model is smaller and faster."""
     pixels: PixelSpace = "centred"
     """Scale of the pixel values x, 0…256, inside the flows. `centred`: x/256 − ½. `logit`: logit(α/2 + (1 − α) x/256)
     with α = 1e-5 and logit(p) = ln(p / (1 − p))."""

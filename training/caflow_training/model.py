@@ -4,19 +4,12 @@ Shapes: B is the batch size, n the number of levels, H×W the array size of targ
 """
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from caflow_training.bijections import AffineNetwork
-from caflow_training.conditional_flow import BASELINES, BlockSettings, ConditionalFlow, Latents
-from caflow_training.conditional_image_flow import (
-    ConditionalImageFlow,
-    FeatureNetwork,
-    SqueezedCondition,
-    WholeImage,
-)
+from caflow_training.conditional_flow import BlockSettings, ConditionalFlow, Latents
 from caflow_training.config import CAFlowConfig
 from caflow_training.degradation_estimator import DegradationEstimator
 from caflow_training.dequantization import (
@@ -66,22 +59,11 @@ class CAFlow(nn.Module):
         block = BlockSettings(
             config.conditional_width, config.conditional_transition_steps, config.mean_features, config.reference
         )
-        if config.dependencies in BASELINES:  # their parts are called as those of CAFLOW are
-            has_prior = config.dependencies == "conditional-glow"
-            seen = (
-                SqueezedCondition(CHANNELS, config.levels)
-                if has_prior
-                else FeatureNetwork(CHANNELS, config.levels, config.condition_steps, config.image_width)
-            )
-            flow = ConditionalImageFlow(CHANNELS, seen.channels, config.target_steps, block, has_prior)
-            self.condition_flow, self.target_flow = cast(ImageFlow, seen), cast(ImageFlow, WholeImage(config.levels))
-            self.conditional_flow = cast(ConditionalFlow, flow)
-        else:
-            self.condition_flow = image_flow(config.condition_steps)
-            self.target_flow = image_flow(config.target_steps)
-            self.conditional_flow = ConditionalFlow(
-                CHANNELS, config.levels, config.own_steps, config.cross_steps, block, config.dependencies
-            )
+        self.condition_flow = image_flow(config.condition_steps)
+        self.target_flow = image_flow(config.target_steps)
+        self.conditional_flow = ConditionalFlow(
+            CHANNELS, config.levels, config.own_steps, config.cross_steps, block, config.dependencies
+        )
         self.mean_network = _mean_network(config) if config.mean_blocks else None
         self.degradation_estimator = DegradationEstimator() if config.degradation_aware else None
         for module in self.modules():
@@ -107,13 +89,10 @@ class CAFlow(nn.Module):
     def encode_condition(self, prepared: Tensor, condition_u: Tensor | float = MIDPOINT) -> tuple[list[Tensor], Tensor]:
         """Encode a prepared condition, (B, 3, H, W).
 
-        Return its latents D, coarsest level first, and log p(condition), (B,) in nats. Baselines have no density of the
-        condition: they return what each level reads of it, and 0.
+        Return its latents D, coarsest level first, and log p(condition), (B,) in nats.
         """
         x, dequantizer_term = self.condition_dequantizer(prepared, _places(condition_u, prepared))
         v, pixel_log_det = self.condition_pixels(x)
-        if self.config.dependencies in BASELINES:
-            return cast(list[Tensor], self.condition_flow(v)), v.new_zeros(len(v))
         latents, log_dets = self.condition_flow(v)
         prior = torch.stack([standard_normal_log_prob(latent) for latent in latents]).sum(0)
         return latents, dequantizer_term + pixel_log_det + log_dets.sum(1) + prior
@@ -284,8 +263,8 @@ class CAFlow(nn.Module):
     def encode_target(self, x: Tensor, encoded: Encoded) -> Latents:
         """Turn continuous pixel values (B, 3, H, W) into base latents z. This is the inverse of `decode`."""
         v, _ = self.target_pixels(x, encoded.mean)
-        z, _ = self.conditional_flow(self.target_flow(v)[0], encoded.latents, encoded.features)
-        return cast(Latents, z)
+        z: Latents = self.conditional_flow(self.target_flow(v)[0], encoded.latents, encoded.features)[0]
+        return z
 
     def _log_density(
         self,

@@ -6,11 +6,12 @@
 * cINN (Ardizzone et al., "Guided Image Generation with Conditional Invertible Neural Networks", 2019): couplings read
   the features of a feed-forward network, which is trained together with the flow. The prior is standard normal.
 
-They take the places of the flows of CAFLOW in the model, and so share its bijections, its training and its evaluation.
-They are not exported.
+They take the places of the flows of CAFLOW in the model, and so share its bijections, its objective and its evaluation.
 """
 
-from typing import cast
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,18 @@ from caflow_training.bijections import (
     split,
 )
 from caflow_training.conditional_flow import BlockSettings, Latents
+from caflow_training.config import CAFlowConfig
+from caflow_training.crop_sampler import CropSampler
+from caflow_training.dequantization import MIDPOINT
 from caflow_training.image_flow import latent_channels
 from caflow_training.mean_network import ResidualBlock
+from caflow_training.model import CHANNELS, CAFlow
+from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
+from caflow_training.processes import Processes
+from caflow_training.recipe import Recipe
+from caflow_training.training_data import find_training_data
+
+Kind = Literal["conditional Glow", "cINN"]
 
 
 class SqueezedCondition(nn.Module):
@@ -98,19 +109,16 @@ class ConditionalImageFlow(nn.Module):
     The noise z[j, j] has the shape of the latents of level j of an `ImageFlow`; there is no other noise.
 
     Arguments:
-        conditions: number of channels of what each level reads, coarsest first. The mean network's features, if there
-            are any, are read in addition.
+        conditions: number of channels of what each level reads, coarsest first.
         steps: number of ActNorm, invertible 1×1 convolution and conditional affine coupling in each level.
         has_prior: whether mean and scale of the noise's distribution depend on the condition.
     """
 
-    def __init__(
-        self, channels: int, conditions: list[int], steps: int, settings: BlockSettings, has_prior: bool
-    ) -> None:
+    def __init__(self, conditions: list[int], steps: int, settings: BlockSettings, has_prior: bool) -> None:
         super().__init__()
         count, self.levels, self.priors = len(conditions), nn.ModuleList(), nn.ModuleList()
-        for j, depth in enumerate(conditions):
-            squeezed, seen = 4 * channels * 2 ** (count - 1 - j), depth + settings.feature_channels
+        for j, seen in enumerate(conditions):
+            squeezed = 4 * CHANNELS * 2 ** (count - 1 - j)
             layers: list[Bijection] = [Squeeze()]
             layers += (TransitionStep(squeezed) for _ in range(settings.transition_steps))
             for _ in range(steps):
@@ -118,48 +126,37 @@ class ConditionalImageFlow(nn.Module):
             self.levels.append(Chain(layers))
             # The density N(z; μ, σ²) is that of an affine map to N(0, 1).
             if has_prior:
-                self.priors.append(AffineInjector(latent_channels(channels, count, j), settings.width, seen))
+                self.priors.append(AffineInjector(latent_channels(CHANNELS, count, j), settings.width, seen))
 
-    def forward(
-        self,
-        target_latents: list[Tensor],
-        condition_latents: list[Tensor],
-        features: list[Tensor] | None = None,
-        seen_latents: list[Tensor] | None = None,
-    ) -> tuple[Latents, Tensor]:
+    def forward(self, target: list[Tensor], seen: list[Tensor], *_: None) -> tuple[Latents, Tensor]:
         """Turn the target into noise z[j, j]. Also return log |det| per level j, (B, n) in nats.
 
         Arguments:
-            target_latents: the target alone, as `WholeImage` returns it.
-            condition_latents: what each level reads, coarsest first.
-            features: features of the mean network, coarsest first.
-            seen_latents: has no effect, since no layer reads latents of the target.
+            target: the target alone, as `WholeImage` returns it.
+            seen: what each level reads, coarsest first.
         """
-        x, z, log_dets = target_latents[0], {}, []
+        (x,), z, log_dets = target, {}, []
         for j in reversed(range(len(self.levels))):
-            seen = _condition(condition_latents, features, j)
-            x, log_det = self.levels[j](x, seen)
+            x, log_det = self.levels[j](x, seen[j])
             latent, x = split(x) if j > 0 else (x, x)
             if self.priors:
-                latent, prior_log_det = self.priors[j](latent, seen)
+                latent, prior_log_det = self.priors[j](latent, seen[j])
                 log_det = log_det + prior_log_det
             z[j, j] = latent
             log_dets.append(log_det)
         return z, torch.stack(log_dets[::-1], dim=1)
 
-    def inverse(
-        self, z: Latents, condition_latents: list[Tensor], features: list[Tensor] | None = None
-    ) -> tuple[list[Tensor], Tensor]:
+    def inverse(self, z: Latents, seen: list[Tensor], _: None) -> tuple[list[Tensor], Tensor]:
         """Turn noise into the target, which is the only element of the list.
 
         Also return log |det| of this direction per level j, (B, n) in nats.
         """
         x, log_dets = z[0, 0], []
         for j, level in enumerate(self.levels):
-            seen, latent, log_det = _condition(condition_latents, features, j), z[j, j], torch.zeros(())
+            latent, log_det = z[j, j], torch.zeros(())
             if self.priors:
-                latent, log_det = cast(Bijection, self.priors[j]).inverse(latent, seen)
-            x, level_log_det = cast(Chain, level).inverse(join(latent, x) if j > 0 else latent, seen)
+                latent, log_det = cast(Bijection, self.priors[j]).inverse(latent, seen[j])
+            x, level_log_det = cast(Chain, level).inverse(join(latent, x) if j > 0 else latent, seen[j])
             log_dets.append(level_log_det + log_det.to(x))
         return [x], torch.stack(log_dets, dim=1)
 
@@ -172,8 +169,62 @@ class ConditionalImageFlow(nn.Module):
         }
 
 
-def _condition(condition_latents: list[Tensor], features: list[Tensor] | None, j: int) -> Tensor:
-    """Return what the networks of level j read. The mean network's features have half of its resolution."""
-    if features is None:
-        return condition_latents[j]
-    return torch.cat([condition_latents[j], F.interpolate(features[j], scale_factor=2, mode="nearest")], dim=1)
+class Baseline(CAFlow):
+    """CAFLOW's model with the flow of a baseline in place of its own flows.
+
+    Each level has `target_steps` flow steps with networks of `conditional_width` channels. The features of the cINN
+    have `condition_steps` residual blocks per level and `image_width` channels.
+    """
+
+    def __init__(self, config: CAFlowConfig, kind: Kind) -> None:
+        reader = (
+            SqueezedCondition(CHANNELS, config.levels)
+            if kind == "conditional Glow"
+            else FeatureNetwork(CHANNELS, config.levels, config.condition_steps, config.image_width)
+        )
+        settings = BlockSettings(config.conditional_width, config.conditional_transition_steps)
+        flow = ConditionalImageFlow(reader.channels, config.target_steps, settings, kind == "conditional Glow")
+        super().__init__(config)
+        parts: dict[str, Any] = {
+            "condition_flow": reader,
+            "target_flow": WholeImage(config.levels),
+            "conditional_flow": flow,
+        }
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def encode_condition(self, prepared: Tensor, condition_u: Tensor | float = MIDPOINT) -> tuple[list[Tensor], Tensor]:
+        """Return what each level reads of a prepared condition, and 0, since the condition has no density."""
+        v, _ = self.condition_pixels(prepared + condition_u)
+        return cast(list[Tensor], self.condition_flow(v)), v.new_zeros(len(v))
+
+
+def train_baseline(recipe: Recipe, kind: Kind, data: Path, file: Path) -> Baseline:
+    """Train a baseline as `caflow-train` trains, unless its file exists. Return the model with averaged weights."""
+    config = recipe.training
+    torch.manual_seed(config.seed)
+    model = Baseline(recipe.model, kind)
+    if not file.exists():
+        crops = find_training_data(recipe, data, Processes(0, 1, torch.device("cpu")), lambda _: None).training
+        initialize_from(model, crops.batch(0, range(config.batch)))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(_trained(model, recipe, crops), file)
+    model.load_state_dict(torch.load(file, weights_only=True))
+    return model.eval()
+
+
+def _trained(model: Baseline, recipe: Recipe, crops: CropSampler) -> dict[str, Tensor]:
+    """Run all steps of a recipe, and return the averaged weights."""
+    config = recipe.training
+    objective, average = Objective(model, config), AveragedWeights(model, config.ema_decay)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    with closing(crops.batches(0, range(config.batch))) as batches:
+        for step in range(config.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, config)
+            optimizer.zero_grad()
+            objective(next(batches))["loss"].backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+            optimizer.step()
+            average.update(model, step)
+    return average.values

@@ -128,7 +128,7 @@ def passes(library: str, width: int, batch: int) -> tuple[nn.Module, Passes]:
 def peak_memory(library: str, name: str, threads: int, width: int, batch: int) -> float:
     """Return the growth of a fresh process in MB: its peak memory minus its memory after the import of the library."""
     code = (
-        f"import training_step as t, torch; torch.set_num_threads({threads}); "
+        f"import training as t, torch; torch.set_num_threads({threads}); "
         f"t.BUILDERS[{library!r}](8, 1); imported = t.resident('VmRSS'); "
         f"run = t.passes({library!r}, {width}, {batch})[1][{name!r}]; [run() for _ in range(5)]; "
         "print(t.resident('VmHWM') - imported)"
@@ -150,7 +150,7 @@ def resident(key: str) -> float:
 
 @click.command()
 @report.options
-@click.option("--rounds", default=7, show_default=True, help="Number of timed rounds; the median is reported.")
+@report.ROUNDS
 @click.option("--width", default=256, show_default=True, help="Number of channels inside the networks.")
 @click.option("--batch", default=8, show_default=True)
 def main(threads: int, json_file: Path | None, rounds: int, width: int, batch: int) -> None:

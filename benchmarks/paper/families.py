@@ -1,14 +1,12 @@
 """The paper's claims: five conditional flows on three tasks of 64×64 pixels, with equal operations, steps and data.
 
-Each cell of the table is one family, one task and one seed. Training resumes after a stop, and cells that are in the
-JSON file are not computed again. First: python models/photographs.py KIND build/photographs/KIND for the kinds
-training, validation, test and metrics.
+Each cell of the table is one family, one task and one seed. Cells that are in the JSON file are not computed again.
+First: python models/photographs.py KIND build/photographs/KIND for the kinds training, validation, test and metrics.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,13 @@ import click
 import numpy as np
 import report
 import torch
-from metrics import Judge, Picture, resize
-from paper_scores import SAMPLES, SIDE, TASKS, held_out_bits, measure, pairs_of, references, samples_of
-from PIL import Image
-from sheets import QUALITY, sheet
+from metrics import Judge
+from paper.baselines import Baseline, Kind, train_baseline
+from paper.scores import SAMPLES, SIDE, TASKS, held_out_bits, measure, pairs_of, references, samples_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from caflow_training import checkpoint
+from caflow_training.checkpoint import LAST_CHECKPOINT
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow
 from caflow_training.recipe import Recipe, TrainingConfig
@@ -34,24 +32,17 @@ PACKAGES = ("torch", "lpips", "opencv-python-headless")
 ROUNDS = 5
 """Number of times that each family's samples are timed."""
 TEMPERATURES = (0.8, 1.0)
-"""Temperatures at which each model is judged. The sheet is of the first one."""
-SHOWN, STRIDE, ENLARGED = 4, 4, 128
-"""Rows of the sheet for each task, crops from one row to the next (one photograph), and the side of its pictures."""
+"""Temperatures at which each model is judged."""
 BLOCKS = {"condition_steps": 4, "target_steps": 4, "own_steps": 4, "image_width": 64, "conditional_width": 32}
 FAMILIES: dict[str, dict[str, Any]] = {
     "CAFLOW": {**BLOCKS, "dependencies": "unshared"},
     "CAFLOW, shared": {**BLOCKS, "dependencies": "shared"},
     "DUAL-GLOW": {**BLOCKS, "own_steps": 8, "dependencies": "dual-glow"},
-    "conditional Glow": {"target_steps": 7, "conditional_width": 64, "dependencies": "conditional-glow"},
-    "cINN": {
-        "target_steps": 6,
-        "condition_steps": 2,
-        "conditional_width": 64,
-        "image_width": 32,
-        "dependencies": "cinn",
-    },
+    "conditional Glow": {"target_steps": 7, "conditional_width": 64},
+    "cINN": {"target_steps": 6, "condition_steps": 2, "conditional_width": 64, "image_width": 32},
 }
 """Numbers of steps are chosen so that a training step of each family takes the same operations, within 6 %."""
+BASELINES: tuple[Kind, ...] = ("conditional Glow", "cINN")
 TRAINING = TrainingConfig(
     batch=8,
     crop=SIDE,
@@ -100,7 +91,8 @@ def seconds_per_sample() -> dict[str, float]:
     """Return the seconds in which each family draws one of `SAMPLES` samples of ×4, measured in turns."""
 
     def draw(family: str) -> Callable[[], object]:
-        model, generator = CAFlow(recipe_of("super-resolution", family, 1, 0).model).eval(), torch.Generator()
+        config, generator = recipe_of("super-resolution", family, 1, 0).model, torch.Generator()
+        model = (Baseline(config, family) if family in BASELINES else CAFlow(config)).eval()
         condition = np.zeros((SIDE // 4, SIDE // 4, 3), np.uint8)
         return lambda: samples_of(model, condition, TEMPERATURES[0], generator)
 
@@ -110,27 +102,11 @@ def seconds_per_sample() -> dict[str, float]:
 
 def trained(task: str, family: str, steps: int, seed: int, scratch: Path) -> CAFlow:
     """Return the model of a cell, whose training is started, resumed or finished already."""
+    recipe, data = recipe_of(task, family, steps, seed), PHOTOGRAPHS / "training"
     out = scratch / f"{task}-{family}-{seed}-{steps}".replace(" ", "-").replace(",", "")
-    return checkpoint.load(train(recipe_of(task, family, steps, seed), PHOTOGRAPHS / "training", out, lambda _: None))
-
-
-def sheet_of(tasks: Sequence[str], families: Sequence[str], model_of: Callable[[str, str], CAFlow]) -> Picture:
-    """Show the condition, the likeliest of `SAMPLES` samples of each family, and the target, for each task.
-
-    The crops are the first ones of the first `SHOWN` validation photographs.
-    """
-    rows = []
-    for task in tasks:
-        targets, conditions = pairs_of(TASKS[task], [PHOTOGRAPHS / "validation"])
-        models = [model_of(task, family) for family in families]
-        for k in range(0, SHOWN * STRIDE, STRIDE):
-            row = [conditions[k]]
-            for model in models:
-                generator = torch.Generator().manual_seed(0)
-                images, likeliest, _ = samples_of(model, conditions[k], TEMPERATURES[0], generator)
-                row.append(images[likeliest])
-            rows.append([resize(one, (ENLARGED, ENLARGED), Image.Resampling.NEAREST) for one in [*row, targets[k]]])
-    return sheet(rows, ["condition", *families, "target"])
+    if family in BASELINES:
+        return train_baseline(recipe, family, data, out / LAST_CHECKPOINT)
+    return checkpoint.load(train(recipe, data, out, lambda _: None))
 
 
 @click.command()
@@ -143,7 +119,6 @@ def sheet_of(tasks: Sequence[str], families: Sequence[str], model_of: Callable[[
     show_default=True,
     help="Folder of the training runs.",
 )
-@click.option("--sheet", "sheet_file", type=click.Path(path_type=Path), help="Write a sheet of the first seed, JPEG.")
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1, 2), show_default=True)
 @click.option("--task", "tasks", type=click.Choice(list(TASKS)), multiple=True, default=tuple(TASKS))
 @click.option("--family", "families", type=click.Choice(list(FAMILIES)), multiple=True, default=tuple(FAMILIES))
@@ -152,7 +127,6 @@ def main(
     json_file: Path | None,
     steps: int,
     scratch: Path,
-    sheet_file: Path | None,
     seeds: tuple[int, ...],
     tasks: tuple[str, ...],
     families: tuple[str, ...],
@@ -173,9 +147,6 @@ def main(
             rows.append(row)
             print(json.dumps(row, ensure_ascii=False), flush=True)
         report.write(json_file, rows, PACKAGES, **settings)
-    if sheet_file is not None:
-        first = partial(trained, steps=steps, seed=seeds[0], scratch=scratch)
-        Image.fromarray(sheet_of(tasks, families, first)).save(sheet_file, quality=QUALITY)
     figures = {"seconds per sample": seconds_per_sample(), "references": references(judge, folders)}
     report.write(json_file, rows, PACKAGES, figures, **settings)
 

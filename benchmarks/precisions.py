@@ -4,7 +4,6 @@ Each combination of backend and precision draws the same samples of the same pho
 ONNX Runtime in float32.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 SAMPLES = (1, 10)
+SIDE, IMAGES = 256, 4
+"""Width and height of the results in pixels, and number of photographs that are drawn in one call."""
 Results = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 PACKAGES = ("onnxruntime", "openvino", "numpy")
@@ -65,25 +66,21 @@ def errors(way: Way, exact: Results, pairs: list[Pair]) -> dict[str, float]:
     }
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.command("precisions")
+@report.BUNDLE
 @click.argument("folder", metavar="PHOTOGRAPHS", type=click.Path(path_type=Path, exists=True))
 @click.option("--fp16", type=click.Path(path_type=Path, exists=True), help="Bundle of the same model in fp16.")
 @click.option("--bf16", type=click.Path(path_type=Path, exists=True), help="Bundle of the same model in bf16.")
 @click.option("--int8", type=click.Path(path_type=Path, exists=True), help="Bundle of the same model in int8.")
-@click.option("--side", default=256, show_default=True, help="Width and height of the results, in pixels.")
-@click.option("--images", default=4, show_default=True, help="Number of photographs that are drawn in one call.")
-@click.option("--rounds", default=9, show_default=True, help="Number of timed calls; the median is reported.")
-@click.option("--cpu-time", is_flag=True, help="Count CPU seconds, for a machine that is busy with other work.")
+@report.ROUNDS
+@report.CPU_TIME
 @report.options
-def main(
+def measure_precisions(
     bundle: Path,
     folder: Path,
     fp16: Path | None,
     bf16: Path | None,
     int8: Path | None,
-    side: int,
-    images: int,
     rounds: int,
     cpu_time: bool,
     threads: int,
@@ -94,15 +91,14 @@ def main(
     PHOTOGRAPHS is a folder.
     """
     bundles = {"fp32": bundle, "fp16": fp16, "bf16": bf16, "int8": int8}
-    clock = time.process_time if cpu_time else time.perf_counter
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         found = list(ways(bundles, threads, stack))
         model, degrade = found[0].pipe.manifest.model, found[0].pipe.consistency.degraded
-        pairs = [pair for one in photographs_in(folder)[:images] for pair in pairs_of(one, model, degrade, [side])[:1]]
+        pairs = [pair for one in photographs_in(folder)[:IMAGES] for pair in pairs_of(one, model, degrade, [SIDE])[:1]]
         exact = found[0].results(pairs)
         seconds = {
-            n: report.side_by_side({way.name: partial(way.draw, pairs, n) for way in found}, rounds, clock)
+            n: report.side_by_side({way.name: partial(way.draw, pairs, n) for way in found}, rounds, cpu_time=cpu_time)
             for n in SAMPLES
         }
         for way in found:
@@ -112,10 +108,6 @@ def main(
     report.show(rows)
     flags = Path("/proc/cpuinfo").read_text().split()
     sets = [name for name in INSTRUCTION_SETS if name in flags]
-    settings: dict[str, Any] = {"threads": threads, "side": side, "images": len(pairs), "rounds": rounds}
-    settings |= {"instruction sets": sets, "clock": clock.__name__}
+    settings: dict[str, Any] = {"threads": threads, "side": SIDE, "images": len(pairs), "rounds": rounds}
+    settings |= {"instruction sets": sets, "cpu_time": cpu_time}
     report.write(json_file, rows, PACKAGES, **settings)
-
-
-if __name__ == "__main__":
-    main()

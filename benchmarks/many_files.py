@@ -89,14 +89,14 @@ def measure(results: Iterator[ImageOutcome], count: int) -> dict[str, float]:
     }
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.command("files")
+@report.BUNDLE
 @click.argument("photographs", type=click.Path(path_type=Path, exists=True))
 @report.options
 @click.option("--count", default=500, show_default=True, help="Number of crops.")
 @click.option("-n", "--samples", default=4, show_default=True, help="Samples per crop; the best one is kept.")
 @click.option("--rounds", default=5, show_default=True, help="Number of rounds; medians are reported.")
-def main(
+def measure_files(
     bundle: Path, photographs: Path, threads: int, json_file: Path | None, count: int, samples: int, rounds: int
 ) -> None:
     """Measure BUNDLE on crops of PHOTOGRAPHS.
@@ -123,7 +123,3 @@ def main(
     ]
     report.show(rows)
     report.write(json_file, rows, PACKAGES, {"rounds": found}, count=count, n=samples, threads=threads, side=SIDE)
-
-
-if __name__ == "__main__":
-    main()

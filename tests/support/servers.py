@@ -32,7 +32,7 @@ from tritonclient.utils import InferenceServerException
 from caflow_export.triton import write_repository
 from caflow_runtime.service.service import MAX_REQUEST_PIXELS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STARTS_S, ENDS_S, ANSWERS_S = 600.0, 60.0, 120.0
 WORKER, STUB = "--multiprocessing-fork", "triton_python_backend_stub"
 """Parts of the command lines of worker processes."""
