@@ -95,8 +95,8 @@ class ImageProgress:
         """
         self.bar, self.console, self.needs, self.count = bar, console, needs, count
         self.pace = ProgressReporter(console.message if bar.disable else None)
-        self._total = sum(need.operations for need in needs.values())
-        self._finished, self._images = 0.0, 0
+        self._total = sum(need.work for need in needs.values())
+        self._finished, self._images = 0, 0
         self._now: tuple[ImageEstimate, str] | None = None
         self._stage, self._windows = 0, 0
         self._is_folder = count + before > 1
@@ -110,7 +110,7 @@ class ImageProgress:
         """Record that this process begins to draw an image. Report its needs unless the first line included them."""
         if job.output not in self.needs and self.console.shows_messages:
             self.console.message(line_of_image(job, need))
-        self._total += need.operations - (self.needs[job.output].operations if job.output in self.needs else 0.0)
+        self._total += need.work - (self.needs[job.output].work if job.output in self.needs else 0)
         self.needs[job.output] = need
         self._now, self._stage, self._windows = (need, shown(as_text(job.source))), 0, 0
 
@@ -132,14 +132,14 @@ class ImageProgress:
             self.bar.update(self._task, description=f"images, {text}{tiles}")
         else:
             self.bar.update(self._task, completed=done, total=count, description=text)
-        operations = need.operations_until(self._stage, done)
-        what = f"{name}: {operations / need.operations:.0%} done" if self.count == 1 else self._counted()
-        self._tell(operations, what)
+        work = need.work_until(self._stage, done)
+        what = f"{name}: {work / need.work:.0%} done" if self.count == 1 else self._counted()
+        self._tell(work, what)
 
     def finished(self, job: ImageJob) -> None:
         """Record that an image is finished or has failed."""
         need = self.needs.get(job.output)
-        self._finished += 0.0 if need is None else need.operations
+        self._finished += 0 if need is None else need.work
         self._images, self._now = self._images + 1, None
         if self._is_folder:
             self.bar.update(self._task, advance=1, description="images")
@@ -171,8 +171,8 @@ def _windows(windows: int, n: int) -> str:
 
 def _time(needs: Sequence[ImageEstimate]) -> str:
     """Return the estimated time of all images, with a comma before it; empty if it is short."""
-    operations, trial = sum(need.operations for need in needs), needs[0].trial
-    return f", about {duration(trial.seconds(operations))}" if trial.is_short_for(operations) else ""
+    work, trial = sum(need.work for need in needs), needs[0].trial
+    return f", about {duration(trial.seconds(work))}" if trial.is_short_for(work) else ""
 
 
 def _memory(need: ImageEstimate, processes: int) -> str:

@@ -24,9 +24,9 @@ def line_of_video(name: str, need: VideoEstimate, info: VideoInfo, processes: in
     windows = f"{counted(need.stage.windows, 'tile')} each"
     memory = f"about {readable(processes * need.memory)} of memory"
     of_processes = f" in {processes} processes" if processes > 1 else ""
-    operations, time = need.operations * max(0, (info.frames or 0) - (drawn or 0)), ""
-    if drawn is not None and need.trial.is_short_for(operations):
-        time = f", about {duration(need.trial.seconds(operations))}"
+    work, time = need.stage.work * max(0, (info.frames or 0) - (drawn or 0)), ""
+    if drawn is not None and need.trial.is_short_for(work):
+        time = f", about {duration(need.trial.seconds(work))}"
     return f"{name}: {of_video} of {width}×{height} → {final[1]}×{final[0]} in {windows}, {memory}{of_processes}{time}"
 
 

@@ -7,7 +7,7 @@ from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.jobs.model_passes import OutputSpec
 from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, check_memory
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, drawing_stage, scoring_stage
+from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, stage_of
 
 COPIES = 3
 """Number of copies of a condition: as it was read, as it is padded, and in the form of the model."""
@@ -73,15 +73,15 @@ class ImageEstimate:
         return sum(stage.windows for stage in drawn) // self.wanted.config.n
 
     @property
-    def operations(self) -> float:
-        """Multiplications and additions of all stages."""
-        return sum(stage.operations(stage.windows) for stage in (*self.alpha_stages, *self.stages))
+    def work(self) -> int:
+        """Target pixels of the windows of all stages."""
+        return sum(stage.work for stage in (*self.alpha_stages, *self.stages))
 
-    def operations_until(self, stage: int, windows: int) -> float:
-        """Return the multiplications and additions until this number of windows of a stage, from 0, is finished."""
+    def work_until(self, stage: int, windows: int) -> int:
+        """Return the target pixels until this number of windows of a stage, from 0, is finished."""
         finished = (*self.alpha_stages, *self.stages[:stage])
-        now = self.stages[stage].operations(windows) if stage < len(self.stages) else 0.0
-        return sum(one.operations(one.windows) for one in finished) + now
+        now = windows * self.stages[stage].window_pixels if stage < len(self.stages) else 0
+        return sum(one.work for one in finished) + now
 
     def check_memory(self) -> None:
         """Check that the memory is available, in addition to the memory that the process uses already.
@@ -106,10 +106,10 @@ def estimate_image(pipe: Pipeline, source: ImageProperties, wanted: OutputReques
     factors = [model.scale**k for k in range(1, wanted.form.size.passes + 1)]
     targets = [(factor * height, factor * width) for factor in factors]
     scored = wanted.is_read_again or config.consistent or config.judges == "image"
-    stages = [drawing_stage(pipe.runner, *target, config.n) for target in targets]
+    stages = [stage_of(pipe.runner, *target, config.n) for target in targets]
     if targets and scored:
-        stages.append(scoring_stage(pipe.runner, *targets[-1]))
-    alpha = [drawing_stage(pipe.runner, *target, 1) for target in targets if source.is_alpha_drawn]
+        stages.append(stage_of(pipe.runner, *targets[-1]))
+    alpha = [stage_of(pipe.runner, *target) for target in targets if source.is_alpha_drawn]
     memory = pipe.memory.of(targets, config.n, _buffers(source, wanted, model), scored=scored)
     return ImageEstimate(source, wanted, tuple(stages), tuple(alpha), pipe.trials[config.n], memory)
 

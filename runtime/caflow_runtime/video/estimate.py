@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, drawing_stage
+from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, stage_of
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.bounded_queue import WAITING_FRAMES
 
@@ -33,11 +33,6 @@ class VideoEstimate:
     memory: int
     """Peak memory of the process, in bytes."""
 
-    @property
-    def operations(self) -> float:
-        """Multiplications and additions of each frame."""
-        return self.stage.operations(self.stage.windows)
-
 
 def estimate_video(
     pipe: Pipeline,
@@ -62,9 +57,9 @@ def estimate_video(
     target, finished = (scale * sides[0], scale * sides[1]), final[0] * final[1]
     constant, of_pixel = ENCODERS.get(codec or "", OTHER_ENCODERS)
     waiting = (WAITING_FRAMES + 1) * ((FLOATS + has_alpha) * finished + (RGB + has_alpha) * sides[0] * sides[1])
-    stage = drawing_stage(pipe.runner, *target, 1)
+    stage = stage_of(pipe.runner, *target)
     rows_of_kept_noise = {"fresh": 0, "fixed": batch}.get(str(settings.noise), n)
-    noise = rows_of_kept_noise * FLOATS * stage.windows * pipe.runner.load_of(*target, 1).window_pixels
+    noise = rows_of_kept_noise * FLOATS * stage.work
     frames = max(min(n, 2), batch) + 1 + 2 * has_alpha
     buffers = Buffers(frames, FLOATS, others=noise + waiting + LIBRARIES + constant + of_pixel * finished)
     memory = max(pipe.memory.of([target], n, buffers), pipe.memory.of([target], 1, buffers, batch))

@@ -130,9 +130,7 @@ def test_alpha_is_part_of_the_work(source: Path, tmp_path: Path) -> None:
         for hole in (255, 0):
             alpha[:8, :8] = hole
             write_image(source, rgb, alpha)
-            needs.append(
-                inspect_image(pipe, ImageJob(source, tmp_path / "out.png", (), {}), SamplingConfig(1))[1].operations
-            )
+            needs.append(inspect_image(pipe, ImageJob(source, tmp_path / "out.png", (), {}), SamplingConfig(1))[1].work)
     assert needs[1] > 1.4 * needs[0]
 
 
