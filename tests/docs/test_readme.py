@@ -89,10 +89,7 @@ def test_commands_that_other_tests_run_are_in_the_pages() -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("page", [page for page in PAGES if run_here(page)])
 def test_the_commands_and_programs_of_a_page_run_in_a_copy_of_the_repository(page: str, copy: Path) -> None:
-    environment = os.environ | {
-        "PYTHONWARNINGS": "error::UserWarning:caflow",
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-    }
+    environment = os.environ | {"PYTHONWARNINGS": "error::UserWarning:caflow", "PATH": f"{BIN}:{os.environ['PATH']}"}
     for command in run_here(page):
         done = subprocess.run(
             command, shell=True, cwd=copy, env=environment, capture_output=True, text=True, check=False

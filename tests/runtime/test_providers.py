@@ -98,5 +98,5 @@ def test_the_number_of_a_device_follows_the_name() -> None:
         with pytest.raises(BackendError, match="has no devices with numbers"):
             split_device(name)
     assert [name for name in ("auto", "cpu", "cuda:1", "tensorrt", "openvino", "ort:cuda") if may_use_gpu(name)] == [
-        *("auto", "cuda:1", "tensorrt", "ort:cuda"),
+        *("auto", "cuda:1", "tensorrt", "ort:cuda")
     ]

@@ -60,8 +60,7 @@ def test_windows_meet_in_the_middle_of_what_they_share() -> None:
 
 def test_too_small_a_budget_is_an_error() -> None:
     with pytest.raises(
-        TooSmall,
-        match="tiles of at most 104×96 pixels are too small for an overlap of 64 pixels on both sides",
+        TooSmall, match="tiles of at most 104×96 pixels are too small for an overlap of 64 pixels on both sides"
     ):
         cut(1000, 1000, MULTIPLE, 100**2, 64)
 

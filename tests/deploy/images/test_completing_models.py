@@ -214,10 +214,7 @@ def test_files_of_masks_and_hints(
     assert report["log_likelihood"] == pytest.approx(json.loads(scored.stdout)["log_likelihood"], rel=1e-6)
     for wrong, said in (
         ((given, "--bundle", completing["masked-inpainting"]), "fills in what a mask marks: also give --mask"),
-        (
-            (given, "--bundle", completing["color-hints"], "--hints", tmp_path / "white.png"),
-            "must be opaque where",
-        ),
+        ((given, "--bundle", completing["color-hints"], "--hints", tmp_path / "white.png"), "must be opaque where"),
         ((given, "--hints", tmp_path / "hints.png", "--mask", tmp_path / "white.png"), "has no input 'hints'"),
     ):
         assert said in caflow("image", *wrong, "-o", tmp_path / "wrong.png").stderr

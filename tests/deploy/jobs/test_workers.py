@@ -14,10 +14,7 @@ from many import crops, drawn_alike, started, wait_for_lines, workers_of
 from tiny import DATA, photograph
 
 from caflow_cli.console import resuming
-from caflow_deploy.cluster.executor import (
-    WorkerConfig,
-    WorkerLost,
-)
+from caflow_deploy.cluster.executor import WorkerConfig, WorkerLost
 from caflow_deploy.cluster.process_executor import open_process_executor
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline

@@ -26,13 +26,7 @@ def seconds(packet: Any, what: str) -> float:
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [
-        ("out.mov", "h264"),
-        ("out.mov", "hevc"),
-        ("out.webm", "vp9"),
-        ("out.webm", "av1"),
-        ("o.mkv", "vp9"),
-    ],
+    [("out.mov", "h264"), ("out.mov", "hevc"), ("out.webm", "vp9"), ("out.webm", "av1"), ("o.mkv", "vp9")],
 )
 def test_containers_hold_their_codecs(clip: Path, uncalibrated: Path, tmp_path: Path, name: str, codec: str) -> None:
     """The sound is copied where the container supports it, and converted otherwise."""
@@ -96,13 +90,7 @@ def test_a_part_far_from_the_start_is_sought(clip: Path, tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize(
     ("pixel_format", "codec"),
-    [
-        ("yuv444p", "h264"),
-        ("yuv422p10le", "hevc"),
-        ("yuv420p10le", "h264"),
-        ("yuv444p", "vp9"),
-        ("gbrp12le", "ffv1"),
-    ],
+    [("yuv444p", "h264"), ("yuv422p10le", "hevc"), ("yuv420p10le", "h264"), ("yuv444p", "vp9"), ("gbrp12le", "ffv1")],
 )
 def test_videos_have_the_requested_pixel_format(
     clip: Path, uncalibrated: Path, tmp_path: Path, pixel_format: str, codec: str

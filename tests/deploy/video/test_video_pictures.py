@@ -24,12 +24,7 @@ def test_a_turned_clip_comes_out_upright(clips: Path, uncalibrated: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("output", "options", "is_kept"),
-    [
-        ("out.mkv", [], True),
-        ("out.mp4", ["--codec", "av1"], True),
-        ("out.webm", [], False),
-        ("out.gif", [], False),
-    ],
+    [("out.mkv", [], True), ("out.mp4", ["--codec", "av1"], True), ("out.webm", [], False), ("out.gif", [], False)],
 )
 def test_wide_pixels_are_kept_or_named(
     uncalibrated: Path, tmp_path: Path, output: str, options: list[str], is_kept: bool

@@ -94,10 +94,7 @@ def test_a_late_recording_begins_at_once(recording: Path, uncalibrated: Path, tm
 
 @pytest.mark.parametrize(
     ("stop", "code", "message"),
-    [
-        (MemoryError(), 1, "drawing failed: MemoryError; "),
-        (KeyboardInterrupt(), 130, "stopped after 12 frames; "),
-    ],
+    [(MemoryError(), 1, "drawing failed: MemoryError; "), (KeyboardInterrupt(), 130, "stopped after 12 frames; ")],
 )
 @pytest.mark.parametrize(
     ("size", "way"),
