@@ -39,7 +39,8 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 __all__ = ["pipe"]  # a fixture
 
 RANKS = {"likelihood": LIKELIHOOD_RANK, "consistency": CONSISTENCY, "typical": TYPICAL}
-OTHERWISE = {"best": BEST, "bicubic": BICUBIC}
+OTHERWISE = {"best": BEST, "bicubic": BICUBIC, "error": ERROR}
+JUDGES = {"sample": JUDGE_SAMPLE, "image": JUDGE_IMAGE}
 SAME = 1e-3
 """Tolerance of typicalities. They are ranks of values that are derived from likelihoods, which agree to about 1e-6."""
 
@@ -149,7 +150,7 @@ def test_cpp_does_not_judge_images_unlike_the_calibration(library: Path, without
         for judge, rank in product(("sample", "image"), ("likelihood", "typical")):
             reject = Reject(0.02, judge=judge)  # type: ignore[arg-type]
             best = pipe.best_of(conditions, n=2, rank=rank, reject=reject)  # type: ignore[arg-type]
-            ours = {"judge": JUDGE_IMAGE if judge == "image" else JUDGE_SAMPLE, "rank": RANKS[rank]}
+            ours = {"judge": JUDGES[judge], "rank": RANKS[rank]}
             results = model.best_of(conditions, samples=2, min_typicality=0.02, **ours)
             assert [result.outcome for result in results] == best.outcome
             assert [result.sample for result in results] == list(best.sample)
@@ -183,7 +184,7 @@ def test_cpp_chooses_the_samples_that_python_chooses(
     ours = {
         "rank": RANKS[options.get("rank", "likelihood")],
         "consistent": int(options.get("consistent", False)),
-        "judge": JUDGE_IMAGE if judge == "image" else JUDGE_SAMPLE,
+        "judge": JUDGES[judge],
         "otherwise": OTHERWISE[otherwise],
         "redraws": redraws or NO_REDRAWS,
     }
@@ -211,11 +212,11 @@ def test_cpp_fails_if_all_samples_are_untypical_and_an_error_is_requested(
     model: CModel, pipe: Pipeline, photographs: Path, judge: Any
 ) -> None:
     conditions = pairs(photographs)[1][:1]
-    with pytest.raises(Untypical, match=r"images\[0\]: all 4 samples are untypical"):
+    untypical = r"images\[0\]: all 4 samples are untypical"
+    with pytest.raises(Untypical, match=untypical):
         pipe.best_of(conditions, n=3, reject=Reject(0.98, 1, "error", judge))
-    ours = {"judge": JUDGE_IMAGE if judge == "image" else JUDGE_SAMPLE, "otherwise": ERROR}
-    with pytest.raises(CError, match=r"images\[0\]: all 4 samples are untypical") as refused:
-        model.best_of(conditions, samples=3, redraws=1, min_typicality=0.98, **ours)
+    with pytest.raises(CError, match=untypical) as refused:
+        model.best_of(conditions, samples=3, redraws=1, min_typicality=0.98, judge=JUDGES[judge], otherwise=ERROR)
     assert refused.value.status == "untypical"
 
 
@@ -277,15 +278,11 @@ def test_cpp_refuses_requests_that_the_calibration_does_not_support(
         with pytest.raises(CError, match=message) as refused:
             model.best_of(conditions, **options)
         assert refused.value.status == "input"
-    with pytest.raises(CError, match="use caflow_best_of"):
+    with pytest.raises(CError, match="caflow_best_of"):
         model.sample(conditions, min_typicality=0.1)
     with pytest.raises(CError, match="min_typicality"):
         model.judge(targets, conditions, 0.0)
-    of_streams: list[dict[str, Any]] = [
-        {"consistent": 1},
-        {"keep": [10, 5]},
-        {"min_typicality": 0.1, "judge": JUDGE_IMAGE},
-    ]
+    of_streams: Any = ({"consistent": 1}, {"keep": [10, 5]}, {"min_typicality": 0.1, "judge": JUDGE_IMAGE})
     for options in of_streams:
         with pytest.raises(CError, match="keep, consistent, judge"):
             next(model.stream(conditions, **options))

@@ -193,11 +193,7 @@ def test_cpp_returns_pythons_consistent_results(model: CModel, pipe: Pipeline, p
 
 @pytest.mark.parametrize(
     ("noise", "ours"),
-    [
-        ("fixed", {"noise": FIXED}),
-        ("fresh", {"noise": FRESH}),
-        (0.9, {"noise": DRIFTING, "persistence": 0.9}),
-    ],
+    [("fixed", {"noise": FIXED}), ("fresh", {"noise": FRESH}), (0.9, {"noise": DRIFTING, "persistence": 0.9})],
 )
 def test_cpp_returns_the_frames_of_python(
     model: CModel, pipe: Pipeline, photographs: Path, noise: Any, ours: dict[str, Any]

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
@@ -20,7 +19,6 @@ from tiny import DATA
 
 from caflow_runtime.backends import onnx_runtime
 from caflow_runtime.backends.interruptible import interruptible, is_call_left
-from caflow_runtime.deferred_stops import deferring_stops
 from caflow_runtime.pipeline.pipeline import load
 
 CONVOLUTIONS = 1000
@@ -117,23 +115,6 @@ def test_a_pipeline_works_after_a_stop(slow: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             pipe.best_of(CONDITION)
         assert pipe.score(TARGET, CONDITION).log_likelihood == expected
-
-
-@pytest.mark.usefixtures("heeding_ctrl_c")
-def test_a_deferred_stop_lets_a_graph_finish() -> None:
-    def call() -> str:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.1)
-        return "result"
-
-    def run() -> None:
-        with deferring_stops():
-            results.append(interruptible(call, end=lambda: results.append("ended")))
-
-    results = list[str]()
-    with pytest.raises(KeyboardInterrupt):
-        run()
-    assert results == ["result"]
 
 
 @pytest.mark.usefixtures("heeding_ctrl_c")

@@ -2,14 +2,12 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import click
 import pytest
 from documentation import PAGES, ROOT, blocks, commands
-from figures import figure, outdated
+from figures import outdated
 from torch.distributed.run import parse_args
-from wording import found_in
 
 from caflow_deploy.cli import main as caflow
 from caflow_export.cli import main as caflow_export
@@ -71,14 +69,6 @@ def test_torchrun_leaves_our_options_alone() -> None:
         assert parsed.training_script_args[-2:] == ["--start", "x4-photo"]
 
 
-def test_a_wrong_option_is_noticed() -> None:
-    ((program, *_), *rest) = called("caflow image a.png -o b --no-such 2 | caflow image - -o -")
-    assert program == "caflow"
-    assert len(rest) == 1
-    with pytest.raises(click.UsageError, match="no-such"):
-        check_options(called("caflow image a.png -o b --no-such 2")[0])
-
-
 def test_figures_are_those_of_the_benchmarks() -> None:
     assert outdated(ROOT) == []
 
@@ -86,31 +76,6 @@ def test_figures_are_those_of_the_benchmarks() -> None:
 def test_the_recipe_of_the_reference_is_the_built_in_one() -> None:
     (block,) = blocks("toml", ("docs/reference/recipes.md",))
     assert block.code == (ROOT / "training" / "caflow_training" / "recipes" / "tiny.toml").read_text(encoding="utf-8")
-
-
-def test_an_outdated_figure_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
-    (tmp_path / "README.md").write_text(
-        '<span data-figure="rejected-at-0.05">4.3 %</span> <!-- figures: rejected-at-0.05 -->4.3 %<!-- end -->'
-    )
-    assert outdated(tmp_path) == [
-        "README.md: a figure has no end, or a table of figures no empty lines",
-        "README.md: rejected-at-0.05 is outdated: run python docs/generate/figures.py",
-    ]
-    current = figure("rejected-at-0.05", ROOT)
-    (tmp_path / "README.md").write_text(f'<span data-figure="rejected-at-0.05">{current}</span>')
-    assert outdated(tmp_path) == []
-
-
-def test_phrases_that_readers_stumble_over_are_found_outside_of_code() -> None:
-    text = "It goes\non.\n\n```sh\nit goes on\n```\n`lets go of` is code.\nIt lets go of memory.\n"
-    assert [(line, phrase) for line, phrase, _ in found_in(text)] == [(1, "goes on"), (8, "lets go of")]
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
-def test_pages_say_at_their_start_who_they_are_for(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert re.match(r"# .+\n\nFor (everybody|programmers|users|readers) .*?\bAfterwards\b", text, re.DOTALL), page
 
 
 def test_links_lead_to_existing_files() -> None:

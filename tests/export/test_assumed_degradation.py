@@ -21,8 +21,7 @@ from caflow_export.export import export
 from caflow_runtime.bundle.bundle_errors import WrongShape
 from caflow_runtime.bundle.manifest_checks import check_manifest
 from caflow_runtime.bundle.reading import read_manifest
-from caflow_runtime.degradation import Degradation, known
-from caflow_runtime.errors import InputError
+from caflow_runtime.degradation import Degradation
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
@@ -120,38 +119,6 @@ def test_known_values_replace_their_group_of_the_estimate(aware: Aware, photogra
         on_device = pipe.run(condition[None], 1, 0.0)
     np.testing.assert_allclose(drawn.images[0], expected(aware.model, condition, told), atol=1)
     np.testing.assert_array_equal(np.from_dlpack(on_device.images)[0], drawn.images[0])
-
-
-@pytest.mark.parametrize("assume", [{"blur": 3}, {"noise": 6}, {"jpeg": 75}, {"video": 28}])
-def test_a_known_value_is_described_in_the_same_units(
-    aware: Aware, photographs: Path, assume: dict[str, float]
-) -> None:
-    condition = photograph(photographs, 0, 12, 16)
-    with load(aware.folder, "cpu", 1) as pipe:
-        before, after = pipe.degradation(condition), pipe.assuming(assume).degradation(condition)
-    assert before is not None
-    assert after == pytest.approx(before | assume)
-
-
-@pytest.mark.parametrize(
-    ("assume", "message"),
-    [
-        ({"noise": -1}, "noise must be from 0 to 50; got -1"),
-        ({"blur": float("nan")}, "blur must be from 0 to 10; got nan"),
-        ({"jpeg": 0}, "jpeg must be from 1 to 100; got 0"),
-        ({"grain": 1}, "expected values for blur, noise, jpeg, video; got 'grain'"),
-    ],
-)
-def test_impossible_known_values_are_refused(assume: dict[str, float], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        known(assume)
-
-
-def test_a_model_that_does_not_use_the_degradation_refuses_known_values(uncalibrated: Path) -> None:
-    with pytest.raises(InputError, match="is not told how its input was degraded"):
-        load(uncalibrated, "cpu", 1, assume={"noise": 5})
-    with load(uncalibrated, "cpu", 1) as pipe:
-        assert pipe.runner.degradations([np.zeros((8, 8, 3), np.uint8)]) is None
 
 
 def test_a_bundle_whose_graphs_disagree_is_refused(aware: Aware) -> None:

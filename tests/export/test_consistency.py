@@ -75,12 +75,6 @@ def test_the_truth_is_consistent_with_its_condition(task: Task, photographs: Pat
     assert consistency.psnr(np.roll(target, 5, 0), condition) < 30
 
 
-def test_what_a_model_does_not_see_of_a_condition_is_not_compared(photographs: Path, tmp_path: Path) -> None:
-    image = photograph(photographs, 1, 64, 96)
-    for task in (Colorization(), Inpainting()):
-        assert consistency_of(task, tmp_path).psnr(image, image) == EXACT
-
-
 def test_colours_that_a_model_of_grey_images_does_not_see_are_not_compared(photographs: Path, tmp_path: Path) -> None:
     class GreySuperResolution(SuperResolution):
         condition_color: ClassVar[Literal["rgb", "gray"]] = "gray"

@@ -8,13 +8,10 @@ import onnx
 import pytest
 import torch
 
-from caflow_export.cuda_nodes import KERNELS, nodes_on_cpu
-from caflow_export.export import ExportError, export
+from caflow_export.cuda_nodes import nodes_on_cpu
 from caflow_export.to_onnx import GraphToTrace, Port, trace
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 
-OLDEST_OPSET = 18
-"""Oldest opset of graphs that the list is for."""
 RESIZE = "float[1,3,h,w] x) => (float[1,3,a,b] y) <float[4] s = {{1, 1, 2, 2}}> {{ y = Resize(x, , s) }}"
 
 
@@ -45,21 +42,6 @@ def test_nodes_without_cuda_kernels_are_found_by_version_and_type(
     opset: int, text: str, expected: dict[str, int]
 ) -> None:
     assert count(opset, text.replace("{{", "{").replace("}}", "}")) == Counter(expected)
-
-
-def test_the_list_of_kernels_names_existing_operators() -> None:
-    for name, kernels in KERNELS.items():
-        newest = onnx.defs.get_schema(name).since_version
-        assert newest >= OLDEST_OPSET or kernels[0][0] <= newest, name
-        for first, last, _ in kernels:
-            assert last is None or first < last, name
-
-
-def test_an_export_fails_on_nodes_that_cuda_lacks(least: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(KERNELS, "Clip")
-    with pytest.raises(ExportError, match=r"encode: ONNX Runtime's CUDA provider has no kernel for Clip"):
-        export(least, tmp_path / "least.caflow", processes=1)
-    assert not list(tmp_path.iterdir())
 
 
 def test_the_arctangent_is_as_accurate_as_that_of_the_operator(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from commands import caflow, caflow_export
+from commands import caflow_export
 from onnx import TensorProto
 from tiny import photograph
 
@@ -88,12 +88,6 @@ def test_an_int8_model_is_close_to_the_model_in_float32(
     error = a.images[0].astype(float) - b.images[0]
     assert 0 < np.sqrt(np.square(error).mean()) < 1
     np.testing.assert_allclose(a.log_likelihood, b.log_likelihood, rtol=0.05)
-
-
-@pytest.mark.full
-def test_caflow_doctor_has_tolerances_for_int8(small: ExportReport) -> None:
-    done = caflow("doctor", small.path, code=0)
-    assert "int8 error at export" in done.stdout
 
 
 def test_photographs_are_given_with_int8_and_with_nothing_else(least: Path, photographs: Path, tmp_path: Path) -> None:

@@ -117,24 +117,3 @@ def test_only_the_pixels_of_chosen_samples_are_copied_to_the_host(
             np.testing.assert_array_equal(pixels, frame.pixels)
     with pytest.raises(NotFinite, match=r"no sample of images\[0\] is finite"):
         pipe.best_of(images[0], n=2, temperature=1e30)
-
-
-def test_pixels_are_rounded_on_the_host_without_device_memory(
-    judging: tuple[Pipeline, Judging], photographs: Path
-) -> None:
-    pipe, backend = judging
-    image = photograph(photographs, 3, 7, 9)
-    expected = pipe.best_of(image, n=3)
-    backend.has_room = False
-    np.testing.assert_array_equal(pipe.best_of(image, n=3).images, expected.images)
-    assert backend.given["float32"] > 0
-
-
-def test_tiles_are_merged_on_the_host(uncalibrated: Path, photographs: Path) -> None:
-    image = photograph(photographs, 4, 30, 40)
-    with (
-        Pipeline(Graphs(uncalibrated, Judging()), 64 * 64, overlap=8) as pipe,
-        load(uncalibrated, backend="cpu", pixel_budget=64 * 64, overlap=8) as cpu,
-    ):
-        assert len(pipe.tiles(image)) > 1
-        np.testing.assert_array_equal(pipe.best_of(image, n=2).images, cpu.best_of(image, n=2).images)

@@ -26,10 +26,10 @@ MAX_PIXELS = 2**13
 LENGTHS = ["0", "1", "-1", "x", "", " 7", "1e3", "1_0", "٣", "9" * 30, "9" * 5000, "4294967296"]
 """Values of the HTTP header that states the length of the JSON."""
 SHAPES = [
-    *([1, 8, 8, 4], [8, 8, 3], [], [0, 8, 8, 3], [1, 2**40, 2**40, 3], [-1, 8, 8, 3], [1, 4, 16, 3], [2**62, 4, 1, 1]),
+    *([1, 8, 8, 4], [8, 8, 3], [], [0, 8, 8, 3], [1, 2**40, 2**40, 3], [-1, 8, 8, 3], [1, 4, 16, 3], [2**62, 4, 1, 1])
 ]
 PARAMETERS: list[Any] = [
-    *(0, 1, 2, -1, 2**31, 2**63, 0.5, 1e300, True, "", "2", "x", "likelihood", "typical", "1e999", "nan", "∞"),
+    *(0, 1, 2, -1, 2**31, 2**63, 0.5, 1e300, True, "", "2", "x", "likelihood", "typical", "1e999", "nan", "∞")
 ]
 NAMES = [
     *("n", "seed", "rank", "temperature", "consistent", "min_typicality", "untypical", "timeout"),

@@ -1,6 +1,5 @@
 """Writing whole files and folders: they are complete or missing, even after a killed process."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -62,20 +61,6 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
     assert path.read_bytes() == b"one"
 
 
-def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done: list[str] = []
-    real, path = os.fsync, tmp_path / "file"
-
-    def fsync(descriptor: int) -> None:
-        is_folder = os.path.isdir(f"/proc/self/fd/{descriptor}")  # noqa: PTH112 - a link of the system
-        done.append(f"{'folder' if is_folder else 'file'}, {'named' if path.exists() else 'not named'}")
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    write_atomically(path, b"content")
-    assert done == ["file, not named", "folder, named"]
-
-
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -85,25 +70,6 @@ with atomic_file(Path(sys.argv[1])) as file, atomic_folder(Path(sys.argv[2])) as
     (folder / "half").touch()
     os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-def test_files_that_are_moved_meanwhile_are_no_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "result.png"
-    find = Path.glob
-
-    def glob(folder: Path, pattern: str) -> list[Path]:
-        found = list(find(folder, pattern))
-        for partial in found:
-            partial.replace(path)
-        return found
-
-    with atomic_file(path) as partial:
-        partial.write_bytes(b"new")
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "glob", glob)
-            remove_leftovers([path], min_age_s=3600)
-        path.replace(partial)
-    assert path.read_bytes() == b"new"
 
 
 def test_temporary_files_of_a_killed_process_are_recognized_and_removed(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.backends.parity import check_once
 from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.backends.select import open_backend
-from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.ports import GraphPorts
@@ -77,15 +76,6 @@ def test_a_provider_that_fails_is_not_replaced_by_the_cpu(
     assert capsys.readouterr().out == ""
 
 
-def test_a_failed_copy_from_the_device_is_a_backend_error() -> None:
-    class Lost:
-        def numpy(self) -> None:
-            raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
-
-    with pytest.raises(BackendError, match=r"^onnxruntime cpu: CUDA failure 700"):
-        bound_to_cpu().to_host(Lost())
-
-
 def test_values_that_are_bound_to_device_memory_give_the_same_results(uncalibrated: Path, photographs: Path) -> None:
     """Values stay bound to device memory between graphs, as on a GPU. Here the CPU is the device."""
     pipes = [
@@ -111,13 +101,6 @@ def test_as_many_threads_are_started_as_requested(uncalibrated: Path) -> None:
     for threads, more in ((1, 1), (3, 1 + 2 * 5)):
         command = [sys.executable, "-c", code, str(uncalibrated), str(threads)]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{more}\n"
-
-
-def test_a_graph_is_known_without_loading_it(uncalibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    graphs = Graphs(uncalibrated, OnnxRuntimeCpu())
-    monkeypatch.setattr(OnnxRuntimeCpu, "load", None)
-    assert "encode" in graphs
-    assert "other" not in graphs
 
 
 class Tried(OnnxRuntimeCpu):
@@ -185,25 +168,6 @@ def test_a_passed_backend_is_not_compared_again(
     assert json.loads(remembered.read_text())["backend"] == "tried"
     monkeypatch.setenv("XDG_CACHE_HOME", str(other / MANIFEST))  # a file, in which nothing can be written
     assert [compares(uncalibrated, "a"), compares(uncalibrated, "a")] == [True, True]
-
-
-def test_an_unreadable_bundle_is_closed(uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = list[str]()
-    monkeypatch.setattr(Graphs, "close", lambda self: closed.append(self.backend.name))
-    copy = Path(shutil.copytree(uncalibrated, tmp_path / "copy.caflow"))
-    (copy / "calibration.json").write_text("{}")
-    with pytest.raises(BundleError, match="calibration"):
-        load(copy, backend="cpu")
-    assert closed == ["onnxruntime cpu"]
-
-
-def test_doctor_closes_what_it_opens(uncalibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def close(self: Graphs) -> None:
-        raise BackendError(f"{self.backend.name} cannot be closed")
-
-    monkeypatch.setattr(Graphs, "close", close)
-    failed = [check.found for check in check_bundle(uncalibrated) if check.state == "failed"]
-    assert "onnxruntime cpu cannot be closed" in failed
 
 
 def test_networks_in_bfloat16_are_not_for_onnx_runtime_on_the_cpu(uncalibrated: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from caflow_runtime.batching.sampling_config import Reject
 from caflow_runtime.bundle.bundle_errors import BrokenGraph, BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.reading import describe_file, sha256_of
+from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import BackendError, InputError, NotFinite
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -23,52 +23,45 @@ def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
         yield pipe
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        ([], "expected at least one image; got none"),
-        (np.zeros((0, 4, 4, 3), np.uint8), "expected at least one image; got none"),
-        (np.zeros((4, 4), np.uint8), r"convert a grey image to RGB with np\.repeat"),
-        (np.zeros((3, 4, 4), np.uint8), "channels must be the last axis"),
-        (np.zeros((4, 4, 4), np.uint8), "without an alpha channel"),
-        (np.full((4, 4, 3), 0.5), "float64 .*: multiply values from 0 to 1 by 255, and convert them with np"),
-        (np.zeros((4, 4, 3), np.uint16), r"convert values from 0 to 65535 with np\.rint\(image / 257\)"),
-        (np.zeros((4, 4, 3), np.int64), "int64 .*: scale its values to integers from 0 to 255"),
-        (np.zeros((4, 4, 3), np.uint16), r"images\[0\]: expected an array \(H, W, 3\) of uint8 RGB; got uint16"),
-        ("photo.jpg", "got str"),
-        ([[1, 2, 3]], "got list: convert it with np.asarray"),
-        (None, "got NoneType"),
-    ],
-)
-def test_wrong_images_are_refused_with_the_conversion_that_helps(pipe: Pipeline, images: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        pipe.best_of(images)
-
-
 GOOD = np.zeros((4, 4, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("images", "named"),
     [
-        ({"n": 0}, "n must be an integer from 1 to 4294967295; got 0"),
-        ({"n": 2.5}, "n must be an integer"),
-        ({"n": 2**32}, "n must be an integer"),
-        ({"n": 4, "keep": 4}, "keep must have 2 numbers"),
-        ({"temperature": [1, 2, 3]}, "temperature must be one number, or 2 numbers"),
-        ({"seed": 2**32}, "seed must be an integer from 0"),
-        ({"frame": 1.5}, "frame must be an integer"),
-        ({"rank": "beauty"}, "rank must be one of likelihood, consistency, typical; got 'beauty'"),
-        ({"n": 4, "keep": (4,)}, "keep must have 2 numbers of samples"),
-        ({"n": 4, "keep": (3, 2)}, "keep must be numbers of samples, one per level, from n = 4"),
-        ({"n": 5, "keep": (4, 3, 1)}, r"from n = 5 down, such as \(5, 2, 2\); got \(4, 3, 1\)"),
-        ({"n": 4, "keep": (4, 5)}, "keep must be numbers of samples"),
-        ({"n": 4, "keep": (4, 2), "rank": "consistency"}, "keep drops samples by likelihood"),
-        ({"reject": 0.01}, r"reject: expected caflow_deploy\.Reject, such as Reject\(alpha=0\.01\); got 0\.01"),
+        ([], "at least one image"),
+        (GOOD[:, :, 0], r"np\.repeat"),
+        (np.zeros((3, 4, 4), np.uint8), "last axis"),
+        (np.zeros((4, 4, 4), np.uint8), "alpha"),
+        (np.full((4, 4, 3), 0.5), "float64 .*255"),
+        (GOOD.astype(np.uint16), r"images\[0\].*uint16 .*257"),
+        (GOOD.astype(np.int64), "int64"),
+        ("photo.jpg", "got str"),
+        ([[1, 2, 3]], r"got list: .*np\.asarray"),
+        (None, "got NoneType"),
     ],
 )
-def test_wrong_arguments_are_refused_by_name(pipe: Pipeline, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_wrong_images_are_refused_with_the_conversion_that_helps(pipe: Pipeline, images: Any, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        pipe.best_of(images)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *(("n", {"n": n}) for n in (0, 2.5, 2**32)),
+        ("temperature", {"temperature": [1, 2, 3]}),
+        ("seed", {"seed": 2**32}),
+        ("frame", {"frame": 1.5}),
+        *(("rank", {"rank": rank}) for rank in ("beauty", ["likelihood"], np.array(["typical", "typical"]), 0)),
+        *(("keep", {"n": 4, "keep": keep}) for keep in (4, (4,), (3, 2), (4, 3, 1), (4, 5))),
+        ("keep", {"n": 4, "keep": (4, 2), "rank": "consistency"}),
+        ("reject", {"reject": 0.01}),
+        ("consistent", {"consistent": "no"}),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(pipe: Pipeline, name: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"^{name}(:| must| drops)"):
         pipe.best_of(GOOD, **arguments)
 
 
@@ -98,19 +91,6 @@ def test_invalid_numbers_are_refused_for_every_argument(pipe: Pipeline, uncalibr
             load(uncalibrated, backend="cpu", **{name: value})
 
 
-def test_unknown_choices_are_refused_with_the_known_ones(pipe: Pipeline) -> None:
-    for value in (["likelihood"], np.array(["typical", "typical"]), None, 0):
-        if value is not None:  # the bundle's own ranking
-            with pytest.raises(InputError, match=r"^rank must be one of"):
-                pipe.best_of(GOOD, rank=value)  # type: ignore[arg-type]
-        with pytest.raises(InputError, match=r"^otherwise must be one of best, bicubic, error"):
-            Reject(otherwise=value)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"^consistent must be True or False; got 'no'"):
-        pipe.best_of(GOOD, consistent="no")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"^replaces must be True or False"):
-        next(pipe.stream([GOOD], replaces=1))  # type: ignore[arg-type]
-
-
 def test_numbers_of_numpy_are_numbers_and_do_not_overflow(pipe: Pipeline) -> None:
     images = [GOOD, GOOD + 1]
     numbers: dict[str, Any] = {"n": np.uint8(200), "temperature": np.float16(0.5), "seed": np.int8(3)}
@@ -125,40 +105,24 @@ def test_noise_of_a_wrong_structure_is_refused(pipe: Pipeline, noise: Any) -> No
         pipe.decode(noise, np.zeros((2, 2, 3), np.uint8))
 
 
-@pytest.mark.parametrize("wrong", [None, 3, np.uint8(3), np.array(0.5)])
-def test_every_method_refuses_values_that_are_no_images(pipe: Pipeline, wrong: Any) -> None:
-    with pytest.raises(InputError, match=r"^condition: expected"):
-        pipe.tiles(wrong)
-    with pytest.raises(InputError, match=r"^frames: expected"):
-        list(pipe.stream(wrong))
-
-
 def test_pairs_whose_sizes_or_numbers_do_not_fit_are_refused(pipe: Pipeline) -> None:
-    with pytest.raises(
-        InputError,
-        match=r"target\[0\]: for a condition of 4×4 pixels, both sides must be 4 times as long, 16×16; got 4×4",
-    ):
+    with pytest.raises(InputError, match=r"target\[0\]: .*16×16; got 4×4"):
         pipe.score(GOOD, GOOD)
-    with pytest.raises(InputError, match="expected one for each target; got 1 targets and 2 conditions"):
+    with pytest.raises(InputError, match="1 targets and 2 conditions"):
         pipe.score([np.zeros((16, 16, 3), np.uint8)], [GOOD, GOOD])
-    with pytest.raises(InputError, match="96×96 pixels must run as one tile: use a pixel budget of 9216"):
+    with pytest.raises(InputError, match="a pixel budget of 9216"):
         pipe.encode(np.zeros((96, 96, 3), np.uint8), np.zeros((24, 24, 3), np.uint8))
 
 
 def test_wrong_settings_of_a_pipeline_are_refused(uncalibrated: Path) -> None:
-    with pytest.raises(
-        BackendError,
-        match="expected one of auto, cpu, cuda, tensorrt, tensorrt-rtx, openvino or ort:PROVIDER; got 'tpu'",
-    ):
+    with pytest.raises(BackendError, match=r"cuda, tensorrt, .*'tpu'"):
         load(uncalibrated, backend="tpu")
-    with pytest.raises(InputError, match="pixel_budget must be an integer from 1"):
-        load(uncalibrated, pixel_budget=0)
     for threads in (-1, 1025):
-        with pytest.raises(InputError, match=f"threads must be an integer from 0 to 1024; got {threads}"):
+        with pytest.raises(InputError, match="threads"):
             load(uncalibrated, threads=threads)
     with (
         load(uncalibrated, backend="cpu", pixel_budget=64**2, overlap=64) as pipe,
-        pytest.raises(InputError, match="use a smaller overlap or a larger pixel_budget"),
+        pytest.raises(InputError, match="smaller overlap or a larger pixel_budget"),
     ):
         pipe.best_of(np.zeros((50, 50, 3), np.uint8))
 
@@ -242,21 +206,6 @@ def test_weights_that_change_between_two_graphs_are_named(uncalibrated: Path, tm
         (folder / "weights.bin").unlink()
         with pytest.raises(BundleError, match=r"weights\.bin is missing, .*: open the bundle again"):
             pipe.score(best.images, GOOD)
-
-
-def test_weights_are_not_hashed_for_each_graph(uncalibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The weights are large, and each graph reads them."""
-    hashed: list[str] = []
-
-    def noted(path: Path) -> str:
-        hashed.append(path.name)
-        return sha256_of(path)
-
-    monkeypatch.setattr("caflow_runtime.bundle.reading.sha256_of", noted)
-    with load(uncalibrated, backend="cpu") as pipe:
-        pipe.best_of(GOOD, n=1)
-    assert hashed.count("encode.onnx") == 2
-    assert hashed.count("weights.bin") == 2
 
 
 def test_a_graph_in_the_place_of_another_is_named(uncalibrated: Path, tmp_path: Path) -> None:

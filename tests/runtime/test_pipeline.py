@@ -1,7 +1,6 @@
 """The pipeline: equal results for all batches, threads and pixel budgets, ranking, tiles, and memory."""
 
 import gc
-import pickle
 import shutil
 import subprocess
 import sys
@@ -235,38 +234,6 @@ def test_the_best_sample_of_a_tiled_image_is_that_of_the_whole_image(uncalibrate
     assert (np.diff(drawn.log_likelihood[0]) <= 0).all()
 
 
-class CountingEncodings(OnnxRuntimeCpu):
-    """Backend that counts the runs of the graph `encode`."""
-
-    count = 0
-
-    def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
-        run = super().load(path, ports)
-
-        def counting(arrays: Arrays) -> dict[str, Array]:
-            self.count += path.stem == "encode"
-            return run(arrays)
-
-        return counting
-
-
-def test_conditions_are_encoded_once_for_all_samples(uncalibrated: Path, photographs: Path) -> None:
-    """Each condition, or each window of a tiled one, is encoded once, even if its samples require several runs."""
-    backend = CountingEncodings()
-    with Pipeline(Graphs(uncalibrated, backend), pixel_budget=112**2, overlap=16) as pipe:
-        pipe.best_of(photograph(photographs, 0, 20, 24), n=7)
-        assert backend.count == 1
-        condition = photograph(photographs, 0, 40, 50)
-        pipe.best_of(condition, n=5)
-        assert backend.count == 1 + len(pipe.tiles(condition))
-
-
-def test_progress_ends_with_all_samples(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
-    shown: list[tuple[int, int]] = []
-    pipe.sample(conditions, n=3, show=lambda done, count: shown.append((done, count)))
-    assert shown[-1] == (9, 9)
-
-
 def test_results_do_not_depend_on_other_threads(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
     expected = [pipe.best_of(conditions[k % 3], n=2, seed=k) for k in range(12)]
     with ThreadPoolExecutor(6) as pool:
@@ -318,11 +285,6 @@ def test_a_closed_pipeline_refuses_calls(uncalibrated: Path, conditions: list[ND
         assert pipe.backend == "onnxruntime cpu"
     with pytest.raises(RuntimeError, match="the pipeline is closed"):
         pipe.best_of(conditions[0])
-
-
-def test_pickling_a_pipeline_is_refused_with_advice(uncalibrated: Path) -> None:
-    with load(uncalibrated, backend="cpu") as pipe, pytest.raises(TypeError, match="load the bundle there instead"):
-        pickle.dumps(pipe)
 
 
 def test_the_bundle_says_at_which_temperature_and_rank_it_is_best(

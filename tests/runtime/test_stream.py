@@ -1,8 +1,5 @@
 """Streams of frames: order, flicker, scenes, results equal to those of single images, and frames kept in memory."""
 
-import gc
-import weakref
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,8 +11,7 @@ from tiny import photograph
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.noise import DriftingNoise, LevelNoise, NoiseWindow
-from caflow_runtime.flow.scan import Array
+from caflow_runtime.flow.noise import DriftingNoise, NoiseWindow
 from caflow_runtime.ood.consistency import psnr
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.scenes import SceneCuts
@@ -61,31 +57,6 @@ def test_a_still_scene_flickers_more_the_faster_the_noise_changes(pipe: Pipeline
     assert 0.0 < slow < fast < fresh
 
 
-@pytest.mark.parametrize(
-    ("n", "batch", "runs"),
-    [
-        (3, 1, [0, 0, 1, 1]),  # the samples of a scene's first frame, then the one that is kept
-        (1, 1, [0, 1]),
-        (1, 2, [0, 0, 1, 1]),  # the first frame, then pairs
-        (1, 3, [0, 0, 0, 1, 1]),  # the first frame, three frames, and one that is left before the next scene
-    ],
-)
-def test_fixed_noise_is_drawn_once_for_each_scene(
-    pipe: Pipeline, scenes: list[Picture], n: int, batch: int, runs: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    backend, frames_of_draws = pipe.runner.graphs.backend, []
-    draw_noise = backend.draw_noise
-
-    def counted(z: LevelNoise) -> Array:
-        frames_of_draws.append(z.frame)
-        return draw_noise(z)
-
-    monkeypatch.setattr(backend, "draw_noise", counted)
-    list(pipe.stream(scenes, n=n, batch=batch))
-    levels = len(pipe.manifest.model.noise_channels)
-    assert frames_of_draws == [scene for scene in runs for _ in range(levels)]
-
-
 def test_drifting_noise_is_normal_and_has_the_requested_correlation() -> None:
     noise = DriftingNoise(0.8)
     drawn = np.stack([noise(CHANNELS, 0, NoiseWindow(0, 0, 8, 8, (0, 1, 2, 3)), 1, frame) for frame in range(60)])
@@ -107,21 +78,6 @@ def test_scenes_are_cut_where_colours_change_at_once(photographs: Path) -> None:
     is_cut = SceneCuts()
     found = [is_cut(frame) for frame in (*pan, *fade, *others)]
     assert found == [True, *[False] * (len(pan) + len(fade) - 1), *[True] * len(others)]
-
-
-def test_frames_are_read_just_in_time_and_released(pipe: Pipeline, scenes: list[Picture]) -> None:
-    given: list[weakref.ref[Picture]] = []
-
-    def source() -> Iterator[Picture]:
-        for k in range(8):
-            frame = np.roll(scenes[0], k, 1)
-            given.append(weakref.ref(frame))
-            yield frame
-
-    for frame in pipe.stream(source(), batch=2):
-        assert len(given) <= frame.number + 3
-        gc.collect()
-        assert sum(one() is not None for one in given) <= 4
 
 
 def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
@@ -194,12 +150,6 @@ def test_frames_of_a_scene_without_a_sample_do_not_depend_on_where_a_run_begins(
     for frame, same in zip(later(scenes[begin:5]), whole[begin:], strict=True):
         assert frame.sample == same.sample
         np.testing.assert_array_equal(frame.pixels, same.pixels)
-
-
-def test_frames_without_a_finite_sample_are_all_rejected(pipe: Pipeline, scenes: list[Picture]) -> None:
-    frames = list(pipe.stream(scenes, n=2, temperature=1e30))
-    assert [frame.rejected for frame in frames] == [True] * 8
-    assert [frame.starts_scene for frame in frames] == [True, *[False] * 4, True, *[False] * 2]
 
 
 def test_a_frame_of_another_size_starts_a_scene(pipe: Pipeline, scenes: list[Picture]) -> None:

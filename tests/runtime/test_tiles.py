@@ -58,15 +58,9 @@ def test_windows_meet_in_the_middle_of_what_they_share() -> None:
     np.testing.assert_allclose(ramp, np.clip((np.arange(24) + 0.5 - 6) / 12, 0, 1), atol=1e-6)
 
 
-def test_a_little_over_the_budget_costs_little_more() -> None:
-    windows = cut(1040, 1040, 16, 1024**2, 64)
-    assert sum(np.prod(window.shape) for window in windows) < 1.2 * 1040**2
-
-
 def test_too_small_a_budget_is_an_error() -> None:
     with pytest.raises(
-        TooSmall,
-        match="tiles of at most 104×96 pixels are too small for an overlap of 64 pixels on both sides",
+        TooSmall, match="tiles of at most 104×96 pixels are too small for an overlap of 64 pixels on both sides"
     ):
         cut(1000, 1000, MULTIPLE, 100**2, 64)
 

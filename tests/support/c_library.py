@@ -6,21 +6,7 @@ The structs are those of `caflow.h`.
 import ctypes
 import os
 from collections.abc import Callable, Iterable, Iterator
-from ctypes import (
-    CFUNCTYPE,
-    POINTER,
-    byref,
-    c_char_p,
-    c_double,
-    c_float,
-    c_int,
-    c_int64,
-    c_size_t,
-    c_uint8,
-    c_uint32,
-    c_uint64,
-    c_void_p,
-)
+from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_double, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self
@@ -48,96 +34,64 @@ class CError(Exception):
         self.status = STATUS[status]
 
 
+_PROGRESS = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
+_TYPES: dict[str, Any] = {
+    "size": c_size_t,
+    "u32": c_uint32,
+    "u64": c_uint64,
+    "i64": ctypes.c_int64,
+    "double": c_double,
+    "text": c_char_p,
+    "pointer": c_void_p,
+    "progress": _PROGRESS,
+    "bytes": POINTER(ctypes.c_uint8),
+    "u32s": POINTER(c_uint32),
+    "floats": POINTER(ctypes.c_float),
+    "doubles": POINTER(c_double),
+}
+
+
+def _fields(*declared: str) -> tuple[tuple[str, Any], ...]:
+    """Return the fields of a struct, each declared by a type of `_TYPES` and the names that have it."""
+    return tuple((name, _TYPES[kind]) for kind, *names in map(str.split, declared) for name in names)
+
+
 class _Image(ctypes.Structure):
-    _fields_ = (
-        ("rgb", c_void_p),
-        ("height", c_size_t),
-        ("width", c_size_t),
-        ("stride", c_size_t),
-        ("channels", c_size_t),
-    )
+    _fields_ = _fields("pointer rgb", "size height width stride channels")
 
 
 class _OpenOptions(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", c_size_t),
-        ("backend", c_char_p),
-        ("engine_cache", c_char_p),
-        ("pixel_budget", c_uint64),
-        ("overlap", c_int64),
-        ("threads", c_uint32),
-        ("flags", c_uint32),
-        ("plugin_library", c_char_p),
+    _fields_ = _fields(
+        *("size struct_size", "text backend engine_cache", "u64 pixel_budget", "i64 overlap", "u32 threads flags"),
+        "text plugin_library",
     )
 
 
-_PROGRESS = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
-
-
 class _DrawOptions(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", c_size_t),
-        ("samples", c_uint32),
-        ("first_sample", c_uint32),
-        ("seed", c_uint32),
-        ("frame", c_uint32),
-        ("temperature", POINTER(c_double)),
-        ("temperatures", c_size_t),
-        ("keep", POINTER(c_uint32)),
-        ("keeps", c_size_t),
-        ("rank", c_uint32),
-        ("flags", c_uint32),
-        ("min_typicality", c_double),
-        ("judge", c_uint32),
-        ("otherwise", c_uint32),
-        ("redraws", c_uint32),
-        ("consistent", c_uint32),
-        ("progress", _PROGRESS),
-        ("user", c_void_p),
+    _fields_ = _fields(
+        *("size struct_size", "u32 samples first_sample seed frame", "doubles temperature", "size temperatures"),
+        *("u32s keep", "size keeps", "u32 rank flags", "double min_typicality"),
+        *("u32 judge otherwise redraws consistent", "progress progress", "pointer user"),
     )
 
 
 class _StreamOptions(ctypes.Structure):
-    _fields_ = (("struct_size", c_size_t), ("persistence", c_double), ("noise", c_uint32), ("flags", c_uint32))
+    _fields_ = _fields("size struct_size", "double persistence", "u32 noise flags")
 
 
 class _ModelInfo(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", c_size_t),
-        ("task", c_char_p),
-        ("description", c_char_p),
-        ("precision", c_char_p),
-        ("backend", c_char_p),
-        ("scale", c_uint32),
-        ("size_multiple", c_uint32),
-        ("levels", c_uint32),
-        ("channels", c_uint32),
-        ("pixel_budget", c_uint64),
+    _fields_ = _fields(
+        *("size struct_size", "text task description precision backend", "u32 scale size_multiple levels channels"),
+        "u64 pixel_budget",
     )
 
 
 class _Result(ctypes.Structure):
-    _fields_ = (
-        ("image", c_size_t),
-        ("sample", c_uint32),
-        ("levels", c_uint32),
-        ("height", c_size_t),
-        ("width", c_size_t),
-        ("rgb", POINTER(c_uint8)),
-        ("log_likelihood", c_double),
-        ("per_level", POINTER(c_double)),
-        ("bits_per_dim", c_double),
-        ("consistency", c_double),
-        ("pixels", POINTER(c_float)),
-        ("log_likelihood_map", POINTER(c_float)),
-        ("starts_scene", c_uint32),
-        ("outcome", c_uint32),
-        ("rejected", c_uint32),
-        ("reason", c_char_p),
-        ("sample_typicality", c_double),
-        ("image_typicality", c_double),
-        ("level_typicality", POINTER(c_double)),
-        ("level_residuals", POINTER(c_double)),
+    _fields_ = _fields(
+        *("size image", "u32 sample levels", "size height width", "bytes rgb", "double log_likelihood"),
+        *("doubles per_level", "double bits_per_dim consistency", "floats pixels log_likelihood_map"),
+        *("u32 starts_scene outcome rejected", "text reason", "double sample_typicality image_typicality"),
+        "doubles level_typicality level_residuals",
     )
 
 

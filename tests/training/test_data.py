@@ -1,10 +1,8 @@
 """Training data: usable photographs, their split into two parts, and batches of crops."""
 
-import os
 import shutil
 import struct
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
 import cv2
@@ -14,7 +12,7 @@ import torch
 from described import png_chunk
 
 from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler
-from caflow_training.photographs import DataError, Photographs, find_photographs, read_rgb, split_by_file
+from caflow_training.photographs import DataError, find_photographs, read_rgb, split_by_file
 from caflow_training.recipe import TrainingConfig
 from caflow_training.tasks import ImageToImage, SuperResolution
 
@@ -41,15 +39,6 @@ def test_a_batch_depends_on_seed_step_and_row_alone(photographs: Path) -> None:
     assert whole.conditions.shape == (4, 3, 8, 8)
     assert whole.target_u.min() >= 0
     assert whole.target_u.max() < 1
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_prefetching_does_not_change_batches(photographs: Path, threads: int) -> None:
-    source = crops(photographs)
-    stream = source.batches(3, range(2), threads)
-    for step in (3, 4, 5):
-        assert torch.equal(next(stream).targets, source.batch(step, range(2)).targets)
-    stream.close()
 
 
 def test_no_photograph_is_used_for_both_training_and_validation(photographs: Path, tmp_path: Path) -> None:
@@ -116,14 +105,6 @@ def test_one_photograph_is_kept_for_training_and_one_for_validation(photographs:
         split_by_file(replace(found, targets=found.targets[:1]), 0.1)
 
 
-def test_names_of_photographs_need_not_be_utf_8() -> None:
-    """Names in UTF-8 keep their places."""
-    names = [b"\xe9t\xe9.jpg", "été.jpg".encode(), b"plain.jpg"]
-    found = Photographs([Path(os.fsdecode(name)) for name in names], None, {})
-    order = sorted(names, key=lambda name: sha256(name).digest())
-    assert [os.fsencode(path) for path in split_by_file(found, 0.1)[1].targets] == order[:1]
-
-
 def test_without_flips_no_crop_is_mirrored(photographs: Path) -> None:
     mirrored, upright = (
         crops(photographs, TrainingConfig(crop=32, flips=flips)).batch(0, range(8)).targets for flips in (True, False)
@@ -185,21 +166,6 @@ def test_a_target_without_its_condition_is_skipped_with_the_reason(photographs: 
     second.unlink()
     with pytest.raises(DataError, match=f"{first} is 50×40, but must be 192×128"):
         find_photographs(tmp_path, SuperResolution(pairs=True), 32)
-
-
-def test_a_small_cache_does_not_change_batches(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("caflow_training.crop_sampler.CACHE_BYTES", 2_000_000)
-    forgetful, remembering = crops(photographs), crops(photographs)
-    for step in range(5):
-        assert torch.equal(forgetful.batch(step, range(4)).targets, remembering.batch(step, range(4)).targets)
-
-
-def test_of_several_crop_candidates_the_one_with_most_contrast_is_used(photographs: Path) -> None:
-    one, several = (
-        crops(photographs, TrainingConfig(crop=32, crop_candidates=count)).batch(0, range(64)).targets.float()
-        for count in (1, 6)
-    )
-    assert several.std((1, 2, 3)).mean() > 1.3 * one.std((1, 2, 3)).mean()
 
 
 def test_the_part_that_the_perceptual_distance_sees_reaches_all_borders_alike(photographs: Path) -> None:

@@ -11,7 +11,7 @@ from test_trainer import log_of, short_recipe
 
 from caflow_runtime.degradation import PARAMETERS, Degradation
 from caflow_training import checkpoint
-from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict
+from caflow_training.config import ConfigError, config_from_dict
 from caflow_training.mean_network import MeanNetwork
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
@@ -27,7 +27,6 @@ AWARE: dict[str, Any] = {
     "mean_features": 2,
     "degradation_aware": True,
 }
-UNAWARE = {**AWARE, "degradation_aware": False}
 
 
 def aware_model() -> CAFlow:
@@ -83,30 +82,6 @@ def test_the_estimator_learns_from_its_own_error_alone() -> None:
     assert all(
         weight.grad is not None and weight.grad.any() for weight in model.degradation_estimator.last.parameters()
     )
-
-
-def test_a_known_degradation_replaces_the_estimate_in_training() -> None:
-    model = aware_model().float()
-    batch = batch_of()
-    told = batch._replace(is_known=torch.ones_like(batch.is_known))
-    with torch.no_grad():
-        prepared = model.prepare(batch.conditions)
-        mean, _ = model.predict(batch.conditions, prepared, batch.degradation)
-        terms = Objective(model, TrainingConfig(likelihood_weight=0.0, mean_weight=1.0))(told)
-    assert mean is not None
-    torch.testing.assert_close(terms["mean"], (mean - batch.targets - 0.5).abs().mean() / 256)
-
-
-def test_a_deeper_aware_network_starts_as_the_network_it_starts_from(tmp_path: Path) -> None:
-    old = CAFlow(CAFlowConfig(levels=1, condition_steps=1, target_steps=1, own_steps=1, **UNAWARE))
-    torch.nn.init.normal_(old.mean_network.last.weight)  # type: ignore[union-attr]
-    checkpoint.save(tmp_path / "old.pt", old)
-    deeper = {**AWARE, "mean_blocks": 4}
-    model = CAFlow(CAFlowConfig(levels=1, condition_steps=1, target_steps=1, own_steps=1, **deeper))
-    start_from(model, [tmp_path / "old.pt"], lambda _: None)
-    condition = conditions().float()
-    with torch.no_grad():
-        torch.testing.assert_close(model.encode(condition).mean, old.encode(condition).mean)
 
 
 def test_the_estimator_is_trained_alone_and_the_next_stage_goes_on_from_it(photographs: Path, tmp_path: Path) -> None:

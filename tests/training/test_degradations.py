@@ -11,7 +11,7 @@ import pytest
 from caflow_runtime.degradation import PARAMETERS, Degradation
 from caflow_training.config import ConfigError
 from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler
-from caflow_training.degradations import Degradations, MissingPackage, checkerboard
+from caflow_training.degradations import Degradations, MissingPackage
 from caflow_training.photographs import find_photographs
 from caflow_training.recipe import recipe_from_dict
 from caflow_training.task_traits import Image
@@ -86,17 +86,6 @@ def test_conditions_are_aligned_with_their_targets(photographs: Path) -> None:
         np.testing.assert_allclose(condition.transpose(1, 2, 0)[inside].astype(int), expected[inside], atol=1)
 
 
-def test_patterns_have_two_colours_and_whole_pixels(photographs: Path) -> None:
-    """Their conditions have the same colours: neither blur nor reduction mixes cells, in clean crops and in others."""
-    batch = crops(photographs, clean_share=0.5, blur_share=1.0, pattern_share=1.0).batch(0, range(8))
-    for target, condition in zip(batch.targets.numpy(), batch.conditions.numpy(), strict=True):
-        assert len(np.unique(target.reshape(3, -1), axis=1).T) <= 2
-        np.testing.assert_array_equal(target, condition.repeat(4, 1).repeat(4, 2))
-    assert len(np.unique(batch.targets.numpy())) > 8
-    some = crops(photographs, pattern_share=0.5).batch(0, range(16)).targets.numpy()
-    assert 3 < sum(len(np.unique(target.reshape(3, -1), axis=1).T) <= 2 for target in some) < 13
-
-
 @pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_each_degradation_costs_quality(name: str, window: Image) -> None:
     rng = np.random.default_rng(0)
@@ -132,23 +121,6 @@ def test_noise_has_the_requested_standard_deviation(window: Image) -> None:
     assert degraded.astype(float).std() == pytest.approx(8, rel=0.05)
 
 
-@pytest.mark.parametrize("side", [17, 30])
-def test_odd_sides_are_coded_too(side: int, window: Image) -> None:
-    degradations = Degradations(clean_share=0.0, video_share=1.0)
-    degraded, _ = degradations.degrade(window[: 4 * side, : 4 * side], 4, np.random.default_rng(0))
-    assert degraded.shape == (side, side, 3)
-
-
-def test_the_first_cell_of_a_pattern_may_be_cut_anywhere() -> None:
-    cut = set()
-    for seed in range(100):
-        row = checkerboard(96, 4, np.random.default_rng(seed))[0]
-        borders = np.flatnonzero((row[1:] != row[:-1]).any(1)) + 1
-        if len(borders) > 1:
-            cut.add((borders[1] - borders[0] - borders[0]) // 4)
-    assert cut >= {0, 1, 2, 3, 4}
-
-
 AWARE = {"residual": True, "mean_blocks": 1, "degradation_aware": True}
 """Keys of a model that is told how its input was degraded."""
 
@@ -179,18 +151,6 @@ AWARE = {"residual": True, "mean_blocks": 1, "degradation_aware": True}
 def test_contradictory_degradations_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipe_from_dict(values)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"clean_share": 0.0, "jpeg_share": 0.34, "video_share": 0.56, "dither_share": 0.1},  # above 1 in floating point
-        {"pattern_share": 0.5},
-        AWARE | {"pairs": True, "known_share": 0.0},
-    ],
-)
-def test_unusual_degradations_are_accepted(values: dict[str, Any]) -> None:
-    recipe_from_dict(values)
 
 
 def test_videos_require_pyav(monkeypatch: pytest.MonkeyPatch) -> None:

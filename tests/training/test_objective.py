@@ -14,14 +14,14 @@ from torch import Tensor
 
 from caflow_runtime.degradation import PARAMETERS
 from caflow_training import checkpoint
-from caflow_training.config import CAFlowConfig, ConfigError
+from caflow_training.config import ConfigError
 from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.perceptual import FeatureError, PerceptualDistance
 from caflow_training.recipe import TrainingConfig
-from caflow_training.start import StartError, start_from
-from caflow_training.tasks import Colorization, ImageToImage, SuperResolution
+from caflow_training.start import start_from
+from caflow_training.tasks import ImageToImage, SuperResolution
 from caflow_training.trainer import train
 
 MEAN: dict[str, Any] = {"mean_blocks": 1, "mean_width": 4, "mean_features": 2}
@@ -209,16 +209,6 @@ def test_a_run_starts_from_a_model_without_a_mean_network(photographs: Path, tmp
     assert bits[0] < losses(tmp_path / "first")[0] / np.log(2)
 
 
-def test_flows_beside_a_trained_mean_network_are_initialised_from_data(photographs: Path, tmp_path: Path) -> None:
-    """The exception is a mean network whose run started from a model with trained flows."""
-    mean_alone = {**MEAN, "likelihood_weight": 0.0, "mean_weight": 1.0, "steps": 2}
-    flow = train(short_recipe(steps=2), photographs, tmp_path / "flow")
-    fresh = train(short_recipe(**mean_alone), photographs, tmp_path / "fresh")
-    onward = train(short_recipe(**mean_alone), photographs, tmp_path / "onward", start=[flow])
-    for start, is_trained in ((fresh, False), (onward, True)):
-        assert start_from(CAFlow(short_recipe(**MEAN).model), [start]) is is_trained
-
-
 def test_a_run_starts_from_a_mean_network_and_from_flows(photographs: Path, tmp_path: Path) -> None:
     """The order does not matter, because untrained flows of the mean network's checkpoint are skipped."""
     mean = train(short_recipe(**MEAN, likelihood_weight=0.0, mean_weight=1.0, steps=2), photographs, tmp_path / "mean")
@@ -231,29 +221,6 @@ def test_a_run_starts_from_a_mean_network_and_from_flows(photographs: Path, tmp_
             source = stored[mean if name.startswith("mean_network.") else flow][name]
             taken = weight[:, : source.shape[1]] if weight.ndim == 4 else weight
             assert torch.equal(taken, source), name
-
-
-def test_a_start_that_fits_little_or_has_another_task_is_reported(tmp_path: Path) -> None:
-    """It is not refused: one may want the mean network of another model, or train another task from a similar one."""
-    wide, narrow, other = (tmp_path / name for name in ("wide.pt", "narrow.pt", "other.pt"))
-    recipe = short_recipe()
-    checkpoint.save(wide, CAFlow(replace(recipe.model, image_width=16, conditional_width=16)))
-    checkpoint.save(narrow, CAFlow(recipe.model))
-    checkpoint.save(other, CAFlow(replace(recipe.model, task=Colorization())))
-    said: list[str] = []
-    start_from(CAFlow(recipe.model), [wide, narrow, other], said.append)
-    first, second = (line for line in said if not line.startswith("starting from "))
-    assert f"most weights of {wide} are not used" in first
-    assert f"{other} was trained for colorization" in second
-
-
-def test_a_model_without_fitting_weights_is_refused_as_a_start(tmp_path: Path) -> None:
-    """The models differ in levels and widths, so no weight has an equal name and shape."""
-    path = tmp_path / "other.pt"
-    checkpoint.save(path, CAFlow(CAFlowConfig(levels=1, image_width=4, conditional_width=4)))
-    model = CAFlow(CAFlowConfig(levels=4, image_width=8, conditional_width=8, image_transition_steps=0))
-    with pytest.raises(StartError, match="no weight fits"):
-        start_from(model, [path])
 
 
 @pytest.mark.parametrize(

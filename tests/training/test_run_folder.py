@@ -19,7 +19,6 @@ from caflow_runtime.bundle import builtin
 from caflow_runtime.file_io import atomic_files
 from caflow_runtime.file_io.folder_lock import LOCK
 from caflow_training import checkpoint
-from caflow_training.degradations import MissingPackage
 from caflow_training.photographs import DataError, find_photographs, read_rgb, split_by_file
 from caflow_training.resuming import ResumeError
 from caflow_training.trainer import train
@@ -92,13 +91,6 @@ def test_a_second_run_of_two_processes_is_refused_by_both(few: Path, tmp_path: P
         assert "Connection closed" not in process.stderr
 
 
-def test_an_output_name_that_is_not_utf_8_is_refused(few: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "recipe.toml", steps=1)
-    done = caflow_train(recipe, "--data", few, "--out", os.fsdecode(bytes(tmp_path) + b"/\xff"), code=2)
-    assert len(done.stderr.splitlines()) == 1
-    assert "the name of --out is not valid UTF-8" in done.stderr
-
-
 def test_a_full_disk_is_named_with_what_to_do(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fill(*_: Any) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -111,31 +103,6 @@ def test_a_full_disk_is_named_with_what_to_do(few: Path, tmp_path: Path, monkeyp
     assert f"{out / 'held-out.txt'}: No space left on device" in done.stderr
     assert not [path for path in out.iterdir() if path.suffix in (".partial", ".png", ".pt")]
     caflow_train(recipe, "--data", few, "--out", out, code=0)
-
-
-def test_an_output_below_a_file_is_refused_in_one_line(few: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "recipe.toml")
-    done = caflow_train(recipe, "--data", few, "--out", recipe / "run", code=1)
-    assert f"{recipe / 'run'}: Not a directory" in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-def test_a_missing_package_is_found_before_writing(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingPackage, match="video_share above 0 requires PyAV"):
-        train(short_recipe(clean_share=0.5, video_share=0.5), few, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_finished_run_says_how_to_continue(few: Path, tmp_path: Path) -> None:
-    path = train(short_recipe(steps=2), few, tmp_path / "run")
-    before = path.read_bytes()
-    said: list[str] = []
-    train(short_recipe(steps=2), few, tmp_path / "run", said.append)
-    assert f"{path} is complete" in said[-1]
-    assert path.read_bytes() == before
-    train(short_recipe(steps=3), few, tmp_path / "run", said.append)
-    assert said[-1] == f"resuming from step 2 of {path}"
 
 
 def test_a_recipe_of_another_version_is_named_with_its_file(few: Path, tmp_path: Path) -> None:

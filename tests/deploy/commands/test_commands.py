@@ -159,21 +159,6 @@ def test_nothing_is_overwritten_without_force(uncalibrated: Path, folder: Path, 
     assert read_image(out).rgb.shape == (36, 48, 3)
 
 
-def test_a_glob_names_the_images_that_match(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
-    caflow("image", folder / "*r*y.png", "-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1, code=0)
-    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["grey.png"]
-
-
-def test_a_file_that_is_given_twice_is_done_once(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
-    bundle = ["--bundle", uncalibrated, "-n", 1]
-    colour = folder / "below" / ".." / "colour.png"
-    caflow("image", folder / "colour.png", colour, "-o", tmp_path / "one.png", *bundle, code=0)
-    (folder / "cut.png").unlink()
-    (folder / "link.png").symlink_to("colour.png")  # another name, so it has its own result
-    done = caflow("image", folder, folder / "*.png", "-o", tmp_path / "out", *bundle, code=0)
-    assert len(done.stdout.splitlines()) == 6
-
-
 def test_the_reported_likelihood_is_that_of_the_written_file(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     """A grey or lossy file differs from the drawn image. So the likelihood in the report is that of the file."""
     for source, name in (("grey.png", "grey.png"), ("colour.png", "lossy.jpg")):
@@ -218,17 +203,6 @@ def test_outputs_that_cannot_be_written_are_refused(uncalibrated: Path, folder: 
     assert "the path is empty" in empty.stderr
 
 
-def test_square_brackets_in_names_are_not_interpreted_as_markup(uncalibrated: Path, tmp_path: Path) -> None:
-    odd = Path(shutil.copytree(uncalibrated, tmp_path / "x[bold]y[0]"))
-    assert "x[bold]y[0]" in caflow("info", odd).stdout
-
-
-def test_a_folder_with_the_name_of_an_image_is_skipped(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
-    (folder / "folder.png").mkdir()
-    (folder / "cut.png").unlink()
-    caflow("image", folder, "-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1, code=0)
-
-
 def test_a_folder_that_is_no_bundle_is_refused_by_every_command(folder: Path, tmp_path: Path) -> None:
     for given in (
         ["image", folder, "-o", tmp_path / "out", "--bundle", folder],
@@ -244,26 +218,6 @@ def test_a_folder_that_is_no_bundle_is_refused_by_every_command(folder: Path, tm
     assert "there is no such folder" in caflow("doctor", folder / "nowhere", "--json").stdout
 
 
-def test_a_folder_that_cannot_be_read_is_reported_and_the_others_are_processed(
-    uncalibrated: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An input without any other image is refused."""
-    (folder / "cut.png").unlink()
-    scandir, secret = os.scandir, str(folder / "below")
-
-    def refusing(path: str) -> object:
-        if str(path) == secret:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refusing)
-    given = ["-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1]
-    done = caflow("image", folder, *given, code=1)
-    assert len(done.stdout.splitlines()) == 4
-    assert all(secret in line for line in messages(done.stderr))
-    caflow("image", secret, *given, code=2)
-
-
 def test_caflow_score_reports_the_likelihood_of_the_pipeline(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "target.png"
     caflow("image", folder / "colour.png", "-o", target, "--bundle", uncalibrated, "-n", 1, code=0)
@@ -277,12 +231,6 @@ def test_caflow_score_reports_the_likelihood_of_the_pipeline(uncalibrated: Path,
     assert f"{expected.bits_per_dim[0]:.4f}" in table.stdout
     wrong = caflow("score", target, target, "--bundle", uncalibrated, code=2)
     assert "both sides must be 4 times as long" in wrong.stderr
-
-
-def test_caflow_info_shows_task_and_levels(uncalibrated: Path) -> None:
-    done = caflow("info", uncalibrated, code=0)
-    assert "super-resolution ×4" in done.stdout
-    assert json.loads(caflow("info", uncalibrated, "--json").stdout)["model"]["levels"] == 2
 
 
 @pytest.mark.filterwarnings("default")

@@ -12,12 +12,6 @@ def encoded(suffix: str) -> bytes:
     return cv2.imencode(suffix, np.zeros((8, 8, 3), np.uint8))[1].tobytes()
 
 
-@pytest.mark.parametrize("end", [b"\0" * 100, b"a note", encoded(".webp")])
-def test_other_data_after_an_image_is_ignored(uncalibrated: Path, tmp_path: Path, end: bytes) -> None:
-    given = ["image", "-", "-o", tmp_path / "out.png", "--bundle", uncalibrated, "-n", 1, "--threads", 1]
-    caflow(*given, given=encoded(".png") + end, code=0)
-
-
 def test_an_image_of_standard_input_has_the_names_that_were_given(uncalibrated: Path, tmp_path: Path) -> None:
     """Files whose names are those of a stream are files. No message names a temporary file."""
     given = encoded(".png")

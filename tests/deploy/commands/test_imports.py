@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import click
 import pytest
 from commands import caflow_train, run_without
 from tiny import DATA
 
-from caflow_deploy.cli import COMMANDS, main
+from caflow_deploy.cli import COMMANDS
 
 HEAVY = ("torch", "onnx", "onnxruntime", "cv2", "ray", "tensorrt", "tensorrt_rtx")
 LIGHT_MODULES = (
@@ -21,12 +20,6 @@ PHOTOGRAPHS = str(DATA / "photographs")
 def test_light_modules_are_imported_without_heavy_packages(module: str) -> None:
     result = run_without(HEAVY, f"import {module}")
     assert result.returncode == 0, result.stderr
-
-
-def test_the_package_loads_its_functions_at_their_first_use() -> None:
-    code = "import sys, caflow_deploy; assert not {'numpy', 'cv2'} & {*sys.modules}; print(caflow_deploy.Reject(0.01))"
-    result = run_without((), code)
-    assert result.stdout.startswith("Reject(alpha=0.01"), result.stderr
 
 
 def test_a_blocked_package_cannot_be_imported() -> None:
@@ -96,10 +89,3 @@ def test_help_is_shown_without_loading_what_the_commands_require(
 def test_wrong_input_of_training_ends_it_with_exit_code_2(tmp_path: Path, recipe: str, message: str) -> None:
     done = caflow_train(recipe, "--data", tmp_path, "--out", tmp_path.with_name("run"), code=2)
     assert message in done.stderr
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_found_by_its_name(name: str) -> None:
-    command = main.get_command(click.Context(main), name)
-    assert command is not None
-    assert command.name == name

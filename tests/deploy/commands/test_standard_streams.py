@@ -9,7 +9,6 @@ import pytest
 from commands import caflow, caflow_export, caflow_train, command, json_lines
 from tiny import DATA, TINY, photograph
 
-from caflow_runtime.file_io.path_text import printable
 from caflow_runtime.image_io.image_files import write_image
 
 PROGRAMS = {"caflow": "caflow_deploy", "caflow-export": "caflow_export", "caflow-train": "caflow_training"}
@@ -83,25 +82,6 @@ def test_a_closed_standard_output_is_refused_only_where_results_are_printed(name
         assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("stream", "given", "reason"),
-    [
-        (0, ["image", "-", "-o", "out.png", *DRAWING], "standard input is closed; pipe an image into"),
-        (0, ["video", "-", "-o", "out.mp4"], "standard input is closed; pipe a video into"),
-        (1, ["image", "image.png", "-o", "-", *DRAWING], "standard output is closed; pipe it into"),
-        (1, ["image", "image.png", "-o", "out", "--json", *DRAWING], "standard output is closed; redirect it"),
-        (1, ["image", "image.png", "-o", "out", "--dry-run", *DRAWING], "standard output is closed; redirect it"),
-    ],
-)
-def test_a_closed_stream_in_place_of_a_file_is_refused(
-    stream: int, given: list[object], reason: str, folder: Path
-) -> None:
-    done = closed(stream, command(*given), folder)
-    assert done.returncode == 2
-    assert done.stderr.decode().startswith(f"caflow: {reason}")
-    assert done.stderr.count(b"\n") == 1
-
-
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize(("option", "unbuffered"), [("--version", ""), ("--help", "1")])
 def test_a_program_fails_if_its_help_cannot_be_printed(
@@ -127,11 +107,6 @@ def test_a_command_fails_if_its_results_cannot_be_printed(
 
 NAME = "a\x1b[31m\nb\x9b"
 SHOWN = r"a\x1b[31m\x0ab\x9b"
-
-
-def test_control_characters_are_escaped_and_other_characters_are_not() -> None:
-    assert printable(NAME) == SHOWN
-    assert printable("é \u202e \udce9 名") == r"é \u202e \xe9 名"
 
 
 def test_messages_and_tables_escape_control_characters_and_json_does_not(folder: Path) -> None:

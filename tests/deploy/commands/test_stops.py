@@ -74,21 +74,6 @@ def test_a_deferred_stop_comes_at_the_end_of_the_block(number: signal.Signals) -
     assert reached
 
 
-def test_a_deferred_stop_comes_although_the_block_fails() -> None:
-    def fail() -> None:
-        with deferring_stops():
-            signal.raise_signal(signal.SIGINT)
-            raise ValueError
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            fail()
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize(
     ("send", "number", "code"), [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 143)], ids=["int", "term"]
 )

@@ -10,8 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from clips import ffmpeg
-from commands import Done, caflow, command, in_a_process, messages
+from commands import Done, command, in_a_process, messages
 from described import png_chunk
 from filter_data import data as pairs
 from terminals import Shown, in_a_terminal
@@ -97,25 +96,3 @@ def test_a_terminal_shows_results_before_a_stop(bundle: Path, photographs: Path,
     assert [one and Path(one[1]).name for one in found] == [f"{k:02}.png" for k in range(len(results))]
     finished = len(results)
     assert f"{finished} of {count} images finished" in last
-
-
-@WIDTHS
-def test_a_terminal_shows_how_to_resume_a_stopped_video(bundle: Path, tmp_path: Path, columns: int) -> None:
-    """The bar fills its row on a terminal of 80 columns, where ^C must not begin a new one."""
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=128x96:r=30", "-frames:v", 600, "-c:v", "libx264", tmp_path / "in.mp4")
-    line = ["video", tmp_path / "in.mp4", "-o", tmp_path / "out.mp4", *of_bundle(bundle, samples=1)]
-    shown = in_a_terminal(command(*line), columns, ctrl_c_after="frames/s")
-    assert shown.returncode == 130
-    plan, last = unbroken(shown)
-    assert PLAN.fullmatch(plan)
-    assert last.startswith("caflow: stopped after ")
-
-
-def test_standard_output_in_a_file_has_no_traces_of_the_bar(bundle: Path, folder: Path, tmp_path: Path) -> None:
-    """While standard error is a terminal with a bar, standard output gets the same bytes as without a terminal."""
-    line = ["image", folder, "-o", tmp_path / "out", *of_bundle(bundle), "--force", "--json"]
-    with (tmp_path / "results.txt").open("wb") as file:
-        shown = in_a_terminal(command(*line), stdout=file)
-    piped = caflow(*line)
-    assert (tmp_path / "results.txt").read_text() == piped.stdout
-    shows(shown, Done(piped.returncode, "", piped.stderr))

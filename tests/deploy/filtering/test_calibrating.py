@@ -3,8 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import msgspec
 import numpy as np
 import pytest
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibrate, crops_of, pairs_of_photographs, photograph
@@ -12,9 +10,7 @@ from tiny import calibrated_pipe as pipe
 
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image_io.image_files import write_image
-from caflow_runtime.jobs import coverage
 from caflow_runtime.jobs.photographs import Pair, photographs_in
-from caflow_runtime.ood.typicality import covariates
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 __all__ = ["pipe"]  # a fixture
@@ -48,19 +44,6 @@ def test_too_few_of_each_kind_are_refused_before_anything_is_drawn(
         calibrate(pipe, [*pairs, *map(_grey_copy, pairs)], [TEMPERATURE])
 
 
-def test_targets_smaller_than_a_cell_have_no_coverage_of_its_level(pipe: Pipeline, photographs: Path) -> None:
-    """The tiny model has cells of 8 and 4 pixels."""
-    small, larger = (
-        Pair(str(side), photograph(photographs, 0, side, side), photograph(photographs, 0, side // 4, side // 4))
-        for side in (4, 8)
-    )
-    assert coverage.measure(pipe, [small]) == []
-    found = coverage.measure(pipe, [small, larger])
-    assert [(one.level, one.quantity, one.images) for one in found] == [
-        (level, quantity, 1) for level in (0, 1) for quantity in ("mean", "variance")
-    ]
-
-
 def test_pairs_in_one_subfolder_are_of_one_photograph(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
     for name in ("clip/1.png", "clip/2.png", "clip-2/1.png"):
         for side, folder in ((8, "A"), (32, "B")):
@@ -73,22 +56,3 @@ def test_pairs_in_one_subfolder_are_of_one_photograph(pipe: Pipeline, photograph
     with pytest.raises(UnreadableImage, match=r"alone.png: cannot be read: No such file"):
         crops_of(pipe, found[0], SIDES)
     assert [crops_of(pipe, one, SIDES)[0].photograph for one in found[1:]] == ["clip", "clip", "clip-2"]
-
-
-def test_complexity_grows_with_detail_and_size_is_that_of_the_result(pipe: Pipeline, photographs: Path) -> None:
-    model = pipe.manifest.model
-    sharp = photograph(photographs, 0, 32, 48)
-    smooth = cv2.GaussianBlur(sharp, (0, 0), 3).astype(np.uint8)
-    flat = np.full_like(sharp, 99)
-    complexity = np.array([covariates(image, model)[:3] for image in (flat, smooth, sharp)])
-    assert (complexity[0] == 0).all()
-    assert (np.diff(complexity[:, [0, 2]], axis=0) > 0).all()
-    assert covariates(sharp, model)[3] == pytest.approx(np.log2(128 * 192))
-    assert np.isfinite(covariates(sharp[:1, :1], model)).all()
-
-
-def test_a_model_of_grey_images_sees_no_colour_in_its_conditions(pipe: Pipeline, photographs: Path) -> None:
-    model = msgspec.structs.replace(pipe.manifest.model, condition_color="gray")
-    coloured = photograph(photographs, 0, 32, 48)
-    grey = cv2.cvtColor(cv2.cvtColor(coloured, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
-    np.testing.assert_array_equal(covariates(coloured, model), covariates(grey, model))

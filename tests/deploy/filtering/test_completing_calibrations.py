@@ -12,8 +12,6 @@ from tiny import photograph
 
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.image_io.image_files import write_image
-from caflow_runtime.ood.typicality import covariates
-from caflow_runtime.pipeline.pipeline import load
 
 PAIRS, SIDE = 24, 48
 INPUTS = {"masked-inpainting": "--mask", "color-hints": "--hints"}
@@ -69,11 +67,3 @@ def test_results_are_judged_after_calibration(
     assert verdicts[Path("03/x.png")]["image_typicality"] == pytest.approx(scored["image_typicality"], rel=1e-6)
     assert verdicts[Path("03/y.png")]["verdict"] == "error"
     assert {"accepted", "error"} <= {line["verdict"] for line in verdicts.values()}
-
-
-def test_the_covariate_of_size_counts_what_is_drawn(completing: dict[str, Path], photographs: Path) -> None:
-    image = photograph(photographs, 0, SIDE, SIDE)
-    with load(completing["masked-inpainting"], backend="cpu") as pipe:
-        hole = np.zeros((SIDE, SIDE), bool)
-        hole[:8, :4] = True
-        assert covariates(pipe.prepare(image, mask=hole), pipe.manifest.model)[-1] == 5.0

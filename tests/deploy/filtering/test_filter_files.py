@@ -40,24 +40,6 @@ def test_accepted_files_are_listed_or_copied(bundle: Path, data: Path, tmp_path:
     assert {path: path.read_bytes() for path in (below / "B").rglob("*.png")} == originals
 
 
-def test_files_that_were_emptied_or_replaced_by_a_folder_are_written_again(
-    bundle: Path, data: Path, tmp_path: Path
-) -> None:
-    given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", ALPHA]
-    caflow(*given, code=0)
-    accepted = tmp_path / "out" / "accepted.txt"
-    whole = accepted.read_bytes()
-    accepted.write_bytes(b"")
-    assert "is already complete" not in caflow(*given, code=0).stdout
-    assert accepted.read_bytes() == whole
-    accepted.unlink()
-    (accepted / "below").mkdir(parents=True)
-    assert "accepted.txt" in caflow(*given, code=1).stderr
-    shutil.rmtree(accepted)
-    assert "is already complete" not in caflow(*given, code=0).stdout
-    assert "is already complete" in caflow(*given, code=0).stdout
-
-
 def test_names_that_are_not_utf_8_survive_in_lists_and_json(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
     """A file name may be any bytes. JSON escapes those that are not UTF-8; `accepted.txt` stores them unchanged."""
     name = tmp_path / b"caf\xe9 \xc3\xa9.png".decode("utf-8", "surrogateescape")

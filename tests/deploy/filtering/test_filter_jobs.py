@@ -13,7 +13,6 @@ from filter_data import ALPHA, bundle, data, scores, write_list
 from caflow_deploy.commands.filter import SHOWN_REJECTIONS
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.ood.calibration import NAME as CALIBRATION
-from caflow_runtime.ood.verdict import Verdict
 
 __all__ = ["bundle", "data"]  # fixtures
 
@@ -61,14 +60,6 @@ def test_verdicts_in_another_order_are_computed_again(bundle: Path, data: Path, 
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
-def test_json_output_is_the_file_of_verdicts(bundle: Path, data: Path, tmp_path: Path) -> None:
-    done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--json", "--alpha", 0.005, code=0)
-    assert done.stdout == (tmp_path / "out" / "scores.jsonl").read_text()
-    assert "α ≤ 0.0189 cannot reject pairs of every size" in done.stderr
-    assert {line["verdict"] for line in scores(tmp_path / "out")} == {"accepted"}
-    assert list(scores(tmp_path / "out")[0]) == list(Verdict.__struct_fields__)
-
-
 @pytest.mark.full
 def test_memory_does_not_grow_with_the_number_of_pairs(bundle: Path, data: Path, tmp_path: Path) -> None:
     """Ten times as many pairs may need 16 MiB more, for the paths of the list."""
@@ -110,20 +101,3 @@ def test_a_job_with_other_settings_is_refused_with_the_difference(bundle: Path, 
     caflow(*given, bundle, "--alpha", 0.97, "--force", code=0)
     assert (out / "scores.jsonl").read_bytes() != before
     assert not (out / "accepted").exists()
-
-
-def test_files_that_are_no_job_are_left_alone(bundle: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    (out / "accepted").mkdir(parents=True)
-    (out / "accepted" / "mine.txt").touch()
-    given = ["filter", data, "-o", out, "--bundle", bundle, "--alpha", ALPHA]
-    assert "contains other files" in caflow(*given, code=2).stderr
-    assert "contains other files" in caflow(*given, "--force", code=2).stderr
-    (out / "job.json").write_text("{}")
-    assert "is not a job file of caflow filter" in caflow(*given).stderr
-    caflow(*given, "--force", code=2)
-    (out / "accepted").rename(out / "moved")
-    caflow(*given, "--force", code=0)
-    assert (out / "moved" / "mine.txt").exists()
-    (tmp_path / "file").touch()
-    caflow("filter", data, "-o", tmp_path / "file", "--bundle", bundle, code=2)

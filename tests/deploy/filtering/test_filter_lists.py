@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import caflow
-from filter_data import ALPHA, bundle, data, scores, write_list
+from filter_data import ALPHA, bundle, data, write_list
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
@@ -54,12 +54,6 @@ def test_folders_pair_by_name(data: Path, tmp_path: Path) -> None:
         list_pairs(tmp_path)
 
 
-def test_globs_are_paired_in_sorted_order(bundle: Path, data: Path, tmp_path: Path) -> None:
-    globs = ["--targets", data / "B" / "0*.png", "--conditions", data / "A" / "0*.png"]
-    caflow("filter", "-o", tmp_path / "out", *globs, "--bundle", bundle, "--alpha", ALPHA, code=0)
-    assert [(line["target"], line["condition"]) for line in scores(tmp_path / "out")] == list_pairs(data)[:10]
-
-
 BROKEN: dict[str, tuple[bytes, str]] = {
     "wrong.csv": (b"target,input\na,b\n", "line 1: expected the columns target and condition"),
     "twice.csv": (b"target,condition,target\na,b,c\n", "line 1: the column target occurs twice"),
@@ -103,9 +97,3 @@ def test_wrong_lists_are_refused_in_one_line(
     assert re.search(message, done.stderr)
     assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
     assert not Path("out").exists()
-
-
-def test_a_bundle_without_calibration_is_refused(uncalibrated: Path, data: Path, tmp_path: Path) -> None:
-    done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", uncalibrated, code=2)
-    assert "is not calibrated: run caflow calibrate" in done.stderr
-    assert not (tmp_path / "out").exists()

@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 import pytest
 from filter_data import ALPHA, NOISE, bundle, data, pipe
-from PIL import Image
-from tiny import crops_of, photograph
+from tiny import crops_of
 
-from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.errors import NotFinite
+from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.photographs import photographs_in
 from caflow_runtime.jobs.verdicts import BATCH, filter_pairs
@@ -73,17 +72,6 @@ def test_reasons_describe_how_photographs_were_spoilt(photographs: Path) -> None
             assert np.mean([one.startswith(words) for one in reasons]) >= 0.8, reasons
 
 
-def test_the_size_of_a_photograph_with_hints_is_not_that_of_its_chroma(photographs: Path, tmp_path: Path) -> None:
-    image, hints = tmp_path / "image.png", tmp_path / "hints.png"
-    write_image(image, photograph(photographs, 0, 50, 71))
-    dots = np.zeros((50, 71, 4), np.uint8)
-    dots[20:24, 30:34] = 200, 40, 40, 255
-    Image.fromarray(dots).save(hints)
-    with load("colour-hints", backend="cpu") as pipe:
-        (verdict,) = filter_pairs(pipe, [FilePair(str(image), str(hints))], ALPHA)
-    assert (verdict.verdict == "error", verdict.width, verdict.height) == (False, 71, 50)
-
-
 def test_a_pair_that_fails_does_not_change_the_others(
     pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,9 +104,3 @@ def test_a_pair_that_fails_does_not_change_the_others(
     assert reasons[3].startswith(f"{good[5].target}: its log-likelihood is not finite: the image is too different")
     assert [verdicts[k].width for k in (1, 4, 5, 8)] == [None, 32, 16, 32]
     assert all(verdicts[k].image_typicality is verdicts[k].log_likelihood is None for k in (1, 4, 5, 8))
-
-
-@pytest.mark.parametrize("alpha", [0, 1, -1, float("nan")])
-def test_an_alpha_outside_0_to_1_is_refused(pipe: Pipeline, alpha: float) -> None:
-    with pytest.raises(InputError, match="alpha must be above 0 and below 1"):
-        filter_pairs(pipe, [], alpha)

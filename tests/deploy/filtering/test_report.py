@@ -1,7 +1,6 @@
 """The report about scored pairs, for real lines of a small bundle."""
 
 import json
-import os
 import re
 import tracemalloc
 from collections.abc import Callable
@@ -11,11 +10,10 @@ from typing import Any
 
 import pytest
 from commands import caflow
-from report_data import ALPHA, Entry, calibration, entries, line_of, scores
+from report_data import Entry, calibration, entries, line_of, scores
 from scipy import stats
 from visit import browser
 
-from caflow_runtime.errors import InputError
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.drift import MIN_VALUES, Drift
 from caflow_runtime.report.html import most_by_chance, write_report
@@ -118,14 +116,6 @@ def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
     assert path.read_text() == lines
 
 
-def test_more_rejected_pairs_than_by_chance_are_reported(entries: list[Entry], report_of: Callable[..., Page]) -> None:
-    rejected = [entry | {"verdict": "rejected"} for entry in entries]
-    page = report_of(rejected)
-    assert "In this list more are rejected" in page.text
-    assert f"In 99 of 100 lists of {len(entries)}, chance alone rejects at most" in page.text
-    assert "its smallest typicality is\n0.0189" in report_of(rejected, {"alpha": 0.005}).text
-
-
 def test_few_pairs_raise_no_alarm(entries: list[Entry], report_of: Callable[..., Page]) -> None:
     """From FEWEST judged pairs on, a list is compared as a whole. A single rejected pair is no alarm."""
     for count in (1, MIN_VALUES - 1, MIN_VALUES):
@@ -142,28 +132,6 @@ def test_the_limit_of_rejections_by_chance_is_exact(alpha: float, count: int) ->
     by_chance = stats.betabinom(count, 306 * alpha, 306 * (1 - alpha))
     assert most_by_chance(alpha, count, 306) == by_chance.ppf(0.99)
     assert most_by_chance(0.01, 1, 306) == 1
-
-
-def test_pairs_that_are_not_judged_are_counted(
-    calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
-    unknown = dict.fromkeys(("image_typicality", "image_typicality_per_level", "residuals"))
-    path = scores([entries[0] | unknown | {"verdict": "unjudged", "reason": "unlike the calibration"}])
-    output = path.with_name("report.html")
-    done = caflow("report", path, "-o", output, "--bundle", calibrated)
-    assert done.stdout == f"{path} → {output}  0 accepted, 0 rejected, 1 unjudged, 0 errors\n"
-    text = Page(output).text
-    assert "of real photographs are rejected by mistake." in text
-    assert "chance alone" not in text
-
-
-def test_scores_of_another_bundle_are_refused(
-    calibration: Calibration, entries: list[Entry], report_of: Callable[..., Page]
-) -> None:
-    with pytest.raises(InputError, match=r"belongs to another bundle: use the same --bundle as for caflow filter"):
-        report_of(entries, {"settings": {"alpha": ALPHA, "bundle": "0" * 64}})
-    job = {"settings": {"alpha": ALPHA, "bundle": calibration.manifest_sha256}}
-    assert "α = 0.1" in report_of(entries, job).text
 
 
 def test_a_report_loads_nothing_from_elsewhere(entries: list[Entry], report_of: Callable[..., Page]) -> None:
@@ -186,14 +154,6 @@ def test_names_of_files_are_shown_as_text_and_not_as_html(entries: list[Entry], 
     assert page.text.count(HOSTILE) == 2 * 3 + 1
     assert page.text.count("cannot be read") == 2 * 3
     assert r"caf\xe9.png" in page.text
-
-
-def test_only_regular_files_are_opened(entries: list[Entry], report_of: Callable[..., Page], tmp_path: Path) -> None:
-    """To open a named pipe would block forever."""
-    os.mkfifo(tmp_path / "pipe.png")
-    names = [str(tmp_path / "pipe.png"), "/dev/zero", str(tmp_path), "a\0b.png", ""]
-    page = report_of([entries[0] | {"target": name} for name in names])
-    assert page.text.count("cannot be read") == len(names)
 
 
 def test_memory_does_not_grow_with_the_lines(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:

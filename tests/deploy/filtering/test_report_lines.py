@@ -82,13 +82,3 @@ def test_files_that_are_no_verdicts_are_refused_in_one_line(
     path.with_name("job.json").write_text('{"command": "caflow image", "settings": {}}')
     with pytest.raises(InputError, match=r"belongs to a job of caflow image: give the scores.jsonl of a job of caflow"):
         write_report(path, calibration, path.with_name("report.html"))
-
-
-@pytest.mark.parametrize("alpha", [2.0, -1, 0, 1e308])
-def test_a_job_with_an_impossible_alpha_is_refused(
-    calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path], alpha: float
-) -> None:
-    path = scores(entries[:3])
-    path.with_name("job.json").write_text(json.dumps({"command": "caflow filter", "settings": {"alpha": alpha}}))
-    done = caflow("report", path, "--bundle", calibrated, code=2)
-    assert "$.alpha" in done.stderr

@@ -8,12 +8,9 @@ import pytest
 from commands import caflow, json_lines
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.image_io.alpha import draw_alpha
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.image_io.matte import matted
 from caflow_runtime.ood.consistency import enlarge_image
-from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 RED = np.array([220, 40, 30], np.uint8)
 SIDE = 32
@@ -62,32 +59,6 @@ def test_a_hard_edge_has_no_fringe(disc: Path, tmp_path: Path, options: list[obj
         assert raw is not None
         green = enlarge_image(np.ascontiguousarray(raw[..., 2::-1]).astype(np.uint8), 4)
         assert farthest_from_a_mixture(green, found.alpha, 0) > 60
-
-
-def test_edges_of_alpha_are_sharper_than_bicubic_ones(disc: Path) -> None:
-    alpha = read_image(disc).alpha
-    assert alpha is not None
-    truth = np.zeros((4 * SIDE, 4 * SIDE), np.uint8)
-    centre, radius = 2 * SIDE + 1, 4 * (SIDE // 3) + 2
-    cv2.circle(truth, (centre, centre), radius, 255, -1, cv2.LINE_AA)
-    with load(backend="cpu") as pipe:
-        drawn = draw_alpha(pipe, alpha, SamplingConfig(1))
-        np.testing.assert_array_equal(drawn, draw_alpha(pipe, alpha, SamplingConfig(10)))
-    bicubic = np.clip(enlarge_image(np.repeat(alpha[..., None], 3, 2), 4)[..., 0], 0, 255)
-    between = [np.count_nonzero((one > 25) & (one < 230)) for one in (drawn, bicubic)]
-    assert between[0] < 0.8 * between[1]
-
-
-def test_opaque_and_transparent_areas_stay_so_when_alpha_is_enlarged(disc: Path, pipe: Pipeline) -> None:
-    """Only pixels next to pixels with another alpha may change."""
-    alpha = read_image(disc).alpha
-    assert alpha is not None
-    drawn = draw_alpha(pipe, alpha, SamplingConfig(1, temperature=1.0))
-    for value in (0, 77, 255):
-        assert (draw_alpha(pipe, np.full((8, 8), value, np.uint8), SamplingConfig(1)) == value).all()
-    around = np.ones((3, 3), np.uint8)
-    for value, same in ((255, cv2.erode(alpha, around) == 255), (0, cv2.dilate(alpha, around) == 0)):
-        assert (drawn[np.repeat(np.repeat(same, 4, 0), 4, 1)] == value).all()
 
 
 def test_hidden_colours_are_replaced_by_the_nearest_visible_ones() -> None:

@@ -100,13 +100,6 @@ def test_scores_are_those_of_the_command(
     assert all(map(math.isnan, unknown))
 
 
-def test_all_pixel_values_survive_the_conversion_to_tensors_and_back(nodes: ModuleType) -> None:
-    every = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
-    module = sys.modules[nodes.NODE_CLASS_MAPPINGS["CaflowScore"].__module__]
-    np.testing.assert_array_equal(saved(module.to_tensor(every)), every)
-    np.testing.assert_array_equal(module.to_integers(module.to_tensor(every)), every)
-
-
 def test_a_mask_says_what_is_replaced(
     nodes: ModuleType, completing: dict[str, Path], photographs: Path, tmp_path: Path
 ) -> None:

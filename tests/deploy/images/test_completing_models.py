@@ -13,20 +13,14 @@ from numpy.typing import NDArray
 from small_models import COMPLETING, small_model
 from tiny import photograph
 
-from caflow_runtime.completion import color_hints, filling
+from caflow_runtime.completion import color_hints
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.completion.color_space import recolored, rgb_to_ycbcr
-from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import InputError
-from caflow_runtime.health.bench import bench
-from caflow_runtime.health.canary import canary_log_likelihood
-from caflow_runtime.health.measured_memory import measure_memory
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.input_files import FILLED_SMOOTHLY
 from caflow_runtime.jobs.photographs import Photograph, pairs_of
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.service.request import Request
-from caflow_runtime.service.served_models import Sampler
 from caflow_training.completion_tasks import ColorHints, MaskedInpainting
 
 HEIGHT, WIDTH = 50, 71
@@ -133,17 +127,6 @@ def test_what_is_known_does_not_count_in_a_target_either(
     assert scores[0] == scores[1]
 
 
-def test_a_filling_depends_on_image_hole_and_seed_alone(image: Picture, hole: NDArray[np.bool_]) -> None:
-    changed = image.copy()
-    changed[hole] = 0
-    for fill in (filling.fill, filling.fill_with_patches):
-        once = fill(image, hole, 7)
-        np.testing.assert_array_equal(once, fill(changed, hole, 7))
-        np.testing.assert_array_equal(once[~hole], image[~hole])
-    assert (filling.fill_with_patches(image, hole, 7) != filling.fill_with_patches(image, hole, 8)).any()
-    assert filling.fill_smoothly(image, np.ones_like(hole)).mean() == 128
-
-
 @pytest.mark.parametrize("most", [color_hints.MAX_PIXELS, 300])
 def test_hints_fill_what_looks_alike(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """At half the size as well, where an image is too large."""
@@ -188,52 +171,12 @@ def test_results_of_sixteen_bits_keep_sixteen_bits(coloring: Pipeline, image: Pi
     assert np.abs(luma - deep[..., 0]).max() <= 2
 
 
-def test_hints_are_suggested_inside_the_image_and_not_twice(image: Picture) -> None:
-    places = suggest_hints(image, 30)
-    assert len(set(places)) == 30
-    assert all(0 <= x < WIDTH and 0 <= y < HEIGHT for x, y in places)
-    assert len(suggest_hints(image[:2, :3], 30)) == 6
-    with pytest.raises(InputError, match="hints: expected an array of shape"):
-        suggest_hints(image, 5, hints_of(image)[1:])
-
-
-def test_the_next_hint_is_suggested_for_the_largest_area_without_one() -> None:
-    image = np.full((40, 60, 3), 50, np.uint8)
-    image[:, 40:] = 200
-    ((x, y),) = suggest_hints(image, 1)
-    assert x < 40
-    hints = draw_hints(40, 60, [Point(x, y, RED)])
-    ((x, y),) = suggest_hints(image, 1, hints)
-    assert x >= 40
-    (first, second) = suggest_hints(image, 2)
-    assert first[0] < 40 <= second[0]
-
-
 def test_targets_of_a_model_of_chroma_are_luma_and_chroma(coloring: Pipeline, tmp_path: Path) -> None:
     """So they are what the flow sees when an int8 export learns its ranges from photographs."""
     write_image(tmp_path / "red.png", np.full((64, 64, 3), RED, np.uint8))
     (pair, *_) = pairs_of(Photograph("red", tmp_path / "red.png"), coloring.manifest.model, np.copy, [64])
     assert pair.target.shape == pair.condition.shape == (16, 16, 3)
     assert (pair.target == rgb_to_ycbcr(np.full((16, 16, 3), RED, np.uint8))).all()
-
-
-def test_completing_models_can_be_measured(inpainting: Pipeline, coloring: Pipeline) -> None:
-    for pipe in (inpainting, coloring):
-        assert np.isfinite(canary_log_likelihood(pipe))
-        (timing,) = bench(pipe, 32, [1], 0.0)
-        assert timing.side == 32
-        memory = measure_memory(pipe.folder)
-        assert memory.sample.per_window_pixel + memory.sample.per_item_pixel > 0
-
-
-def test_servers_take_prepared_conditions(inpainting: Pipeline, image: Picture, hole: NDArray[np.bool_]) -> None:
-    service = Sampler(inpainting)
-    condition = inpainting.prepare(image, mask=hole)
-    (answer,) = service.answer([Request({"image": condition[None]}, {"n": 2})])
-    assert isinstance(answer, dict)
-    np.testing.assert_array_equal(answer["image"][0], inpainting.best_of(condition, n=2).images[0])
-    (refused,) = service.answer([Request({"image": image[None]}, {})])
-    assert "Pipeline.prepare makes it" in str(refused)
 
 
 def test_files_of_masks_and_hints(
@@ -271,10 +214,7 @@ def test_files_of_masks_and_hints(
     assert report["log_likelihood"] == pytest.approx(json.loads(scored.stdout)["log_likelihood"], rel=1e-6)
     for wrong, said in (
         ((given, "--bundle", completing["masked-inpainting"]), "fills in what a mask marks: also give --mask"),
-        (
-            (given, "--bundle", completing["color-hints"], "--hints", tmp_path / "white.png"),
-            "must be opaque where",
-        ),
+        ((given, "--bundle", completing["color-hints"], "--hints", tmp_path / "white.png"), "must be opaque where"),
         ((given, "--hints", tmp_path / "hints.png", "--mask", tmp_path / "white.png"), "has no input 'hints'"),
     ):
         assert said in caflow("image", *wrong, "-o", tmp_path / "wrong.png").stderr

@@ -1,6 +1,5 @@
 """The plan, the progress lines and the memory checks of `caflow image`, and the estimate of a video's memory."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -11,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import caflow, in_a_process, json_lines
+from commands import caflow, in_a_process
 from tiny import DATA, TINY, photograph
 
 from caflow_deploy.commands import execution_options, progress_reporter
 from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
 from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.bundle.run_memory import NAME, RunMemory, read_memory, write_memory
+from caflow_runtime.bundle.run_memory import NAME, write_memory
 from caflow_runtime.health.measured_memory import measure_memory
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.image_job import ImageJob
@@ -116,24 +115,6 @@ def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: p
     assert all(10 <= after - before < 15 for before, after in pairwise(shares))
 
 
-def test_a_result_that_needs_no_model_has_no_tiles(source: Path, tmp_path: Path) -> None:
-    done = caflow("image", source, "-o", tmp_path / "out.png", "--width", 20, *OPTIONS, "--dry-run")
-    assert f"{source} → {tmp_path / 'out.png'}: 48×32 → 20×13 without the model, about " in done.stdout
-
-
-def test_alpha_is_part_of_the_work(source: Path, tmp_path: Path) -> None:
-    """Unless it is constant, because the model does not draw it then."""
-    rgb = read_image(source).rgb
-    alpha = np.full(rgb.shape[:2], 255, np.uint8)
-    needs = []
-    with load(TINY, "cpu", 1) as pipe:
-        for hole in (255, 0):
-            alpha[:8, :8] = hole
-            write_image(source, rgb, alpha)
-            needs.append(inspect_image(pipe, ImageJob(source, tmp_path / "out.png", (), {}), SamplingConfig(1))[1].work)
-    assert needs[1] > 1.4 * needs[0]
-
-
 @pytest.mark.parametrize(
     ("height", "width", "suffix"),
     [(60, 75, ".png"), (240, 300, ".png"), (240, 300, ".jpg"), (240, 300, ".webp")],
@@ -183,18 +164,6 @@ def test_of_a_folder_the_one_that_does_not_fit_is_refused(
     assert f"1 of 2 images failed: {folder / 'large.png'}" in done.stderr
     assert (tmp_path / "out" / "a.png").exists()
     assert not (tmp_path / "out" / "large.png").exists()
-
-
-def test_workers_that_do_not_fit_together_are_refused(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_image(tmp_path / "other.png", read_image(source).rgb)
-    with load(TINY, "cpu", 1) as pipe:
-        most = pipe.memory.before
-    short_of(monkeypatch, most + 10**8)
-    done = caflow("image", source, tmp_path / "other.png", "-o", tmp_path / "out", *OPTIONS, "--workers", 2)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1].endswith("use --workers 1")
 
 
 def test_a_limit_of_the_process_is_found(source: Path, tmp_path: Path) -> None:
@@ -257,18 +226,6 @@ def test_a_dry_run_refuses_what_the_command_would_refuse(source: Path, tmp_path:
     assert len(caflow(*line, "--dry-run", "--force").stdout.splitlines()) == 3
 
 
-def test_quiet_leaves_errors_alone(source: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_text("no image")
-    done = caflow("image", source, "-o", tmp_path / "out.png", *OPTIONS, "--quiet", "--json")
-    assert (done.returncode, done.stderr, len(json_lines(done.stdout))) == (0, "", 1)
-    given = ["--quiet", "--min-typicality", 0.9, "--redraws", 0]  # without --quiet, prints how many are untypical
-    done = caflow("image", source, tmp_path / "broken.png", "-o", tmp_path / "out", *OPTIONS, *given)
-    assert done.returncode == 1
-    first, last = done.stderr.splitlines()
-    assert first.startswith(f"caflow: {tmp_path / 'broken.png'}: cannot decode this file")
-    assert last.startswith("caflow: 1 of 2 images failed")
-
-
 def test_progress_is_said_without_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most one progress line is printed for each tenth of the images."""
     monkeypatch.setattr(progress_reporter, "MIN_S", 0.0)
@@ -297,22 +254,6 @@ def test_a_bundle_without_measurements_opens(source: Path, tmp_path: Path, uncal
     done = caflow("image", source, "-o", tmp_path / "out.png", *options)
     assert done.returncode == 0, done.stderr
     assert re.search(r"in 1 tile of 1 sample, about [\d.]+ [MG]B of memory$", done.stderr, re.MULTILINE)
-
-
-def test_measurements_are_of_one_bundle_and_backend(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text("{}")
-    assert read_memory(tmp_path, CPU) is None
-    one = RunMemory(constant=1.0, per_window_pixel=10.0, per_item_pixel=100.0)
-    write_memory(tmp_path, CPU, one, one)
-    found = read_memory(tmp_path, CPU)
-    assert found is not None
-    assert found.sample == found.score == one
-    assert read_memory(tmp_path, "onnxruntime cuda") is None
-    (tmp_path / NAME).write_text(json.dumps(json.loads((tmp_path / NAME).read_text()) | {"more": 1}))
-    assert read_memory(tmp_path, CPU) is None
-    write_memory(tmp_path, CPU, one, one)
-    (tmp_path / "manifest.json").write_text("{ }")
-    assert read_memory(tmp_path, CPU) is None
 
 
 def test_what_fits_by_its_header_alone_is_looked_at_again(

@@ -225,15 +225,6 @@ def encoded(kind: str, side: int = 24) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
-def test_the_size_is_known_before_decoding(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "image"
-    path.write_bytes(encoded(kind))
-    assert read_image(path, max_pixels=24 * 36).rgb.shape == (24, 36, 3)
-    with pytest.raises(UnreadableImage, match="36×24"):
-        read_image(path, max_pixels=24 * 36 - 1)
-
-
 @settings(max_examples=400)
 @example("big tiff", [(15, 128)])  # the directory's offset is at least 2⁶³, which Python cannot use as an index
 @given(st.sampled_from(sorted(ENCODERS)), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4))

@@ -75,17 +75,6 @@ def test_only_the_hole_changes_and_the_likelihood_is_that_of_the_file(bundle: Pa
     assert report["log_likelihood"] == pytest.approx(json.loads(scored.stdout)["log_likelihood"], rel=1e-6)
 
 
-def test_further_samples_keep_what_is_known_too(bundle: Path, folder: Path) -> None:
-    out = folder / "out.png"
-    done = fill(
-        bundle, folder / "in" / "a.png", "--mask", folder / "masks" / "a.bmp", "-o", out, "--keep-all", "--sheet"
-    )
-    assert done.returncode == 0, done.stderr
-    known, second = read_image(folder / "in" / "a.png").rgb, read_image(folder / "out-2.png").rgb
-    np.testing.assert_array_equal(second[: HOLE[0].start], known[: HOLE[0].start])
-    assert (folder / "out-sheet.png").exists()
-
-
 def test_a_folder_has_a_mask_for_each_and_a_new_mask_is_done_again(bundle: Path, folder: Path) -> None:
     given = [folder / "in", "--mask", folder / "masks", "-o", folder / "out"]
     assert len(fill(bundle, *given).stdout.splitlines()) == 2

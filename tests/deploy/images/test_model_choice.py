@@ -16,7 +16,6 @@ from PIL import Image
 from tiny import photograph
 
 from caflow_runtime.bundle.builtin import MODELS as FOLDER
-from caflow_runtime.errors import UnreadableImage
 from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.image_headers import header_of_file
 from caflow_runtime.image_io import model_choice
@@ -35,17 +34,6 @@ from caflow_runtime.jobs.image_folder import RESULTS
 PHOTO, REAL = MODELS
 CLEAN = ModelChoice(PHOTO, "it is clean")
 LOW = MIN_QUALITY - 15
-PHOTOSHOP_10 = (
-    *(2, 2, 3, 4, 5, 6, 8, 11),
-    *(2, 2, 2, 4, 5, 7, 9, 11),
-    *(3, 2, 3, 5, 7, 9, 11, 12),
-    *(4, 4, 5, 7, 9, 11, 12, 12),
-    *(5, 5, 7, 9, 11, 12, 12, 12),
-    *(6, 7, 9, 11, 12, 12, 12, 12),
-    *(8, 9, 11, 12, 12, 12, 12, 12),
-    *(11, 11, 12, 12, 12, 12, 12, 12),
-)
-"""Quantization table of luminance of Photoshop's quality 10 of 12."""
 
 Picture = NDArray[np.uint8]
 
@@ -86,12 +74,6 @@ def test_the_quality_of_a_jpeg_is_that_it_was_written_with(options: dict[str, An
         assert jpeg_quality(header.quantization) == quality
 
 
-def test_tables_of_other_programs_have_the_quality_of_the_most_similar_table() -> None:
-    assert 90 <= jpeg_quality(PHOTOSHOP_10) <= 95
-    assert jpeg_quality([2 * value for value in PHOTOSHOP_10]) < jpeg_quality(PHOTOSHOP_10) - 5
-    assert (jpeg_quality([0] * 64), jpeg_quality([1] * 64), jpeg_quality([65535] * 64)) == (100, 100, 1)
-
-
 @pytest.mark.parametrize("sigma", [3, 6, 12])
 def test_noise_is_found_beside_areas_that_are_flat_dark_or_white(sigma: float, photographs: Path) -> None:
     """The standard deviation of luma is 0.67 times that of independent channels. The estimate is on the low side."""
@@ -102,12 +84,6 @@ def test_noise_is_found_beside_areas_that_are_flat_dark_or_white(sigma: float, p
         beside = np.pad(given, ((500, 0), (0, 0), (0, 0)), constant_values=value)
         assert 0.5 < estimate_noise(beside) / (0.67 * sigma) < 1.1
         assert estimate_noise(beside) == pytest.approx(estimate_noise(given), rel=0.2)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (4, 300), (64, 64), (2100, 21)])
-def test_images_without_texture_have_no_noise(shape: tuple[int, int]) -> None:
-    for value in (0, 128, 255):
-        assert estimate_noise(np.full((*shape, 3), value, np.uint8)) == 0
 
 
 def saved(**options: Any) -> Callable[[Path, Picture], object]:
@@ -158,17 +134,6 @@ def test_a_jpeg_is_chosen_by_its_quality_and_every_format_by_its_noise(
     assert of_noisy.reason == reason or of_noisy.reason.startswith("it looks noisy")
 
 
-def test_files_that_cannot_be_read_raise_the_error_of_reading(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableImage, match="No such file"):
-        choose_model(tmp_path / "none.png")
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    with pytest.raises(UnreadableImage, match="cannot decode this file"):
-        choose_model(tmp_path / "broken.png")
-    Image.new("RGB", (64, 64)).save(tmp_path / "large.png")
-    with pytest.raises(UnreadableImage, match="max_pixels"):
-        choose_model(tmp_path / "large.png", max_pixels=4095)
-
-
 @pytest.mark.parametrize("workers", [[], ["--workers", 2]])
 def test_one_folder_uses_both_models_and_each_result_is_that_of_its_model(
     workers: list[object], clean: Picture, tmp_path: Path
@@ -193,37 +158,6 @@ def test_one_folder_uses_both_models_and_each_result_is_that_of_its_model(
     for path in results:
         name = dict(zip("abcd", expected, strict=True))[path.name[0]]
         assert path.read_bytes() == (tmp_path / name / path.name).read_bytes(), path
-
-
-def test_the_model_and_the_reason_are_said_for_a_single_image(clean: Picture, tmp_path: Path) -> None:
-    Image.fromarray(clean).save(tmp_path / "in.jpg", quality=LOW)
-    said = f"{REAL}, because it is a JPEG of quality {LOW}"
-    for output in ("one.png", "folder"):
-        given = ["image", tmp_path / "in.jpg", "-o", tmp_path / output, "-n", 1]
-        dry = caflow(*given, "--dry-run", code=0)
-        assert dry.stdout.endswith(f"; {said}\n")
-        done = caflow(*given, code=0)
-        assert messages(done.stderr) == [f"{tmp_path / 'in.jpg'}: {said}"]
-        assert f"bits/dim of {REAL}, " in done.stdout
-    piped = caflow("image", "-", "-o", "-", "-n", 1, given=(tmp_path / "in.jpg").read_bytes(), code=0)
-    assert f"standard input: {said}" in messages(piped.stderr)
-
-
-def test_a_broken_file_fails_alone_and_with_the_error_of_a_named_model(clean: Picture, tmp_path: Path) -> None:
-    write_both(tmp_path / "in", clean)
-    contents = (tmp_path / "in" / "a.jpg").read_bytes()
-    (tmp_path / "in" / "cut-off.jpg").write_bytes(contents[: len(contents) // 2])
-    (tmp_path / "in" / "no-image.png").write_bytes(b"no image")
-    given = ["image", tmp_path / "in", "-n", 1]
-    chosen = caflow(*given, "-o", tmp_path / "out", code=1)
-    named = caflow(*given, "-o", tmp_path / "named", "--bundle", PHOTO, code=1)
-    errors = [
-        sorted(line for line in messages(done.stderr) if ": the " in line or "decode" in line)
-        for done in (chosen, named)
-    ]
-    assert errors[0] == errors[1]
-    assert len(errors[0]) == 2
-    assert len(json_lines_of(tmp_path / "out" / RESULTS)) == 4
 
 
 @pytest.mark.parametrize("workers", [[], ["--workers", 1]])

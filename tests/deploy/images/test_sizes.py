@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from tiny import photograph
 
 from caflow_runtime import linear_light
-from caflow_runtime.batching.pixels import deep_integers
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.image_folder import RESULTS
@@ -143,18 +142,6 @@ def test_fine_stripes_are_reduced_to_the_grey_of_their_mean_light() -> None:
     assert np.abs(alpha[2:-2, 2:-2].astype(int) - 128).max() <= 1  # alpha is linear
 
 
-@pytest.mark.parametrize("value", [0, 1, 10, 127, 254, 255])
-def test_uniform_images_keep_their_value(value: int) -> None:
-    flat = np.full((31, 47, 3), value, np.uint8)
-    assert (resample(flat, 50, 20) == value).all()
-    assert (resample(flat * np.uint16(257), 50, 70) == value * 257).all()
-    assert (resample_alpha(flat[..., 0], 50, 70) == value).all()
-    assert (reduce(flat, 13, 46) == value).all()
-    assert (reduce(flat * np.uint16(257), 7, 3) == value * 257).all()
-    np.testing.assert_allclose(reduce(flat + np.float32(0.5), 30, 20), value + 0.5, atol=1e-3)
-    assert (reduce_alpha(flat[..., 0], 3, 5) == value).all()
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("size", [(120, 150), (120, 60), (45, 150)])
 def test_resampling_and_back_is_nearly_lossless(photographs: Path, size: tuple[int, int], dtype: Any) -> None:
@@ -168,25 +155,6 @@ def test_resampling_and_back_is_nearly_lossless(photographs: Path, size: tuple[i
     assert psnr(resample(found, 90, 120) * (255 / white), given * (255 / white)) > 40
     alpha = resample_alpha(np.ascontiguousarray(picture[..., 0]), *size)
     assert psnr(resample_alpha(alpha, 90, 120), picture[..., 0]) > 40
-
-
-def test_transparent_areas_stay_so_when_alpha_grows() -> None:
-    alpha = np.zeros((20, 40), np.uint8)
-    alpha[:, 20:] = 255
-    large = resample_alpha(alpha, 25, 50)
-    assert (large[:, :24] == 0).all()
-    assert (large[:, 26:] == 255).all()
-
-
-def test_values_of_16_bits_round_to_those_of_8() -> None:
-    """The 16-bit value of any float, even at the bounds of an 8-bit value, rounds to the float's 8-bit value."""
-    w = np.arange(256, dtype=np.float32)
-    for values in (w, w + 0.5, np.nextafter(w + 1, np.float32(0), dtype=np.float32), w + np.float32(1e-3)):
-        deep = deep_integers(np.repeat(values.reshape(16, 16, 1), 3, 2))
-        rounded = np.asarray(cv2.convertScaleAbs(deep, alpha=1 / 257))
-        np.testing.assert_array_equal(rounded[..., 0].ravel(), w)
-    outside = np.array([[[-7, 300, 255.9]]], np.float32)
-    assert deep_integers(outside).tolist() == [[[0, 65535, 65535]]]
 
 
 @pytest.fixture
@@ -222,14 +190,6 @@ def test_an_image_of_another_size_is_the_models_image_resampled(
     assert report["unjudged_because"] == f"{12 * scale}×{9 * scale} is not the size that the model makes from 12×9"
     if best.consistency is not None:
         assert report["consistency_db"] == pytest.approx(best.consistency[0])
-
-
-def test_all_options_for_the_models_own_size_give_the_same_file(source: Path, calibrated: Path, tmp_path: Path) -> None:
-    plain = image(source, tmp_path / "plain.png", calibrated)
-    for name, *options in (("a", "--scale", 4), ("b", "--width", 48), ("c", "--fit", "48x100")):
-        report = image(source, tmp_path / f"{name}.png", calibrated, *options)
-        assert report | {"output": ""} == plain | {"output": ""}
-        assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
 def test_the_second_pass_enlarges_the_best_sample_of_the_first(source: Path, calibrated: Path, tmp_path: Path) -> None:

@@ -28,19 +28,6 @@ def test_a_transparent_tiff_has_the_colours_of_the_file(tmp_path: Path, compress
     assert not found.warnings
 
 
-def test_a_big_endian_tiff_keeps_its_colours(tmp_path: Path) -> None:
-    shorts = {256: 1, 257: 1, 258: 8, 259: 1, 262: 2, 277: 4, 278: 1, 284: 1, 338: 2}
-    entries = {tag: struct.pack(">HHIHxx", tag, 3, 1, value) for tag, value in shorts.items()}
-    entries |= {tag: struct.pack(">HHII", tag, 4, 1, value) for tag, value in ((273, 8), (279, 4))}
-    entries[258] = struct.pack(">HHII", 258, 3, 4, 12)
-    values = bytes([138, 100, 48, 128]) + struct.pack(">4H", 8, 8, 8, 8)
-    directory = struct.pack(">H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
-    (tmp_path / "a.tif").write_bytes(b"MM\0*" + struct.pack(">I", 8 + len(values)) + values + directory)
-    found = read_image(tmp_path / "a.tif")
-    np.testing.assert_array_equal(found.rgb, [[[138, 100, 48]]])
-    np.testing.assert_array_equal(found.alpha, [[128]])
-
-
 def test_a_cmyk_tiff_is_opaque(tmp_path: Path) -> None:
     image = PIL.Image.frombytes("CMYK", (8, 6), COLOURS.tobytes())
     image.save(tmp_path / "a.tif")
@@ -63,21 +50,3 @@ def test_a_grey_png_keeps_its_transparent_value(tmp_path: Path, bits: int) -> No
     assert (found.is_grey, found.bits) == (True, max(bits, 8))
     assert found.alpha is not None
     assert found.alpha.tolist() == 2 * [[0 if value == 1 else 255 for value in range(width)]]
-
-
-def test_a_transparent_value_that_no_pixel_has_makes_no_alpha(tmp_path: Path) -> None:
-    PIL.Image.new("L", (8, 6), 100).save(tmp_path / "grey.png", transparency=99)
-    assert read_image(tmp_path / "grey.png").alpha is None
-    PIL.Image.new("L", (8, 6), 100).save(tmp_path / "grey.png", transparency=100)
-    assert not np.any(read_image(tmp_path / "grey.png").alpha)
-
-
-def test_alpha_of_a_grey_tiff_is_not_lost_silently(tmp_path: Path) -> None:
-    PIL.Image.new("LA", (8, 6), (100, 128)).save(tmp_path / "grey.tif")
-    found = read_image(tmp_path / "grey.tif")
-    assert found.alpha is None
-    assert found.warnings == (
-        "its alpha was not copied: it is not supported for grey TIFF files; convert the image to PNG",
-    )
-    PIL.Image.new("L", (8, 6), 100).save(tmp_path / "grey.tif")
-    assert not read_image(tmp_path / "grey.tif").warnings

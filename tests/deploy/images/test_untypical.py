@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from commands import caflow
@@ -22,7 +21,7 @@ from caflow_runtime.image_io.maps import names, pictures
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import process_image
 from caflow_runtime.jobs.photographs import CROPS
-from caflow_runtime.ood.calibration import NAME, read_calibration, write_calibration
+from caflow_runtime.ood.calibration import read_calibration
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request
@@ -99,18 +98,6 @@ def test_untypical_images_are_marked_dropped_or_replaced(
         assert report["log_likelihood"] is None
         large = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
         np.testing.assert_array_equal(read_image(output).rgb, large)
-
-
-def test_images_that_the_calibration_does_not_know_are_counted(calibrated: Path, source: Path, tmp_path: Path) -> None:
-    bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
-    found = read_calibration(bundle)
-    assert found is not None
-    samples = [msgspec.structs.replace(typicality_model, coloured=None) for typicality_model in found.samples]
-    write_calibration(bundle, msgspec.structs.replace(found, samples=samples))
-    done = caflow(
-        "image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 2, "--min-typicality", 0.1, code=0
-    )
-    assert "1 could not be judged" in done.stderr
 
 
 def test_a_lossy_file_has_the_typicality_of_its_sample_and_its_own(
@@ -191,48 +178,6 @@ def test_an_infinite_likelihood_is_rejected(calibrated: Path, source: Path, monk
             pipe.best_of(conditions[:1], n=1, reject=Reject(NONE, 0, judge="image"))
 
 
-def test_results_are_judged_only_on_request(calibrated: Path, source: Path, tmp_path: Path) -> None:
-    done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 1, "--bundle", calibrated, "--json")
-    report = json.loads(done.stdout)
-    assert report["outcome"] == "unjudged"
-    assert "judge" not in report
-    assert 0 < report["sample_typicality"] <= 1
-    assert report["image_typicality"] is None
-
-
-def test_maps_of_an_earlier_run_are_removed(calibrated: Path, source: Path, tmp_path: Path) -> None:
-    job = ImageJob(source, tmp_path / "out.png", (), {name: tmp_path / f"out-{name}.png" for name in names(2, 0)})
-    with load(calibrated, backend="cpu") as pipe:
-        for otherwise in ("bicubic", "error"):
-            for path in job.extras.values():
-                path.write_bytes(b"of an earlier run")
-            process_image(pipe, job, SamplingConfig(1, reject=Reject(ALL, redraws=0, otherwise=otherwise)))
-            assert not any(path.exists() for path in job.extras.values())
-
-
-def test_an_invalid_calibration_is_replaced(
-    uncalibrated: Path, photographs: Path, source: Path, tmp_path: Path
-) -> None:
-    bundle = Path(shutil.copytree(uncalibrated, tmp_path / "model.caflow"))
-    (bundle / NAME).write_text("{")
-    broken = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, code=2)
-    assert "run caflow calibrate again" in broken.stderr
-    caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--temperatures", 0.8, code=2)
-    assert (bundle / NAME).read_text() == "{"  # the file stays until a new calibration is written
-    done = caflow("calibrate", bundle, "--data", photographs, "--sides", 16, "--temperatures", 0.8, code=0)
-    assert "fewer than 100 photographs" in done.stderr
-    caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 1, code=0)
-
-
-def test_pairs_whose_sizes_do_not_fit_are_skipped_by_name(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
-    for name, side in (("A", 8), ("B", 30)):
-        (tmp_path / name).mkdir()
-        for number in range(2):
-            write_image(tmp_path / name / f"{number}.png", photograph(photographs, number, side, side))
-    done = caflow("calibrate", calibrated, "--data", tmp_path, "--force", code=2)
-    assert f"skipped: {tmp_path / 'B' / '0.png'}: for a condition of 8×8" in done.stderr
-
-
 def test_pairs_of_one_photograph_are_refused_unread(calibrated: Path, tmp_path: Path) -> None:
     for path in (tmp_path / folder / "clip" / f"{number}.png" for folder in "AB" for number in range(2)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -288,13 +233,3 @@ def test_caflow_score_reports_the_typicality_and_writes_maps(calibrated: Path, s
     names = {"large-likelihood.png", "large-likelihood-0.png", "large-likelihood-1.png"}
     assert {path.name for path in (tmp_path / "maps").iterdir()} == names
     assert f"{scored.image_typicality.value[0]:.3f}" in caflow(*given).stdout
-
-
-def test_photographs_of_a_calibration_are_no_results_of_earlier_jobs(
-    calibrated: Path, photographs: Path, tmp_path: Path
-) -> None:
-    enlarged = Path(shutil.copytree(photographs, tmp_path / "enlarged"))
-    (enlarged / "job.json").write_text('{"command": "caflow image"}')
-    done = caflow("calibrate", calibrated, "--data", tmp_path, "--force", code=2)
-    assert f"skipped 1 folder with results of earlier jobs ({enlarged})" in done.stderr
-    assert "found none" in done.stderr

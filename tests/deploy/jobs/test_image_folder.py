@@ -17,8 +17,8 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.folder_lock import LOCK
 from caflow_runtime.file_io.line_checksum import fields_with_checksum
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.jobs.folder import PipelineSettings, State, exclusive_lock, stamp_of
-from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
+from caflow_runtime.jobs.folder import PipelineSettings, exclusive_lock, stamp_of
+from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_report import ImageReport
 from caflow_runtime.jobs.images import ImageOutcome
@@ -132,14 +132,6 @@ def test_an_image_that_has_changed_is_drawn_again(tmp_path: Path) -> None:
     assert ImageFolder(tmp_path / "out", jobs, SETTINGS).left == [jobs[1]]
 
 
-def test_a_result_of_another_image_does_not_count(tmp_path: Path) -> None:
-    (job,) = jobs_of(tmp_path, "a")
-    list(ImageFolder(tmp_path / "out", [job], SETTINGS).run([drawn(job)]))
-    other = ImageJob(tmp_path / "in" / "a.jpg", job.output, (), {})
-    assert ImageFolder(tmp_path / "out", [other], SETTINGS).left == [other]
-    assert json_lines_of(tmp_path / "out" / RESULTS) == []
-
-
 def test_a_job_with_other_settings_is_refused_with_the_differences(tmp_path: Path) -> None:
     """The error names every setting that differs, including the bundle, the backend and the additional files."""
     jobs, out = jobs_of(tmp_path, "a"), tmp_path / "out"
@@ -167,14 +159,6 @@ def test_a_job_without_results_leaves_no_file(tmp_path: Path) -> None:
     with closing(ImageFolder(out, jobs, other)):
         drawn(jobs[0])
     with pytest.raises(InputError, match="contains a job with other settings"):
-        ImageFolder(out, jobs, SETTINGS)
-
-
-def test_a_job_of_another_command_is_refused(tmp_path: Path) -> None:
-    jobs, out = jobs_of(tmp_path, "a"), tmp_path / "out"
-    out.mkdir()
-    State({}, "caflow filter").write(out)
-    with pytest.raises(InputError, match="contains a job of caflow filter, not of caflow image"):
         ImageFolder(out, jobs, SETTINGS)
 
 
@@ -237,16 +221,3 @@ def test_only_one_process_may_work_in_a_folder(tmp_path: Path) -> None:
     with exclusive_lock(out):
         assert out.exists()
     assert not out.exists()
-
-
-def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
-    """Before and after the work. Similar names are kept."""
-    jobs, out = jobs_of(tmp_path, "a", "b"), tmp_path / "out"
-    out.mkdir()
-    kept = [".c.png.12345678.partial", ".a.png", "a.png", "a.png.12345678.partial"]
-    for name in [*kept, ".a.png.12345678.partial", ".a.png.abcdef00.partial", ".b.png.12345678.partial"]:
-        (out / name).touch()
-    with without_leftovers(jobs):
-        assert sorted(path.name for path in out.iterdir()) == sorted(kept)
-        (out / ".a.png.12345678.partial").touch()
-    assert sorted(path.name for path in out.iterdir()) == sorted(kept)

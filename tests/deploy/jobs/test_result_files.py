@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import caflow, json_lines_of, messages
-from tiny import TINY, photograph
+from commands import caflow, json_lines_of
+from tiny import TINY
 
 from caflow_deploy.commands.jobs import plan_jobs
 from caflow_deploy.commands.result_names import ResultNames
-from caflow_runtime.errors import InputError
 from caflow_runtime.image_headers import PNG_START
-from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.jobs.result_naming import ResultFiles
 
 STARTS = {"png": PNG_START, "jpg": b"\xff\xd8", "webp": b"RIFF", "tiff": b"II*\0", "bmp": b"BM"}
@@ -63,22 +62,6 @@ def test_results_have_the_format_that_is_asked_for(tmp_path: Path, kind: str) ->
     )
 
 
-def test_a_lower_quality_gives_a_smaller_file(tmp_path: Path, photographs: Path) -> None:
-    """A lower quality gives a smaller file; the default is below 100. The likelihood is that of the written file."""
-    (tmp_path / "in").mkdir()
-    write_image(tmp_path / "in" / "a.png", photograph(photographs, 0, 16, 16))
-    for kind in ("jpg", "webp"):
-        sizes = []
-        for quality in ("20", "90", None, "100"):
-            out = tmp_path / f"{kind}-{quality}"
-            image(tmp_path / "in", out, "--format", kind, *(["--quality", quality] if quality else []))
-            sizes.append((out / f"a.{kind}").stat().st_size)
-        assert sizes == sorted(set(sizes))
-    report = json_lines_of(tmp_path / "jpg-20" / "results.jsonl")[0]
-    scored = caflow("score", tmp_path / "jpg-20" / "a.jpg", tmp_path / "in" / "a.png", "--bundle", TINY, "--json")
-    assert f'"log_likelihood": {report["log_likelihood"]}' in scored.stdout
-
-
 def test_two_sources_with_one_name_have_two_results(tmp_path: Path) -> None:
     png = ResultFiles("png")
     given = pictures(tmp_path / "in", "photo.jpg", "photo.png", "photo.webp")
@@ -108,28 +91,6 @@ def test_a_result_keeps_its_name_when_files_are_added(tmp_path: Path) -> None:
     (given / "photo.jpg").unlink()
     pictures(given, "photo.bmp")
     assert planned([given], out, ResultFiles("png")) == ["photo.png", "photo-in.png", "photo-webp.png"]
-
-
-def test_an_input_is_never_a_result(tmp_path: Path) -> None:
-    given = pictures(tmp_path / "in", "photo.jpg", "photo.png")
-    for files in (ResultFiles("png"), ResultFiles()):
-        with pytest.raises(InputError, match="is an input and would be overwritten; choose another -o, or a --suffix"):
-            plan_jobs([str(given)], ResultNames(given, files, 0, []))
-    assert image(given, given, "--suffix", "-x4") == ["photo-x4.jpg", "photo-x4.png", "photo.jpg", "photo.png"]
-
-
-def test_results_of_a_replaced_job_do_not_become_inputs(tmp_path: Path) -> None:
-    given = pictures(tmp_path / "in", "a.png")
-    assert image(given, given, "--suffix", "-x4") == ["a-x4.png", "a.png"]
-    assert image(given, given, "--suffix", "-x4", "--force") == ["a-x4.png", "a.png"]
-    line = ["image", given, "-o", given, "--bundle", TINY, "-n", 1, "--suffix", "-y"]
-    done = caflow(*line, "--force")
-    assert (done.returncode, (given / "a-y.png").exists()) == (2, False)
-    assert f"{given / 'a-x4.png'} is a result of the job that --force replaces" in done.stderr
-    (given / "a-x4.png").unlink()
-    assert caflow(*line, "--force").returncode == 0
-    assert "is already complete" in caflow(*line).stdout
-    assert sorted(path.name for path in given.glob("*.png")) == ["a-y.png", "a.png"]
 
 
 def test_results_of_earlier_jobs_inside_the_input_folder_are_skipped(tmp_path: Path) -> None:
@@ -176,24 +137,6 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path, options: list[objec
     assert said in done.stderr
 
 
-def test_an_emptied_result_is_made_again_and_a_changed_one_is_kept(tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "in", "a.png", "b.png")
-    given = ["image", folder, "-o", tmp_path / "out", "--bundle", TINY, "-n", 1]
-    caflow(*given, code=0)
-    first, second = tmp_path / "out" / "a.png", tmp_path / "out" / "b.png"
-    whole = first.read_bytes()
-    first.write_bytes(b"")
-    second.write_bytes(b"retouched")
-    done = caflow(*given, code=0)
-    assert "is already complete" not in done.stdout
-    assert first.read_bytes() == whole
-    for _ in range(2):
-        assert messages(done.stderr)[-1].endswith(str(second))
-        assert second.read_bytes() == b"retouched"
-        done = caflow(*given, code=0)
-        assert done.stdout == f"{tmp_path / 'out'} is already complete\n"
-
-
 def test_a_result_with_a_folder_in_its_place_fails_and_the_others_do_not(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "in", "a.png", "b.png")
     given = ["image", folder, "-o", tmp_path / "out", "--bundle", TINY, "-n", 1]
@@ -206,12 +149,3 @@ def test_a_result_with_a_folder_in_its_place_fails_and_the_others_do_not(tmp_pat
     result.rmdir()
     caflow(*given, code=0)
     assert result.is_file()
-
-
-def test_failed_files_are_named_at_the_end(tmp_path: Path) -> None:
-    given = pictures(tmp_path / "in", "a.png", "b.png")
-    for k in range(22):
-        (given / f"bad-{k:02}.png").write_text("no image")
-    done = caflow("image", given, "-o", tmp_path / "out", "--bundle", TINY, "-n", 1)
-    assert (done.returncode, str(given / "bad-19.png") in done.stderr.splitlines()[-1]) == (1, True)
-    assert read_image(tmp_path / "out" / "b.png").rgb.shape == (32, 32, 3)

@@ -1,6 +1,5 @@
 """`caflow page`: the samples that it shows, and which requests it refuses."""
 
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import caflow, run_without
+from commands import run_without
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from tiny import calibrated_pipe as pipe
@@ -55,13 +54,6 @@ def test_files_hold_the_samples_that_the_pipeline_draws(sampler: PageSampler, so
     assert seen[-1][0] == seen[-1][1] > 0
 
 
-def test_a_sample_of_an_uncalibrated_model_is_not_judged(uncalibrated: Path, source: Path, tmp_path: Path) -> None:
-    with load(uncalibrated, backend="cpu") as pipe:
-        results = PageSampler(pipe, tmp_path).draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
-    assert results.uncertainty is None
-    assert results.samples[0].typicality is None
-
-
 def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tmp_path: Path) -> None:
     """A photograph gives usual samples, and white noise unusual ones, by the rule of --min-typicality."""
     write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8))
@@ -76,12 +68,6 @@ def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tm
             assert best.outcome == [outcome]
             assert best.sample_typicality is not None
             assert (sample.message, sample.typicality) == (message, best.sample_typicality.value[0])
-
-
-def test_the_most_usual_sample_requires_a_calibrated_temperature(sampler: PageSampler, source: Path) -> None:
-    assert len(sampler.draw(source, Settings(2, 0.8, "typical", 0), nobody).samples) == 2
-    with pytest.raises(InputError, match=r"only at the temperatures 0\.8; choose one of them, or another Best sample"):
-        sampler.draw(source, Settings(2, 0.75, "typical", 0), nobody)
 
 
 def test_only_transparent_images_have_an_alpha_channel(sampler: PageSampler, photographs: Path, tmp_path: Path) -> None:
@@ -212,16 +198,6 @@ for name, arguments in (
     assert "FileNotFoundError" in done.stderr
 
 
-def test_a_busy_port_is_one_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as busy:
-        port = busy.getsockname()[1]
-        done = run_without((), f"from caflow_deploy.cli import main; main(['page', '--port', '{port}'])")
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "ddress already in use" in done.stderr
-    assert "give another --port" in done.stderr
-
-
 def guarded(folder: Path, host: str = "127.0.0.1") -> TestClient:
     """Return a client of an application behind the guard, which answers "ok"."""
     return TestClient(Guard(PlainTextResponse("ok"), host, folder), base_url="http://127.0.0.1:7860")
@@ -260,9 +236,3 @@ def test_uploads_are_refused_when_files_take_too_much_room(tmp_path: Path, monke
     assert client.get("/").status_code == 200
     (tmp_path / "upload" / "a.png").unlink()
     assert client.post("/gradio_api/upload").status_code == 200
-
-
-def test_ipv6_addresses_are_refused() -> None:
-    done = caflow("page", "--host", "::1", code=2)
-    assert done.stdout == ""
-    assert done.stderr.startswith("caflow: the page cannot listen on the IPv6 address ::1: give a name")

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from tiny import photograph
-from visit import TIMEOUT_S, Served, Visit, browser, source
+from visit import Served, Visit, browser, source
 
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_io.image_files import read_image, write_image
@@ -141,45 +140,6 @@ def test_a_visitor_paints_over_what_is_to_be_removed(
     assert visit.wrong == []
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("width", [1300, 420])
-def test_settings_are_offered_and_results_are_on_top_of_a_narrow_screen(
-    width: int, source: Path, serve: Callable[..., Served], browser: Any
-) -> None:
-    """Temperatures that can be judged are offered, others can be typed."""
-    visit = Visit(browser, serve(Path("x4-photo")).address, width)
-    page = visit.page
-    page.wait_for_selector("#slider")
-    assert page.inner_text("h1") == "Enlarge photographs ×4 — model x4-photo"
-    order = "[...document.querySelectorAll('#given, #slider')].map(shown => shown.getBoundingClientRect().top)"
-    given, slider = page.evaluate(order)
-    assert given <= slider
-    page.click("#temperature input")
-    offered = page.locator("#temperature [role=option]").all_inner_texts()
-    assert [text.removeprefix("✓").strip() for text in offered] == ["0", "0.5", "0.7", "0.8", "0.9", "1"]
-    page.click("#temperature [role=option] >> text='0.5'")
-    visit.upload(source)
-    page.wait_for_selector("#looked img")
-    visit.draw(2)
-    page.wait_for_selector("#verdict :text-is('Usual for photographs of this kind')")
-    page.wait_for_selector("#verdict :text('not whether it is sharp')")
-    given, slider = page.evaluate(order)
-    assert slider < given if width == 420 else slider == given
-    page.wait_for_function("document.querySelector('#slider').getBoundingClientRect().top >= 0")
-    page.fill("#temperature input", "0.75")
-    page.press("#temperature input", "Enter")
-    page.click("text='the most usual'")
-    page.click("#go")
-    only = "the most usual sample can be chosen only at the temperatures 0, 0.5, 0.7, 0.8, 0.9, 1"
-    page.wait_for_function(f"{ERRORS} == {f'{only}; choose one of them, or another Best sample'!r}")
-    page.wait_for_selector("#verdict :text('Drawn with temperature 0.5, seed 0; best of 2: the most likely.')")
-    page.click("text='the most likely'")
-    visit.draw(3)
-    page.wait_for_selector(
-        "#verdict :text('Cannot be judged: this model can judge samples only at these temperatures')"
-    )
-
-
 def drawing(browser: Any, served: Served, picture: Image, n: int) -> Visit:
     """Return a page that draws `n` samples of a picture."""
     visit = Visit(browser, served.address)
@@ -193,21 +153,6 @@ def drawing(browser: Any, served: Served, picture: Image, n: int) -> Visit:
 
 
 @pytest.mark.full
-def test_the_result_of_a_removed_image_is_hidden(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
-    """It is removed while its samples are drawn."""
-    served = serve(Path("x4-photo"))
-    visit = drawing(browser, served, photograph(photographs, 3, 96, 96), 8)
-    assert not list(served.temporary.rglob("large-8.png"))
-    visit.page.click("#given [aria-label=Clear]")
-    deadline = time.monotonic() + TIMEOUT_S
-    while not list(served.temporary.rglob("large-8.png")):
-        assert time.monotonic() < deadline
-        visit.page.wait_for_timeout(100)
-    visit.page.wait_for_timeout(2000)
-    assert visit.page.evaluate(NO_RESULT)
-
-
-@pytest.mark.full
 def test_sigterm_ends_a_page_that_is_computing(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
     """The samples would take most of a minute, so the page is still drawing when it is stopped."""
     served = serve(Path("x4-photo"))
@@ -215,16 +160,6 @@ def test_sigterm_ends_a_page_that_is_computing(serve: Callable[..., Served], bro
     assert not visit.captions()
     assert served.end(signal.SIGTERM) == (0, "")
     assert not list(served.temporary.iterdir())
-
-
-@pytest.mark.full
-def test_the_browser_is_opened(uncalibrated: Path, tmp_path: Path, serve: Callable[..., Served]) -> None:
-    script = tmp_path / "browser"
-    script.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
-    script.chmod(0o700)
-    served = serve(uncalibrated, "--open", BROWSER=f"{script} %s")
-    assert served.end(signal.SIGINT) == (0, "")
-    assert (tmp_path / "opened").read_text() == f"{served.address}\n"
 
 
 def ask(served: Served, **asked: Any) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from front_calls import (
 )
 from ports import free_port
 
-from caflow_deploy.serving import failures
 from caflow_deploy.serving.body_limiter import BodyLimiter
 from caflow_deploy.serving.inference_app import InferenceApp, models_of
 from caflow_deploy.serving.listening import listen
@@ -102,26 +101,3 @@ def test_a_wrong_tensor_is_the_fault_of_the_client_over_both_protocols(backend: 
         for header, blob in (({"data": list(PIXELS)}, b""), ({"parameters": {"binary_data_size": 6}}, PIXELS)):
             assert http(server, {"inputs": [{**GOOD, **wrong, **header}]}, blob) == (400, said)
         assert call(server, message(**wrong).SerializeToString()) == ("INVALID_ARGUMENT", said)
-
-
-def test_only_a_version_may_follow_the_name_of_a_model(backend: HeldBackend) -> None:
-    with answering(backend) as server:
-        for address in ("model", "model/versions/1", "model/ready", "model/versions/1/ready"):
-            assert got(server, address) == 200
-        for address in ("model/foo/1", "model/foo/1/ready", "model/versions", "model/versions/2"):
-            assert got(server, address) == 404
-        assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/versions/1")[0] == 200
-        assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/foo/1")[0] == 404
-        for address, status in (("model", 200), ("model/ready", 200), ("none", 404), ("model/infer", 404)):
-            assert got(server, address, "HEAD") == status
-
-
-def test_errors_over_grpc_are_short(backend: HeldBackend) -> None:
-    """Errors are short, whatever the client sends: gRPC sends them in a header, where a long text does not fit."""
-    request = message()
-    request.outputs.add(name="x" * 100_000)
-    request.parameters["y" * 100_000].int64_param = 1
-    with answering(backend) as server:
-        code, text = call(server, request.SerializeToString())
-        assert (code, len(text) <= failures.MAX_TEXT) == ("INVALID_ARGUMENT", True)
-        assert http(server, {"inputs": [GOOD]}, model="x" * 10_000)[0] == 404

@@ -7,7 +7,6 @@ import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -32,16 +31,6 @@ from front_calls import (
 from caflow_deploy.serving import body_limiter, server_runner
 
 __all__ = ["backend", "sampler"]  # fixtures
-
-
-def test_requests_that_are_half_sent_block_nobody(backend: HeldBackend) -> None:
-    with answering(backend, seconds=PATIENCE_S) as server, ExitStack() as stack:
-        for _ in range(200):
-            stack.enter_context(half_sent(server))
-        calls = [stack.enter_context(half_called(server)) for _ in range(20)]  # gRPC cancels calls without a reference
-        assert http_good(server)
-        assert call(server, message().SerializeToString())[0] == "OK"
-        assert not any(called.done() for called in calls)
 
 
 def test_a_request_must_arrive_in_time(backend: HeldBackend) -> None:
@@ -127,15 +116,6 @@ def test_grpc_messages_that_find_no_memory_are_refused(backend: HeldBackend, mon
         assert call(server, message().SerializeToString())[0] == "OK"
 
 
-def test_many_small_grpc_messages_at_once_are_all_answered(backend: HeldBackend) -> None:
-    """They wait for their turns to be read. None is refused, although each counts as the largest meanwhile."""
-    with answering(backend) as server, grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        ask = channel.unary_unary(CALL)
-        request = message().SerializeToString()
-        calls = [ask.future(request, timeout=PATIENCE_S) for _ in range(100)]
-        assert [called.code().name for called in calls] == ["OK"] * 100
-
-
 def test_a_request_whose_client_has_left_is_cancelled(backend: HeldBackend) -> None:
     backend.may_answer.clear()
     text = json.dumps({"inputs": [{**GOOD, "data": list(PIXELS)}]}).encode()
@@ -152,12 +132,6 @@ def test_a_request_whose_client_has_left_is_cancelled(backend: HeldBackend) -> N
             assert backend.asked.wait(PATIENCE_S)
             called.cancel()
             assert backend.left.wait(PATIENCE_S)
-
-
-def test_the_deadline_includes_reading_the_request(backend: HeldBackend) -> None:
-    with answering(backend, deadline=1e-9) as server:
-        assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]})[0] == 504
-        assert call(server, message().SerializeToString())[0] == "DEADLINE_EXCEEDED"
 
 
 def test_a_client_may_set_a_shorter_timeout(backend: HeldBackend) -> None:

@@ -3,7 +3,6 @@
 import http.client
 import math
 import re
-import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from ports import listening
@@ -22,13 +20,11 @@ from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.instruments import Prometheus
 from caflow_runtime.health.metrics import Metrics
-from caflow_runtime.health.model_instruments import BITS_PER_DIM
-from caflow_runtime.ood.calibration import Calibration, write_calibration
 from caflow_runtime.ood.drift import Drift
 from caflow_runtime.ood.typicality import rank
 from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.choice import Choice, Untypical
-from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import sample_best
 from caflow_runtime.service.request import Request
 from caflow_runtime.service.served_models import Sampler
@@ -174,47 +170,6 @@ def test_scores_frames_and_errors_are_counted(pipe: Pipeline, photographs: Path)
     assert values['caflow_frames_total{verdict="dropped"}'] == 2
     assert values['caflow_requests_total{model="model",outcome="error"}'] == 2
     assert values['caflow_all_rejected_total{instead="error"}'] == 1
-
-
-def test_an_unjudged_result_is_neither_accepted_nor_rejected(pipe: Pipeline, photographs: Path) -> None:
-    (pair,) = pairs_of_photographs(pipe, photographs, each=1)[:1]
-    score = pipe.score(pair.target, pair.condition)
-    assert score.image_typicality is not None
-    unknown = replace(score, image_typicality=replace(score.image_typicality, value=np.array([math.nan])))
-    np.testing.assert_array_equal(unknown.verdicts(0.01), ["unjudged"])
-    assert unknown.verdicts(0) is None
-    with Metrics(pipe) as metrics:
-        metrics.observe_score(unknown, 0.01)
-        values = served(metrics)
-    assert values['caflow_requests_total{model="model",outcome="unjudged"}'] == 1
-    assert values["caflow_sample_bits_per_dim_count"] == 1
-    assert sum(value for name, value in values.items() if name.startswith("caflow_samples_total")) == 0
-
-
-def test_buckets_are_those_of_the_calibration(pipe: Pipeline, typicality_model: TypicalityModel) -> None:
-    def ends(metrics: Metrics) -> list[float]:
-        found = [re.fullmatch(r'caflow_sample_bits_per_dim_bucket{le="(.*)"}', name) for name in served(metrics)]
-        return [float(match[1]) for match in found if match]
-
-    with Metrics(pipe, typicality_model) as metrics:
-        known = np.unique(np.quantile(typicality_model.main.bits_per_dim, np.linspace(0, 1, 21)))
-        assert ends(metrics) == pytest.approx([*known, math.inf])
-    with Metrics(pipe) as metrics:
-        assert ends(metrics) == [*BITS_PER_DIM, math.inf]
-
-
-def test_the_difference_of_the_canary_is_a_metric(uncalibrated: Path, calibrated: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(calibrated, tmp_path / "copy.caflow"))
-    known = msgspec.json.decode((copy / "calibration.json").read_bytes(), type=Calibration)
-    changed = msgspec.structs.replace(known.canary, log_likelihood=known.canary.log_likelihood - 7)
-    write_calibration(copy, msgspec.structs.replace(known, canary=changed))
-    differences = {}
-    for folder in (calibrated, copy, uncalibrated):
-        with load(folder) as pipe, Metrics(pipe) as metrics:
-            differences[folder] = served(metrics)["caflow_canary_difference"]
-    assert differences[calibrated] == pytest.approx(0, abs=0.01)
-    assert differences[copy] == pytest.approx(7, abs=0.01)
-    assert math.isnan(differences[uncalibrated])
 
 
 def test_metrics_listen_on_the_loopback_address_and_a_busy_port_is_an_error(pipe: Pipeline) -> None:

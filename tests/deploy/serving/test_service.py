@@ -13,7 +13,7 @@ from tiny import pairs_of_photographs, photograph
 from caflow_runtime.batching.sampling_config import Reject
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.choice import Untypical
-from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.service.request import Answer, Request, Tensors
 from caflow_runtime.service.served_models import Sampler, Scorer
 
@@ -47,13 +47,6 @@ def test_requests_computed_together_get_the_answers_that_each_gets_alone(pipe: P
         assert {spec.name for spec in Sampler.outputs} == set(given)
         for spec in Sampler.outputs:
             assert given[spec.name].ndim == len(spec.shape)
-
-
-def test_numbers_may_be_sent_as_text(pipe: Pipeline, photographs: Path) -> None:
-    """Numbers may be sent as strings, because some gRPC clients cannot send fractions as parameters."""
-    image = photograph(photographs, 0, 8, 8)[None]
-    (answer,) = Sampler(pipe).answer([ask(image, n="2", temperature="0.5", consistent="false")])
-    np.testing.assert_array_equal(tensors(answer)["image"], pipe.best_of(image, n=2, temperature=0.5).images)
 
 
 @pytest.mark.parametrize(
@@ -130,30 +123,3 @@ def test_targets_are_scored_and_judged(pipe: Pipeline, photographs: Path) -> Non
     np.testing.assert_allclose(tensors(usual)["log_likelihood"][:, 0], score.log_likelihood, rtol=1e-6)
     np.testing.assert_allclose(tensors(usual)["image_typicality"][:, 0], score.image_typicality.value)
     assert isinstance(uneven, InputError)
-
-
-def test_a_bundle_without_calibration_accepts_every_target(uncalibrated: Path, photographs: Path) -> None:
-    condition = photograph(photographs, 0, 8, 8)[None]
-    with load(uncalibrated) as pipe:
-        target = np.asarray(pipe.best_of(condition).images)
-        given = {"target": target, "condition": condition}
-        usual, strict = Scorer(pipe).answer([Request(given, {}), Request(given, {"min_typicality": 0.1})])
-    assert tensors(usual)["accepted"].all()
-    assert np.isnan(tensors(usual)["image_typicality"]).all()
-    assert isinstance(strict, InputError)
-    assert "is not calibrated" in str(strict)
-
-
-def test_redraws_count_as_samples(pipe: Pipeline, photographs: Path) -> None:
-    image = photograph(photographs, 0, 8, 8)[None]
-    sampler = Sampler(pipe, max_pixels=10 * 32 * 32)
-    usual, strict = sampler.answer([ask(image, n=10), ask(image, n=10, min_typicality=0.05)])
-    assert tensors(usual)
-    assert isinstance(strict, InputError)
-    assert "must have at most 10240 result pixels over all samples; got 30720" in str(strict)
-
-
-def test_tiny_images_count_as_the_padded_pixels_that_they_cost(pipe: Pipeline) -> None:
-    (answer,) = Sampler(pipe, max_pixels=2**16).answer([ask(np.zeros((65, 1, 1, 3), np.uint8), n=1)])
-    assert isinstance(answer, InputError)
-    assert "must have at most 65536 result pixels over all samples; got 66560" in str(answer)

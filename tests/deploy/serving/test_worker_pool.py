@@ -24,10 +24,9 @@ from tiny import photograph
 from caflow_deploy.serving import worker_pool, worker_process
 from caflow_deploy.serving.failures import Busy, Failure
 from caflow_deploy.serving.loop_thread import Run, loop_thread
-from caflow_deploy.serving.worker import WorkerFailed
 from caflow_deploy.serving.worker_instruments import WorkerMetrics
 from caflow_deploy.serving.worker_pool import BatchSettings, WorkerPool
-from caflow_deploy.serving.worker_process import CHECK, WorkerSettings, backend_of
+from caflow_deploy.serving.worker_process import WorkerSettings, backend_of
 from caflow_runtime.backends.gpu import Gpu
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.pipeline.pipeline import load
@@ -207,13 +206,6 @@ def test_a_worker_that_dies_while_it_is_idle_is_replaced(
         run(die(pool))
 
 
-def test_a_worker_that_ends_at_its_first_start_is_an_error(calibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("caflow_deploy.serving.worker.run", os._exit)  # whose arguments are wrong
-    message = "ended with exit code 1, perhaps for lack of memory"
-    with pytest.raises(WorkerFailed, match=message), opened(calibrated):
-        pass
-
-
 def test_metrics_of_two_workers_add_up(calibrated: Path, image: NDArray[np.uint8]) -> None:
     async def ask(pool: WorkerPool) -> None:
         """Ask for two answers while both workers are idle, so that each of them computes one."""
@@ -244,19 +236,6 @@ def test_a_worker_checks_itself_after_errors_that_may_be_its_own(error: Exceptio
     assert len(checked) == checks
     here.close()
     assert not worker_process._answer_next(there, worker)
-
-
-def test_checks_are_answered_beside_requests(calibrated: Path, image: NDArray[np.uint8]) -> None:
-    worker = worker_process.OpenWorker(WorkerSettings(calibrated, "cpu", 1, 2**20, False), 0)
-    asked = ("model", Request({"image": image}, {"n": 1}))
-    good, checked, unknown = worker.answers([asked, (CHECK, Request({}, {})), ("model-score", asked[1])])
-    assert good["image"].shape == (1, 32, 48, 3)
-    assert checked == {}
-    assert isinstance(unknown, InputError)
-    worker.services.clear()
-    with pytest.raises(StopIteration):
-        worker.check()
-    assert isinstance(worker.answers([(CHECK, Request({}, {}))])[0], StopIteration)
 
 
 @pytest.mark.parametrize(

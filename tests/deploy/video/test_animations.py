@@ -73,17 +73,6 @@ def test_durations_and_loops_are_kept_from_each_format_to_each(
     assert not (tmp_path / f"{output}.segments").exists()
 
 
-def test_a_video_becomes_an_animation_and_back(uncalibrated: Path, tmp_path: Path) -> None:
-    picture = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=0.4", "-f", "lavfi", "-i", "sine=d=0.4"]
-    ffmpeg(*picture, "-c:v", "ffv1", "-c:a", "flac", tmp_path / "clip.mkv")
-    done = video(tmp_path / "clip.mkv", tmp_path / "out.gif", uncalibrated)
-    assert "audio is omitted: use a name that ends in .mp4 or .mkv to keep it" in done.stderr
-    assert shown(tmp_path / "out.gif")[:2] == ([40] * 10, 0)
-    done = video(tmp_path / "out.gif", tmp_path / "out.mp4", uncalibrated, "--start", 0.08)
-    assert messages(done.stderr) == []
-    assert len(pixels_of(tmp_path / "out.mp4", 256, 512)) == 8
-
-
 def test_a_gif_omits_frames_beyond_50_per_second(uncalibrated: Path, tmp_path: Path) -> None:
     """Browsers show very short frames of a GIF for a tenth of a second. So a GIF has at most 50 frames per second, and
     a message reports how many are omitted."""
@@ -91,18 +80,6 @@ def test_a_gif_omits_frames_beyond_50_per_second(uncalibrated: Path, tmp_path: P
     done = video(tmp_path / "fast.mkv", tmp_path / "out.gif", uncalibrated)
     assert "10 frames are omitted: a GIF can show at most 50 frames per second" in done.stderr
     assert shown(tmp_path / "out.gif")[0] == [20] * 10
-
-
-def test_transparent_pixels_become_white_where_alpha_is_not_kept(tmp_path: Path) -> None:
-    faint = np.zeros((4, 4, 4), np.uint8)
-    faint[:2, :, 3], faint[0, 0] = 128, (200, 0, 0, 255)
-    images = [PIL.Image.fromarray(faint), PIL.Image.fromarray(faint[::-1].copy())]
-    images[0].save(tmp_path / "a.png", save_all=True, append_images=images[1:], duration=50, default_image=False)
-    first, second = AnimationSource(tmp_path / "a.png").frames()
-    assert first.image[0, 0].tolist() == [200, 0, 0]
-    assert first.image[1, 1].tolist() == [127, 127, 127]
-    assert first.image[3, 3].tolist() == [255, 255, 255]
-    assert np.array_equal(second.image, first.image[::-1])
 
 
 def disc_on_green() -> list[PIL.Image.Image]:
@@ -159,15 +136,6 @@ def test_transparency_is_kept_without_a_fringe(discs: Path, uncalibrated: Path, 
         np.testing.assert_array_equal(found[..., 3], wanted)
     seen = found[found[..., 3] > 0].astype(int)
     assert (seen[:, 1] < seen[:, 0]).all()
-
-
-def test_workers_write_the_same_transparent_animation(discs: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    options = ["--segment-frames", 2, "--scale", 2]
-    video(discs / "a.png", tmp_path / "one.webp", uncalibrated, *options)
-    video(discs / "a.png", tmp_path / "two.webp", uncalibrated, *options, "--workers", 1)
-    assert (tmp_path / "two.webp").read_bytes() == (tmp_path / "one.webp").read_bytes()
-    alpha = rgba_of(tmp_path / "one.webp")[..., 3]
-    assert (alpha.shape, alpha.min(), alpha.max()) == ((3, 32, 32), 0, 255)
 
 
 def test_numbered_images_keep_transparency_and_videos_put_it_on_white(

@@ -10,16 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 from clips import frames_of, packets
-from video_jobs import video_job
 from video_runs import job, segments_of
 
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.file_io.line_checksum import with_checksum
-from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.pipeline.stream import Frame
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import TimedFrame, UnwritableVideo
-from caflow_runtime.video.segment_store import JOURNAL, SegmentRecord, folder_of, open_journal
+from caflow_runtime.video.segment_store import JOURNAL, SegmentRecord, open_journal
 
 
 @pytest.fixture(scope="module")
@@ -76,37 +71,6 @@ def test_a_damaged_segment_is_drawn_again(
     assert packets(output, "video") == packets(whole, "video") != []
     assert frames_of(output) == frames_of(whole)
     assert [path.stat().st_mtime_ns for path in others] == before
-
-
-def test_a_stop_while_a_damaged_segment_is_drawn_loses_nothing(clips: Path, uncalibrated: Path, stopped: Path) -> None:
-    """The output of the first stop is longer and stays, and the later segments are kept."""
-    source, output, whole = clips / "cut.mp4", stopped.with_name("out.mp4"), stopped.with_name("whole.mp4")
-    longer = frames_of(output)
-    zero(stopped / "00001.mp4", stopped)
-    done = job(source, output, uncalibrated, "0.8", how="SIGINT", last=13)
-    assert done.stdout == f"{len(longer)} True\n", done.stderr
-    assert frames_of(output) == longer
-    assert [line["number"] for line in segments_of(stopped)] == [0, 2, 3]
-    done = job(source, output, uncalibrated, "0.8")
-    assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
-    assert packets(output, "video") == packets(whole, "video")
-    assert not stopped.exists()
-
-
-def test_a_segment_damaged_while_the_job_runs_is_not_joined(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out.mp4"
-    with load(uncalibrated, backend="cpu", threads=1) as pipe:
-
-        def show(frame: Frame, _: TimedFrame) -> None:
-            if frame.number == 40:
-                zero(folder_of(output) / "00000.mp4", output)
-
-        job = video_job(pipe, clips / "cut.mp4", output, segment_frames=10, show=show)
-        with pytest.raises(UnwritableVideo, match=r"segment 0 in .* has changed .* starts at the beginning"):
-            job.run()
-        assert not output.exists()
-        job.source = FileSource(clips / "cut.mp4")
-        assert job.run().frames == len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))
 
 
 def test_files_that_the_job_has_not_written_stay_in_its_folder(clips: Path, uncalibrated: Path, stopped: Path) -> None:

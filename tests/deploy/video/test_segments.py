@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import frames_of, packets
-from segment_clips import CLIPS, SEGMENT_FRAMES, clips
+from segment_clips import SEGMENT_FRAMES, clips
 from video_jobs import H264, video_job, video_settings
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
@@ -78,37 +78,6 @@ def test_joined_segments_are_the_file_of_one_process(
     assert packets(joined, "audio") == packets(source, "audio") != []
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("name", CLIPS)
-def test_joined_segments_of_other_files_are_those_of_one_process(
-    pipe: Pipeline, clips: Path, tmp_path: Path, name: str
-) -> None:
-    settings = StreamSettings(SamplingConfig(2))
-    in_one_process(pipe, clips / name, tmp_path / "whole.mp4", settings)
-    in_segments(pipe, clips / name, tmp_path / "joined.mp4", settings)
-    assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
-
-
-def test_untypical_frames_are_left_out_as_by_one_process(calibrated: Path, clips: Path, tmp_path: Path) -> None:
-    source, settings = clips / "scenes.mp4", StreamSettings(noise="fresh", min_typicality=0.95, untypical="drop")
-    with load(calibrated, backend="cpu", threads=1) as pipe:
-        drawing = in_one_process(pipe, source, tmp_path / "whole.mp4", settings)
-        _, reports = in_segments(pipe, source, tmp_path / "joined.mp4", settings)
-    assert {report.start is None for report in reports} == {True, False}  # some segments are dropped whole
-    assert drawing.untypical == sum(report.untypical for report in reports) > 0
-    assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
-
-
-def test_a_truncated_file_gives_the_frames_that_it_has(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
-    whole, source = (clips / "open.mkv").read_bytes(), tmp_path / "cut.mkv"
-    source.write_bytes(whole[: 2 * len(whole) // 3])
-    drawing = in_one_process(pipe, source, tmp_path / "whole.mp4", StreamSettings())
-    planned, _ = in_segments(pipe, source, tmp_path / "joined.mp4", StreamSettings())
-    assert planned.ended_early == drawing.ended_early is not None
-    assert 10 < planned.frames < len(frames_of(clips / "open.mkv"))
-    assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
-
-
 def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     """Segments with other settings, of another source or with other tiles are rejected. Other files stay."""
     folder, source = tmp_path / "out.mp4.segments", clips / "scenes.mp4"
@@ -143,19 +112,6 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
             open_folder(folder, settings(), force)
     remove_segments(folder)
     assert [path.name for path in folder.iterdir()] == ["00001.mp4"]
-
-
-def test_a_job_that_an_earlier_version_began_is_refused_and_left_as_it_is(
-    pipe: Pipeline, clips: Path, tmp_path: Path
-) -> None:
-    job = video_job(pipe, clips / "scenes.mp4", tmp_path / "out.mp4")
-    earlier = tmp_path / "out.mp4.parts"
-    earlier.mkdir()
-    (earlier / "job.json").touch()
-    with pytest.raises(InputError, match=r"out\.mp4\.parts contains a job of an earlier version: resume it with that"):
-        job.run()
-    assert sorted(tmp_path.rglob("*")) == [earlier, earlier / "job.json"]
-    assert job.run(force=True).frames == 36
 
 
 @pytest.mark.parametrize("begun_by", ["one process", "workers"])

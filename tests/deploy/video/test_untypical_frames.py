@@ -1,20 +1,10 @@
 """Untypical frames in `caflow video`: they are marked, dropped or replaced."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 from clips import ffmpeg, frames_of
 from commands import Done, caflow, json_lines
-from video_jobs import video_job
-
-from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import TimedFrame
 
 ALL = 0.999
 """α at which every frame is untypical."""
@@ -58,29 +48,3 @@ def test_untypical_frames_are_marked_dropped_or_replaced(calibrated: Path, clip:
         "--min-typicality", ALL, "--untypical", "drop", code=1)  # fmt: skip
     assert f"all {len(log)} frames are untypical" in all_of_them.stderr
     assert not (tmp_path / "none.mkv").exists()
-
-
-@dataclass
-class Stopping:
-    """Source that is stopped, as by Ctrl-C, after some frames."""
-
-    source: FileSource
-    count: int
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.source, name)
-
-    def frames(self) -> Iterator[TimedFrame]:
-        yield from islice(self.source.frames(), self.count)
-        raise KeyboardInterrupt
-
-
-def test_a_stop_while_finished_frames_are_skipped_loses_no_counts(calibrated: Path, clip: Path, tmp_path: Path) -> None:
-    """The result of the first stop is longer and stays, so its untypical frames are counted like its frames."""
-    settings, counts = StreamSettings(min_typicality=ALL), []
-    with load(calibrated, backend="cpu", threads=1) as pipe:
-        for frames in (12, 3):
-            source: Any = Stopping(FileSource(clip), frames)
-            drawing = video_job(pipe, source, tmp_path / "out.mkv", settings, segment_frames=5).run()
-            counts.append((drawing.frames, drawing.untypical))
-    assert counts == [(12, 12), (12, 12)]

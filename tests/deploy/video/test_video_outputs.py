@@ -26,13 +26,7 @@ def seconds(packet: Any, what: str) -> float:
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [
-        ("out.mov", "h264"),
-        ("out.mov", "hevc"),
-        ("out.webm", "vp9"),
-        ("out.webm", "av1"),
-        ("o.mkv", "vp9"),
-    ],
+    [("out.mov", "h264"), ("out.mov", "hevc"), ("out.webm", "vp9"), ("out.webm", "av1"), ("o.mkv", "vp9")],
 )
 def test_containers_hold_their_codecs(clip: Path, uncalibrated: Path, tmp_path: Path, name: str, codec: str) -> None:
     """The sound is copied where the container supports it, and converted otherwise."""
@@ -79,16 +73,6 @@ def test_frames_between_times_are_exact(
     assert np.allclose([x[:2] for x in shown], [x[:2] for x in wanted], atol=0.002)
 
 
-@pytest.mark.parametrize(("start", "end", "frames"), [(0.2, None, 24), (0.3, 0.7, 12), (0, 0.5, 15), (0.5, 9, 15)])
-def test_a_dry_run_counts_the_frames_of_a_part(
-    clip: Path, uncalibrated: Path, tmp_path: Path, start: float, end: float | None, frames: int
-) -> None:
-    ffmpeg("-i", clip, "-c", "copy", "-sn", tmp_path / "clip.mp4")
-    options = ["--start", start, *(() if end is None else ("--end", end)), "--dry-run"]
-    done = video(tmp_path / "clip.mp4", tmp_path / "out.mp4", uncalibrated, *options)
-    assert f"clip.mp4: about {frames} frames of 32×16 → " in done.stdout
-
-
 def test_a_part_far_from_the_start_is_sought(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames after seeking equal those of decoding from the beginning of the file."""
     monkeypatch.setattr(file_source, "SOUGHT_EARLIER_S", Fraction(1, 5))
@@ -104,23 +88,9 @@ def test_a_part_far_from_the_start_is_sought(clip: Path, tmp_path: Path, monkeyp
         assert len(found) == 9
 
 
-def test_workers_write_the_same_part_of_a_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    times = ["--start", 0.2, "--end", 0.8, "--segment-frames", 7]
-    video(clip, tmp_path / "one.mkv", uncalibrated, *LOSSLESS, *times)
-    video(clip, tmp_path / "two.mkv", uncalibrated, *LOSSLESS, *times, "--workers", 1)
-    for kind in ("video", "audio"):
-        assert packets(tmp_path / "two.mkv", kind) == packets(tmp_path / "one.mkv", kind) != []
-
-
 @pytest.mark.parametrize(
     ("pixel_format", "codec"),
-    [
-        ("yuv444p", "h264"),
-        ("yuv422p10le", "hevc"),
-        ("yuv420p10le", "h264"),
-        ("yuv444p", "vp9"),
-        ("gbrp12le", "ffv1"),
-    ],
+    [("yuv444p", "h264"), ("yuv422p10le", "hevc"), ("yuv420p10le", "h264"), ("yuv444p", "vp9"), ("gbrp12le", "ffv1")],
 )
 def test_videos_have_the_requested_pixel_format(
     clip: Path, uncalibrated: Path, tmp_path: Path, pixel_format: str, codec: str

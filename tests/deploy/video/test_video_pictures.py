@@ -1,6 +1,5 @@
 """`caflow video`: orientation, shape of pixels, transparency, HDR metadata and captions of the pictures."""
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +22,9 @@ def test_a_turned_clip_comes_out_upright(clips: Path, uncalibrated: Path, tmp_pa
         assert next(container.decode(container.streams.video[0])).rotation == 0
 
 
-@pytest.mark.parametrize(("degrees", "aspect"), [(0, Fraction(2)), (90, Fraction(1, 2)), (180, Fraction(2))])
-def test_wide_pixels_are_high_after_a_quarter_turn(
-    uncalibrated: Path, tmp_path: Path, degrees: int, aspect: Fraction
-) -> None:
-    upright, turned, output = tmp_path / "upright.mp4", tmp_path / "turned.mp4", tmp_path / "out.mp4"
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=10", "-vf", "setsar=2", "-frames:v", 2, upright)
-    ffmpeg("-display_rotation:v:0", degrees, "-i", upright, "-c", "copy", turned)
-    video(turned, output, uncalibrated)
-    with av.open(str(output)) as container:
-        assert container.streams.video[0].sample_aspect_ratio == aspect
-
-
 @pytest.mark.parametrize(
     ("output", "options", "is_kept"),
-    [
-        ("out.mkv", [], True),
-        ("out.mp4", ["--codec", "av1"], True),
-        ("out.webm", [], False),
-        ("out.gif", [], False),
-    ],
+    [("out.mkv", [], True), ("out.mp4", ["--codec", "av1"], True), ("out.webm", [], False), ("out.gif", [], False)],
 )
 def test_wide_pixels_are_kept_or_named(
     uncalibrated: Path, tmp_path: Path, output: str, options: list[str], is_kept: bool
@@ -52,16 +34,6 @@ def test_wide_pixels_are_kept_or_named(
     with av.open(str(tmp_path / output)) as container:
         assert (container.streams.video[0].sample_aspect_ratio == 2) == is_kept
     assert ("the shape of its pixels (2) is omitted" in done.stderr) != is_kept
-
-
-@pytest.mark.parametrize("output", ["out.mkv", "out.mp4", "out.webm"])
-def test_the_frame_rate_and_the_length_are_kept(uncalibrated: Path, tmp_path: Path, output: str) -> None:
-    """The last frame is shown as long as the others."""
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=10:d=1", tmp_path / "clip.mp4")
-    video(tmp_path / "clip.mp4", tmp_path / output, uncalibrated)
-    with av.open(str(tmp_path / output)) as container:
-        assert container.streams.video[0].average_rate == 10
-        assert container.duration == av.time_base
 
 
 TURNS = ["-display_rotation", 0], ["-display_rotation", 90], ["-display_rotation", 180], ["-display_rotation", -90]

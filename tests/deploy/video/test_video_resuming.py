@@ -8,18 +8,10 @@ from pathlib import Path
 
 import pytest
 from clips import ffmpeg, frames_of
-from commands import messages
-from video_jobs import video_job
 from video_runs import SCRIPT, begun, caflow_video, finding_helpers, job, segments_of
 
-from caflow_cli.console import counted
 from caflow_runtime.bundle import builtin
-from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.stream import Frame
-from caflow_runtime.video import segments
-from caflow_runtime.video.frame_source import TimedFrame
 from caflow_runtime.video.job import where_resumed
-from caflow_runtime.video.segment_plan import plan_segments
 
 
 @pytest.mark.parametrize("noise", ["fixed", "0.8"])
@@ -58,36 +50,6 @@ def test_a_second_stop_keeps_the_longer_file(clips: Path, uncalibrated: Path, tm
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_a_stopped_job_says_where_the_next_run_begins(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """The missing folder of the output is created. `--force` would start again, so the message leaves it out."""
-    output = tmp_path / "new" / "out.mp4"
-    with begun(clips / "cut.mp4", output, uncalibrated, "-n", 2, "--force") as run:
-        run.send_signal(signal.SIGINT)
-        _, said = run.communicate()
-    assert run.returncode == 130
-    (why,) = messages(said)
-    finished = sum(record["frames"] for record in segments_of(output.with_name("out.mp4.segments")))
-    kept = counted(len(frames_of(output)), "frame")
-    assert why.endswith(f"{output} contains {kept}; the same command without --force {where_resumed(finished)}")
-    done = caflow_video(clips / "cut.mp4", output, uncalibrated)
-    assert done.returncode == 0, done.stderr
-    assert list(output.parent.iterdir()) == [output]
-
-
-def test_an_early_stop_keeps_the_first_segments(clips: Path, pipe: Pipeline, tmp_path: Path) -> None:
-    """They are those that workers would draw."""
-
-    def stop(frame: Frame, _: TimedFrame) -> None:
-        if frame.number == 50:
-            raise KeyboardInterrupt
-
-    drawing = video_job(pipe, clips / "cut.mp4", tmp_path / "out.mp4", show=stop).run()
-    kept = [(record["first"], record["frames"]) for record in segments_of(tmp_path / "out.mp4.segments")]
-    planned = [(one.frames.first, len(one.frames.ticks)) for one in plan_segments(clips / "cut.mp4").segments]
-    assert kept == planned[:2] == [(0, 15), (15, 30)]
-    assert (drawing.frames, drawing.finished) == (51, 45)
-
-
 def test_a_dry_run_says_what_is_drawn_and_refuses_as_the_command_does(
     clips: Path, uncalibrated: Path, tmp_path: Path
 ) -> None:
@@ -109,21 +71,6 @@ def test_a_dry_run_says_what_is_drawn_and_refuses_as_the_command_does(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
     assert told in caflow_video(source, output, uncalibrated, *options).stderr.splitlines()
     assert len(frames_of(output)) == whole
-
-
-def test_ctrl_c_while_the_file_is_written_names_what_is_kept(
-    clips: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    output = tmp_path / "out.mp4"
-    with monkeypatch.context() as changed:
-        changed.setattr(segments, "write_result", stop)
-        done = caflow_video(clips / "cut.mp4", output, uncalibrated)
-    assert (done.returncode, done.stdout) == (130, "")
-    assert f"{output}.segments" in done.stderr
-    assert caflow_video(clips / "cut.mp4", output, uncalibrated).returncode == 0
 
 
 def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
@@ -165,15 +112,6 @@ def test_another_job_is_refused_by_what_differs(
     assert done.returncode == 0, done.stderr
     assert len(frames_of(output)) == len(frames_of(clips / "vfr.mp4"))
     assert list(tmp_path.iterdir()) == [output]
-
-
-def test_a_folder_in_the_outputs_place_is_refused_at_once(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """The error comes before any frame is drawn, but after that of a missing input."""
-    (tmp_path / "out.mp4").mkdir()
-    done = caflow_video(tmp_path / "missing.mp4", tmp_path / "out.mp4", uncalibrated)
-    assert (done.returncode, "missing.mp4" in done.stderr) == (2, True)
-    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--force")
-    assert (done.returncode, "out.mp4 is a folder" in done.stderr) == (2, True)
 
 
 def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:

@@ -64,14 +64,6 @@ def test_frames_are_those_of_the_model_resampled(clip: Path, calibrated: Path, s
         assert (own.drawn_sides, other.drawn_sides) == (None, (72, 136))
 
 
-def test_untypical_frames_that_are_replaced_have_the_size(clip: Path, calibrated: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.mkv"
-    options = ["--scale", 3, "--min-typicality", 0.999, "--untypical", "bicubic", "-n", 1]
-    done = caflow("video", clip, "-o", out, "--bundle", calibrated, *options)
-    assert f"{FRAMES} frames are untypical: replaced by the enlarged input" in done.stderr
-    assert {size for _, size, _ in frames_of(out)} == {(102, 54)}
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -90,13 +82,3 @@ def test_sizes_that_a_video_cannot_have_are_refused(
     done = caflow("video", clip, "-o", tmp_path / "out.mkv", "--bundle", calibrated, *options, *more, code=2)
     assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_turned_video_is_measured_as_it_is_shown(calibrated: Path, tmp_path: Path) -> None:
-    upright, turned = tmp_path / "upright.mp4", tmp_path / "turned.mp4"
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=34x18:r=10", "-frames:v", 2, upright)
-    ffmpeg("-display_rotation:v:0", 90, "-i", upright, "-c", "copy", turned)
-    line = ["video", turned, "-o", tmp_path / "out.mp4", "--bundle", calibrated, "-n", 1, "--width", 30]
-    caflow(*line, "--dry-run", code=0)
-    caflow(*line, code=0)
-    assert frames_of(tmp_path / "out.mp4")[0][1] == (30, 56)

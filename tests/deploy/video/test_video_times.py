@@ -11,7 +11,6 @@ from clips import ffmpeg
 from commands import caflow, messages
 
 from caflow_deploy.commands.video_progress import FrameProgress
-from caflow_runtime.video.file_source import FileSource
 
 PICTURE = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=1"]
 SOUND = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1"]
@@ -69,34 +68,6 @@ def test_a_clock_that_starts_again_continues(
     assert ends[0] == pytest.approx(ends[1], abs=0.03)
 
 
-PICTURES_START = b"\0\0\1\xe0"
-"""Beginning of each picture in MPEG-TS."""
-STAMPS = slice(9, 19)
-"""Bytes of its presentation and its decoding time, if it has both."""
-
-
-def stamped(stamp: bytes, later: int) -> bytes:
-    """Return a time of MPEG-TS that is later by a number of ticks."""
-    number = int.from_bytes(stamp, "big")
-    ticks = (number >> 33 & 7) << 30 | (number >> 17 & 0x7FFF) << 15 | (number >> 1 & 0x7FFF)
-    ticks += later
-    bits = (ticks >> 30 & 7) << 33 | (ticks >> 15 & 0x7FFF) << 17 | (ticks & 0x7FFF) << 1
-    return (number & ~(7 << 33 | 0x7FFF << 17 | 0x7FFF << 1) | bits).to_bytes(5, "big")
-
-
-def test_a_single_wrong_time_does_not_restart_the_clock(recording: Path, tmp_path: Path) -> None:
-    """After it, the old clock continues, so that pictures and sound stay in step."""
-    *before, picture = recording.read_bytes().split(PICTURES_START)[:12]
-    rest = recording.read_bytes()[len(PICTURES_START.join([*before, picture])) :]
-    stamps = picture[STAMPS.start - 4 : STAMPS.stop - 4]
-    assert picture[3] >> 6 == 3  # it has both times
-    wrong = stamped(stamps[:5], -90_000) + stamped(stamps[5:], -90_000)
-    damaged = tmp_path / "damaged.ts"
-    damaged.write_bytes(PICTURES_START.join([*before, picture.replace(stamps, wrong, 1)]) + rest)
-    found, wanted = ([frame.ticks for frame in FileSource(path).frames()] for path in (damaged, recording))
-    assert found == wanted
-
-
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_late_recording_begins_at_once(recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
     """Pictures, sound, subtitles and chapters begin as `ffmpeg -c copy` lets them."""
@@ -123,10 +94,7 @@ def test_a_late_recording_begins_at_once(recording: Path, uncalibrated: Path, tm
 
 @pytest.mark.parametrize(
     ("stop", "code", "message"),
-    [
-        (MemoryError(), 1, "drawing failed: MemoryError; "),
-        (KeyboardInterrupt(), 130, "stopped after 12 frames; "),
-    ],
+    [(MemoryError(), 1, "drawing failed: MemoryError; "), (KeyboardInterrupt(), 130, "stopped after 12 frames; ")],
 )
 @pytest.mark.parametrize(
     ("size", "way"),
@@ -166,16 +134,6 @@ def test_sound_ends_with_the_picture_of_a_stopped_video(
     assert enlarge(recording, output, uncalibrated, "--segment-frames", size) == []
     assert len(times_of(output, "video")) == FRAMES
     assert len(times_of(output, "audio")) == len(times_of(recording, "audio"))
-
-
-@pytest.mark.parametrize("name", ["first.ts", "joined.ts", "first.m3u8"])
-def test_the_last_pictures_come_where_sound_is_the_first_stream(recording: Path, tmp_path: Path, name: str) -> None:
-    """With B-frames, the decoder yields its last pictures only after a packet that says that there are no more."""
-    first = tmp_path / name
-    ffmpeg("-i", recording, "-map", "0:a", "-map", "0:v", "-c", "copy", first)
-    if name == "joined.ts":
-        first.write_bytes(2 * first.read_bytes())
-    assert len(list(FileSource(first).frames())) == (2 * FRAMES if name == "joined.ts" else FRAMES)
 
 
 def test_pictures_before_time_0_are_kept(recording: Path, uncalibrated: Path, tmp_path: Path) -> None:
