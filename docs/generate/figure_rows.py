@@ -77,6 +77,17 @@ def of_degraded_inputs(found: Any) -> list[Row]:
     return rows
 
 
+def of_hard_inputs(found: Any) -> list[Row]:
+    """Return a row for each kind of condition with noise, dithering or patterns, with the values of both models."""
+    rows = across((row for row in found["rows"] if "halved" not in row["conditions"]), "conditions", "method")
+    return [row for row in rows if row["conditions"].startswith(("photographs, n", "ordered", "Floyd", "check", "text"))]
+
+
+def of_chosen_models(found: Any) -> list[Row]:
+    """Return the rows with keys without colons, which templates cannot name."""
+    return [{key.replace(":", ""): value for key, value in row.items()} for row in found["rows"]]
+
+
 def of_fillings(found: Any) -> Iterator[Row]:
     """Yield a row for each method, with the values of all holes and the longest time."""
     for row in across(found["rows"], "method", "hole"):

@@ -144,7 +144,7 @@ def test_alpha_is_part_of_the_work(source: Path, tmp_path: Path) -> None:
 def test_a_process_takes_at_most_the_predicted_memory(
     measured: Path, tmp_path: Path, height: int, width: int, suffix: str
 ) -> None:
-    """It is not much less either. `benchmarks/memory.py` compares both for a real model."""
+    """It is not much less either. `benchmarks/speed.py memory` compares both for a real model."""
     given, out = tmp_path / "in.png", tmp_path / f"out{suffix}"
     write_image(given, photograph(DATA / "photographs", 0, height, width))
     line = [sys.executable, "-c", WITH_PEAK, "image", given, "-o", out, "-n", 1, *OPTIONS, "--bundle", measured]
