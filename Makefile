@@ -5,10 +5,13 @@ BUNDLE := models/x4-photo.caflow
 WHEEL := build/wheel
 DEMO := build/demo-venv
 DOCS := build/docs-venv
+BENCHMARK := $(BIN)/python -W ignore benchmarks
+RESULTS := benchmarks/results
+THREADS := --threads 2
 RUNTIME_TESTS := runtime deploy/filtering/test_calibrating.py deploy/serving/test_service.py \
     $(addprefix deploy/images/,test_alpha.py test_estimates.py test_refused_options.py test_sizes.py test_untypical.py)
 
-.PHONY: demo setup lint docs dist test test-runtime test-full calibrate cpp benchmarks quality model-choice hardware sheets video filter completion memory scale clean
+.PHONY: demo setup lint docs dist test test-runtime test-full calibrate cpp quality typicality speed video completion training-speed serving paper clean
 
 demo: $(DEMO)/.installed  ## Enlarge a photograph: draw ten samples, keep the best, and write a sheet of all samples.
 	$(DEMO)/bin/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -112,66 +115,50 @@ calibrate-%: $(PHOTOGRAPHS)/calibration  ## Calibrate a model with conditions as
 $(PHOTOGRAPHS)/%: | setup
 	$(BIN)/python models/photographs.py $* $@
 
-benchmarks: setup cpp  ## Measure speed again, and store the figures in benchmarks/results.
-	$(BIN)/python -W ignore benchmarks/training_step.py --json benchmarks/results/training_step.json
-	$(BIN)/python -W ignore benchmarks/sampling.py --threads 2 --bundle build/default.caflow --json benchmarks/results/sampling.json
-	$(BIN)/python -W ignore benchmarks/floors.py build/default.caflow --samples 10 --json benchmarks/results/floors-default.json
-	$(BIN)/python benchmarks/runtime.py $(BUNDLE) --threads 2 --json benchmarks/results/runtime.json
-	$(BIN)/python benchmarks/cpp.py run $(BUNDLE) build/cpp --threads 2 --json benchmarks/results/cpp.json
-	$(BIN)/python benchmarks/progressive.py $(BUNDLE) --json benchmarks/results/progressive.json
-	$(BIN)/python benchmarks/tiles.py $(BUNDLE) --picture benchmarks/results/tiles.jpg --json benchmarks/results/tiles.json
+quality: $(addprefix $(PHOTOGRAPHS)/,test training last unseen validation calibration metrics)  ## Measure the quality of the ×4 models and of other methods, on clean, degraded and hard inputs.
+	$(BENCHMARK)/quality.py judge $(BUNDLE) --degradation clean --temperature 0.9 $(THREADS) --json $(RESULTS)/quality.json
+	$(BENCHMARK)/quality.py judge $(BUNDLE) models/x4-real.caflow $(THREADS) --json $(RESULTS)/quality-degraded.json
+	$(BENCHMARK)/quality.py hard $(BUNDLE) --only "photographs, halved" --samples 105 --temperature 0.8 --temperature 0.9 --temperature 1 $(THREADS) --json $(RESULTS)/outliers.json
+	$(BENCHMARK)/quality.py hard $(BUNDLE) models/x4-real.caflow $(THREADS) --json $(RESULTS)/outliers-hard.json
+	$(BENCHMARK)/quality.py choice $(THREADS) --json $(RESULTS)/model-choice.json
 
-quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/training $(PHOTOGRAPHS)/last $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  ## Measure the quality of the built-in models and of other methods, on clean and degraded photographs.
-	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
-	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) --threads 2 --json benchmarks/results/quality.json
-	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) models/x4-real.caflow --side 256 --choose each --threads 2 --json benchmarks/results/quality-degraded.json
-	$(BIN)/python -W ignore benchmarks/quality.py models/x4-real.caflow --kind training --photographs 24 --side 256 --degradation jpeg75 --degradation noise5-jpeg75 --degradation blur3 --peer "real-esrgan x4plus" --temperature 0.5 --threads 2 --json benchmarks/results/quality-training.json
-	$(BIN)/python -W ignore benchmarks/coverage.py models/x4-real.caflow --threads 2 --json benchmarks/results/coverage.json
-	$(BIN)/python -W ignore benchmarks/quality.py build/x4-photo-fp16.caflow --degradation clean --peer bicubic --threads 2 --json benchmarks/results/quality-fp16.json
-	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --only "photographs, halved" --samples 105 --temperature 0.8 --temperature 0.9 --temperature 1 --threads 2 --json benchmarks/results/outliers.json
-	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) models/x4-real.caflow --threads 2 --json benchmarks/results/outliers-hard.json
-	$(BIN)/python -W ignore benchmarks/sizes.py $(BUNDLE) --threads 2 --json benchmarks/results/sizes.json
-	$(BIN)/python -W ignore benchmarks/passes.py $(BUNDLE) models/x2-video.caflow --json benchmarks/results/passes.json
+typicality: $(addprefix $(PHOTOGRAPHS)/,last domains test)  ## Measure which images a calibration detects, and whether samples differ enough.
+	$(BENCHMARK)/typicality.py detect --photographs last $(THREADS) --json $(RESULTS)/filter-last.json
+	$(BIN)/python models/calibration_pairs.py x4-real $(PHOTOGRAPHS)/last build/x4-real-last
+	$(BENCHMARK)/typicality.py detect models/x4-real.caflow --pairs build/x4-real-last $(THREADS) --json $(RESULTS)/filter-x4-real.json
+	$(BENCHMARK)/typicality.py coverage models/x4-real.caflow $(THREADS) --json $(RESULTS)/coverage.json
 
-model-choice: $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/calibration $(PHOTOGRAPHS)/metrics  ## Measure which of the ×4 models is better for which image, and which one is chosen.
-	$(BIN)/python -W ignore benchmarks/model_choice.py --json benchmarks/results/model-choice.json
-
-hardware: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Measure the speed of the built-in models in each precision, in ONNX Runtime and OpenVINO, and the floors of their times.
+speed: cpp $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Measure speed and memory: the chain, precisions, floors, start, C++, dropped samples, and sizes. Takes hours.
 	$(BIN)/caflow-export x4-photo --precision bf16 -o build/x4-photo-bf16.caflow --force
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
 	$(BIN)/caflow-export x4-photo --precision int8 --data $(PHOTOGRAPHS)/calibration -o build/x4-photo-int8.caflow --force
-	$(BIN)/python -W ignore benchmarks/hardware.py $(BUNDLE) $(PHOTOGRAPHS)/test --fp16 build/x4-photo-fp16.caflow --bf16 build/x4-photo-bf16.caflow --int8 build/x4-photo-int8.caflow --json benchmarks/results/hardware.json
-	$(BIN)/caflow-export x2-video --precision bf16 -o build/x2-video-bf16.caflow --force
-	$(BIN)/python -W ignore benchmarks/floors.py $(BUNDLE) --bf16 build/x4-photo-bf16.caflow --int8 build/x4-photo-int8.caflow --json benchmarks/results/floors.json
-	$(BIN)/python -W ignore benchmarks/floors.py models/x2-video.caflow --bf16 build/x2-video-bf16.caflow --size 360 640 --samples 1 --json benchmarks/results/floors-video.json
-
-sheets: $(PHOTOGRAPHS)/test  ## Write sheets that compare the ×4 models with other methods, on clean and degraded photographs.
-	$(BIN)/python -W ignore benchmarks/sheets.py $(BUNDLE) models/x4-real.caflow --out build/sheets --threads 2
+	$(BENCHMARK)/speed.py chains $(THREADS) --bundle build/default.caflow --json $(RESULTS)/sampling.json
+	$(BENCHMARK)/speed.py start $(BUNDLE) --json $(RESULTS)/runtime.json
+	$(BENCHMARK)/speed.py sizes $(BUNDLE) --json $(RESULTS)/machines.json
+	$(BENCHMARK)/speed.py progressive $(BUNDLE) --json $(RESULTS)/progressive.json
+	$(BENCHMARK)/speed.py memory $(BUNDLE) --json $(RESULTS)/memory.json
+	$(BENCHMARK)/speed.py precisions $(BUNDLE) $(PHOTOGRAPHS)/test --fp16 build/x4-photo-fp16.caflow --bf16 build/x4-photo-bf16.caflow --int8 build/x4-photo-int8.caflow --json $(RESULTS)/hardware.json
+	$(BENCHMARK)/speed.py floors $(BUNDLE) --bf16 build/x4-photo-bf16.caflow --json $(RESULTS)/floors.json
+	$(BENCHMARK)/speed.py cpp $(BUNDLE) build/cpp $(THREADS) --json $(RESULTS)/cpp.json
 
 video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Measure the quality of enlarged videos, and that of other methods.
-	$(BIN)/python -W ignore benchmarks/overlap.py $(BUNDLE) --json benchmarks/results/overlap.json
-	$(BIN)/python -W ignore benchmarks/video.py $(BUNDLE) --threads 2 --picture benchmarks/results/video.jpg --json benchmarks/results/video.json
-	$(BIN)/python -W ignore benchmarks/video.py models/x4-photo.caflow models/x4-real.caflow models/x2-video.caflow --crf 23 --crf 28 --frames 30 --setting "τ = 0" --setting fixed --json benchmarks/results/video-coded.json
-	$(BIN)/python -W ignore benchmarks/video_seams.py $(BUNDLE) --threads 2 --json benchmarks/results/video-seams.json
+	$(BENCHMARK)/video.py $(BUNDLE) $(THREADS) --json $(RESULTS)/video.json
+	$(BENCHMARK)/video.py $(BUNDLE) models/x4-real.caflow models/x2-video.caflow --crf 23 --crf 28 --frames 30 --setting "τ = 0" --setting fixed --json $(RESULTS)/video-coded.json
 
-filter: $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/last $(PHOTOGRAPHS)/domains $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## Measure which images a calibration detects, and which rule chooses the best sample.
-	$(BIN)/python -W ignore benchmarks/filter.py --threads 2 --json benchmarks/results/filter.json
-	$(BIN)/python models/calibration_pairs.py x4-real $(PHOTOGRAPHS)/last build/x4-real-last
-	$(BIN)/python -W ignore benchmarks/filter.py models/x4-real.caflow --pairs build/x4-real-last --threads 2 --json benchmarks/results/filter-x4-real.json
-	$(BIN)/python -W ignore benchmarks/selection.py --threads 2 --picture benchmarks/results/selection.png --json benchmarks/results/selection.json
-
-completion: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/last $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/metrics  ## Measure how well holes are filled and photographs are coloured, and other methods.
+completion: $(addprefix $(PHOTOGRAPHS)/,test last unseen metrics)  ## Measure how well holes are filled and photographs are coloured, and other methods.
 	$(BIN)/pip install --quiet --editable '.[inpaint,colorize]'
-	$(BIN)/python -W ignore benchmarks/inpainting.py models/inpaint-photo.caflow --threads 2 --json benchmarks/results/inpainting.json
-	$(BIN)/python -W ignore benchmarks/colorization.py models/colour-hints.caflow --threads 2 --json benchmarks/results/colorization.json
+	$(BENCHMARK)/completion.py inpainting models/inpaint-photo.caflow $(THREADS) --json $(RESULTS)/inpainting.json
+	$(BENCHMARK)/completion.py colorization models/colour-hints.caflow $(THREADS) --json $(RESULTS)/colorization.json
 
-memory: setup  ## Compare the predicted memory with the measured peak, for images of ten sizes. Takes an hour.
-	$(BIN)/python benchmarks/memory.py $(BUNDLE) --json benchmarks/results/memory.json
+training-speed: setup  ## Compare the speed and memory of training with those of other libraries.
+	$(BENCHMARK)/training.py --json $(RESULTS)/training_step.json
 
-scale: setup  ## Compare the speed of workers and servers with that of one process.
-	$(BIN)/python benchmarks/batch.py $(BUNDLE) tests/data/photographs --threads 2 --json benchmarks/results/batch.json
-	$(BIN)/python benchmarks/serving.py $(BUNDLE) --json benchmarks/results/serving.json
-	$(BIN)/python benchmarks/machines.py tests/data/photographs/canyon-wren.jpg $(BUNDLE) --json benchmarks/results/machines.json
+serving: setup  ## Compare the speed of workers and servers with that of one process.
+	PYTHONPATH=tests/support $(BENCHMARK)/serving.py files $(BUNDLE) tests/data/photographs $(THREADS) --json $(RESULTS)/batch.json
+	PYTHONPATH=tests/support $(BENCHMARK)/serving.py servers $(BUNDLE) --json $(RESULTS)/serving.json
+
+paper: $(addprefix $(PHOTOGRAPHS)/,training validation test metrics)  ## Train and judge the families of conditional flows on the paper's tasks. Takes four hours of one core.
+	PYTHONPATH=benchmarks $(BIN)/python -W ignore -m paper.families --json $(RESULTS)/paper.json
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

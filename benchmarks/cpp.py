@@ -4,14 +4,13 @@ One process per runtime opens the bundle and draws the best of N, then draws it 
 processes take turns, call by call, so that other work on the machine affects both equally.
 """
 
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import numpy as np
@@ -75,26 +74,11 @@ def interpreter_mb() -> float:
     return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) / 1024
 
 
-class Start(NamedTuple):
-    """Times of a process that opens the bundle, draws once and ends."""
-
-    seconds: float
-    """From the start of the process to its end."""
-    processor_s: float
-    """Processor time, in seconds."""
-
-
-def start_cold(command: list[str]) -> Start:
-    """Run a new process from start to end, and return its times."""
-    start, used = time.perf_counter(), processor_s()
+def start_cold(command: list[str]) -> float:
+    """Run a new process that opens the bundle, draws once and ends. Return its seconds."""
+    start = time.perf_counter()
     Process(command).end()
-    return Start(time.perf_counter() - start, processor_s() - used)
-
-
-def processor_s() -> float:
-    """Return the processor time of all child processes that have ended, in seconds."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    return time.perf_counter() - start
 
 
 def measure(folder: Path, program: Path, threads: int, rounds: int, scratch: Path) -> list[dict[str, Any]]:
@@ -106,7 +90,7 @@ def measure(folder: Path, program: Path, threads: int, rounds: int, scratch: Pat
         given = [str(part) for part in (folder, side // 4, side // 4, scratch / "rgb", samples, threads)]
         commands = [[str(program), *given], [sys.executable, __file__, *given]]
         starts = [[start_cold(command) for command in commands] for _ in range(rounds)]
-        cold, colds = ([start[k].seconds for start in starts] for k in (0, 1))
+        cold, colds = ([start[k] for start in starts] for k in (0, 1))
         ours, python = (Process(command) for command in commands)
         end = time.monotonic() + SECONDS
         calls: list[tuple[float, float]] = []
@@ -120,7 +104,6 @@ def measure(folder: Path, program: Path, threads: int, rounds: int, scratch: Pat
                 "n": samples,
                 "threads": threads,
                 "cold start s": statistics.median(cold),
-                "processor s": statistics.median(start[0].processor_s for start in starts),
                 "Python's s": statistics.median(colds),
                 "call ms": 1e3 * call,
                 "Python's ms": 1e3 * calls_python,

@@ -1,7 +1,8 @@
-"""Floors of the times in `gpu.py`: a chain of graphs whose layers run one after the other cannot be faster than that.
+"""Floors of times: a chain of graphs whose layers run one after the other cannot be faster than that.
 
 * The floor of the operations: the multiplications and additions of all convolutions and matrix products, divided by the
-  rate of a large matrix product in the same number format.
+  rate of a large matrix product in the same number format. On a CPU, where libraries compute convolutions faster, it is
+  the rate of a large convolution.
 * The floor of the bytes: what these layers read and write if each runs on its own, divided by the rate of a large copy.
   Small tensors stay in the device's cache, so this floor says little about samples of 64×64 pixels.
 
@@ -15,6 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -23,8 +25,8 @@ Seconds = Callable[[Callable[[], object]], float]
 """Function that times a run on the device, in seconds."""
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-GPU_SIDE, CPU_SIDE = 8192, 1024
-"""Side of the square matrices of the products."""
+SIDE, IMAGE = 8192, (1, 256, 64, 64)
+"""Side of the square matrices of the product, and shape of the convolution's input and output."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,24 @@ class Rates:
     """Rates that a device reaches."""
 
     operations: dict[torch.dtype, float]
-    """Multiplications and additions per second of a large matrix product, by number format."""
+    """Multiplications and additions per second, by number format."""
     bytes: float
     """Bytes per second that a large copy within the device's memory reads and writes."""
 
     @classmethod
     def measured(cls, device: torch.device, seconds: Seconds) -> "Rates":
         """Return the rates of a device."""
-        side = GPU_SIDE if device.type == "cuda" else CPU_SIDE
         operations = {}
         for dtype in DTYPES:
-            matrix = torch.randn(side, side, device=device).to(dtype)
-            operations[dtype] = 2 * side**3 / seconds(partial(torch.matmul, matrix, matrix))
-        there = torch.randn(16 * side**2, device=device)
+            if device.type == "cuda":
+                matrix = torch.randn(SIDE, SIDE, device=device).to(dtype)
+                run, count = partial(torch.matmul, matrix, matrix), 2 * SIDE**3
+            else:
+                image = torch.randn(IMAGE).to(dtype, memory_format=torch.channels_last)
+                kernel = torch.randn(IMAGE[1], IMAGE[1], 3, 3).to(dtype, memory_format=torch.channels_last)
+                run, count = partial(F.conv2d, image, kernel, padding=1), 2 * kernel.numel() * IMAGE[2] * IMAGE[3]
+            operations[dtype] = count / seconds(run)
+        there = torch.randn((16 if device.type == "cuda" else 1) * SIDE**2, device=device)
         back = torch.empty_like(there)
         return cls(operations, 2 * there.nbytes / seconds(partial(back.copy_, there)))
 

@@ -1,7 +1,7 @@
-"""Largest errors of samples on photographs and on hard inputs: noise, dithering, checkerboards, text and flat colours.
+"""Largest errors of samples on photographs and on hard inputs: noise, dithering, checkerboards and text.
 
-All conditions are reproducible. Those that are not made from photographs have 64×64 pixels. Flat colours and
-checkerboards have several colours, since a model may be stable for grey and not for red.
+All conditions are reproducible. Those that are not made from photographs have 64×64 pixels. Checkerboards have
+several colours, since a model may be stable for grey and not for red.
 
 The error of a sample is measured in 8×8 blocks: the mean of a channel in the block is compared with that of the
 condition, enlarged by Pillow's bicubic filter. The largest difference of the sample counts. True images differ from
@@ -32,8 +32,6 @@ PAIRS = (((0, 0, 0), (255, 255, 255)), ((64, 64, 64), (192, 192, 192)), ((255, 0
 SHIFTS = ((0, 0), (1, 0), (1, 1))
 """Shifts of the checkerboards, in pixels up and to the left. A model may be stable only for cells that begin at even
 pixels, because it divides images into squares of 2×2 pixels."""
-NOISES = 6
-"""Number of pictures of uniform noise."""
 WORDS = ("The quick", "brown fox", "jumps over", "13 lazy dogs")
 FONTS = ((cv2.FONT_HERSHEY_SIMPLEX, 0.3), (cv2.FONT_HERSHEY_COMPLEX, 0.4), (cv2.FONT_HERSHEY_PLAIN, 0.6))
 """Fonts of OpenCV with their scales. Capital letters are about 6 to 9 pixels high."""
@@ -55,13 +53,6 @@ def text() -> Iterator[Picture]:
             cv2.putText(page, words, (1, 14 + 15 * line), font, scale, (0, 0, 0), 1, cv2.LINE_AA)
         yield page
         yield 255 - page
-
-
-def flat() -> Iterator[Picture]:
-    """Generate pictures of one colour: the corners of the RGB cube, and three greys."""
-    corners = [(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)]
-    for colour in (*corners, *((grey,) * 3 for grey in (64, 128, 192))):
-        yield np.full((SIDE, SIDE, 3), colour, np.uint8)
 
 
 def hard_photographs(photographs: list[Crop]) -> dict[str, list[Picture]]:
@@ -87,12 +78,6 @@ def hard_photographs(photographs: list[Crop]) -> dict[str, list[Picture]]:
 def hard_checkerboards() -> dict[str, list[Picture]]:
     """Return checkerboards as conditions, by the side of their cells."""
     return {f"checkerboards of {cell}": [*checkerboards(cell)] for cell in (1, 2, 4)}
-
-
-def hard_drawings() -> dict[str, list[Picture]]:
-    """Return other conditions by kind that are not made from photographs."""
-    noise = [generator(str(k)).integers(0, 256, (SIDE, SIDE, 3), np.uint8) for k in range(NOISES)]
-    return {"text": [*text()], "flat colours": [*flat()], "uniform noise": noise}
 
 
 def off_by(images: NDArray[np.uint8], condition: Picture) -> NDArray[np.float64]:
@@ -125,7 +110,7 @@ def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only:
     kinds: dict[str, tuple[list[Picture], list[Picture] | None]] = {
         **{kind: (conditions, targets) for kind, conditions in hard_photographs(whole).items()},
         **{kind: (of, [enlarged(one, scale) for one in of]) for kind, of in hard_checkerboards().items()},
-        **{kind: (conditions, None) for kind, conditions in hard_drawings().items()},
+        "text": ([*text()], None),
         **{f"{kind}, halved": (of, halved) for kind, of in hard_photographs(parts).items() if "photo" in kind},
     }
     rows = []

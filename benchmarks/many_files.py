@@ -25,7 +25,7 @@ from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import ImageOutcome, process_image
 from caflow_runtime.pipeline.pipeline import load
 
-SIDE = 16
+SIDE, SAMPLES = 16, 4
 PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless", "ray")
 
 
@@ -94,17 +94,16 @@ def measure(results: Iterator[ImageOutcome], count: int) -> dict[str, float]:
 @click.argument("photographs", type=click.Path(path_type=Path, exists=True))
 @report.options
 @click.option("--count", default=500, show_default=True, help="Number of crops.")
-@click.option("-n", "--samples", default=4, show_default=True, help="Samples per crop; the best one is kept.")
-@click.option("--rounds", default=5, show_default=True, help="Number of rounds; medians are reported.")
+@report.ROUNDS
 def measure_files(
-    bundle: Path, photographs: Path, threads: int, json_file: Path | None, count: int, samples: int, rounds: int
+    bundle: Path, photographs: Path, threads: int, json_file: Path | None, count: int, rounds: int
 ) -> None:
     """Measure BUNDLE on crops of PHOTOGRAPHS.
 
     Compare one process of --threads threads with the same number of workers of one thread.
     """
     bundle = bundle.absolute()
-    config = SamplingConfig(samples)
+    config = SamplingConfig(SAMPLES)
     with tempfile.TemporaryDirectory() as name:
         jobs = cut_crops(photographs, Path(name), count)
         runs = {
@@ -122,4 +121,4 @@ def measure_files(
         for run, of_run in zip(runs, medians, strict=True)
     ]
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, {"rounds": found}, count=count, n=samples, threads=threads, side=SIDE)
+    report.write(json_file, rows, PACKAGES, {"rounds": found}, count=count, n=SAMPLES, threads=threads, side=SIDE)

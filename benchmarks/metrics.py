@@ -1,7 +1,7 @@
-"""Crops of the evaluation, and the metrics of their results: PSNR, SSIM, LPIPS, DISTS, LR-PSNR and lattice.
+"""Crops of the evaluation, and the metrics of their results: PSNR, LPIPS, DISTS, LR-PSNR and lattice.
 
 The protocol is that of the peers' published figures: conditions are made by Pillow's bicubic filter, PSNR is of whole
-RGB images, and SSIM is of luma. LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual
+RGB images. LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual
 Metric", 2018) uses AlexNet. The weights of its last layers are those of the `lpips` package. Its convolutions are those
 that `models/photographs.py metrics` downloads.
 """
@@ -10,7 +10,6 @@ import bz2
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import lpips
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pretrained import convolutions
 from scipy.stats import t
-from skimage.metrics import structural_similarity
 
 Picture = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
@@ -53,7 +51,6 @@ class Scores:
 
     psnr: float
     """PSNR of RGB, in dB."""
-    ssim: float
     lpips: float
     dists: float
     lr_psnr: float
@@ -163,7 +160,6 @@ class Judge:
         return [
             Scores(
                 psnr(result, crop.target),
-                ssim(result @ LUMA, crop.target @ LUMA),
                 lpips,
                 self.dists(result, crop.target),
                 psnr(resize(result, crop.condition.shape[:2]), crop.condition),
@@ -194,11 +190,6 @@ def _signed(*images: list[Picture]) -> list[torch.Tensor]:
 def tensor(images: list[Picture]) -> torch.Tensor:
     """Return images of equal size as (N, 3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
-
-
-def ssim(a: Any, b: Any) -> float:
-    """Return SSIM of two images of luma, (H, W), in studio range."""
-    return float(structural_similarity(a, b, data_range=219))  # type: ignore[no-untyped-call]
 
 
 def psnr(a: Picture, b: Picture) -> float:

@@ -108,5 +108,5 @@ def judge_choice(threads: int, json_file: Path | None) -> None:
     pipes = {name: load(name, "cpu", threads) for name in MODELS}
     rows = [compared(case, given, pipes, judge) for case in CASES]
     report.show(rows)
-    settings = {"min_quality": MIN_QUALITY, "max_noise": MAX_NOISE, "photographs": len(given), "threads": threads}
-    report.write(json_file, rows, PACKAGES, **settings)
+    limits: dict[str, Any] = {"min_quality": MIN_QUALITY, "max_noise": MAX_NOISE}
+    report.write(json_file, rows, PACKAGES, **limits, photographs=len(given), threads=threads)

@@ -23,7 +23,6 @@ SAMPLES = (1, 10)
 SIDE, IMAGES = 256, 4
 """Width and height of the results in pixels, and number of photographs that are drawn in one call."""
 Results = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-INSTRUCTION_SETS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 PACKAGES = ("onnxruntime", "openvino", "numpy")
 
 
@@ -106,8 +105,5 @@ def measure_precisions(
             times = {f"s, n = {n}": best[n] for n in SAMPLES} | {f"×, n = {n}": first[n] / best[n] for n in SAMPLES}
             rows.append({"way": way.name, **times, **errors(way, exact, pairs)})
     report.show(rows)
-    flags = Path("/proc/cpuinfo").read_text().split()
-    sets = [name for name in INSTRUCTION_SETS if name in flags]
-    settings: dict[str, Any] = {"threads": threads, "side": SIDE, "images": len(pairs), "rounds": rounds}
-    settings |= {"instruction sets": sets, "cpu_time": cpu_time}
-    report.write(json_file, rows, PACKAGES, **settings)
+    settings: dict[str, Any] = {"threads": threads, "side": SIDE, "images": len(pairs)}
+    report.write(json_file, rows, PACKAGES, **settings, rounds=rounds, cpu_time=cpu_time)

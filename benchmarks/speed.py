@@ -11,6 +11,7 @@ import tempfile
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import cv2
@@ -106,7 +107,7 @@ def sizes(
             for n in SAMPLES:
                 draws = {name: partial(pipe.best_of, crop, n=n) for name, pipe in pipes.items()}
                 for name, took in report.side_by_side(draws, rounds, cpu_time=cpu_time).items():
-                    of = {"model": name, "result": f"{drawn.shape[1]}×{drawn.shape[0]}", "n": n}
+                    of: dict[str, Any] = {"model": name, "result": f"{drawn.shape[1]}×{drawn.shape[0]}", "n": n}
                     rows.append({**of, "s": took, "images/hour": 3600 / took, **files})
     report.show(rows)
     report.write(json_file, rows, PACKAGES, rounds=rounds, cpu_time=cpu_time, threads=threads)

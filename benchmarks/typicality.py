@@ -26,7 +26,7 @@ import report
 from degradations import DEGRADATIONS, blurred, degraded, jpeg, noisy
 from metrics import PHOTOGRAPHS, WHOLE, Crop, Picture, crops, mean_difference
 from numpy.typing import NDArray
-from peers import installed, resampled
+from peers import resampled
 from PIL import Image
 from scipy.stats import mannwhitneyu
 
@@ -42,7 +42,6 @@ SIDE = 128
 """Side of the crops that are altered, in pixels."""
 ALPHAS = (0.01, 0.05, 0.1)
 RESAMPLES = 2000
-PEERS = ("bicubic", "srmdnf", "dat-light")
 PACKAGES = ("onnxruntime", "opencv-python-headless", "scipy")
 BLOCKS = (4, 16, 64)
 """Sides of the blocks of `coverage`, in pixels."""
@@ -114,8 +113,8 @@ def wrong_pairs(pipe: Pipeline, pairs: list[Pair]) -> Iterator[tuple[str, list[P
     yield "wrong condition", [Pair(a.photograph, a.target, b.condition) for a, b in zip(pairs, others, strict=True)]
     for name, spoil in SPOILT.items():
         yield name, [Pair(pair.photograph, spoil(pair.target), pair.condition) for pair in pairs]
-    for name, upscale in installed(PEERS):
-        yield f"result of {name}", [Pair(p.photograph, upscale(p.condition), p.condition) for p in pairs]
+    enlarged = resampled(Image.Resampling.BICUBIC)
+    yield "result of bicubic", [Pair(p.photograph, enlarged(p.condition), p.condition) for p in pairs]
     for temperature in (0.0, 0.8, 1.0):
         drawn = [pipe.best_of(pair.condition, n=1, temperature=temperature).images[0] for pair in pairs]
         named = zip(pairs, drawn, strict=True)

@@ -20,7 +20,7 @@ import report
 import torch
 from flicker import LPIPS_EVERY, MOVING, Clip, Measures, average, judged, mean_of, read, still
 from metrics import PHOTOGRAPHS, Judge, Picture
-from peers import PEERS, Upscale, installed
+from peers import Upscale, installed
 
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -34,6 +34,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fresh": {"noise": "fresh"},
 }
 """Arguments of `Pipeline.stream` by setting. n is 1 by default."""
+TEMPERATURE = 0.8
+"""Temperature of all settings except τ = 0."""
 RATED, RATED_SIZE, RATED_FRAMES, BATCHES, ROUNDS = "jwpIntro", (360, 640), 16, (1, 4), 5
 PACKAGES = ("onnxruntime", "lpips", "pillow", "av", "numpy")
 
@@ -74,10 +76,10 @@ def each(upscale: Upscale) -> Callable[[list[Picture]], Iterator[Result]]:
     return lambda conditions: ((upscale(condition), None) for condition in conditions)
 
 
-def ours(name: str, pipe: Pipeline, settings: tuple[str, ...], temperature: float, frames: int) -> Iterator[Method]:
+def ours(name: str, pipe: Pipeline, settings: tuple[str, ...], frames: int) -> Iterator[Method]:
     """Generate a method for each of the settings of a bundle."""
     for setting in settings:
-        arguments = {"temperature": temperature, **SETTINGS[setting]}
+        arguments = {"temperature": TEMPERATURE, **SETTINGS[setting]}
         yield Method(f"{name}, {setting}", stream(pipe, arguments), frames)
 
 
@@ -123,7 +125,7 @@ def table(case: Case, measured: Measured) -> list[Row]:
     return rows
 
 
-def rates(pipes: dict[str, Pipeline], clip: Clip, temperature: float) -> list[Row]:
+def rates(pipes: dict[str, Pipeline], clip: Clip) -> list[Row]:
     """Return the frames of 640×360 per second of each bundle and batch size, measured in turns."""
     height, width = RATED_SIZE
     truth = [np.ascontiguousarray(image[:height, :width]) for image in clip.truth[:RATED_FRAMES]]
@@ -132,7 +134,7 @@ def rates(pipes: dict[str, Pipeline], clip: Clip, temperature: float) -> list[Ro
     for name, pipe in pipes.items():
         given = cropped.conditions(pipe.manifest.model.scale, 0)
         for batch in BATCHES:
-            restore = stream(pipe, {"temperature": temperature, "batch": batch})
+            restore = stream(pipe, {"temperature": TEMPERATURE, "batch": batch})
             runs[name, batch] = partial(lambda restore, given: list(restore(given)), restore, given)
     seconds = report.side_by_side(runs, ROUNDS)
     return [{"method": name, "batch": batch, "frames/s": len(truth) / took} for (name, batch), took in seconds.items()]
@@ -152,23 +154,12 @@ def rates(pipes: dict[str, Pipeline], clip: Clip, temperature: float) -> list[Ro
     "Repeat the option for several.",
 )
 @click.option("--setting", "settings", type=click.Choice(list(SETTINGS)), multiple=True, default=[*SETTINGS])
-@click.option("--temperature", default=0.8, show_default=True, help="Temperature of all settings except τ = 0.")
-@click.option(
-    "--peer-frames",
-    type=(click.Choice(list(PEERS)), int),
-    multiple=True,
-    default=[*PEER_FRAMES.items()],
-    show_default=True,
-    help="Name of a slow peer and the number of frames of each clip that it restores; 0 skips the peer.",
-)
 @report.options
 def main(
     bundles: tuple[Path, ...],
     frames: int,
     crfs: tuple[int, ...],
     settings: tuple[str, ...],
-    temperature: float,
-    peer_frames: tuple[tuple[str, int], ...],
     threads: int,
     json_file: Path | None,
 ) -> None:
@@ -180,21 +171,21 @@ def main(
     torch.set_num_threads(threads)
     os.environ["LP_NUM_THREADS"] = str(threads)  # threads of Vulkan in software
     judge = Judge(PHOTOGRAPHS / "metrics")
-    slow = {name: min(frames, count) for name, count in (PEER_FRAMES | dict(peer_frames)).items()}
+    slow = {name: min(frames, count) for name, count in PEER_FRAMES.items()}
     wanted = {"bicubic": frames, "lanczos": frames} | slow
     clips = [read(path, frames) for path in sorted((PHOTOGRAPHS / "clips").iterdir())]
     truth = {("truth", clip.name): still(clip, judge) for clip in clips}
     rows: list[Row] = []
     with ExitStack() as stack:
         pipes = {folder.stem: stack.enter_context(load(folder, "cpu", threads)) for folder in bundles}
-        speeds = rates(pipes, next(clip for clip in clips if clip.name == RATED), temperature)
+        speeds = rates(pipes, next(clip for clip in clips if clip.name == RATED))
         report.show(speeds)
         scales = dict.fromkeys(pipe.manifest.model.scale for pipe in pipes.values())
         for case in (Case(scale, crf) for scale in scales for crf in crfs):
             methods = [*peers(wanted, case.scale)]
             for name, pipe in pipes.items():
                 if pipe.manifest.model.scale == case.scale:
-                    methods += ours(name, pipe, settings, temperature, frames)
+                    methods += ours(name, pipe, settings, frames)
             measured: Measured = {**truth}
             for clip in clips:
                 conditions = clip.conditions(case.scale, case.crf)
@@ -208,7 +199,7 @@ def main(
             report.show(each_clip)
             rows += means + each_clip
             shared: dict[str, Any] = {"threads": threads, "lpips_every": LPIPS_EVERY, "moving": MOVING}
-            report.write(json_file, rows, PACKAGES, {"rates": speeds}, temperature=temperature, **shared)
+            report.write(json_file, rows, PACKAGES, {"rates": speeds}, temperature=TEMPERATURE, **shared)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,18 @@ def of_degraded_inputs(found: Any) -> list[Row]:
     return rows
 
 
+def of_hard_inputs(found: Any) -> list[Row]:
+    """Return a row for each kind of condition that is hard, with the values of both models."""
+    rows = across((row for row in found["rows"] if "halved" not in row["conditions"]), "conditions", "method")
+    shown = ("photographs, n", "ordered", "Floyd", "checkerboards", "text")
+    return [row for row in rows if row["conditions"].startswith(shown)]
+
+
+def of_chosen_models(found: Any) -> list[Row]:
+    """Return the rows with keys without colons, which templates cannot name."""
+    return [{key.replace(":", ""): value for key, value in row.items()} for row in found["rows"]]
+
+
 def of_fillings(found: Any) -> Iterator[Row]:
     """Yield a row for each method, with the values of all holes and the longest time."""
     for row in across(found["rows"], "method", "hole"):
@@ -151,8 +163,8 @@ def of_paper(found: Any) -> Iterator[Row]:
                 shown[f"{name} {choice}"] = _interval(gains, f"+{form}")
         yield shown
     for row in found["references"]:
-        values = {name: format(row[key], form) for name, (key, form) in _metrics(row["task"], row)}
-        yield {"task": row["task"], "family": f"*{row['method']}*", "τ": "", "kind": "reference", **values}
+        scores = {name: format(row[key], form) for name, (key, form) in _metrics(row["task"], row)}
+        yield {"task": row["task"], "family": f"*{row['method']}*", "τ": "", "kind": "reference", **scores}
 
 
 def _metrics(task: str, row: Row) -> Iterator[tuple[str, tuple[str, str]]]:

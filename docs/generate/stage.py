@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ ELSEWHERE = {
 """Pages outside docs/, and their names on the site."""
 NOT_PAGES = ("generate", "mkdocs.yml")
 SEARCH_PATHS = [str(ROOT / "runtime"), str(ROOT / "training"), str(ROOT)]
-GENERATED = {
+GENERATED: dict[str, Callable[[], str]] = {
     "command_line": command_line,
     "recipe_keys": partial(recipe_keys, SEARCH_PATHS),
     "c_reference": partial(c_reference, ROOT / "runtime" / "cpp" / "include" / "caflow" / "caflow.h"),

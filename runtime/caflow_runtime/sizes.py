@@ -20,8 +20,9 @@ MAX_RESULT_PIXELS = 2**30
 """Maximum number of pixels of a result, and of the model's image before it is resampled. OpenCV does not read larger
 images."""
 MAX_ENLARGEMENT = 1.5
-"""Largest factor by which resampling enlarges the model's image. Beyond it another pass of the model pays off, as
-`benchmarks/passes.py` measures: a ×4 model makes results of up to six times the source's sides in one pass."""
+"""Largest factor by which resampling enlarges the model's image: a ×4 model makes results of up to six times the
+source's sides in one pass. Beyond it another pass pays off, at 15 times the time: at a factor of six its LPIPS is 0.256
+instead of 0.276, for nine of twelve photographs (p = 0.06); at seven, 0.292 instead of 0.327 (p = 0.007)."""
 
 
 @dataclass(frozen=True)

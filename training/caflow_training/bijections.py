@@ -212,7 +212,7 @@ class AffineNetwork(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(cast(Tensor, self.last.bias))
         # With channels innermost in memory, a training step on a CPU takes 15 % less time
-        # (benchmarks/training_step.py).
+        # (benchmarks/training.py).
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

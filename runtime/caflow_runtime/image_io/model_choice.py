@@ -24,12 +24,11 @@ MODELS = (DEFAULT, DEFAULT_FOR_DEGRADED)
 """Names of the models that `choose_model` chooses from. Both enlarge four times, with the same number of levels."""
 MIN_QUALITY = 95
 """Least quality of a JPEG that x4-photo enlarges. The LPIPS of x4-real is higher by 0.010 without JPEG, equal within
-0.003 at quality 95, and lower by 0.015 at 92 (`benchmarks/model_choice.py`, 32 photographs)."""
+0.003 at quality 95, and lower by 0.015 at 92 (`benchmarks/quality.py choice`, 32 photographs)."""
 MAX_NOISE = 0.9
 """Largest result of `estimate_noise` with which x4-photo enlarges an image. The LPIPS of x4-real is lower by 0.047 for
-noise of σ = 2 in each channel, and higher by 0.008 for σ = 1 and by 0.010 without noise. Of 306
-photographs of full size, 3.9 % exceed this limit as they are, 87 % with noise of σ = 2, and all with σ = 3
-(`model_choice.py`)."""
+noise of σ = 2 in each channel, and higher by 0.008 for σ = 1 and by 0.010 without noise. Of 306 photographs of full
+size, 3.9 % exceed this limit as they are, 87 % with noise of σ = 2, and all with σ = 3."""
 LUMINANCE = (
     *(16, 11, 10, 16, 24, 40, 51, 61),
     *(12, 12, 14, 19, 26, 58, 60, 55),

@@ -123,7 +123,7 @@ def test_progress_counts_all_passes(source: Path, tmp_path: Path, monkeypatch: p
 def test_a_process_takes_at_most_the_predicted_memory(
     measured: Path, tmp_path: Path, height: int, width: int, suffix: str
 ) -> None:
-    """It is not much less either. `benchmarks/memory.py` compares both for a real model."""
+    """It is not much less either. `benchmarks/speed.py memory` compares both for a real model."""
     given, out = tmp_path / "in.png", tmp_path / f"out{suffix}"
     write_image(given, photograph(DATA / "photographs", 0, height, width))
     line = [sys.executable, "-c", WITH_PEAK, "image", given, "-o", out, "-n", 1, *OPTIONS, "--bundle", measured]

@@ -21,7 +21,7 @@ LARGEST_BYTES = 20e6
 PHOTOGRAPHS_OFF_BY, TEXTURE_OFF_BY, STRANGE_OFF_BY = 10.0, 64.0, 200.0
 """Largest allowed differences between 8×8 blocks of a sample and of the enlarged condition, in grey levels.
 
-Measured: 7 for photographs, 52 for the finest texture of the test crops (benchmarks/outliers.py), 49 for text and
+Measured: 7 for photographs, 52 for the finest texture of the test crops (benchmarks/hard_inputs.py), 49 for text and
 checks, 159 for white noise, which the model has not learned. The difference of an exploding inverse has no bound."""
 
 
