@@ -77,7 +77,7 @@ def measure_floors(
         found = list(ways({"fp32": bundle, "bf16": bf16}, threads, stack))
         for n in samples:
             work = work_of(bundle, found[0].pipe.manifest.model, n, size)
-            runs = {}
+            runs: dict[tuple[str, str], Any] = {}
             for way in found:
                 graphs = way.pipe.runner.graphs
                 given = inputs_of(graphs, way.pipe.manifest.model, n, size)
