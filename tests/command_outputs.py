@@ -192,7 +192,7 @@ def call(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 def _contents(path: Path) -> bytes:
     """Return the bytes of a file, without what differs between two runs of the same version.
 
-    Journals have no order, and their lines have times of files, and hashes of these. Matroska files have random numbers.
+    Journals have no order, and their lines have times of files and hashes of these. Matroska files have random numbers.
     """
     if path.suffix == ".mkv":
         with av.open(str(path)) as container:
