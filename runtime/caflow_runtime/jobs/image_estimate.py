@@ -13,8 +13,8 @@ COPIES = 3
 """Number of copies of a condition: as it was read, as it is padded, and in the form of the model."""
 DEEP = 6
 """Bytes of an RGB pixel with 16 bits."""
-PICTURES = 58
-"""Bytes per target pixel for making the sheet or the maps."""
+PICTURES = 22
+"""Bytes per target pixel for making the sheet or the maps, without the pictures of the sheet: two more than samples."""
 FILE_COPIES = 4
 """Memory for encoding and writing a file, as a multiple of the picture's bytes. WebP takes more."""
 WEBP_COPIES = 14
@@ -129,4 +129,4 @@ def _buffers(source: ImageProperties, wanted: OutputRequest, model: Model) -> Bu
     compared = 2 * FLOATS * (config.consistent or config.rank == "consistency")
     kept = config.n if wanted.keeps_all or config.judges == "image" else min(config.n, 2)
     picture = area * (RGB + DEEP * (form.bits == 16))
-    return Buffers(kept, picture, max(written / pixels, area * PICTURES * wanted.has_pictures, compared), given)
+    return Buffers(kept, picture, max(written / pixels, area * (PICTURES + RGB * (config.n + 2)) * wanted.has_pictures, compared), given)
