@@ -129,4 +129,9 @@ def _buffers(source: ImageProperties, wanted: OutputRequest, model: Model) -> Bu
     compared = 2 * FLOATS * (config.consistent or config.rank == "consistency")
     kept = config.n if wanted.keeps_all or config.judges == "image" else min(config.n, 2)
     picture = area * (RGB + DEEP * (form.bits == 16))
-    return Buffers(kept, picture, max(written / pixels, area * (PICTURES + RGB * (config.n + 2)) * wanted.has_pictures, compared), given)
+    return Buffers(
+        kept,
+        picture,
+        max(written / pixels, area * (PICTURES + RGB * (config.n + 2)) * wanted.has_pictures, compared),
+        given,
+    )
