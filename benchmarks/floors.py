@@ -4,6 +4,7 @@ The floor of a graph is that of `gpu_floors.py`: no runtime that computes the la
 their operations at the rate of a large convolution, or than their bytes at the rate of a large copy.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -77,7 +78,7 @@ def measure_floors(
         found = list(ways({"fp32": bundle, "bf16": bf16}, threads, stack))
         for n in samples:
             work = work_of(bundle, found[0].pipe.manifest.model, n, size)
-            runs: dict[tuple[str, str], Any] = {}
+            runs: dict[tuple[str, str], Callable[[], object]] = {}
             for way in found:
                 graphs = way.pipe.runner.graphs
                 given = inputs_of(graphs, way.pipe.manifest.model, n, size)

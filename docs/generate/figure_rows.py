@@ -1,19 +1,13 @@
 """Rows and numbers of the pages' figures that are more than a selection of results."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from math import sqrt
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 Row = dict[str, Any]
-ROOT = Path(__file__).parents[2]
 CORE_PRICE = 0.04
 """Price of a CPU core in dollars per hour."""
-H100_FLOPS, H100_SHARE, H100_PRICE = 989e12, 0.1, 3.0
-"""Peak rate of an NVIDIA H100 in half precision, dense, in operations per second, from NVIDIA's data sheet; assumed
-fraction of it that is reached, and assumed price in dollars per hour."""
 T = 4.303
 """Factor of an interval of 95 % from three seeds: a quantile of Student's t with two degrees of freedom."""
 METRICS = {
@@ -116,23 +110,6 @@ def of_a_core(found: Any) -> Iterator[Row]:
     for row in found["rows"]:
         hours = 1e6 * row["s"] / 3600
         yield row | {"hours": hours, "price": hours * CORE_PRICE}
-
-
-def of_an_h100(_: Any) -> Iterator[Row]:
-    """Yield the estimated speed and cost of an H100, with results of 1024×1024 pixels."""
-    once, each = operations()
-    for n in (1, 4, 10, 32):
-        count = (once + n * each) * 1024**2
-        rate = H100_SHARE * H100_FLOPS / count
-        hours = 1e6 / rate / 3600
-        yield {"n": n, "GFLOP": count / 1e9, "rate": rate, "hours": hours, "price": hours * H100_PRICE}
-
-
-def operations() -> tuple[float, float]:
-    """Return the operations of x4-photo per pixel of the result: those once per image, and those of each sample."""
-    manifest = json.loads((ROOT / "models" / "x4-photo.caflow" / "manifest.json").read_text(encoding="utf-8"))
-    counted = {graph["name"]: graph["operations_per_pixel"] for graph in manifest["graphs"]}
-    return counted["encode"], sum(value for name, value in counted.items() if name.startswith(("decode", "reverse")))
 
 
 def of_families(found: Any) -> Iterator[Row]:

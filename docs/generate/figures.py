@@ -74,12 +74,6 @@ def rejected(alpha: str) -> Callable[[Any], str]:
     return lambda found: f"{100 * found['false_rejection'][alpha]['rate']:.1f} %"
 
 
-def gigaflop(_: Any) -> str:
-    """Return the GFLOP of a result of 64×64 pixels, as a formula of the number of samples N."""
-    once, each = (value * 64**2 / 1e9 for value in figure_rows.operations())
-    return f"{once:.2f} + {each:.2f} · N"
-
-
 def largest(found: Any) -> str:
     """Return the largest outliers in grey levels, one for each temperature."""
     return ", ".join(f"{row['largest']:.0f}" for row in found["rows"])
@@ -93,7 +87,6 @@ NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "x2-video-rate": ("video-coded", rate_of("x2-video")),
     "outliers": ("outliers", largest),
     "outliers-of-the-truth": ("outliers", lambda found: f"{found['rows'][0]['largest of the truth']:.0f}"),
-    "gigaflop": ("machines", gigaflop),
 }
 """Results file of each number that a sentence contains, and the function that returns its text."""
 TABLES: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))

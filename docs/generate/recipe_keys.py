@@ -35,11 +35,7 @@ SECTIONS = {
 
 
 def recipe_keys(search_paths: list[str]) -> str:
-    """Return a table of keys for each class, with type, default and meaning.
-
-    Raises:
-        ValueError: if a class in `SECTIONS` does not exist.
-    """
+    """Return a table of keys for each class, with type, default and meaning."""
     loader = griffe.GriffeLoader(search_paths=search_paths)
     loader.load("caflow_runtime")
     loader.load("caflow_training")
@@ -47,21 +43,13 @@ def recipe_keys(search_paths: list[str]) -> str:
     parts = []
     for title, paths in SECTIONS.items():
         parts.append(f"## {title}")
-        classes = [_class(loader, path) for path in paths]
+        classes = [loader.modules_collection[path] for path in paths]
         if len(classes) > 1:
-            parts.append(_choice_of_task(_class(loader, *SECTIONS["The model"]), classes))
+            parts.append(_choice_of_task(loader.modules_collection[SECTIONS["The model"][0]], classes))
             parts.extend(f"### `task = {_toml(str(one.members[TASK].value))}`\n\n{_keys(one)}" for one in classes)
         else:
             parts.append(_keys(classes[0]))
     return "\n\n".join(parts)
-
-
-def _class(loader: griffe.GriffeLoader, path: str) -> griffe.Object:
-    try:
-        found: griffe.Object = loader.modules_collection[path]
-    except KeyError:
-        raise ValueError(f"{path} does not exist: change SECTIONS in {__file__}") from None
-    return found
 
 
 def _choice_of_task(model: griffe.Object, tasks: list[griffe.Object]) -> str:

@@ -11,17 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = (
-    "training",
-    "export",
-    "runtime",
-    "caflow_cli",
-    "caflow_deploy",
-    "integrations",
-    "benchmarks",
-    "models",
-    "docs",
-)
+FOLDERS = ("benchmarks", "caflow_*", "docs", "export", "integrations", "models", "runtime", "training")
 SUFFIXES = (".md", ".py", ".h", ".hpp", ".cpp", ".cu")
 INSTEAD = {
     r"\blets? go of\b": "free, close or discard",
@@ -67,7 +57,7 @@ def words_of(suffix: str, text: str) -> Iterator[tuple[int, str]]:
 
 def main() -> None:
     """Print each discouraged phrase. Exit with 1 if there is one."""
-    files = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*")) if path.suffix in SUFFIXES]
+    files = [path for folder in FOLDERS for path in sorted(ROOT.glob(f"{folder}/**/*")) if path.suffix in SUFFIXES]
     lines = []
     for path in (*sorted(ROOT.glob("[CR]*.md")), *files):
         if path.name != "CHANGELOG.md":
