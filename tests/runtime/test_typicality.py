@@ -112,6 +112,8 @@ def test_a_fraction_alpha_of_usual_images_is_rejected_in_every_group() -> None:
         rejected = found.value[found.group == name] < 0.1
         assert rejected.mean() == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / 500))
     assert typicality_model.smallest == pytest.approx(1 / (min(group.images for group in groups) + 1))
+    farthest = typicality(typicality_model, measured + 1000, new).value  # beyond all images of the calibration
+    assert set(np.rint(1 / farthest)) == {group.images + 1 for group in groups}
 
 
 def test_images_unlike_the_calibration_are_not_judged(pipe: Pipeline, photographs: Path) -> None:
