@@ -3,7 +3,6 @@
 import ctypes
 import os
 import random
-from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Any
 import c_library
 import numpy as np
 from fuzzing import REFUSED, Attempt
+from test_wrong_arguments import SMALL, TARGET, functions
 from tiny import TINY
 
 from caflow_runtime.batching.sampling_config import Reject
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.pipeline.pipeline import load
 
-SMALL, TARGET = np.full((2, 2, 3), 100, np.uint8), np.full((8, 8, 3), 90, np.uint8)
 ODD: list[Any] = [
     *(None, True, False, 0, 1, 2, -1, 2**31, 2**32, 2**64, 10**5000, 0.5, 1.0, -0.5, float("nan"), float("inf"), 1e300),
     *("", "x", "1", "likelihood", "consistency", "typical", b"x", [], (), {}, [0.5], [0.8] * 3, [1, 1, 1], (2, 1, 1)),
@@ -36,42 +35,23 @@ PICTURES: list[Any] = [
 ]
 
 
-def python_calls(_: Path) -> Attempt:
-    """Replace one or two arguments of a method of the pipeline."""
-    pipe = load(TINY, backend="cpu", threads=1)
-    noise = pipe.encode(TARGET, SMALL).noise
-    options = {"n": 1, "temperature": 0.8, "seed": 0, "rank": "likelihood"}
-    methods: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
-        "best_of": (
-            pipe.best_of,
-            {"images": SMALL, **options, "frame": 0, "keep": None, "consistent": False, "reject": None},
-        ),
-        "sample": (pipe.sample, {"images": SMALL, **options, "frame": 0, "consistent": False}),
-        "run": (pipe.run, {"condition": SMALL[None], "n": 1, "temperature": 0.8, "seed": 0, "frame": 0}),
-        "stream": (
-            lambda **given: list(pipe.stream(**given)),
-            {"frames": [SMALL], **options, "noise": "fixed", "batch": 1, "min_typicality": 0.0, "replaces": False},
-        ),
-        "score": (pipe.score, {"target": TARGET, "condition": SMALL}),
-        "encode": (pipe.encode, {"target": TARGET, "condition": SMALL}),
-        "decode": (pipe.decode, {"noise": noise, "condition": SMALL}),
-        "Reject": (Reject, {"alpha": 0.1, "redraws": 1, "otherwise": "best"}),
-        "tiles": (pipe.tiles, {"condition": SMALL}),
-    }
+def python_calls(folder: Path) -> Attempt:
+    """Replace one or two arguments of a public function."""
+    calls = functions(load(TINY, backend="cpu", threads=1), folder)
 
     def attempt(source: random.Random) -> str:
-        name = source.choice(list(methods))
-        method, good = methods[name]
+        name = source.choice(list(calls))
+        function, good = calls[name]
         given = dict(good)
         for _ in range(source.choice([1, 1, 2])):
-            key = source.choice(list(good))
+            key = source.choice([key for key in good if key != "show"])  # a function of the caller raises what it likes
             is_picture = isinstance(good[key], np.ndarray | list)
             given[key] = source.choice(PICTURES if is_picture and source.random() < 0.8 else ODD)
-        if name not in ("Reject", "stream") and _is_large(given.get("n")):
+        if _is_large(given.get("n")):
             given["n"] = 2  # otherwise the method would draw that many samples
         try:
-            method(**given)
-        except (CaflowError, MemoryError):
+            function(**given)
+        except (CaflowError, OSError, MemoryError):
             return REFUSED
         except Exception as error:
             raise AssertionError(f"{name}({given!r:.1000})") from error

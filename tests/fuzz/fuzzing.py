@@ -73,7 +73,7 @@ def run(name: str, first: int, count: int, folder: Path) -> Counter[str]:
 
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).parents[1] / "support"))
+    sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("support", "runtime")]
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
     reader, first, count, folder = sys.argv[1:]

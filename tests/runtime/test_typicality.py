@@ -13,7 +13,7 @@ from tiny import calibrated_pipe as pipe
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.ood.learning import learn
-from caflow_runtime.ood.typicality import Typicality, covariates, reason, typicality
+from caflow_runtime.ood.typicality import Typicality, covariates, rank, reason, typicality
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 __all__ = ["pipe"]  # a fixture
@@ -112,6 +112,10 @@ def test_a_fraction_alpha_of_usual_images_is_rejected_in_every_group() -> None:
         rejected = found.value[found.group == name] < 0.1
         assert rejected.mean() == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / 500))
     assert typicality_model.smallest == pytest.approx(1 / (min(group.images for group in groups) + 1))
+
+
+def test_ranks_are_interpolated_between_quantiles() -> None:
+    np.testing.assert_allclose(rank(np.array([-1, 0, 0.5, 1, 2, 3]), [0, 1, 2]), [0, 0, 0.25, 0.5, 1, 1])
 
 
 def test_images_unlike_the_calibration_are_not_judged(pipe: Pipeline, photographs: Path) -> None:

@@ -84,7 +84,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFil
     path = checked_path("path", path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise UnreadableImage(path, "expected an image, the file is a video; enlarge it with caflow video")
-    contents = _contents(path, MAX_BYTES_PER_PIXEL * max_pixels + MAX_OTHER_BYTES)
+    contents = _contents(path, MAX_BYTES_PER_PIXEL * int(max_pixels) + MAX_OTHER_BYTES)
     if is_cut_off(contents):
         raise UnreadableImage(path, "the JPEG file is truncated; copy or export it again")
     header = read_header(contents)
