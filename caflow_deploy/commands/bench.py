@@ -8,11 +8,11 @@ import click
 
 from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.option_values import NumberRange, numbers
-from caflow_deploy.commands.output_options import json_option
 from caflow_deploy.commands.pipeline_options import (
     BACKEND_METAVAR,
     BackendType,
     bundle_argument,
+    json_option,
     threads_option,
 )
 from caflow_runtime.health.bench import Throughput, Timing, throughput

@@ -18,8 +18,7 @@ from caflow_deploy.cluster.executor import Executor, SerialExecutor
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
-from caflow_deploy.commands.output_options import json_option
-from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
+from caflow_deploy.commands.pipeline_options import bundle_option, json_option, max_pixels_option, running_options
 from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.errors import CaflowError, InputError, format_error
 from caflow_runtime.jobs.accepted_targets import Accepted, check_fits_in_a_line, common_folder

@@ -12,28 +12,33 @@ import click
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, pass_console
-from caflow_deploy.commands.degradation_options import DegradationOptions, degradation_options
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.image_drawing import draw_folder, draw_one, list_all
 from caflow_deploy.commands.image_models import ImageModel, ModelRunner, bundles_option, settings_of
 from caflow_deploy.commands.jobs import is_for_one, plan_jobs, warn_of_results, with_input_files
 from caflow_deploy.commands.option_values import FilePath, gathered
 from caflow_deploy.commands.outcome_counter import OutcomeCounter
-from caflow_deploy.commands.output_options import dry_run_option, json_option, quiet_option
-from caflow_deploy.commands.pipeline_options import max_pixels_option, running_options
+from caflow_deploy.commands.pipeline_options import (
+    dry_run_option,
+    json_option,
+    max_pixels_option,
+    quiet_option,
+    running_options,
+)
 from caflow_deploy.commands.pipes import is_pipe, piped_images, refuse_beside
 from caflow_deploy.commands.result_names import ResultNames
-from caflow_deploy.commands.result_options import result_options
+from caflow_deploy.commands.result_options import SizeOptions, result_options, size_options
 from caflow_deploy.commands.sampling_options import (
+    DegradationOptions,
     SamplingOptions,
     consistent_option,
+    degradation_options,
     judge_option,
     redraws_option,
     rejecting_options,
     samples_option,
     sampling_options,
 )
-from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_INPUTS
 from caflow_runtime.errors import InputError

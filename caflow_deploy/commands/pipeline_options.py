@@ -1,11 +1,13 @@
-"""Options that say which model runs, on what, and with how much memory; and opening the pipeline that they describe."""
+"""Options that several commands have: the model, where it runs, and what a command prints."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from caflow_cli.console import CommandConsole
 from caflow_deploy.commands.option_values import Command, FilePath, options
 from caflow_runtime.backends import MAX_THREADS
 from caflow_runtime.backends.providers import PREFIX
@@ -94,3 +96,54 @@ def bundle_argument(command: Command) -> Command:
     """Add the bundle as an argument, for commands about bundles. Append its meaning to the help text."""
     command.__doc__ = f"{command.__doc__}\n    BUNDLE is {BUNDLES}. The default is {DEFAULT}."
     return click.argument("bundle", type=BundlePath(), default=DEFAULT)(command)
+
+
+def _print_json(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    console = context.ensure_object(CommandConsole)
+    console.as_json = is_given
+    if is_given:
+        console.require_stdout()
+
+
+def _list_only(context: click.Context, _: click.Parameter, is_given: bool) -> bool:
+    if is_given:
+        context.ensure_object(CommandConsole).require_stdout()
+    return is_given
+
+
+def _be_quiet(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    if is_given:
+        console = context.ensure_object(CommandConsole)
+        console.shows_messages = console.shows_warnings = False
+        context.with_resource(warnings.catch_warnings(action="ignore"))
+
+
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_print_json,
+    help='Print one JSON object per line, for programs. The page "Job folders" of the reference lists the fields.',
+)
+quiet_option = click.option(
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_be_quiet,
+    help="Print no messages on standard error except errors.",
+)
+dry_run_option = click.option(
+    "--dry-run",
+    is_flag=True,
+    callback=_list_only,
+    help="List on standard output what would be done, with the memory and the time that it requires, and stop. An "
+    "input that the command would refuse gives the exit code of the command itself.",
+)
+metrics_option = click.option(
+    "--metrics",
+    "metrics_port",
+    metavar="PORT",
+    type=click.IntRange(1, 65535),
+    help="Serve metrics for Prometheus at http://127.0.0.1:PORT/metrics while the command runs. Requires the extra "
+    "metrics.",
+)

@@ -13,9 +13,16 @@ from caflow_cli.stops import exit_code
 from caflow_deploy.commands.encoding_options import EncodingOptions, encoding_options
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.option_values import FilePath, gathered
-from caflow_deploy.commands.output_options import dry_run_option, json_option, metrics_option, quiet_option
-from caflow_deploy.commands.pipeline_options import bundle_option, running_options
+from caflow_deploy.commands.pipeline_options import (
+    bundle_option,
+    dry_run_option,
+    json_option,
+    metrics_option,
+    quiet_option,
+    running_options,
+)
 from caflow_deploy.commands.pipes import is_pipe, standard_output
+from caflow_deploy.commands.result_options import SizeOptions, size_options
 from caflow_deploy.commands.sampling_options import (
     SamplingOptions,
     noise_option,
@@ -23,13 +30,9 @@ from caflow_deploy.commands.sampling_options import (
     samples_option,
     sampling_options,
 )
-from caflow_deploy.commands.size_options import SizeOptions, size_options
-from caflow_deploy.commands.video_by_workers import draw_by_workers
-from caflow_deploy.commands.video_command import VideoCommand
-from caflow_deploy.commands.video_in_one_process import draw_to_file, draw_to_stream
+from caflow_deploy.commands.video_command import VideoCommand, draw_by_workers, draw_to_file, draw_to_stream
 from caflow_deploy.commands.video_input import SourceOptions, source_options
-from caflow_deploy.commands.video_output import check_overwriting, check_times
-from caflow_deploy.commands.video_report import report
+from caflow_deploy.commands.video_report import check_overwriting, check_times, report
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.errors import InputError

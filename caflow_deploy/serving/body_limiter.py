@@ -1,11 +1,14 @@
-"""Reading of request bodies, with limits on time, number and memory, so that a slow client does not block others."""
+"""Limits of requests: the memory that their bodies take together, and the time until their answers."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from caflow_deploy.serving.failures import Busy, TooLarge, TooSlow
+from caflow_deploy.serving.open_inference import MAX_INT64
+from caflow_runtime.errors import InputError
 
 ARRIVES_S = 30.0
 """Timeout for a whole body, in seconds."""
@@ -16,6 +19,7 @@ MAX_HELD = 32
 MAX_MESSAGES = 24
 """Maximum number of gRPC messages that are read at the same time; further ones wait. The rest of `MAX_HELD` remains
 for bodies that have arrived, and for HTTP."""
+MICROSECONDS = 1e6
 
 
 @dataclass
@@ -107,3 +111,33 @@ class BodyLimiter:
             raise TooLarge(f"the request must have at most {self.largest} bytes")
         if self.held + more > MAX_HELD * self.largest:
             raise Busy("too many requests: those that wait use all memory for requests; try again later")
+
+
+def shorten(limit: asyncio.Timeout, parameters: Mapping[str, Any]) -> float:
+    """Return the deadline of a request, in seconds of `time.monotonic`. The limit ends no later than it.
+
+    Arguments:
+        limit: limit of the server, which began when the request arrived.
+        parameters: parameters of the request.
+
+    Raises:
+        InputError: as `client_timeout` does.
+    """
+    until = limit.when()  # by the clock of the loop, which is `time.monotonic`
+    assert until is not None
+    if seconds := client_timeout(parameters):
+        until = min(until, asyncio.get_running_loop().time() + seconds)
+        limit.reschedule(until)
+    return until
+
+
+def client_timeout(parameters: Mapping[str, Any]) -> float | None:
+    """Return the timeout that a client requests, in seconds. None if there is none.
+
+    Raises:
+        InputError: if the parameter is not a number of microseconds.
+    """
+    timeout = parameters.get("timeout", 0)
+    if type(timeout) is not int or not 0 <= timeout <= MAX_INT64:  # isinstance would accept a boolean
+        raise InputError(f"timeout must be 0 to {MAX_INT64} microseconds")
+    return timeout / MICROSECONDS or None

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import msgspec
 import onnx
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from caflow_export.operations import count_operations
-from caflow_export.to_onnx import GraphToTrace
+from caflow_export.to_onnx import GraphToTrace, Port
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_training import checkpoint as checkpoints
@@ -98,3 +99,24 @@ def source_of(path: Path) -> bundle.Source:
         training=training,
         exporter_version=version("caflow-deploy"),
     )
+
+
+@torch.no_grad()
+def count_operations(graph: GraphToTrace, cell: int) -> float:
+    """Return the number of multiplications and additions in a graph's convolutions.
+
+    The number is per target pixel and item; for `encode` it is per target pixel and image.
+
+    Arguments:
+        cell: number of target pixels, along one axis, that correspond to h = 1 in the shapes of the graph.
+    """
+    arguments = [port and _smallest(port) for port in (*graph.inputs, *graph.terms)]
+    with FlopCounterMode(display=False) as counter:
+        graph.module(*arguments)
+    return float(counter.get_total_flops()) / cell**2
+
+
+def _smallest(port: Port) -> torch.Tensor:
+    """Return an input of zeros for a port, with every named size set to 1."""
+    sizes = [size if isinstance(size, int) else int(size.rpartition("*")[0] or 1) for size in port.shape]
+    return torch.zeros(sizes, dtype=port.dtype)

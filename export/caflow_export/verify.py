@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from caflow_export.graphs import ModelGraphs
-from caflow_export.grouped_convolutions import GroupedConvolutions
 from caflow_export.levels import Precision
-from caflow_export.measure import Measure
+from caflow_export.measure import GroupedConvolutions, Measure
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.manifest import DEGRADE, Measurement, PrecisionName

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caflow_export.grouped_convolutions import GroupedConvolutions
-from caflow_export.measure import Measure
+from caflow_export.measure import GroupedConvolutions, Measure
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu

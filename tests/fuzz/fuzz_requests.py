@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
-from caflow_deploy.serving.deadlines import client_timeout
+from caflow_deploy.serving.body_limiter import client_timeout
 from caflow_deploy.serving.open_inference_grpc import parameters_of, parse_request, read_request
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.pipeline.pipeline import load

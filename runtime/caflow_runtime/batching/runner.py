@@ -20,10 +20,9 @@ from caflow_runtime.bundle.known_values import drawn_pixels, with_known
 from caflow_runtime.degradation import known
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.estimate_windows import WINDOW, estimate_windows
 from caflow_runtime.flow.noise import DrawNoise
 from caflow_runtime.flow.scan import Array
-from caflow_runtime.flow.tiles import Tile, TooSmall, cut
+from caflow_runtime.flow.tiles import WINDOW, Tile, TooSmall, cut, estimate_windows
 from caflow_runtime.image_arrays import Image
 
 CANVAS_PIXELS = 2**25

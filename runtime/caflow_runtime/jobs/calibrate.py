@@ -2,17 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.bundle.manifest import Model, cell_side
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.health.canary import canary_log_likelihood
-from caflow_runtime.jobs import coverage
+from caflow_runtime.image_arrays import Image
 from caflow_runtime.jobs.photographs import Pair
 from caflow_runtime.ood.calibration import FORMAT, FORMAT_VERSION, Calibration, Canary
+from caflow_runtime.ood.coverage import QUANTITIES, Coverage, quantity_of, rank_of
 from caflow_runtime.ood.learning import MIN_PAIRS, learn, learnable_kinds
 from caflow_runtime.ood.typicality import Floats, covariates
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -21,6 +23,9 @@ from caflow_runtime.pipeline.results import Likelihood
 SIDES = (64, 128, 256)
 TEMPERATURES = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)
 FOLDS = 50
+SAMPLES = 19
+"""Number of samples of each condition. If their spread is right, 90 % of true values lie between the lowest and the
+highest sample."""
 
 
 class Survey:
@@ -110,7 +115,7 @@ def learn_calibration(
         photographs=learnable,
         truth=learnt[0],
         samples=learnt[1:],
-        coverage=coverage.measure(pipe, list(survey.smallest.values()), seed=seed) if measures_coverage else [],
+        coverage=measure_coverage(pipe, list(survey.smallest.values()), seed=seed) if measures_coverage else [],
         canary=canary,
     )
 
@@ -138,3 +143,40 @@ def _measures(pipe: Pipeline, pair: Pair, temperature: float | None, seed: int) 
         scored = pipe.best_of(pair.condition, n=1, temperature=temperature, seed=seed)
     measures: list[float] = scored.measures[0].tolist()
     return measures
+
+
+def measure_coverage(pipe: Pipeline, pairs: Sequence[Pair], temperature: float = 1.0, seed: int = 0) -> list[Coverage]:
+    """Return the coverage of each level and quantity, level by level.
+
+    For each level, one block of each pair is compared with the same block of the samples. A pair is skipped at the
+    levels whose blocks do not fit into it, and a level that no pair fits is left out.
+
+    Arguments:
+        seed: determines the noise of the samples and the positions of the blocks.
+
+    Raises:
+        NotFinite: if a sample is not finite.
+    """
+    model, rng = pipe.manifest.model, np.random.default_rng(seed)
+    sides = [cell_side(model, f"decode_{j}") for j in range(model.levels)]
+    counts = np.zeros((model.levels, len(QUANTITIES), SAMPLES + 1), np.int64)
+    for k, pair in enumerate(pairs):
+        drawn = pipe.sample(pair.condition, n=SAMPLES, temperature=temperature, seed=(seed + k) % 2**32)
+        greys = np.stack([_grey(image) for image in (pair.target, *drawn.images[0])])
+        for j, side in enumerate(sides):
+            if min(greys.shape[1:]) < sides[max(j - 1, 0)]:  # the mean is compared with a block of twice the side
+                continue
+            block = (int(rng.integers(greys.shape[1] // side)), int(rng.integers(greys.shape[2] // side)))
+            for q, quantity in enumerate(QUANTITIES):
+                truth, *samples = quantity_of(greys, quantity, side, j == 0, block)
+                counts[j, q, rank_of(truth, np.array(samples), rng)] += 1
+    return [
+        Coverage(j, quantity, temperature, counts[j, q].tolist())
+        for j in range(model.levels)
+        for q, quantity in enumerate(QUANTITIES)
+        if counts[j, q].any()
+    ]
+
+
+def _grey(image: Image) -> Floats:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float64)

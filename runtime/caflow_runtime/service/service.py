@@ -13,9 +13,8 @@ import numpy as np
 
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.health.instruments import Instruments
 from caflow_runtime.health.metrics import Metrics
-from caflow_runtime.health.model_instruments import buckets_of
+from caflow_runtime.health.model_instruments import Instruments, buckets_of
 from caflow_runtime.image_arrays import Image, as_images
 from caflow_runtime.ood.drift import WINDOW
 from caflow_runtime.ood.typicality_model import TypicalityModel

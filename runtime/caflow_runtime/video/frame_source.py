@@ -6,9 +6,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image_arrays import Image
-from caflow_runtime.video.time_range import WHOLE, TimeRange
 
 CLOCK = Fraction(1, 90_000)
 """Seconds per tick. All times are counted in ticks, as in MPEG; they are exact for most usual frame rates."""
@@ -17,6 +18,17 @@ HD_LINES = 720
 TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
 RGB_MATRIX, BT709, BT601 = 0, 1, 6
 LIMITED_RANGE, FULL_RANGE, UNSPECIFIED = 1, 2, 2
+
+
+class TimeRange(msgspec.Struct, frozen=True):
+    """Range of a video, in ticks of `CLOCK` since the beginning of the video."""
+
+    start: int = 0
+    end: int | None = None
+    """End of the range: frames from this time on are skipped. None is the end of the video."""
+
+
+WHOLE = TimeRange()
 
 
 class UnreadableVideo(CaflowError, ValueError):

@@ -9,10 +9,9 @@ from pathlib import Path
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.animation import AnimationSource, is_animation
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import CLOCK, Source, TimedFrame, VideoInfo
+from caflow_runtime.video.frame_source import CLOCK, WHOLE, Source, TimedFrame, TimeRange, VideoInfo
 from caflow_runtime.video.numbered import USUAL_RATE, NumberedSource, is_numbered
 from caflow_runtime.video.opening import without_secrets
-from caflow_runtime.video.time_range import WHOLE, TimeRange
 
 
 def open_video(

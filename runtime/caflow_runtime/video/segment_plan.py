@@ -16,10 +16,9 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import Source, UnreadableVideo, resized
+from caflow_runtime.video.frame_source import WHOLE, Source, TimeRange, UnreadableVideo, resized
 from caflow_runtime.video.open_source import open_video
 from caflow_runtime.video.segment_lengths import SEGMENT_FRAMES, frames_of_segment
-from caflow_runtime.video.time_range import WHOLE, TimeRange
 from caflow_runtime.video.transparency import without_alpha
 
 ShowPlanned = Callable[[int], None]

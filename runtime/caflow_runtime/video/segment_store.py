@@ -31,11 +31,10 @@ from caflow_runtime.jobs.journal import Journal
 from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.encoding import Encoding
-from caflow_runtime.video.frame_source import Source
+from caflow_runtime.video.frame_source import WHOLE, Source, TimeRange
 from caflow_runtime.video.join import SegmentPart
 from caflow_runtime.video.numbered import sha256_of_numbered
 from caflow_runtime.video.segment_lengths import first_frame, frames_of_segment
-from caflow_runtime.video.time_range import WHOLE, TimeRange
 
 COMMAND = "caflow video"
 OPTIONS = {"given_format": "--pixel-format", "bits": "", "frame": "", "has_alpha": "", "multiple": ""}

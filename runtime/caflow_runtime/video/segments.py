@@ -25,14 +25,13 @@ from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings
 from caflow_runtime.video.bounded_queue import WAITING_FRAMES, read_ahead
 from caflow_runtime.video.encoding import Encoding
-from caflow_runtime.video.frame_source import Source, UnreadableVideo, UnwritableVideo, VideoInfo
+from caflow_runtime.video.frame_source import Source, TimeRange, UnreadableVideo, UnwritableVideo, VideoInfo
 from caflow_runtime.video.open_source import open_video
 from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.results import cut_to, write_result
 from caflow_runtime.video.segment_plan import Segment, pictures
 from caflow_runtime.video.segment_store import SegmentRecord, files_of, segment_name
 from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.time_range import TimeRange
 from caflow_runtime.video.transparency import draw_frames, without_alpha
 
 

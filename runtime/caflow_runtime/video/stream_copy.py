@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from caflow_runtime.video.frame_source import CLOCK, VideoInfo
+from caflow_runtime.video.frame_source import CLOCK, WHOLE, VideoInfo
 from caflow_runtime.video.opening import import_av, open_to_read
-from caflow_runtime.video.time_range import WHOLE
 from caflow_runtime.video.timestamps import steady
 
 SOUND = {".mp4": "aac", ".mov": "aac", ".mkv": "aac", ".webm": "libopus"}

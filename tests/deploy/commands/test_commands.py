@@ -20,7 +20,7 @@ from commands import caflow, command, messages, started
 from tiny import photograph
 
 from caflow_cli.console import CommandConsole, pass_console
-from caflow_deploy.commands.output_options import quiet_option
+from caflow_deploy.commands.pipeline_options import quiet_option
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 

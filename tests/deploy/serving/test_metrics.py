@@ -18,8 +18,8 @@ from tiny import pairs_of_photographs, photograph
 
 from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
 from caflow_runtime.errors import InputError
-from caflow_runtime.health.instruments import Prometheus
 from caflow_runtime.health.metrics import Metrics
+from caflow_runtime.health.model_instruments import Prometheus
 from caflow_runtime.ood.drift import Drift
 from caflow_runtime.ood.typicality import rank
 from caflow_runtime.ood.typicality_model import TypicalityModel

@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2
 from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving import open_inference_grpc as messages
-from caflow_deploy.serving.deadlines import client_timeout
+from caflow_deploy.serving.body_limiter import client_timeout
 from caflow_deploy.serving.inference_app import models_of
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.pipeline.pipeline import load

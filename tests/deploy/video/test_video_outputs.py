@@ -12,9 +12,8 @@ from video_runs import LOSSLESS, video
 
 from caflow_runtime.video import file_source, segments
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import CLOCK
+from caflow_runtime.video.frame_source import CLOCK, TimeRange
 from caflow_runtime.video.open_source import CutSource
-from caflow_runtime.video.time_range import TimeRange
 
 SECOND = int(1 / CLOCK)
 
