@@ -29,13 +29,12 @@ setup: .venv/.installed  ## Make .venv with all packages for development.
 	$(BIN)/pip install --quiet --editable '.[dev,tensorboard,benchmark]'
 	touch $@
 
-lint: setup  ## Check style, imports, types, spelling and wording.
+lint: setup  ## Check style, imports, types and spelling.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	$(BIN)/typos
-	$(BIN)/python docs/generate/wording.py
 
 docs: $(DOCS)/.installed  ## Build the documentation in build/docs-site. Fails on broken links and on public names without a docstring.
 	$(DOCS)/bin/python docs/generate/stage.py build/docs-source

@@ -97,7 +97,13 @@ class CommandConsole:
         """
         usual = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         is_shown = self.shows_messages and self._terminal.is_interactive
-        self._bar = Progress(*(columns or usual), console=self._terminal, transient=True, disable=not is_shown)
+        self._bar = Progress(
+            *(columns or usual),
+            console=self._terminal,
+            transient=True,
+            disable=not is_shown,
+            speed_estimate_period=SPEED_PERIOD_S,
+        )
         if not is_shown:
             yield self._bar
             return

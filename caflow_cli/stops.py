@@ -54,10 +54,7 @@ def ended_by_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def _ctrl_c_masked(how: Literal["SIG_BLOCK", "SIG_UNBLOCK"]) -> Iterator[None]:
-    """Block or unblock SIGINT in this thread until the end of the block. Windows has no such masks."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
+    """Block or unblock SIGINT in this thread until the end of the block."""
     before = signal.pthread_sigmask(getattr(signal, how), {signal.SIGINT})
     try:
         yield

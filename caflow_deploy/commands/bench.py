@@ -97,7 +97,7 @@ def command(
 
 
 def _print_timings(timings: list[Timing], console: CommandConsole) -> None:
-    columns = ["backend", "n", "ms", "p95 ms", "images/s", "samples/s", "GFLOP/s", "× first", "× counted"]
+    columns = ["backend", "n", "ms", "p95 ms", "images/s", "samples/s"]
     rows = [
         [
             timing.backend,
@@ -106,9 +106,6 @@ def _print_timings(timings: list[Timing], console: CommandConsole) -> None:
             f"{1e3 * timing.p95_s:.1f}",
             f"{timing.images_per_s:.1f}",
             f"{timing.samples_per_s:.1f}",
-            f"{timing.gflop_per_s:.1f}",
-            f"{timing.times_first:.2f}",
-            f"{timing.counted_times_first:.2f}",
         ]
         for timing in timings
     ]
@@ -116,13 +113,12 @@ def _print_timings(timings: list[Timing], console: CommandConsole) -> None:
 
 
 def _print_throughputs(throughputs: list[Throughput], console: CommandConsole) -> None:
-    columns = ["backend", "best batch", "images/s", "GFLOP/s", "GPU MiB"]
+    columns = ["backend", "best batch", "images/s", "GPU MiB"]
     rows = [
         [
             one.backend,
             str(one.batch),
             f"{one.images_per_s:.1f}",
-            f"{one.gflop_per_s:.1f}",
             "" if one.gpu_memory is None else f"{one.gpu_memory / 2**20:.0f}",
         ]
         for one in throughputs

@@ -16,11 +16,10 @@ from caflow_cli.console import CommandConsole, counted, pass_console, resuming
 from caflow_cli.stops import exit_code
 from caflow_deploy.cluster.executor import Executor, SerialExecutor
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
-from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
 from caflow_deploy.commands.pipeline_options import bundle_option, json_option, max_pixels_option, running_options
 from caflow_runtime.bundle.builtin import DEFAULT
-from caflow_runtime.errors import CaflowError, InputError, format_error
+from caflow_runtime.errors import CaflowError, format_error
 from caflow_runtime.jobs.accepted_targets import Accepted, check_fits_in_a_line, common_folder
 from caflow_runtime.jobs.folder import exclusive_lock
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
@@ -52,17 +51,9 @@ accepted_option = click.option(
 
 
 @click.command("filter")
-@click.argument("source", metavar="[PAIRS]", type=FilePath(path_type=Path), required=False)
+@click.argument("source", metavar="PAIRS", type=FilePath(path_type=Path))
 @click.option(
     "-o", "--output", metavar="DIR", type=FilePath(path_type=Path), required=True, help="Folder for the results."
-)
-@click.option(
-    "--targets",
-    metavar="GLOB",
-    help="Targets to judge, in place of PAIRS. The sorted targets are paired with the sorted files of --conditions.",
-)
-@click.option(
-    "--conditions", metavar="GLOB", help="Conditions of the --targets: as many files, sorted in the same way."
 )
 @bundle_option
 @alpha_option
@@ -76,10 +67,8 @@ accepted_option = click.option(
 @pass_console
 def command(
     console: CommandConsole,
-    source: Path | None,
+    source: Path,
     output: Path,
-    targets: str | None,
-    conditions: str | None,
     execution: ExecutionOptions,
     alpha: float,
     accepted: Accepted,
@@ -97,9 +86,8 @@ def command(
     without transparency.
     """
     if execution.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
-        source, output = source and source.absolute(), output.absolute()
-        targets, conditions = (glob and str(Path(glob).absolute()) for glob in (targets, conditions))
-    pairs = _pairs(source, targets, conditions)
+        source, output = source.absolute(), output.absolute()
+    pairs = list_pairs(source)
     pipe = execution.open_pipeline()
     warn_of_small(alpha, pipe, console)
     check_job(source, output, pairs, accepted)
@@ -153,7 +141,7 @@ def warn_of_small(alpha: float, pipe: Pipeline, console: CommandConsole) -> None
         )
 
 
-def check_job(source: Path | None, output: Path, pairs: list[FilePair], accepted: Accepted) -> None:
+def check_job(source: Path, output: Path, pairs: list[FilePair], accepted: Accepted) -> None:
     """Check everything that can fail at the end of the job before anything is computed.
 
     Raises:
@@ -164,31 +152,7 @@ def check_job(source: Path | None, output: Path, pairs: list[FilePair], accepted
             check_fits_in_a_line(pair.target)
     else:
         common_folder(pairs)
-    if source is not None:
-        check_apart(output, [str(source)])
-
-
-def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> list[FilePair]:
-    """Return the pairs of a list, of a folder, or of two globs.
-
-    Raises:
-        InputError: if there are no pairs, or the options contradict each other.
-    """
-    if source is not None and targets is None and conditions is None:
-        return list_pairs(source)
-    if source is not None or targets is None or conditions is None:
-        raise InputError("give PAIRS, or both --targets and --conditions")
-    found = [[Path(glob)] if Path(glob).is_file() else matches(glob) for glob in (targets, conditions)]
-    for glob, files in zip((targets, conditions), found, strict=True):
-        if not files:
-            raise InputError(f"{glob}: no file matches this glob")
-    counts = [len(files) for files in found]
-    if counts[0] != counts[1]:
-        raise InputError(
-            f"--targets and --conditions must match the same number of files; got {counts[0]} targets and {counts[1]} "
-            "conditions"
-        )
-    return [FilePair(str(target), str(condition)) for target, condition in zip(*found, strict=True)]
+    check_apart(output, [str(source)])
 
 
 def run_job(

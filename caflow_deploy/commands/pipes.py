@@ -35,13 +35,13 @@ def as_given(path: str) -> str:
     return PIPE if path in _streams else path
 
 
-def is_pipe(output: Path | None) -> bool:
+def is_pipe(output: Path) -> bool:
     """Return whether an output is standard output."""
     return str(output) == PIPE
 
 
 @contextmanager
-def standard_output(output: Path | None) -> Iterator[BinaryIO | None]:
+def standard_output(output: Path) -> Iterator[BinaryIO | None]:
     """Reserve standard output for data if `output` is standard output. Yield its stream, or None for other outputs.
 
     In the block, everything that is printed, also by libraries, goes to standard error instead. If the reader of the

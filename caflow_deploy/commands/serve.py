@@ -56,7 +56,6 @@ SPARE_BYTES = 2**16
     help="Number of worker processes. Each loads the bundle into its own memory. On several GPUs, the workers use them "
     "in turns.",
 )
-@click.option("--replicas", type=click.IntRange(1), hidden=True, help="Former name of --workers.")
 @backend_option
 @click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="Number of CPU threads of each worker."
@@ -107,7 +106,6 @@ def command(
     grpc_port: int | None,
     metrics_port: int | None,
     workers: int,
-    replicas: int | None,
     backend: BackendName,
     threads: int,
     max_batch: int,
@@ -136,7 +134,7 @@ def command(
             listen(place, wanted).close()  # report a port that is in use before workers start
     metrics = None if metrics_port is None else WorkerMetrics()
     pool = WorkerPool(
-        replicas or workers,
+        workers,
         WorkerSettings(folder, backend, threads, max_pixels, metrics is not None),
         BatchSettings(deadline, max_batch, max_wait, max_queue),
         metrics,

@@ -15,7 +15,7 @@ from caflow_runtime.video.numbered import is_numbered, numbered, numbers_of
 from caflow_runtime.video.segment_store import holds_a_job
 
 
-def report(work: VideoCommand, outcome: VideoOutcome, output: Path | None) -> None:
+def report(work: VideoCommand, outcome: VideoOutcome, output: Path) -> None:
     """Report the outcome of the video.
 
     Raises:
@@ -25,19 +25,19 @@ def report(work: VideoCommand, outcome: VideoOutcome, output: Path | None) -> No
     _report_frames(source.name, outcome, untypical, console)
     frames = counted(outcome.frames, "frame")
     kept = f"the typical ones of {frames}" if untypical == "drop" else frames
-    way = f"; {same_command()} {where_resumed(outcome.finished)}" if output and holds_a_job(output) else ""
+    way = f"; {same_command()} {where_resumed(outcome.finished)}" if holds_a_job(output) else ""
     result = STANDARD_OUTPUT if is_pipe(output) else output
-    where = f"; {result} contains {kept}{way}" if output else ""
-    if output and outcome.frames and not outcome.written:
+    where = f"; {result} contains {kept}{way}"
+    if outcome.frames and not outcome.written:
         raise CommandError(f"{output} was not written: all {frames} are untypical and were dropped", FAILED)
     if outcome.ended_early is not None:
         raise CommandError(f"{outcome.ended_early}{where}", FAILED)
-    if output and not outcome.frames:
+    if not outcome.frames:
         code = exit_code(outcome.stopped) if outcome.stopped else FAILED
         raise CommandError("stopped before the first frame, so nothing was written", code)
     if outcome.stopped and not isinstance(source, LiveSource):
         raise CommandError(f"stopped after {frames}{where}", exit_code(outcome.stopped))
-    done = f"{source.name} → {result or 'a window'}  {frames}"
+    done = f"{source.name} → {result}  {frames}"
     if is_pipe(output) and not console.as_json:
         console.message(done)
     elif not console.as_json:
@@ -57,13 +57,13 @@ def _report_frames(source: str, outcome: VideoOutcome, untypical: OnUntypical, c
         console.warning(f"{outcome.dropped} frames arrived too fast and were dropped")
 
 
-def check_times(output: Path | None, streaming: StreamSettings) -> None:
+def check_times(output: Path, streaming: StreamSettings) -> None:
     """Check that frames are dropped only if the output stores presentation times.
 
     Raises:
         InputError: if they are dropped otherwise.
     """
-    if streaming.untypical == "drop" and output is not None and (is_pipe(output) or is_numbered(output)):
+    if streaming.untypical == "drop" and (is_pipe(output) or is_numbered(output)):
         raise InputError(
             "--untypical drop does not work with this -o: it stores no frame times, so later frames would be shown too "
             "early; give --untypical mark or bicubic"

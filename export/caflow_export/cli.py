@@ -118,7 +118,6 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
 )
 @click.option(
     "--max-batch-size",
-    "--max-rows",  # the former name
     "max_batch_size",
     type=click.IntRange(1),
     help="With --trt: largest number of items in one run of an engine. An item is a pair of an image and a sample.  "

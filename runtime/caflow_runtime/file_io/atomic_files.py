@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -95,11 +94,8 @@ def leftover_of(path: Path) -> str | None:
     return None if found is None else found[1]
 
 
-def remove_leftovers(paths: Iterable[Path], min_age_s: float = 0) -> None:
-    """Remove leftovers of killed processes for these files and folders.
-
-    Arguments:
-        min_age_s: minimum time since the last modification, in seconds. Use 0 only if no process is writing now.
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Remove leftovers of killed processes for these files and folders. No process may be writing them.
 
     Raises:
         OSError: if a file cannot be read or written.
@@ -112,8 +108,6 @@ def remove_leftovers(paths: Iterable[Path], min_age_s: float = 0) -> None:
             if leftover_of(found) not in own:
                 continue
             with suppress(FileNotFoundError):  # a live writer has moved it into place, or another process removed it
-                if time.time() - found.stat().st_mtime < min_age_s:
-                    continue
                 if found.is_dir():
                     shutil.rmtree(found)
                 else:
@@ -126,17 +120,15 @@ def to_disk(file: Path) -> None:
     Raises:
         OSError: if a file cannot be read or written.
     """
-    with file.open("r+b" if os.name == "nt" else "rb") as opened:  # Windows flushes writable files only
+    with file.open("rb") as opened:
         os.fsync(opened.fileno())
 
 
 def _folder_to_disk(folder: Path) -> None:
-    """Flush a folder's entries to disk, where the platform and the file system support it.
+    """Flush a folder's entries to disk, where the file system supports it.
 
     Otherwise new names in the folder could be lost when power fails.
     """
-    if not hasattr(os, "O_DIRECTORY"):
-        return
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -41,10 +41,6 @@ class Timing:
     """Number of timed calls."""
     operations: float
     """Multiplications and additions of one call."""
-    times_first: float
-    """Median time, divided by the median time of the first N that was measured."""
-    counted_times_first: float
-    """Operations of one call, divided by those of the first N."""
 
     @property
     def images_per_s(self) -> float:
@@ -56,11 +52,6 @@ class Timing:
         """Samples per second, including their likelihoods."""
         return self.samples / self.median_s
 
-    @property
-    def gflop_per_s(self) -> float:
-        """10⁹ operations per second."""
-        return self.operations / self.median_s / 1e9
-
 
 @dataclass(frozen=True)
 class Throughput:
@@ -70,8 +61,6 @@ class Throughput:
     batch: int
     """Number of images in a batch."""
     images_per_s: float
-    gflop_per_s: float
-    """10⁹ operations per second."""
     gpu_memory: int | None
     """GPU memory that all processes use at the end, in bytes; None on the CPU, and without CuPy."""
 
@@ -84,15 +73,11 @@ def bench(pipe: Pipeline, side: int, samples: Sequence[int], seconds: float) -> 
         seconds: approximate duration of the timed calls for each N.
     """
     (condition,) = _conditions(pipe, side, 1)
-    first: tuple[float, float] | None = None
     for n in samples:
         times = _times(partial(pipe.best_of, condition, n=n), seconds)
-        median, counted = statistics.median(times), operations(pipe, condition, n)
-        first = first or (median, counted)
-        ratios = median / first[0], counted / first[1]
         p95 = float(np.quantile(times, 0.95, method="higher"))
-        result_side = pipe.manifest.model.scale * len(condition)
-        yield Timing(pipe.backend, result_side, n, median, p95, len(times), counted, *ratios)
+        result_side, counted = pipe.manifest.model.scale * len(condition), operations(pipe, condition, n)
+        yield Timing(pipe.backend, result_side, n, statistics.median(times), p95, len(times), counted)
 
 
 def throughput(pipe: Pipeline, side: int, seconds: float) -> Throughput:
@@ -102,14 +87,14 @@ def throughput(pipe: Pipeline, side: int, seconds: float) -> Throughput:
         side: side of the square results, as in `bench`.
         seconds: approximate duration of the timed calls for each batch size.
     """
-    best, per_image = (0, 0.0), operations(pipe, _conditions(pipe, side, 1)[0], 1)
+    best = 0, 0.0
     for batch in BATCHES:
         conditions = _conditions(pipe, side, batch)
         speed = batch / statistics.median(_times(partial(pipe.best_of, conditions, n=1), seconds))
         if speed <= best[1]:
             break
         best = batch, speed
-    return Throughput(pipe.backend, *best, best[1] * per_image / 1e9, pipe.runner.backend.used_memory())
+    return Throughput(pipe.backend, *best, pipe.runner.backend.used_memory())
 
 
 def _conditions(pipe: Pipeline, side: int, count: int) -> NDArray[np.uint8]:

@@ -15,17 +15,17 @@ GAP, CAPTION = 8, 22
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 
-def sheet(condition: Image, samples: Samples, image: int = 0) -> Image:
-    """Return the contact sheet of one image of a batch, (h, w, 3) uint8 RGB.
+def sheet(condition: Image, samples: Samples) -> Image:
+    """Return the contact sheet of the first image of a batch, (h, w, 3) uint8 RGB.
 
     The captions of samples are their bits per dimension. The uncertainty map requires at least two samples.
     """
-    pictures = samples.images[image]
+    pictures = samples.images[0]
     cells = [(_shown(condition, pictures.shape[1:3]), "condition")]
-    for k, (picture, bits) in enumerate(zip(pictures, samples.bits_per_dim[image], strict=True)):
+    for k, (picture, bits) in enumerate(zip(pictures, samples.bits_per_dim[0], strict=True)):
         cells.append((picture, f"{'best: ' if k == 0 else ''}{bits:.3f} bits/dim"))
     if len(pictures) > 1:
-        deviation = np.asarray(samples.std[image]).mean(2)
+        deviation = np.asarray(samples.std[0]).mean(2)
         brightest = float(np.quantile(deviation, BRIGHTEST))
         cells.append((coloured(deviation, 0.0, brightest), f"std, brightest: {brightest:.1f} of 255"))
     return _grid([_with_caption(*cell) for cell in cells])

@@ -20,8 +20,6 @@ from caflow_runtime.ood.typicality import Floats, covariates
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Likelihood
 
-SIDES = (64, 128, 256)
-TEMPERATURES = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)
 FOLDS = 50
 SAMPLES = 19
 """Number of samples of each condition. If their spread is right, 90 % of true values lie between the lowest and the

@@ -232,7 +232,7 @@ def _has_contents(path: Path) -> bool:
 
 
 def _has_other_size(result: Path, line: Mapping[str, Any]) -> bool:
-    """Return whether a finished result has another size than its line says. Earlier versions wrote lines without it."""
+    """Return whether a finished result has another size than its line says."""
     return "bytes" in line and 0 < _size_of(result) != line["bytes"]
 
 

@@ -92,8 +92,7 @@ class ImageReport(msgspec.Struct, frozen=True):
     """Size and modification time of the input (`stamp_of`), taken before it was read. If the stamp has changed, the
     job makes the result again."""
     model: str | UnsetType = UNSET
-    """Name of the model, that of its bundle's folder. Likelihoods of different models cannot be compared. Omitted in
-    lines of earlier versions."""
+    """Name of the model, that of its bundle's folder. Likelihoods of different models cannot be compared."""
     degradation: dict[str, float] | UnsetType = UNSET
     """What the model was told of how the input was degraded (`Pipeline.degradation`): what the user or the file says,
     otherwise what the model estimates. Omitted for models that are not told of it."""
@@ -105,7 +104,7 @@ class ImageReport(msgspec.Struct, frozen=True):
     output_bits: int = 8
     """Bits per channel of the output file."""
     bytes: int | UnsetType = UNSET
-    """Size of the output file, in bytes. Omitted in lines of earlier versions."""
+    """Size of the output file, in bytes."""
     likelihood_of: ModelImage | UnsetType = UNSET
     """Image that the likelihood, `sample_typicality`, `consistency_db` and maps describe, if it differs from the output
     file in size or bit depth; else omitted."""

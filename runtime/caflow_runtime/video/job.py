@@ -180,11 +180,7 @@ class VideoJob:
             InputError: if there is a job that cannot be resumed, or not with these settings.
             OSError: if a file cannot be read.
         """
-        if self.source.path is None and (self.folder / JOB_FILE).is_file():
-            raise InputError(
-                f"{self.folder} contains a stopped job that cannot be resumed, but its files can be played: move or "
-                "remove the folder"
-            )
+        self._check_stopped()
         if force or find_video_job(self.folder, self.settings) is None:
             return {}
         return read_segments(self.folder, self.settings)
@@ -198,9 +194,17 @@ class VideoJob:
         Raises:
             InputError, OSError: as `earlier`.
         """
-        self.earlier(force)
+        self._check_stopped()
         self.state = open_folder(self.folder, self.settings, force)
         return resume_segments(self.folder, self.settings)
+
+    def _check_stopped(self) -> None:
+        """Refuse to discard the job of a live source or a pipe."""
+        if self.source.path is None and (self.folder / JOB_FILE).is_file():
+            raise InputError(
+                f"{self.folder} contains a stopped job that cannot be resumed, but its files can be played: move or "
+                "remove the folder"
+            )
 
     def run(self, force: bool = False) -> VideoOutcome:
         """Run or resume the job in this process. If it ends early, the output contains all frames drawn until then.

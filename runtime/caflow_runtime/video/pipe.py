@@ -2,7 +2,6 @@
 
 import io
 import select
-import sys
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -200,8 +199,7 @@ class _Reader:
     def _is_ready(self) -> bool:
         """Wait until there are bytes to read or the pipe has ended. Return False if the reading was given up."""
         while not self.is_given_up:
-            # On Windows, select does not support pipes.
-            if sys.platform == "win32" or select.select([self._file], [], [], POLL_S)[0]:
+            if select.select([self._file], [], [], POLL_S)[0]:
                 return True
         return False
 

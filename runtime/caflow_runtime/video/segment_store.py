@@ -42,8 +42,6 @@ OPTIONS = {"given_format": "--pixel-format", "bits": "", "frame": "", "has_alpha
 JOURNAL = "segments.jsonl"
 OWN = re.compile(rf"{re.escape(JOB_FILE)}|{re.escape(JOURNAL)}|\d{{5,}}\.\w+")
 """Names of the files of a job: `job.json`, the journal and the segments."""
-EARLIER = ".parts"
-"""Suffix of the folders of an earlier version, whose files differ."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
@@ -128,11 +126,6 @@ def find_video_job(folder: Path, settings: VideoSettings) -> VideoState | None:
         InputError: if the folder contains another job, or files that do not belong to a job.
         OSError: if a file cannot be read.
     """
-    if (folder.with_suffix(EARLIER) / JOB_FILE).is_file():
-        raise InputError(
-            f"{folder.with_suffix(EARLIER)} contains a job of an earlier version: resume it with that version, choose "
-            "another -o, or use --force to start again"
-        )
     _check_own(folder)
     return find_job(folder, VideoState, COMMAND, settings, OPTIONS)
 

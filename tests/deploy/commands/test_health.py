@@ -18,15 +18,12 @@ def test_caflow_bench_measures_latency_and_throughput(uncalibrated: Path) -> Non
     *lines, best = [json.loads(line) for line in caflow(*command, "--json").stdout.splitlines()]
     assert [line["samples"] for line in lines] == [1, 4]
     assert ([line["kind"] for line in lines], best["kind"]) == (["latency"] * 2, "throughput")
-    assert np.isclose(best["gflop_per_s"], best["images_per_s"] * lines[0]["operations"] / 1e9)
     assert best["gpu_memory"] is None
     assert all(line["median_s"] > 0 and line["backend"] == "onnxruntime cpu" for line in lines)
     graphs = {graph.name: graph.operations_per_pixel * 16**2 for graph in read_manifest(uncalibrated).graphs}
     row = sum(graphs[f"{name}_{j}"] for name in ("decode", "reverse") for j in range(2))
     assert np.isclose(lines[1]["operations"], graphs["encode"] + 4 * row)
-    assert np.isclose(lines[1]["counted_times_first"], (graphs["encode"] + 4 * row) / (graphs["encode"] + row))
-    tables = caflow("bench", uncalibrated, "--side", 16, "-n", 1, "--seconds", 0).stdout
-    assert "counted" in tables
+    assert "best batch" in caflow("bench", uncalibrated, "--side", 16, "-n", 1, "--seconds", 0).stdout
     caflow("bench", uncalibrated, "-n", "few", code=2)
 
 

@@ -80,9 +80,9 @@ def test_a_filter_never_overwrites_its_inputs(bundle: Path, data: Path, tmp_path
     out, options = tmp_path / "out", ["--bundle", bundle, "--alpha", ALPHA]
     caflow("filter", data, "-o", out, *options, "--accepted", "copy", code=0)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    globs = ["--targets", out / "accepted" / "*.png", "--conditions", out / "accepted" / "*.png"]
-    for given in ([out / "scores.jsonl"], globs):
-        refused = caflow("filter", *given, "-o", out, *options, "--force", code=2)
+    own = write_list(tmp_path / "own.jsonl", [FilePair(*[str(path)] * 2) for path in (out / "accepted").iterdir()])
+    for given in (out / "scores.jsonl", own):
+        refused = caflow("filter", given, "-o", out, *options, "--force", code=2)
         assert "is an input and would be overwritten; choose another -o" in refused.stderr
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     caflow("filter", out / "scores.jsonl", "-o", tmp_path / "again", *options, code=0)

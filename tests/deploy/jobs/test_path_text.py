@@ -8,12 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from commands import command
+from filter_data import write_list
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import photograph
 
 from caflow_runtime.file_io.path_text import as_path, as_text
 from caflow_runtime.image_io.image_files import write_image
+from caflow_runtime.jobs.pairs import FilePair
 
 NAMES = {
     b"plain name.png": "plain name.png",
@@ -61,7 +63,7 @@ def test_commands_write_valid_json(calibrated: Path, photographs: Path, tmp_path
     assert (as_path(image["input"]), as_path(image["output"])) == (str(small), str(large))
     (score,) = lines("score", large, small, "--bundle", calibrated)
     assert (as_path(score["target"]), as_path(score["condition"])) == (str(large), str(small))
-    globs = ("--targets", large, "--conditions", small)
-    (verdict,) = lines("filter", *globs, "-o", folder / "out", "--bundle", calibrated)
+    pairs = write_list(tmp_path / "pairs.jsonl", [FilePair(as_text(large), as_text(small))])
+    (verdict,) = lines("filter", pairs, "-o", folder / "out", "--bundle", calibrated)
     assert (as_path(verdict["target"]), as_path(verdict["condition"])) == (str(large), str(small))
     assert any(check["state"] == "failed" for check in lines("doctor", folder))
