@@ -12,8 +12,8 @@ from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.option_values import NumberRange
 from caflow_deploy.commands.pipeline_options import backend_option, bundle_option
 from caflow_deploy.serving.body_limiter import BodyLimiter
+from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import loop_thread
-from caflow_deploy.serving.server_runner import listen
 from caflow_deploy.serving.worker import WorkerFailed
 from caflow_deploy.serving.worker_instruments import WorkerMetrics
 from caflow_deploy.serving.worker_pool import BatchSettings, WorkerPool

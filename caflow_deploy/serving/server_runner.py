@@ -1,7 +1,6 @@
 """HTTP and gRPC servers of a `InferenceApp`."""
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from caflow_deploy.serving.inference_app import InferenceApp
+from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import Run
 from caflow_runtime.errors import InputError
 
@@ -20,8 +20,6 @@ HEADERS_S = 10.0
 """Timeout for the headers of a request, in seconds since the connection or the request began."""
 IDLE_S = 90
 """Timeout for a connection without a request, in seconds."""
-BACKLOG = 1024
-"""Maximum number of connections that wait to be accepted."""
 
 
 class HeaderTimeoutProtocol(H11Protocol):
@@ -141,18 +139,3 @@ class ServerRunner:
         if calls is not None:
             await calls.stop(self.front.deadline)
         await serving
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        InputError: if the address is in use or does not exist.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise InputError(
-            f"cannot listen on port {port} of {host}: {error.strerror}; give another port or host"
-        ) from None

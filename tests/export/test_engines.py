@@ -388,3 +388,11 @@ def test_engines_give_what_the_cpu_gives(small: Path, photographs: Path, backend
         for one, other in zip(best.images, expected.images, strict=True):
             assert (one != other).mean() < 1e-3
     caflow("doctor", small, code=0)
+
+
+def test_paths_of_engines_must_be_inside_the_bundle(with_engines: Path) -> None:
+    path, _ = sorted(with_engines.glob("engines/*/engines.json"))
+    path.write_text(path.read_text().replace('"decode_0.onnx"', '"../../decode_0.onnx"'))
+    found, _ = engines.find(with_engines)
+    assert found.engines is None
+    assert "is not a path inside the bundle" in str(found.stale)

@@ -218,3 +218,10 @@ def test_the_command_refuses_existing_bundles_and_unknown_models(least: Path, le
     assert missing.returncode == 2
     assert missing.stderr.startswith("caflow-export: x4-phto: expected a checkpoint, a bundle, or a built-in model")
     assert "x4-photo" in missing.stderr
+
+
+def test_an_existing_bundle_is_kept_without_force(least: Path, least_exported: Path) -> None:
+    before = (least_exported / MANIFEST).read_bytes()
+    with pytest.raises(ExportError, match="already exists: give --force"):
+        export(least)
+    assert (least_exported / MANIFEST).read_bytes() == before

@@ -1,5 +1,6 @@
 """Writing whole files and folders: they are complete or missing, even after a killed process."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -84,3 +85,17 @@ def test_temporary_files_of_a_killed_process_are_recognized_and_removed(tmp_path
         (tmp_path / name).touch()
     remove_leftovers(own)
     assert names_in(tmp_path) == sorted(others)
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    real, path = os.fsync, tmp_path / "file"
+
+    def fsync(descriptor: int) -> None:
+        is_folder = os.path.isdir(f"/proc/self/fd/{descriptor}")  # noqa: PTH112 - a link of the system
+        done.append(f"{'folder' if is_folder else 'file'}, {'named' if path.exists() else 'not named'}")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_atomically(path, b"content")
+    assert done == ["file, not named", "folder, named"]

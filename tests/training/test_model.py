@@ -192,3 +192,16 @@ def test_network_dtype_reaches_every_network_and_nothing_else() -> None:
     full = model.log_prob(target, condition).total
     assert half.dtype == torch.float32
     assert 0 < ((half - full) / full).abs().max() < 0.01
+
+
+def test_scores_are_deterministic_and_draws_bound_them() -> None:
+    model = small_model(task=ImageToImage(), dequantization_steps=1, pixels="logit")
+    condition, target = images(), images()
+    with torch.no_grad():
+        torch.testing.assert_close(model.log_prob(target, condition).total, model.log_prob(target, condition).total)
+        generator = torch.Generator().manual_seed(0)
+        estimates = torch.stack([model.importance_log_prob(target, condition, 1, generator) for _ in range(16)])
+        generator = torch.Generator().manual_seed(0)
+        together = model.importance_log_prob(target, condition, 16, generator)
+    torch.testing.assert_close(together, torch.logsumexp(estimates, 0) - math.log(16), rtol=1e-12, atol=0)
+    assert (together >= estimates.mean(0)).all()

@@ -19,7 +19,7 @@ from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig
 from caflow_training.crop_sampler import TRAINING_STREAM, VALIDATION_STREAM, CropSampler, TrainingBatch
 from caflow_training.model import CAFlow
-from caflow_training.objective import Objective, learning_rate
+from caflow_training.objective import AveragedWeights, Objective, learning_rate
 from caflow_training.photographs import find_photographs, split_by_file
 from caflow_training.recipe import Recipe, TrainingConfig, load_recipe, recipe_from_dict
 from caflow_training.results import bits_per_dim
@@ -260,3 +260,17 @@ def test_a_compiled_run_trains_as_the_plain_one(photographs: Path, tmp_path: Pat
         training = command(recipe, "--data", photographs, "--out", tmp_path / name, package="caflow_training")
         subprocess.run(training, check=True, capture_output=True)
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
+
+
+def test_averaged_weights_warm_up() -> None:
+    layer = torch.nn.Linear(1, 1)
+    average = AveragedWeights(layer, 0.999)
+    start = layer.weight.item()
+    torch.nn.init.constant_(layer.weight, start + 1)
+    average.update(layer, 0)
+    assert average.values["weight"].item() == pytest.approx(start + 0.9)
+    for step in range(1, 20_000):
+        average.update(layer, step)
+    torch.nn.init.constant_(layer.weight, start + 2)
+    average.update(layer, 20_000)
+    assert average.values["weight"].item() == pytest.approx(start + 1.001, abs=1e-4)

@@ -87,3 +87,21 @@ def test_a_filter_never_overwrites_its_inputs(bundle: Path, data: Path, tmp_path
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     caflow("filter", out / "scores.jsonl", "-o", tmp_path / "again", *options, code=0)
     assert (tmp_path / "again" / "scores.jsonl").read_bytes() == before[out / "scores.jsonl"]
+
+
+def test_files_that_were_emptied_or_replaced_by_a_folder_are_written_again(
+    bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", ALPHA]
+    caflow(*given, code=0)
+    accepted = tmp_path / "out" / "accepted.txt"
+    whole = accepted.read_bytes()
+    accepted.write_bytes(b"")
+    assert "is already complete" not in caflow(*given, code=0).stdout
+    assert accepted.read_bytes() == whole
+    accepted.unlink()
+    (accepted / "below").mkdir(parents=True)
+    assert "accepted.txt" in caflow(*given, code=1).stderr
+    shutil.rmtree(accepted)
+    assert "is already complete" not in caflow(*given, code=0).stdout
+    assert "is already complete" in caflow(*given, code=0).stdout

@@ -9,13 +9,17 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from commands import caflow
 from filter_data import ALPHA, bundle, data, judged, pipe, run_to, scores, settings_of, write_list
 
+from caflow_runtime.file_io.line_checksum import with_checksum
+from caflow_runtime.file_io.strict_json import parse_json
 from caflow_runtime.jobs import verdict_folder as filter_job
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.verdict_folder import FilterJob
+from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 __all__ = ["bundle", "data", "pipe"]  # fixtures
@@ -109,3 +113,20 @@ def test_pairs_whose_files_have_changed_are_judged_again(
     assert [verdict.verdict for verdict in job.verdicts()][4:] == ["accepted", "rejected", "rejected", "error"]
     shutil.copy(Path(pairs[0].condition), tmp_path / "new.png")  # a failed pair is judged again
     assert again().done == 6
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_failed_pairs_are_judged_again(bundle: Path, data: Path, tmp_path: Path, workers: int) -> None:
+    """What was wrong need not change a file. Pairs of other batches keep their lines."""
+    pairs = list_pairs(data) * 16
+    listed = write_list(tmp_path / "list.jsonl", [*pairs[:70], FilePair(pairs[70].target, "none.png"), *pairs[71:]])
+    given = ["--bundle", bundle, "--threads", 1, *["--workers", workers][: 2 * bool(workers)]]
+    caflow("filter", listed, "-o", tmp_path / "whole", *given, code=1)
+    shutil.copytree(tmp_path / "whole", tmp_path / "out")
+    lines = (tmp_path / "whole" / "scores.jsonl").read_bytes().splitlines(keepends=True)
+    failed = [msgspec.structs.replace(parse_json(lines[k], Verdict), verdict="error", sha256="") for k in (71, 72)]
+    earlier = [*lines[:71], *(msgspec.json.encode(with_checksum(verdict)) + b"\n" for verdict in failed), *lines[73:]]
+    (tmp_path / "out" / "scores.jsonl").write_bytes(b"".join(earlier[:150]))  # the first batch is kept
+    again = caflow("filter", listed, "-o", tmp_path / "out", "--json", *given, code=1)
+    assert [*map(str.encode, again.stdout.splitlines(keepends=True))] == lines[64:]
+    assert (tmp_path / "out" / "scores.jsonl").read_bytes() == b"".join(lines)

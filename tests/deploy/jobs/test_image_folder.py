@@ -18,7 +18,7 @@ from caflow_runtime.file_io.folder_lock import LOCK
 from caflow_runtime.file_io.line_checksum import fields_with_checksum
 from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.jobs.folder import PipelineSettings, exclusive_lock, stamp_of
-from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings
+from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_report import ImageReport
 from caflow_runtime.jobs.images import ImageOutcome
@@ -221,3 +221,16 @@ def test_only_one_process_may_work_in_a_folder(tmp_path: Path) -> None:
     with exclusive_lock(out):
         assert out.exists()
     assert not out.exists()
+
+
+def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    """Before and after the work. Similar names are kept."""
+    jobs, out = jobs_of(tmp_path, "a", "b"), tmp_path / "out"
+    out.mkdir()
+    kept = [".c.png.12345678.partial", ".a.png", "a.png", "a.png.12345678.partial"]
+    for name in [*kept, ".a.png.12345678.partial", ".a.png.abcdef00.partial", ".b.png.12345678.partial"]:
+        (out / name).touch()
+    with without_leftovers(jobs):
+        assert sorted(path.name for path in out.iterdir()) == sorted(kept)
+        (out / ".a.png.12345678.partial").touch()
+    assert sorted(path.name for path in out.iterdir()) == sorted(kept)

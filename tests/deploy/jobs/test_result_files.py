@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import caflow, json_lines_of
+from commands import caflow, json_lines_of, messages
 from tiny import TINY
 
 from caflow_deploy.commands.jobs import plan_jobs
@@ -149,3 +149,35 @@ def test_a_result_with_a_folder_in_its_place_fails_and_the_others_do_not(tmp_pat
     result.rmdir()
     caflow(*given, code=0)
     assert result.is_file()
+
+
+def test_results_of_a_replaced_job_do_not_become_inputs(tmp_path: Path) -> None:
+    given = pictures(tmp_path / "in", "a.png")
+    assert image(given, given, "--suffix", "-x4") == ["a-x4.png", "a.png"]
+    assert image(given, given, "--suffix", "-x4", "--force") == ["a-x4.png", "a.png"]
+    line = ["image", given, "-o", given, "--bundle", TINY, "-n", 1, "--suffix", "-y"]
+    done = caflow(*line, "--force")
+    assert (done.returncode, (given / "a-y.png").exists()) == (2, False)
+    assert f"{given / 'a-x4.png'} is a result of the job that --force replaces" in done.stderr
+    (given / "a-x4.png").unlink()
+    assert caflow(*line, "--force").returncode == 0
+    assert "is already complete" in caflow(*line).stdout
+    assert sorted(path.name for path in given.glob("*.png")) == ["a-y.png", "a.png"]
+
+
+def test_an_emptied_result_is_made_again_and_a_changed_one_is_kept(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "in", "a.png", "b.png")
+    given = ["image", folder, "-o", tmp_path / "out", "--bundle", TINY, "-n", 1]
+    caflow(*given, code=0)
+    first, second = tmp_path / "out" / "a.png", tmp_path / "out" / "b.png"
+    whole = first.read_bytes()
+    first.write_bytes(b"")
+    second.write_bytes(b"retouched")
+    done = caflow(*given, code=0)
+    assert "is already complete" not in done.stdout
+    assert first.read_bytes() == whole
+    for _ in range(2):
+        assert messages(done.stderr)[-1].endswith(str(second))
+        assert second.read_bytes() == b"retouched"
+        done = caflow(*given, code=0)
+        assert done.stdout == f"{tmp_path / 'out'} is already complete\n"

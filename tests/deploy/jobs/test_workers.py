@@ -2,23 +2,28 @@
 
 import json
 import os
+import shutil
 import signal
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from clips import ffmpeg, packets
 from commands import caflow, command, heeding_ctrl_c, in_a_process, json_lines_of, messages
-from deadly import square
+from deadly import DeadlyConfig, fail, square
 from many import crops, drawn_alike, started, wait_for_lines, workers_of
 from tiny import DATA, photograph
 
 from caflow_cli.console import resuming
-from caflow_deploy.cluster.executor import WorkerConfig, WorkerLost
+from caflow_deploy.cluster.executor import WorkerConfig, WorkerLost, open_worker_pipeline, versions_here
 from caflow_deploy.cluster.process_executor import open_process_executor
+from caflow_runtime.bundle.bundle_errors import NoBundle
+from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
 from caflow_runtime.jobs.image_folder import RESULTS
+from caflow_runtime.ood.calibration import NAME as CALIBRATION
 from caflow_runtime.pipeline.pipeline import load
 
 IMAGES = 40
@@ -265,3 +270,34 @@ def test_options_that_do_not_fit_workers_are_refused(
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_opens_the_same_bundle_or_none(calibrated: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.caflow"
+    shutil.copytree(calibrated, copy)
+    config = replace(config_of(copy), versions=versions_here())
+    assert flat(settings_of_pipeline(open_worker_pipeline(config))) == config.settings
+    (copy / CALIBRATION).write_text((copy / CALIBRATION).read_text() + " ")
+    with pytest.raises(InputError, match="is not the bundle of the command, or has another calibration"):
+        open_worker_pipeline(config)
+    with pytest.raises(InputError, match=r"onnxruntime 1\.[1-9].* is installed, but the command runs with 1\.0"):
+        open_worker_pipeline(replace(config, versions={**versions_here(), "onnxruntime": "1.0"}))
+    with pytest.raises(NoBundle, match="nowhere"):
+        open_worker_pipeline(replace(config, bundle=str(tmp_path / "nowhere")))
+
+
+def test_workers_that_die_at_once_are_an_error(calibrated: Path) -> None:
+    config = DeadlyConfig(**asdict(config_of(calibrated)))
+    with (
+        open_process_executor(config, 1) as executor,
+        pytest.raises(BackendError, match="4 workers in a row died while"),
+    ):
+        list(executor.run(square, [1]))
+
+
+def test_what_goes_wrong_in_a_worker_is_raised(calibrated: Path, tmp_path: Path) -> None:
+    with open_process_executor(config_of(calibrated), 1) as executor, pytest.raises(ZeroDivisionError):
+        list(executor.run(fail, [1]))
+    nowhere = replace(config_of(calibrated), bundle=str(tmp_path / "nowhere"))
+    with open_process_executor(nowhere, 1) as executor, pytest.raises(NoBundle, match="nowhere"):
+        list(executor.run(square, [1]))

@@ -242,3 +242,7 @@ def test_errors_have_a_status(error: Exception, http: int, grpc: str) -> None:
     failure = pickle.loads(pickle.dumps(failures.failure_of(error)))  # failures come from another process
     assert (failure.http, failure.grpc, failure.text) == (http, grpc, failures.text(error))
     assert failures.failure_of(failure) is failure
+
+
+def test_errors_do_not_reveal_files_of_the_server() -> None:
+    assert failures.text(FileNotFoundError("/secret")) == "internal server error; the server's log has the reason"

@@ -19,7 +19,8 @@ from video_jobs import video_job
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
-from caflow_runtime.video.frame_source import TimedFrame
+from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.frame_source import TimedFrame, UnreadableVideo
 from caflow_runtime.video.live import LiveClock, LiveSource
 from caflow_runtime.video.opening import without_secrets
 
@@ -238,3 +239,12 @@ def test_a_lost_rtsp_stream_is_recorded_again_with_the_gap_once_it_is_back(uncal
 )
 def test_secrets_of_an_address_are_not_shown(address: str, shown: str) -> None:
     assert without_secrets(address) == shown
+
+
+def test_secrets_of_a_file_on_a_server_are_not_shown(tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=25", "-frames:v", 2, tmp_path / "a.mp4")
+    with serving_files(tmp_path) as address:
+        assert FileSource(f"{address}/a.mp4?token=secret").name == f"{address}/a.mp4"
+        with pytest.raises(UnreadableVideo) as caught:
+            FileSource(f"{address}/b.mp4?token=secret")
+        assert "secret" not in str(caught.value)

@@ -165,3 +165,11 @@ def test_relative_names_with_a_colon_are_files(
     for options in ([], ["--workers", 1, "--segment-frames", 6, "--force"]):
         video(name, f"2024-01-01T12:31:00.{suffix}", uncalibrated, "--end", 0.5, *options)
         assert len(frames_of(tmp_path / f"2024-01-01T12:31:00.{suffix}")) == 15
+
+
+def test_workers_write_the_same_part_of_a_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    times = ["--start", 0.2, "--end", 0.8, "--segment-frames", 7]
+    video(clip, tmp_path / "one.mkv", uncalibrated, *LOSSLESS, *times)
+    video(clip, tmp_path / "two.mkv", uncalibrated, *LOSSLESS, *times, "--workers", 1)
+    for kind in ("video", "audio"):
+        assert packets(tmp_path / "two.mkv", kind) == packets(tmp_path / "one.mkv", kind) != []
