@@ -165,7 +165,8 @@ def command(
 
     If -o names a folder, each result has the format of its input. If -o names a file, its extension chooses the format
     (.png, .jpg, .webp, .tiff, .bmp), and the exit code is 1 if --untypical drop writes no file.
-    EXIF, XMP, IPTC, the resolution and the colour profile are copied.
+    EXIF, XMP, IPTC, the resolution and the colour profile are copied as far as both formats support it; a warning names
+    the rest.
 
     In a folder, OUT/results.jsonl has a line for each image. The same command resumes after a stop: it processes the
     images that have no line yet, and those that were added or have changed. An image that fails, or a folder that
