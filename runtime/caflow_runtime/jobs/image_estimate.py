@@ -15,9 +15,8 @@ DEEP = 6
 """Bytes of an RGB pixel with 16 bits."""
 PICTURES = 22
 """Bytes per target pixel for making the sheet or the maps, without the pictures of the sheet: two more than samples."""
-FILE_COPIES = 4
-"""Memory for encoding and writing a file, as a multiple of the picture's bytes. WebP takes more."""
-WEBP_COPIES = 14
+FILE_COPIES, WEBP_COPIES, LOSSLESS_WEBP_COPIES = 4, 6, 14
+"""Memory for encoding and writing a file, as a multiple of the picture's bytes."""
 ALPHA = 4
 """Further channels of a picture with alpha: the alpha, and the colours of a copy."""
 
@@ -48,8 +47,8 @@ class OutputRequest:
     """Whether a sheet or maps are made."""
     is_read_again: bool
     """Whether the written file is read again and scored, because its pixels differ from the drawn ones, as in JPEG."""
-    suffix: str
-    """Suffix of the output file, in lower case."""
+    file_copies: int
+    """Memory for encoding and writing the output file, as a multiple of its picture's bytes."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def _buffers(source: ImageProperties, wanted: OutputRequest, model: Model) -> Bu
     """Return the arrays for reading, ranking and writing. Those that results need count per pixel of the target."""
     config, form = wanted.config, wanted.form
     channels = 3 + ALPHA * source.has_alpha
-    written = (WEBP_COPIES if wanted.suffix == ".webp" else FILE_COPIES) * channels * form.bits / 8
+    written = wanted.file_copies * channels * form.bits / 8
     written *= form.size.height * form.size.width
     given = (RGB + DEEP * (source.bits > 8) + source.has_alpha) * source.height * source.width
     if not form.size.passes:

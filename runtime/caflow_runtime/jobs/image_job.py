@@ -7,7 +7,15 @@ from pathlib import Path
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.image_io.image_files import WITH_16_BITS
 from caflow_runtime.image_io.model_choice import ModelChoice
-from caflow_runtime.jobs.image_estimate import ImageEstimate, ImageProperties, OutputRequest, estimate_image
+from caflow_runtime.jobs.image_estimate import (
+    FILE_COPIES,
+    LOSSLESS_WEBP_COPIES,
+    WEBP_COPIES,
+    ImageEstimate,
+    ImageProperties,
+    OutputRequest,
+    estimate_image,
+)
 from caflow_runtime.jobs.model_passes import Bits, OutputSpec
 from caflow_runtime.jobs.result_naming import DEFAULT, ResultFiles
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -74,14 +82,16 @@ class ImageJob:
             InputError: if the model would have to make too many pixels, or the image cannot be cut into tiles.
         """
         form = self.form(source.height, source.width, source.bits, pipe.manifest.model.scale)
-        is_lossy = self.output.suffix.lower() not in LOSSLESS
+        suffix = self.output.suffix.lower()
+        is_lossy = suffix not in LOSSLESS
+        webp = LOSSLESS_WEBP_COPIES if self.files.quality == 100 else WEBP_COPIES
         wanted = OutputRequest(
             form,
             config,
             keeps_all=self.wants_all(config),
             has_pictures=bool(self.extras),
             is_read_again=form.is_own and (is_lossy or source.has_alpha or source.is_grey or bool(self.inputs)),
-            suffix=self.output.suffix.lower(),
+            file_copies=webp if suffix == ".webp" else FILE_COPIES,
         )
         return estimate_image(pipe, source, wanted)
 
