@@ -177,7 +177,7 @@ def run(name: str, command: str, inputs: Path, folder: Path) -> list[str]:
         lines.append(f"    {_sha256(done.stdout.encode('latin-1'))}  standard output")
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in UNHASHED and known.get(path) != path.read_bytes():
-            lines.append(f"    {_sha256(_contents(path))}  {path.relative_to(folder).as_posix()!r}")
+            lines.append(f"    {_sha256(_contents(path, folder))}  {path.relative_to(folder).as_posix()!r}")
     return lines
 
 
@@ -189,10 +189,10 @@ def call(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def _contents(path: Path) -> bytes:
+def _contents(path: Path, folder: Path) -> bytes:
     """Return the bytes of a file, without what differs between two runs of the same version.
 
-    Journals have no order, and their lines have times of files and hashes of these. Matroska files have random numbers.
+    Journals have no order; their lines have paths, times of files and hashes. Matroska files have random numbers.
     """
     if path.suffix == ".mkv":
         with av.open(str(path)) as container:
@@ -203,7 +203,7 @@ def _contents(path: Path) -> bytes:
     same = [
         {key: value for key, value in row.items() if not key.endswith(("stamp", "stamps", "sha256"))} for row in rows
     ]
-    return "\n".join(sorted(json.dumps(row, sort_keys=True) for row in same)).encode()
+    return "\n".join(sorted(json.dumps(row, sort_keys=True) for row in same)).replace(str(folder), "").encode()
 
 
 def _sha256(contents: bytes) -> str:
