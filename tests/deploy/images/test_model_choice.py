@@ -134,7 +134,7 @@ def test_a_jpeg_is_chosen_by_its_quality_and_every_format_by_its_noise(
     assert of_noisy.reason == reason or of_noisy.reason.startswith("it looks noisy")
 
 
-@pytest.mark.parametrize("workers", [[], ["--workers", 2]])
+@pytest.mark.parametrize("workers", [[], pytest.param(["--workers", 2], marks=pytest.mark.full)])
 def test_one_folder_uses_both_models_and_each_result_is_that_of_its_model(
     workers: list[object], clean: Picture, tmp_path: Path
 ) -> None:
@@ -160,7 +160,7 @@ def test_one_folder_uses_both_models_and_each_result_is_that_of_its_model(
         assert path.read_bytes() == (tmp_path / name / path.name).read_bytes(), path
 
 
-@pytest.mark.parametrize("workers", [[], ["--workers", 1]])
+@pytest.mark.parametrize("workers", [[], pytest.param(["--workers", 1], marks=pytest.mark.full)])
 def test_a_job_that_is_stopped_keeps_what_is_done_and_its_choices(
     workers: list[object], clean: Picture, tmp_path: Path
 ) -> None:
