@@ -21,7 +21,8 @@ from caflow_export.export import export
 from caflow_runtime.bundle.bundle_errors import WrongShape
 from caflow_runtime.bundle.manifest_checks import check_manifest
 from caflow_runtime.bundle.reading import read_manifest
-from caflow_runtime.degradation import Degradation
+from caflow_runtime.degradation import Degradation, known
+from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
@@ -170,3 +171,24 @@ def test_what_the_user_says_is_a_setting_of_the_job(aware: Aware, photographs: P
     assert "already complete" not in caflow(*given, code=2).stdout
     refused = caflow(*given, "--bundle", "x4-photo", "--input-noise", 1, code=2)
     assert "--input-noise is for models that are told how their input was degraded" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("assume", "message"),
+    [
+        ({"noise": -1}, "noise must be from 0 to 50; got -1"),
+        ({"blur": float("nan")}, "blur must be from 0 to 10; got nan"),
+        ({"jpeg": 0}, "jpeg must be from 1 to 100; got 0"),
+        ({"grain": 1}, "expected values for blur, noise, jpeg, video; got 'grain'"),
+    ],
+)
+def test_impossible_known_values_are_refused(assume: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        known(assume)
+
+
+def test_a_model_that_does_not_use_the_degradation_refuses_known_values(uncalibrated: Path) -> None:
+    with pytest.raises(InputError, match="is not told how its input was degraded"):
+        load(uncalibrated, "cpu", 1, assume={"noise": 5})
+    with load(uncalibrated, "cpu", 1) as pipe:
+        assert pipe.runner.degradations([np.zeros((8, 8, 3), np.uint8)]) is None

@@ -8,7 +8,8 @@ import onnx
 import pytest
 import torch
 
-from caflow_export.cuda_nodes import nodes_on_cpu
+from caflow_export.cuda_nodes import KERNELS, nodes_on_cpu
+from caflow_export.export import ExportError, export
 from caflow_export.to_onnx import GraphToTrace, Port, trace
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 
@@ -59,3 +60,10 @@ def test_the_arctangent_is_as_accurate_as_that_of_the_operator(tmp_path: Path) -
     x = np.concatenate([magnitude, -magnitude, [0.0]]).astype(np.float32)
     y = OnnxRuntimeCpu(1).load(path)({"x": x})["y"]
     np.testing.assert_allclose(y, np.arctan(x.astype(np.float64)), rtol=4e-7, atol=0)
+
+
+def test_an_export_fails_on_nodes_that_cuda_lacks(least: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(KERNELS, "Clip")
+    with pytest.raises(ExportError, match=r"encode: ONNX Runtime's CUDA provider has no kernel for Clip"):
+        export(least, tmp_path / "least.caflow", processes=1)
+    assert not list(tmp_path.iterdir())

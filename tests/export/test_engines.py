@@ -22,7 +22,7 @@ from tiny import photograph
 
 from caflow_export.engine_targets import TensorRTUnavailable
 from caflow_export.export import ExportReport
-from caflow_export.tensorrt_builder import EngineBuilder
+from caflow_export.tensorrt_builder import BuildFailed, EngineBuilder
 from caflow_export.to_tensorrt import build_engines
 from caflow_export.weights import load_whole
 from caflow_runtime.backends.engines import Engines
@@ -396,3 +396,16 @@ def test_paths_of_engines_must_be_inside_the_bundle(with_engines: Path) -> None:
     found, _ = engines.find(with_engines)
     assert found.engines is None
     assert "is not a path inside the bundle" in str(found.stale)
+
+
+def test_a_graph_that_tensorrt_refuses_is_named(small: Path) -> None:
+    def add_cast(proto: onnx.ModelProto) -> None:
+        (first, *_) = proto.graph.input
+        to = onnx.TensorProto.COMPLEX64
+        proto.graph.node.append(helper.make_node("Cast", [first.name], ["refused"], name="a_cast", to=to))
+        proto.graph.output.append(helper.make_tensor_value_info("refused", to, None))
+
+    replace_graph(small, "reverse_0", add_cast)
+    with pytest.raises(BuildFailed, match="reverse_0: TensorRT-RTX does not support the graph: Cast"):
+        build_engines(small, compute_capabilities=["8.6"], profile=SMALL)
+    assert not list((small / "engines").iterdir())

@@ -1,5 +1,6 @@
 """Models with int8 networks: sampling and scoring remain inverse to each other, and results are close to float32."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,22 @@ def test_photographs_are_given_with_int8_and_with_nothing_else(least: Path, phot
 def test_engines_of_an_int8_model_are_refused(small: ExportReport) -> None:
     done = caflow_export(small.path, "--trt", "fp16", code=2)
     assert "TensorRT does not support their zero points" in done.stderr
+
+
+def test_photographs_that_cannot_be_read_are_skipped(
+    least: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Learned(Exception):
+        """Raised where the export would learn ranges from the pairs."""
+
+    def learn(*_: object) -> None:
+        raise Learned
+
+    monkeypatch.setattr("caflow_export.export.graphs_to_trace", learn)
+    (tmp_path / "broken.jpg").write_text("no image")
+    shutil.copy(photographs / "casa-mila.jpg", tmp_path)
+    said: list[str] = []
+    with pytest.raises(Learned):
+        export(least, tmp_path / "new.caflow", "int8", say=said.append, photographs=tmp_path)
+    assert said[0].startswith(f"skipped: {tmp_path / 'broken.jpg'}: ")
+    assert said[1:] == ["photographs that set the ranges of the integers: 1; give 32 or more"]

@@ -1,6 +1,7 @@
 """The pipeline: equal results for all batches, threads and pixel budgets, ranking, tiles, and memory."""
 
 import gc
+import pickle
 import shutil
 import subprocess
 import sys
@@ -303,3 +304,8 @@ def test_the_bundle_says_at_which_temperature_and_rank_it_is_best(
         given = other.best_of(image, n=3, temperature=0.8, rank="likelihood")
         np.testing.assert_array_equal(given.images, pipe.best_of(image, n=3).images)
         assert other.best_of(image, n=4, keep=(4, 2)).consistency is None  # `keep` drops samples by likelihood
+
+
+def test_pickling_a_pipeline_is_refused_with_advice(uncalibrated: Path) -> None:
+    with load(uncalibrated, backend="cpu") as pipe, pytest.raises(TypeError, match="load the bundle there instead"):
+        pickle.dumps(pipe)

@@ -12,7 +12,7 @@ from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntime, OnnxRuntimeCpu
 from caflow_runtime.backends.parity import check_parity
 from caflow_runtime.backends.provider_sessions import ProviderSessions
-from caflow_runtime.backends.providers import PLUGINS, PROVIDERS, Provider, provider_of
+from caflow_runtime.backends.providers import PLUGINS, PROVIDERS, Provider, SessionNeeds, provider_of
 from caflow_runtime.backends.select import may_use_gpu, open_backend, split_device
 from caflow_runtime.bundle.engine_model import check_engine_model
 from caflow_runtime.errors import BackendError
@@ -100,3 +100,40 @@ def test_the_number_of_a_device_follows_the_name() -> None:
     assert [name for name in ("auto", "cpu", "cuda:1", "tensorrt", "openvino", "ort:cuda") if may_use_gpu(name)] == [
         *("auto", "cuda:1", "tensorrt", "ort:cuda")
     ]
+
+
+def test_a_library_that_is_no_plugin_is_refused_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = tmp_path / "plugin.so"
+    library.write_text("no library")
+    (tmp_path / "caflow_no_plugin.py").write_text(
+        f"get_ep_name = lambda: 'Broken'\nget_library_path = lambda: {str(library)!r}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        BackendError, match=r"Broken cannot be loaded \(.*plugin\.so.*pip install --upgrade onnxruntime"
+    ):
+        ProviderSessions(Provider("Broken", "it", plugin="caflow_no_plugin"))
+    sys.modules.pop("caflow_no_plugin")
+
+
+def test_options_keep_tf32_off_and_have_the_range_of_shapes(tmp_path: Path) -> None:
+    """The providers of TensorRT split these texts at commas, colons and the letter x. They have no option for TF32."""
+    shapes = {"z": ((1, 12, 2, 2), (4, 12, 64, 96)), "image": ((1,), (4,))}
+    needs = SessionNeeds(device=1, cache=tmp_path, shapes=shapes)
+    assert PROVIDERS["cuda"].options(needs) == {"device_id": "1", "use_tf32": "0"}
+    assert PROVIDERS["tensorrt"].options(needs) == {
+        "device_id": "1",
+        "trt_profile_min_shapes": "z:1x12x2x2,image:1",
+        "trt_profile_opt_shapes": "z:4x12x64x96,image:4",
+        "trt_profile_max_shapes": "z:4x12x64x96,image:4",
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(tmp_path),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(tmp_path),
+    }
+    assert PROVIDERS["tensorrt-rtx"].options(needs) == {
+        "nv_profile_min_shapes": "z:1x12x2x2,image:1",
+        "nv_profile_opt_shapes": "z:4x12x64x96,image:4",
+        "nv_profile_max_shapes": "z:4x12x64x96,image:4",
+        "nv_runtime_cache_path": str(tmp_path),
+    }

@@ -6,6 +6,7 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -237,3 +238,15 @@ def test_every_builtin_recipe_loads() -> None:
     for name in builtin_recipes():
         recipe = load_recipe(name)
         assert recipe_from_dict(recipe.to_dict()) == recipe
+
+
+def test_a_changed_byte_of_a_weight_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    checkpoint.save(path, small_model(torch.float32))
+    with ZipFile(path) as archive:
+        weight = archive.read(max(archive.infolist(), key=lambda info: info.file_size))
+    contents = bytearray(path.read_bytes())
+    contents[contents.index(weight) + 5] ^= 1
+    path.write_bytes(contents)
+    with pytest.raises(CheckpointError, match=r"model\.pt is damaged: the checksum of .* differs; restore the file"):
+        checkpoint.load(path)

@@ -181,3 +181,10 @@ def test_the_part_that_the_perceptual_distance_sees_reaches_all_borders_alike(ph
     assert corners.min() > 0.02
     assert np.abs(seen[:32].mean() - seen[32:].mean()) < 0.1
     assert np.abs(seen[:, :32].mean() - seen[:, 32:].mean()) < 0.1
+
+
+def test_a_small_cache_does_not_change_batches(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caflow_training.crop_sampler.CACHE_BYTES", 2_000_000)
+    forgetful, remembering = crops(photographs), crops(photographs)
+    for step in range(5):
+        assert torch.equal(forgetful.batch(step, range(4)).targets, remembering.batch(step, range(4)).targets)

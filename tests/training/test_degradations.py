@@ -158,3 +158,14 @@ def test_videos_require_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
     Degradations(clean_share=0.0).check_packages()
     with pytest.raises(MissingPackage, match=r"pip install 'caflow-deploy\[video\]'"):
         Degradations(clean_share=0.0, video_share=0.5).check_packages()
+
+
+def test_patterns_have_two_colours_and_whole_pixels(photographs: Path) -> None:
+    """Their conditions have the same colours: neither blur nor reduction mixes cells, in clean crops and in others."""
+    batch = crops(photographs, clean_share=0.5, blur_share=1.0, pattern_share=1.0).batch(0, range(8))
+    for target, condition in zip(batch.targets.numpy(), batch.conditions.numpy(), strict=True):
+        assert len(np.unique(target.reshape(3, -1), axis=1).T) <= 2
+        np.testing.assert_array_equal(target, condition.repeat(4, 1).repeat(4, 2))
+    assert len(np.unique(batch.targets.numpy())) > 8
+    some = crops(photographs, pattern_share=0.5).batch(0, range(16)).targets.numpy()
+    assert 3 < sum(len(np.unique(target.reshape(3, -1), axis=1).T) <= 2 for target in some) < 13

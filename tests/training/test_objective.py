@@ -14,14 +14,14 @@ from torch import Tensor
 
 from caflow_runtime.degradation import PARAMETERS
 from caflow_training import checkpoint
-from caflow_training.config import ConfigError
+from caflow_training.config import CAFlowConfig, ConfigError
 from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.perceptual import FeatureError, PerceptualDistance
 from caflow_training.recipe import TrainingConfig
-from caflow_training.start import start_from
-from caflow_training.tasks import ImageToImage, SuperResolution
+from caflow_training.start import StartError, start_from
+from caflow_training.tasks import Colorization, ImageToImage, SuperResolution
 from caflow_training.trainer import train
 
 MEAN: dict[str, Any] = {"mean_blocks": 1, "mean_width": 4, "mean_features": 2}
@@ -267,3 +267,26 @@ def test_features_come_from_the_file_that_is_given(tmp_path: Path) -> None:
     path.write_text(json.dumps({}))
     with pytest.raises(FeatureError, match="does not contain the weights of torchvision's VGG16"):
         PerceptualDistance(path)
+
+
+def test_a_model_without_fitting_weights_is_refused_as_a_start(tmp_path: Path) -> None:
+    """The models differ in levels and widths, so no weight has an equal name and shape."""
+    path = tmp_path / "other.pt"
+    checkpoint.save(path, CAFlow(CAFlowConfig(levels=1, image_width=4, conditional_width=4)))
+    model = CAFlow(CAFlowConfig(levels=4, image_width=8, conditional_width=8, image_transition_steps=0))
+    with pytest.raises(StartError, match="no weight fits"):
+        start_from(model, [path])
+
+
+def test_a_start_that_fits_little_or_has_another_task_is_reported(tmp_path: Path) -> None:
+    """It is not refused: one may want the mean network of another model, or train another task from a similar one."""
+    wide, narrow, other = (tmp_path / name for name in ("wide.pt", "narrow.pt", "other.pt"))
+    recipe = short_recipe()
+    checkpoint.save(wide, CAFlow(replace(recipe.model, image_width=16, conditional_width=16)))
+    checkpoint.save(narrow, CAFlow(recipe.model))
+    checkpoint.save(other, CAFlow(replace(recipe.model, task=Colorization())))
+    said: list[str] = []
+    start_from(CAFlow(recipe.model), [wide, narrow, other], said.append)
+    first, second = (line for line in said if not line.startswith("starting from "))
+    assert f"most weights of {wide} are not used" in first
+    assert f"{other} was trained for colorization" in second

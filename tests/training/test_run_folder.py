@@ -137,3 +137,21 @@ def test_an_unknown_start_is_refused(few: Path, tmp_path: Path) -> None:
     done = caflow_train(recipe, "--data", few, "--out", tmp_path / "run", "--start", "x2-vidoe", code=2)
     assert "x2-vidoe: there is no such file or folder" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_an_output_name_that_is_not_utf_8_is_refused(few: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", steps=1)
+    done = caflow_train(recipe, "--data", few, "--out", os.fsdecode(bytes(tmp_path) + b"/\xff"), code=2)
+    assert len(done.stderr.splitlines()) == 1
+    assert "the name of --out is not valid UTF-8" in done.stderr
+
+
+def test_a_finished_run_says_how_to_continue(few: Path, tmp_path: Path) -> None:
+    path = train(short_recipe(steps=2), few, tmp_path / "run")
+    before = path.read_bytes()
+    said: list[str] = []
+    train(short_recipe(steps=2), few, tmp_path / "run", said.append)
+    assert f"{path} is complete" in said[-1]
+    assert path.read_bytes() == before
+    train(short_recipe(steps=3), few, tmp_path / "run", said.append)
+    assert said[-1] == f"resuming from step 2 of {path}"

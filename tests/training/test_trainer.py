@@ -15,7 +15,7 @@ import torch
 from commands import command
 from torch import Tensor
 
-from caflow_training import checkpoint
+from caflow_training import checkpoint, validation
 from caflow_training.config import CAFlowConfig
 from caflow_training.crop_sampler import TRAINING_STREAM, VALIDATION_STREAM, CropSampler, TrainingBatch
 from caflow_training.model import CAFlow
@@ -274,3 +274,12 @@ def test_averaged_weights_warm_up() -> None:
     torch.nn.init.constant_(layer.weight, start + 2)
     average.update(layer, 20_000)
     assert average.values["weight"].item() == pytest.approx(start + 1.001, abs=1e-4)
+
+
+def test_sheets_refuse_samples_that_are_not_finite(tmp_path: Path) -> None:
+    model = CAFlow(CAFlowConfig(levels=1, condition_steps=1, target_steps=1, own_steps=1, task=ImageToImage()))
+    torch.nn.init.constant_(model.target_flow.levels[0].layers[1].norm.log_scale, -1e5)  # type: ignore[union-attr, index]
+    images = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    with pytest.raises(validation.ExplodingInverse, match=r"temperature 1\.0 is not finite"):
+        validation.write_sheet(tmp_path / "sheet.png", model, images, images, (1.0,), 0)
+    assert not list(tmp_path.iterdir())

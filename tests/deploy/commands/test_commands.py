@@ -246,3 +246,29 @@ def test_warnings_of_libraries_are_printed_as_one_line_and_omitted_with_quiet() 
 
     assert CliRunner().invoke(warning).stderr == "begins\ncaflow: memory ran out; continuing\n"
     assert CliRunner().invoke(warning, ["--quiet"]).stderr == ""
+
+
+def test_a_folder_that_cannot_be_read_is_reported_and_the_others_are_processed(
+    uncalibrated: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An input without any other image is refused."""
+    (folder / "cut.png").unlink()
+    scandir, secret = os.scandir, str(folder / "below")
+
+    def refusing(path: str) -> object:
+        if str(path) == secret:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    given = ["-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1]
+    done = caflow("image", folder, *given, code=1)
+    assert len(done.stdout.splitlines()) == 4
+    assert all(secret in line for line in messages(done.stderr))
+    caflow("image", secret, *given, code=2)
+
+
+def test_caflow_info_shows_task_and_levels(uncalibrated: Path) -> None:
+    done = caflow("info", uncalibrated, code=0)
+    assert "super-resolution ×4" in done.stdout
+    assert json.loads(caflow("info", uncalibrated, "--json").stdout)["model"]["levels"] == 2

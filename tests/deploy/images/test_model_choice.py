@@ -134,7 +134,7 @@ def test_a_jpeg_is_chosen_by_its_quality_and_every_format_by_its_noise(
     assert of_noisy.reason == reason or of_noisy.reason.startswith("it looks noisy")
 
 
-@pytest.mark.parametrize("workers", [[], ["--workers", 2]])
+@pytest.mark.parametrize("workers", [[], pytest.param(["--workers", 2], marks=pytest.mark.full)])
 def test_one_folder_uses_both_models_and_each_result_is_that_of_its_model(
     workers: list[object], clean: Picture, tmp_path: Path
 ) -> None:
@@ -160,7 +160,7 @@ def test_one_folder_uses_both_models_and_each_result_is_that_of_its_model(
         assert path.read_bytes() == (tmp_path / name / path.name).read_bytes(), path
 
 
-@pytest.mark.parametrize("workers", [[], ["--workers", 1]])
+@pytest.mark.parametrize("workers", [[], pytest.param(["--workers", 1], marks=pytest.mark.full)])
 def test_a_job_that_is_stopped_keeps_what_is_done_and_its_choices(
     workers: list[object], clean: Picture, tmp_path: Path
 ) -> None:
@@ -229,3 +229,26 @@ def test_a_mask_and_hints_have_their_own_models(clean: Picture, tmp_path: Path, 
     write_image(tmp_path / "beside.png", beside[..., :3], beside[..., 3])
     caflow("image", tmp_path / "in.png", "-o", tmp_path / "out.png", "-n", 1, option, tmp_path / "beside.png", code=0)
     assert read_image(tmp_path / "out.png").rgb.shape == clean.shape
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 300), (64, 64), (2100, 21)])
+def test_images_without_texture_have_no_noise(shape: tuple[int, int]) -> None:
+    for value in (0, 128, 255):
+        assert estimate_noise(np.full((*shape, 3), value, np.uint8)) == 0
+
+
+def test_a_broken_file_fails_alone_and_with_the_error_of_a_named_model(clean: Picture, tmp_path: Path) -> None:
+    write_both(tmp_path / "in", clean)
+    contents = (tmp_path / "in" / "a.jpg").read_bytes()
+    (tmp_path / "in" / "cut-off.jpg").write_bytes(contents[: len(contents) // 2])
+    (tmp_path / "in" / "no-image.png").write_bytes(b"no image")
+    given = ["image", tmp_path / "in", "-n", 1]
+    chosen = caflow(*given, "-o", tmp_path / "out", code=1)
+    named = caflow(*given, "-o", tmp_path / "named", "--bundle", PHOTO, code=1)
+    errors = [
+        sorted(line for line in messages(done.stderr) if ": the " in line or "decode" in line)
+        for done in (chosen, named)
+    ]
+    assert errors[0] == errors[1]
+    assert len(errors[0]) == 2
+    assert len(json_lines_of(tmp_path / "out" / RESULTS)) == 4

@@ -50,3 +50,21 @@ def test_a_grey_png_keeps_its_transparent_value(tmp_path: Path, bits: int) -> No
     assert (found.is_grey, found.bits) == (True, max(bits, 8))
     assert found.alpha is not None
     assert found.alpha.tolist() == 2 * [[0 if value == 1 else 255 for value in range(width)]]
+
+
+def test_alpha_of_a_grey_tiff_is_not_lost_silently(tmp_path: Path) -> None:
+    PIL.Image.new("LA", (8, 6), (100, 128)).save(tmp_path / "grey.tif")
+    found = read_image(tmp_path / "grey.tif")
+    assert found.alpha is None
+    assert found.warnings == (
+        "its alpha was not copied: it is not supported for grey TIFF files; convert the image to PNG",
+    )
+    PIL.Image.new("L", (8, 6), 100).save(tmp_path / "grey.tif")
+    assert not read_image(tmp_path / "grey.tif").warnings
+
+
+def test_a_transparent_value_that_no_pixel_has_makes_no_alpha(tmp_path: Path) -> None:
+    PIL.Image.new("L", (8, 6), 100).save(tmp_path / "grey.png", transparency=99)
+    assert read_image(tmp_path / "grey.png").alpha is None
+    PIL.Image.new("L", (8, 6), 100).save(tmp_path / "grey.png", transparency=100)
+    assert not np.any(read_image(tmp_path / "grey.png").alpha)

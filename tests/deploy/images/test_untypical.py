@@ -21,7 +21,7 @@ from caflow_runtime.image_io.maps import names, pictures
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import process_image
 from caflow_runtime.jobs.photographs import CROPS
-from caflow_runtime.ood.calibration import read_calibration
+from caflow_runtime.ood.calibration import NAME, read_calibration
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request
@@ -233,3 +233,40 @@ def test_caflow_score_reports_the_typicality_and_writes_maps(calibrated: Path, s
     names = {"large-likelihood.png", "large-likelihood-0.png", "large-likelihood-1.png"}
     assert {path.name for path in (tmp_path / "maps").iterdir()} == names
     assert f"{scored.image_typicality.value[0]:.3f}" in caflow(*given).stdout
+
+
+def test_an_invalid_calibration_is_replaced(
+    uncalibrated: Path, photographs: Path, source: Path, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(uncalibrated, tmp_path / "model.caflow"))
+    (bundle / NAME).write_text("{")
+    broken = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, code=2)
+    assert "run caflow calibrate again" in broken.stderr
+    caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--temperatures", 0.8, code=2)
+    assert (bundle / NAME).read_text() == "{"  # the file stays until a new calibration is written
+    done = caflow("calibrate", bundle, "--data", photographs, "--sides", 16, "--temperatures", 0.8, code=0)
+    assert "fewer than 100 photographs" in done.stderr
+    caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 1, code=0)
+
+
+def test_maps_of_an_earlier_run_are_removed(calibrated: Path, source: Path, tmp_path: Path) -> None:
+    job = ImageJob(source, tmp_path / "out.png", (), {name: tmp_path / f"out-{name}.png" for name in names(2, 0)})
+    with load(calibrated, backend="cpu") as pipe:
+        for otherwise in ("bicubic", "error"):
+            for path in job.extras.values():
+                path.write_bytes(b"of an earlier run")
+            process_image(pipe, job, SamplingConfig(1, reject=Reject(ALL, redraws=0, otherwise=otherwise)))
+            assert not any(path.exists() for path in job.extras.values())
+
+
+def test_a_result_that_cannot_be_removed_is_a_failure(calibrated: Path, source: Path, tmp_path: Path) -> None:
+    """The result of an earlier run would otherwise pass for that of the dropped image."""
+    output = tmp_path / "out.png"
+    output.mkdir()
+    with load(calibrated, backend="cpu") as pipe:
+        done = process_image(pipe, ImageJob(source, output, (), {}), SamplingConfig(1, reject=Reject(ALL, 0, "error")))
+    assert not done.is_dropped
+    assert done.stamp is None
+    assert done.wrong is not None
+    assert done.wrong.startswith(f"{source}: all 1 samples are untypical")
+    assert f"dropped, but {output} of an earlier run cannot be removed (" in done.wrong

@@ -17,7 +17,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.folder_lock import LOCK
 from caflow_runtime.file_io.line_checksum import fields_with_checksum
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.jobs.folder import PipelineSettings, exclusive_lock, stamp_of
+from caflow_runtime.jobs.folder import PipelineSettings, State, exclusive_lock, stamp_of
 from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_report import ImageReport
@@ -234,3 +234,11 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None
         assert sorted(path.name for path in out.iterdir()) == sorted(kept)
         (out / ".a.png.12345678.partial").touch()
     assert sorted(path.name for path in out.iterdir()) == sorted(kept)
+
+
+def test_a_job_of_another_command_is_refused(tmp_path: Path) -> None:
+    jobs, out = jobs_of(tmp_path, "a"), tmp_path / "out"
+    out.mkdir()
+    State({}, "caflow filter").write(out)
+    with pytest.raises(InputError, match="contains a job of caflow filter, not of caflow image"):
+        ImageFolder(out, jobs, SETTINGS)

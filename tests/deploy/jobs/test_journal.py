@@ -1,14 +1,16 @@
 """Journal of a job: which lines count after damage, edits and changes, and what a job that resumes computes again."""
 
 import json
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from caflow_runtime.errors import InputError
 from caflow_runtime.jobs import verdict_folder
 from caflow_runtime.jobs.folder import PipelineSettings
 from caflow_runtime.jobs.journal import Journal
@@ -105,3 +107,12 @@ def test_batches_without_a_damaged_line_are_found_again(
     list(job.run(judged(job.left)))
     assert (tmp_path / SCORES).read_bytes() == whole
     assert not FilterJob(tmp_path, pairs, settings).left
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_journal_that_is_no_file_is_refused(journal: Journal[Any], make: Callable[[Path], None]) -> None:
+    """Reading a pipe would wait for a writer forever."""
+    journal.path.unlink(missing_ok=True)
+    make(journal.path)
+    with pytest.raises(InputError, match="must be a file; remove what has its name"):
+        journal.find(unit_of)

@@ -1,5 +1,6 @@
 """Broken JSON in each file of a bundle or a job: it raises the error of that file, or counts as damaged."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,12 @@ from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
-from caflow_runtime.file_io.strict_json import DEEPEST, MAX_BYTES, MAX_BYTES_OF_A_LINE, WrongJson, parse_json
+from caflow_runtime.file_io.strict_json import DEEPEST, MAX_BYTES, MAX_BYTES_OF_A_LINE, WrongJson, parse_json, read_json
 from caflow_runtime.jobs.folder import State, read_state
 from caflow_runtime.jobs.pairs import list_pairs
 from caflow_runtime.ood.calibration import WrongCalibration, read_calibration
 from caflow_runtime.report.summary import read_job, read_lines
+from caflow_training.progress import TrainingLog
 
 BROKEN: list[tuple[bytes, str]] = [
     (b"[" * 3000 + b"]" * 3000, "32 levels of nesting"),
@@ -89,3 +91,20 @@ def test_lines_longer_than_the_limit_are_refused(tmp_path: Path) -> None:
         list_pairs(tmp_path / "list.csv")
     with pytest.raises(InputError, match="line 1: expected"):
         list_pairs(tmp_path / "list.jsonl")
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """Reading a pipe would wait for a writer forever."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WrongJson, match="expected a file, got a pipe"):
+        read_json(tmp_path / "pipe", dict)
+
+
+@pytest.mark.parametrize("text", [*(text for text, _ in BROKEN), b"[1]", b'{"step": "x"}', b'{"step": null}', b"1"])
+def test_damaged_lines_of_a_log_are_dropped(tmp_path: Path, text: bytes) -> None:
+    whole = b'{"step": 0, "loss": NaN}\n'
+    later = b'{"step": 5, "loss": 1.0}\n{"step"'  # of a step that the checkpoint does not have
+    (tmp_path / "log.jsonl").write_bytes(whole + text + b"\n" + whole + later)
+    with TrainingLog(tmp_path, 5, writes=True):
+        pass
+    assert (tmp_path / "log.jsonl").read_bytes() == 2 * whole

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import run_without
+from commands import caflow, run_without
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from tiny import calibrated_pipe as pipe
@@ -236,3 +236,22 @@ def test_uploads_are_refused_when_files_take_too_much_room(tmp_path: Path, monke
     assert client.get("/").status_code == 200
     (tmp_path / "upload" / "a.png").unlink()
     assert client.post("/gradio_api/upload").status_code == 200
+
+
+def test_the_most_usual_sample_requires_a_calibrated_temperature(sampler: PageSampler, source: Path) -> None:
+    assert len(sampler.draw(source, Settings(2, 0.8, "typical", 0), nobody).samples) == 2
+    with pytest.raises(InputError, match=r"only at the temperatures 0\.8; choose one of them, or another Best sample"):
+        sampler.draw(source, Settings(2, 0.75, "typical", 0), nobody)
+
+
+def test_ipv6_addresses_are_refused() -> None:
+    done = caflow("page", "--host", "::1", code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("caflow: the page cannot listen on the IPv6 address ::1: give a name")
+
+
+def test_a_sample_of_an_uncalibrated_model_is_not_judged(uncalibrated: Path, source: Path, tmp_path: Path) -> None:
+    with load(uncalibrated, backend="cpu") as pipe:
+        results = PageSampler(pipe, tmp_path).draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
+    assert results.uncertainty is None
+    assert results.samples[0].typicality is None

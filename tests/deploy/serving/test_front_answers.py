@@ -101,3 +101,15 @@ def test_a_wrong_tensor_is_the_fault_of_the_client_over_both_protocols(backend: 
         for header, blob in (({"data": list(PIXELS)}, b""), ({"parameters": {"binary_data_size": 6}}, PIXELS)):
             assert http(server, {"inputs": [{**GOOD, **wrong, **header}]}, blob) == (400, said)
         assert call(server, message(**wrong).SerializeToString()) == ("INVALID_ARGUMENT", said)
+
+
+def test_only_a_version_may_follow_the_name_of_a_model(backend: HeldBackend) -> None:
+    with answering(backend) as server:
+        for address in ("model", "model/versions/1", "model/ready", "model/versions/1/ready"):
+            assert got(server, address) == 200
+        for address in ("model/foo/1", "model/foo/1/ready", "model/versions", "model/versions/2"):
+            assert got(server, address) == 404
+        assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/versions/1")[0] == 200
+        assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/foo/1")[0] == 404
+        for address, status in (("model", 200), ("model/ready", 200), ("none", 404), ("model/infer", 404)):
+            assert got(server, address, "HEAD") == status

@@ -229,3 +229,18 @@ def test_passed_deadlines_count_as_errors(pipe: Pipeline, photographs: Path, mon
 def samples_of(instruments: Prometheus) -> Iterator[Any]:
     for family in instruments.registry.collect():
         yield from family.samples
+
+
+def test_an_unjudged_result_is_neither_accepted_nor_rejected(pipe: Pipeline, photographs: Path) -> None:
+    (pair,) = pairs_of_photographs(pipe, photographs, each=1)[:1]
+    score = pipe.score(pair.target, pair.condition)
+    assert score.image_typicality is not None
+    unknown = replace(score, image_typicality=replace(score.image_typicality, value=np.array([math.nan])))
+    np.testing.assert_array_equal(unknown.verdicts(0.01), ["unjudged"])
+    assert unknown.verdicts(0) is None
+    with Metrics(pipe) as metrics:
+        metrics.observe_score(unknown, 0.01)
+        values = served(metrics)
+    assert values['caflow_requests_total{model="model",outcome="unjudged"}'] == 1
+    assert values["caflow_sample_bits_per_dim_count"] == 1
+    assert sum(value for name, value in values.items() if name.startswith("caflow_samples_total")) == 0

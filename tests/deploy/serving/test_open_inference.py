@@ -246,3 +246,54 @@ def test_errors_have_a_status(error: Exception, http: int, grpc: str) -> None:
 
 def test_errors_do_not_reveal_files_of_the_server() -> None:
     assert failures.text(FileNotFoundError("/secret")) == "internal server error; the server's log has the reason"
+
+
+MANY = [f"name {k}" for k in range(40_000)]
+
+
+def test_an_input_that_is_given_twice_is_refused() -> None:
+    given = {**GIVEN, "data": list(PIXELS)}
+    with pytest.raises(InputError, match="input 'image' must be given only once"):
+        protocol.read_http(json.dumps({"inputs": [given, given]}).encode(), None)
+    message = service_pb2.ModelInferRequest(raw_input_contents=[PIXELS, PIXELS])
+    for _ in range(2):
+        message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
+    with pytest.raises(InputError, match="input 'image' must be given only once"):
+        messages.read_request(message)
+
+
+def test_numbers_of_grpc_are_bounded() -> None:
+    message = service_pb2.ModelInferRequest()
+    given = message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
+    given.contents.uint_contents.extend([0] * (2**20 + 1))
+    with pytest.raises(InputError, match="image: must have at most 1048576 numbers; got 1048577"):
+        messages.read_request(message)
+
+
+def test_wrong_outputs_are_refused(tensors: Tensors) -> None:
+    with pytest.raises(InputError, match=r"outputs of model must be among image, .*; got 'picture'"):
+        protocol.check_outputs(MODEL, [protocol.WantedOutput("image"), protocol.WantedOutput("picture")])
+    large = {**tensors, "image": np.zeros((1, 1024, 1024, 3), np.uint8)}
+    with pytest.raises(InputError, match="image has 3145728 values, but JSON outputs may have at most 1048576"):
+        protocol.write_http(MODEL, protocol.RequestHeader([]), large)
+
+
+@pytest.mark.parametrize("timeout", ["1", -1, 0.5, None, True, 10**400])
+def test_timeouts_are_microseconds(timeout: Any) -> None:
+    with pytest.raises(InputError, match="timeout must be 0 to"):
+        client_timeout({"timeout": timeout})
+
+
+@pytest.mark.parametrize("what", ["inputs", "outputs", "parameters", "raw_input_contents"])
+def test_numbers_of_names_are_bounded_over_grpc(what: str) -> None:
+    message = service_pb2.ModelInferRequest()
+    message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
+    for name in MANY:
+        if what == "parameters":
+            message.parameters[name].int64_param = 1
+        elif what == "raw_input_contents":
+            message.raw_input_contents.append(b"")
+        else:
+            getattr(message, what).add(name=name)
+    with pytest.raises(InputError, match=rf"{what}: the length must be at most \d+; got 4000\d"):
+        messages.read_request(message)

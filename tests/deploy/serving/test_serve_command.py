@@ -109,3 +109,10 @@ def test_a_worker_that_cannot_start_ends_the_command_with_one_line(calibrated: P
     assert len(done.stderr.splitlines()) == 1
     done = caflow("serve", "--bundle", calibrated, "--port", port, "--backend", "ort:nothing", code=1)
     assert done.stderr.startswith("caflow: a worker could not start: backend: expected one of")
+
+
+def test_wrong_use_ends_the_command_before_workers_start(tmp_path: Path) -> None:
+    for option in ("--grpc-port", "--metrics"):
+        same = caflow("serve", "--port", 8777, option, 8777, code=2)
+        assert "must be different ports" in same.stderr
+    caflow("serve", "--bundle", tmp_path, code=2)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from tiny import calibrated_pipe as pipe
 from tiny import pairs_of_photographs, photograph
 
-from caflow_runtime.batching.sampling_config import Reject
+from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.sampling import sample_best
 from caflow_runtime.service.request import Answer, Request, Tensors
 from caflow_runtime.service.served_models import Sampler, Scorer
 
@@ -123,3 +124,20 @@ def test_targets_are_scored_and_judged(pipe: Pipeline, photographs: Path) -> Non
     np.testing.assert_allclose(tensors(usual)["log_likelihood"][:, 0], score.log_likelihood, rtol=1e-6)
     np.testing.assert_allclose(tensors(usual)["image_typicality"][:, 0], score.image_typicality.value)
     assert isinstance(uneven, InputError)
+
+
+def test_a_batch_of_requests_has_at_most_the_pixels_that_one_request_may_have(
+    pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def counting(pipe: Pipeline, images: Any, config: SamplingConfig) -> Any:
+        sizes.append(len(images))
+        return sample_best(pipe, images, config)
+
+    monkeypatch.setattr("caflow_runtime.service.served_models.sample_best", counting)
+    images = [photograph(photographs, k, 8, 8)[None] for k in range(5)]
+    answers = Sampler(pipe, max_pixels=2 * 3 * 32 * 32).answer([ask(image, n=3) for image in images])
+    assert sizes == [2, 2, 1]
+    for image, answer in zip(images, answers, strict=True):
+        np.testing.assert_array_equal(tensors(answer)["image"], pipe.best_of(image, n=3).images)

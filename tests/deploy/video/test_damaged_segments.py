@@ -10,11 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 from clips import frames_of, packets
+from video_jobs import video_job
 from video_runs import job, segments_of
 
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.file_io.line_checksum import with_checksum
-from caflow_runtime.video.segment_store import JOURNAL, SegmentRecord, open_journal
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.frame_source import TimedFrame, UnwritableVideo
+from caflow_runtime.video.segment_store import JOURNAL, SegmentRecord, folder_of, open_journal
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +138,19 @@ def test_a_job_with_more_segments_than_the_video_has_is_refused(clips: Path, unc
     done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), uncalibrated, "0.8")
     assert "frames, fewer than the finished segments: start again with --force" in done.stderr.splitlines()[-1]
     assert stopped.with_name("out.mp4").read_bytes() == before
+
+
+def test_a_segment_damaged_while_the_job_runs_is_not_joined(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    with load(uncalibrated, backend="cpu", threads=1) as pipe:
+
+        def show(frame: Frame, _: TimedFrame) -> None:
+            if frame.number == 40:
+                zero(folder_of(output) / "00000.mp4", output)
+
+        job = video_job(pipe, clips / "cut.mp4", output, segment_frames=10, show=show)
+        with pytest.raises(UnwritableVideo, match=r"segment 0 in .* has changed .* starts at the beginning"):
+            job.run()
+        assert not output.exists()
+        job.source = FileSource(clips / "cut.mp4")
+        assert job.run().frames == len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))

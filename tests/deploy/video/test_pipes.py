@@ -1,5 +1,6 @@
 """`caflow video - -o -` and `caflow image - -o -` between FFmpeg processes: results equal those of files."""
 
+import io
 import os
 import subprocess
 from fractions import Fraction
@@ -12,12 +13,13 @@ import pytest
 from clips import FFMPEG, ffmpeg, planes_of
 from commands import caflow, command, json_lines, messages
 
+from caflow_runtime.errors import InputError
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import CLOCK, UnreadableVideo
+from caflow_runtime.video.frame_source import CLOCK, UnreadableVideo, VideoInfo, assumed_colours
 from caflow_runtime.video.pipe import PipeSource, PipeWriter
 from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.y4m import parse_line
+from caflow_runtime.video.y4m import PIXEL_FORMATS, parse_line
 
 FRAMES, RATE = 7, "30000/1001"
 NTSC = Fraction(30000, 1001)
@@ -255,3 +257,15 @@ def test_an_image_through_pipes_has_the_bytes_of_a_file(
     alone = piped(["image", "-", "-o", "-", *common], given)
     assert (alone.returncode, alone.stdout) == (0, (tmp_path / "out.png").read_bytes())
     assert b"bits/dim" in alone.stderr
+
+
+def test_uneven_times_are_reported_as_lost() -> None:
+    info = VideoInfo(None, Fraction(25), 16, 32, 8, assumed_colours(16), None, {})
+    for ticks, said in (([0, 3600, 7200], 0), ([0, 3600, 18000], 1)):
+        writer = PipeWriter(io.BytesIO(), info)
+        for time in ticks:
+            writer.write(np.zeros((16, 32, 3), np.float32), time)
+        assert len(writer.lost) == said
+    with pytest.raises(InputError, match=r"--pixel-format must be one of gray, .* for standard output; got bgr0"):
+        PipeWriter(io.BytesIO(), info, "bgr0")
+    assert "yuv420p10le" in PIXEL_FORMATS

@@ -15,6 +15,7 @@ from video_runs import video
 from caflow_runtime.backends.gpu import has_gpu
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.frame_source import UnwritableVideo, VideoInfo
 from caflow_runtime.video.join import SegmentPart, count_frames, join_what_fits
 from caflow_runtime.video.sink import SegmentWriter
 from caflow_runtime.video.thread_scheduling import TASKS
@@ -94,3 +95,30 @@ def test_the_same_frames_are_encoded_to_the_same_bytes(tmp_path: Path) -> None:
         writer.close()
         encoded.add((tmp_path / "segment.mp4").read_bytes())
     assert len(encoded) == 1
+
+
+def write_segment(path: Path, info: VideoInfo, frames: int, start: int) -> SegmentPart:
+    writer = SegmentWriter(path, 32, 64, info, Encoding("h264", 18, 8))
+    for k in range(frames):
+        writer.write(np.full((32, 64, 3), 10 * k, np.float32), start + 3000 * k)
+    writer.close()
+    return SegmentPart(path, start, frames)
+
+
+def test_the_number_of_joined_frames_is_checked(clips: Path, tmp_path: Path) -> None:
+    info, folder = FileSource(clips / "vfr.mp4").info, tmp_path
+    parts = [write_segment(folder / f"{k}.mp4", info, frames=6, start=18000 * k) for k in range(2)]
+    assert join_what_fits(parts, folder / "both.mp4", None, info) == []
+    assert count_frames(folder / "both.mp4") == len(frames_of(folder / "both.mp4")) == 12
+    with pytest.raises(UnwritableVideo, match="13 frames were joined, but the file contains 12"):
+        join_what_fits([parts[0], parts[1]._replace(frames=7)], folder / "both.mp4", None, info)
+
+
+def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(uncalibrated: Path, tmp_path: Path) -> None:
+    """Every attempt would fail in the same way."""
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=2x2:r=30:d=0.2", "-c:v", "ffv1", tmp_path / "tiny.mkv")
+    done = video(tmp_path / "tiny.mkv", tmp_path / "out.mp4", uncalibrated, "--codec", "hevc", code=2)
+    assert "libx265 cannot encode frames of 8×8" in done.stderr
+    assert "use another --codec" in done.stderr
+    assert "resume" not in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "tiny.mkv"]

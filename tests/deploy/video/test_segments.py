@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from clips import frames_of, packets
@@ -14,7 +15,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import TimedFrame
+from caflow_runtime.video.frame_source import TimedFrame, UnreadableVideo, UnwritableVideo
 from caflow_runtime.video.job import TakeFrame, VideoOutcome
 from caflow_runtime.video.segment_plan import Plan, plan_segments
 from caflow_runtime.video.segment_store import (
@@ -158,3 +159,26 @@ def stopping_after(count: int) -> TakeFrame:
             raise KeyboardInterrupt
 
     return show
+
+
+def test_wrong_segments_are_refused_by_name(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
+    source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
+    with pytest.raises(InputError, match="segment_frames must be at least 1; got 0"):
+        plan_segments(source, 0)
+    segments = plan_segments(source, SEGMENT_FRAMES).segments
+    with pytest.raises(UnwritableVideo, match=r"00000.mp4 cannot be written: .*No such file"):
+        draw_segment(pipe, segments[0], source, StreamSettings(), H264, tmp_path / "nothing")
+    report = draw_segment(pipe, segments[0], source, StreamSettings(), H264, tmp_path)
+    with pytest.raises(InputError, match="expected each segment once, from 0 on; got 2 instead of 1"):
+        join_segments([msgspec.structs.replace(report, number=2), report], tmp_path, FileSource(source), output)
+    with pytest.raises(UnwritableVideo, match="every frame was dropped"):
+        join_segments([msgspec.structs.replace(report, start=None)], tmp_path, FileSource(source), output)
+    join_segments([report], tmp_path, FileSource(source), output)
+    assert len(frames_of(output)) == SEGMENT_FRAMES
+
+
+def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
+    segment = plan_segments(clips / "scenes.mp4", SEGMENT_FRAMES).segments[1]
+    with pytest.raises(UnreadableVideo, match="has changed since it was planned: plan it again"):
+        draw_segment(pipe, segment, clips / "vfr.mp4", StreamSettings(), H264, tmp_path)
+    assert not list(tmp_path.iterdir())

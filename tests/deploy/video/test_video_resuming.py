@@ -11,6 +11,7 @@ from clips import ffmpeg, frames_of
 from video_runs import SCRIPT, begun, caflow_video, finding_helpers, job, segments_of
 
 from caflow_runtime.bundle import builtin
+from caflow_runtime.video import segments
 from caflow_runtime.video.job import where_resumed
 
 
@@ -145,3 +146,27 @@ def test_memory_is_flat_over_2000_frames(uncalibrated: Path, tmp_path: Path) -> 
     early, late = (int(line) * os.sysconf("SC_PAGE_SIZE") / 2**20 for line in done.stdout.splitlines()[:2])
     print(f"resident after 500 and 2,000 frames: {early:.1f}, {late:.1f} MiB")
     assert late < early + 8
+
+
+def test_ctrl_c_while_the_file_is_written_names_what_is_kept(
+    clips: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    output = tmp_path / "out.mp4"
+    with monkeypatch.context() as changed:
+        changed.setattr(segments, "write_result", stop)
+        done = caflow_video(clips / "cut.mp4", output, uncalibrated)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert f"{output}.segments" in done.stderr
+    assert caflow_video(clips / "cut.mp4", output, uncalibrated).returncode == 0
+
+
+def test_a_folder_in_the_outputs_place_is_refused_at_once(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    """The error comes before any frame is drawn, but after that of a missing input."""
+    (tmp_path / "out.mp4").mkdir()
+    done = caflow_video(tmp_path / "missing.mp4", tmp_path / "out.mp4", uncalibrated)
+    assert (done.returncode, "missing.mp4" in done.stderr) == (2, True)
+    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--force")
+    assert (done.returncode, "out.mp4 is a folder" in done.stderr) == (2, True)
