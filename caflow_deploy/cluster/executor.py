@@ -31,7 +31,8 @@ class WorkerLost(BackendError):
     def __init__(self, unit: str) -> None:
         """Start with the name of the unit, such as the path of its file."""
         super().__init__(
-            f"{unit}: every worker that tried it died, perhaps for lack of memory; give fewer --workers, or reduce it"
+            f"{unit}: every worker that tried it died, perhaps for lack of memory; use fewer --workers, or "
+            "a smaller input"
         )
 
 

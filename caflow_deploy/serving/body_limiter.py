@@ -113,7 +113,7 @@ class BodyLimiter:
             raise Busy("too many requests: those that wait use all memory for requests; try again later")
 
 
-def shorten(limit: asyncio.Timeout, parameters: Mapping[str, Any]) -> float:
+def shorten_deadline(limit: asyncio.Timeout, parameters: Mapping[str, Any]) -> float:
     """Return the deadline of a request, in seconds of `time.monotonic`. The limit ends no later than it.
 
     Arguments:

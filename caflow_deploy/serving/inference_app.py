@@ -21,7 +21,7 @@ from tritonclient.grpc import service_pb2
 from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving import open_inference_grpc as messages
-from caflow_deploy.serving.body_limiter import BodyLimiter, shorten
+from caflow_deploy.serving.body_limiter import BodyLimiter, shorten_deadline
 from caflow_runtime.errors import InputError
 from caflow_runtime.service.request import Request, Tensors
 from caflow_runtime.service.served_models import SERVICES
@@ -109,7 +109,7 @@ class InferenceApp:
         self, model: protocol.Model, asked: Request, parameters: Mapping[str, Any], limit: asyncio.Timeout
     ) -> Tensors:
         """Compute an answer within the deadline, or within the client's own timeout if that is shorter."""
-        until = shorten(limit, parameters)
+        until = shorten_deadline(limit, parameters)
         return await self.backend.answer(model.name, replace(asked, until=until))
 
     async def _check(self) -> None:

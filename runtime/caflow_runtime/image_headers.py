@@ -34,7 +34,7 @@ MULTI_PICTURE = b"MPF\0"
 """Start of the list of pictures in a JPEG, as cameras write it for a preview or a depth map."""
 HEIF_SIZE = re.compile(rb"ispe\0...(.{4})(.{4})", re.DOTALL)
 """Property with the size of a picture in an AVIF or HEIC file: a version, three bytes of flags, width and height."""
-JPEG_END, START_OF_SCAN = b"\xff\xd9", 0xDA
+JPEG_END, START_OF_SCAN, FILL = b"\xff\xd9", b"\xff\xda", b"\xff"
 MAX_JPEG_HEADER_BYTES = 2**24
 """Bytes at the start of a JPEG that are read. Pillow reads what is not in a segment byte by byte."""
 INCH, CENTIMETRE = 1, 2
@@ -121,9 +121,10 @@ def is_cut_off(contents: bytes) -> bool:
     if not contents.startswith(JPEG_START):
         return False
     place = len(JPEG_START)
-    while contents[place : place + 1] == b"\xff" and contents[place + 1 : place + 2] != bytes([START_OF_SCAN]):
-        place += 2 + max(2, int.from_bytes(contents[place + 2 : place + 4], "big"))
-    return JPEG_END not in contents[place:]
+    while contents[place : place + 1] == FILL and contents[place : place + 2] != START_OF_SCAN:
+        is_filled = contents[place + 1 : place + 2] == FILL  # any number of these bytes may precede a marker
+        place += 1 if is_filled else 2 + max(2, int.from_bytes(contents[place + 2 : place + 4], "big"))
+    return contents.find(JPEG_END, place) < 0
 
 
 def holds_several(contents: bytes) -> bool:
