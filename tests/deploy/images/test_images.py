@@ -163,7 +163,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path_factory: pytest.TempPathFact
 
 
 def test_data_after_the_end_of_a_jpeg_is_ignored(tmp_path: Path, photographs: Path) -> None:
-    """Phones store a film there. A thumbnail in the header has an end of its own, and bytes of 255 may precede a marker."""
+    """Phones store a film there. A thumbnail has an end of its own, and bytes of 255 may stand before a marker."""
     whole = sorted(photographs.glob("*.jpg"))[0].read_bytes()
     thumbnail = b"Exif\0\0 a thumbnail \xff\xd9"
     with_thumbnail = whole[:2] + b"\xff\xff\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + whole[2:]
