@@ -1,4 +1,4 @@
-"""Options that say how samples are drawn, which one is the best, and which ones are rejected."""
+"""Options that say how samples are drawn, which is the best, which are rejected, and how the input was degraded."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -204,7 +204,7 @@ noise_option = click.option(
 
 @dataclass(frozen=True)
 class DegradationOptions:
-    """Values of the options; None for those that were not given."""
+    """Values of the options that say how the input was degraded; None for those that were not given."""
 
     input_blur: float | None
     input_noise: float | None

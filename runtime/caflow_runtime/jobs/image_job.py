@@ -22,6 +22,8 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.sizes import FinalSize, Size
 
 LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
+MAX_QUALITY = 100
+"""Quality with which WebP is lossless."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class ImageJob:
         form = self.form(source.height, source.width, source.bits, pipe.manifest.model.scale)
         suffix = self.output.suffix.lower()
         is_lossy = suffix not in LOSSLESS
-        webp = LOSSLESS_WEBP_COPIES if self.files.quality == 100 else WEBP_COPIES
+        is_lossless_webp = self.files.quality == MAX_QUALITY
+        webp = LOSSLESS_WEBP_COPIES if is_lossless_webp else WEBP_COPIES
         wanted = OutputRequest(
             form,
             config,
