@@ -2,7 +2,9 @@
 
 import io
 import json
+import shutil
 import struct
+import subprocess
 import tracemalloc
 import zlib
 from dataclasses import replace
@@ -268,3 +270,97 @@ def test_warnings_name_the_file(tmp_path: Path) -> None:
         assert any(line.startswith(name) and what in line for line in said)
     reports = [json.loads(line) for line in done.stdout.splitlines()]
     assert [len(report["warnings"]) for report in reports] == [len(said) - 1, 1]
+
+
+WRITTEN = [
+    *("-Make=Maker", "-Model=M 1", "-Artist=Nobody", "-Copyright=CC0", "-ImageDescription=a cat", "-Orientation#=6"),
+    *("-XResolution=300", "-YResolution=300", "-ResolutionUnit=inches", "-ExifImageWidth=40", "-ExifImageHeight=30"),
+    *("-DateTimeOriginal=2026:01:02 03:04:05", "-ExposureTime=1/250", "-FNumber=2.8", "-ISO=200", "-UserComment=why"),
+    *("-GPSLatitude=47.37", "-GPSLatitudeRef=N", "-GPSLongitude=8.54", "-GPSLongitudeRef=E", "-InteropIndex=R98"),
+    *("-XMP-dc:Subject=cat", "-XMP-dc:Subject=grey", "-XMP-xmp:Rating=4", "-XMP-tiff:Orientation#=6"),
+    *("-XMP-exif:ExifImageWidth=40", "-XMP-exif:ExifImageHeight=30"),
+]
+WRITTEN_IPTC = ["-IPTC:Keywords=cat", "-IPTC:Keywords=grey", "-IPTC:City=Zürich", "-CodedCharacterSet=UTF8"]
+STORED = {
+    *("ImageWidth", "ImageHeight", "BitsPerSample", "Compression", "PhotometricInterpretation", "StripOffsets"),
+    *("SamplesPerPixel", "RowsPerStrip", "StripByteCounts", "PlanarConfiguration", "ExtraSamples", "Predictor"),
+    *("SampleFormat", "YCbCrPositioning", "NewSubfileType", "ImageLength"),
+    *("ExifTag", "GPSTag", "InteroperabilityTag", "XMLPacket", "InterColorProfile", "IPTCNAA"),
+}
+"""Tags that describe how pixels are stored, or where other metadata is. They differ between formats."""
+THUMBNAILS = ("IFD1", "Exif.Thumbnail")
+UNSUPPORTED: dict[str, tuple[str, ...]] = {
+    "jpg": (),
+    "tiff": ("IPTC", "Iptc", "IFD0", "ExifIFD", "GPS", "InteropIFD", "Exif."),
+}
+"""Groups that are not copied from and to TIFF; from and to others than JPEG, it is IPTC."""
+CHANGED = {
+    **dict.fromkeys(
+        ["IFD0:Orientation", "XMP-tiff:Orientation", "Exif.Image.Orientation", "Xmp.tiff.Orientation"], "1"
+    ),
+    **dict.fromkeys(["ExifIFD:ExifImageWidth", "XMP-exif:ExifImageWidth"], "60"),
+    **dict.fromkeys(["ExifIFD:ExifImageHeight", "XMP-exif:ExifImageHeight"], "80"),
+    **dict.fromkeys(["Exif.Photo.PixelXDimension", "Xmp.exif.PixelXDimension"], "60"),
+    **dict.fromkeys(["Exif.Photo.PixelYDimension", "Xmp.exif.PixelYDimension"], "80"),
+}
+
+
+@pytest.mark.full
+def test_exiftool_and_exiv2_read_the_same_of_sources_and_results(tmp_path: Path) -> None:
+    missing = [name for name in ("exiftool", "exiv2") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"not installed (.ci/packages): {' '.join(missing)}")
+    rgb = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    for source in FORMATS:
+        PIL.Image.fromarray(rgb).save(tmp_path / f"in.{source}")
+    (tmp_path / "profile.icc").write_bytes(PROFILE)
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "thumbnail.jpg")
+    write = ["exiftool", "-q", "-overwrite_original", *WRITTEN, f"-icc_profile<={tmp_path / 'profile.icc'}"]
+    run(*write, tmp_path / "in.png", tmp_path / "in.webp")
+    thumbnail = f"-ThumbnailImage<={tmp_path / 'thumbnail.jpg'}"
+    run(*write, *WRITTEN_IPTC, thumbnail, tmp_path / "in.jpg", tmp_path / "in.tiff")
+    for source in FORMATS:
+        for target in FORMATS:
+            enlarged(tmp_path / f"in.{source}", tmp_path / f"{source}.{target}")
+    for read in (by_exiftool, by_exiv2):
+        found = read(tmp_path)
+        for source in FORMATS:
+            assert len(found[f"in.{source}"]) > 30
+            for target in FORMATS:
+                after = found[f"{source}.{target}"]
+                without = (*THUMBNAILS, *UNSUPPORTED.get(target, ("IPTC", "Iptc")), *UNSUPPORTED.get(source, ()))
+                wanted = {key: value for key, value in found[f"in.{source}"].items() if not key.startswith(without)}
+                wanted |= {key: CHANGED[key] for key in wanted if key in CHANGED}
+                different = {key: (value, after.get(key)) for key, value in wanted.items() if after.get(key) != value}
+                assert not different, (source, target, read.__name__)
+                assert not any(key.startswith(THUMBNAILS) for key in after)
+
+
+def by_exiftool(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the values of each file, by group and name."""
+    groups = ["-EXIF:all", "-XMP:all", "-IPTC:all", "-ICC_Profile:ProfileDescription"]
+    files = [path for path in folder.iterdir() if path.suffix != ".icc"]
+    found = json.loads(run("exiftool", "-json", "-G1", "-n", *groups, *files))
+    return {
+        Path(one["SourceFile"]).name: {
+            key: str(value) for key, value in one.items() if ":" in key and key.partition(":")[2] not in STORED
+        }
+        for one in found
+    }
+
+
+def by_exiv2(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the values of each file, by name."""
+    found: dict[str, dict[str, str]] = {}
+    for path in folder.iterdir():
+        if path.suffix != ".icc":
+            of_file = found.setdefault(path.name, {})
+            for line in run("exiv2", "-q", "-PEIXkv", path).splitlines():
+                key, _, value = line.partition(" ")
+                if key.rpartition(".")[2] not in STORED:
+                    of_file[key] = of_file.get(key, "") + value.strip()
+    return found
+
+
+def run(*line: object) -> str:
+    return subprocess.run([*map(str, line)], check=True, capture_output=True, text=True).stdout
