@@ -2,6 +2,7 @@
 
 import http.client
 import random
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -11,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 from fuzz_requests import grpc_message, http_body
-from servers import Asked, Engine, Server, ask
+from servers import STUB, Asked, Engine, Server, ask
 from test_serving import ENGINES, environment, serve
 from tiny import photograph
 
@@ -38,6 +39,9 @@ NOTICES_S = 1
 UNWANTED = {"500", "502", "INTERNAL", "UNKNOWN", "UNAVAILABLE"}
 """Statuses that mean a fault of the server."""
 LARGE = b"\x00" * 2**20
+ENDS_TRITON = re.compile(rb"\d{15}")
+"""A number in JSON that may be a dimension: Triton ends with `std::length_error` if such a shape comes without binary
+data. Only our own server gets these requests."""
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -100,6 +104,8 @@ def send_http(server: Server, source: random.Random) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"], timeout=PATIENCE_S)
     k = source.randrange(2)
     body, length = http_body(source, k)
+    if server.worker == STUB and length is None and ENDS_TRITON.search(body):
+        return "not sent"
     if source.random() < 0.1:
         body += LARGE * source.choice([1, 2, 8])  # larger than any request may be
     headers = {HEADER_LENGTH: length.encode()} if length is not None else {}
