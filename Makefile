@@ -11,7 +11,7 @@ THREADS := --threads 2
 RUNTIME_TESTS := runtime deploy/filtering/test_calibrating.py deploy/serving/test_service.py \
     $(addprefix deploy/images/,test_alpha.py test_estimates.py test_refused_options.py test_sizes.py test_untypical.py)
 
-.PHONY: demo setup lint docs dist test test-runtime test-full calibrate cpp quality typicality speed video completion training-speed serving paper clean
+.PHONY: demo setup lint docs dist test test-runtime test-full calibrate cpp quality typicality speed video completion serving paper clean
 
 demo: $(DEMO)/.installed  ## Enlarge a photograph: draw ten samples, keep the best, and write a sheet of all samples.
 	$(DEMO)/bin/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -148,9 +148,6 @@ completion: $(addprefix $(PHOTOGRAPHS)/,test last unseen metrics)  ## Measure ho
 	$(BIN)/pip install --quiet --editable '.[inpaint,colorize]'
 	$(BENCHMARK)/completion.py inpainting models/inpaint-photo.caflow $(THREADS) --json $(RESULTS)/inpainting.json
 	$(BENCHMARK)/completion.py colorization models/colour-hints.caflow $(THREADS) --json $(RESULTS)/colorization.json
-
-training-speed: setup  ## Compare the speed and memory of training with those of other libraries.
-	$(BENCHMARK)/training.py --json $(RESULTS)/training_step.json
 
 serving: setup  ## Compare the speed of workers and servers with that of one process.
 	PYTHONPATH=tests/support $(BENCHMARK)/serving.py files $(BUNDLE) tests/data/photographs $(THREADS) --json $(RESULTS)/batch.json

@@ -140,4 +140,4 @@ def count_votes(key: Path, votes: tuple[Path, ...], json_file: Path | None) -> N
     rows = [preference(name, of, methods) for name, of in counted.items()]
     rows.append(preference("all", sum(counted.values(), Counter[str]()), methods))
     report.show(rows)
-    report.write(json_file, rows, ("scipy",), pairs=len(of_key), people=len(votes))
+    report.write(json_file, rows, pairs=len(of_key), people=len(votes))

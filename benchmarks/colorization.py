@@ -50,7 +50,6 @@ COMPARED = ("ab", "lpips")
 """Figures whose differences are measured, photograph by photograph."""
 STEP = 4
 """Sides of the photographs are multiples of this number of pixels."""
-PACKAGES = ("lpips", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "scipy")
 
 Row = dict[str, Any]
 Color = Callable[[Picture, Sequence[Point], int], Picture]
@@ -199,5 +198,5 @@ def judge_colorization(bundle: Path, count: int, threads: int, json_file: Path |
     with load(bundle, "cpu", threads) as pipe:
         for row in rows_of(pipe, photographs(count), judge):
             rows.append(row)
-            report.write(json_file, rows, PACKAGES, threads=threads, photographs=count)
+            report.write(json_file, rows, threads=threads, photographs=count)
     report.show(rows)

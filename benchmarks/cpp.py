@@ -24,7 +24,6 @@ CASES = ((64, 1), (64, 10), (256, 10))
 """Side of the square target in pixels, and number of samples, of each case."""
 SECONDS, MIN_CALLS = 15, 15
 """Calls are repeated for at least this time, in seconds, and at least this number of times."""
-PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
 
 
 class Process:
@@ -131,7 +130,7 @@ def measure_cpp(bundle: Path, build: Path, threads: int, json_file: Path | None,
         for count in range(1, threads + 1):
             rows += measure(bundle, build / "tests" / "measure", count, rounds, Path(scratch))
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, rounds=rounds, interpreter_mb=interpreter_mb())
+    report.write(json_file, rows, rounds=rounds, interpreter_mb=interpreter_mb())
 
 
 if __name__ == "__main__":

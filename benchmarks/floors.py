@@ -24,8 +24,6 @@ from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.flow import scan, selftest
 from caflow_training import checkpoint
 
-PACKAGES = ("torch", "onnxruntime", "openvino")
-
 Size = tuple[int, int]
 """Height and width of the result in pixels."""
 
@@ -90,4 +88,4 @@ def measure_floors(
                 rows.append({"graph": label, "n": n, "floor, s": floor} | {w: t / floor for w, t in took.items()})
     report.show(rows)
     figures = {"rates": rates.figures()}
-    report.write(json_file, rows, PACKAGES, figures, bundle=bundle.stem, size=size, threads=threads, **timing)
+    report.write(json_file, rows, figures, bundle=bundle.stem, size=size, threads=threads, **timing)

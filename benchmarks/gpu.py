@@ -185,7 +185,7 @@ def main(device_name: str, rounds: int, with_frames: bool, bundles: Path | None,
         print()
         report.show(frame_rows)
     figures = {"rates": rates.figures(), "frames": frame_rows}
-    report.write(json_file, rows, ("torch",), figures, card=card, rounds=rounds)
+    report.write(json_file, rows, figures, card=card, rounds=rounds)
 
 
 if __name__ == "__main__":

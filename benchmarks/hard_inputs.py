@@ -26,7 +26,6 @@ from caflow_training.degradations import dithered
 
 SIDE = 64
 BLOCK = 8
-PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow")
 PAIRS = (((0, 0, 0), (255, 255, 255)), ((64, 64, 64), (192, 192, 192)), ((255, 0, 0), (0, 255, 255)))
 """Pairs of RGB colours of the checkerboards."""
 SHIFTS = ((0, 0), (1, 0), (1, 1))
@@ -165,4 +164,4 @@ def judge_hard_inputs(
         with load(folder, backend="cpu", threads=threads) as pipe:
             rows += [{"method": f"caflow {folder.stem}", **row} for row in measure(pipe, samples, temperatures, only)]
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, block=BLOCK, threads=threads)
+    report.write(json_file, rows, block=BLOCK, threads=threads)

@@ -46,7 +46,6 @@ RADIUS = 3
 SMOOTH, PATCHES = "navier-stokes, smooth first filling", "patchmatch"
 OURS = {"model": "patches", "model, smooth first filling": "smooth"}
 """Methods of the model, and their names in the columns that count its wins."""
-PACKAGES = ("lpips", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "scikit-image")
 
 
 def telea(picture: Picture, hole: Hole) -> Picture:
@@ -186,5 +185,4 @@ def judge_inpainting(
             found = compared([measured(name, fill, given, judge) for name, fill in methods(pipe).items()])
             report.show(found)
             rows += [{"hole": kind, **row} for row in found]
-            packages = (*PACKAGES, "pypatchmatch") if has_patches() else PACKAGES
-            report.write(json_file, rows, packages, threads=threads, photographs=photographs)
+            report.write(json_file, rows, threads=threads, photographs=photographs)

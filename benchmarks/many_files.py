@@ -26,7 +26,6 @@ from caflow_runtime.jobs.images import ImageOutcome, process_image
 from caflow_runtime.pipeline.pipeline import load
 
 SIDE, SAMPLES = 16, 4
-PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless", "ray")
 
 
 def cut_crops(photographs: Path, folder: Path, count: int) -> list[ImageJob]:
@@ -121,4 +120,4 @@ def measure_files(
         for run, of_run in zip(runs, medians, strict=True)
     ]
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, {"rounds": found}, count=count, n=SAMPLES, threads=threads, side=SIDE)
+    report.write(json_file, rows, {"rounds": found}, count=count, n=SAMPLES, threads=threads, side=SIDE)

@@ -26,7 +26,6 @@ SIZES = (
 )
 """Widths and heights of the inputs, in pixels."""
 PHOTOGRAPH = Path("tests/data/photographs/canyon-wren.jpg")
-PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
 NEED = re.compile(r"→ (?P<result>\S+) in (?P<windows>\d+) tiles? .* about (?P<number>[\d.]+) (?P<unit>[MG]B) of mem")
 LEFT = re.compile(r"done, about (?P<number>[\d.]+) (?P<unit>s|min|h) left")
 PEAK = re.compile(r"peak (?P<bytes>\d+)")
@@ -95,4 +94,4 @@ def measure_memory(
                 rows.append({"model": bundle.stem, "input": f"{width}×{height}", "n": n, **found})
                 click.echo(rows[-1], err=True)
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, samples=samples, threads=threads)
+    report.write(json_file, rows, samples=samples, threads=threads)

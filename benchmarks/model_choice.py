@@ -28,7 +28,6 @@ KINDS = ("validation", "calibration")
 OF_CALIBRATION = 24
 """Number of photographs of `calibration` in the first table, at a fixed stride."""
 QUALITIES, SIGMAS = (95, 92, 90, 85, 70), (1, 2, 3, 5)
-PACKAGES = ("lpips", "numpy", "onnxruntime", "opencv-python-headless", "pillow")
 
 Save = Callable[[Crop, Path], Path]
 """Writes the condition of a crop to a folder, as an image file, and returns its path."""
@@ -109,4 +108,4 @@ def judge_choice(threads: int, json_file: Path | None) -> None:
     rows = [compared(case, given, pipes, judge) for case in CASES]
     report.show(rows)
     limits: dict[str, Any] = {"min_quality": MIN_QUALITY, "max_noise": MAX_NOISE}
-    report.write(json_file, rows, PACKAGES, **limits, photographs=len(given), threads=threads)
+    report.write(json_file, rows, **limits, photographs=len(given), threads=threads)

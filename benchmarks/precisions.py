@@ -23,7 +23,6 @@ SAMPLES = (1, 10)
 SIDE, IMAGES = 256, 4
 """Width and height of the results in pixels, and number of photographs that are drawn in one call."""
 Results = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-PACKAGES = ("onnxruntime", "openvino", "numpy")
 
 
 @dataclass(frozen=True)
@@ -106,4 +105,4 @@ def measure_precisions(
             rows.append({"way": way.name, **times, **errors(way, exact, pairs)})
     report.show(rows)
     settings: dict[str, Any] = {"threads": threads, "side": SIDE, "images": len(pairs)}
-    report.write(json_file, rows, PACKAGES, **settings, rounds=rounds, cpu_time=cpu_time)
+    report.write(json_file, rows, **settings, rounds=rounds, cpu_time=cpu_time)

@@ -21,7 +21,6 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 N = 10
 SIDE = 64
 CROPS_PER_PHOTOGRAPH = 4
-PACKAGES = ("onnxruntime", "numpy")
 
 
 def crops(folder: Path, pipe: Pipeline) -> list[NDArray[np.uint8]]:
@@ -87,4 +86,4 @@ def measure_progressive(bundle: Path, data: Path, threads: int, json_file: Path 
         for temperature in (0.8, 1.0):
             rows += measure(pipe, conditions, temperature, rounds)
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, crops=len(conditions), threads=threads)
+    report.write(json_file, rows, crops=len(conditions), threads=threads)

@@ -47,7 +47,6 @@ COMPARED = ("lpips", "psnr")
 """Metrics that are compared with a peer, photograph by photograph."""
 N = 10
 TIMED = 5
-PACKAGES = ("av", "lpips", "onnxruntime", "opencv-python-headless", "pillow", "scikit-image")
 
 Row = dict[str, Any]
 
@@ -176,7 +175,7 @@ def judge_bundles(
                 found += ours(case, method, pipe, judge, given, temperatures)
             rows += compared(found, against)
             report.show(rows[-len(found) :])
-            report.write(json_file, rows, PACKAGES, threads=threads, kind=kind, photographs=photographs)
+            report.write(json_file, rows, threads=threads, kind=kind, photographs=photographs)
 
 
 main.add_command(hard_inputs.judge_hard_inputs)

@@ -9,7 +9,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,11 @@ import click
 
 Row = Mapping[str, Any]
 Key = TypeVar("Key", bound=Hashable)
+PACKAGES = (
+    *("av", "lpips", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "openvino", "pillow"),
+    *("pypatchmatch", "ray", "scikit-image", "scipy", "torch", "tritonclient"),
+)
+"""Packages whose versions are written beside the figures, if they are installed."""
 
 
 BUNDLES = click.argument(
@@ -74,11 +79,10 @@ def _cell(value: Any) -> str:
 def write(
     json_file: Path | None,
     rows: Sequence[Row],
-    packages: Sequence[str],
     figures: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> None:
-    """Write the figures with the machine, the versions of `packages` and the settings, unless `json_file` is None.
+    """Write the figures with the machine, the versions of `PACKAGES` and the settings, unless `json_file` is None.
 
     Arguments:
         figures: further figures by name, which are written beside the rows.
@@ -87,7 +91,7 @@ def write(
         return
     contents = {
         "machine": {"cpu": _cpu(), "system": platform.platform(), "python": platform.python_version()},
-        "versions": {package: version(package) for package in packages},
+        "versions": {name: version(name) for name in PACKAGES if any(distributions(name=name))},
         "settings": settings,
         **(figures or {}),
         "rows": list(rows),

@@ -118,4 +118,4 @@ def measure_chains(threads: int, json_file: Path | None, rounds: int, folder: Pa
             graphs = {g.name: OnnxRuntimeCpu(count).load(folder / g.file.path) for g in manifest.graphs}
             rows += measure(model, graphs, count, rounds)
     report.show(rows)
-    report.write(json_file, rows, ("torch", "onnxruntime", "onnx"), threads=threads, rounds=rounds, seed=0)
+    report.write(json_file, rows, threads=threads, rounds=rounds, seed=0)

@@ -25,7 +25,6 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 CLIENTS, WORKERS, THREADS = 16, 2, 2
 SIDES, SAMPLES = (12, 16, 24), (1, 4, 10)
-PACKAGES = ("onnxruntime", "numpy", "tritonclient")
 
 
 def requests(count: int) -> list[Asked]:
@@ -104,7 +103,7 @@ def measure_servers(bundle: Path, environment: Path, count: int, rounds: int, js
                     ways[f"{name}, {protocol}, {clients} client{'s' if clients > 1 else ''}"] = way
         rows = measure(ways, count, rounds)
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, count=count, rounds=rounds, clients=CLIENTS, workers=WORKERS)
+    report.write(json_file, rows, count=count, rounds=rounds, clients=CLIENTS, workers=WORKERS)
 
 
 main.add_command(measure_files)

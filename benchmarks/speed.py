@@ -32,7 +32,6 @@ START_SIDE, SIDES, SAMPLES = 64, (16, 64, 256), (1, 10)
 PHOTOGRAPH = Path("tests/data/photographs/canyon-wren.jpg")
 PLACE = 20
 """Distance of the crop from the top and the left border of the photograph, in pixels."""
-PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
 
 
 @click.group()
@@ -65,7 +64,7 @@ def start(bundle: Path, threads: int, json_file: Path | None, rounds: int) -> No
         }
         rows = [{"process": name, "seconds": took} for name, took in report.side_by_side(runs, rounds).items()]
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, rounds=rounds, threads=threads)
+    report.write(json_file, rows, rounds=rounds, threads=threads)
 
 
 @main.command()
@@ -110,7 +109,7 @@ def sizes(
                     of: dict[str, Any] = {"model": name, "result": f"{drawn.shape[1]}×{drawn.shape[0]}", "n": n}
                     rows.append({**of, "s": took, "images/hour": 3600 / took, **files})
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, rounds=rounds, cpu_time=cpu_time, threads=threads)
+    report.write(json_file, rows, rounds=rounds, cpu_time=cpu_time, threads=threads)
 
 
 main.add_command(sampling.measure_chains)

@@ -42,7 +42,6 @@ SIDE = 128
 """Side of the crops that are altered, in pixels."""
 ALPHAS = (0.01, 0.05, 0.1)
 RESAMPLES = 2000
-PACKAGES = ("onnxruntime", "opencv-python-headless", "scipy")
 BLOCKS = (4, 16, 64)
 """Sides of the blocks of `coverage`, in pixels."""
 
@@ -244,7 +243,7 @@ def detect(bundle: str, kind: str, folder: Path | None, threads: int, json_file:
     report.show(rows)
     report.show([{"alpha": alpha, **value} for alpha, value in whole.items()])
     settings: dict[str, Any] = {"threads": threads, "side": SIDE, "photographs": str(folder or kind)}
-    report.write(json_file, rows, PACKAGES, {"false_rejection": whole}, **settings)
+    report.write(json_file, rows, {"false_rejection": whole}, **settings)
 
 
 @main.command()
@@ -265,7 +264,7 @@ def coverage(bundle: Path, names: tuple[str, ...], threads: int, json_file: Path
                 row[f"side {side}"], row[f"side {side} ±"] = mean_difference(fractions, [0] * len(fractions))
             rows.append(row)
     report.show(rows)
-    report.write(json_file, rows, PACKAGES, samples=SAMPLES, threads=threads)
+    report.write(json_file, rows, samples=SAMPLES, threads=threads)
 
 
 if __name__ == "__main__":

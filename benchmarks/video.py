@@ -37,7 +37,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 TEMPERATURE = 0.8
 """Temperature of all settings except τ = 0."""
 RATED, RATED_SIZE, RATED_FRAMES, BATCHES, ROUNDS = "jwpIntro", (360, 640), 16, (1, 4), 5
-PACKAGES = ("onnxruntime", "lpips", "pillow", "av", "numpy")
 
 Result = tuple[Picture, float | None]
 """A restored frame and its bits per dimension; None if the method has no likelihood."""
@@ -199,7 +198,7 @@ def main(
             report.show(each_clip)
             rows += means + each_clip
             shared: dict[str, Any] = {"threads": threads, "lpips_every": LPIPS_EVERY, "moving": MOVING}
-            report.write(json_file, rows, PACKAGES, {"rates": speeds}, temperature=TEMPERATURE, **shared)
+            report.write(json_file, rows, {"rates": speeds}, temperature=TEMPERATURE, **shared)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ from caflow_training.recipe import Recipe, TrainingConfig
 from caflow_training.trainer import train
 
 PHOTOGRAPHS = Path("build/photographs")
-PACKAGES = ("torch", "lpips", "opencv-python-headless")
 ROUNDS = 5
 """Number of times that each family's samples are timed."""
 TEMPERATURES = (0.8, 1.0)
@@ -146,9 +145,9 @@ def main(
         for row in judged(trained(task, family, steps, seed, scratch), cell, missing, judge, folders):
             rows.append(row)
             print(json.dumps(row, ensure_ascii=False), flush=True)
-        report.write(json_file, rows, PACKAGES, **settings)
+        report.write(json_file, rows, **settings)
     figures = {"seconds per sample": seconds_per_sample(), "references": references(judge, folders)}
-    report.write(json_file, rows, PACKAGES, figures, **settings)
+    report.write(json_file, rows, figures, **settings)
 
 
 if __name__ == "__main__":

@@ -39,9 +39,9 @@ NOTICES_S = 1
 UNWANTED = {"500", "502", "INTERNAL", "UNKNOWN", "UNAVAILABLE"}
 """Statuses that mean a fault of the server."""
 LARGE = b"\x00" * 2**20
-ENDS_TRITON = re.compile(rb"\d{15}")
-"""A number in JSON that may be a dimension: Triton ends with `std::length_error` if such a shape comes without binary
-data. Only our own server gets these requests."""
+ENDS_TRITON = re.compile(rb"\d{10}")
+"""A number in JSON that may be a dimension of a tensor. Shapes that no memory can hold end Triton itself or its workers,
+before our code reads the request, so Triton does not get them."""
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -104,7 +104,7 @@ def send_http(server: Server, source: random.Random) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"], timeout=PATIENCE_S)
     k = source.randrange(2)
     body, length = http_body(source, k)
-    if server.worker == STUB and length is None and ENDS_TRITON.search(body):
+    if server.worker == STUB and ENDS_TRITON.search(body):
         return "not sent"
     if source.random() < 0.1:
         body += LARGE * source.choice([1, 2, 8])  # larger than any request may be
