@@ -117,7 +117,6 @@ $(PHOTOGRAPHS)/%: | setup
 quality: $(addprefix $(PHOTOGRAPHS)/,test training last unseen validation calibration metrics)  ## Measure the quality of the ×4 models and of other methods, on clean, degraded and hard inputs.
 	$(BENCHMARK)/quality.py judge $(BUNDLE) --degradation clean --temperature 0.9 $(THREADS) --json $(RESULTS)/quality.json
 	$(BENCHMARK)/quality.py judge $(BUNDLE) models/x4-real.caflow $(THREADS) --json $(RESULTS)/quality-degraded.json
-	$(BENCHMARK)/quality.py hard $(BUNDLE) --only "photographs, halved" --samples 105 --temperature 0.8 --temperature 0.9 --temperature 1 $(THREADS) --json $(RESULTS)/outliers.json
 	$(BENCHMARK)/quality.py hard $(BUNDLE) models/x4-real.caflow $(THREADS) --json $(RESULTS)/outliers-hard.json
 	$(BENCHMARK)/quality.py choice $(THREADS) --json $(RESULTS)/model-choice.json
 
@@ -127,12 +126,11 @@ typicality: $(addprefix $(PHOTOGRAPHS)/,last domains test)  ## Measure which ima
 	$(BENCHMARK)/typicality.py detect models/x4-real.caflow --pairs build/x4-real-last $(THREADS) --json $(RESULTS)/filter-x4-real.json
 	$(BENCHMARK)/typicality.py coverage models/x4-real.caflow $(THREADS) --json $(RESULTS)/coverage.json
 
-speed: cpp $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Measure speed and memory: the chain, precisions, floors, start, C++, dropped samples, and sizes. Takes hours.
+speed: cpp $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Measure speed and memory: the chain, precisions, floors, C++, dropped samples, and sizes. Takes hours.
 	$(BIN)/caflow-export x4-photo --precision bf16 -o build/x4-photo-bf16.caflow --force
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
 	$(BIN)/caflow-export x4-photo --precision int8 --data $(PHOTOGRAPHS)/calibration -o build/x4-photo-int8.caflow --force
 	$(BENCHMARK)/speed.py chains $(THREADS) --bundle build/default.caflow --json $(RESULTS)/sampling.json
-	$(BENCHMARK)/speed.py start $(BUNDLE) --json $(RESULTS)/runtime.json
 	$(BENCHMARK)/speed.py sizes $(BUNDLE) --json $(RESULTS)/machines.json
 	$(BENCHMARK)/speed.py progressive $(BUNDLE) --json $(RESULTS)/progressive.json
 	$(BENCHMARK)/speed.py memory $(BUNDLE) --json $(RESULTS)/memory.json

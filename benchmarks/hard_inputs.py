@@ -97,63 +97,42 @@ def enlarged(picture: Picture, scale: int) -> Picture:
     return picture.repeat(scale, 0).repeat(scale, 1)
 
 
-def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only: str) -> list[dict[str, Any]]:
-    """Return a row for each temperature and each kind of condition whose name ends with `only`.
+def measure(pipe: Pipeline, samples: int) -> list[dict[str, Any]]:
+    """Return a row for each kind of condition, with samples at the bundle's own temperature.
 
-    Without temperatures, the samples have the bundle's own. Targets are the whole photographs, 256×256, and the same
-    photographs halved and cut into four 64×64 parts. The target of a checkerboard has the same cells, enlarged.
+    Targets are 256×256 photographs. The target of a checkerboard has the same cells, enlarged.
     """
     scale = pipe.manifest.model.scale
-    whole, parts = (crops(PHOTOGRAPHS / "test", side, scale) for side in (WHOLE, WHOLE // 4))
-    targets, halved = ([crop.target for crop in of] for of in (whole, parts))
-    kinds: dict[str, tuple[list[Picture], list[Picture] | None]] = {
+    whole = crops(PHOTOGRAPHS / "test", WHOLE, scale)
+    targets = [crop.target for crop in whole]
+    kinds: dict[str, tuple[list[Picture], list[Picture]]] = {
         **{kind: (conditions, targets) for kind, conditions in hard_photographs(whole).items()},
         **{kind: (of, [enlarged(one, scale) for one in of]) for kind, of in hard_checkerboards().items()},
-        "text": ([*text()], None),
-        **{f"{kind}, halved": (of, halved) for kind, of in hard_photographs(parts).items() if "photo" in kind},
+        "text": ([*text()], []),
     }
     rows = []
     for kind, (conditions, true_images) in kinds.items():
-        if not kind.endswith(only):
-            continue
-        pairs = zip(true_images, conditions, strict=True) if true_images else ()
-        true = [float(off_by(image[None], condition)[0]) for image, condition in pairs]
-        for temperature in temperatures or [pipe.manifest.model.sampling.temperature]:
-            drawn = [
-                off_by(pipe.sample(condition, n=samples, temperature=temperature, seed=k).images[0], condition)
-                for k, condition in enumerate(conditions)
-            ]
-            every = np.concatenate(drawn)
-            rows.append(
-                {
-                    "conditions": kind,
-                    "temperature": temperature,
-                    "samples": len(every),
-                    "median": float(np.median(every)),
-                    "99.9 %": float(np.quantile(every, 0.999)),
-                    "largest": float(every.max()),
-                    "largest of the truth": max(true, default=None),
-                }
-            )
+        true = [float(off_by(image[None], of)[0]) for image, of in zip(true_images, conditions, strict=False)]
+        drawn = [pipe.sample(condition, n=samples, seed=k).images[0] for k, condition in enumerate(conditions)]
+        every = np.concatenate([off_by(images, of) for images, of in zip(drawn, conditions, strict=True)])
+        rows.append(
+            {
+                "conditions": kind,
+                "samples": len(every),
+                "median": float(np.median(every)),
+                "99.9 %": float(np.quantile(every, 0.999)),
+                "largest": float(every.max()),
+                "largest of the truth": max(true, default=None),
+            }
+        )
     return rows
 
 
 @click.command("hard")
 @report.BUNDLES
 @click.option("--samples", default=10, show_default=True, help="Number of samples of each condition; seeds are fixed.")
-@click.option("--temperature", "temperatures", type=float, multiple=True, help="[default: that of each bundle]")
-@click.option(
-    "--only", default="", help='Only conditions whose name ends with this text, such as "photographs, halved".'
-)
 @report.options
-def judge_hard_inputs(
-    bundles: tuple[Path, ...],
-    samples: int,
-    temperatures: tuple[float, ...],
-    only: str,
-    threads: int,
-    json_file: Path | None,
-) -> None:
+def judge_hard_inputs(bundles: tuple[Path, ...], samples: int, threads: int, json_file: Path | None) -> None:
     """Measure the largest errors of each BUNDLE on hard inputs.
 
     Download the photographs first: python models/photographs.py test build/photographs/test. The command fails if a
@@ -162,6 +141,6 @@ def judge_hard_inputs(
     rows = []
     for folder in bundles:
         with load(folder, backend="cpu", threads=threads) as pipe:
-            rows += [{"method": f"caflow {folder.stem}", **row} for row in measure(pipe, samples, temperatures, only)]
+            rows += [{"method": f"caflow {folder.stem}", **row} for row in measure(pipe, samples)]
     report.show(rows)
     report.write(json_file, rows, block=BLOCK, threads=threads)

@@ -9,15 +9,11 @@ LPIPS is of the whole crop, and PSNR of the pixels in the hole. PSNR leaves out 
 is right but for rounding.
 """
 
-import os
-import shutil
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import click
@@ -26,7 +22,6 @@ import numpy as np
 import report
 import torch
 from metrics import FURTHER, PHOTOGRAPHS, WHOLE, Judge, Picture, crops, halved_crops, psnr, relative_difference
-from PIL import Image
 from skimage.restoration import inpaint_biharmonic
 
 from caflow_runtime.completion.filling import Hole, fill_smoothly, fill_with_patches, has_patches
@@ -59,17 +54,6 @@ def biharmonic(picture: Picture, hole: Hole) -> Picture:
     return np.asarray(np.rint(255 * filled.clip(0, 1)), np.uint8)
 
 
-def matchpatch(picture: Picture, hole: Hole) -> Picture:
-    """Fill a hole by the command `inpaint_matchpatch` of G'MIC. The time includes that of its process."""
-    with TemporaryDirectory() as folder:
-        paths = [f"{folder}/{name}.png" for name in ("picture", "mask", "result")]
-        for path, array in zip(paths, (picture, 255 * hole.astype(np.uint8)), strict=False):
-            Image.fromarray(array).save(path)
-        steps = ("inpaint_matchpatch[0]", "[1]", "round[0]", "output[0]")
-        subprocess.run(["gmic", "-v", "-", *paths[:2], *steps, paths[2]], check=True, capture_output=True)
-        return np.asarray(Image.open(paths[2]).convert("RGB"))
-
-
 def patch_match(picture: Picture, hole: Hole) -> Picture:
     """Fill a hole by one search of PyPatchMatch."""
     return fill_with_patches(picture, hole, radii=(RADIUS,))
@@ -87,10 +71,7 @@ def by_model(pipe: Pipeline, first: Fill) -> Fill:
 
 def methods(pipe: Pipeline) -> dict[str, Fill]:
     """Return all methods that can run here, by name. Print a line for each peer that cannot run."""
-    found = {"telea": telea, SMOOTH: fill_smoothly, "biharmonic": biharmonic, "g'mic matchpatch": matchpatch}
-    if shutil.which("gmic") is None:
-        del found["g'mic matchpatch"]
-        print("g'mic matchpatch is skipped: the command gmic is not installed")
+    found = {"telea": telea, SMOOTH: fill_smoothly, "biharmonic": biharmonic}
     with_patches: Mapping[str, Fill] = {
         PATCHES: patch_match,
         "patchmatch, first filling": fill_with_patches,
@@ -177,7 +158,6 @@ def judge_inpainting(
     """
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # of G'MIC
     judge, pictures, rows = Judge(PHOTOGRAPHS / "metrics"), targets(photographs), list[Row]()
     with load(bundle, "cpu", threads) as pipe:
         for kind in kinds:

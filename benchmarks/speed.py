@@ -1,12 +1,10 @@
 """How fast are sampling and its programs? Each command measures one part, and prints a table.
 
-`start` measures new processes. `sizes` measures the seconds that one core needs for a result, by model, size and N, and
+`sizes` measures the seconds that one core needs for a result, by model, size and N, and
 for reading and writing the files; `docs/guides/many-machines.md` estimates the number of machines from them. `caflow
 bench` measures how time grows with N.
 """
 
-import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from functools import partial
@@ -24,11 +22,10 @@ import report
 import sampling
 
 import cpp
-from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
-START_SIDE, SIDES, SAMPLES = 64, (16, 64, 256), (1, 10)
+SIDES, SAMPLES = (16, 64, 256), (1, 10)
 PHOTOGRAPH = Path("tests/data/photographs/canyon-wren.jpg")
 PLACE = 20
 """Distance of the crop from the top and the left border of the photograph, in pixels."""
@@ -37,34 +34,6 @@ PLACE = 20
 @click.group()
 def main() -> None:
     """Measure speed and memory."""
-
-
-@main.command()
-@report.BUNDLE
-@report.options
-@report.ROUNDS
-def start(bundle: Path, threads: int, json_file: Path | None, rounds: int) -> None:
-    """Measure new processes, from start to end, the last of which draws the best of ten with BUNDLE."""
-    with tempfile.TemporaryDirectory() as folder:
-        small, large = Path(folder) / "small.png", Path(folder) / "large.png"
-        write_image(small, smooth_conditions(1, START_SIDE // 4, START_SIDE // 4)[0])
-        options = ["--bundle", str(bundle), "--threads", str(threads), "--samples", "10", "--force"]
-        commands = {
-            "python alone": ["-c", "pass"],
-            "import caflow_deploy": ["-c", "import caflow_deploy"],
-            "caflow --help": ["-m", "caflow_deploy.cli", "--help"],
-            f"caflow image, best of 10 at {START_SIDE}×{START_SIDE}": [
-                *("-m", "caflow_deploy.cli", "image", str(small), "-o", str(large)),
-                *options,
-            ],
-        }
-        runs = {
-            name: partial(subprocess.run, [sys.executable, *arguments], check=True, capture_output=True)
-            for name, arguments in commands.items()
-        }
-        rows = [{"process": name, "seconds": took} for name, took in report.side_by_side(runs, rounds).items()]
-    report.show(rows)
-    report.write(json_file, rows, rounds=rounds, threads=threads)
 
 
 @main.command()

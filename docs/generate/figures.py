@@ -74,19 +74,14 @@ def rejected(alpha: str) -> Callable[[Any], str]:
     return lambda found: f"{100 * found['false_rejection'][alpha]['rate']:.1f} %"
 
 
-def largest(found: Any) -> str:
-    """Return the largest outliers in grey levels, one for each temperature."""
-    return ", ".join(f"{row['largest']:.0f}" for row in found["rows"])
-
-
 NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "rejected-at-0.01": ("filter-last", rejected("0.01")),
     "rejected-at-0.05": ("filter-last", rejected("0.05")),
     "rejected-x4-real": ("filter-x4-real", rejected("0.05")),
     "x4-photo-rate": ("video-coded", rate_of("x4-photo")),
     "x2-video-rate": ("video-coded", rate_of("x2-video")),
-    "outliers": ("outliers", largest),
-    "outliers-of-the-truth": ("outliers", lambda found: f"{found['rows'][0]['largest of the truth']:.0f}"),
+    "outliers": ("outliers-hard", lambda found: f"{found['rows'][0]['largest']:.0f}"),
+    "outliers-of-the-truth": ("outliers-hard", lambda found: f"{found['rows'][0]['largest of the truth']:.0f}"),
 }
 """Results file of each number that a sentence contains, and the function that returns its text."""
 TABLES: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))

@@ -40,8 +40,11 @@ UNWANTED = {"500", "502", "INTERNAL", "UNKNOWN", "UNAVAILABLE"}
 """Statuses that mean a fault of the server."""
 LARGE = b"\x00" * 2**20
 ENDS_TRITON = re.compile(rb"\d{10}")
-"""A number in JSON that may be a dimension of a tensor. Shapes that no memory can hold end Triton itself or its workers,
-before our code reads the request, so Triton does not get them."""
+"""A number in JSON that may be a dimension of a tensor.
+
+Shapes that no memory can hold end Triton itself or its workers before our code reads the request, so Triton does not
+get them.
+"""
 
 
 @pytest.mark.parametrize("engine", ENGINES)
