@@ -22,7 +22,6 @@ import numpy as np
 import report
 import torch
 from metrics import FURTHER, PHOTOGRAPHS, WHOLE, Judge, Picture, crops, halved_crops, psnr, relative_difference
-from skimage.restoration import inpaint_biharmonic
 
 from caflow_runtime.completion.filling import Hole, fill_smoothly, fill_with_patches, has_patches
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -37,21 +36,10 @@ CROPS = 40
 MIN_DEVIATION = 2.0
 """Standard deviation of the true pixels in a hole, in grey levels, below which the hole counts as even."""
 RADIUS = 3
-"""Radius of Telea's method and of the patches of a single search, in pixels."""
+"""Radius of the patches of a single search, in pixels."""
 SMOOTH, PATCHES = "navier-stokes, smooth first filling", "patchmatch"
 OURS = {"model": "patches", "model, smooth first filling": "smooth"}
 """Methods of the model, and their names in the columns that count its wins."""
-
-
-def telea(picture: Picture, hole: Hole) -> Picture:
-    """Fill a hole by the method of Telea, of OpenCV."""
-    return np.asarray(cv2.inpaint(picture, hole.astype(np.uint8), RADIUS, cv2.INPAINT_TELEA), np.uint8)
-
-
-def biharmonic(picture: Picture, hole: Hole) -> Picture:
-    """Fill a hole with biharmonic functions, of scikit-image."""
-    filled = np.asarray(inpaint_biharmonic(picture / 255, hole, channel_axis=-1))
-    return np.asarray(np.rint(255 * filled.clip(0, 1)), np.uint8)
 
 
 def patch_match(picture: Picture, hole: Hole) -> Picture:
@@ -71,7 +59,7 @@ def by_model(pipe: Pipeline, first: Fill) -> Fill:
 
 def methods(pipe: Pipeline) -> dict[str, Fill]:
     """Return all methods that can run here, by name. Print a line for each peer that cannot run."""
-    found = {"telea": telea, SMOOTH: fill_smoothly, "biharmonic": biharmonic}
+    found: dict[str, Fill] = {SMOOTH: fill_smoothly}
     with_patches: Mapping[str, Fill] = {
         PATCHES: patch_match,
         "patchmatch, first filling": fill_with_patches,

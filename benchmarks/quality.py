@@ -58,10 +58,10 @@ class Case:
     side: int
     degradation: str
 
-    def crops(self, kind: str, photographs: int | None) -> list[Crop]:
-        """Return the crops of the first photographs of a kind, such as "test" or "training"; of all if None."""
-        given = crops(PHOTOGRAPHS / kind, self.side)
-        if kind == "test" and self.degradation != "clean":
+    def crops(self, photographs: int | None) -> list[Crop]:
+        """Return the crops of the first photographs; of all if None."""
+        given = crops(PHOTOGRAPHS / "test", self.side)
+        if self.degradation != "clean":
             given += [crop for name in FURTHER for crop in halved_crops(PHOTOGRAPHS / name)]
         of_each = (WHOLE // 2 // self.side) ** 2 or 1
         return [degraded(crop, self.degradation) for crop in given[: photographs and photographs * of_each]]
@@ -143,7 +143,6 @@ def main() -> None:
 @click.option("--peer", "peer_names", type=click.Choice(list(PEERS)), multiple=True, default=[*PEERS])
 @click.option("--temperature", "temperatures", type=float, multiple=True, help="[default: that of each bundle]")
 @click.option("--against", type=click.Choice(list(PEERS)), default="real-esrgan x4plus", show_default=True)
-@click.option("--kind", type=click.Choice(["test", "training"]), default="test", show_default=True)
 @click.option("--photographs", type=int, help="Use only this number of photographs of each set, for a quick look.")
 @report.options
 def judge_bundles(
@@ -152,16 +151,14 @@ def judge_bundles(
     peer_names: tuple[str, ...],
     temperatures: tuple[float, ...],
     against: str,
-    kind: str,
     photographs: int | None,
     threads: int,
     json_file: Path | None,
 ) -> None:
     """Judge each BUNDLE, a ×4 model, and its peers.
 
-    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, metrics,
-    for degradations last and unseen, and training for --kind training, which measures how much better a model is on
-    the photographs that it was trained with. τ = 0 is always measured.
+    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, metrics and,
+    for degradations, last and unseen. τ = 0 is always measured.
     """
     torch.set_num_threads(threads)
     judge, rows = Judge(PHOTOGRAPHS / "metrics"), list[Row]()
@@ -169,13 +166,13 @@ def judge_bundles(
         pipes = {f"caflow {folder.stem}": stack.enter_context(load(folder, "cpu", threads)) for folder in bundles}
         cases = [Case(side, name) for side in SIDES for name in names if name == "clean" or side == WHOLE]
         for case in cases:
-            given = case.crops(kind, photographs)
+            given = case.crops(photographs)
             found = [*peers(case, peer_names, judge, given)]
             for method, pipe in pipes.items():
                 found += ours(case, method, pipe, judge, given, temperatures)
             rows += compared(found, against)
             report.show(rows[-len(found) :])
-            report.write(json_file, rows, threads=threads, kind=kind, photographs=photographs)
+            report.write(json_file, rows, threads=threads, photographs=photographs)
 
 
 main.add_command(hard_inputs.judge_hard_inputs)

@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 Key = TypeVar("Key", bound=Hashable)
 PACKAGES = (
     *("av", "lpips", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "openvino", "pillow"),
-    *("pypatchmatch", "ray", "scikit-image", "scipy", "torch", "tritonclient"),
+    *("pypatchmatch", "ray", "scipy", "torch", "tritonclient"),
 )
 """Packages whose versions are written beside the figures, if they are installed."""
 
