@@ -15,7 +15,7 @@ import click
 import numpy as np
 import report
 from degradations import DEGRADATIONS, degraded
-from metrics import FURTHER, PHOTOGRAPHS, WHOLE, Picture, crops, halved_crops, resize
+from metrics import Picture, held_out_crops, resize
 from peers import PEERS, Upscale, installed
 from PIL import Image
 from scipy.stats import binomtest
@@ -60,9 +60,8 @@ def voted(files: Iterable[Path], key: dict[str, dict[str, str]]) -> Iterator[tup
     """Yield the degradation of each vote, and the method that was preferred, or "equal"."""
     for file in files:
         lines = read_lines(file, ("pair", "vote"))
-        twice = [pair for pair, times in Counter(line["pair"] for line in lines).items() if times > 1]
-        if twice:
-            raise click.UsageError(f"{file}: each pair may have one line; got more for {', '.join(twice)}")
+        if len({line["pair"] for line in lines}) < len(lines):
+            raise click.UsageError(f"{file}: each pair may have one line; some have more")
         for line in lines:
             pair, vote = line["pair"], line["vote"].strip().lower()
             if pair not in key or vote not in ("", *VOTES):
@@ -91,24 +90,13 @@ def preference(degradation: str, votes: Counter[str], methods: list[str]) -> dic
 @click.option("--pairs", default=40, show_default=True, help="Number of pairs, spread evenly over the degradations.")
 @click.option("--seed", default=0, show_default=True, help="Seed that chooses the photographs and the sides.")
 @click.option("--threads", default=1, show_default=True, help="Number of CPU threads.")
-def write_pairs(
-    bundle: Path,
-    peer: str,
-    pairs: int,
-    seed: int,
-    threads: int,
-) -> None:
-    """Write NN.png for each pair and an empty votes.csv to build/blind-look, and the key to build/blind-look-key.csv.
-
-    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, last and
-    unseen.
-    """
+def write_pairs(bundle: Path, peer: str, pairs: int, seed: int, threads: int) -> None:
+    """Write NN.png for each pair and votes.csv to build/blind-look, and the key to build/blind-look-key.csv."""
     random, lines = np.random.default_rng(seed), list[dict[str, str]]()
     OUT.mkdir(parents=True, exist_ok=True)
     with load(bundle, "cpu", threads) as pipe:
         scale = pipe.manifest.model.scale
-        given = crops(PHOTOGRAPHS / "test", WHOLE, scale)
-        given += [crop for kind in FURTHER for crop in halved_crops(PHOTOGRAPHS / kind, scale)]
+        given = held_out_crops(scale)
         methods = {f"caflow {bundle.stem}": sampled(pipe), **dict(installed([peer], scale))}
         if peer not in methods:
             raise click.UsageError(f"{peer} cannot run here: benchmarks/README.md says how to install it")

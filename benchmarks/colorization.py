@@ -21,14 +21,13 @@ import numpy as np
 import report
 import torch
 from metrics import (
-    FURTHER,
-    PHOTOGRAPHS,
     WHOLE,
     Judge,
     Picture,
     ab,
     colorfulness,
-    halved_photographs,
+    folder_of,
+    further_photographs,
     read,
     relative_difference,
 )
@@ -51,7 +50,6 @@ COMPARED = ("ab", "lpips")
 STEP = 4
 """Sides of the photographs are multiples of this number of pixels."""
 
-Row = dict[str, Any]
 Color = Callable[[Picture, Sequence[Point], int], Picture]
 """Colours a grey picture with dots as hints. The number is the seed of what is drawn at random."""
 
@@ -61,8 +59,8 @@ def photographs(count: int) -> list[Picture]:
 
     These are those of `inpainting.py`, whole.
     """
-    test = (read(path) for path in sorted((PHOTOGRAPHS / "test").iterdir()))
-    further = (half for kind in FURTHER for _, half in halved_photographs(PHOTOGRAPHS / kind))
+    test = (read(path) for path in sorted((folder_of("test")).iterdir()))
+    further = (half for _, half in further_photographs())
     return [with_short_side(picture) for picture in islice(chain(test, further), count)]
 
 
@@ -127,7 +125,7 @@ def by_model(pipe: Pipeline) -> Color:
     return color
 
 
-def measured(color: Color, given: Sequence[tuple[Picture, Sequence[Point]]], judge: Judge) -> Row:
+def measured(color: Color, given: Sequence[tuple[Picture, Sequence[Point]]], judge: Judge) -> report.Row:
     """Return the figures of one method for photographs and their dots, with those of each that are compared."""
     each: dict[str, list[float]] = {name: [] for name in ("ab", "lpips", "colourfulness", "true", "seconds")}
     for seed, (picture, dots) in enumerate(given):
@@ -147,19 +145,19 @@ def measured(color: Color, given: Sequence[tuple[Picture, Sequence[Point]]], jud
     return {**means, **further, **compared}
 
 
-def against(name: str, row: Row, other: Row) -> Row:
+def against(name: str, row: report.Row, other: report.Row) -> report.Row:
     """Return the relative differences of a row from another one, in per cent, with the half widths of intervals."""
-    found: Row = {}
+    found: report.Row = {}
     for metric in COMPARED:
         difference = relative_difference(row[f"{metric} of each"], other[f"{metric} of each"])
         found |= dict(zip((f"{metric} − {name}, %", f"{metric} − {name} ±, %"), difference, strict=True))
     return found
 
 
-def rows_of(pipe: Pipeline, pictures: Sequence[Picture], judge: Judge) -> Iterator[Row]:
+def rows_of(pipe: Pipeline, pictures: Sequence[Picture], judge: Judge) -> Iterator[report.Row]:
     """Yield a row for each place and number of dots, of the peer and of the model."""
     of_grey = measured(levin, [(picture, []) for picture in pictures], judge)
-    at_random: dict[int, Row] = {}
+    at_random: dict[int, report.Row] = {}
     for where, counts in (("random", DOTS), ("suggested", DOTS[1:])):
         dots = [
             random_dots(picture, max(counts), seed) if where == "random" else suggested_dots(picture, max(counts))
@@ -186,15 +184,12 @@ def rows_of(pipe: Pipeline, pictures: Sequence[Picture], judge: Judge) -> Iterat
 def judge_colorization(bundle: Path, count: int, threads: int, json_file: Path | None) -> None:
     """Colour photographs with BUNDLE, a model of the task color-hints, and with Levin's method.
 
-    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, last, unseen
-    and metrics.
-
     The columns "−" are the relative difference of the mean from that of the peer with the same dots, or of the model
     with as many random dots, with the half width of its 95 % interval.
     """
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    judge, rows = Judge(PHOTOGRAPHS / "metrics"), list[Row]()
+    judge, rows = Judge(), list[report.Row]()
     with load(bundle, "cpu", threads) as pipe:
         for row in rows_of(pipe, photographs(count), judge):
             rows.append(row)

@@ -179,11 +179,8 @@ def main(device_name: str, rounds: int, with_frames: bool, bundles: Path | None,
                     frame_rows.append(row)
                     print(json.dumps(row), flush=True)
     print(f"{card}, PyTorch {torch.__version__}\n")
-    errors = ("pixel error", "likelihood error")
-    report.show([row | {key: row.get(key, "") for key in errors} for row in rows])
-    if frame_rows:
-        print()
-        report.show(frame_rows)
+    report.show(rows)
+    report.show(frame_rows)
     figures = {"rates": rates.figures(), "frames": frame_rows}
     report.write(json_file, rows, figures, card=card, rounds=rounds)
 

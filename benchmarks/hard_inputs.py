@@ -9,6 +9,7 @@ the enlarged condition too, as the last column shows.
 """
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 import report
 from degradations import generator, noisy
-from metrics import PHOTOGRAPHS, WHOLE, Crop, Picture, crops, resize
+from metrics import WHOLE, Crop, Picture, crops, folder_of, resize
 from numpy.typing import NDArray
 
 from caflow_runtime.degradation import Dither
@@ -58,20 +59,13 @@ def hard_photographs(photographs: list[Crop]) -> dict[str, list[Picture]]:
     """Return conditions by kind: those of the photographs, noisy or dithered. Each list has the photographs' order."""
     conditions = [crop.condition for crop in photographs]
     dithers: dict[str, Dither] = {"ordered dithering": "ordered", "Floyd–Steinberg": "diffused"}
-    return {
-        "photographs": conditions,
-        **{
-            f"photographs, noise σ = {sigma}": [
-                noisy(crop.condition, sigma, generator(crop.name)) for crop in photographs
-            ]
-            for sigma in (5, 10)
-        },
-        **{
-            f"{name}, {bits} bit": [dithered(condition, bits, dither) for condition in conditions]
-            for name, dither in dithers.items()
-            for bits in (1, 2)
-        },
-    }
+    found = {"photographs": conditions}
+    for sigma in (5, 10):
+        noises = [noisy(crop.condition, sigma, generator(crop.name)) for crop in photographs]
+        found[f"photographs, noise σ = {sigma}"] = noises
+    for (name, dither), bits in product(dithers.items(), (1, 2)):
+        found[f"{name}, {bits} bit"] = [dithered(condition, bits, dither) for condition in conditions]
+    return found
 
 
 def hard_checkerboards() -> dict[str, list[Picture]]:
@@ -92,22 +86,20 @@ def off_by(images: NDArray[np.uint8], condition: Picture) -> NDArray[np.float64]
     return largest
 
 
-def enlarged(picture: Picture, scale: int) -> Picture:
-    """Return a picture whose pixels are squares of scale×scale pixels."""
-    return picture.repeat(scale, 0).repeat(scale, 1)
-
-
 def measure(pipe: Pipeline, samples: int) -> list[dict[str, Any]]:
     """Return a row for each kind of condition, with samples at the bundle's own temperature.
 
     Targets are 256×256 photographs. The target of a checkerboard has the same cells, enlarged.
     """
     scale = pipe.manifest.model.scale
-    whole = crops(PHOTOGRAPHS / "test", WHOLE, scale)
+    whole = crops(folder_of("test"), WHOLE, scale)
     targets = [crop.target for crop in whole]
     kinds: dict[str, tuple[list[Picture], list[Picture]]] = {
         **{kind: (conditions, targets) for kind, conditions in hard_photographs(whole).items()},
-        **{kind: (of, [enlarged(one, scale) for one in of]) for kind, of in hard_checkerboards().items()},
+        **{
+            kind: (of, [one.repeat(scale, 0).repeat(scale, 1) for one in of])
+            for kind, of in hard_checkerboards().items()
+        },
         "text": ([*text()], []),
     }
     rows = []
@@ -133,11 +125,7 @@ def measure(pipe: Pipeline, samples: int) -> list[dict[str, Any]]:
 @click.option("--samples", default=10, show_default=True, help="Number of samples of each condition; seeds are fixed.")
 @report.options
 def judge_hard_inputs(bundles: tuple[Path, ...], samples: int, threads: int, json_file: Path | None) -> None:
-    """Measure the largest errors of each BUNDLE on hard inputs.
-
-    Download the photographs first: python models/photographs.py test build/photographs/test. The command fails if a
-    sample is not finite.
-    """
+    """Measure the largest errors of each BUNDLE on hard inputs. Fail if a sample is not finite."""
     rows = []
     for folder in bundles:
         with load(folder, backend="cpu", threads=threads) as pipe:

@@ -12,23 +12,21 @@ is right but for rounding.
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import click
 import cv2
 import numpy as np
 import report
 import torch
-from metrics import FURTHER, PHOTOGRAPHS, WHOLE, Judge, Picture, crops, halved_crops, psnr, relative_difference
+from metrics import WHOLE, Judge, Picture, held_out_crops, psnr, relative_difference
 
 from caflow_runtime.completion.filling import Hole, fill_smoothly, fill_with_patches, has_patches
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_training.completion_tasks import MaskedInpainting
 from caflow_training.holes import HoleKind, draw_hole
 
-Row = dict[str, Any]
 Fill = Callable[[Picture, Hole], Picture]
 """Fills a hole in a picture. Pixels in the hole do not matter."""
 
@@ -72,12 +70,6 @@ def methods(pipe: Pipeline) -> dict[str, Fill]:
     return found | {"model, smooth first filling": by_model(pipe, fill_smoothly)}
 
 
-def targets(count: int) -> list[Picture]:
-    """Return the crops of the first photographs of `test`, and of `last` and `unseen` at half their size."""
-    given = chain(crops(PHOTOGRAPHS / "test", WHOLE), *(halved_crops(PHOTOGRAPHS / kind) for kind in FURTHER))
-    return [crop.target for crop in islice(given, count)]
-
-
 def holes(kind: HoleKind, count: int) -> list[Hole]:
     """Return one hole for each crop. Each depends on its kind and number alone."""
     kinds, area = get_args(HoleKind), MaskedInpainting().hole_area
@@ -91,7 +83,7 @@ def hole_psnr(result: Picture, target: Picture, hole: Hole) -> float | None:
     return None if is_even else psnr(result[hole], target[hole])
 
 
-def measured(name: str, fill: Fill, given: Sequence[tuple[Picture, Hole]], judge: Judge) -> Row:
+def measured(name: str, fill: Fill, given: Sequence[tuple[Picture, Hole]], judge: Judge) -> report.Row:
     """Return the figures of one method for crops and their holes, with LPIPS of each crop."""
     results, seconds = list[Picture](), list[float]()
     for picture, hole in given:
@@ -113,7 +105,7 @@ def measured(name: str, fill: Fill, given: Sequence[tuple[Picture, Hole]], judge
     }
 
 
-def compared(rows: list[Row]) -> list[Row]:
+def compared(rows: list[report.Row]) -> list[report.Row]:
     """Return the rows of all methods with their differences from the references, and how often the model wins."""
     each = {row["method"]: row.pop("lpips of each") for row in rows}
     for row in rows:
@@ -138,15 +130,13 @@ def judge_inpainting(
 ) -> None:
     """Fill holes with BUNDLE, a model of the task masked-inpainting, and with its peers.
 
-    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, last, unseen
-    and metrics.
-
     The columns "−" are the relative difference of mean LPIPS from that of a peer, with the half width of its 95 %
     interval. "wins" is the share of crops in which the model, around a first filling, has a lower LPIPS than the row.
     """
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    judge, pictures, rows = Judge(PHOTOGRAPHS / "metrics"), targets(photographs), list[Row]()
+    judge, rows = Judge(), list[report.Row]()
+    pictures = [crop.target for crop in held_out_crops()[:photographs]]
     with load(bundle, "cpu", threads) as pipe:
         for kind in kinds:
             given = list(zip(pictures, holes(kind, len(pictures)), strict=True))

@@ -7,7 +7,8 @@ same processors. The time until the first result is reported separately, because
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -48,23 +49,14 @@ def in_a_loop(bundle: Path, threads: int, jobs: list[ImageJob], config: Sampling
         yield from (process_image(pipe, job, config) for job in jobs)
 
 
-def by_workers(bundle: Path, workers: int, jobs: list[ImageJob], config: SamplingConfig) -> Iterator[ImageOutcome]:
-    """Yield the results of workers as in `caflow image --workers`, with one thread each."""
-    with open_process_executor(config_of(bundle), workers) as executor:
-        yield from outcomes(executor, jobs, config)
-
-
-def by_ray(bundle: Path, workers: int, jobs: list[ImageJob], config: SamplingConfig) -> Iterator[ImageOutcome]:
-    """Yield the results of workers as in `caflow image --ray`, with one thread each."""
-    with open_ray_executor(None, config_of(bundle), workers) as executor:
-        yield from outcomes(executor, jobs, config)
-
-
-def outcomes(executor: Executor, jobs: list[ImageJob], config: SamplingConfig) -> Iterator[ImageOutcome]:
-    """Yield the results of workers."""
-    for _, found in executor.run(partial(process_image, config=config), jobs):
-        if not isinstance(found, WorkerLost):
-            yield found
+def by_workers(
+    executor: AbstractContextManager[Executor], jobs: list[ImageJob], config: SamplingConfig
+) -> Iterator[ImageOutcome]:
+    """Yield the results of the workers of an executor."""
+    with executor as running:
+        for _, found in running.run(partial(process_image, config=config), jobs):
+            if not isinstance(found, WorkerLost):
+                yield found
 
 
 def config_of(bundle: Path) -> WorkerConfig:
@@ -97,18 +89,16 @@ def measure(results: Iterator[ImageOutcome], count: int) -> dict[str, float]:
 def measure_files(
     bundle: Path, photographs: Path, threads: int, json_file: Path | None, count: int, rounds: int
 ) -> None:
-    """Measure BUNDLE on crops of PHOTOGRAPHS.
-
-    Compare one process of --threads threads with the same number of workers of one thread.
-    """
+    """Compare one process of --threads threads with as many workers of one thread: BUNDLE, on crops of PHOTOGRAPHS."""
     bundle = bundle.absolute()
+    worker = config_of(bundle)
     config = SamplingConfig(SAMPLES)
     with tempfile.TemporaryDirectory() as name:
         jobs = cut_crops(photographs, Path(name), count)
-        runs = {
+        runs: dict[str, Callable[..., Iterator[ImageOutcome]]] = {
             f"a loop, {threads} threads": partial(in_a_loop, bundle, threads),
-            f"{threads} workers": partial(by_workers, bundle, threads),
-            f"{threads} workers on Ray": partial(by_ray, bundle, threads),
+            f"{threads} workers": lambda *given: by_workers(open_process_executor(worker, threads), *given),
+            f"{threads} workers on Ray": lambda *given: by_workers(open_ray_executor(None, worker, threads), *given),
         }
         found: dict[str, list[dict[str, float]]] = {run: [] for run in runs}
         for _ in range(rounds):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import cv2
 import lpips
 import numpy as np
@@ -24,7 +25,6 @@ from scipy.stats import t
 Picture = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
 
-PHOTOGRAPHS = Path("build/photographs")
 FURTHER = ("last", "unseen")
 """Kinds of photographs, besides `test`, that no training uses."""
 SCALE = 4
@@ -59,6 +59,24 @@ class Scores:
     """Result of the function `lattice`, in grey levels."""
 
 
+def folder_of(kind: str) -> Path:
+    """Return the folder of a kind of files that `models/photographs.py` downloads.
+
+    Raises:
+        click.ClickException: if they were not downloaded.
+    """
+    folder = Path("build/photographs") / kind
+    if not folder.is_dir():
+        raise click.ClickException(f"{folder} does not exist: first run python models/photographs.py {kind} {folder}")
+    return folder
+
+
+def held_out_crops(scale: int = SCALE) -> list[Crop]:
+    """Return the centre 256×256 of all photographs that no training uses, with conditions, those of `test` first."""
+    further = (crop(name, centre(half), scale) for name, half in further_photographs())
+    return [*crops(folder_of("test"), WHOLE, scale), *further]
+
+
 def crops(folder: Path, side: int, scale: int = SCALE) -> list[Crop]:
     """Return the centre 256×256 of every photograph in a folder with its condition.
 
@@ -78,18 +96,13 @@ def crops(folder: Path, side: int, scale: int = SCALE) -> list[Crop]:
     return found
 
 
-def halved_crops(folder: Path, scale: int = SCALE) -> list[Crop]:
-    """Return the centre 256×256 of every picture of `halved_photographs` with its condition."""
-    return [crop(name, centre(half), scale) for name, half in halved_photographs(folder)]
-
-
-def halved_photographs(folder: Path) -> Iterator[tuple[str, Image.Image]]:
-    """Yield name and picture of every photograph in a folder that is clean when it is halved, at half its size.
+def further_photographs() -> Iterator[tuple[str, Image.Image]]:
+    """Yield name and picture of every photograph of `FURTHER` that is clean when it is halved, at half its size.
 
     These have both sides of at least 512 pixels, and are stored without loss or as JPEG with a mean luminance
     quantization of at most 20. Those whose centre is nearly empty are left out.
     """
-    for path in sorted(folder.iterdir()):
+    for path in (path for kind in FURTHER for path in sorted(folder_of(kind).iterdir())):
         picture = Image.open(path)
         tables = getattr(picture, "quantization", None)
         if min(picture.size) < 2 * WHOLE or (tables and np.mean(tables[0]) > MAX_QUANTIZATION):
@@ -130,8 +143,8 @@ def read(path: Path) -> Image.Image:
 class Judge:
     """Judge of results by all metrics. It holds the networks of LPIPS and DISTS."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load the networks from a folder that `models/photographs.py metrics` filled."""
+    def __init__(self) -> None:
+        folder = folder_of("metrics")
         self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
         layers = [layer for layer in self.network.net.modules() if isinstance(layer, torch.nn.Conv2d)]
         with torch.no_grad():

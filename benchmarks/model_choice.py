@@ -17,7 +17,7 @@ import numpy as np
 import report
 import torch
 from degradations import generator, noisy
-from metrics import PHOTOGRAPHS, SCALE, WHOLE, Crop, Judge, centre, crop, mean_difference, psnr, read
+from metrics import SCALE, WHOLE, Crop, Judge, centre, crop, folder_of, mean_difference, psnr, read
 from PIL import Image
 
 from caflow_runtime.image_io.image_files import read_image
@@ -66,7 +66,7 @@ def centres() -> list[Crop]:
     """Return the centre 256×256 of the validation photographs, and of some calibration photographs."""
     found = []
     for kind, count in zip(KINDS, (None, OF_CALIBRATION), strict=True):
-        large = [path for path in sorted((PHOTOGRAPHS / kind).iterdir()) if min(read(path).size) >= WHOLE]
+        large = [path for path in sorted(folder_of(kind).iterdir()) if min(read(path).size) >= WHOLE]
         for path in large[:: len(large) // count if count else 1][:count]:
             found.append(crop(path.stem, centre(read(path)), SCALE))
     return found
@@ -97,13 +97,9 @@ def compared(case: str, given: list[Crop], pipes: dict[str, Pipeline], judge: Ju
 @click.command("choice")
 @report.options
 def judge_choice(threads: int, json_file: Path | None) -> None:
-    """Compare the built-in ×4 models, and the choice between them.
-
-    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is validation,
-    calibration and metrics.
-    """
+    """Compare the built-in ×4 models, and the choice between them."""
     torch.set_num_threads(threads)
-    judge, given = Judge(PHOTOGRAPHS / "metrics"), centres()
+    judge, given = Judge(), centres()
     pipes = {name: load(name, "cpu", threads) for name in MODELS}
     rows = [compared(case, given, pipes, judge) for case in CASES]
     report.show(rows)

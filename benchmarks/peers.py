@@ -4,26 +4,12 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from metrics import Picture, resize
 from PIL import Image
 
 Upscale = Callable[[Picture], Picture]
-
-
-@dataclass(frozen=True)
-class Peer:
-    """A method that enlarges images."""
-
-    open: Callable[[int], Upscale]
-    """Function that loads the method for a scale.
-
-    It raises ImportError, OSError or RuntimeError if the method cannot run here.
-    """
-    scales: tuple[int, ...]
-    """Supported scales."""
 
 
 def resampled(method: Image.Resampling, scale: int = 4) -> Upscale:
@@ -55,23 +41,26 @@ def real_esrgan(number: int) -> Upscale:
     return lambda small: np.asarray(model.process_pil(Image.fromarray(small)))
 
 
-PEERS: dict[str, Peer] = {
-    "bicubic": Peer(lambda scale: resampled(Image.Resampling.BICUBIC, scale), (2, 3, 4)),
-    "lanczos": Peer(lambda scale: resampled(Image.Resampling.LANCZOS, scale), (2, 3, 4)),
-    "dat-light": Peer(dat_light, (2, 3, 4)),
-    "srmdnf": Peer(srmdnf, (2, 3, 4)),
-    "realesr-animevideov3": Peer(lambda scale: real_esrgan(scale - 2), (2, 3, 4)),
-    "real-esrgan x4plus": Peer(lambda _: real_esrgan(4), (4,)),
+PEERS: dict[str, tuple[Callable[[int], Upscale], tuple[int, ...]]] = {
+    "bicubic": (lambda scale: resampled(Image.Resampling.BICUBIC, scale), (2, 3, 4)),
+    "lanczos": (lambda scale: resampled(Image.Resampling.LANCZOS, scale), (2, 3, 4)),
+    "dat-light": (dat_light, (2, 3, 4)),
+    "srmdnf": (srmdnf, (2, 3, 4)),
+    "realesr-animevideov3": (lambda scale: real_esrgan(scale - 2), (2, 3, 4)),
+    "real-esrgan x4plus": (lambda _: real_esrgan(4), (4,)),
 }
+"""Function that loads the method for a scale, and the supported scales, by name. The function raises ImportError,
+OSError or RuntimeError if the method cannot run here."""
 
 
 def installed(names: Iterable[str] = PEERS, scale: int = 4) -> Iterator[tuple[str, Upscale]]:
     """Load the named peers that support the scale and can run here. Print a line for each one that cannot run."""
     for name in names:
-        if scale not in PEERS[name].scales:
+        load, scales = PEERS[name]
+        if scale not in scales:
             continue
         try:
-            upscale = PEERS[name].open(scale)
+            upscale = load(scale)
         except (ImportError, OSError, RuntimeError) as error:
             print(f"{name} is skipped: {error}")
         else:

@@ -84,10 +84,7 @@ def measure_precisions(
     threads: int,
     json_file: Path | None,
 ) -> None:
-    """Time the float32 model BUNDLE and its versions in other precisions on crops of PHOTOGRAPHS.
-
-    PHOTOGRAPHS is a folder.
-    """
+    """Time the float32 model BUNDLE and its versions in other precisions on crops of the photographs in a folder."""
     bundles = {"fp32": bundle, "fp16": fp16, "bf16": bf16, "int8": int8}
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:

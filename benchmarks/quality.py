@@ -25,8 +25,6 @@ import report
 import torch
 from degradations import DEGRADATIONS, degraded
 from metrics import (
-    FURTHER,
-    PHOTOGRAPHS,
     SCALE,
     WHOLE,
     Crop,
@@ -34,7 +32,8 @@ from metrics import (
     Picture,
     Scores,
     crops,
-    halved_crops,
+    folder_of,
+    held_out_crops,
     mean,
     mean_difference,
 )
@@ -48,8 +47,6 @@ COMPARED = ("lpips", "psnr")
 N = 10
 TIMED = 5
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Case:
@@ -60,19 +57,17 @@ class Case:
 
     def crops(self, photographs: int | None) -> list[Crop]:
         """Return the crops of the first photographs; of all if None."""
-        given = crops(PHOTOGRAPHS / "test", self.side)
-        if self.degradation != "clean":
-            given += [crop for name in FURTHER for crop in halved_crops(PHOTOGRAPHS / name)]
+        given = crops(folder_of("test"), self.side) if self.degradation == "clean" else held_out_crops()
         of_each = (WHOLE // 2 // self.side) ** 2 or 1
         return [degraded(crop, self.degradation) for crop in given[: photographs and photographs * of_each]]
 
-    def row(self, method: str, temperature: float | None, n: int, rank: str, **values: Any) -> Row:
+    def row(self, method: str, temperature: float | None, n: int, rank: str, **values: Any) -> report.Row:
         """Return one row of the table."""
         of = {"method": method, "size": f"{self.side // SCALE}-{self.side}", "degradation": self.degradation}
         return {**of, "temperature": temperature, "n": n, "rank": rank, **values}
 
 
-def peers(case: Case, names: tuple[str, ...], judge: Judge, given: list[Crop]) -> Iterator[Row]:
+def peers(case: Case, names: tuple[str, ...], judge: Judge, given: list[Crop]) -> Iterator[report.Row]:
     """Judge the named peers that are installed, a row for each."""
     for name, upscale in installed(names):
         started = time.perf_counter()
@@ -83,7 +78,7 @@ def peers(case: Case, names: tuple[str, ...], judge: Judge, given: list[Crop]) -
 
 def ours(
     case: Case, method: str, pipe: Pipeline, judge: Judge, given: list[Crop], temperatures: tuple[float, ...]
-) -> Iterator[Row]:
+) -> Iterator[report.Row]:
     """Judge a bundle: single samples at τ = 0 and at each temperature, and the likeliest of ten for clean photographs.
 
     Without temperatures, samples have the bundle's own.
@@ -103,13 +98,13 @@ def ours(
             yield case.row(method, temperature, of, rank, **scores, seconds=seconds[of], bits_per_dim=bits)
 
 
-def means(scores: list[Scores]) -> Row:
+def means(scores: list[Scores]) -> report.Row:
     """Return the mean of each metric, and the values of each photograph for those that are compared with a peer."""
     each = {f"{metric} of each": [getattr(one, metric) for one in scores] for metric in COMPARED}
     return {**asdict(mean(scores)), **each}
 
 
-def compared(rows: list[Row], against: str) -> list[Row]:
+def compared(rows: list[report.Row], against: str) -> list[report.Row]:
     """Return rows with their mean differences from the row of a peer, and the half widths of their 95 % intervals.
 
     The values of each photograph are left out.
@@ -155,13 +150,9 @@ def judge_bundles(
     threads: int,
     json_file: Path | None,
 ) -> None:
-    """Judge each BUNDLE, a ×4 model, and its peers.
-
-    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, metrics and,
-    for degradations, last and unseen. τ = 0 is always measured.
-    """
+    """Judge each BUNDLE, a ×4 model, and its peers. τ = 0 is always measured."""
     torch.set_num_threads(threads)
-    judge, rows = Judge(PHOTOGRAPHS / "metrics"), list[Row]()
+    judge, rows = Judge(), list[report.Row]()
     with ExitStack() as stack:
         pipes = {f"caflow {folder.stem}": stack.enter_context(load(folder, "cpu", threads)) for folder in bundles}
         cases = [Case(side, name) for side in SIDES for name in names if name == "clean" or side == WHOLE]

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 Key = TypeVar("Key", bound=Hashable)
 PACKAGES = (
     *("av", "lpips", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "openvino", "pillow"),

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import report
 from degradations import DEGRADATIONS, blurred, degraded, jpeg, noisy
-from metrics import PHOTOGRAPHS, WHOLE, Crop, Picture, crops, mean_difference
+from metrics import WHOLE, Crop, Picture, crops, folder_of, mean_difference
 from numpy.typing import NDArray
 from peers import resampled
 from PIL import Image
@@ -126,7 +126,7 @@ def consistent_pairs(pipe: Pipeline, pairs: list[Pair]) -> Iterator[tuple[str, l
         yield f"{name}, then made consistent", [consistent(pipe, spoil(pair.target), pair) for pair in pairs]
     enlarged = resampled(Image.Resampling.BICUBIC)
     yield "bicubic, made consistent", [consistent(pipe, enlarged(pair.condition), pair) for pair in pairs]
-    yield "no photographs, conditions of their own", pairs_in(pipe, PHOTOGRAPHS / "domains", (SIDE,))
+    yield "no photographs, conditions of their own", pairs_in(pipe, folder_of("domains"), (SIDE,))
 
 
 def consistent(pipe: Pipeline, picture: Picture, pair: Pair) -> Pair:
@@ -228,12 +228,9 @@ def main() -> None:
 )
 @report.options
 def detect(bundle: str, kind: str, folder: Path | None, threads: int, json_file: Path | None) -> None:
-    """Measure what the calibration of BUNDLE detects, and what it rejects by mistake.
-
-    First fetch "unseen" or "last", "domains" and "test" with models/photographs.py.
-    """
+    """Measure what the calibration of BUNDLE detects, and what it rejects by mistake."""
     with load(bundle, backend="cpu", threads=threads) as pipe:
-        pairs = pairs_in(pipe, folder or PHOTOGRAPHS / kind, SIDES)
+        pairs = pairs_in(pipe, folder or folder_of(kind), SIDES)
         truth = judged(pipe, pairs if folder else with_grey_copies(pipe.manifest.model, pairs))
         whole = false_rejection(truth.typicality, truth.names)
         given = [pair for pair in pairs if len(pair.target) == SIDE]
@@ -251,13 +248,10 @@ def detect(bundle: str, kind: str, folder: Path | None, threads: int, json_file:
 @click.option("--degradation", "names", type=click.Choice(list(DEGRADATIONS)), multiple=True, default=[*DEGRADATIONS])
 @report.options
 def coverage(bundle: Path, names: tuple[str, ...], threads: int, json_file: Path | None) -> None:
-    """Measure the coverage of the samples of BUNDLE.
-
-    Download the photographs first: python models/photographs.py test build/photographs/test.
-    """
+    """Measure the coverage of the samples of BUNDLE."""
     rows = []
     with load(bundle, "cpu", threads) as pipe:
-        clean = crops(PHOTOGRAPHS / "test", WHOLE, pipe.manifest.model.scale)
+        clean = crops(folder_of("test"), WHOLE, pipe.manifest.model.scale)
         for name in names:
             row: dict[str, Any] = {"degradation": name, "photographs": len(clean)}
             for side, fractions in covered(pipe, [degraded(crop, name) for crop in clean]).items():

@@ -19,7 +19,7 @@ import numpy as np
 import report
 import torch
 from flicker import LPIPS_EVERY, MOVING, Clip, Measures, average, judged, mean_of, read, still
-from metrics import PHOTOGRAPHS, Judge, Picture
+from metrics import Judge, Picture, folder_of
 from peers import Upscale, installed
 
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -40,7 +40,6 @@ RATED, RATED_SIZE, RATED_FRAMES, BATCHES, ROUNDS = "jwpIntro", (360, 640), 16, (
 
 Result = tuple[Picture, float | None]
 """A restored frame and its bits per dimension; None if the method has no likelihood."""
-Row = dict[str, Any]
 Measured = dict[tuple[str, str], list[Measures]]
 """Measures of each frame, by (method, clip)."""
 
@@ -100,7 +99,7 @@ def restored(method: Method, conditions: list[Picture]) -> tuple[list[Picture], 
     return results, measures
 
 
-def row(case: Case, method: str, clip: str, frames: int, mean: Measures) -> Row:
+def row(case: Case, method: str, clip: str, frames: int, mean: Measures) -> report.Row:
     """Return one row of a table. Measures that a method does not have are None."""
     known = mean | ({"frames/s": 1 / mean["seconds"]} if "seconds" in mean else {})
     keys = ("psnr", "lpips", "flicker static", "flicker moving", "change", "moving", "bits/dim", "frames/s")
@@ -108,7 +107,7 @@ def row(case: Case, method: str, clip: str, frames: int, mean: Measures) -> Row:
     return of | {key: known.get(key) for key in keys}
 
 
-def table(case: Case, measured: Measured) -> list[Row]:
+def table(case: Case, measured: Measured) -> list[report.Row]:
     """Return the means over clips, with the largest number of frames first.
 
     Slow methods restore fewer frames. For each number of frames, the rows have the means over this number of first
@@ -124,7 +123,7 @@ def table(case: Case, measured: Measured) -> list[Row]:
     return rows
 
 
-def rates(pipes: dict[str, Pipeline], clip: Clip) -> list[Row]:
+def rates(pipes: dict[str, Pipeline], clip: Clip) -> list[report.Row]:
     """Return the frames of 640×360 per second of each bundle and batch size, measured in turns."""
     height, width = RATED_SIZE
     truth = [np.ascontiguousarray(image[:height, :width]) for image in clip.truth[:RATED_FRAMES]]
@@ -162,19 +161,15 @@ def main(
     threads: int,
     json_file: Path | None,
 ) -> None:
-    """Judge videos that each BUNDLE and its peers restore.
-
-    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is clips and
-    metrics.
-    """
+    """Judge videos that each BUNDLE and its peers restore."""
     torch.set_num_threads(threads)
     os.environ["LP_NUM_THREADS"] = str(threads)  # threads of Vulkan in software
-    judge = Judge(PHOTOGRAPHS / "metrics")
+    judge = Judge()
     slow = {name: min(frames, count) for name, count in PEER_FRAMES.items()}
     wanted = {"bicubic": frames, "lanczos": frames} | slow
-    clips = [read(path, frames) for path in sorted((PHOTOGRAPHS / "clips").iterdir())]
+    clips = [read(path, frames) for path in sorted(folder_of("clips").iterdir())]
     truth = {("truth", clip.name): still(clip, judge) for clip in clips}
-    rows: list[Row] = []
+    rows: list[report.Row] = []
     with ExitStack() as stack:
         pipes = {folder.stem: stack.enter_context(load(folder, "cpu", threads)) for folder in bundles}
         speeds = rates(pipes, next(clip for clip in clips if clip.name == RATED))

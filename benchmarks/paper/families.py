@@ -1,7 +1,6 @@
 """The paper's claims: five conditional flows on three tasks of 64×64 pixels, with equal operations, steps and data.
 
 Each cell of the table is one family, one task and one seed. Cells that are in the JSON file are not computed again.
-First: python models/photographs.py KIND build/photographs/KIND for the kinds training, validation, test and metrics.
 """
 
 import json
@@ -15,7 +14,7 @@ import click
 import numpy as np
 import report
 import torch
-from metrics import Judge
+from metrics import Judge, folder_of
 from paper.baselines import Baseline, Kind, train_baseline
 from paper.scores import SAMPLES, SIDE, TASKS, held_out_bits, measure, pairs_of, references, samples_of
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,7 +26,6 @@ from caflow_training.model import CAFlow
 from caflow_training.recipe import Recipe, TrainingConfig
 from caflow_training.trainer import train
 
-PHOTOGRAPHS = Path("build/photographs")
 ROUNDS = 5
 """Number of times that each family's samples are timed."""
 TEMPERATURES = (0.8, 1.0)
@@ -101,7 +99,7 @@ def seconds_per_sample() -> dict[str, float]:
 
 def trained(task: str, family: str, steps: int, seed: int, scratch: Path) -> CAFlow:
     """Return the model of a cell, whose training is started, resumed or finished already."""
-    recipe, data = recipe_of(task, family, steps, seed), PHOTOGRAPHS / "training"
+    recipe, data = recipe_of(task, family, steps, seed), folder_of("training")
     out = scratch / f"{task}-{family}-{seed}-{steps}".replace(" ", "-").replace(",", "")
     if family in BASELINES:
         return train_baseline(recipe, family, data, out / LAST_CHECKPOINT)
@@ -132,7 +130,7 @@ def main(
 ) -> None:
     """Train and judge all cells, and write the JSON file after each. Measure the time of a sample at the end."""
     torch.set_num_threads(threads)
-    judge, folders = Judge(PHOTOGRAPHS / "metrics"), [PHOTOGRAPHS / "validation", PHOTOGRAPHS / "test"]
+    judge, folders = Judge(), [folder_of("validation"), folder_of("test")]
     found = json.loads(json_file.read_text()) if json_file is not None and json_file.exists() else {"rows": []}
     rows = found["rows"]
     settings: dict[str, Any] = {"batch": TRAINING.batch, "samples": SAMPLES}
