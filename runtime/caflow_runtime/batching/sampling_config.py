@@ -7,7 +7,16 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 
 from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, Manifest
-from caflow_runtime.checks import check_integer, check_share, check_switch, is_integer, is_number, is_real, shown
+from caflow_runtime.checks import (
+    MOST_SAMPLES,
+    check_integer,
+    check_share,
+    check_switch,
+    is_integer,
+    is_number,
+    is_real,
+    shown,
+)
 from caflow_runtime.errors import InputError
 
 Rank = Literal["likelihood", "consistency", "typical"]
@@ -28,7 +37,7 @@ class Reject:
     alpha: float = 0.01
     """Samples with a typicality below this are rejected. About this fraction of good samples is rejected by mistake."""
     redraws: int = 20
-    """Largest number of samples that are drawn for an image in place of rejected ones."""
+    """Largest number of samples that are drawn for an image in place of rejected ones, 0 … 2²⁰."""
     otherwise: Otherwise = "best"
     """Result if all samples are rejected: "best" is the best rejected sample, "bicubic" is the input, bicubically
     enlarged, and "error" raises `Untypical`."""
@@ -39,7 +48,7 @@ class Reject:
 
     def __post_init__(self) -> None:
         check_share("alpha", self.alpha, is_open=True)
-        check_integer("redraws", self.redraws, 0)
+        check_integer("redraws", self.redraws, 0, MOST_SAMPLES)
         if not isinstance(self.otherwise, str) or self.otherwise not in get_args(Otherwise):
             raise InputError(f"otherwise must be one of {', '.join(get_args(Otherwise))}; got {shown(self.otherwise)}")
         if not isinstance(self.judge, str) or self.judge not in get_args(Judge):
@@ -55,7 +64,7 @@ class SamplingConfig:
     """
 
     n: int = 10
-    """Number of samples of each image."""
+    """Number of samples of each image, 1 … 2²⁰."""
     temperature: Temperature = DEFAULT_SAMPLING.temperature
     """Temperature τ, a factor on the noise: one for all levels, or one for each level, the coarsest first."""
     seed: int = 0
@@ -94,7 +103,7 @@ class SamplingConfig:
         return config
 
     def __post_init__(self) -> None:
-        check_integer("n", self.n, 1)
+        check_integer("n", self.n, 1, MOST_SAMPLES)
         check_integer("seed", self.seed, 0)
         check_integer("frame", self.frame, 0)
         if not isinstance(self.rank, str) or self.rank not in get_args(Rank):
