@@ -5,6 +5,7 @@ The EXIF is like that of cameras. It is written without the code under test.
 
 import struct
 import zlib
+from pathlib import Path
 
 from PIL import ImageCms
 
@@ -101,6 +102,12 @@ def directory(order: str, fields: dict[int, Values], start: int, following: int)
 def png_chunk(kind: bytes, contents: bytes) -> bytes:
     """Return a chunk of a PNG file."""
     return struct.pack(">I", len(contents)) + kind + contents + struct.pack(">I", zlib.crc32(kind + contents))
+
+
+def insert_png_chunks(path: Path, chunks: dict[bytes, bytes]) -> None:
+    """Insert chunks into a PNG file, after its header."""
+    contents = path.read_bytes()
+    path.write_bytes(contents[:33] + b"".join(map(png_chunk, chunks, chunks.values())) + contents[33:])
 
 
 def nested_exif(order: str, count: int = 4000) -> bytes:

@@ -6,6 +6,7 @@ Nothing here requires PyTorch or an export.
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,6 +63,13 @@ def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np
     image = cv2.imread(str(sorted(folder.glob("*.jpg"))[number]), cv2.IMREAD_COLOR_RGB)
     assert image is not None
     return np.ascontiguousarray(image[100 : 100 + height, 200 : 200 + width]).astype(np.uint8)
+
+
+def stored(path: Path) -> NDArray[Any]:
+    """Return the values that an image file stores, as OpenCV reads them."""
+    found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert found is not None
+    return found
 
 
 def calibrate(

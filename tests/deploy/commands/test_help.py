@@ -59,7 +59,7 @@ def test_batches_of_frames_require_fixed_noise(tmp_path: Path) -> None:
     assert "--batch requires --noise fixed" in done.stderr
 
 
-@pytest.mark.parametrize("option", [("--drop", "latest"), ("--patience", "5")])
+@pytest.mark.parametrize("option", [("--drop", "latest"), ("--patience", "5"), ("--duration", "2")])
 def test_options_of_live_sources_require_one(option: tuple[str, str], uncalibrated: Path, tmp_path: Path) -> None:
     source = tmp_path / "in.mp4"
     done = caflow("video", source, "-o", tmp_path / "out.mp4", "--bundle", uncalibrated, *option, code=2)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import Done, command, in_a_process, messages
-from described import png_chunk
+from described import insert_png_chunks
 from filter_data import data as pairs
 from terminals import Shown, in_a_terminal
 from tiny import photograph
@@ -39,8 +39,7 @@ def folder(photographs: Path, tmp_path: Path) -> Path:
     write_image(folder / f"{'long-' * 40}name.png", picture)
     (folder / "damaged.png").write_text("no image")
     write_image(folder / "exif.png", picture)
-    contents = (folder / "exif.png").read_bytes()
-    (folder / "exif.png").write_bytes(contents[:33] + png_chunk(b"eXIf", b"none") + contents[33:])
+    insert_png_chunks(folder / "exif.png", {b"eXIf": b"none"})
     return folder
 
 

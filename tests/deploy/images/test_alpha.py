@@ -5,8 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from commands import caflow, json_lines
+from commands import caflow
 from numpy.typing import NDArray
+from tiny import stored
 
 from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.image_io.matte import matted
@@ -27,37 +28,39 @@ def disc(tmp_path: Path) -> Path:
     return path
 
 
-def over(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], ground: int) -> NDArray[np.float64]:
-    """Return the image composited on a uniform grey background, `ground`."""
-    share = alpha[..., None] / 255
-    return np.asarray(share * rgb + (1 - share) * ground)
-
-
 def farthest_from_a_mixture(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], ground: int) -> float:
     """Return the largest distance, in grey levels, of composited pixels from the mixtures of red and the background."""
-    found = over(rgb, alpha, ground)
+    share = alpha[..., None] / 255
+    found = share * rgb + (1 - share) * ground
     lowest, highest = np.minimum(RED, ground), np.maximum(RED, ground)
     return float(np.maximum(lowest - found, found - highest).max())
 
 
 @pytest.mark.parametrize(
-    "options",
-    [[], ["--scale", 2.5], ["--width", 20], pytest.param(["--scale", 6, "--keep-all"], marks=pytest.mark.full)],
+    ("options", "bits"),
+    [
+        ([], 8),
+        (["--scale", 2.5], 8),
+        (["--scale", 2], 16),
+        (["--width", 20], 8),
+        pytest.param(["--scale", 6, "--keep-all"], 8, marks=pytest.mark.full),
+    ],
 )
-def test_a_hard_edge_has_no_fringe(disc: Path, tmp_path: Path, options: list[object]) -> None:
+def test_a_hard_edge_has_no_fringe(disc: Path, tmp_path: Path, options: list[object], bits: int) -> None:
     """There is no fringe on black or white, whether the model enlarges the image or it is only reduced."""
-    out = tmp_path / "out.png"
+    out, given = tmp_path / "out.png", stored(disc)
+    if bits == 16:
+        assert cv2.imwrite(str(disc), given.astype(np.uint16) * 257)
     caflow("image", disc, "-o", out, "-n", 1, *options, code=0)
     found = read_image(out)
+    assert found.bits == bits
     assert found.alpha is not None
     for ground in (0, 255):
         assert farthest_from_a_mixture(found.rgb, found.alpha, ground) < 25
     assert found.alpha[: found.alpha.shape[0] // 16].max() == 0
     assert found.alpha[found.alpha.shape[0] // 2, found.alpha.shape[1] // 2] == 255
     if not options:  # if the hidden green is used, there is a fringe
-        raw = cv2.imread(str(disc), cv2.IMREAD_UNCHANGED)
-        assert raw is not None
-        green = enlarge_image(np.ascontiguousarray(raw[..., 2::-1]).astype(np.uint8), 4)
+        green = enlarge_image(np.ascontiguousarray(given[..., 2::-1]), 4)
         assert farthest_from_a_mixture(green, found.alpha, 0) > 60
 
 
@@ -77,27 +80,3 @@ def test_hidden_colours_are_replaced_by_the_nearest_visible_ones() -> None:
     np.testing.assert_array_equal(matted(rgb, np.zeros_like(alpha)), rgb)  # without visible colours, nothing changes
     deep = rgb.astype(np.uint16) * 257
     np.testing.assert_array_equal(matted(deep, alpha), found * np.uint16(257))
-
-
-def test_a_transparent_result_has_the_verdict_of_caflow_score(disc: Path, calibrated: Path, tmp_path: Path) -> None:
-    """The report has the values that `caflow score` computes from the written file."""
-    out = tmp_path / "out.png"
-    bundle = ["--bundle", calibrated, "--json"]
-    done = caflow("image", disc, "-o", out, "-n", 2, *bundle, "--judge", "image", "--min-typicality", 0.02)
-    (report,) = json_lines(done.stdout)
-    (scored,) = json_lines(caflow("score", out, disc, *bundle).stdout)
-    assert report["log_likelihood"] == pytest.approx(scored["log_likelihood"], rel=1e-6)
-    assert report["image_typicality"] == scored.get("image_typicality")
-
-
-def test_a_transparent_image_of_16_bits_gives_one_of_16_bits(disc: Path, calibrated: Path, tmp_path: Path) -> None:
-    raw = cv2.imread(str(disc), cv2.IMREAD_UNCHANGED)
-    assert raw is not None
-    assert cv2.imwrite(str(tmp_path / "deep.png"), raw.astype(np.uint16) * 257)
-    given, out = tmp_path / "deep.png", tmp_path / "out.png"
-    caflow("image", given, "-o", out, "-n", 1, "--scale", 2, "--bundle", calibrated, code=0)
-    stored = cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_UNCHANGED)
-    assert stored is not None
-    assert stored.dtype == np.uint16
-    assert stored.shape == (2 * SIDE, 2 * SIDE, 4)
-    assert (stored[..., 3].min(), stored[..., 3].max()) == (0, 65535)

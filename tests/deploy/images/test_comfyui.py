@@ -1,7 +1,6 @@
 """The nodes for ComfyUI, loaded and called as ComfyUI does it. ComfyUI itself is on no package index."""
 
 import importlib.util
-import json
 import math
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import caflow
+from commands import caflow, json_lines, score_report
 from numpy.typing import NDArray
 from tiny import photograph
 
@@ -24,10 +23,8 @@ OPTIONS = {"samples": 3, "temperature": 0.7, "seed": 5}
 @pytest.fixture(scope="module")
 def nodes() -> ModuleType:
     """Module of the nodes, imported as ComfyUI imports a folder of `custom_nodes`."""
-    spec = importlib.util.spec_from_file_location("caflow_nodes", FOLDER / "__init__.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    spec: Any = importlib.util.spec_from_file_location("caflow_nodes", FOLDER / "__init__.py")
+    module: ModuleType = importlib.util.module_from_spec(spec)
     sys.modules["caflow_nodes"] = module
     spec.loader.exec_module(module)
     return module
@@ -68,15 +65,11 @@ def run(nodes: ModuleType, name: str, **inputs: Any) -> Any:
     return outputs
 
 
-def test_pixels_and_likelihoods_are_those_of_the_command(
-    nodes: ModuleType, uncalibrated: Path, files: list[Path], tmp_path: Path
-) -> None:
+def test_results_are_the_commands(nodes: ModuleType, uncalibrated: Path, files: list[Path], tmp_path: Path) -> None:
     best, samples, bits = run(nodes, "CaflowEnlarge", image=loaded(*files), bundle=str(uncalibrated))
     options = [f"--{name}={value}" for name, value in OPTIONS.items()]
-    done = caflow(
-        "image", *files, "-o", tmp_path / "out", "--bundle", uncalibrated, *options, "--keep-all", "--json", code=0
-    )
-    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    given = [*files, "-o", tmp_path / "out", "--bundle", uncalibrated]
+    reports = json_lines(caflow("image", *given, *options, "--keep-all", "--json", code=0).stdout)
     assert best.dtype == torch.float32
     for k, name in enumerate(("a", "b")):
         np.testing.assert_array_equal(saved(best)[k], read_image(tmp_path / "out" / f"{name}.png").rgb)
@@ -92,17 +85,14 @@ def test_scores_are_those_of_the_command(
     made, _, _ = run(nodes, "CaflowEnlarge", image=loaded(*files), bundle=str(calibrated))
     write_image(tmp_path / "large.png", saved(made)[1])
     bits, typicality = run(nodes, "CaflowScore", target=made, condition=loaded(*files), bundle=str(calibrated))
-    done = caflow("score", tmp_path / "large.png", files[1], "--bundle", calibrated, "--json")
-    expected = json.loads(done.stdout)
+    expected = score_report(tmp_path / "large.png", files[1], calibrated)
     assert bits[1] == pytest.approx(expected["bits_per_dim"], rel=1e-6)
     assert typicality[1] == pytest.approx(expected["image_typicality"], rel=1e-6)
     _, unknown = run(nodes, "CaflowScore", target=made, condition=loaded(*files), bundle=str(uncalibrated))
     assert all(map(math.isnan, unknown))
 
 
-def test_a_mask_says_what_is_replaced(
-    nodes: ModuleType, completing: dict[str, Path], photographs: Path, tmp_path: Path
-) -> None:
+def test_a_mask_is_filled(nodes: ModuleType, completing: dict[str, Path], photographs: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "in.png", photograph(photographs, 0, 24, 40))
     image, mask = loaded(tmp_path / "in.png"), torch.zeros(1, 24, 40)
     mask[:, 3:9, 10:20] = 1

@@ -57,9 +57,8 @@ def test_codes_of_other_colours_than_srgb_become_those_of_png(tmp_path: Path) ->
     found = read_image(tmp_path / "a.avif")
     assert not write_image(tmp_path / "a.png", found.rgb, metadata=found.metadata.colours())
     assert b"\0\0\0\4cICP\x09\x10\0\1" in (tmp_path / "a.png").read_bytes()
-    assert write_image(tmp_path / "a.jpg", found.rgb, metadata=found.metadata.colours()) == [
-        "its colour space was not copied: it is not supported by the result's format"
-    ]
+    (lost,) = write_image(tmp_path / "a.jpg", found.rgb, metadata=found.metadata.colours())
+    assert lost.startswith("its colour space was not copied")
     (tmp_path / "a.avif").write_bytes(avif().replace(srgb, struct.pack(">4sHH", b"nclx", 9, 16)))
     assert read_image(tmp_path / "a.avif").metadata.png_colours is None
 
@@ -67,8 +66,7 @@ def test_codes_of_other_colours_than_srgb_become_those_of_png(tmp_path: Path) ->
 def test_avif_is_turned_and_its_result_is_a_png(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.avif").write_bytes(avif(HALVES[:8, 16:24], orientation=6))
-    done = caflow("image", tmp_path / "in", "-o", tmp_path / "out", "--bundle", TINY, "-n", 1)
-    assert done.returncode == 0, done.stderr
+    caflow("image", tmp_path / "in", "-o", tmp_path / "out", "--bundle", TINY, "-n", 1, code=0)
     found = read_image(tmp_path / "out" / "a.png")
     assert found.rgb.shape == (32, 32, 3)
     assert found.rgb[:8].mean() < 60 < 190 < found.rgb[-8:].mean()

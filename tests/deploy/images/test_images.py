@@ -64,35 +64,23 @@ def test_alpha_and_grey_come_back(tmp_path: Path, picture: NDArray[np.uint8]) ->
         write_image(tmp_path / "both.jpg", picture, alpha)
 
 
-def test_values_of_16_bits_are_read_as_8_bits_with_rounding(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
-    deep = picture[..., ::-1].astype(np.uint16) * 257 + np.uint16(100)
-    assert cv2.imwrite(str(tmp_path / "deep.png"), np.minimum(deep, 65535).astype(np.uint16))
-    found = read_image(tmp_path / "deep.png")
-    assert found.bits == 16
-    assert np.abs(found.rgb.astype(int) - picture).max() == 0
+def test_values_of_16_bits_are_read_as_8_bits_with_rounding(tmp_path: Path) -> None:
     every = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
     assert cv2.imwrite(str(tmp_path / "every.png"), every)
-    np.testing.assert_array_equal(read_image(tmp_path / "every.png").rgb[..., 0], np.rint(every / 257))
+    found = read_image(tmp_path / "every.png")
+    assert found.bits == 16
+    np.testing.assert_array_equal(found.rgb[..., 0], np.rint(every / 257))
 
 
 def test_images_are_rotated_by_their_exif_orientation(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
-    write_image(tmp_path / "flat.jpg", picture)
-    contents = (tmp_path / "flat.jpg").read_bytes()
-    # An APP1 segment with one tag: orientation 6, which means to rotate the image clockwise.
-    tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
-    exif = b"Exif\0\0" + tiff
-    (tmp_path / "turned.jpg").write_bytes(
-        contents[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + contents[2:]
-    )
-    flat, turned = (read_image(tmp_path / name).rgb for name in ("flat.jpg", "turned.jpg"))
-    np.testing.assert_array_equal(turned, np.rot90(flat, -1))
-    # The same EXIF block in a PNG, in a chunk before the pixels.
-    for name, alpha in (("colour.png", None), ("alpha.png", np.full((30, 40), 9, np.uint8))):
-        write_image(tmp_path / name, picture, alpha)
-        contents = (tmp_path / name).read_bytes()
-        place = contents.index(b"IDAT") - 4
-        (tmp_path / name).write_bytes(contents[:place] + png_chunk(b"eXIf", tiff) + contents[place:])
-    np.testing.assert_array_equal(read_image(tmp_path / "colour.png").rgb, np.rot90(picture, -1))
+    exif = PIL.Image.Exif()
+    exif[274] = 6  # rotate the image clockwise
+    for suffix in ("png", "jpg"):
+        PIL.Image.fromarray(picture).save(tmp_path / f"flat.{suffix}")
+        PIL.Image.fromarray(picture).save(tmp_path / f"turned.{suffix}", exif=exif)
+        flat, turned = (read_image(tmp_path / f"{name}.{suffix}").rgb for name in ("flat", "turned"))
+        np.testing.assert_array_equal(turned, np.rot90(flat, -1))
+    PIL.Image.fromarray(picture).convert("RGBA").save(tmp_path / "alpha.png", exif=exif)
     with pytest.raises(UnreadableImage, match="EXIF rotation"):
         read_image(tmp_path / "alpha.png")
 
@@ -163,29 +151,17 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path_factory: pytest.TempPathFact
 
 
 def test_data_after_the_end_of_a_jpeg_is_ignored(tmp_path: Path, photographs: Path) -> None:
-    """Phones store a film there. A thumbnail has an end of its own, and bytes of 255 may stand before a marker."""
-    whole = sorted(photographs.glob("*.jpg"))[0].read_bytes()
-    thumbnail = b"Exif\0\0 a thumbnail \xff\xd9"
+    """Phones store a film there, and some cameras zeros. A thumbnail has an end of its own, and bytes of 255 may stand
+    before a marker. OpenCV alone would fill the rest of a file that is cut off with grey."""
+    photo, path = sorted(photographs.glob("*.jpg"))[0], tmp_path / "motion.jpg"
+    whole, thumbnail = photo.read_bytes(), b"Exif\0\0 a thumbnail \xff\xd9"
     with_thumbnail = whole[:2] + b"\xff\xff\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + whole[2:]
-    path = tmp_path / "motion.jpg"
-    path.write_bytes(with_thumbnail + bytes(range(200)) * 100)
-    assert read_image(path).rgb.shape == read_image(sorted(photographs.glob("*.jpg"))[0]).rgb.shape
-    path.write_bytes(with_thumbnail[: len(whole) // 2])
-    with pytest.raises(UnreadableImage, match="truncated"):
-        read_image(path)
-
-
-def test_a_photograph_that_is_cut_off_is_refused(tmp_path: Path, photographs: Path) -> None:
-    """OpenCV alone would return the first part of the image and fill the rest with grey."""
-    write_image(tmp_path / "whole.jpg", photograph(photographs, 1, 300, 400))
-    contents = (tmp_path / "whole.jpg").read_bytes()
-    zeros = bytes(20_000)  # some cameras append zeros to their files
-    for end in (b"", zeros):
-        (tmp_path / "cut.jpg").write_bytes(contents[: len(contents) * 6 // 10] + end)
+    for more in (bytes(range(200)) * 100, bytes(20_000)):
+        path.write_bytes(with_thumbnail + more)
+        np.testing.assert_array_equal(read_image(path).rgb, read_image(photo).rgb)
+        path.write_bytes(with_thumbnail[: len(whole) // 2] + more)
         with pytest.raises(UnreadableImage, match="the JPEG file is truncated"):
-            read_image(tmp_path / "cut.jpg")
-    (tmp_path / "filled.jpg").write_bytes(contents + zeros)
-    np.testing.assert_array_equal(read_image(tmp_path / "filled.jpg").rgb, read_image(tmp_path / "whole.jpg").rgb)
+            read_image(path)
 
 
 def test_a_small_file_may_not_claim_a_gigapixel(tmp_path: Path) -> None:
@@ -216,11 +192,10 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 
 
-def encoded(kind: str, side: int = 24) -> bytes:
-    """Return a file with a noise image, `side` pixels high and 1.5 times as wide."""
+def encoded(kind: str) -> bytes:
+    """Return a file with a noise image of 12×8 pixels."""
     options = ENCODERS[kind].copy()
-    noise = np.random.default_rng(0).integers(0, 256, (side, side * 3 // 2, 4), np.uint8)
-    file = io.BytesIO()
+    file, noise = io.BytesIO(), np.random.default_rng(0).integers(0, 256, (8, 12, 4), np.uint8)
     PIL.Image.fromarray(noise).convert(options.pop("mode", "RGB")).save(file, **options)
     return file.getvalue()
 
@@ -230,7 +205,7 @@ def encoded(kind: str, side: int = 24) -> bytes:
 @given(st.sampled_from(sorted(ENCODERS)), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4))
 def test_a_decoded_image_is_never_larger_than_its_claimed_size(kind: str, changes: list[tuple[int, int]]) -> None:
     """Decoders must not find a larger size in a damaged header than `claimed_size`: it is what limits memory."""
-    contents = bytearray(encoded(kind, side=8))
+    contents = bytearray(encoded(kind))
     for place, value in changes:
         contents[place % len(contents)] = value
     claimed = claimed_size(bytes(contents))

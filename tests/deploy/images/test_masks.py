@@ -1,14 +1,11 @@
 """`caflow image --mask`: only white areas are filled, and the reported likelihood is that of the written file."""
 
-import json
 from pathlib import Path
 
-import cv2
 import msgspec
 import numpy as np
 import pytest
-from commands import Done, caflow, json_lines_of, messages
-from numpy.typing import NDArray
+from commands import caflow, image_report, json_lines_of, messages, score_report
 from tiny import photograph
 
 from caflow_runtime.bundle.reading import read_manifest
@@ -21,13 +18,6 @@ HEIGHT, WIDTH = 50, 37
 """Sides that are not multiples of those that the model requires."""
 HOLE = slice(9, 25), slice(20, 37)
 
-Picture = NDArray[np.uint8]
-
-
-def image(photographs: Path, number: int) -> Picture:
-    large = photograph(photographs, number, 4 * HEIGHT, 4 * WIDTH)
-    return np.asarray(cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
-
 
 def write_mask(path: Path, hole: tuple[slice, slice] = HOLE, white: int = 255) -> Path:
     mask = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -39,10 +29,10 @@ def write_mask(path: Path, hole: tuple[slice, slice] = HOLE, white: int = 255) -
 @pytest.fixture
 def folder(photographs: Path, tmp_path: Path) -> Path:
     """Folder with two photographs in `in`, and the mask of each in `masks`."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "masks").mkdir()
     for number, name in enumerate(("a", "b")):
-        (tmp_path / "in").mkdir(exist_ok=True)
-        (tmp_path / "masks").mkdir(exist_ok=True)
-        write_image(tmp_path / "in" / f"{name}.png", image(photographs, number))
+        write_image(tmp_path / "in" / f"{name}.png", photograph(photographs, number, HEIGHT, WIDTH))
         write_mask(tmp_path / "masks" / f"{name}.bmp")
     return tmp_path
 
@@ -53,39 +43,38 @@ def bundle(completing: dict[str, Path]) -> Path:
     return completing["masked-inpainting"]
 
 
-def fill(bundle: Path, *arguments: object) -> Done:
-    return caflow("image", *arguments, "--bundle", bundle, "-n", 2, "--threads", 1)
+def fill(bundle: Path, *arguments: object) -> list[str]:
+    """Return the lines on standard output."""
+    return caflow("image", *arguments, "--bundle", bundle, "-n", 2, code=0).stdout.splitlines()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_only_the_hole_changes_and_the_likelihood_is_that_of_the_file(bundle: Path, folder: Path, suffix: str) -> None:
     given, out = folder / "in" / "a.png", folder / f"out{suffix}"
-    done = fill(bundle, given, "--mask", folder / "masks" / "a.bmp", "-o", out, "--json")
-    assert done.returncode == 0, done.stderr
+    mask = "--mask", folder / "masks" / "a.bmp"
+    report = image_report(given, out, bundle, *mask)
     known, filled = read_image(given).rgb, read_image(out).rgb
     hole = np.zeros((HEIGHT, WIDTH), bool)
     hole[HOLE] = True
     if suffix == ".png":
         np.testing.assert_array_equal(filled[~hole], known[~hole])
     assert (filled[hole] != known[hole]).any(1).mean() > 0.5
-    report = json.loads(done.stdout)
-    mask = folder / "masks" / "a.bmp"
-    scored = caflow("score", out, given, "--mask", mask, "--bundle", bundle, "--threads", 1, "--json")
     assert report["density_at"] == "image"
-    assert report["log_likelihood"] == pytest.approx(json.loads(scored.stdout)["log_likelihood"], rel=1e-6)
+    scored = score_report(out, given, bundle, *mask)
+    assert report["log_likelihood"] == pytest.approx(scored["log_likelihood"], rel=1e-6)
 
 
 def test_a_folder_has_a_mask_for_each_and_a_new_mask_is_done_again(bundle: Path, folder: Path) -> None:
     given = [folder / "in", "--mask", folder / "masks", "-o", folder / "out"]
-    assert len(fill(bundle, *given).stdout.splitlines()) == 2
-    assert fill(bundle, *given).stdout == f"{folder / 'out'} is already complete\n"
+    assert len(fill(bundle, *given)) == 2
+    assert fill(bundle, *given) == [f"{folder / 'out'} is already complete"]
     before = (folder / "out" / "b.png").read_bytes()
     write_mask(folder / "masks" / "b.bmp", (slice(0, 16), slice(0, 16)))
-    (again,) = fill(bundle, *given).stdout.splitlines()
+    (again,) = fill(bundle, *given)
     assert again.startswith(f"{folder / 'in' / 'b.png'} → ")
     assert (folder / "out" / "b.png").read_bytes() != before
     write_mask(folder / "one.png")
-    assert len(fill(bundle, folder / "in", "--mask", folder / "one.png", "-o", folder / "out").stdout.splitlines()) == 2
+    assert len(fill(bundle, folder / "in", "--mask", folder / "one.png", "-o", folder / "out")) == 2
     assert {line["mask"] for line in json_lines_of(folder / "out" / RESULTS)} == {str(folder / "one.png")}
 
 
@@ -107,7 +96,7 @@ def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
 
 
 def test_a_model_takes_only_the_inputs_that_its_bundle_names(bundle: Path, photographs: Path) -> None:
-    model, given = read_manifest(bundle).model, image(photographs, 0)
+    model, given = read_manifest(bundle).model, photograph(photographs, 0, HEIGHT, WIDTH)
     mask = np.zeros((HEIGHT, WIDTH), np.bool_)
     mask[HOLE] = True
     condition = prepare_condition(model, given, {"mask": mask})

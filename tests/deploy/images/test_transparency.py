@@ -56,9 +56,8 @@ def test_alpha_of_a_grey_tiff_is_not_lost_silently(tmp_path: Path) -> None:
     PIL.Image.new("LA", (8, 6), (100, 128)).save(tmp_path / "grey.tif")
     found = read_image(tmp_path / "grey.tif")
     assert found.alpha is None
-    assert found.warnings == (
-        "its alpha was not copied: it is not supported for grey TIFF files; convert the image to PNG",
-    )
+    (warning,) = found.warnings
+    assert warning.startswith("its alpha was not copied")
     PIL.Image.new("L", (8, 6), 100).save(tmp_path / "grey.tif")
     assert not read_image(tmp_path / "grey.tif").warnings
 

@@ -12,7 +12,6 @@ from caflow_runtime.pipeline.pipeline import load
 
 SIDE, PHOTOGRAPHS = 128, 4
 WARNING = "the sample is untypical and contradicts the input"
-ADVICE = ", such as x4-real for dithered and noisy photographs"
 SIGMA = 8
 
 
@@ -34,7 +33,7 @@ def test_it_is_calibrated_and_closer_to_the_truth_of_noisy_photographs_than_x4_p
 
 
 @pytest.mark.parametrize(("model", "is_warned"), [("x4-photo", True), ("x4-real", False)])
-def test_a_model_that_does_not_know_a_dithered_photograph_says_so(
+def test_a_dithered_photograph_is_unknown_to_one(
     model: str, is_warned: bool, photographs: Path, tmp_path: Path
 ) -> None:
     small = Image.fromarray(photograph(photographs, 0, 48, 48))
@@ -46,5 +45,4 @@ def test_a_model_that_does_not_know_a_dithered_photograph_says_so(
     assert WARNING not in clean
     assert (WARNING in dithered) is is_warned
     warned = [line for line in messages(done.stderr) if WARNING in line]
-    assert [line.startswith(f"caflow: {names[1]}: {WARNING}") for line in warned] == [True] * is_warned
-    assert all(line.endswith(ADVICE) for line in warned)
+    assert [names[1].name in line and "such as x4-real" in line for line in warned] == [True] * is_warned

@@ -118,7 +118,7 @@ def test_what_is_painted_are_hints_of_colour(completing: dict[str, Path], source
     assert (read_image(free.path).rgb != read_image(hinted.path).rgb).any()
 
 
-def test_too_many_samples_or_pixels_are_refused_with_advice(
+def test_too_many_samples_or_pixels_are_refused(
     sampler: PageSampler, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match=f"must be at most {MAX_SAMPLES} for results of 80×64 pixels; got 33"):

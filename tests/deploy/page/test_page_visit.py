@@ -14,7 +14,6 @@ import pytest
 from tiny import photograph
 from visit import Served, Visit, browser, source
 
-from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
@@ -140,23 +139,19 @@ def test_a_visitor_paints_over_what_is_to_be_removed(
     assert visit.wrong == []
 
 
-def drawing(browser: Any, served: Served, picture: Image, n: int) -> Visit:
-    """Return a page that draws `n` samples of a picture."""
-    visit = Visit(browser, served.address)
-    write_image(served.temporary.parent / "large.png", picture)
-    visit.upload(served.temporary.parent / "large.png")
-    visit.page.wait_for_selector("#looked img")
-    visit.page.fill("#samples input[type=number]", str(n))
-    visit.page.click("#go")
-    visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('#slider').innerText)")
-    return visit
-
-
 @pytest.mark.full
-def test_sigterm_ends_a_page_that_is_computing(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
+def test_sigterm_ends_a_page_that_is_computing(
+    serve: Callable[..., Served], browser: Any, photographs: Path, source: Path
+) -> None:
     """The samples would take most of a minute, so the page is still drawing when it is stopped."""
     served = serve(Path("x4-photo"))
-    visit = drawing(browser, served, photograph(photographs, 3, 256, 256), 32)
+    visit = Visit(browser, served.address)
+    write_image(source, photograph(photographs, 3, 256, 256))
+    visit.upload(source)
+    visit.page.wait_for_selector("#looked img")
+    visit.page.fill("#samples input[type=number]", "32")
+    visit.page.click("#go")
+    visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('#slider').innerText)")
     assert not visit.captions()
     assert served.end(signal.SIGTERM) == (0, "")
     assert not list(served.temporary.iterdir())

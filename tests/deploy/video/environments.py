@@ -1,9 +1,15 @@
 """Virtual environments of other Python interpreters, for tests that the current interpreter cannot run."""
 
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from commands import in_a_process
+from numpy.typing import NDArray
+
+from caflow_runtime.image_io.image_files import read_image, write_image
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,3 +34,16 @@ def environment_of(python: str, folder: Path, extras: str, *packages: str, syste
     pip = [str(folder / "bin" / "pip"), "install", "--quiet", f"{ROOT}[{extras}]", *packages]
     subprocess.run(pip, check=True, cwd=folder)
     return folder / "bin"
+
+
+def images_of_the_command(
+    programs: Path, folder: Path, bundle: Path, given: Iterable[NDArray[np.uint8]]
+) -> list[NDArray[np.uint8]]:
+    """Return the results of `caflow image` in an environment, with temperature 0.7 and seed 3."""
+    (folder / "in").mkdir()
+    for number, image in enumerate(given):
+        write_image(folder / "in" / f"{number}.png", image)
+    options = ["--bundle", bundle, "-n", 1, "--temperature", 0.7, "--seed", 3, "--backend", "cpu"]
+    done = in_a_process([programs / "caflow", "image", "in", "-o", "out", *options], cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return [read_image(folder / "out" / path.name).rgb for path in sorted((folder / "in").iterdir())]

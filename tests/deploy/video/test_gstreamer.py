@@ -7,10 +7,8 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 from commands import environment_with, in_a_process
-from environments import environment_of
+from environments import environment_of, images_of_the_command
 from numpy.typing import NDArray
-
-from caflow_runtime.image_io.image_files import read_image, write_image
 
 ELEMENT = Path(__file__).parents[3] / "integrations" / "gstreamer" / "caflow_element.py"
 PYTHON = "/usr/bin/python3"
@@ -68,14 +66,7 @@ def test_a_pipeline_gives_the_pixels_of_the_command(gst: Gst, uncalibrated: Path
     assert done.returncode == 0, done.stderr
     given, made = gst.frames("given.rgb", 1), gst.frames("made.rgb", 4)
     assert len(given) == len(made) == FRAMES
-    (gst.folder / "in").mkdir()
-    for number, image in enumerate(given):
-        write_image(gst.folder / "in" / f"{number}.png", image)
-    options = ["--bundle", uncalibrated, "-n", 1, "--temperature", 0.7, "--seed", 3, "--backend", "cpu"]
-    done = gst(f"{gst.programs / 'caflow'}", "image", "in", "-o", "out", *options)
-    assert done.returncode == 0, done.stderr
-    expected = [read_image(gst.folder / "out" / f"{number}.png").rgb for number in range(FRAMES)]
-    np.testing.assert_array_equal(made, expected)
+    np.testing.assert_array_equal(made, images_of_the_command(gst.programs, gst.folder, uncalibrated, given))
 
 
 def test_sizes_are_agreed_on_from_either_side(gst: Gst, uncalibrated: Path) -> None:

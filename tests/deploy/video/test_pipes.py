@@ -1,30 +1,34 @@
 """`caflow video - -o -` and `caflow image - -o -` between FFmpeg processes: results equal those of files."""
 
 import io
+import json
 import os
 import subprocess
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
-import cv2
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, planes_of
-from commands import caflow, command, json_lines, messages
+from commands import caflow, command, messages, started
+from tiny import photograph
 
 from caflow_runtime.errors import InputError
+from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.frame_source import CLOCK, UnreadableVideo, VideoInfo, assumed_colours
 from caflow_runtime.video.pipe import PipeSource, PipeWriter
 from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.y4m import PIXEL_FORMATS, parse_line
+from caflow_runtime.video.y4m import parse_line
 
 FRAMES, RATE = 7, "30000/1001"
 NTSC = Fraction(30000, 1001)
 PICTURE = ["-f", "lavfi", "-i", f"testsrc2=s=32x16:r={RATE}", "-frames:v", FRAMES]
-Y4M = ["-strict", -1, "-f", "yuv4mpegpipe"]
+Y4M = ["-strict", "-1", "-f", "yuv4mpegpipe"]
 FORMATS = ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le", "gray"]
 TIMEOUT_S = 120
 """Time limit in seconds, so that a process that never ends fails the test instead of blocking it."""
@@ -43,14 +47,13 @@ def video(source: object, output: object, bundle: Path, *options: object) -> lis
     return ["video", source, "-o", output, "--bundle", bundle, "-n", 2, "--threads", 1, *options]
 
 
-def piped(arguments: list[object], given: bytes) -> "subprocess.CompletedProcess[bytes]":
-    """Run `caflow` in a separate process, with `given` as its standard input."""
-    return subprocess.run(command(*arguments), input=given, capture_output=True, check=False, timeout=TIMEOUT_S)
+def opened(line: Iterable[object], **options: Any) -> Any:
+    """Start a process whose output goes into a pipe."""
+    return subprocess.Popen([*map(str, line)], stdout=subprocess.PIPE, **options)
 
 
-def y4m_of(*arguments: object) -> bytes:
-    line = [FFMPEG, "-v", "error", *map(str, arguments), *map(str, Y4M), "-"]
-    return subprocess.run(line, capture_output=True, check=True).stdout
+def y4m_of(path: Path) -> bytes:
+    return subprocess.run([FFMPEG, "-v", "error", "-i", path, *Y4M, "-"], capture_output=True, check=True).stdout
 
 
 def source_of(path: Path) -> PipeSource:
@@ -58,21 +61,20 @@ def source_of(path: Path) -> PipeSource:
 
 
 def test_a_pipe_between_ffmpegs_gives_the_frames_of_a_file(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """Pixels, number and rate of the frames equal those of a job from file to file."""
+    """Pixels, number and rate of the frames equal those of a job from file to file. Reports go to standard error."""
     options = ["--codec", "ffv1", "--pixel-format", "yuv420p"]
     caflow(*video(clip, tmp_path / "file.mkv", uncalibrated, *options), code=0)
-    reading = [FFMPEG, "-v", "error", "-i", clip, *Y4M, "-"]
-    writing = [FFMPEG, "-v", "error", "-y", "-i", "-", "-c:v", "ffv1", tmp_path / "piped.mkv"]
-    middle = command(*video("-", "-", uncalibrated))
+    middle = command(*video("-", "-", uncalibrated, "--json"))
     with (
-        subprocess.Popen(list(map(str, reading)), stdout=subprocess.PIPE) as first,
-        subprocess.Popen(middle, stdin=first.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as second,
-        subprocess.Popen(list(map(str, writing)), stdin=second.stdout) as third,
+        opened([FFMPEG, "-v", "error", "-i", clip, *Y4M, "-"]) as first,
+        opened(middle, stdin=first.stdout, stderr=subprocess.PIPE) as second,
+        opened(
+            [FFMPEG, "-v", "error", "-i", "-", "-c:v", "ffv1", tmp_path / "piped.mkv"], stdin=second.stdout
+        ) as third,
     ):
-        assert second.stderr is not None
         said = second.stderr.read().decode()
     assert (first.returncode, second.returncode, third.returncode) == (0, 0, 0), said
-    assert messages(said) == [f"standard input → standard output  {FRAMES} frames"]
+    assert [json.loads(line)["frame"] for line in messages(said)] == list(range(FRAMES))
     assert planes_of(tmp_path / "piped.mkv") == planes_of(tmp_path / "file.mkv") != b""
     with av.open(str(tmp_path / "piped.mkv")) as container:
         assert container.streams.video[0].average_rate == NTSC
@@ -82,7 +84,7 @@ def test_a_pipe_between_ffmpegs_gives_the_frames_of_a_file(clip: Path, uncalibra
 def test_each_format_is_read_as_a_file_and_written_as_one(clip: Path, tmp_path: Path, pixel_format: str) -> None:
     """FFmpeg writes the pipe's input and reads its output. The pixels equal those of FFV1 files."""
     ffmpeg("-i", clip, "-vf", f"format={pixel_format}", "-c:v", "ffv1", tmp_path / "in.mkv")
-    (tmp_path / "in.y4m").write_bytes(y4m_of("-i", tmp_path / "in.mkv"))
+    (tmp_path / "in.y4m").write_bytes(y4m_of(tmp_path / "in.mkv"))
     source, file = source_of(tmp_path / "in.y4m"), FileSource(tmp_path / "in.mkv")
     assert (source.info.rate, source.info.bits, source.info.colour) == (NTSC, file.info.bits, file.info.colour)
     frames, wanted = list(source.frames()), [frame.image for frame in file.frames()]
@@ -90,9 +92,8 @@ def test_each_format_is_read_as_a_file_and_written_as_one(clip: Path, tmp_path: 
     assert source.ended_early is None
     assert np.array_equal([frame.image for frame in frames], wanted)
     assert len(np.unique(wanted)) > 10
-    written = SegmentWriter(
-        tmp_path / "out.mkv", 16, 32, source.info, Encoding("ffv1", 0, 8, given_format=pixel_format)
-    )
+    encoding = Encoding("ffv1", 0, 8, given_format=pixel_format)
+    written = SegmentWriter(tmp_path / "out.mkv", 16, 32, source.info, encoding)
     with (tmp_path / "out.y4m").open("wb") as out:
         writer = PipeWriter(out, source.info)
         for frame in frames:
@@ -106,22 +107,9 @@ def test_each_format_is_read_as_a_file_and_written_as_one(clip: Path, tmp_path: 
         assert parse_line(out.readline()) == source.format
 
 
-def test_standard_output_contains_only_frames(clip: Path, uncalibrated: Path) -> None:
-    """Reports go to standard error."""
-    line = [FFMPEG, "-v", "error", "-i", clip, "-f", "yuv4mpegpipe", "-"]
-    given = subprocess.run(list(map(str, line)), capture_output=True, check=True).stdout
-    done = piped(video("-", "-", uncalibrated, "--json"), given)
-    assert done.returncode == 0, done.stderr
-    header, *frames = done.stdout.split(b"FRAME\n")
-    assert header.startswith(b"YUV4MPEG2 W128 H64 ")
-    assert sum(map(len, frames)) == FRAMES * 64 * 128 * 3 // 2
-    assert [entry["frame"] for entry in json_lines(done.stderr.decode())] == list(range(FRAMES))
-
-
 def test_a_part_of_a_file_is_written_to_a_pipe(
     clip: Path, uncalibrated: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """The command also cuts the file, and writes nothing but the pipe."""
     options = ["--codec", "ffv1", "--pixel-format", "yuv420p"]
     caflow(*video(clip, tmp_path / "out.mkv", uncalibrated, *options, "--end", 0.1), code=0)
     capfdbinary.readouterr()
@@ -134,34 +122,28 @@ def test_a_part_of_a_file_is_written_to_a_pipe(
 def test_a_reader_that_goes_away_ends_the_command(uncalibrated: Path) -> None:
     """The command reports this in one line. The FFmpeg process that feeds it, which would write forever, ends, too."""
     endless = [FFMPEG, "-v", "quiet", "-f", "lavfi", "-i", "testsrc2=s=32x16:r=30", *Y4M, "-"]
-    with subprocess.Popen(list(map(str, endless)), stdout=subprocess.PIPE) as first:
-        line = command(*video("-", "-", uncalibrated))
-        with subprocess.Popen(line, stdin=first.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as second:
-            assert first.stdout is not None
-            assert second.stdout is not None
-            assert second.stderr is not None
-            first.stdout.close()
-            assert second.stdout.read(20).startswith(b"YUV4MPEG2 W128 H64")
-            second.stdout.close()
-            said = second.stderr.read().decode()
-            second.wait(TIMEOUT_S)
+    line = command(*video("-", "-", uncalibrated))
+    with opened(endless) as first, opened(line, stdin=first.stdout, stderr=subprocess.PIPE) as second:
+        first.stdout.close()
+        assert second.stdout.read(20).startswith(b"YUV4MPEG2 W128 H64")
+        second.stdout.close()
+        said = second.stderr.read().decode()
+        second.wait(TIMEOUT_S)
         first.wait(TIMEOUT_S)
-    assert messages(said) == ["caflow: the reader of standard output has closed it: the rest was not written"]
     assert second.returncode == 1
+    (message,) = messages(said)
+    assert "the reader of standard output has closed it" in message
 
 
 def test_an_output_that_is_full_is_a_failure_and_no_wrong_use(clip: Path, uncalibrated: Path) -> None:
     """The exit code is 1 from the first frame on, and 2 before it."""
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            command(*video(clip, "-", uncalibrated)), stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert (done.returncode, messages(done.stderr)) == (
-        1,
-        ["caflow: No space left on device: free space, then run the same command again"],
-    )
-    refused = caflow(*video(clip, "-", uncalibrated, "--start", 10), code=2)
-    assert messages(refused.stderr) == [f"caflow: {clip}: there is no frame from 10 s"]
+        line = command(*video(clip, "-", uncalibrated))
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    (message,) = messages(done.stderr)
+    assert message.startswith("caflow: No space left on device: ")
+    caflow(*video(clip, "-", uncalibrated, "--start", 10), code=2)
 
 
 @pytest.mark.full
@@ -169,23 +151,13 @@ def test_memory_does_not_grow_over_2000_frames(uncalibrated: Path) -> None:
     """FFmpeg writes frames faster than they are drawn, so a queue without a limit would grow."""
     reading = [FFMPEG, "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x32:r=30", "-frames:v", 2000, *Y4M, "-"]
     resident = {}
-    with (
-        subprocess.Popen(list(map(str, reading)), stdout=subprocess.PIPE) as first,
-        subprocess.Popen(
-            command(*video("-", "-", uncalibrated, "--json")),
-            stdin=first.stdout,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as second,
-    ):
-        assert second.stderr is not None
+    line = command(*video("-", "-", uncalibrated, "--json"))
+    with opened(reading) as first, started(line, stdin=first.stdout, stdout=subprocess.DEVNULL) as second:
         for number, _ in enumerate(second.stderr):
             if number in (500, 1900):
                 pages = Path(f"/proc/{second.pid}/statm").read_text().split()[1]
                 resident[number] = int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    print(f"resident after 500 and 1,900 frames, MiB: {resident}")
-    assert (first.returncode, second.returncode) == (0, 0)
+        assert second.wait(TIMEOUT_S) == first.wait(TIMEOUT_S) == 0
     assert resident[1900] < resident[500] + 8
 
 
@@ -200,7 +172,6 @@ def test_memory_does_not_grow_over_2000_frames(uncalibrated: Path) -> None:
         (b"YUV4MPEG2 Wx H4 F25:1\n", "cannot be read: its field W must be a number, such as W640; got Wx"),
         (b"YUV4MPEG2 W4 H-4 F25:1\n", "its field H must be a number, such as H640; got H-4"),
         (b"YUV4MPEG2 W4 H4 F-30:1\n", "its field F must be a ratio of positive integers, such as F30:1; got F-30:1"),
-        (b"YUV4MPEG2 W4 H4 F30:x\n", "its field F must be a ratio of positive integers, such as F30:1; got F30:x"),
         (b"YUV4MPEG2 W4 H4 F25:1 A1:-1\n", "its field A must be a ratio of positive integers"),
         (b"YUV4MPEG2 W4 H4 F25:1\n", "got no complete frame"),
         (b"YUV4MPEG2 W4 H4 F25:1\nFRAME\n12", "got no complete frame"),
@@ -213,7 +184,7 @@ def test_other_data_than_yuv4mpeg2_is_refused(tmp_path: Path, given: bytes, mess
 
 
 def test_damaged_data_ends_the_video_with_the_reason(clip: Path, tmp_path: Path) -> None:
-    whole = y4m_of("-i", clip)
+    whole = y4m_of(clip)
     third = whole.index(b"FRAME", whole.index(b"FRAME", whole.index(b"FRAME") + 1) + 1)
     (tmp_path / "in.y4m").write_bytes(whole[:third] + b"XRAME" + whole[third + 5 :])
     source = source_of(tmp_path / "in.y4m")
@@ -242,10 +213,8 @@ def test_options_that_do_not_fit_pipes_are_refused_in_one_line(
 def test_an_image_through_pipes_has_the_bytes_of_a_file(
     photographs: Path, uncalibrated: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """The bytes equal those of a file. Reports go to standard error."""
-    picture = cv2.imread(str(sorted(photographs.glob("*.jpg"))[0]))
-    assert picture is not None
-    cv2.imwrite(str(tmp_path / "in.png"), picture[:24, :32])
+    """Reports go to standard error."""
+    write_image(tmp_path / "in.png", photograph(photographs, 0, 24, 32))
     given, common = (tmp_path / "in.png").read_bytes(), ["--bundle", uncalibrated, "-n", 2, "--threads", 1]
     for suffix, options in ((".png", []), (".webp", ["--format", "webp"])):
         caflow("image", tmp_path / "in.png", "-o", tmp_path / f"out{suffix}", *common, code=0)
@@ -254,7 +223,7 @@ def test_an_image_through_pipes_has_the_bytes_of_a_file(
         assert capfdbinary.readouterr().out == (tmp_path / f"out{suffix}").read_bytes()
     caflow("image", "-", "-o", tmp_path / "named.png", *common, given=given, code=0)
     assert (tmp_path / "named.png").read_bytes() == (tmp_path / "out.png").read_bytes()
-    alone = piped(["image", "-", "-o", "-", *common], given)
+    alone = subprocess.run(command("image", "-", "-o", "-", *common), input=given, capture_output=True, check=False)
     assert (alone.returncode, alone.stdout) == (0, (tmp_path / "out.png").read_bytes())
     assert b"bits/dim" in alone.stderr
 
@@ -268,4 +237,3 @@ def test_uneven_times_are_reported_as_lost() -> None:
         assert len(writer.lost) == said
     with pytest.raises(InputError, match=r"--pixel-format must be one of gray, .* for standard output; got bgr0"):
         PipeWriter(io.BytesIO(), info, "bgr0")
-    assert "yuv420p10le" in PIXEL_FORMATS

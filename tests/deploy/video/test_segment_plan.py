@@ -17,7 +17,6 @@ __all__ = ["clips"]  # a fixture
 
 @pytest.mark.parametrize("name", ["vfr.mp4", "open.mkv", "late.ts", "mpeg2.ts"])
 def test_frames_far_before_a_segment_are_not_decoded(clips: Path, tmp_path: Path, name: str) -> None:
-    """Frames far before the stretch are damaged here, and the stretch is still read correctly."""
     stretch = plan_segments(clips / name, SEGMENT_FRAMES).segments[3].frames
     whole = list(pictures(clips / name, stretch))
     with av.open(str(clips / name)) as container:

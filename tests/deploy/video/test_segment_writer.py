@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import ffmpeg, frames_of, packets
+from numpy.typing import NDArray
 from video_runs import video
 
 from caflow_runtime.backends.gpu import has_gpu
@@ -19,6 +20,22 @@ from caflow_runtime.video.frame_source import UnwritableVideo, VideoInfo
 from caflow_runtime.video.join import SegmentPart, count_frames, join_what_fits
 from caflow_runtime.video.sink import SegmentWriter
 from caflow_runtime.video.thread_scheduling import TASKS
+
+Frames = list[NDArray[np.float32]]
+
+
+def write(path: Path, info: VideoInfo, encoding: Encoding, frames: Frames, start: int = 0) -> SegmentPart:
+    """Write a segment with 30 frames per second."""
+    height, width, _ = frames[0].shape
+    writer = SegmentWriter(path, height, width, info, encoding)
+    for k, pixels in enumerate(frames):
+        writer.write(pixels, start + 3000 * k)
+    writer.close()
+    return SegmentPart(path, start, len(frames))
+
+
+def greys(count: int) -> Frames:
+    return [np.full((64, 64, 3), 10 * k, np.float32) for k in range(count)]
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "ffv1"])
@@ -30,13 +47,10 @@ def test_every_frame_is_counted(clips: Path, tmp_path: Path, codec: Any, suffix:
     info, encoding = FileSource(clips / "vfr.mp4").info, Encoding(codec, 18, 8)
     moving = np.random.default_rng(0).uniform(0, 255, (64, 64, 3)).astype(np.float32)
     path = tmp_path / f"segment{encoding.segment_suffix}"
-    writer = SegmentWriter(path, 64, 64, info, encoding)
-    for k in range(50):
-        writer.write(np.roll(moving, 3 * k, 1), 3000 * k)
-    writer.close()
+    part = write(path, info, encoding, [np.roll(moving, 3 * k, 1) for k in range(50)])
     threads = [int(task.name) for task in TASKS.iterdir()] if TASKS.is_dir() else []
     assert {os.sched_getscheduler(thread) for thread in threads} <= {os.SCHED_OTHER}  # as root, SVT-AV1 changes them
-    join_what_fits([SegmentPart(path, 0, 50)], tmp_path / f"joined{suffix}", None, info)
+    join_what_fits([part], tmp_path / f"joined{suffix}", None, info)
     assert count_frames(path) == count_frames(tmp_path / f"joined{suffix}") == 50
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert count_frames(path) < 50
@@ -48,10 +62,7 @@ def test_a_few_frames_of_hevc_have_decoding_times(clips: Path, tmp_path: Path, f
     """x265 returns random times for one or two frames, with which writing fails most of the time."""
     info, encoding = FileSource(clips / "vfr.mp4").info, Encoding("hevc", 18, 8, preset=preset)
     for _ in range(8):
-        writer = SegmentWriter(tmp_path / "segment.mp4", 64, 64, info, encoding)
-        for k in range(frames):
-            writer.write(np.full((64, 64, 3), 10 * k, np.float32), 3000 * k)
-        writer.close()
+        write(tmp_path / "segment.mp4", info, encoding, greys(frames))
         times = [seconds for seconds, _, _ in frames_of(tmp_path / "segment.mp4")]
         assert times == pytest.approx([k / 30 for k in range(frames)])
 
@@ -68,17 +79,14 @@ def test_a_machine_with_fewer_cores_writes_the_same(clips: Path, tmp_path: Path,
     info = FileSource(clips / "vfr.mp4").info
     picture = cv2.resize(next(iter(FileSource(clips / "vfr.mp4").frames())).image, (256, 256)).astype(np.float32)
 
-    def write(name: str, cores: set[int]) -> None:
+    def write_on(cores: set[int], name: str) -> None:
         os.sched_setaffinity(0, cores)
-        writer = SegmentWriter(tmp_path / name, 256, 256, info, Encoding(codec, 18, 8))
-        for k in range(20):
-            writer.write(np.roll(picture, 5 * k, 1), 3000 * k)
-        writer.close()
+        write(tmp_path / name, info, Encoding(codec, 18, 8), [np.roll(picture, 5 * k, 1) for k in range(20)])
 
     cores = os.sched_getaffinity(0)
     with ThreadPoolExecutor(1) as thread:  # so that only this thread's cores change
-        thread.submit(write, "all.mp4", cores).result()
-        thread.submit(write, "one.mp4", {min(cores)}).result()
+        thread.submit(write_on, cores, "all.mp4").result()
+        thread.submit(write_on, {min(cores)}, "one.mp4").result()
     assert packets(tmp_path / "one.mp4", "video") == packets(tmp_path / "all.mp4", "video") != []
 
 
@@ -89,25 +97,14 @@ def test_the_same_frames_are_encoded_to_the_same_bytes(tmp_path: Path) -> None:
     frames = [frame.image.astype(np.float32) for frame in source.frames()]
     encoded = set()
     for _ in range(8):
-        writer = SegmentWriter(tmp_path / "segment.mp4", 240, 320, source.info, Encoding("h264", 18, 8))
-        for k, pixels in enumerate(frames):
-            writer.write(pixels, 3000 * k)
-        writer.close()
+        write(tmp_path / "segment.mp4", source.info, Encoding("h264", 18, 8), frames)
         encoded.add((tmp_path / "segment.mp4").read_bytes())
     assert len(encoded) == 1
 
 
-def write_segment(path: Path, info: VideoInfo, frames: int, start: int) -> SegmentPart:
-    writer = SegmentWriter(path, 32, 64, info, Encoding("h264", 18, 8))
-    for k in range(frames):
-        writer.write(np.full((32, 64, 3), 10 * k, np.float32), start + 3000 * k)
-    writer.close()
-    return SegmentPart(path, start, frames)
-
-
 def test_the_number_of_joined_frames_is_checked(clips: Path, tmp_path: Path) -> None:
     info, folder = FileSource(clips / "vfr.mp4").info, tmp_path
-    parts = [write_segment(folder / f"{k}.mp4", info, frames=6, start=18000 * k) for k in range(2)]
+    parts = [write(folder / f"{k}.mp4", info, Encoding("h264", 18, 8), greys(6), start=18000 * k) for k in range(2)]
     assert join_what_fits(parts, folder / "both.mp4", None, info) == []
     assert count_frames(folder / "both.mp4") == len(frames_of(folder / "both.mp4")) == 12
     with pytest.raises(UnwritableVideo, match="13 frames were joined, but the file contains 12"):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from clips import ffmpeg, frames_of
-from commands import Done, caflow, json_lines
+from commands import json_lines
+from video_runs import video
 
 ALL = 0.999
 """α at which every frame is untypical."""
@@ -16,15 +17,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "clip.mkv"
     noise = "between(n,6,8)+between(n,14,15)"
     mixed = f"[0:v]noise=alls=100:allf=t:enable='{noise}'[v]"
-    ffmpeg(
-        "-f", "lavfi", "-i", "testsrc2=s=32x16:r=10:d=2", "-filter_complex", mixed, "-map", "[v]", "-c:v", "ffv1", path
-    )
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=10:d=2"]
+    ffmpeg(*picture, "-filter_complex", mixed, "-map", "[v]", "-c:v", "ffv1", path)
     return path
-
-
-def video(clip: Path, output: Path, calibrated: Path, *options: object) -> Done:
-    done = caflow("video", clip, "-o", output, "--bundle", calibrated, "-n", 1, "--codec", "ffv1", *options, code=0)
-    return done
 
 
 def test_untypical_frames_are_marked_dropped_or_replaced(calibrated: Path, clip: Path, tmp_path: Path) -> None:
@@ -43,8 +38,6 @@ def test_untypical_frames_are_marked_dropped_or_replaced(calibrated: Path, clip:
     assert times == [round(entry["seconds"], 3) for entry in log if entry["sample_typicality"] >= least]
     replaced = video(clip, tmp_path / "replaced.mkv", calibrated, *options, "bicubic")
     assert f"{expected} frames are untypical: replaced by the enlarged input" in replaced.stderr
-    all_of_them = caflow(
-        "video", clip, "-o", tmp_path / "none.mkv", "--bundle", calibrated, "-n", 1, "--codec", "ffv1",
-        "--min-typicality", ALL, "--untypical", "drop", code=1)  # fmt: skip
+    all_of_them = video(clip, tmp_path / "none.mkv", calibrated, "--min-typicality", ALL, "--untypical", "drop", code=1)
     assert f"all {len(log)} frames are untypical" in all_of_them.stderr
     assert not (tmp_path / "none.mkv").exists()

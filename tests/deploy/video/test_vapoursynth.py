@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import in_a_process
-from environments import environment_of
+from environments import environment_of, images_of_the_command
 from tiny import photograph
-
-from caflow_runtime.image_io.image_files import read_image, write_image
 
 FILTER = Path(__file__).parents[3] / "integrations" / "vapoursynth"
 FRAMES, HEIGHT, WIDTH = 3, 17, 30
@@ -48,16 +46,10 @@ def test_a_script_gives_the_pixels_of_the_command(photographs: Path, uncalibrate
     programs = environment_of("python3.13", tmp_path / "venv", "cpu", "vapoursynth")
     given = np.stack([photograph(photographs, number, HEIGHT, WIDTH) for number in range(FRAMES)])
     np.save(tmp_path / "given.npy", given)
-    for number, image in enumerate(given):
-        (tmp_path / "in").mkdir(exist_ok=True)
-        write_image(tmp_path / "in" / f"{number}.png", image)
     (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "caflow_vapoursynth.py").symlink_to(FILTER / "caflow_vapoursynth.py")
     done = in_a_process([programs / "python", "script.py", uncalibrated], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("caflow: the clip must be RGB24")
-    options = ["--bundle", uncalibrated, "-n", 1, "--temperature", 0.7, "--seed", 3, "--backend", "cpu"]
-    done = in_a_process([programs / "caflow", "image", "in", "-o", "out", *options], cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    expected = [read_image(tmp_path / "out" / f"{number}.png").rgb for number in range(FRAMES)]
+    expected = images_of_the_command(programs, tmp_path, uncalibrated, given)
     np.testing.assert_array_equal(np.load(tmp_path / "made.npy"), expected)

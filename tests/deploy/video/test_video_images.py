@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from clips import FRAMES, PICTURE, ffmpeg, frames_of, pixels_of
 from commands import caflow
+from tiny import stored
 from video_runs import LOSSLESS, video
 
 from caflow_runtime.errors import InputError
@@ -17,7 +18,6 @@ from caflow_runtime.video.numbered import NumberedSource
 
 
 def test_numbered_images_have_the_frames_of_a_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """Their rate is that of --rate."""
     (tmp_path / "frames").mkdir()
     ffmpeg("-i", clip, "-start_number", 8, tmp_path / "frames" / "%03d.png")
     rate = Fraction(24000, 1001)
@@ -46,12 +46,10 @@ def test_numbered_images_keep_16_bits(uncalibrated: Path, tmp_path: Path, channe
         assert cv2.imwrite(str(tmp_path / f"{number}.png"), deep)
     video(tmp_path / "%d.png", tmp_path / f"large/%d{suffix}", uncalibrated)
     caflow("image", tmp_path / "1.png", "-o", tmp_path / f"one{suffix}", "-n", 1, "--bundle", uncalibrated, code=0)
-    wanted = cv2.imread(str(tmp_path / f"one{suffix}"), cv2.IMREAD_UNCHANGED)
-    assert wanted is not None
+    wanted = stored(tmp_path / f"one{suffix}")
     assert wanted.dtype == np.uint16
     for number in (1, 2):
-        found = cv2.imread(str(tmp_path / f"large/{number}{suffix}"), cv2.IMREAD_UNCHANGED)
-        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(stored(tmp_path / f"large/{number}{suffix}"), wanted)
     if channels == 3:
         video(tmp_path / "%d.png", tmp_path / "small/%d.jpg", uncalibrated)
         assert read_image(tmp_path / "small/1.jpg").bits == 8
@@ -69,24 +67,22 @@ def test_a_missing_number_ends_the_video(clip: Path, uncalibrated: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("source", "output", "options"),
+    ("source", "output"),
     [
-        ("%02d.png", "%d.png", ["--force"]),  # both patterns have 10.png
-        ("%02d.png", "../frames/%d.png", ["--force"]),
-        ("%02d.png", "linked/%d.png", ["--force"]),
-        ("%02d.png", "10.png", ["--force"]),
-        ("30.png", "%d.png", ["--force"]),  # an animation
+        ("%02d.png", "%d.png"),  # both patterns have 10.png
+        ("%02d.png", "../frames/%d.png"),
+        ("%02d.png", "linked/%d.png"),
+        ("%02d.png", "10.png"),
+        ("30.png", "%d.png"),  # an animation
     ],
 )
-def test_the_input_is_never_overwritten_or_removed(
-    uncalibrated: Path, tmp_path: Path, source: str, output: str, options: list[object]
-) -> None:
+def test_the_input_is_never_overwritten(uncalibrated: Path, tmp_path: Path, source: str, output: str) -> None:
     folder = tmp_path / "frames"
     folder.mkdir()
     (folder / "linked").symlink_to(folder)
     ffmpeg(*PICTURE, "-frames:v", 12, folder / "%02d.png")
     ffmpeg(*PICTURE, "-frames:v", 3, "-f", "apng", folder / "30.png")
     before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
-    done = video(folder / source, folder / output, uncalibrated, *options, code=2)
+    done = video(folder / source, folder / output, uncalibrated, "--force", code=2)
     assert "is the input file, or one of its images; choose another -o" in done.stderr
     assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before

@@ -28,7 +28,6 @@ def seconds(packet: Any, what: str) -> float:
     [("out.mov", "h264"), ("out.mov", "hevc"), ("out.webm", "vp9"), ("out.webm", "av1"), ("o.mkv", "vp9")],
 )
 def test_containers_hold_their_codecs(clip: Path, uncalibrated: Path, tmp_path: Path, name: str, codec: str) -> None:
-    """The sound is copied where the container supports it, and converted otherwise."""
     done = video(clip, tmp_path / name, uncalibrated, "--codec", codec, "--end", 0.3)
     with av.open(str(tmp_path / name)) as container:
         assert container.streams.video[0].codec_context.codec.canonical_name == codec
@@ -40,9 +39,7 @@ def test_containers_hold_their_codecs(clip: Path, uncalibrated: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(("start", "end"), [("0.2", None), ("0:00.3", "00:00:00.7"), (None, 0.5), (0.701, 0.9)])
-def test_frames_between_times_are_exact(
-    clip: Path, uncalibrated: Path, tmp_path: Path, start: object, end: object
-) -> None:
+def test_a_part_of_a_video_is_exact(clip: Path, uncalibrated: Path, tmp_path: Path, start: object, end: object) -> None:
     """The frames equal those of the whole video. Sound, subtitles and chapters are cut at the same times."""
     whole, part = tmp_path / "whole.mkv", tmp_path / "part.mkv"
     options = [text for name, value in (("--start", start), ("--end", end)) if value for text in (name, value)]
@@ -73,7 +70,6 @@ def test_frames_between_times_are_exact(
 
 
 def test_a_part_far_from_the_start_is_sought(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frames after seeking equal those of decoding from the beginning of the file."""
     monkeypatch.setattr(file_source, "SOUGHT_EARLIER_S", Fraction(1, 5))
     ffmpeg("-i", clip, "-c", "copy", "-sn", tmp_path / "clip.mp4")
     for path in (clip, tmp_path / "clip.mp4"):
@@ -91,9 +87,7 @@ def test_a_part_far_from_the_start_is_sought(clip: Path, tmp_path: Path, monkeyp
     ("pixel_format", "codec"),
     [("yuv444p", "h264"), ("yuv422p10le", "hevc"), ("yuv420p10le", "h264"), ("yuv444p", "vp9"), ("gbrp12le", "ffv1")],
 )
-def test_videos_have_the_requested_pixel_format(
-    clip: Path, uncalibrated: Path, tmp_path: Path, pixel_format: str, codec: str
-) -> None:
+def test_pixel_formats_are_kept(clip: Path, uncalibrated: Path, tmp_path: Path, pixel_format: str, codec: str) -> None:
     """The colours are close to those of lossless RGB in FFV1."""
     options = ["--codec", codec, "--pixel-format", pixel_format, "--end", 0.2]
     video(clip, tmp_path / "out.mkv", uncalibrated, *options, "--crf", 4)
@@ -103,10 +97,10 @@ def test_videos_have_the_requested_pixel_format(
     assert np.abs(found - wanted).mean() < (5 if pixel_format.startswith("yuv42") else 2)
 
 
-def test_a_stopped_part_resumes_only_with_the_same_settings(
+def test_a_part_resumes_with_the_same_settings(
     clip: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the difference."""
+    """Otherwise the error names the difference."""
 
     def fail(*_: object) -> None:
         raise OSError("the disk is full")
@@ -127,31 +121,6 @@ def test_a_stopped_part_resumes_only_with_the_same_settings(
     video(clip, output, uncalibrated, *own)
     assert len(frames_of(output)) == 24
     assert list(tmp_path.iterdir()) == [output]
-
-
-REFUSED = [
-    (["--preset", "quick"], "out.mp4", "libx264 cannot encode 128×64 with --preset quick"),
-    (["--preset", "slow", "--codec", "ffv1"], "out.mkv", "ffv1 does not support --preset"),
-    (["--pixel-format", "nonsense"], "out.mp4", "--pixel-format nonsense is unknown to FFmpeg"),
-    (["--pixel-format", "bgr0"], "out.mp4", "for libx264; got bgr0"),
-    (["--pixel-format", "yuv420p"], "out.gif", "gif does not support --preset or --pixel-format"),
-    (["--codec", "h264"], "out.webm", ".webm files cannot contain h264: set --codec to one of vp9, av1"),
-    (["--codec", "h264"], "out.gif", ".gif files cannot contain h264: omit --codec"),
-    (["--start", 5], "out.mp4", "there is no frame from 5 s"),
-    (["--start", 0.5, "--end", 0.4], "out.mp4", "--end must be later than --start"),
-    (["--start", "1:2:3:4"], "out.mp4", "must be seconds or HH:MM:SS, such as 83.5"),
-    (["--rate", 25], "out.mp4", "has its own frame rate: --rate is only for numbered images"),
-]
-
-
-@pytest.mark.parametrize(("options", "output", "message"), REFUSED)
-def test_outputs_that_cannot_be_written_are_refused_in_one_line(
-    clip: Path, uncalibrated: Path, tmp_path: Path, options: list[object], output: str, message: str
-) -> None:
-    done = video(clip, tmp_path / output, uncalibrated, *options, code=2)
-    assert message in done.stderr.splitlines()[-1]
-    assert " of memory" not in done.stderr, "refused before the plan"
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "gif"])

@@ -2,13 +2,13 @@
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from clips import ffmpeg, frames_of
-from video_runs import SCRIPT, begun, caflow_video, finding_helpers, job, segments_of
+from commands import command, in_a_process
+from video_runs import SCRIPT, begun, best_of_2, finding_helpers, job, segments_of
 
 from caflow_runtime.bundle import builtin
 from caflow_runtime.video import segments
@@ -16,9 +16,7 @@ from caflow_runtime.video.job import where_resumed
 
 
 @pytest.mark.parametrize("noise", ["fixed", "0.8"])
-def test_a_killed_job_resumes_to_the_bytes_of_an_uninterrupted_one(
-    clips: Path, uncalibrated: Path, tmp_path: Path, noise: str
-) -> None:
+def test_a_killed_job_resumes_to_the_same_bytes(clips: Path, uncalibrated: Path, tmp_path: Path, noise: str) -> None:
     source, whole, killed = clips / "cut.mp4", tmp_path / "whole.mp4", tmp_path / "killed.mp4"
     done = job(source, whole, uncalibrated, noise)
     assert done.returncode == 0, done.stderr
@@ -51,9 +49,7 @@ def test_a_second_stop_keeps_the_longer_file(clips: Path, uncalibrated: Path, tm
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_a_dry_run_says_what_is_drawn_and_refuses_as_the_command_does(
-    clips: Path, uncalibrated: Path, tmp_path: Path
-) -> None:
+def test_a_dry_run_says_what_is_drawn_or_refused(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """The resumed run says the same. The kept files stay as they are."""
     source, output = clips / "cut.mp4", tmp_path / "out.mp4"
     job(source, output, uncalibrated, "fixed", how="SIGINT", last=24)
@@ -61,16 +57,16 @@ def test_a_dry_run_says_what_is_drawn_and_refuses_as_the_command_does(
     options = ["--segment-frames", 10]
     whole = len(frames_of(source))
     told = f"{source}: 20 of {whole} frames are drawn already; the command {where_resumed(20)}"
-    dry = caflow_video(source, output, uncalibrated, *options, "--dry-run")
-    assert (dry.returncode, dry.stderr) == (0, "")
+    dry = best_of_2(source, output, uncalibrated, *options, "--dry-run")
+    assert dry.stderr == ""
     assert dry.stdout.splitlines()[1:] == [told]
-    dry = caflow_video(source, output, uncalibrated, *options, "--dry-run", "--force")
-    assert (dry.returncode, len(dry.stdout.splitlines())) == (0, 1)
-    dry, real = (caflow_video(source, output, uncalibrated, "--seed", 1, *more) for more in (["--dry-run"], []))
-    assert (dry.returncode, dry.stdout) == (real.returncode, real.stdout) == (2, "")
-    assert dry.stderr == real.stderr
+    dry = best_of_2(source, output, uncalibrated, *options, "--dry-run", "--force")
+    assert len(dry.stdout.splitlines()) == 1
+    dry, real = (best_of_2(source, output, uncalibrated, "--seed", 1, *more, code=2) for more in (["--dry-run"], []))
+    assert dry == real
+    assert dry.stdout == ""
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
-    assert told in caflow_video(source, output, uncalibrated, *options).stderr.splitlines()
+    assert told in best_of_2(source, output, uncalibrated, *options).stderr.splitlines()
     assert len(frames_of(output)) == whole
 
 
@@ -79,11 +75,10 @@ def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, t
     output = tmp_path / "out.mp4"
     with begun(clips / "cut.mp4", output, uncalibrated, "-n", 2):
         for force in ([], ["--force"]):
-            second = caflow_video(clips / "cut.mp4", output, uncalibrated, *force)
-            assert (second.returncode, second.stdout) == (2, "")
+            second = best_of_2(clips / "cut.mp4", output, uncalibrated, *force, code=2)
+            assert second.stdout == ""
             assert f"another process is working in {output}.segments" in second.stderr
-    done = caflow_video(clips / "cut.mp4", output, uncalibrated)  # a killed process holds no lock
-    assert done.returncode == 0, done.stderr
+    best_of_2(clips / "cut.mp4", output, uncalibrated)  # a killed process holds no lock
     assert len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))
     assert list(tmp_path.iterdir()) == [output]
 
@@ -106,24 +101,21 @@ def test_another_job_is_refused_by_what_differs(
         ("cut.mp4", ["--bundle", calibrated], "the calibration of the model has changed;"),
         ("cut.mp4", ["--bundle", builtin.DEFAULT], "the model has changed,"),
     ):
-        refused = caflow_video(clips / source, output, uncalibrated, *options)
-        assert (refused.returncode, refused.stdout) == (2, "")
+        refused = best_of_2(clips / source, output, uncalibrated, *options, code=2)
+        assert refused.stdout == ""
         assert differing in refused.stderr
-    done = caflow_video(clips / "vfr.mp4", output, uncalibrated, "--force")
-    assert done.returncode == 0, done.stderr
+    best_of_2(clips / "vfr.mp4", output, uncalibrated, "--force")
     assert len(frames_of(output)) == len(frames_of(clips / "vfr.mp4"))
     assert list(tmp_path.iterdir()) == [output]
 
 
 def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """A limit of 64 KiB for each file stands for a full disk."""
-    command = [sys.executable, "-m", "caflow_deploy.cli", "video", clips / "cut.mp4", "-o", tmp_path / "out.mkv"]
-    command += ["--bundle", uncalibrated, "-n", 2, "--threads", 1, "--codec", "ffv1"]
+    given = ["video", clips / "cut.mp4", "-o", tmp_path / "out.mkv", "--bundle", uncalibrated]
     limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16)); "
     limited += "os.execv(sys.argv[1], sys.argv[1:])"
-    done = subprocess.run(
-        [sys.executable, "-c", limited, *map(str, command)], capture_output=True, text=True, check=False
-    )
+    line = command(*given, "-n", 2, "--threads", 1, "--codec", "ffv1")
+    done = in_a_process([sys.executable, "-c", limited, *line])
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
     finished = sum(record["frames"] for record in segments_of(tmp_path / "out.mkv.segments"))
@@ -138,13 +130,10 @@ def test_memory_is_flat_over_2000_frames(uncalibrated: Path, tmp_path: Path) -> 
     measured = SCRIPT.replace("frame.number == int(last)", "frame.number in (500, 1999)").replace(
         "os.kill(os.getpid(), getattr(signal, how))", "print(open('/proc/self/statm').read().split()[1])"
     )
-    command = [sys.executable, "-c", measured, tmp_path / "long.mp4", tmp_path / "out.mp4", uncalibrated]
-    command += ["fixed", "", -1]
-    line = [str(part) for part in command]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, env=finding_helpers())
+    line = [sys.executable, "-c", measured, tmp_path / "long.mp4", tmp_path / "out.mp4", uncalibrated, "fixed", "", -1]
+    done = in_a_process(line, env=finding_helpers())
     assert done.returncode == 0, done.stderr
     early, late = (int(line) * os.sysconf("SC_PAGE_SIZE") / 2**20 for line in done.stdout.splitlines()[:2])
-    print(f"resident after 500 and 2,000 frames: {early:.1f}, {late:.1f} MiB")
     assert late < early + 8
 
 
@@ -157,16 +146,14 @@ def test_ctrl_c_while_the_file_is_written_names_what_is_kept(
     output = tmp_path / "out.mp4"
     with monkeypatch.context() as changed:
         changed.setattr(segments, "write_result", stop)
-        done = caflow_video(clips / "cut.mp4", output, uncalibrated)
-    assert (done.returncode, done.stdout) == (130, "")
+        done = best_of_2(clips / "cut.mp4", output, uncalibrated, code=130)
+    assert done.stdout == ""
     assert f"{output}.segments" in done.stderr
-    assert caflow_video(clips / "cut.mp4", output, uncalibrated).returncode == 0
+    best_of_2(clips / "cut.mp4", output, uncalibrated)
 
 
 def test_a_folder_in_the_outputs_place_is_refused_at_once(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """The error comes before any frame is drawn, but after that of a missing input."""
     (tmp_path / "out.mp4").mkdir()
-    done = caflow_video(tmp_path / "missing.mp4", tmp_path / "out.mp4", uncalibrated)
-    assert (done.returncode, "missing.mp4" in done.stderr) == (2, True)
-    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--force")
-    assert (done.returncode, "out.mp4 is a folder" in done.stderr) == (2, True)
+    for source, said in ((tmp_path / "missing.mp4", "missing.mp4"), (clips / "vfr.mp4", "out.mp4 is a folder")):
+        assert said in best_of_2(source, tmp_path / "out.mp4", uncalibrated, "--force", code=2).stderr

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import ffmpeg, frames_of
-from commands import caflow, json_lines
+from commands import json_lines
+from video_runs import video
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.linear_light import resample
@@ -44,7 +45,7 @@ def test_a_video_has_the_size_that_is_wanted(
     clip: Path, calibrated: Path, tmp_path: Path, options: list[object], width: int, height: int
 ) -> None:
     out = tmp_path / "out.mkv"
-    done = caflow("video", clip, "-o", out, "--bundle", calibrated, "-n", 1, "--json", *options, code=0)
+    done = video(clip, out, calibrated, "--json", *options)
     assert [size for _, size, _ in frames_of(out)] == [(width, height)] * FRAMES
     of = {line["likelihood_of"]["width"] for line in json_lines(done.stdout) if "likelihood_of" in line}
     assert of == (set() if width == 136 else {136})
@@ -62,23 +63,3 @@ def test_frames_are_those_of_the_model_resampled(clip: Path, calibrated: Path, s
         np.testing.assert_array_equal(other.pixels, resample(own.pixels, 18 * scale, 34 * scale))
         assert (other.bits_per_dim, other.sample) == (own.bits_per_dim, own.sample)
         assert (own.drawn_sides, other.drawn_sides) == (None, (72, 136))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--scale", 7], "and at most 6 times as large, which is allowed for one pass of a ×4 model; got frames of 34"),
-        (["--width", 34], "results must be larger than the frames"),
-        (["--width", 51], "width must be a multiple of 2, because the codec halves the colour resolution; got 51"),
-        (["--scale", 2, "--fit", "50x50"], "--scale and --fit cannot be combined"),
-        (["--scale", 1.5, "--codec", "ffv1", "--pixel-format", "yuv420p"], "frames must have an even width and height"),
-    ],
-)
-@pytest.mark.parametrize("more", [[], ["--dry-run"]])
-def test_sizes_that_a_video_cannot_have_are_refused(
-    clip: Path, calibrated: Path, tmp_path: Path, options: list[object], message: str, more: list[object]
-) -> None:
-    """A dry run refuses the same sizes as the command itself."""
-    done = caflow("video", clip, "-o", tmp_path / "out.mkv", "--bundle", calibrated, *options, *more, code=2)
-    assert message in done.stderr
-    assert list(tmp_path.iterdir()) == []

@@ -7,13 +7,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from clips import ffmpeg
-from commands import caflow, messages
+from clips import SOUND, ffmpeg
+from commands import messages
+from video_runs import video
 
 from caflow_deploy.commands.video_progress import FrameProgress
+from caflow_runtime.video.job import where_resumed
 
 PICTURE = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=1"]
-SOUND = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1"]
 RATE, FRAMES = 25, 25
 AAC_FRAME_S = 1024 / 48000
 
@@ -41,12 +42,6 @@ def times_of(path: Path, kind: str) -> list[float]:
         return sorted(float(packet.pts * packet.time_base) for packet in packets if packet.pts is not None)
 
 
-def enlarge(source: Path, output: Path, bundle: Path, *options: object) -> list[str]:
-    """Enlarge a video, and return the messages of the command."""
-    done = caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options, code=0)
-    return messages(done.stderr)
-
-
 @pytest.mark.parametrize("starts", [(0, 0, 0), (3600, 0), (0, 3600)], ids=["again", "earlier", "later"])
 @pytest.mark.parametrize("options", [[], ["--workers", 1, "--segment-frames", 20]], ids=["one", "worker"])
 def test_a_clock_that_starts_again_continues(
@@ -56,7 +51,7 @@ def test_a_clock_that_starts_again_continues(
     pieces = [later(recording, start) if start else recording for start in starts]
     source, output = tmp_path / "joined.ts", tmp_path / "out.mp4"
     source.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
-    assert enlarge(source, output, uncalibrated, *options) == []
+    assert messages(video(source, output, uncalibrated, *options).stderr) == []
     pictures, sounds = times_of(output, "video"), times_of(output, "audio")
     assert len(pictures) == FRAMES * len(starts)
     assert np.diff(pictures) == pytest.approx(1 / RATE, abs=0.002)
@@ -72,14 +67,13 @@ def test_a_clock_that_starts_again_continues(
 def test_a_late_recording_begins_at_once(recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
     """Pictures, sound, subtitles and chapters begin as `ffmpeg -c copy` lets them."""
     (tmp_path / "words.srt").write_text("1\n01:00:01,900 --> 01:00:02,300\nHello\n")
-    (tmp_path / "chapters.txt").write_text(
-        ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=3601600\nEND=3602000\ntitle=one\n"
-    )
+    chapter = "[CHAPTER]\nTIMEBASE=1/1000\nSTART=3601600\nEND=3602000\ntitle=one\n"
+    (tmp_path / "chapters.txt").write_text(f";FFMETADATA1\n{chapter}")
     source, wanted, output = tmp_path / "late.mkv", tmp_path / f"wanted.{suffix}", tmp_path / f"out.{suffix}"
     inputs = ["-i", later(recording, 3600), "-i", tmp_path / "words.srt", "-i", tmp_path / "chapters.txt"]
     ffmpeg("-copyts", *inputs, "-map", 0, "-map", 1, "-map_chapters", 2, "-c", "copy", "-c:s", "srt", source)
     ffmpeg("-i", source, "-map", 0, "-c", "copy", "-c:s", "srt" if suffix == "mkv" else "mov_text", wanted)
-    enlarge(source, output, uncalibrated)
+    video(source, output, uncalibrated)
     for kind in ("video", "audio", "subtitle"):
         found = times_of(output, kind)
         assert found[0] < 1
@@ -92,27 +86,10 @@ def test_a_late_recording_begins_at_once(recording: Path, uncalibrated: Path, tm
     assert len(chapters[0]) == 1
 
 
-@pytest.mark.parametrize(
-    ("stop", "code", "message"),
-    [(MemoryError(), 1, "drawing failed: MemoryError; "), (KeyboardInterrupt(), 130, "stopped after 12 frames; ")],
-)
-@pytest.mark.parametrize(
-    ("size", "way"),
-    [
-        (5, "resumes after frame 10, the end of the last finished segment"),
-        (240, "starts at the beginning, because no segment is finished"),
-    ],
-)
+@pytest.mark.parametrize("stop", [MemoryError(), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("size", [5, 240])
 def test_sound_ends_with_the_picture_of_a_stopped_video(
-    recording: Path,
-    uncalibrated: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    stop: BaseException,
-    code: int,
-    message: str,
-    size: int,
-    way: str,
+    recording: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException, size: int
 ) -> None:
     """The command fails, also with an error without a message, and says where it resumes. Then the result is whole."""
 
@@ -120,18 +97,17 @@ def test_sound_ends_with_the_picture_of_a_stopped_video(
         if done == 12:
             raise stop
 
-    output = tmp_path / "out.mp4"
-    arguments = ["video", recording, "-o", output, "--bundle", uncalibrated, "-n", 1, "--threads", 1]
-    arguments += ["--segment-frames", size]
+    output, is_failure = tmp_path / "out.mp4", isinstance(stop, MemoryError)
     with monkeypatch.context() as changed:
         changed.setattr(FrameProgress, "done", stop_after_12)
-        done = caflow(*arguments)
-    assert done.returncode == code
-    assert f"{message}{output} contains 12 frames; the same command {way}\n" in done.stderr
+        code = 1 if is_failure else 130
+        said = video(recording, output, uncalibrated, "--segment-frames", size, code=code).stderr
+    assert ("drawing failed: MemoryError; " in said) == is_failure
+    assert f"{output} contains 12 frames; the same command {where_resumed(12 // size * size)}\n" in said
     pictures = times_of(output, "video")
     assert len(pictures) == 12
     assert times_of(output, "audio")[-1] == pytest.approx(pictures[-1] + 1 / RATE, abs=2 * AAC_FRAME_S)
-    assert enlarge(recording, output, uncalibrated, "--segment-frames", size) == []
+    assert messages(video(recording, output, uncalibrated, "--segment-frames", size).stderr) == []
     assert len(times_of(output, "video")) == FRAMES
     assert len(times_of(output, "audio")) == len(times_of(recording, "audio"))
 
@@ -141,27 +117,25 @@ def test_pictures_before_time_0_are_kept(recording: Path, uncalibrated: Path, tm
     source, output = later(recording, 95_441.9), tmp_path / "out.mp4"
     with av.open(str(source)) as container:
         assert (container.start_time or 0) < 0
-    enlarge(source, output, uncalibrated)
+    video(source, output, uncalibrated)
     pictures = times_of(output, "video")
     assert np.diff(pictures) == pytest.approx(1 / RATE, abs=0.002)
     assert len(pictures) == FRAMES
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_subtitles_that_end_before_the_first_picture_are_dropped(
+def test_subtitles_before_pictures_are_dropped(
     recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str
 ) -> None:
     """The others keep their times."""
-    late, source, output = tmp_path / "late.mkv", tmp_path / "source.mkv", tmp_path / f"out.{suffix}"
-    (tmp_path / "words.srt").write_text(
-        "1\n00:00:01,000 --> 00:00:02,000\nGone\n\n2\n00:00:11,700 --> 00:00:12,000\nHere\n"
-    )
-    ffmpeg("-i", recording, "-c", "copy", "-output_ts_offset", 10, late)
-    inputs = ["-i", late, "-i", tmp_path / "words.srt"]
+    source, output = tmp_path / "source.mkv", tmp_path / f"out.{suffix}"
+    gone = "1\n00:00:01,000 --> 00:00:02,000\nGone\n\n"
+    (tmp_path / "words.srt").write_text(f"{gone}2\n00:00:11,700 --> 00:00:12,000\nHere\n")
+    inputs = ["-i", later(recording, 10), "-i", tmp_path / "words.srt"]
     ffmpeg("-copyts", *inputs, "-map", 0, "-map", 1, "-c", "copy", "-c:s", "srt", source)
     with av.open(str(source)) as container:
         start = (container.streams.video[0].start_time or 0) * (container.streams.video[0].time_base or 0)
-    enlarge(source, output, uncalibrated)
+    video(source, output, uncalibrated)
     assert times_of(output, "video")[0] < 0.1
     words = tmp_path / "found.srt"
     ffmpeg("-i", output, words)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from commands import Done, caflow, heeding_ctrl_c, json_lines_of, started
+from commands import Done, caflow, command, heeding_ctrl_c, in_a_process, json_lines_of, started
 
 from caflow_runtime.video.segment_store import JOURNAL
 
@@ -31,22 +31,21 @@ print(drawing.frames, drawing.stopped is not None)
 """
 
 
-def caflow_video(source: Path, output: Path, bundle: Path, *options: object) -> Done:
-    """Run `caflow video` with the better of two samples."""
-    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 2, "--threads", 1, *options)
-
-
 def video(source: object, output: object, bundle: Path, *options: object, code: int = 0) -> Done:
     """Run `caflow video` with one sample. It ends with the exit code `code`."""
     return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options, code=code)
 
 
+def best_of_2(source: Path, output: Path, bundle: Path, *options: object, code: int = 0) -> Done:
+    """Run `caflow video` with the better of two samples, as `job` does."""
+    return video(source, output, bundle, "-n", 2, *options, code=code)
+
+
 @contextmanager
 def begun(source: Path, output: Path, bundle: Path, *options: object) -> Iterator[Any]:
     """Start `caflow video` and wait for its first frame. It ends only if its output is read: the pipe is small."""
-    command = [sys.executable, "-m", "caflow_deploy.cli", "video", source, "-o", output, "--bundle", bundle]
-    command += ["--threads", 1, "--json", *options]
-    with started(command, pipesize=4096) as process:
+    line = command("video", source, "-o", output, "--bundle", bundle, "--threads", 1, "--json", *options)
+    with started(line, pipesize=4096) as process:
         process.stdout.readline()
         yield process
 
@@ -55,8 +54,8 @@ def job(
     source: Path, output: Path, uncalibrated: Path, noise: str, how: str = "", last: int = -1
 ) -> "subprocess.CompletedProcess[str]":
     """Run a job with segments of ten frames. The process sends itself the signal `how` after frame `last`."""
-    command = [sys.executable, "-c", SCRIPT, source, output, uncalibrated, noise, how, last]
-    return subprocess.run(heeding_ctrl_c(command), capture_output=True, text=True, check=False, env=finding_helpers())
+    line = [sys.executable, "-c", SCRIPT, source, output, uncalibrated, noise, how, last]
+    return in_a_process(heeding_ctrl_c(line), env=finding_helpers())
 
 
 def finding_helpers() -> dict[str, str]:
