@@ -9,8 +9,6 @@ import sys
 import termios
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
 
 import pyte
 from commands import environment_with
@@ -66,19 +64,11 @@ class Shown:
     columns: int
 
 
-def in_a_terminal(
-    line: Iterable[object],
-    columns: int = 80,
-    ctrl_c_after: str | None = None,
-    stdout: IO[Any] | None = None,
-    folder: Path | None = None,
-) -> Shown:
+def in_a_terminal(line: Iterable[object], columns: int, ctrl_c_after: str | None = None) -> Shown:
     """Run a command line in a terminal to its end.
 
     Arguments:
         ctrl_c_after: text; Ctrl-C is pressed as soon as it can be read.
-        stdout: file that standard output is redirected to; None for the terminal.
-        folder: working directory.
     """
     terminal, inside = pty.openpty()
     fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -87,13 +77,7 @@ def in_a_terminal(
     screen = Screen(columns, 24, HISTORY)
     stream = pyte.ByteStream(screen)
     with subprocess.Popen(
-        started,
-        stdin=inside,
-        stdout=stdout or inside,
-        stderr=inside,
-        start_new_session=True,
-        env=environment,
-        cwd=folder,
+        started, stdin=inside, stdout=inside, stderr=inside, start_new_session=True, env=environment
     ) as process:
         os.close(inside)
         try:

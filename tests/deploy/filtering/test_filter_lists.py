@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from commands import caflow
-from filter_data import ALPHA, bundle, data, write_list
+from filter_data import ALPHA, data, write_list
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 
-__all__ = ["bundle", "data"]  # fixtures
+__all__ = ["data"]  # a fixture
 
 
 def test_pairs_are_read_from_json_lines_csv_and_folders(data: Path, tmp_path: Path) -> None:
@@ -83,12 +83,12 @@ WRONG_ARGUMENTS = [
     [*(([name], f"{name}.*{re.escape(text)}") for name, (_, text) in BROKEN.items()), *WRONG_ARGUMENTS],
 )
 def test_wrong_lists_are_refused_in_one_line(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+    calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name, (text, _) in BROKEN.items():
         Path(name).write_bytes(text)
-    done = caflow("filter", *arguments, "-o", "out", "--bundle", bundle, "--alpha", ALPHA, code=2)
+    done = caflow("filter", *arguments, "-o", "out", "--bundle", calibrated, "--alpha", ALPHA, code=2)
     assert re.search(message, done.stderr)
     assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
     assert not Path("out").exists()

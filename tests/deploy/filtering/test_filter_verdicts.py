@@ -7,7 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from filter_data import ALPHA, NOISE, bundle, data, pipe
+from filter_data import ALPHA, NOISE, data
+from tiny import calibrated_pipe as pipe
 from tiny import crops_of
 
 from caflow_runtime.errors import NotFinite
@@ -19,7 +20,7 @@ from caflow_runtime.ood.typicality import reason
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
-__all__ = ["bundle", "data", "pipe"]  # fixtures
+__all__ = ["data", "pipe"]  # fixtures
 
 
 def close(one: Verdict, other: Verdict) -> bool:

@@ -12,7 +12,6 @@ import pytest
 from commands import caflow
 from report_data import ALPHA, Entry, calibration, entries, line_of, scores
 from scipy import stats
-from visit import browser
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.ood.calibration import Calibration
@@ -20,10 +19,11 @@ from caflow_runtime.ood.drift import MIN_VALUES, Drift
 from caflow_runtime.report.html import most_by_chance, write_report
 from caflow_runtime.report.summary import ACCEPTED, UNTYPICAL, Summary, read_lines
 
-__all__ = ["browser", "calibration", "entries", "scores"]  # fixtures
+__all__ = ["calibration", "entries", "scores"]  # fixtures
 
-ROOT = Path(__file__).parents[3]
 HOSTILE = "<script>alert(1)</script>&\"'{{ 7 * 7 }}.png"
+VOID = ("meta", "img", "br")
+"""Elements that have no end."""
 
 
 class Page(HTMLParser):
@@ -42,16 +42,11 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
-        if tag not in ("meta", "img", "br"):
+        if tag not in VOID:
             self._open.append(tag)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in ("meta", "img", "br"):
-            self._open.pop()
-
     def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
+        assert tag in VOID or self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.text += data

@@ -10,7 +10,6 @@ from tiny import TINY
 
 from caflow_deploy.commands.jobs import plan_jobs
 from caflow_deploy.commands.result_names import ResultNames
-from caflow_runtime.errors import InputError
 from caflow_runtime.image_headers import PNG_START
 from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.jobs.result_naming import ResultFiles
@@ -182,11 +181,3 @@ def test_an_emptied_result_is_made_again_and_a_changed_one_is_kept(tmp_path: Pat
         assert second.read_bytes() == b"retouched"
         done = caflow(*given, code=0)
         assert done.stdout == f"{tmp_path / 'out'} is already complete\n"
-
-
-def test_an_input_is_never_a_result(tmp_path: Path) -> None:
-    given = pictures(tmp_path / "in", "photo.jpg", "photo.png")
-    for files in (ResultFiles("png"), ResultFiles()):
-        with pytest.raises(InputError, match="is an input and would be overwritten; choose another -o, or a --suffix"):
-            plan_jobs([str(given)], ResultNames(given, files, 0, []))
-    assert image(given, given, "--suffix", "-x4") == ["photo-x4.jpg", "photo-x4.png", "photo.jpg", "photo.png"]

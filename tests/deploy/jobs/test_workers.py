@@ -12,7 +12,7 @@ import pytest
 from clips import ffmpeg, packets
 from commands import caflow, command, heeding_ctrl_c, in_a_process, json_lines_of, messages
 from deadly import DeadlyConfig, fail, square
-from many import crops, drawn_alike, started, wait_for_lines, workers_of
+from many import crops, drawn_alike, is_running, started, wait_for_lines, workers_of
 from tiny import DATA, photograph
 
 from caflow_cli.console import resuming
@@ -34,13 +34,6 @@ def config_of(bundle: Path) -> WorkerConfig:
         return WorkerConfig(str(bundle), flat(settings_of_pipeline(pipe)), {}, "cpu", 1, {})
 
 
-def is_there(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_work_that_kills_its_worker_is_given_up_and_other_work_is_done(calibrated: Path) -> None:
     expected = [(k, str(WorkerLost("unit 5") if k == 5 else k * k)) for k in range(70)]
     with open_process_executor(config_of(calibrated), 2) as executor:
@@ -54,7 +47,6 @@ def test_work_that_kills_its_worker_is_given_up_and_other_work_is_done(calibrate
     assert not workers_of(os.getpid())
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="requires SIGSTOP")
 def test_a_worker_that_hangs_is_killed(calibrated: Path) -> None:
     """Otherwise Ctrl-C would not end the command."""
     with open_process_executor(config_of(calibrated), 2) as executor:
@@ -103,7 +95,7 @@ def test_a_killed_folder_of_images_is_resumed(
     assert 5 <= there < IMAGES
     assert second.returncode == 0, second.stderr
     assert len(second.stdout.splitlines()) <= IMAGES - there
-    assert not any(map(is_there, own))
+    assert not any(map(is_running, own))
     assert drawn_alike(out, json_lines_of(out / RESULTS), alone, json_lines_of(alone.with_name("reports")))
     assert in_a_process(command(*run[3:])).stderr == f"{out} is already complete\n"
 
@@ -125,7 +117,7 @@ def test_a_stop_ends_all_workers(calibrated: Path, images: Path, tmp_path: Path,
     # The signal may arrive when the last line is written, but not counted yet.
     assert said in [f"caflow: stopped: {resuming(count, IMAGES, 'image')}" for count in (there - 1, there)]
     assert len(own) == 2
-    assert not any(map(is_there, own))
+    assert not any(map(is_running, own))
     assert not list(out.glob(".*"))
 
 
