@@ -24,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 import tritonclient.grpc
 import tritonclient.http
+from many import processes_of
 from numpy.typing import NDArray
 from ports import free_port
 from tritonclient.utils import InferenceServerException
@@ -62,16 +63,7 @@ class Server:
 
     def processes(self) -> dict[int, str]:
         """Return the command lines of the server and of all its descendants, by process id."""
-        listed = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-        rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
-        parents = {int(pid): int(parent) for pid, parent, *_ in rows}
-
-        def is_ours(pid: int) -> bool:
-            while pid > 1 and pid != self.process.pid:
-                pid = parents.get(pid, 0)
-            return pid == self.process.pid
-
-        return {int(pid): " ".join(args) for pid, _, *args in rows if is_ours(int(pid))}
+        return processes_of(self.process.pid)
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers, which run the model, in ascending order."""

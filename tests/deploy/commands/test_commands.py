@@ -1,4 +1,4 @@
-"""The `caflow` command as people and programs use it."""
+"""The `caflow` command as people and programs use it, and options that have no effect alone."""
 
 import errno
 import json
@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from commands import caflow, command, messages
+from commands import Done, caflow, caflow_export, caflow_train, command, messages
 from tiny import photograph
 
 from caflow_cli.console import CommandConsole, pass_console
+from caflow_deploy import __version__
 from caflow_deploy.commands.pipeline_options import quiet_option
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
@@ -171,15 +172,9 @@ def test_outputs_that_cannot_be_written_are_refused(uncalibrated: Path, folder: 
     assert "the path is empty" in empty.stderr
 
 
-def test_a_folder_that_is_no_bundle_is_refused_by_every_command(folder: Path, tmp_path: Path) -> None:
-    for given in (
-        ["image", folder, "-o", tmp_path / "out", "--bundle", folder],
-        ["score", folder / "colour.png", folder / "colour.png", "--bundle", folder],
-        ["info", folder],
-        ["bench", folder],
-    ):
-        done = caflow(*given, code=2)
-        assert f"{folder} is not a bundle" in done.stderr
+def test_a_folder_that_is_no_bundle_is_refused(folder: Path, tmp_path: Path) -> None:
+    done = caflow("image", folder, "-o", tmp_path / "out", "--bundle", folder, code=2)
+    assert f"{folder} is not a bundle" in done.stderr
     caflow("doctor", folder, code=1)
     file = folder / "colour.png"
     assert f"{file} is a file: give the folder of a bundle" in caflow("info", file).stderr
@@ -240,3 +235,34 @@ def test_caflow_info_shows_task_and_levels(uncalibrated: Path) -> None:
     done = caflow("info", uncalibrated, code=0)
     assert "super-resolution ×4" in done.stdout
     assert json.loads(caflow("info", uncalibrated, "--json").stdout)["model"]["levels"] == 2
+
+
+@pytest.mark.parametrize(("run", "name"), [(caflow_export, "caflow-export"), (caflow_train, "caflow-train")])
+def test_the_option_version_prints_name_and_version(run: Callable[..., Done], name: str) -> None:
+    assert run("--version", code=0).stdout == f"{name}, version {__version__}\n"
+
+
+def test_options_about_engines_require_trt(tmp_path: Path) -> None:
+    options = {"--max-size": 512, "--max-batch-size": 4, "--trt-flavor": "rtx", "--compute-capability": "8.6"}
+    for option, value in options.items():
+        done = caflow_export("x4-photo", "-o", tmp_path / "out.caflow", option, value, code=2)
+        assert f"{option}: no effect without --trt" in done.stderr
+
+
+def test_weights_of_vgg16_require_a_recipe_that_uses_them(tmp_path: Path) -> None:
+    weights = tmp_path / "vgg16.pt"
+    weights.touch()
+    done = caflow_train("tiny", "--data", tmp_path, "--out", tmp_path / "out", "--vgg16", weights, code=2)
+    assert "--vgg16: no effect on tiny" in done.stderr
+
+
+def test_batches_of_frames_require_fixed_noise(tmp_path: Path) -> None:
+    done = caflow("video", "in.mp4", "-o", tmp_path / "out.mp4", "--batch", 2, "--noise", "fresh", code=2)
+    assert "--batch requires --noise fixed" in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--drop", "latest"), ("--patience", "5")])
+def test_options_of_live_sources_require_one(option: tuple[str, str], uncalibrated: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.mp4"
+    done = caflow("video", source, "-o", tmp_path / "out.mp4", "--bundle", uncalibrated, *option, code=2)
+    assert f"{option[0]} requires a camera or a stream" in done.stderr

@@ -133,7 +133,6 @@ def test_an_image_that_has_changed_is_drawn_again(tmp_path: Path) -> None:
 
 
 def test_a_job_with_other_settings_is_refused_with_the_differences(tmp_path: Path) -> None:
-    """The error names every setting that differs, including the bundle, the backend and the additional files."""
     jobs, out = jobs_of(tmp_path, "a"), tmp_path / "out"
     list(ImageFolder(out, jobs, SETTINGS).run(map(drawn, jobs)))
     cuda = replace(PIPELINE, bundle="1" * 64, backend="onnxruntime cuda")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from commands import command, started
-from many import crops
-from servers import Server, caflow_server
+from many import crops, processes_of
+from servers import caflow_server
 from visit import Served
 
 pytestmark = [
@@ -22,7 +22,7 @@ LOOPBACK = re.compile(r"(127\.0\.0\.1|\[::1\]|\[::ffff:127\.0\.0\.1\]):\d+")
 
 def listening(process: subprocess.Popen[Any]) -> list[str]:
     """Return the addresses on which a process or a descendant listens."""
-    own = Server(process, {}, scraped=0, worker="").processes().keys()
+    own = processes_of(process.pid).keys()
     listed = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout
     return [
         line.split()[3] for line in listed.splitlines() if own & {int(pid) for pid in re.findall(r"pid=(\d+)", line)}

@@ -1,6 +1,5 @@
 """Metrics, scraped as Prometheus does, of results that a small bundle draws."""
 
-import http.client
 import math
 import re
 import time
@@ -51,11 +50,9 @@ def typicality_model(pipe: Pipeline) -> TypicalityModel:
     return pipe.calibration.typicality_model(0.8)
 
 
-def scrape(port: int) -> dict[str, float]:
-    """Return the values on a port of the loopback address, by name with labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as answer:
-        if answer.headers["Content-Type"] is None:  # the server ended after its first line
-            raise http.client.IncompleteRead(b"")
+def served(metrics: Metrics) -> dict[str, float]:
+    """Serve metrics on the loopback address, and return their values by name with labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics.serve(0)}/metrics", timeout=120) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
@@ -65,10 +62,6 @@ def counted(instruments: Prometheus) -> dict[str, float]:
     """Return the values by name followed by outcome."""
     samples = [sample for family in instruments.registry.collect() for sample in family.samples]
     return {sample.name + sample.labels.get("outcome", ""): sample.value for sample in samples}
-
-
-def served(metrics: Metrics) -> dict[str, float]:
-    return scrape(metrics.serve(0))
 
 
 def test_all_metrics_exist_with_zero_from_the_start(pipe: Pipeline, typicality_model: TypicalityModel) -> None:
