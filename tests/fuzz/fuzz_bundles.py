@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from fuzzing import REFUSED, Attempt
-from mutations import changed_bytes, changed_json
+from mutations import changed_bytes, changed_file, changed_json
 from tiny import TINY
 
 from caflow_runtime.bundle import engine_sets as engines
@@ -30,14 +31,8 @@ def bundle_files(folder: Path) -> Attempt:
     """Change a graph file or the weights, but not their hashes in the manifest."""
     copy = folder / "model.caflow"
     shutil.copytree(TINY, copy)
-    manifest = read_manifest(copy)
-    (copy / "weights.bin").unlink()  # The real weights are large; 200 bytes are enough here.
-    (copy / "weights.bin").write_bytes(bytes(range(200)))
-    smaller = describe_file(copy, "weights.bin")
-    contents = json.loads((copy / MANIFEST).read_bytes())
-    contents["weights"] = [{"path": smaller.path, "bytes": smaller.bytes, "sha256": smaller.sha256}]
-    (copy / MANIFEST).write_text(json.dumps(contents))
-    manifest = read_manifest(copy)
+    (copy / "weights.bin").write_bytes(bytes(range(200)))  # The real weights are large; these are enough here.
+    manifest = msgspec.structs.replace(read_manifest(copy), weights=[describe_file(copy, "weights.bin")])
     verify_files(copy, manifest)
     files = [copy / graph.file.path for graph in manifest.graphs] + [copy / "weights.bin"]
 
@@ -116,12 +111,11 @@ def calibrations(folder: Path) -> Attempt:
     (folder / MANIFEST).write_bytes((TINY / MANIFEST).read_bytes())
     write_calibration(folder, _short_calibration())
     path = folder / NAME
-    wanted, contents = path.read_bytes(), json.loads(path.read_bytes())
+    contents = path.read_bytes()
     good = read_calibration(folder)
 
     def attempt(source: random.Random) -> str:
-        in_json = source.random() < 0.7
-        path.write_bytes(changed_json(source, contents) if in_json else changed_bytes(source, wanted))
+        path.write_bytes(changed_file(source, contents))
         try:
             found = read_calibration(folder)
         except BundleError:
@@ -175,12 +169,11 @@ def engine_sets(folder: Path) -> Attempt:
     )
     engines.write(place, good)
     path = place / engines.DESCRIPTION
-    wanted, contents = path.read_bytes(), json.loads(path.read_bytes())
+    contents = path.read_bytes()
     assert read_json(path, engines.EngineSet) == good
 
     def attempt(source: random.Random) -> str:
-        in_json = source.random() < 0.7
-        path.write_bytes(changed_json(source, contents) if in_json else changed_bytes(source, wanted))
+        path.write_bytes(changed_file(source, contents))
         [found] = engines.find(folder)
         if found.engines is None:
             return REFUSED

@@ -76,11 +76,8 @@ INTERNAL = "internal"
 
 def c_calls(_: Path) -> Attempt:
     """Change sizes of structs, strides, counts and values. Pointers are NULL or point to enough memory."""
-    library = ctypes.CDLL(os.environ["CAFLOW_LIBRARY"])
-    library.caflow_last_error.restype = ctypes.c_char_p
-    library.caflow_close.restype = library.caflow_free_results.restype = None
-    model = ctypes.c_void_p()
-    assert library.caflow_open(str(TINY).encode(), None, ctypes.byref(model)) == 0
+    opened = c_library.CModel(Path(os.environ["CAFLOW_LIBRARY"]), TINY)
+    library, model = opened._library, opened._model
     pixels = (ctypes.c_uint8 * 2**16)()
 
     def attempt(source: random.Random) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from fuzzing import REFUSED, Attempt
-from mutations import changed_bytes, changed_json_line, changed_lines
+from mutations import changed_bytes, changed_file, changed_json_line, changed_lines
 from tiny import TINY
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
@@ -84,7 +84,7 @@ def filter_jobs(folder: Path) -> Attempt:
         for name, contents in good.items():
             (job / name).write_bytes(contents)
         if source.random() < 0.5:
-            (job / JOB_FILE).write_bytes(_changed(source, good[JOB_FILE]))
+            (job / JOB_FILE).write_bytes(changed_file(source, good[JOB_FILE]))
         else:
             (job / SCORES).write_bytes(
                 changed_lines(source, good[SCORES], lambda line: changed_json_line(source, line))
@@ -135,7 +135,7 @@ def image_batches(folder: Path) -> Attempt:
         for job in jobs:
             job.output.write_bytes(b"" if source.random() < 0.1 else b"result")
         if source.random() < 0.5:
-            (batch / JOB_FILE).write_bytes(_changed(source, good[JOB_FILE]))
+            (batch / JOB_FILE).write_bytes(changed_file(source, good[JOB_FILE]))
         else:
             change = source.choice([changed_json_line, _rehashed_result])
             (batch / RESULTS).write_bytes(changed_lines(source, good[RESULTS], lambda line: change(source, line)))
@@ -165,7 +165,7 @@ def scores(folder: Path) -> Attempt:
     def attempt(source: random.Random) -> str:
         change = source.choice([changed_json_line, _rehashed_verdict])
         path.write_bytes(changed_lines(source, good, lambda line: change(source, line)))
-        (folder / JOB_FILE).write_bytes(state if source.random() < 0.5 else _changed(source, state))
+        (folder / JOB_FILE).write_bytes(state if source.random() < 0.5 else changed_file(source, state))
         if source.random() < 0.3:
             edited = FilterState(flat(SETTINGS) | {"alpha": source.choice(ALPHAS)}, "caflow filter")
             (folder / JOB_FILE).write_bytes(msgspec.json.encode(edited))
@@ -227,7 +227,3 @@ def _rehashed_verdict(source: random.Random, line: bytes) -> bytes:
     except WrongJson:
         return text
     return msgspec.json.encode(with_checksum(verdict))
-
-
-def _changed(source: random.Random, text: bytes) -> bytes:
-    return changed_json_line(source, text) if source.random() < 0.7 else changed_bytes(source, text)

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from fuzzing import REFUSED, Attempt
-from mutations import changed_bytes, changed_json, changed_toml
+from mutations import changed_bytes, changed_file, changed_toml
 
 from caflow_export.weights import WeightStore
-from caflow_runtime.file_io.strict_json import read_json
 from caflow_training import checkpoint
 from caflow_training.checkpoint import CheckpointError
 from caflow_training.checkpoint_in_bundle import NAME, WEIGHTS, StoredCheckpoint, digest
@@ -67,12 +66,11 @@ def bundle_checkpoints(folder: Path) -> Attempt:
     )
     (bundle / NAME).write_text(good.model_dump_json())
     contents = {path.name: path.read_bytes() for path in bundle.iterdir()}
-    as_json = read_json(bundle / NAME, dict)
 
     def attempt(source: random.Random) -> str:
         name = source.choice([NAME, NAME, NAME, WEIGHTS])
-        in_json = name == NAME and source.random() < 0.7
-        (bundle / name).write_bytes(changed_json(source, as_json) if in_json else changed_bytes(source, contents[name]))
+        change = changed_file if name == NAME else changed_bytes
+        (bundle / name).write_bytes(change(source, contents[name]))
         try:
             found = checkpoint.load(bundle)
         except (CheckpointError, ConfigError):

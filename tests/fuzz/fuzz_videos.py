@@ -3,10 +3,9 @@
 import random
 from pathlib import Path
 
-import msgspec
 from clips import ffmpeg
 from fuzzing import REFUSED, Attempt
-from mutations import changed_bytes, changed_json
+from mutations import changed_bytes, changed_file
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.reading import describe_file
@@ -117,14 +116,13 @@ def journals(folder: Path) -> Attempt:
         record = SegmentRecord(number, 3 * number, 3, 3, 0, 0, number, 3.5, 27000 * number, file)
         open_journal(parts).append(record)
     contents = {path.name: path.read_bytes() for path in parts.iterdir()}
-    state = msgspec.json.decode(contents[JOB_FILE])
     records = read_segments(parts, settings)
     assert records.keys() == {0, 1}
 
     def attempt(source: random.Random) -> str:
         name = source.choice([*contents])
-        in_json = name == JOB_FILE and source.random() < 0.7
-        (parts / name).write_bytes(changed_json(source, state) if in_json else changed_bytes(source, contents[name]))
+        change = changed_file if name == JOB_FILE else changed_bytes
+        (parts / name).write_bytes(change(source, contents[name]))
         try:
             open_folder(parts, settings, force=False)
             found = read_segments(parts, settings)

@@ -58,6 +58,12 @@ def changed_json(source: random.Random, value: Any) -> bytes:
     return change_text(source, text) if source.random() < 0.4 else text
 
 
+def changed_file(source: random.Random, contents: bytes) -> bytes:
+    """Return the contents of a JSON file with the changes of `changed_json`, or of `changed_bytes`."""
+    in_json = source.random() < 0.7
+    return changed_json(source, json.loads(contents)) if in_json else changed_bytes(source, contents)
+
+
 def changed_lines(source: random.Random, text: bytes, change: Callable[[bytes], bytes]) -> bytes:
     """Return a text with one line changed, removed or repeated, with shuffled lines, or with changed bytes."""
     lines = text.splitlines(keepends=True)

@@ -5,13 +5,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
 
 import numpy as np
 import pytest
+from commands import json_lines_of
 from tiny import DATA
 
 from caflow_runtime.file_io.line_checksum import fields_have_valid_checksum
@@ -46,11 +46,30 @@ def started(
             process.kill()
 
 
+def processes_of(first: int) -> dict[int, str]:
+    """Return the command lines of a process and of all its descendants, by process id."""
+    listed = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [(int(pid), int(parent), " ".join(args)) for pid, parent, *args in map(str.split, listed.splitlines())]
+    parents = {pid: parent for pid, parent, _ in rows}
+
+    def is_ours(pid: int) -> bool:
+        while pid > 1 and pid != first:
+            pid = parents.get(pid, 0)
+        return pid == first
+
+    return {pid: args for pid, _, args in rows if is_ours(pid)}
+
+
 def workers_of(parent: int) -> list[int]:
-    """Return the ids of the worker processes of a process."""
-    listed = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()]
-    return [int(pid) for pid, ppid, args in rows if int(ppid) == parent and "spawn_main" in args]
+    """Return the ids of the worker processes of a process, in ascending order."""
+    return sorted(pid for pid, args in processes_of(parent).items() if "spawn_main" in args)
+
+
+def is_running(process: int) -> bool:
+    """Return whether a process exists and is no zombie."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def cpu_seconds(processes: list[int]) -> float:
@@ -84,20 +103,23 @@ def crops(folder: Path, count: int, side: int = 16) -> None:
         write_image(folder / f"{k:03}.png", np.ascontiguousarray(picture[y : y + side, x : x + side]))
 
 
-def drawn_alike(one: Path, results: list[dict[str, Any]], other: Path, reports: list[dict[str, Any]]) -> bool:
-    """Assert that two folders contain equal files and equal reports, each exactly once; return True.
+def drawn_alike(one: Path, other: Path) -> bool:
+    """Assert that two folders contain equal results and equal other files; return True.
 
-    Files are compared byte for byte, except `job.json` and the results. Reports may differ in output folder and
-    checksum.
+    Files are compared byte for byte, except `job.json`. Results may differ in order, output folder and checksum.
     """
-    files = {str(path.relative_to(other)): path.read_bytes() for path in other.rglob("*") if path.is_file()}
-    found = {str(path.relative_to(one)): path.read_bytes() for path in one.rglob("*") if path.is_file()}
     own = {"job.json", RESULTS}
-    assert {name: found[name] == files.get(name) for name in found.keys() - own} == dict.fromkeys(
-        files.keys() - own, True
+    files = [
+        {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (one, other)
+    ]
+    assert files[0].keys() == files[1].keys()
+    assert not [name for name in files[0].keys() - own if files[0][name] != files[1][name]]
+    results = [json_lines_of(folder / RESULTS) for folder in (one, other)]
+    assert all(fields_have_valid_checksum(result) for result in results[0])
+    found, expected = (
+        {result["input"]: {**result, "output": "", "sha256": ""} for result in lines} for lines in results
     )
-    expected = {report["input"]: {**report, "output": "", "sha256": ""} for report in reports}
-    assert len(results) == len(reports) == len(expected)
-    assert all(fields_have_valid_checksum(result) for result in results)
-    assert {result["input"]: {**result, "output": "", "sha256": ""} for result in results} == expected
+    assert len(results[0]) == len(results[1]) == len(expected)
+    assert found == expected
     return True

@@ -7,7 +7,6 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -17,16 +16,17 @@ import urllib.request
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import SystemRandom
 from typing import Any, Literal
 
 import numpy as np
 import tritonclient.grpc
 import tritonclient.http
+from many import processes_of
 from numpy.typing import NDArray
+from ports import free_port
 from tritonclient.utils import InferenceServerException
 
 from caflow_export.triton import write_repository
@@ -63,16 +63,7 @@ class Server:
 
     def processes(self) -> dict[int, str]:
         """Return the command lines of the server and of all its descendants, by process id."""
-        listed = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-        rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
-        parents = {int(pid): int(parent) for pid, parent, *_ in rows}
-
-        def is_ours(pid: int) -> bool:
-            while pid > 1 and pid != self.process.pid:
-                pid = parents.get(pid, 0)
-            return pid == self.process.pid
-
-        return {int(pid): " ".join(args) for pid, _, *args in rows if is_ours(int(pid))}
+        return processes_of(self.process.pid)
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers, which run the model, in ascending order."""
@@ -214,18 +205,23 @@ def running(
                     os.kill(pid, signal.SIGKILL)
 
 
-def ask(server: Server, model: str, asked: Asked, protocol: Protocol, client: Any = None) -> Replied:
+def ask(server: Server, model: str, asked: Asked, protocol: Protocol) -> Replied:
     """Send one request with an unmodified tritonclient. An error is returned in the reply, not raised."""
     package = CLIENTS[protocol]
     inputs = []
     for name, tensor in asked.tensors.items():
         inputs.append(package.InferInput(name, list(tensor.shape), "UINT8"))
         inputs[-1].set_data_from_numpy(tensor)
+    waits = {"network_timeout": ANSWERS_S, "connection_timeout": ANSWERS_S} if protocol == "http" else {}
     reply, began = Replied(asked), time.perf_counter()
     try:
-        with client_of(server, protocol) if client is None else nothing(client) as used:
-            found = used.infer(model, inputs, parameters=dict(asked.parameters))
-            names = [output["name"] for output in outputs_of(found)]
+        with package.InferenceServerClient(server.url(protocol), **waits) as client:
+            found = client.infer(model, inputs, parameters=dict(asked.parameters))
+            response = found.get_response()
+            if protocol == "http":
+                names = [output["name"] for output in response["outputs"]]
+            else:
+                names = [output.name for output in response.outputs]
             reply.tensors = {name: found.as_numpy(name) for name in names}
     except Exception as error:  # of many types, some of them from gevent
         reply.error = f"{type(error).__name__}: {error}"
@@ -267,31 +263,6 @@ def ask_all(
         return list(pool.map(one, range(len(asked))))
 
 
-@contextmanager
-def client_of(server: Server, protocol: Protocol) -> Iterator[Any]:
-    """Open an unmodified tritonclient for a server."""
-    waits = {"network_timeout": ANSWERS_S, "connection_timeout": ANSWERS_S} if protocol == "http" else {}
-    client = CLIENTS[protocol].InferenceServerClient(server.url(protocol), **waits)
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-@contextmanager
-def nothing(client: Any) -> Iterator[Any]:
-    """Return a client that stays open when the context ends."""
-    yield client
-
-
-def outputs_of(found: Any) -> list[dict[str, Any]]:
-    """Return the outputs of a result of the HTTP or the gRPC client; each has a "name"."""
-    response = found.get_response()
-    if isinstance(response, dict):
-        return list(response["outputs"])
-    return [{"name": output.name} for output in response.outputs]
-
-
 def private_bytes(pid: int) -> int:
     """Return the private memory of a process in bytes, or 0 if the process has ended."""
     try:
@@ -299,11 +270,3 @@ def private_bytes(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return 0
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty")))
-
-
-def free_port() -> int:
-    """Return a free port of the loopback address. Linux assigns only later ones itself, so no connection takes it."""
-    while True:
-        port = SystemRandom().randrange(20_000, 32_768)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port

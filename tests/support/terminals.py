@@ -1,27 +1,15 @@
 """A real pseudo-terminal in which tests run commands, and an emulator that shows what a person would read there."""
 
-import fcntl
 import os
 import pty
-import struct
 import subprocess
-import sys
 import termios
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
 
 import pyte
-from commands import environment_with
+from commands import environment_with, heeding_ctrl_c
 
-WITH_TERMINAL = """
-import fcntl, os, signal, sys, termios
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-"""Program that makes its standard input the terminal whose Ctrl-C it receives, and then becomes another program."""
 CTRL_C = b"\x03"
 HISTORY = 10_000
 """Number of rows that the emulator keeps after they have left the screen."""
@@ -66,35 +54,19 @@ class Shown:
     columns: int
 
 
-def in_a_terminal(
-    line: Iterable[object],
-    columns: int = 80,
-    ctrl_c_after: str | None = None,
-    stdout: IO[Any] | None = None,
-    folder: Path | None = None,
-) -> Shown:
+def in_a_terminal(line: Iterable[object], columns: int, ctrl_c_after: str | None = None) -> Shown:
     """Run a command line in a terminal to its end.
 
     Arguments:
         ctrl_c_after: text; Ctrl-C is pressed as soon as it can be read.
-        stdout: file that standard output is redirected to; None for the terminal.
-        folder: working directory.
     """
     terminal, inside = pty.openpty()
-    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    termios.tcsetwinsize(inside, (24, columns))
     environment = environment_with(TERM="xterm-256color", COLUMNS="", LINES="", NO_COLOR="", FORCE_COLOR="")
-    started = [sys.executable, "-c", WITH_TERMINAL, *map(str, line)]
+    started = ["setsid", "--ctty", *heeding_ctrl_c(line)]
     screen = Screen(columns, 24, HISTORY)
     stream = pyte.ByteStream(screen)
-    with subprocess.Popen(
-        started,
-        stdin=inside,
-        stdout=stdout or inside,
-        stderr=inside,
-        start_new_session=True,
-        env=environment,
-        cwd=folder,
-    ) as process:
+    with subprocess.Popen(started, stdin=inside, stdout=inside, stderr=inside, env=environment) as process:
         os.close(inside)
         try:
             while output := _read(terminal):

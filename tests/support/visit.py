@@ -79,11 +79,11 @@ class Served:
 class Visit:
     """A page in the browser, the addresses that it requested, and its errors."""
 
-    def __init__(self, browser: Any, address: str, width: int = 1300, scheme: str = "light") -> None:
+    def __init__(self, browser: Any, address: str) -> None:
         self.address = address
         self.requested: list[str] = []
         self.wrong: list[str] = []
-        self.page = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
+        self.page = browser.new_page(viewport={"width": 1300, "height": 1000})
         self.page.set_default_timeout(1000 * TIMEOUT_S)
         self.page.on("request", lambda request: self.requested.append(request.url))
         self.page.on("requestfailed", self._failed)

@@ -1,11 +1,8 @@
-"""The `caflow` command as people and programs use it."""
+"""The `caflow` command as people and programs use it, and options that have no effect alone."""
 
 import errno
 import json
 import os
-import re
-import shutil
-import signal
 import subprocess
 import warnings
 from collections.abc import Callable
@@ -16,10 +13,11 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from commands import caflow, command, messages, started
+from commands import Done, caflow, caflow_export, caflow_train, command, messages
 from tiny import photograph
 
 from caflow_cli.console import CommandConsole, pass_console
+from caflow_deploy import __version__
 from caflow_deploy.commands.pipeline_options import quiet_option
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
@@ -39,22 +37,6 @@ def folder(tmp_path: Path, photographs: Path) -> Path:
     (folder / "cut.png").write_bytes((folder / "colour.png").read_bytes()[:100])
     (folder / "notes.txt").touch()
     return folder
-
-
-def test_ctrl_c_reports_how_many_images_are_finished(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
-    """There are so many images and samples that the command cannot end before a busy machine delivers the signal."""
-    count, given, out = 100, tmp_path / "many", tmp_path / "out"
-    given.mkdir()
-    for k in range(count):
-        shutil.copy(folder / "colour.png", given / f"{k:03}.png")
-    with started(command("image", given, "-o", out, "--bundle", uncalibrated, "-n", 1000, "--json")) as run:
-        assert "000.png" in run.stdout.readline()
-        run.send_signal(signal.SIGINT)
-        _, said = run.communicate()
-    assert run.returncode == 130
-    last = re.search(rf"(\d+) of {count} images finished", said.splitlines()[-1])
-    assert last is not None, said
-    assert len(list(out.glob("*.png"))) - int(last[1]) in (0, 1)  # the signal may arrive between an image and its line
 
 
 def test_a_full_disk_is_named_and_loses_nothing(
@@ -90,24 +72,16 @@ def test_a_full_disk_is_named_and_loses_nothing(
     assert f"{out / 'job.json'}: {os.strerror(errno.ENOSPC)}" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("is_full", "reason"),
-    [(True, f"standard output: {os.strerror(errno.ENOSPC)}"), (False, "the reader of standard output has closed it")],
-)
-def test_a_standard_output_that_cannot_be_written_ends_the_command_with_the_reason(
-    uncalibrated: Path, folder: Path, tmp_path: Path, is_full: bool, reason: str
+def test_a_closed_pipe_as_standard_output_ends_the_command_with_the_reason(
+    uncalibrated: Path, folder: Path, tmp_path: Path
 ) -> None:
-    """The image whose line could not be printed is finished."""
-    if is_full:
-        out = os.open("/dev/full", os.O_WRONLY)
-    else:
-        reader, out = os.pipe()
-        os.close(reader)
+    reader, out = os.pipe()
+    os.close(reader)
     given = ["image", folder / "colour.png", "-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1, "--json"]
     done = subprocess.run(command(*given), stdout=out, stderr=subprocess.PIPE, text=True, check=False)
     os.close(out)
     (ending,) = messages(done.stderr)
-    assert (done.returncode, reason in ending) == (1, True)
+    assert (done.returncode, "the reader of standard output has closed it" in ending) == (1, True)
 
 
 def test_a_damaged_image_is_reported_and_the_others_have_results(
@@ -177,11 +151,6 @@ def test_results_never_overwrite_inputs(uncalibrated: Path, folder: Path) -> Non
     assert (folder / "colour.png").read_bytes() == before
     single = caflow("image", folder / "colour.png", "-o", folder / "colour.png", *bundle, "--force")
     assert single.stderr.endswith("is an input and would be overwritten; choose another -o\n")
-    # Results in a subfolder of the input must not be inputs of the next run.
-    (folder / "cut.png").unlink()
-    for _ in range(2):
-        again = caflow("image", folder, "-o", folder / "results", *bundle, "--force", code=0)
-        assert len(again.stdout.splitlines()) == 5
 
 
 def test_outputs_that_cannot_be_written_are_refused(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
@@ -203,15 +172,9 @@ def test_outputs_that_cannot_be_written_are_refused(uncalibrated: Path, folder: 
     assert "the path is empty" in empty.stderr
 
 
-def test_a_folder_that_is_no_bundle_is_refused_by_every_command(folder: Path, tmp_path: Path) -> None:
-    for given in (
-        ["image", folder, "-o", tmp_path / "out", "--bundle", folder],
-        ["score", folder / "colour.png", folder / "colour.png", "--bundle", folder],
-        ["info", folder],
-        ["bench", folder],
-    ):
-        done = caflow(*given, code=2)
-        assert f"{folder} is not a bundle" in done.stderr
+def test_a_folder_that_is_no_bundle_is_refused(folder: Path, tmp_path: Path) -> None:
+    done = caflow("image", folder, "-o", tmp_path / "out", "--bundle", folder, code=2)
+    assert f"{folder} is not a bundle" in done.stderr
     caflow("doctor", folder, code=1)
     file = folder / "colour.png"
     assert f"{file} is a file: give the folder of a bundle" in caflow("info", file).stderr
@@ -272,3 +235,34 @@ def test_caflow_info_shows_task_and_levels(uncalibrated: Path) -> None:
     done = caflow("info", uncalibrated, code=0)
     assert "super-resolution ×4" in done.stdout
     assert json.loads(caflow("info", uncalibrated, "--json").stdout)["model"]["levels"] == 2
+
+
+@pytest.mark.parametrize(("run", "name"), [(caflow_export, "caflow-export"), (caflow_train, "caflow-train")])
+def test_the_option_version_prints_name_and_version(run: Callable[..., Done], name: str) -> None:
+    assert run("--version", code=0).stdout == f"{name}, version {__version__}\n"
+
+
+def test_options_about_engines_require_trt(tmp_path: Path) -> None:
+    options = {"--max-size": 512, "--max-batch-size": 4, "--trt-flavor": "rtx", "--compute-capability": "8.6"}
+    for option, value in options.items():
+        done = caflow_export("x4-photo", "-o", tmp_path / "out.caflow", option, value, code=2)
+        assert f"{option}: no effect without --trt" in done.stderr
+
+
+def test_weights_of_vgg16_require_a_recipe_that_uses_them(tmp_path: Path) -> None:
+    weights = tmp_path / "vgg16.pt"
+    weights.touch()
+    done = caflow_train("tiny", "--data", tmp_path, "--out", tmp_path / "out", "--vgg16", weights, code=2)
+    assert "--vgg16: no effect on tiny" in done.stderr
+
+
+def test_batches_of_frames_require_fixed_noise(tmp_path: Path) -> None:
+    done = caflow("video", "in.mp4", "-o", tmp_path / "out.mp4", "--batch", 2, "--noise", "fresh", code=2)
+    assert "--batch requires --noise fixed" in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--drop", "latest"), ("--patience", "5"), ("--duration", "2")])
+def test_options_of_live_sources_require_one(option: tuple[str, str], uncalibrated: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.mp4"
+    done = caflow("video", source, "-o", tmp_path / "out.mp4", "--bundle", uncalibrated, *option, code=2)
+    assert f"{option[0]} requires a camera or a stream" in done.stderr

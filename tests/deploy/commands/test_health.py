@@ -1,21 +1,25 @@
 """`caflow doctor` and `caflow bench`: whether an installation works, and how fast it is."""
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
-from commands import caflow
+from commands import caflow, json_lines
 from msgspec.structs import replace
 
 from caflow_runtime.bundle.reading import describe_file, read_manifest, write_manifest
 from caflow_runtime.ood.calibration import read_calibration, write_calibration
 
 
+def checks_of(bundle: Path, code: int | None = None) -> dict[str, dict[str, str]]:
+    """Return what `caflow doctor` finds, by the name of the check."""
+    return {check["name"]: check for check in json_lines(caflow("doctor", bundle, "--json", code=code).stdout)}
+
+
 def test_caflow_bench_measures_latency_and_throughput(uncalibrated: Path) -> None:
     command = ["bench", uncalibrated, "--side", 16, "-n", "1,4", "--seconds", 0]
-    *lines, best = [json.loads(line) for line in caflow(*command, "--json").stdout.splitlines()]
+    *lines, best = json_lines(caflow(*command, "--json").stdout)
     assert [line["samples"] for line in lines] == [1, 4]
     assert ([line["kind"] for line in lines], best["kind"]) == (["latency"] * 2, "throughput")
     assert best["gpu_memory"] is None
@@ -28,9 +32,7 @@ def test_caflow_bench_measures_latency_and_throughput(uncalibrated: Path) -> Non
 
 
 def test_caflow_doctor_passes_a_valid_bundle_and_names_a_damaged_file(uncalibrated: Path, tmp_path: Path) -> None:
-    healthy = caflow("doctor", uncalibrated, "--json", code=0)
-    checks = [json.loads(line) for line in healthy.stdout.splitlines()]
-    states = {check["name"]: check["state"] for check in checks}
+    states = {name: check["state"] for name, check in checks_of(uncalibrated, code=0).items()}
     assert states["onnxruntime cpu"] == states["bundle"] == "ok"
     assert states["onnxruntime cpu: noise of level 0 after decode and likelihood"] == "ok"
     assert states["onnxruntime cpu: an item alone and in a batch, pixels"] == "ok"
@@ -57,8 +59,7 @@ def test_caflow_doctor_finds_a_graph_that_computes_wrong_densities(uncalibrated:
         for graph in manifest.graphs
     ]
     write_manifest(copy, replace(manifest, graphs=graphs))
-    done = caflow("doctor", copy, "--json", code=1)
-    checks = {check["name"]: check for check in map(json.loads, done.stdout.splitlines())}
+    checks = checks_of(copy, code=1)
     assert checks["bundle"]["state"] == "ok"
     assert checks["onnxruntime cpu: noise of level 0 after decode and likelihood"]["state"] == "ok"
     density = checks["onnxruntime cpu: density: sampling against scoring, relative"]
@@ -67,22 +68,15 @@ def test_caflow_doctor_finds_a_graph_that_computes_wrong_densities(uncalibrated:
 
 
 def test_caflow_doctor_compares_the_canary_of_the_calibration(calibrated: Path, tmp_path: Path) -> None:
-    def check(name: str) -> dict[str, str]:
-        checks: list[dict[str, str]] = [
-            json.loads(line) for line in caflow("doctor", copy, "--json").stdout.splitlines()
-        ]
-        (found,) = (check for check in checks if check["name"] == name)
-        return found
-
     copy = Path(shutil.copytree(calibrated, tmp_path / "copy.caflow"))
     canary = "onnxruntime cpu: the canary's log-likelihood, relative"
-    assert check("calibration")["state"] == "ok"
-    assert check(canary)["state"] == "ok"
+    checks = checks_of(copy)
+    assert checks["calibration"]["state"] == checks[canary]["state"] == "ok"
     known = read_calibration(copy)
     assert known is not None
     changed = known.canary.log_likelihood * (1 + 1e-4)
     write_calibration(copy, replace(known, canary=replace(known.canary, log_likelihood=changed)))
-    assert check(canary)["state"] == "failed"
-    assert "calibrated on onnxruntime cpu" in check(canary)["found"]
+    found = checks_of(copy)[canary]
+    assert (found["state"], "calibrated on onnxruntime cpu" in found["found"]) == ("failed", True)
     (copy / "calibration.json").write_text("{}")
-    assert check("calibration")["remedy"] == "run caflow calibrate again"
+    assert checks_of(copy)["calibration"]["remedy"] == "run caflow calibrate again"

@@ -1,10 +1,12 @@
-"""Commands whose standard streams are closed or full, and what they print of names with control characters."""
+"""Standard streams: `-` as an image, closed and full streams, and what is printed of names with control characters."""
 
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from commands import caflow, caflow_export, caflow_train, command, json_lines
 from tiny import DATA, TINY, photograph
@@ -130,3 +132,49 @@ def test_messages_and_tables_escape_control_characters_and_json_does_not(folder:
     (folder / NAME).joinpath(source.name).unlink()
     done = caflow("image", source, "-o", folder / NAME, "--json", *DRAWING, code=0)
     assert json_lines(done.stdout)[0]["input"] == str(source)
+
+
+def encoded(suffix: str) -> bytes:
+    return cv2.imencode(suffix, np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+
+
+def test_an_image_of_standard_input_has_the_names_that_were_given(uncalibrated: Path, tmp_path: Path) -> None:
+    """Files whose names are those of a stream are files. No message names a temporary file."""
+    given = encoded(".png")
+    common = ["--bundle", uncalibrated, "-n", 1, "--threads", 1]
+    result = tmp_path / "out" / "standard input.png"
+    done = caflow("image", "-", "-o", tmp_path / "out", *common, given=given)
+    assert f"standard input → {result}  " in done.stdout
+    assert caflow("image", result, "-o", tmp_path / "again", *common).stdout.startswith(f"{result} → ")
+    done = caflow("image", "-", "-o", tmp_path / "named.png", "--json", *common, given=given)
+    (found,) = json_lines(done.stdout)
+    assert (found["input"], found["output"]) == ("-", str(tmp_path / "named.png"))
+    done = caflow("image", "-", "-o", tmp_path / "bad.png", *common, given=b"no image", code=1)
+    assert "caflow: standard input: cannot decode" in done.stderr
+    assert "caflow: 1 of 1 image failed: standard input" in done.stderr
+    assert "/caflow-" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("inputs", "given", "options", "message"),
+    [
+        (["-"], b"", [], "standard input: "),
+        (["-"], b"no image", [], "standard input: "),
+        (["-"], b"", ["--sheet"], "--sheet writes further files"),
+        (["-", "a.png"], b"", [], "- stands for a single image"),
+        (["-"], 2 * encoded(".png"), [], "standard input: - stands for a single image, but several were piped"),
+        (["-"], 2 * encoded(".jpg"), [], "standard input: - stands for a single image, but several were piped"),
+    ],
+)
+def test_a_failed_image_writes_nothing_to_standard_output(
+    uncalibrated: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    inputs: list[str],
+    given: bytes,
+    options: list[str],
+    message: str,
+) -> None:
+    done = caflow("image", *inputs, "-o", "-", "--bundle", uncalibrated, *options, given=given)
+    assert done.returncode in (1, 2)
+    assert message in done.stderr
+    assert capfdbinary.readouterr().out == b""

@@ -12,22 +12,14 @@ from pathlib import Path
 import pytest
 from commands import Done, command, in_a_process, messages
 from described import insert_png_chunks
-from filter_data import data as pairs
 from terminals import Shown, in_a_terminal
 from tiny import photograph
 
 from caflow_runtime.image_io.image_files import write_image
 
-__all__ = ["pairs"]  # a fixture
-
 WIDTHS = pytest.mark.parametrize("columns", [80, 120, 220])
 PLAN = re.compile(r".* (tile|tiles) .* of memory(, about .*)?")
 RESULT = re.compile(r"(\S+) → (\S+) .*sample typicality \d\.\d{3}")
-
-
-@pytest.fixture(scope="module")
-def bundle(calibrated: Path) -> Path:
-    return calibrated
 
 
 @pytest.fixture
@@ -70,23 +62,25 @@ def shows(shown: Shown, piped: Done | subprocess.CompletedProcess[str]) -> None:
 
 
 @WIDTHS
-def test_a_terminal_shows_results_and_errors_once(bundle: Path, folder: Path, tmp_path: Path, columns: int) -> None:
+def test_a_terminal_shows_results_and_errors_once(calibrated: Path, folder: Path, tmp_path: Path, columns: int) -> None:
     """There are results, a failure, warnings about one image, and a warning and an error about all of them."""
     line = command("image", folder, "-o", tmp_path / "out", "--min-typicality", 0.9, "--redraws", 0, "--force")
-    line += map(str, of_bundle(bundle))
+    line += map(str, of_bundle(calibrated))
     shown, piped = in_a_terminal(line, columns), in_a_process(line)
     assert (piped.returncode, len(piped.stdout.splitlines()), len(messages(piped.stderr))) == (1, 2, 5), piped.stderr
     shows(shown, piped)
 
 
 @WIDTHS
-def test_a_terminal_shows_results_before_a_stop(bundle: Path, photographs: Path, tmp_path: Path, columns: int) -> None:
+def test_a_terminal_shows_results_before_a_stop(
+    calibrated: Path, photographs: Path, tmp_path: Path, columns: int
+) -> None:
     """There are so many samples that the command cannot be finished before a busy machine delivers the signal."""
     count, given = 40, tmp_path / "many"
     given.mkdir()
     for k in range(count):
         write_image(given / f"{k:02}.png", photograph(photographs, 0, 9, 12))
-    line = command("image", given, "-o", tmp_path / "out", *of_bundle(bundle, samples=300))
+    line = command("image", given, "-o", tmp_path / "out", *of_bundle(calibrated, samples=300))
     shown = in_a_terminal(line, columns, ctrl_c_after=" 1/40 ")
     assert shown.returncode == 130
     plan, *results, last = unbroken(shown)

@@ -12,8 +12,9 @@ from tiny import pairs_of_photographs
 
 from caflow_runtime.file_io.line_checksum import with_checksum
 from caflow_runtime.image_io.image_files import write_image
+from caflow_runtime.jobs.pairs import FilePair
+from caflow_runtime.jobs.verdicts import filter_pairs
 from caflow_runtime.ood.calibration import Calibration, read_calibration
-from caflow_runtime.ood.typicality import reason
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import load
 
@@ -25,34 +26,15 @@ Entry = dict[str, Any]
 def entries(calibrated: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
     """Lines about crops of photographs, and about two targets of noise."""
     folder = tmp_path_factory.mktemp("pairs")
-    entries = []
     with load(calibrated) as pipe:
-        pairs = [(pair.target, pair.condition) for pair in pairs_of_photographs(pipe, photographs, each=3)]
+        images = [(pair.target, pair.condition) for pair in pairs_of_photographs(pipe, photographs, each=3)]
         noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-        pairs += [(target, pairs[0][1]) for target in noise]
-        for k, (target, condition) in enumerate(pairs):
-            paths = {"target": str(folder / f"{k}.png"), "condition": str(folder / f"{k}-small.png")}
-            write_image(paths["target"], target)
-            write_image(paths["condition"], condition)
-            score = pipe.score(target, condition)
-            assert score.image_typicality is not None
-            is_accepted = bool(score.image_typicality.accept(ALPHA)[0])
-            entries.append(
-                paths
-                | {
-                    "verdict": "accepted" if is_accepted else "rejected",
-                    "reason": None if is_accepted else reason(score.image_typicality.of(0)),
-                    "image_typicality": float(score.image_typicality.value[0]),
-                    "image_typicality_per_level": score.image_typicality.per_level[0].tolist(),
-                    "residuals": score.image_typicality.residuals[0].tolist(),
-                    "log_likelihood": float(score.log_likelihood[0]),
-                    "log_likelihood_per_level": score.per_level[0].tolist(),
-                    "bits_per_dim": float(score.bits_per_dim[0]),
-                    "width": target.shape[1],
-                    "height": target.shape[0],
-                }
-            )
-    return entries
+        images += [(target, images[0][1]) for target in noise]
+        pairs = [FilePair(str(folder / f"{k}.png"), str(folder / f"{k}-small.png")) for k in range(len(images))]
+        for paths, pictures in zip(pairs, images, strict=True):
+            for path, picture in zip(paths, pictures, strict=True):
+                write_image(Path(path), picture)
+        return [msgspec.to_builtins(verdict) for verdict in filter_pairs(pipe, pairs, ALPHA)]
 
 
 @pytest.fixture

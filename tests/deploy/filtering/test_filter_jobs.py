@@ -1,4 +1,4 @@
-"""`caflow filter`: what the command prints and writes, and folders that it refuses."""
+"""`caflow filter`: what the command prints and writes, accepted images, and folders that it refuses."""
 
 import shlex
 import shutil
@@ -8,22 +8,25 @@ from pathlib import Path
 
 import pytest
 from commands import caflow
-from filter_data import ALPHA, bundle, data, scores, write_list
+from filter_data import ALPHA, data, run_job, scores, write_list
+from tiny import calibrated_pipe as pipe
 
 from caflow_deploy.commands.filter import SHOWN_REJECTIONS
+from caflow_runtime.errors import InputError
+from caflow_runtime.jobs import accepted_targets as accepted_files
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.ood.calibration import NAME as CALIBRATION
+from caflow_runtime.pipeline.pipeline import Pipeline
 
-__all__ = ["bundle", "data"]  # fixtures
+__all__ = ["data", "pipe"]  # fixtures
 
 
 def test_caflow_filter_prints_and_writes_verdicts_and_judges_failed_pairs_again(
-    bundle: Path, data: Path, tmp_path: Path
+    calibrated: Path, data: Path, tmp_path: Path
 ) -> None:
-    """One pair fails among valid ones. The same command judges it again."""
     pairs = list_pairs(data)
     pairs.insert(4, FilePair("nowhere.png", pairs[0].condition))
-    given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "-o", tmp_path / "out", "--bundle", bundle]
+    given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "-o", tmp_path / "out", "--bundle", calibrated]
     done = caflow(*given, "--alpha", ALPHA, code=1)
     assert str(tmp_path / "nowhere.png") in done.stderr
     found = scores(tmp_path / "out")
@@ -45,8 +48,8 @@ def test_caflow_filter_prints_and_writes_verdicts_and_judges_failed_pairs_again(
     assert scores(tmp_path / "out") == found
 
 
-def test_verdicts_in_another_order_are_computed_again(bundle: Path, data: Path, tmp_path: Path) -> None:
-    given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", ALPHA]
+def test_verdicts_in_another_order_are_computed_again(calibrated: Path, data: Path, tmp_path: Path) -> None:
+    given = ["filter", data, "-o", tmp_path / "out", "--bundle", calibrated, "--alpha", ALPHA]
     caflow(*given, code=0)
     whole, listed = ((tmp_path / "out" / name).read_bytes() for name in ("scores.jsonl", "accepted.txt"))
     lines = whole.splitlines(keepends=True)
@@ -61,13 +64,13 @@ def test_verdicts_in_another_order_are_computed_again(bundle: Path, data: Path, 
 
 
 @pytest.mark.full
-def test_memory_does_not_grow_with_the_number_of_pairs(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_pairs(calibrated: Path, data: Path, tmp_path: Path) -> None:
     """Ten times as many pairs may need 16 MiB more, for the paths of the list."""
     peaks = []
     for count in (1_000, 10_000):
         pairs = (list_pairs(data) * count)[:count]
         arguments = ["filter", write_list(tmp_path / f"{count}.jsonl", pairs), "-o", tmp_path / f"{count}"]
-        arguments += ["--bundle", bundle, "--threads", 1, "--accepted", "copy"]
+        arguments += ["--bundle", calibrated, "--threads", 1, "--accepted", "copy"]
         code = (
             "import sys; from pathlib import Path; from caflow_deploy.cli import main\n"
             "try: main(sys.argv[1:])\n"
@@ -79,35 +82,33 @@ def test_memory_does_not_grow_with_the_number_of_pairs(bundle: Path, data: Path,
     assert peaks[1] < peaks[0] + 16, f"MiB: {peaks}"
 
 
-def test_a_job_with_other_settings_is_refused_with_the_difference(bundle: Path, data: Path, tmp_path: Path) -> None:
-    """The error names the settings that differ. `--force` starts again."""
+def test_a_job_with_other_settings_is_refused_with_the_difference(calibrated: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     given = ["filter", data, "-o", out, "--bundle"]
-    caflow(*given, bundle, "--alpha", ALPHA, "--accepted", "copy", code=0)
+    caflow(*given, calibrated, "--alpha", ALPHA, "--accepted", "copy", code=0)
     before = (out / "scores.jsonl").read_bytes()
-    other = Path(shutil.copytree(bundle, tmp_path / "other.caflow"))
+    other = Path(shutil.copytree(calibrated, tmp_path / "other.caflow"))
     (other / CALIBRATION).write_bytes((other / CALIBRATION).read_bytes() + b"\n")
     (tmp_path / "fewer").mkdir()
     fewer = write_list(tmp_path / "fewer" / "pairs.jsonl", list_pairs(data)[1:])
-    for arguments, differing in (
-        ([data, bundle, "--alpha", 0.2], "--alpha 0.1 (now 0.2)"),
-        ([data, other, "--alpha", ALPHA], "the calibration of the model has changed"),
-        ([fewer, bundle, "--alpha", ALPHA], "the list of pairs has changed"),
+    for source, model, alpha, differing in (
+        (data, calibrated, 0.2, "--alpha 0.1 (now 0.2)"),
+        (data, other, ALPHA, "the calibration of the model has changed"),
+        (fewer, calibrated, ALPHA, "the list of pairs has changed"),
     ):
-        source, model, *more = arguments
-        refused = caflow("filter", source, "-o", out, "--bundle", model, *more, code=2)
+        refused = caflow("filter", source, "-o", out, "--bundle", model, "--alpha", alpha, code=2)
         assert differing in refused.stderr
         assert (out / "scores.jsonl").read_bytes() == before
-    caflow(*given, bundle, "--alpha", 0.97, "--force", code=0)
+    caflow(*given, calibrated, "--alpha", 0.97, "--force", code=0)
     assert (out / "scores.jsonl").read_bytes() != before
     assert not (out / "accepted").exists()
 
 
-def test_files_that_are_no_job_are_left_alone(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_job_are_left_alone(calibrated: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "accepted").mkdir(parents=True)
     (out / "accepted" / "mine.txt").touch()
-    given = ["filter", data, "-o", out, "--bundle", bundle, "--alpha", ALPHA]
+    given = ["filter", data, "-o", out, "--bundle", calibrated, "--alpha", ALPHA]
     assert "contains other files" in caflow(*given, code=2).stderr
     assert "contains other files" in caflow(*given, "--force", code=2).stderr
     (out / "job.json").write_text("{}")
@@ -117,4 +118,95 @@ def test_files_that_are_no_job_are_left_alone(bundle: Path, data: Path, tmp_path
     caflow(*given, "--force", code=0)
     assert (out / "moved" / "mine.txt").exists()
     (tmp_path / "file").touch()
-    caflow("filter", data, "-o", tmp_path / "file", "--bundle", bundle, code=2)
+    caflow("filter", data, "-o", tmp_path / "file", "--bundle", calibrated, code=2)
+
+
+def test_accepted_files_are_listed_or_copied(calibrated: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    below = Path(shutil.copytree(data, tmp_path / "data"))
+    (below / "B" / "below").mkdir()
+    (below / "B" / "below" / "01.png").write_bytes((below / "B" / "01.png").read_bytes())
+    relative = [FilePair(f"A/../B/{k:02}.png", f"A/{k:02}.png") for k in range(13)]
+    relative += [FilePair("B/below/01.png", "A/01.png"), relative[1]]
+    given = ["filter", write_list(below / "pairs.jsonl", relative), "-o", out, "--bundle", calibrated, "--alpha", ALPHA]
+    originals = {path: path.read_bytes() for path in (below / "B").rglob("*.png")}
+    caflow(*given, code=0)
+    accepted = (out / "accepted.txt").read_text().splitlines()
+    assert accepted == [line["target"] for line in scores(out) if line["verdict"] == "accepted"]
+    names = {str(Path(path).resolve().relative_to(below / "B")) for path in accepted}
+    assert {"01.png", "below/01.png"} < names < {str(path.relative_to(below / "B")) for path in originals}
+    assert not (out / "accepted").exists()
+    assert "is already complete" not in caflow(*given, "--accepted", "copy").stdout
+    placed = [path for path in (out / "accepted").rglob("*") if not path.is_dir()]
+    assert {str(path.relative_to(out / "accepted")) for path in placed} == names
+    for path in placed:
+        assert path.read_bytes() == originals[below / "B" / path.relative_to(out / "accepted")]
+    assert "is already complete" in caflow(*given, "--accepted", "copy").stdout
+    assert {path: path.read_bytes() for path in (below / "B").rglob("*.png")} == originals
+
+
+def test_names_that_are_not_utf_8_survive_in_lists_and_json(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
+    """A file name may be any bytes. JSON escapes those that are not UTF-8; `accepted.txt` stores them unchanged."""
+    name = tmp_path / b"caf\xe9 \xc3\xa9.png".decode("utf-8", "surrogateescape")
+    name.write_bytes((data / "B" / "01.png").read_bytes())
+    pairs = [FilePair(str(name), list_pairs(data)[1].condition)]
+    job = run_job(tmp_path / "out", pipe, pairs)
+    assert [verdict.target for verdict in job.verdicts()] == [str(tmp_path / "caf\\xe9 é.png")]
+    assert job.finish("list")
+    assert (tmp_path / "out" / "accepted.txt").read_bytes().endswith(b"/caf\xe9 \xc3\xa9.png\n")
+    assert [Path(pair.target) for pair in list_pairs(tmp_path / "out" / "scores.jsonl")] == [name]
+
+
+def test_a_list_names_nothing_that_was_not_accepted(calibrated: Path, data: Path, tmp_path: Path) -> None:
+    """A file name may contain a line break, and the text after it may be the name of a rejected file."""
+    for folder in "AB":
+        (tmp_path / folder).mkdir()
+        for name, source in (("noise.png", "00.png"), ("good\nnoise.png", "01.png"), ("plain.png", "02.png")):
+            shutil.copy(data / folder / source, tmp_path / folder / name)
+    pairs = [FilePair(str(path), str(tmp_path / "A" / path.name)) for path in sorted((tmp_path / "B").iterdir())]
+    given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "--bundle", calibrated, "--alpha", ALPHA]
+    refused = caflow(*given, "-o", tmp_path / "out", code=2)
+    assert refused.stderr.count("\n") == 1
+    assert r"good\nnoise.png' contains a line break" in refused.stderr
+    assert "use --accepted copy" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    caflow(*given, "-o", tmp_path / "out", "--accepted", "copy", code=0)
+    accepted = [Path(line["target"]).name for line in scores(tmp_path / "out") if line["verdict"] == "accepted"]
+    assert accepted
+    assert sorted(path.name for path in (tmp_path / "out" / "accepted").iterdir()) == sorted(accepted)
+    for name in ("a\rb", "a\n", "a\u2028b", "a\x85b"):
+        with pytest.raises(InputError, match="contains a line break"):
+            accepted_files.write_list(tmp_path / "list.txt", ["fine", name])
+    assert not list(tmp_path.glob("*list.txt*"))
+
+
+def test_a_filter_never_overwrites_its_inputs(calibrated: Path, data: Path, tmp_path: Path) -> None:
+    """A job's `scores.jsonl` and its accepted files can be filtered again, but not into the same folder."""
+    out, options = tmp_path / "out", ["--bundle", calibrated, "--alpha", ALPHA]
+    caflow("filter", data, "-o", out, *options, "--accepted", "copy", code=0)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    own = write_list(tmp_path / "own.jsonl", [FilePair(*[str(path)] * 2) for path in (out / "accepted").iterdir()])
+    for given in (out / "scores.jsonl", own):
+        refused = caflow("filter", given, "-o", out, *options, "--force", code=2)
+        assert "is an input and would be overwritten; choose another -o" in refused.stderr
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    caflow("filter", out / "scores.jsonl", "-o", tmp_path / "again", *options, code=0)
+    assert (tmp_path / "again" / "scores.jsonl").read_bytes() == before[out / "scores.jsonl"]
+
+
+def test_files_that_were_emptied_or_replaced_by_a_folder_are_written_again(
+    calibrated: Path, data: Path, tmp_path: Path
+) -> None:
+    given = ["filter", data, "-o", tmp_path / "out", "--bundle", calibrated, "--alpha", ALPHA]
+    caflow(*given, code=0)
+    accepted = tmp_path / "out" / "accepted.txt"
+    whole = accepted.read_bytes()
+    accepted.write_bytes(b"")
+    assert "is already complete" not in caflow(*given, code=0).stdout
+    assert accepted.read_bytes() == whole
+    accepted.unlink()
+    (accepted / "below").mkdir(parents=True)
+    assert "accepted.txt" in caflow(*given, code=1).stderr
+    shutil.rmtree(accepted)
+    assert "is already complete" not in caflow(*given, code=0).stdout
+    assert "is already complete" in caflow(*given, code=0).stdout

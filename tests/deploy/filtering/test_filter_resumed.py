@@ -1,18 +1,16 @@
 """`caflow filter`: jobs that are stopped and resumed, and verdicts that are computed again."""
 
 import os
-import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import msgspec
 import pytest
-from commands import caflow
-from filter_data import ALPHA, bundle, data, judged, pipe, run_to, scores, settings_of, write_list
+from commands import caflow, command
+from filter_data import ALPHA, data, run_job, scores, settings_of, write_list
+from many import started, wait_for_lines
+from tiny import calibrated_pipe as pipe
 
 from caflow_runtime.file_io.line_checksum import with_checksum
 from caflow_runtime.file_io.strict_json import parse_json
@@ -22,57 +20,24 @@ from caflow_runtime.jobs.verdict_folder import FilterJob
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline
 
-__all__ = ["bundle", "data", "pipe"]  # fixtures
-
-
-@pytest.mark.parametrize("stop", [0, 4, 12, 13])
-def test_an_interrupted_job_resumes_to_the_same_bytes(
-    pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
-) -> None:
-    """A job that is interrupted and resumed writes the same bytes as an uninterrupted one.
-
-    The last bits of a likelihood depend on the pairs in its batch, so a resumed job must form the same batches. Here
-    they have four pairs, and the last one has a single pair.
-    """
-    monkeypatch.setattr(filter_job, "BATCH", 4)
-    pairs = list_pairs(data)[::2] + list_pairs(data)[::2][:6]
-    run_to(tmp_path / "whole", pipe, pairs, 99)
-    expected = (tmp_path / "whole" / "scores.jsonl").read_bytes()
-    assert run_to(tmp_path / "stopped", pipe, pairs, stop).done == stop
-    with (tmp_path / "stopped" / "scores.jsonl").open("ab") as file:
-        file.write(b'{"target": "cut o')
-    job = FilterJob(tmp_path / "stopped", pairs, settings_of(pipe, pairs))
-    assert job.done == stop
-    assert len(list(job.run(judged(pipe, job)))) == 13 - stop
-    assert (tmp_path / "stopped" / "scores.jsonl").read_bytes() == expected
-
-
-def kill_in_the_middle(command: list[object], folder: Path, lines: int, how: signal.Signals) -> int:
-    """Stop the command with signal `how` once it has written `lines` verdicts; return its exit code."""
-    whole = [sys.executable, "-m", "caflow_deploy.cli", *map(str, command)]
-    path = folder / "scores.jsonl"
-    with subprocess.Popen(whole, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        while not path.exists() or path.read_bytes().count(b"\n") < lines:
-            assert process.poll() is None
-            time.sleep(0.02)
-        process.send_signal(how)
-        _, said = process.communicate()
-    if how != signal.SIGKILL:
-        assert re.search(
-            rb"caflow: stopped: \d+ of \d+ pairs finished; the same command resumes with the other \d+\n$", said
-        )
-    return process.returncode
+__all__ = ["data", "pipe"]  # fixtures
 
 
 def test_a_job_that_is_killed_several_times_writes_the_bytes_of_an_uninterrupted_one(
-    bundle: Path, data: Path, tmp_path: Path
+    calibrated: Path, data: Path, tmp_path: Path
 ) -> None:
+    """The last bits of a likelihood depend on the pairs in its batch, so a resumed job must form the same batches."""
     pairs = (list_pairs(data) * 1001)[:1001]
     listed, stopped = write_list(tmp_path / "pairs.jsonl", pairs), tmp_path / "stopped"
-    given = ["filter", listed, "--bundle", bundle, "--alpha", ALPHA, "--threads", 1]
+    given = ["filter", listed, "--bundle", calibrated, "--alpha", ALPHA, "--threads", 1]
     for lines, how in {70: signal.SIGKILL, 200: signal.SIGTERM, 400: signal.SIGTERM, 600: signal.SIGKILL}.items():
-        code = kill_in_the_middle([*given, "-o", stopped], stopped, lines, how)
-        assert code == (-how if how == signal.SIGKILL else 128 + how)
+        with started(command(*given, "-o", stopped), tmp_path) as process:
+            wait_for_lines(process, tmp_path, stopped / "scores.jsonl", lines)
+            process.send_signal(how)
+            process.wait(300)
+        said = (tmp_path / "stderr").read_text()
+        assert ("pairs finished; the same command resumes" in said) == (how == signal.SIGTERM)
+        assert process.returncode == (-how if how == signal.SIGKILL else 128 + how)
         assert lines <= len((stopped / "scores.jsonl").read_bytes().splitlines()) < len(pairs)
         assert not (stopped / "accepted.txt").exists()
     for folder in (stopped, tmp_path / "whole"):
@@ -94,7 +59,7 @@ def test_pairs_whose_files_have_changed_are_judged_again(
     def again() -> FilterJob:
         return FilterJob(out, pairs, settings_of(pipe, pairs))
 
-    job = run_to(out, pipe, pairs, 9)
+    job = run_job(out, pipe, pairs)
     kinds = [verdict.verdict for verdict in job.verdicts()][3:]
     assert kinds == ["rejected", "accepted", "accepted", "rejected", "error"]
     assert job.finish("copy")
@@ -107,7 +72,7 @@ def test_pairs_whose_files_have_changed_are_judged_again(
     os.utime(tmp_path / "old.png", ns=(10**18, 10**18))
     (tmp_path / "old.png").replace(target)
     assert again().done == 4
-    job = run_to(out, pipe, pairs, 9)
+    job = run_job(out, pipe, pairs)
     assert not (out / "accepted.txt").exists()
     assert not (out / "accepted").exists()
     assert [verdict.verdict for verdict in job.verdicts()][4:] == ["accepted", "rejected", "rejected", "error"]
@@ -116,11 +81,11 @@ def test_pairs_whose_files_have_changed_are_judged_again(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_failed_pairs_are_judged_again(bundle: Path, data: Path, tmp_path: Path, workers: int) -> None:
+def test_failed_pairs_are_judged_again(calibrated: Path, data: Path, tmp_path: Path, workers: int) -> None:
     """What was wrong need not change a file. Pairs of other batches keep their lines."""
     pairs = list_pairs(data) * 16
     listed = write_list(tmp_path / "list.jsonl", [*pairs[:70], FilePair(pairs[70].target, "none.png"), *pairs[71:]])
-    given = ["--bundle", bundle, "--threads", 1, *["--workers", workers][: 2 * bool(workers)]]
+    given = ["--bundle", calibrated, "--threads", 1, *["--workers", workers][: 2 * bool(workers)]]
     caflow("filter", listed, "-o", tmp_path / "whole", *given, code=1)
     shutil.copytree(tmp_path / "whole", tmp_path / "out")
     lines = (tmp_path / "whole" / "scores.jsonl").read_bytes().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""The report about scored pairs, for real lines of a small bundle."""
+"""The report about scored pairs, for real lines of a small bundle, and for files that are no scores."""
 
 import json
 import re
@@ -9,21 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import caflow
+from commands import caflow, json_lines_of
 from report_data import ALPHA, Entry, calibration, entries, line_of, scores
 from scipy import stats
-from visit import browser
 
 from caflow_runtime.errors import InputError
+from caflow_runtime.file_io.strict_json import MAX_BYTES_OF_A_LINE
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.drift import MIN_VALUES, Drift
 from caflow_runtime.report.html import most_by_chance, write_report
 from caflow_runtime.report.summary import ACCEPTED, UNTYPICAL, Summary, read_lines
 
-__all__ = ["browser", "calibration", "entries", "scores"]  # fixtures
+__all__ = ["calibration", "entries", "scores"]  # fixtures
 
-ROOT = Path(__file__).parents[3]
+
 HOSTILE = "<script>alert(1)</script>&\"'{{ 7 * 7 }}.png"
+VOID = ("meta", "img", "br")
+"""Elements that have no end."""
 
 
 class Page(HTMLParser):
@@ -42,16 +44,11 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
-        if tag not in ("meta", "img", "br"):
+        if tag not in VOID:
             self._open.append(tag)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in ("meta", "img", "br"):
-            self._open.pop()
-
     def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
+        assert tag in VOID or self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -178,9 +175,11 @@ def test_memory_does_not_grow_with_the_lines(calibration: Calibration, entries: 
     assert peak(4000) - peak(400) < 2**16  # less than 20 bytes for each further line
 
 
-def test_scores_of_another_bundle_are_refused(
+def test_scores_of_another_bundle_or_job_are_refused(
     calibration: Calibration, entries: list[Entry], report_of: Callable[..., Page]
 ) -> None:
+    with pytest.raises(InputError, match=r"belongs to a job of caflow image"):
+        report_of(entries, {"command": "caflow image", "settings": {}})
     with pytest.raises(InputError, match=r"belongs to another bundle: use the same --bundle as for caflow filter"):
         report_of(entries, {"settings": {"alpha": ALPHA, "bundle": "0" * 64}})
     job = {"settings": {"alpha": ALPHA, "bundle": calibration.manifest_sha256}}
@@ -198,3 +197,65 @@ def test_pairs_that_are_not_judged_are_counted(
     text = Page(output).text
     assert "of real photographs are rejected by mistake." in text
     assert "chance alone" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bits_per_dim": None}, "line 2: the numbers of a pair that was accepted must be finite"),
+        ({"image_typicality": float("nan")}, "line 2: numbers must be finite; got NaN"),
+        ({"residuals": [0.0] * 3}, "line 2: expected residuals of 2 levels, as the bundle has; got 3"),
+        ({"verdict": "perhaps"}, "line 2: Invalid enum value 'perhaps'"),
+        ({"image_typicality": 2.0}, "line 2: Expected `float` <= 1.0 - at `$.image_typicality`"),
+        ({"image_typicality_per_level": [0.5, -1.0]}, "line 2: Expected `float` >= 0.0 - at"),
+        ({"width": 0}, "line 2: Expected `int` >= 1 - at `$.width`"),
+        ({"target": 7}, "line 2: Expected `str`, got `int`"),
+        ({"target": "x" * MAX_BYTES_OF_A_LINE}, "line 2: a line must have at most"),
+    ],
+)
+def test_invalid_lines_are_refused_by_number(
+    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path], change: Entry, message: str
+) -> None:
+    path = scores([entries[0], entries[1] | {"verdict": "accepted"} | change, entries[2]])
+    output = path.with_name("report.html")
+    with pytest.raises(InputError, match=re.escape(f"{path}, {message}")):
+        write_report(path, calibration, output)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("change", [{"bits_per_dim": 3.0}, {"verdict": "error"}, {"sha256": ""}, {"note": "mine"}])
+def test_an_edited_line_is_refused(
+    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path], change: Entry
+) -> None:
+    """The same contents with another order or spacing are accepted."""
+    path = scores(entries[:3])
+    lines = json_lines_of(path)
+    path.write_text(
+        "".join(json.dumps(line, sort_keys=True, indent=None, separators=(",", ":")) + "\n" for line in lines)
+    )
+    assert write_report(path, calibration, path.with_name("report.html")).counts.total() == 3
+    lines[1] |= change
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(InputError, match=re.escape(f"{path}, line 2: ")):
+        write_report(path, calibration, path.with_name("report.html"))
+
+
+def test_files_that_are_no_verdicts_are_refused_in_one_line(
+    calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    path = scores(entries[:3])
+    whole = path.read_bytes()
+    for contents, message in (
+        (b"", f"{path} is empty; expected lines that caflow filter writes"),
+        (whole[:-40], f"{path}, line 3: "),
+        (whole + b"\xff\xfe\n", f"{path}, line 4: "),
+        (b"[1]\n", f"{path}, line 1: Expected `object`, got `array`"),
+    ):
+        path.write_bytes(contents)
+        done = caflow("report", path, "-o", path.with_name("report.html"), "--bundle", calibrated, code=2)
+        assert done.stderr.startswith(f"caflow: {message}")
+        assert len(done.stderr.splitlines()) == 1
+    path.write_bytes(whole)
+    path.with_name("job.json").write_text("{")
+    with pytest.raises(InputError, match=r"job.json is not a job.json of caflow filter"):
+        write_report(path, calibration, path.with_name("report.html"))

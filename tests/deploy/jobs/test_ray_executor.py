@@ -1,6 +1,5 @@
 """Workers on a Ray cluster whose processes and machines fail: every result is written exactly once."""
 
-import json
 import os
 import subprocess
 import sys
@@ -86,9 +85,8 @@ def test_after_a_worker_and_a_machine_failed_each_image_is_written_once(calibrat
     assert process.returncode == 0, (tmp_path / "stderr").read_text()
     assert "starting 2 workers on the cluster" in (tmp_path / "stderr").read_text()
     assert len(json_lines_of(tmp_path / "stdout")) == 500
-    alone = in_a_process(command("image", *arguments, "-o", tmp_path / "alone"))
-    reports = [json.loads(line) for line in alone.stdout.splitlines()]
-    assert drawn_alike(out, json_lines_of(out / RESULTS), tmp_path / "alone", reports)
+    in_a_process(command("image", *arguments, "-o", tmp_path / "alone"))
+    assert drawn_alike(out, tmp_path / "alone")
 
 
 @pytest.mark.full

@@ -10,7 +10,6 @@ from tiny import TINY
 
 from caflow_deploy.commands.jobs import plan_jobs
 from caflow_deploy.commands.result_names import ResultNames
-from caflow_runtime.errors import InputError
 from caflow_runtime.image_headers import PNG_START
 from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.jobs.result_naming import ResultFiles
@@ -33,8 +32,7 @@ def planned(inputs: Sequence[Path], out: Path, files: ResultFiles, others: int =
 
 
 def image(given: Path, out: Path, *options: object) -> list[str]:
-    done = caflow("image", given, "-o", out, "--bundle", TINY, "-n", 1, *options)
-    assert done.returncode == 0, done.stderr
+    caflow("image", given, "-o", out, "--bundle", TINY, "-n", 1, *options, code=0)
     return sorted(path.name for path in out.iterdir() if path.suffix not in (".json", ".jsonl"))
 
 
@@ -53,14 +51,11 @@ def test_results_have_the_format_of_their_source(tmp_path: Path) -> None:
 def test_results_have_the_format_that_is_asked_for(tmp_path: Path, kind: str) -> None:
     given = pictures(tmp_path / "in", "a.jpg", "b.png")
     options = ["--format", kind, "--suffix", "-x4", "--sheet", "--keep-all", "-n", 2, "--bundle", TINY]
-    done = caflow("image", given, "-o", tmp_path / "out", *options)
-    assert done.returncode == 0, done.stderr
+    caflow("image", given, "-o", tmp_path / "out", *options, code=0)
     for stem in ("a-x4", "a-x4-2", "b-x4"):
         assert (tmp_path / "out" / f"{stem}.{kind}").read_bytes().startswith(STARTS[kind])
     assert (tmp_path / "out" / "a-x4-sheet.png").exists()
-    assert caflow("image", given, "-o", tmp_path / "out", "--bundle", TINY, "-n", 2, *options).stdout.endswith(
-        "already complete\n"
-    )
+    assert "is already complete" in caflow("image", given, "-o", tmp_path / "out", *options).stdout
 
 
 def test_two_sources_with_one_name_have_two_results(tmp_path: Path) -> None:
@@ -116,8 +111,7 @@ def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
         (["--quality", 80, "--suffix", "-x4"], "--suffix not given (now -x4)"),
         (["--quality", 80, "--no-metadata"], "--no-metadata not given (now given)"),
     ):
-        done = caflow("image", given, "-o", out, "--bundle", TINY, "-n", 1, *options)
-        assert done.returncode == 2
+        done = caflow("image", given, "-o", out, "--bundle", TINY, "-n", 1, *options, code=2)
         assert said in done.stderr
 
 
@@ -133,8 +127,7 @@ def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
 )
 def test_options_that_do_not_fit_are_refused(tmp_path: Path, options: list[object], said: str) -> None:
     given = pictures(tmp_path, "a.png")
-    done = caflow("image", given / "a.png", "-o", tmp_path / "out.png", "--bundle", TINY, *options)
-    assert done.returncode == 2
+    done = caflow("image", given / "a.png", "-o", tmp_path / "out.png", "--bundle", TINY, *options, code=2)
     assert said in done.stderr
 
 
@@ -182,11 +175,3 @@ def test_an_emptied_result_is_made_again_and_a_changed_one_is_kept(tmp_path: Pat
         assert second.read_bytes() == b"retouched"
         done = caflow(*given, code=0)
         assert done.stdout == f"{tmp_path / 'out'} is already complete\n"
-
-
-def test_an_input_is_never_a_result(tmp_path: Path) -> None:
-    given = pictures(tmp_path / "in", "photo.jpg", "photo.png")
-    for files in (ResultFiles("png"), ResultFiles()):
-        with pytest.raises(InputError, match="is an input and would be overwritten; choose another -o, or a --suffix"):
-            plan_jobs([str(given)], ResultNames(given, files, 0, []))
-    assert image(given, given, "--suffix", "-x4") == ["photo-x4.jpg", "photo-x4.png", "photo.jpg", "photo.png"]

@@ -1,6 +1,5 @@
 """`--workers`: results equal those of one process, even if processes are killed."""
 
-import json
 import os
 import shutil
 import signal
@@ -10,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import ffmpeg, packets
-from commands import caflow, command, heeding_ctrl_c, in_a_process, json_lines_of, messages
+from commands import caflow, command, heeding_ctrl_c, in_a_process, json_lines, json_lines_of, messages
 from deadly import DeadlyConfig, fail, square
-from many import crops, drawn_alike, started, wait_for_lines, workers_of
+from filter_data import data, write_list
+from many import crops, drawn_alike, is_running, started, wait_for_lines, workers_of
 from tiny import DATA, photograph
 
 from caflow_cli.console import resuming
@@ -20,11 +20,15 @@ from caflow_deploy.cluster.executor import WorkerConfig, WorkerLost, open_worker
 from caflow_deploy.cluster.process_executor import open_process_executor
 from caflow_runtime.bundle.bundle_errors import NoBundle
 from caflow_runtime.errors import BackendError, InputError
-from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_runtime.file_io.line_checksum import fields_with_checksum
+from caflow_runtime.image_io.image_files import write_image
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
 from caflow_runtime.jobs.image_folder import RESULTS
+from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.ood.calibration import NAME as CALIBRATION
 from caflow_runtime.pipeline.pipeline import load
+
+__all__ = ["data"]  # a fixture
 
 IMAGES = 40
 
@@ -32,13 +36,6 @@ IMAGES = 40
 def config_of(bundle: Path) -> WorkerConfig:
     with load(bundle, backend="cpu", threads=1) as pipe:
         return WorkerConfig(str(bundle), flat(settings_of_pipeline(pipe)), {}, "cpu", 1, {})
-
-
-def is_there(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_work_that_kills_its_worker_is_given_up_and_other_work_is_done(calibrated: Path) -> None:
@@ -54,7 +51,6 @@ def test_work_that_kills_its_worker_is_given_up_and_other_work_is_done(calibrate
     assert not workers_of(os.getpid())
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="requires SIGSTOP")
 def test_a_worker_that_hangs_is_killed(calibrated: Path) -> None:
     """Otherwise Ctrl-C would not end the command."""
     with open_process_executor(config_of(calibrated), 2) as executor:
@@ -73,11 +69,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(calibrated: Path, images: Path) -> Path:
-    """Results of one undisturbed process. The file `reports` beside the folder has its output."""
+    """Results of one undisturbed process."""
     out = images.with_name("alone")
     done = in_a_process(command("image", images, "-o", out, *drawing(calibrated)))
     assert (done.returncode, messages(done.stderr)) == (0, [])
-    images.with_name("reports").write_text(done.stdout)
+    assert [fields_with_checksum(report) for report in json_lines(done.stdout)] == json_lines_of(out / RESULTS)
     return out
 
 
@@ -103,8 +99,8 @@ def test_a_killed_folder_of_images_is_resumed(
     assert 5 <= there < IMAGES
     assert second.returncode == 0, second.stderr
     assert len(second.stdout.splitlines()) <= IMAGES - there
-    assert not any(map(is_there, own))
-    assert drawn_alike(out, json_lines_of(out / RESULTS), alone, json_lines_of(alone.with_name("reports")))
+    assert not any(map(is_running, own))
+    assert drawn_alike(out, alone)
     assert in_a_process(command(*run[3:])).stderr == f"{out} is already complete\n"
 
 
@@ -125,7 +121,7 @@ def test_a_stop_ends_all_workers(calibrated: Path, images: Path, tmp_path: Path,
     # The signal may arrive when the last line is written, but not counted yet.
     assert said in [f"caflow: stopped: {resuming(count, IMAGES, 'image')}" for count in (there - 1, there)]
     assert len(own) == 2
-    assert not any(map(is_there, own))
+    assert not any(map(is_running, own))
     assert not list(out.glob(".*"))
 
 
@@ -137,7 +133,7 @@ def test_a_worker_that_is_killed_changes_nothing(calibrated: Path, images: Path,
         process.wait(300)
     assert (process.returncode, messages((tmp_path / "stderr").read_text())) == (0, [])
     assert len(json_lines_of(tmp_path / "stdout")) == IMAGES
-    assert drawn_alike(out, json_lines_of(out / RESULTS), alone, json_lines_of(alone.with_name("reports")))
+    assert drawn_alike(out, alone)
 
 
 @pytest.mark.full
@@ -161,35 +157,19 @@ def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path
     write_image(folder / "bad.png", picture)
     again = in_a_process(command(*spread))
     assert (again.returncode, messages(again.stderr)) == (0, [])
-    assert [json.loads(line)["input"] for line in again.stdout.splitlines()] == [str(folder / "bad.png")]
-    alone = in_a_process(command("image", folder, "-o", tmp_path / "alone", *options, "--threads", 2))
-    reports = [json.loads(line) for line in alone.stdout.splitlines()]
-    assert drawn_alike(out, json_lines_of(out / RESULTS), tmp_path / "alone", reports)
+    assert [line["input"] for line in json_lines(again.stdout)] == [str(folder / "bad.png")]
+    in_a_process(command("image", folder, "-o", tmp_path / "alone", *options, "--threads", 2))
+    assert drawn_alike(out, tmp_path / "alone")
 
 
-@pytest.fixture(scope="module")
-def pairs(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A list of 300 pairs of 40 targets in two sizes. The condition of one target is broken, which affects 8 pairs."""
-    folder = tmp_path_factory.mktemp("pairs")
-    crops(folder / "B", 40, side=32)
-    (folder / "A").mkdir()
-    with load(calibrated, threads=1) as pipe:
-        for path in (folder / "B").iterdir():
-            target = read_image(path).rgb[: 16 if int(path.stem) % 2 else 32]
-            write_image(path, target)
-            write_image(folder / "A" / path.name, pipe.consistency.degraded(target))
-    (folder / "A" / "007.png").write_text("broken")
-    names = [f"{k % 40:03}.png" for k in range(300)]
-    lines = [json.dumps({"target": f"B/{name}", "condition": f"A/{name}"}) for name in names]
-    (folder / "list.jsonl").write_text("\n".join(lines))
-    return folder / "list.jsonl"
-
-
-def test_a_killed_filter_is_resumed(calibrated: Path, pairs: Path, tmp_path: Path) -> None:
-    """The lines and their order equal those of one undisturbed process, byte for byte.
+def test_a_killed_filter_is_resumed(calibrated: Path, data: Path, tmp_path: Path) -> None:
+    """The lines and their order equal those of one undisturbed process, byte for byte. One pair fails.
 
     test_filter_resumed.py covers jobs without workers.
     """
+    listed = list_pairs(data) * 23
+    listed[20] = FilePair(listed[20].target, "nowhere.png")
+    pairs = write_list(tmp_path / "pairs.jsonl", listed)
     options = ["--bundle", calibrated, "--alpha", 0.1, "--accepted", "copy", "--threads", 1]
     out, alone = tmp_path / "out", tmp_path / "alone"
     given = [*options, "--workers", 2]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -140,12 +141,8 @@ def half_called(server: ServerRunner) -> Iterator[Any]:
 
 def wait_for(find: Any, is_found: Any) -> Any:
     """Return the result of `find` once `is_found` accepts it. The server needs time to notice other connections."""
-    ended = threading.Event()
-    timer = threading.Timer(PATIENCE_S, ended.set)
-    timer.start()
-    try:
-        while not is_found(found := find()):
-            assert not ended.wait(0.01), found
-        return found
-    finally:
-        timer.cancel()
+    end = time.monotonic() + PATIENCE_S
+    while not is_found(found := find()):
+        assert time.monotonic() < end, found
+        time.sleep(0.01)
+    return found

@@ -1,11 +1,9 @@
 """Metrics, scraped as Prometheus does, of results that a small bundle draws."""
 
-import http.client
 import math
 import re
 import time
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,18 +50,18 @@ def typicality_model(pipe: Pipeline) -> TypicalityModel:
     return pipe.calibration.typicality_model(0.8)
 
 
-def scrape(port: int) -> dict[str, float]:
-    """Return the values on a port of the loopback address, by name with labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as answer:
-        if answer.headers["Content-Type"] is None:  # the server ended after its first line
-            raise http.client.IncompleteRead(b"")
+def served(metrics: Metrics) -> dict[str, float]:
+    """Serve metrics on the loopback address, and return their values by name with labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics.serve(0)}/metrics", timeout=120) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
 
-def served(metrics: Metrics) -> dict[str, float]:
-    return scrape(metrics.serve(0))
+def counted(instruments: Prometheus) -> dict[str, float]:
+    """Return the values by name followed by outcome."""
+    samples = [sample for family in instruments.registry.collect() for sample in family.samples]
+    return {sample.name + sample.labels.get("outcome", ""): sample.value for sample in samples}
 
 
 def test_all_metrics_exist_with_zero_from_the_start(pipe: Pipeline, typicality_model: TypicalityModel) -> None:
@@ -193,7 +191,7 @@ def test_requests_are_counted(pipe: Pipeline, photographs: Path) -> None:
     image = photograph(photographs, 0, 8, 8)[None]
     wanted: list[dict[str, Any]] = [{"n": 3}, {"n": 3, "temperature": 0.5}, {"n": 0}]
     sampler.answer([Request({"image": image}, parameters) for parameters in wanted])
-    values = {sample.name + str(sample.labels.get("outcome", "")): sample.value for sample in samples_of(instruments)}
+    values = counted(instruments)
     assert values["caflow_requests_totalunjudged"] == 2
     assert values["caflow_requests_totalerror"] == 1
     assert values["caflow_sample_bits_per_dim_count"] == 6
@@ -220,15 +218,10 @@ def test_passed_deadlines_count_as_errors(pipe: Pipeline, photographs: Path, mon
     assert isinstance(before, TimeoutError)
     assert isinstance(during, TimeoutError)
     assert isinstance(never, dict)
-    values = {sample.name + str(sample.labels.get("outcome", "")): sample.value for sample in samples_of(instruments)}
+    values = counted(instruments)
     assert values["caflow_requests_totalunjudged"] == 1
     assert values["caflow_requests_totalerror"] == 2
     assert values["caflow_sample_bits_per_dim_count"] == 2
-
-
-def samples_of(instruments: Prometheus) -> Iterator[Any]:
-    for family in instruments.registry.collect():
-        yield from family.samples
 
 
 def test_an_unjudged_result_is_neither_accepted_nor_rejected(pipe: Pipeline, photographs: Path) -> None:

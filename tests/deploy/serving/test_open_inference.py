@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
+from front_calls import GOOD, PIXELS
 from numpy.typing import NDArray
 from tiny import photograph
 from tritonclient.grpc import service_pb2
@@ -25,8 +26,6 @@ from caflow_runtime.service.request import Request, Tensors
 from caflow_runtime.service.served_models import Sampler
 
 MODEL = models_of("model")["model"]
-GIVEN = {"name": "image", "shape": [1, 1, 2, 3], "datatype": "UINT8"}
-PIXELS = bytes(range(6))
 
 
 @pytest.fixture
@@ -109,10 +108,9 @@ def test_tritonclient_is_understood_over_grpc(image: NDArray[np.uint8], tensors:
     assert found.get_response().id == "7"
 
 
-@pytest.mark.parametrize("data", [list(PIXELS), [[[[0, 1, 2], [3, 4, 5]]]]])
-def test_tensors_in_json_may_be_flat_or_nested(data: Any) -> None:
-    """The protocol allows flat and nested lists."""
-    _, request = protocol.read_http(json.dumps({"inputs": [{**GIVEN, "data": data}]}).encode(), None)
+def test_tensors_in_json_may_be_nested() -> None:
+    data = [[[[0, 1, 2], [3, 4, 5]]]]
+    _, request = protocol.read_http(json.dumps({"inputs": [{**GOOD, "data": data}]}).encode(), None)
     assert request.tensors["image"].tobytes() == PIXELS
     assert request.tensors["image"].shape == (1, 1, 2, 3)
 
@@ -129,27 +127,22 @@ def test_tensors_in_json_may_be_flat_or_nested(data: Any) -> None:
         ({"data": list(PIXELS), "shape": [1, 2, 3]}, "expected UINT8 of shape (B, H, W, 3)"),
         ({"data": list(PIXELS), "shape": [-1, 1, -2, 3]}, "all sizes of the shape must be at least 1"),
         ({"data": [], "shape": [0, 2**62, 2**62, 3]}, "all sizes of the shape must be at least 1"),
-        ({"data": [], "shape": [2**40, 1, 0, 3]}, "all sizes of the shape must be at least 1"),
         ({"data": list(PIXELS), "shape": [1, 1, 2.5, 3]}, "Expected `int`, got `float` - at `$.inputs[0].shape[2]`"),
-        ({"data": list(PIXELS), "shape": [1, 1, "2", 3]}, "Expected `int`, got `str` - at `$.inputs[0].shape[2]`"),
-        ({"data": list(PIXELS), "shape": [1, 1, True, 3]}, "Expected `int`, got `bool` - at `$.inputs[0].shape[2]`"),
         ({"data": list(PIXELS), "shape": [1] * 9}, "Expected `array` of length <= 8 - at `$.inputs[0].shape`"),
         ({"data": list(PIXELS), "datatype": "U" * 257}, "Expected `str` of length <= 256"),
         ({"data": list(PIXELS), "parameters": {"deep": [[]]}}, "at `$.inputs[0].parameters[...]`"),
-        ({"data": "[" * 900 + "]" * 900}, "data must be integers from 0 to 255"),
         ({"parameters": {"binary_data_size": True}}, "image: binary_data_size must be 0 to 0; got True"),
         ({"parameters": {"binary_data_size": -1}}, "image: binary_data_size must be 0 to 0; got -1"),
         ({"parameters": {"binary_data_size": 6}}, "image: binary_data_size must be 0 to 0; got 6"),
         ({"shape": "8"}, "not valid JSON of the Open Inference Protocol v2"),
         ({"data": [True] * 6}, "data must be integers from 0 to 255"),
-        ({"data": ["a"] * 6}, "data must be integers from 0 to 255"),
         ({"data": list(PIXELS), "shape": [10**4000, 1, 1, 3]}, "Expected `int` <= 9223372036854775807"),
         ({"data": list(PIXELS), "shape": [2**62, 1, 1, 3]}, f"expected {3 * 2**62} bytes for shape"),
     ],
 )
 def test_wrong_inputs_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as error:
-        protocol.read_http(json.dumps({"inputs": [{**GIVEN, **given}]}).encode(), None)
+        protocol.read_http(json.dumps({"inputs": [{**GOOD, **given}]}).encode(), None)
     assert message in str(error.value)
 
 
@@ -174,19 +167,15 @@ def test_wrong_bodies_are_refused(body: bytes, length: str | None, message: str)
     ("given", "contents", "message"),
     [
         ({"shape": [0, 2**62, 2**62, 3]}, b"", "image: all sizes of the shape must be at least 1; got (0, 46116"),
-        ({"shape": [-1, 1, 2, 3]}, PIXELS, "image: all sizes of the shape must be at least 1; got (-1, 1, 2, 3)"),
         ({"shape": [2**62, 2**62, 2, 3]}, PIXELS, f"image: expected {6 * 2**124} bytes for shape"),
-        ({"shape": [1, 2, 3]}, PIXELS, "image: expected UINT8 of shape (B, H, W, 3); got UINT8 of shape (1, 2, 3)"),
-        ({"datatype": "FP64"}, PIXELS, "image: expected UINT8 of shape (B, H, W, 3); got FP64 of shape (1, 1, 2, 3)"),
         ({}, PIXELS[1:], "image: expected 6 bytes for shape (1, 1, 2, 3); got 5"),
-        ({}, PIXELS + b"x", "image: expected 6 bytes for shape (1, 1, 2, 3); got 7"),
         ({"name": "x" * 257}, PIXELS, "inputs: names must have at most 256 characters, and shapes at most 8"),
         ({"shape": [1] * 9}, PIXELS, "inputs: names must have at most 256 characters, and shapes at most 8"),
     ],
 )
 def test_wrong_inputs_are_refused_over_grpc(given: dict[str, Any], contents: bytes, message: str) -> None:
     request = service_pb2.ModelInferRequest(raw_input_contents=[contents])
-    request.inputs.add(**{"name": "image", "datatype": "UINT8", "shape": [1, 1, 2, 3], **given})
+    request.inputs.add(**{**GOOD, **given})
     with pytest.raises(InputError) as error:
         messages.read_request(request)
     assert message in str(error.value)
@@ -211,13 +200,8 @@ def test_messages_are_measured_before_they_are_parsed(message: bytes, said: str)
     assert said in str(error.value)
 
 
-def test_models_are_found_by_name_and_version_and_described() -> None:
-    models = models_of("model")
-    assert protocol.find(models, "model", "1") == MODEL
-    for name, version in (("nothing", ""), ("model", "2")):
-        with pytest.raises(failures.UnknownModel, match="must be one of model, model-score, with version 1"):
-            protocol.find(models, name, version)
-    described = protocol.metadata(models["model-score"])
+def test_models_are_described() -> None:
+    described = protocol.metadata(models_of("model")["model-score"])
     assert [given["name"] for given in described["inputs"]] == ["target", "condition"]
     assert described["outputs"][-1] == {"name": "accepted", "datatype": "BOOL", "shape": [-1, 1]}
 
@@ -248,23 +232,20 @@ def test_errors_do_not_reveal_files_of_the_server() -> None:
     assert failures.text(FileNotFoundError("/secret")) == "internal server error; the server's log has the reason"
 
 
-MANY = [f"name {k}" for k in range(40_000)]
-
-
 def test_an_input_that_is_given_twice_is_refused() -> None:
-    given = {**GIVEN, "data": list(PIXELS)}
+    given = {**GOOD, "data": list(PIXELS)}
     with pytest.raises(InputError, match="input 'image' must be given only once"):
         protocol.read_http(json.dumps({"inputs": [given, given]}).encode(), None)
     message = service_pb2.ModelInferRequest(raw_input_contents=[PIXELS, PIXELS])
     for _ in range(2):
-        message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
+        message.inputs.add(**GOOD)
     with pytest.raises(InputError, match="input 'image' must be given only once"):
         messages.read_request(message)
 
 
 def test_numbers_of_grpc_are_bounded() -> None:
     message = service_pb2.ModelInferRequest()
-    given = message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
+    given = message.inputs.add(**GOOD)
     given.contents.uint_contents.extend([0] * (2**20 + 1))
     with pytest.raises(InputError, match="image: must have at most 1048576 numbers; got 1048577"):
         messages.read_request(message)
@@ -287,8 +268,8 @@ def test_timeouts_are_microseconds(timeout: Any) -> None:
 @pytest.mark.parametrize("what", ["inputs", "outputs", "parameters", "raw_input_contents"])
 def test_numbers_of_names_are_bounded_over_grpc(what: str) -> None:
     message = service_pb2.ModelInferRequest()
-    message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
-    for name in MANY:
+    message.inputs.add(**GOOD)
+    for name in map(str, range(40_000)):
         if what == "parameters":
             message.parameters[name].int64_param = 1
         elif what == "raw_input_contents":

@@ -6,14 +6,15 @@ import shutil
 import signal
 import time
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import caflow, command, started
-from many import cpu_seconds, workers_of
+from many import cpu_seconds, is_running, workers_of
 from ports import free_port, listening
 
 PATIENCE_S = 300
@@ -35,53 +36,40 @@ def wait_until_gone(processes: list[int]) -> None:
         time.sleep(0.05)
 
 
-def is_running(process: int) -> bool:
-    """Return whether a process exists and is no zombie."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
+@contextmanager
+def computing(bundle: Path, n: int) -> Iterator[tuple[Any, Future[Any]]]:
+    """Yield a server, and the answer of n samples that one of its two workers computes. The workers must then end."""
+    port = free_port()
+    line = command("serve", "--bundle", bundle, "--port", port, "--workers", 2, "--max-pixels", 2**31)
+    with started(line, start_new_session=True) as process, ThreadPoolExecutor() as pool:
+        assert process.stdout.readline() == f"model is ready at http://127.0.0.1:{port}\n"
+        workers = workers_of(process.pid)
+        assert len(workers) == 2
+        answer = pool.submit(ask, port, n)
+        before = cpu_seconds(workers)
+        while cpu_seconds(workers) < before + 0.1:
+            assert not answer.done()
+            time.sleep(0.01)
+        yield process, answer
+        wait_until_gone(workers)
+    assert not listening(port)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_server_answers_running_requests_before_a_signal_ends_it(calibrated: Path, number: signal.Signals) -> None:
     """A signal for the whole process group, as Ctrl-C sends it, does not end the workers before their requests."""
-    port = free_port()
-    line = command("serve", "--bundle", calibrated, "--port", port, "--workers", 2)
-    with started(line, start_new_session=True) as process:
-        assert process.stdout.readline() == f"model is ready at http://127.0.0.1:{port}\n"
-        workers = workers_of(process.pid)
-        assert len(workers) == 2
-        with ThreadPoolExecutor() as pool:
-            answer = pool.submit(ask, port, 3000)
-            before = cpu_seconds(workers)
-            while cpu_seconds(workers) < before + 0.1:
-                assert not answer.done()
-                time.sleep(0.01)
-            os.killpg(process.pid, number)
-            assert answer.result()["outputs"][0]["shape"] == [1, 32, 32, 3]
+    with computing(calibrated, 3000) as (process, answer):
+        os.killpg(process.pid, number)
+        assert answer.result()["outputs"][0]["shape"] == [1, 32, 32, 3]
         assert process.communicate(timeout=PATIENCE_S) == ("", "")
         assert process.returncode == 0
-        wait_until_gone(workers)
-    assert not listening(port)
 
 
 def test_workers_end_with_a_server_that_is_killed(calibrated: Path) -> None:
     """Also one that would compute for longer than the test waits."""
-    port = free_port()
-    line = command("serve", "--bundle", calibrated, "--port", port, "--workers", 2, "--max-pixels", 2**31)
-    with started(line) as process:
-        process.stdout.readline()
-        workers = workers_of(process.pid)
-        assert len(workers) == 2
-        with ThreadPoolExecutor() as pool:
-            answer = pool.submit(ask, port, 2**20)
-            before = cpu_seconds(workers)
-            while cpu_seconds(workers) < before + 0.1:
-                assert not answer.done()
-                time.sleep(0.01)
-            process.kill()
-            assert isinstance(answer.exception(), OSError)
-        wait_until_gone(workers)
+    with computing(calibrated, 2**20) as (process, answer):
+        process.kill()
+        assert isinstance(answer.exception(), OSError)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -83,7 +83,6 @@ def test_a_refused_request_does_not_affect_the_others(
         ({"image": np.zeros((1, 8, 8, 4), np.uint8)}, "image[0]: expected an array (H, W, 3) of uint8 RGB"),
         ({"image": np.zeros((0, 8, 8, 3), np.uint8)}, "at least one image"),
         ({"image": np.zeros((1, 0, 8, 3), np.uint8)}, "at least one pixel"),
-        ({"image": np.zeros((2**40, 0, 8, 3), np.uint8)}, "at least one pixel"),
         (dict.fromkeys(map(str, range(10**5)), np.zeros(1)), "expected image; got 0, 1, 2, 3, …"),
     ],
 )
