@@ -1,5 +1,7 @@
 """Fixtures of all tests. Those that need PyTorch are in `development`, which `make test-runtime` does not load."""
 
+import signal
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -7,11 +9,13 @@ import pytest
 from gpus import cache_folder, pytest_collection_modifyitems
 from hypothesis import HealthCheck, settings
 from made_once import made_once
-from tiny import calibrated, photographs, pipe, uncalibrated
+from tiny import calibrated, copied, copied_calibrated, photographs, pipe, uncalibrated
 
 __all__ = [  # fixtures and a hook, which pytest finds here
     "cache_folder",
     "calibrated",
+    "copied",
+    "copied_calibrated",
     "photographs",
     "pipe",
     "pytest_collection_modifyitems",
@@ -22,6 +26,14 @@ pytest_plugins = ["development"] if find_spec("torch") else []
 # No limits on time, which a busy machine would exceed.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+
+@pytest.fixture
+def heeding_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C raise `KeyboardInterrupt`. A test run in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

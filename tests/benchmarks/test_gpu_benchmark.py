@@ -78,19 +78,6 @@ def test_results_are_those_of_the_recording(least_exported: Path) -> None:
         wrong.update_inplace(zeros)
 
 
-def test_a_way_that_cannot_run_is_skipped(
-    subject: gpu_cases.Subject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("the graph cannot be recorded")
-
-    monkeypatch.setattr(Recorded, "__init__", fail)
-    monkeypatch.setattr(gpu, "SIDE", SIDE)
-    monkeypatch.setattr(gpu, "SAMPLES", (1,))
-    assert not {row["way"] for row in gpu.small(subject)} & set(RECORDINGS)
-    assert "onnxruntime, CUDA graphs, fp16, is skipped: the graph cannot be recorded" in capsys.readouterr().out
-
-
 def test_frames_are_measured_in_both_layouts(subject: gpu_cases.Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "FRAME", (SIDE, 2 * SIDE))
     monkeypatch.setattr(gpu, "FRAME_SAMPLES", (1,))

@@ -1,7 +1,6 @@
 """Calibrations that the C++ runtime reads and refuses. `tests/runtime/test_calibration_files.py` has Python's tests."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,17 @@ from calibration_cases import EDITED, IMPOSSIBLE, changed
 
 from caflow_runtime.ood.calibration import NAME, Calibration, read_calibration, write_calibration
 
+pytestmark = pytest.mark.usefixtures("built_cpp")
+
 
 @pytest.mark.parametrize(("path", "value"), IMPOSSIBLE + EDITED)
-def test_cpp_refuses_the_calibrations_that_python_refuses(
-    built_cpp: Path, calibrated: Path, tmp_path: Path, path: str, value: Any
-) -> None:
-    bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
+def test_cpp_refuses_the_calibrations_that_python_refuses(copied_calibrated: Path, path: str, value: Any) -> None:
+    bundle = copied_calibrated
     (bundle / NAME).write_text(json.dumps(changed(json.loads((bundle / NAME).read_text()), path, value)))
     with pytest.raises(CError, match=rf"{NAME}.*: run caflow calibrate again") as refused:
-        CModel(built_cpp / "libcaflow.so", bundle, backend=b"cpu")
+        CModel(bundle)
     assert refused.value.status == "bundle"
-    CModel(built_cpp / "libcaflow.so", bundle, backend=b"cpu", flags=WITHOUT_CALIBRATION).close()
+    CModel(bundle, flags=WITHOUT_CALIBRATION).close()
 
 
 def shortest(text: str) -> float | int:
@@ -32,22 +31,18 @@ def shortest(text: str) -> float | int:
     return int(number) if is_whole else number
 
 
-def test_the_hash_of_a_calibration_does_not_depend_on_how_numbers_are_written(
-    built_cpp: Path, calibrated: Path, tmp_path: Path
-) -> None:
+def test_the_hash_of_a_calibration_does_not_depend_on_how_numbers_are_written(copied_calibrated: Path) -> None:
     """The checksum of a calibration is a hash of its values, not of its text, in both readers."""
-    bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
-    found = read_calibration(bundle)
-    assert found is not None
+    bundle = copied_calibrated
+    found: Any = read_calibration(bundle)
     unusual = [1e-5, 1.5e-7, -0.0, 5e-324, 1e16, 1.2345e22, 123456789012345.0, 0.1, 1e30, 2.0]
     coloured = found.truth.coloured
-    assert coloured is not None
     mean = [[*unusual, *coloured.mean[0][len(unusual) :]], *coloured.mean[1:]]
     truth = msgspec.structs.replace(found.truth, coloured=msgspec.structs.replace(coloured, mean=mean))
     canary = msgspec.structs.replace(found.canary, backend='"\\\n\té €')
     write_calibration(bundle, msgspec.structs.replace(found, truth=truth, canary=canary))
-    CModel(built_cpp / "libcaflow.so", bundle, backend=b"cpu").close()
+    CModel(bundle).close()
     fields = json.loads((bundle / NAME).read_text(), parse_float=shortest)
     (bundle / NAME).write_text(json.dumps(dict(reversed(fields.items())), indent=2))
     assert isinstance(read_calibration(bundle), Calibration)
-    CModel(built_cpp / "libcaflow.so", bundle, backend=b"cpu").close()
+    CModel(bundle).close()

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from c_library import CONSISTENCY, LIKELIHOOD_RANK, NO_SAMPLE, WITH_LIKELIHOOD_MAPS, WITH_PIXELS, CError, CModel
-from cpp_build import MISSING
+from c_library import NO_SAMPLE, WITH_LIKELIHOOD_MAPS, WITH_PIXELS, CError, CModel
 from numpy.typing import NDArray
 from test_cpp_results import LIKELIHOOD, check_equal
 from tiny import TINY, photograph
@@ -21,9 +20,8 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 HEIGHT, WIDTH = 150, 210
 POINTS = [Point(20, 30, (200, 40, 40)), Point(150, 100, (40, 170, 60))]
-RANKS: dict[Rank, int] = {"likelihood": LIKELIHOOD_RANK, "consistency": CONSISTENCY}
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
+pytestmark = pytest.mark.usefixtures("built_cpp")
 
 
 @dataclass(frozen=True)
@@ -49,10 +47,10 @@ def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture(params=["masked-inpainting", "color-hints"])
 def runtimes(
-    request: pytest.FixtureRequest, built_cpp: Path, completing: dict[str, Path], settings: dict[str, Any]
+    request: pytest.FixtureRequest, completing: dict[str, Path], settings: dict[str, Any]
 ) -> Iterator[Runtimes]:
-    folder, library = completing[request.param], built_cpp / "libcaflow.so"
-    with load(folder, backend="cpu", **settings) as pipe, CModel(library, folder, backend=b"cpu", **settings) as model:
+    folder = completing[request.param]
+    with load(folder, backend="cpu", **settings) as pipe, CModel(folder, **settings) as model:
         yield Runtimes(pipe, model)
 
 
@@ -61,7 +59,7 @@ def image(photographs: Path) -> NDArray[np.uint8]:
     return photograph(photographs, 0, HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.parametrize("rank", ["likelihood", "consistency"])
 def test_cpp_completes_images_as_python_does(runtimes: Runtimes, image: NDArray[np.uint8], rank: Rank) -> None:
     pipe, condition = runtimes.python, runtimes.prepared(image)
     expected: list[tuple[int, int]] = []
@@ -69,16 +67,15 @@ def test_cpp_completes_images_as_python_does(runtimes: Runtimes, image: NDArray[
     best = pipe.best_of(condition, n=3, rank=rank, show=lambda *numbers: expected.append(numbers))
     (result,) = runtimes.cpp.best_of(
         [condition],
-        samples=3,
-        rank=RANKS[rank],
+        n=3,
+        rank=rank,
         flags=WITH_LIKELIHOOD_MAPS | WITH_PIXELS,
         progress=lambda *numbers: found.append(numbers),
     )
     check_equal(result, best.images[0], best.per_level[0])
     assert result.sample == best.sample[0]
     assert found == expected  # the same windows ran
-    known = known_values(condition, pipe.manifest.model)
-    assert known is not None
+    known: Any = known_values(condition, pipe.manifest.model)
     np.testing.assert_array_equal(result.rgb[known], condition[..., :3][known])
     np.testing.assert_array_equal(result.pixels[known], condition[..., :3][known] + np.float32(0.5))
     dims = known.size - known.sum()
@@ -93,8 +90,7 @@ def test_cpp_completes_images_as_python_does(runtimes: Runtimes, image: NDArray[
 def test_cpp_scores_completed_images_as_python_does(runtimes: Runtimes, image: NDArray[np.uint8]) -> None:
     pipe, condition = runtimes.python, runtimes.prepared(image)
     target = pipe.target_of(image)
-    known = known_values(condition, pipe.manifest.model)
-    assert known is not None
+    known: Any = known_values(condition, pipe.manifest.model)
     target = np.where(known, 255 - target, target)  # which does not count
     score = pipe.score(target, condition)
     (result,) = runtimes.cpp.score([target], [condition])
@@ -110,7 +106,7 @@ def test_cpp_completes_frames_as_python_does(runtimes: Runtimes, image: NDArray[
     """Without a finite sample, the result is the guess."""
     frames = [np.roll(runtimes.prepared(image), shift, 1) for shift in (0, 3)]
     expected = list(runtimes.python.stream(frames, n=2, temperature=temperature))
-    found = list(runtimes.cpp.stream(frames, samples=2, temperature=temperature))
+    found = list(runtimes.cpp.stream(frames, n=2, temperature=temperature))
     for given, frame, result in zip(frames, expected, found, strict=True):
         np.testing.assert_array_equal(result.rgb, frame.image)
         if temperature == 1e30:
@@ -122,7 +118,7 @@ def test_cpp_completes_frames_as_python_does(runtimes: Runtimes, image: NDArray[
 
 
 @pytest.mark.parametrize("settings", [{}], ids=["whole"])
-def test_cpp_refuses_what_python_refuses(runtimes: Runtimes, image: NDArray[np.uint8], built_cpp: Path) -> None:
+def test_cpp_refuses_what_python_refuses(runtimes: Runtimes, image: NDArray[np.uint8]) -> None:
     condition = runtimes.prepared(image)
     condition[..., 3] = 128  # the smallest value of what is known
     for complete in (lambda: runtimes.python.best_of(condition), lambda: runtimes.cpp.best_of([condition])):
@@ -134,7 +130,7 @@ def test_cpp_refuses_what_python_refuses(runtimes: Runtimes, image: NDArray[np.u
     with pytest.raises(CError, match=r"targets\[0\] must have 3 channels, RGB; got 4"):
         runtimes.cpp.score([condition], [condition])
     with (
-        CModel(built_cpp / "libcaflow.so", TINY, backend=b"cpu") as plain,
+        CModel(TINY) as plain,
         pytest.raises(CError, match=r"conditions\[0\] must have 3 channels, RGB; got 4: leave out an alpha channel"),
     ):
         plain.best_of([condition])

@@ -1,7 +1,6 @@
 """The example programs of the C++ runtime."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,16 +12,10 @@ from tiny import photograph
 from caflow_runtime.bundle import builtin
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import load
 
 BUNDLE = builtin.find_bundle(builtin.DEFAULT)
 SIDES = (24, 32)
-
-
-@pytest.fixture(scope="module")
-def pipe() -> Iterator[Pipeline]:
-    with load(BUNDLE, backend="cpu") as pipe:
-        yield pipe
 
 
 def write_video(path: Path, frame: Image, count: int) -> None:
@@ -40,9 +33,9 @@ def read_video(path: Path) -> list[Image]:
     return frames
 
 
-def test_the_example_programs_give_the_results_of_python(
-    built_cpp: Path, pipe: Pipeline, photographs: Path, tmp_path: Path
-) -> None:
+def test_the_example_programs_give_the_results_of_python(built_cpp: Path, photographs: Path, tmp_path: Path) -> None:
+    pipe = load(BUNDLE, backend="cpu")
+
     def run_example(name: str, *arguments: str, given: str | None = None) -> str:
         program = built_cpp / "examples" / name
         return run(program, BUNDLE, *arguments, cwd=tmp_path, given=given)

@@ -1,7 +1,6 @@
 """Verdicts of the C++ runtime, equal to Python's: typicality, ranking and rejection."""
 
 import shutil
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,22 +9,8 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from c_library import (
-    BEST,
-    BICUBIC,
-    CONSISTENCY,
-    ERROR,
-    JUDGE_IMAGE,
-    JUDGE_SAMPLE,
-    LIKELIHOOD_RANK,
-    NO_REDRAWS,
-    NO_SAMPLE,
-    TYPICAL,
-    CError,
-    CModel,
-    Result,
-)
-from cpp_build import MISSING
+from c_library import JUDGES, NO_SAMPLE, OTHERWISE, CError, CModel, Result
+from cpp_build import model
 from numpy.typing import NDArray
 from tiny import calibrated_pipe as pipe
 from tiny import photograph
@@ -36,34 +21,19 @@ from caflow_runtime.ood.typicality import Typicality, reason
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
-__all__ = ["pipe"]  # a fixture
+__all__ = ["model", "pipe"]  # fixtures
 
-RANKS = {"likelihood": LIKELIHOOD_RANK, "consistency": CONSISTENCY, "typical": TYPICAL}
-OTHERWISE = {"best": BEST, "bicubic": BICUBIC, "error": ERROR}
-JUDGES = {"sample": JUDGE_SAMPLE, "image": JUDGE_IMAGE}
 SAME = 1e-3
 """Tolerance of typicalities. They are ranks of values that are derived from likelihoods, which agree to about 1e-6."""
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
-
-
-@pytest.fixture(scope="module")
-def library(built_cpp: Path) -> Path:
-    return built_cpp / "libcaflow.so"
-
-
-@pytest.fixture(scope="module")
-def model(library: Path, calibrated: Path) -> Iterator[CModel]:
-    with CModel(library, calibrated, backend=b"cpu") as model:
-        yield model
+pytestmark = pytest.mark.usefixtures("built_cpp")
 
 
 @pytest.fixture(scope="module")
 def without_grey(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy of the bundle whose calibration covers neither grey nor large images."""
     folder = Path(shutil.copytree(calibrated, tmp_path_factory.mktemp("without-grey") / "model.caflow"))
-    found = read_calibration(folder)
-    assert found is not None
+    found: Any = read_calibration(folder)
 
     def narrowed(typicality_model: Any) -> Any:
         (group,) = typicality_model.coloured.groups
@@ -106,8 +76,7 @@ def check_typicality(result: Result, value: float, typical: Typicality) -> None:
 @pytest.mark.parametrize("alpha", [0.02, 0.5])
 def test_cpp_judges_images_as_python_does(model: CModel, pipe: Pipeline, photographs: Path, alpha: float) -> None:
     targets, conditions = pairs(photographs)
-    score = pipe.score(targets, conditions)
-    assert score.image_typicality is not None
+    score: Any = pipe.score(targets, conditions)
     outcomes = set()
     for k, result in enumerate(model.judge(targets, conditions, alpha)):
         typical = score.image_typicality.of(k)
@@ -123,24 +92,22 @@ def test_cpp_judges_images_as_python_does(model: CModel, pipe: Pipeline, photogr
     np.testing.assert_allclose([result.image_typicality for result in plain], score.image_typicality.value, atol=SAME)
 
 
-def test_cpp_judges_tiled_images_as_python_does(library: Path, calibrated: Path, photographs: Path) -> None:
+def test_cpp_judges_tiled_images_as_python_does(calibrated: Path, photographs: Path) -> None:
     targets, conditions = pairs(photographs)
     with (
         load(calibrated, backend="cpu", pixel_budget=48 * 48, overlap=8) as pipe,
-        CModel(library, calibrated, backend=b"cpu", pixel_budget=48 * 48, overlap=8) as model,
+        CModel(calibrated, pixel_budget=48 * 48, overlap=8) as model,
     ):
         assert len(pipe.tiles(conditions[-1])) > 4
-        typical = pipe.score(targets, conditions).image_typicality
-        assert typical is not None
+        typical: Any = pipe.score(targets, conditions).image_typicality
         for k, result in enumerate(model.score(targets, conditions)):
             check_typicality(result, result.image_typicality, typical.of(k))
 
 
-def test_cpp_does_not_judge_images_unlike_the_calibration(library: Path, without_grey: Path, photographs: Path) -> None:
+def test_cpp_does_not_judge_images_unlike_the_calibration(without_grey: Path, photographs: Path) -> None:
     targets, conditions = pairs(photographs)
-    with load(without_grey, backend="cpu") as pipe, CModel(library, without_grey, backend=b"cpu") as model:
-        typical = pipe.score(targets, conditions).image_typicality
-        assert typical is not None
+    with load(without_grey, backend="cpu") as pipe, CModel(without_grey) as model:
+        typical: Any = pipe.score(targets, conditions).image_typicality
         judged = model.judge(targets, conditions, 0.02)
         for k, result in enumerate(judged):
             check_typicality(result, result.image_typicality, typical.of(k))
@@ -148,10 +115,8 @@ def test_cpp_does_not_judge_images_unlike_the_calibration(library: Path, without
                 assert result.reason == reason(typical.of(k))
         assert [k for k, result in enumerate(judged) if result.outcome == "unjudged"] == [1, 5]
         for judge, rank in product(("sample", "image"), ("likelihood", "typical")):
-            reject = Reject(0.02, judge=judge)  # type: ignore[arg-type]
-            best = pipe.best_of(conditions, n=2, rank=rank, reject=reject)  # type: ignore[arg-type]
-            ours = {"judge": JUDGES[judge], "rank": RANKS[rank]}
-            results = model.best_of(conditions, samples=2, min_typicality=0.02, **ours)
+            options: Any = {"n": 2, "rank": rank, "reject": Reject(0.02, judge=judge)}  # type: ignore[arg-type]
+            best, results = pipe.best_of(conditions, **options), model.best_of(conditions, **options)
             assert [result.outcome for result in results] == best.outcome
             assert [result.sample for result in results] == list(best.sample)
             assert best.outcome[1] == best.outcome[5] == "unjudged"
@@ -180,17 +145,9 @@ def test_cpp_chooses_the_samples_that_python_chooses(
     options: dict[str, Any],
 ) -> None:
     conditions = pairs(photographs)[1][:5]
-    best = pipe.best_of(conditions, n=3, seed=1, reject=Reject(alpha, redraws, otherwise, judge), **options)
-    ours = {
-        "rank": RANKS[options.get("rank", "likelihood")],
-        "consistent": int(options.get("consistent", False)),
-        "judge": JUDGES[judge],
-        "otherwise": OTHERWISE[otherwise],
-        "redraws": redraws or NO_REDRAWS,
-    }
-    results = model.best_of(conditions, samples=3, seed=1, min_typicality=alpha, **ours)
-    assert best.rejected is not None
-    for k, result in enumerate(results):
+    options = {**options, "n": 3, "seed": 1, "reject": Reject(alpha, redraws, otherwise, judge)}
+    best: Any = pipe.best_of(conditions, **options)
+    for k, result in enumerate(model.best_of(conditions, **options)):
         assert (result.outcome, result.rejected) == (best.outcome[k], best.rejected[k])
         assert result.sample == (NO_SAMPLE if best.sample[k] < 0 else best.sample[k])
         assert (result.reason is None) == (result.outcome in ("accepted", "bicubic"))
@@ -212,11 +169,11 @@ def test_cpp_fails_if_all_samples_are_untypical_and_an_error_is_requested(
     model: CModel, pipe: Pipeline, photographs: Path, judge: Any
 ) -> None:
     conditions = pairs(photographs)[1][:1]
-    untypical = r"images\[0\]: all 4 samples are untypical"
+    untypical, reject = r"images\[0\]: all 4 samples are untypical", Reject(0.98, 1, "error", judge)
     with pytest.raises(Untypical, match=untypical):
-        pipe.best_of(conditions, n=3, reject=Reject(0.98, 1, "error", judge))
+        pipe.best_of(conditions, n=3, reject=reject)
     with pytest.raises(CError, match=untypical) as refused:
-        model.best_of(conditions, samples=3, redraws=1, min_typicality=0.98, judge=JUDGES[judge], otherwise=ERROR)
+        model.best_of(conditions, n=3, reject=reject)
     assert refused.value.status == "untypical"
 
 
@@ -226,7 +183,7 @@ def test_cpp_samples_have_pythons_typicality(
 ) -> None:
     conditions = pairs(photographs)[1][:2]
     samples = pipe.sample(conditions, n=2, **options)
-    for k, result in enumerate(model.sample(conditions, samples=2, **options)):
+    for k, result in enumerate(model.sample(conditions, n=2, **options)):
         place = divmod(k, 2)
         for value, typical in (
             (result.sample_typicality, samples.sample_typicality),
@@ -239,8 +196,8 @@ def test_cpp_samples_have_pythons_typicality(
 def test_cpp_judges_frames_as_python_does(model: CModel, pipe: Pipeline, photographs: Path, replaces: bool) -> None:
     frames = pairs(photographs)[1][:5]
     expected = list(pipe.stream(frames, n=2, rank="typical", min_typicality=0.3, replaces=replaces))
-    otherwise = BICUBIC if replaces else BEST
-    results = model.stream(frames, samples=2, rank=TYPICAL, min_typicality=0.3, otherwise=otherwise)
+    otherwise = OTHERWISE["bicubic" if replaces else "best"]
+    results = model.stream(frames, n=2, rank="typical", min_typicality=0.3, otherwise=otherwise)
     outcomes = set()
     for frame, result in zip(expected, results, strict=True):
         assert (result.sample, result.starts_scene) == (frame.sample, frame.starts_scene)
@@ -252,11 +209,11 @@ def test_cpp_judges_frames_as_python_does(model: CModel, pipe: Pipeline, photogr
 
 
 def test_cpp_refuses_requests_that_the_calibration_does_not_support(
-    library: Path, model: CModel, uncalibrated: Path, photographs: Path
+    model: CModel, uncalibrated: Path, photographs: Path
 ) -> None:
     targets, conditions = ([image[0]] for image in pairs(photographs))
-    with CModel(library, uncalibrated, backend=b"cpu") as plain:
-        for unknown in ({"rank": TYPICAL}, {"min_typicality": 0.1}):
+    with CModel(uncalibrated) as plain:
+        for unknown in ({"rank": "typical"}, {"min_typicality": 0.1}):
             with pytest.raises(CError, match="is not calibrated: run caflow calibrate") as refused:
                 plain.best_of(conditions, **unknown)
             assert refused.value.status == "input"
@@ -269,7 +226,7 @@ def test_cpp_refuses_requests_that_the_calibration_does_not_support(
         ({"min_typicality": float("nan")}, "min_typicality"),
         ({"min_typicality": 0.1, "keep": [10, 5]}, "keep"),
         ({"min_typicality": 0.1, "temperature": 0.33}, r"for the temperatures 0\.8; got 0\.33"),
-        ({"rank": TYPICAL, "temperature": [0.8, 0.7]}, "one temperature for all levels"),
+        ({"rank": "typical", "temperature": [0.8, 0.7]}, "one temperature for all levels"),
         ({"judge": 2}, "judge"),
         ({"otherwise": 3}, "otherwise"),
         ({"consistent": 2}, "consistent"),
@@ -282,7 +239,7 @@ def test_cpp_refuses_requests_that_the_calibration_does_not_support(
         model.sample(conditions, min_typicality=0.1)
     with pytest.raises(CError, match="min_typicality"):
         model.judge(targets, conditions, 0.0)
-    of_streams: Any = ({"consistent": 1}, {"keep": [10, 5]}, {"min_typicality": 0.1, "judge": JUDGE_IMAGE})
+    of_streams: Any = ({"consistent": 1}, {"keep": [10, 5]}, {"min_typicality": 0.1, "judge": JUDGES["image"]})
     for options in of_streams:
         with pytest.raises(CError, match="keep, consistent, judge"):
             next(model.stream(conditions, **options))

@@ -1,20 +1,20 @@
 """Execution providers of the C++ runtime: a plug-in library, and NVIDIA GPUs."""
 
 import re
-from collections.abc import Iterator
 from ctypes.util import find_library
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from c_library import CONSISTENCY, FIXED, CError, CModel
+from c_library import CError, CModel
 from commands import caflow_export
-from cpp_build import MISSING
 from tiny import TINY, photograph
+from tiny import calibrated_pipe as pipe
 
-from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import Pipeline
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
+__all__ = ["pipe"]  # a fixture
 
 CPU = Path("/proc/cpuinfo").read_text()
 VERSION_WITH_PLUGINS = 23
@@ -22,22 +22,14 @@ PLUGINS = {"ort:openvino": "onnxruntime_ep_openvino", "tensorrt-rtx": "onnxrunti
 """Python packages that contain plug-in libraries."""
 
 
-@pytest.fixture(scope="module")
-def pipe() -> Iterator[Pipeline]:
-    with load(TINY, backend="cpu") as pipe:
-        yield pipe
-
-
 def version_of_headers(build: Path) -> int:
     """Return the version of ONNX Runtime's interface that a build of the C++ runtime was compiled with."""
-    found = re.search(r"^OnnxRuntime_INCLUDE_DIR:PATH=(.*)$", (build / "CMakeCache.txt").read_text(), re.MULTILINE)
-    assert found is not None
-    version = re.search(r"#define ORT_API_VERSION (\d+)", (Path(found[1]) / "onnxruntime_c_api.h").read_text())
-    assert version is not None
-    return int(version[1])
+    (folder,) = re.findall(r"^OnnxRuntime_INCLUDE_DIR:PATH=(.*)$", (build / "CMakeCache.txt").read_text(), re.MULTILINE)
+    (version,) = re.findall(r"#define ORT_API_VERSION (\d+)", (Path(folder) / "onnxruntime_c_api.h").read_text())
+    return int(version)
 
 
-def plugin_options(build: Path, backend: str) -> dict[str, bytes]:
+def plugin_options(build: Path, backend: str) -> dict[str, Any]:
     """Return the option that names the plug-in library of a backend, if it needs one, or skip the test."""
     if backend not in PLUGINS:
         return {}
@@ -51,25 +43,24 @@ def check_results(model: CModel, pipe: Pipeline, photographs: Path) -> None:
     """Check that samples, scores and frames are those of Python on the CPU."""
     condition = photograph(photographs, 7, 24, 32)
     best = pipe.best_of(condition, n=3)
-    (result,) = model.best_of([condition], samples=3)
+    (result,) = model.best_of([condition], n=3)
     assert result.sample == best.sample[0]
     assert (result.rgb != best.images[0]).mean() < 1e-3
     assert result.log_likelihood == pytest.approx(best.log_likelihood[0], rel=1e-5)
-    (result,) = model.best_of([condition], samples=3, rank=CONSISTENCY)
-    consistent = pipe.best_of(condition, n=3, rank="consistency")
-    assert consistent.consistency is not None
+    (result,) = model.best_of([condition], n=3, rank="consistency")
+    consistent: Any = pipe.best_of(condition, n=3, rank="consistency")
     assert result.consistency == pytest.approx(consistent.consistency[0], abs=0.01)
     (scored,) = model.score([best.images[0]], [condition])
     assert scored.log_likelihood == pytest.approx(pipe.score(best.images, condition).log_likelihood[0], rel=1e-5)
     frames = [condition, np.ascontiguousarray(condition[:, ::-1])]
-    for frame, drawn in zip(pipe.stream(frames, n=2), model.stream(frames, noise=FIXED, samples=2), strict=True):
+    for frame, drawn in zip(pipe.stream(frames, n=2), model.stream(frames, n=2), strict=True):
         assert (drawn.rgb != frame.image).mean() < 1e-3
 
 
 @pytest.mark.skipif("GenuineIntel" not in CPU, reason="OpenVINO's plug-in offers no device on other makers' processors")
 def test_a_plugin_in_cpp_gives_the_results_of_python(built_cpp: Path, pipe: Pipeline, photographs: Path) -> None:
     options = plugin_options(built_cpp, "ort:openvino")
-    with CModel(built_cpp / "libcaflow.so", TINY, backend=b"ort:openvino", **options) as model:
+    with CModel(TINY, backend=b"ort:openvino", **options) as model:
         assert model.info["backend"] == b"onnxruntime ort:openvino"
         check_results(model, pipe, photographs)
 
@@ -78,7 +69,7 @@ def test_a_plugin_in_cpp_gives_the_results_of_python(built_cpp: Path, pipe: Pipe
 def test_a_device_that_a_plugin_does_not_offer_is_named(built_cpp: Path, backend: str) -> None:
     options = plugin_options(built_cpp, "ort:openvino")
     with pytest.raises(CError, match=f"the backend {backend} has no device of this number: .* offers ") as refused:
-        CModel(built_cpp / "libcaflow.so", TINY, backend=backend.encode(), **options)
+        CModel(TINY, backend=backend.encode(), **options)
     assert refused.value.status == "backend"
 
 
@@ -88,7 +79,7 @@ def test_a_plugin_that_cannot_be_loaded_is_named(built_cpp: Path, tmp_path: Path
     too_old = version_of_headers(built_cpp) < VERSION_WITH_PLUGINS
     message = "built with headers of ONNX Runtime 1.23 or newer" if too_old else r"cannot load .*no plug-in\.so"
     with pytest.raises(CError, match=f"the backend tensorrt-rtx .*{message}") as refused:
-        CModel(built_cpp / "libcaflow.so", TINY, backend=b"tensorrt-rtx", plugin_library=str(path).encode())
+        CModel(TINY, backend=b"tensorrt-rtx", plugin_library=str(path).encode())
     assert refused.value.status == "backend"
 
 
@@ -109,5 +100,5 @@ def test_a_gpu_in_cpp_gives_the_results_of_python_on_the_cpu(
         bundle = tmp_path / "model.caflow"
         caflow_export(TINY, "-o", bundle, "--trt", "fp32")
     cache = str(tmp_path / "cache").encode()
-    with CModel(built_cpp / "libcaflow.so", bundle, backend=backend.encode(), engine_cache=cache, **options) as model:
+    with CModel(bundle, backend=backend.encode(), engine_cache=cache, **options) as model:
         check_results(model, pipe, photographs)

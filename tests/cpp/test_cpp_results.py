@@ -1,36 +1,21 @@
 """Results of the C++ runtime, equal to Python's: images, likelihoods, tiles and frames."""
 
-import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from c_library import (
-    CONSISTENCY,
-    DRIFTING,
-    FIXED,
-    FRESH,
-    LIKELIHOOD_RANK,
-    NO_SAMPLE,
-    WITH_LIKELIHOOD_MAPS,
-    WITH_PIXELS,
-    CError,
-    CModel,
-    Result,
-)
-from cpp_build import BUILD, MISSING, build, model
+from c_library import NO_SAMPLE, WITH_LIKELIHOOD_MAPS, WITH_PIXELS, CError, CModel, Result
+from cpp_build import BUILD, build, model
 from numpy.typing import NDArray
-from tiny import TINY, photograph
+from tiny import TINY, edited, photograph
+from tiny import calibrated_pipe as pipe
 
 from caflow_deploy import Reject, load
-from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.pipeline.pipeline import Pipeline
 
-__all__ = ["model"]  # a fixture
+__all__ = ["model", "pipe"]  # fixtures
 
 EQUAL_BYTES = 0.9999
 """Smallest fraction of equal bytes in an image. The other bytes may differ by 1."""
@@ -41,13 +26,7 @@ SCORED_APART = 1e-5
 """Relative tolerance for images that ran in different batches, and whose levels nearly cancel each other."""
 LIKELIHOOD_ACROSS_VERSIONS = 1e-5
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
-
-
-@pytest.fixture(scope="module")
-def pipe() -> Iterator[Pipeline]:
-    with load(TINY, backend="cpu") as pipe:
-        yield pipe
+pytestmark = pytest.mark.usefixtures("built_cpp")
 
 
 def check_equal(
@@ -77,12 +56,8 @@ def test_cpp_returns_the_best_sample_of_python(
     model: CModel, pipe: Pipeline, photographs: Path, options: dict[str, Any], height: int, width: int
 ) -> None:
     conditions = [photograph(photographs, number, height, width) for number in (0, 5)]
-    ours = {"samples" if name == "n" else name: value for name, value in options.items() if name != "rank"}
-    if options.get("rank") == "consistency":
-        ours["rank"] = CONSISTENCY
     best = pipe.best_of(conditions, **options)
-    results = model.best_of(conditions, **ours, flags=WITH_LIKELIHOOD_MAPS)
-    for k, result in enumerate(results):
+    for k, result in enumerate(model.best_of(conditions, **options, flags=WITH_LIKELIHOOD_MAPS)):
         check_equal(result, best.images[k], best.per_level[k])
         assert (result.image, result.sample) == (k, best.sample[k])
         assert result.bits_per_dim == pytest.approx(best.bits_per_dim[k], rel=LIKELIHOOD)
@@ -94,7 +69,7 @@ def test_cpp_returns_the_best_sample_of_python(
 def test_cpp_returns_the_samples_of_python(model: CModel, pipe: Pipeline, photographs: Path) -> None:
     condition = photograph(photographs, 2, 20, 30)
     samples = pipe.sample(condition, n=5)
-    results = model.sample([condition], samples=5, flags=WITH_PIXELS)
+    results = model.sample([condition], n=5, flags=WITH_PIXELS)
     assert [result.sample for result in results] == list(samples.sample[0])
     for k, result in enumerate(results):
         check_equal(result, samples.images[0][k], samples.per_level[0, k])
@@ -113,20 +88,16 @@ def test_cpp_returns_the_scores_of_python(model: CModel, pipe: Pipeline, photogr
         assert result.log_likelihood == pytest.approx(score.log_likelihood[k], rel=LIKELIHOOD)
 
 
-def test_settings_default_to_those_of_the_bundle(
-    built_cpp: Path, uncalibrated: Path, photographs: Path, tmp_path: Path
-) -> None:
-    folder = Path(shutil.copytree(uncalibrated, tmp_path / "model.caflow"))
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["model"]["sampling"] = {"temperature": 0.5, "rank": "consistency"}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+def test_settings_default_to_those_of_the_bundle(copied: Path, photographs: Path) -> None:
+    with edited(copied) as manifest:
+        manifest["model"]["sampling"] = {"temperature": 0.5, "rank": "consistency"}
     condition = photograph(photographs, 3, 16, 24)
-    with load(folder, backend="cpu") as pipe, CModel(built_cpp / "libcaflow.so", folder, backend=b"cpu") as model:
-        (own,), best = model.best_of([condition], samples=4), pipe.best_of(condition, n=4)
-        given = model.best_of([condition], samples=4, temperature=0.5, rank=CONSISTENCY)[0]
-        pruned = model.best_of([condition], samples=4, keep=[4, 2])[0]
-        (frame,) = model.stream([condition], samples=4)
-    assert best.consistency is not None
+    with load(copied, backend="cpu") as pipe, CModel(copied) as model:
+        best: Any = pipe.best_of(condition, n=4)
+        (own,) = model.best_of([condition], n=4)
+        given = model.best_of([condition], n=4, temperature=0.5, rank="consistency")[0]
+        pruned = model.best_of([condition], n=4, keep=[4, 2])[0]
+        (frame,) = model.stream([condition], n=4)
     assert own.sample == given.sample == frame.sample == best.sample[0]
     assert own.consistency == given.consistency == pytest.approx(best.consistency[0], abs=1e-6)
     assert own.log_likelihood == pytest.approx(best.log_likelihood[0], rel=LIKELIHOOD)
@@ -134,38 +105,29 @@ def test_settings_default_to_those_of_the_bundle(
 
 
 @pytest.mark.parametrize(("budget", "overlap"), [(128 * 128, 32), (96 * 96, 16)])
-def test_cpp_merges_tiles_as_python_does(built_cpp: Path, photographs: Path, budget: int, overlap: int) -> None:
+def test_cpp_merges_tiles_as_python_does(photographs: Path, budget: int, overlap: int) -> None:
     condition = photograph(photographs, 4, 77, 61)
     with load(TINY, backend="cpu", pixel_budget=budget, overlap=overlap) as pipe:
         assert len(pipe.tiles(condition)) > 4
         best = pipe.best_of(condition, n=3)
         score = pipe.score(best.images, condition)
-    with CModel(built_cpp / "libcaflow.so", TINY, backend=b"cpu", pixel_budget=budget, overlap=overlap) as model:
-        check_equal(model.best_of([condition], samples=3)[0], best.images[0], best.per_level[0])
+    with CModel(TINY, pixel_budget=budget, overlap=overlap) as model:
+        check_equal(model.best_of([condition], n=3)[0], best.images[0], best.per_level[0])
         scored = model.score([best.images[0]], [condition])[0]
     assert scored.log_likelihood == pytest.approx(score.log_likelihood[0], rel=LIKELIHOOD)
 
 
-@pytest.mark.parametrize(
-    ("options", "ours"),
-    [
-        ({}, {}),
-        ({"consistent": True}, {"consistent": 1}),
-        ({"reject": Reject(0.5, redraws=2)}, {"min_typicality": 0.5, "redraws": 2}),
-    ],
-)
-def test_cpp_reports_the_progress_of_python_and_can_be_stopped(
-    built_cpp: Path, photographs: Path, options: dict[str, Any], ours: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("options", [{}, {"consistent": True}, {"reject": Reject(0.5, redraws=2)}])
+def test_cpp_reports_the_progress_of_python_and_can_be_stopped(photographs: Path, options: dict[str, Any]) -> None:
     conditions = [photograph(photographs, number, height, 30) for number, height in ((4, 40), (2, 16))]
     expected: list[tuple[int, int]] = []
     found: list[tuple[int, int]] = []
     with load(TINY, backend="cpu", pixel_budget=128 * 128, overlap=32) as pipe:
         pipe.best_of(conditions, n=3, show=lambda *numbers: expected.append(numbers), **options)
-    with CModel(built_cpp / "libcaflow.so", TINY, backend=b"cpu", pixel_budget=128 * 128, overlap=32) as model:
-        model.best_of(conditions, samples=3, progress=lambda *numbers: found.append(numbers), **ours)
+    with CModel(TINY, pixel_budget=128 * 128, overlap=32) as model:
+        model.best_of(conditions, n=3, progress=lambda *numbers: found.append(numbers), **options)
         with pytest.raises(CError, match="stopped the call") as stopped:
-            model.best_of(conditions, samples=3, progress=lambda done, _: done > 1, **ours)
+            model.best_of(conditions, n=3, progress=lambda done, _: done > 1, **options)
     assert len(expected) > 3
     assert found == expected
     assert stopped.value.status == "stopped"
@@ -175,12 +137,10 @@ def test_cpp_reports_the_progress_of_python_and_can_be_stopped(
 def test_cpp_returns_pythons_consistent_results(model: CModel, pipe: Pipeline, photographs: Path, rank: Any) -> None:
     """Images may differ in a few bytes. So the likelihood is compared with Python's score of the C++ image."""
     conditions = [photograph(photographs, number, height, 30) for number, height in ((2, 20), (4, 17))]
-    ours = {"rank": CONSISTENCY if rank == "consistency" else LIKELIHOOD_RANK, "consistent": 1}
-    best = pipe.best_of(conditions, n=3, rank=rank, consistent=True)
-    samples = pipe.sample(conditions[:1], n=2, rank=rank, consistent=True)
-    assert best.consistency is not None
-    assert samples.consistency is not None
-    results = model.best_of(conditions, samples=3, **ours) + model.sample(conditions[:1], samples=2, **ours)
+    options: Any = {"rank": rank, "consistent": True}
+    best: Any = pipe.best_of(conditions, n=3, **options)
+    samples: Any = pipe.sample(conditions[:1], n=2, **options)
+    results = model.best_of(conditions, n=3, **options) + model.sample(conditions[:1], n=2, **options)
     expected = [*zip(best.images, best.sample, best.consistency, strict=True)]
     expected += zip(samples.images[0], samples.sample[0], samples.consistency[0], strict=True)
     for result, (image, number, measured) in zip(results, expected, strict=True):
@@ -191,19 +151,14 @@ def test_cpp_returns_pythons_consistent_results(model: CModel, pipe: Pipeline, p
         assert result.consistency > 50
 
 
-@pytest.mark.parametrize(
-    ("noise", "ours"),
-    [("fixed", {"noise": FIXED}), ("fresh", {"noise": FRESH}), (0.9, {"noise": DRIFTING, "persistence": 0.9})],
-)
-def test_cpp_returns_the_frames_of_python(
-    model: CModel, pipe: Pipeline, photographs: Path, noise: Any, ours: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("noise", ["fixed", "fresh", 0.9])
+def test_cpp_returns_the_frames_of_python(model: CModel, pipe: Pipeline, photographs: Path, noise: Any) -> None:
     first, second = (photograph(photographs, number, 60, 80) for number in (6, 3))
     frames = [np.ascontiguousarray(first[k : k + 24, 2 * k : 2 * k + 32]) for k in range(6)]
     frames += [np.ascontiguousarray(second[k : k + 24, :32]) for k in range(3)]
     frames += [np.ascontiguousarray(second[k : k + 16, :32]) for k in range(2)]
-    results = list(model.stream(frames, **ours, samples=4, rank=CONSISTENCY))
-    expected = list(pipe.stream(frames, n=4, rank="consistency", noise=noise))
+    options: Any = {"n": 4, "rank": "consistency", "noise": noise}
+    results, expected = list(model.stream(frames, **options)), list(pipe.stream(frames, **options))
     assert [k for k, frame in enumerate(expected) if frame.starts_scene] == [0, 6, 9]
     for frame, result in zip(expected, results, strict=True):
         assert (result.image, result.sample, result.starts_scene) == (frame.number, frame.sample, frame.starts_scene)
@@ -236,6 +191,6 @@ def test_cpp_with_another_version_of_onnx_runtime_returns_the_same(
     )
     condition = photograph(photographs, 9, 30, 40)
     best = pipe.best_of(condition, n=4)
-    with CModel(folder / "libcaflow.so", TINY, backend=b"cpu") as model:
-        (result,) = model.best_of([condition], samples=4)
+    with CModel(TINY, folder / "libcaflow.so") as model:
+        (result,) = model.best_of([condition], n=4)
     check_equal(result, best.images[0], best.per_level[0], LIKELIHOOD_ACROSS_VERSIONS)

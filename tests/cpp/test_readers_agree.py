@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-from cpp_build import MISSING, run
+from c_library import RANKS
+from cpp_build import run
 from reader_cases import graph_cases, manifest_cases
 from test_bundle import a_bundle
 from tiny import TINY
@@ -19,10 +19,6 @@ from caflow_runtime.bundle.reading import parse_manifest
 
 MANIFESTS, GRAPHS = 4_000, 2_000
 LARGEST_GRAPH = 15_000
-RANKS = ["of the bundle", "likelihood", "consistency", "typical"]
-"""Ranks in the order of the C interface."""
-
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
 
 
 def in_cpp(built: Path, kind: str, cases: list[bytes], folder: Path) -> list[Any]:
@@ -51,7 +47,7 @@ def meaning_of_manifest(text: bytes, folder: Path) -> Any:
         model.task,
         *(model.description, model.condition_color),
         *([[port.name, port.preparation] for port in model.inputs], model.can_be_tiled),
-        [model.sampling.temperature, RANKS.index(model.sampling.rank)],
+        [model.sampling.temperature, RANKS[model.sampling.rank]],
         *(model.scale, model.size_multiple, model.levels, model.channels, model.noise_channels),
         *(model.condition_channels, model.known_channels),
         [[graph.name, file(graph.file), ports(graph.inputs), ports(graph.outputs)] for graph in manifest.graphs],

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
 from threading import Event, Timer
@@ -56,14 +55,6 @@ def slow_down(model: onnx.ModelProto) -> None:
     for operator, inputs, result in nodes:
         attributes: dict[str, Any] = {"pads": [1, 1, 1, 1]} if operator == "Conv" else {}
         graph.node.append(helper.make_node(operator, inputs, [result], **attributes))
-
-
-@pytest.fixture
-def heeding_ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C raise `KeyboardInterrupt`. A test run in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def stop_soon(number: int) -> None:
@@ -139,8 +130,9 @@ def test_a_call_that_does_not_end_is_left_and_those_behind_it_are_not_made() -> 
     assert made == ["ended"]
 
 
-def test_a_model_in_cpp_can_be_stopped_while_a_graph_runs(slow: Path, built_cpp: Path) -> None:
-    with CModel(built_cpp / "libcaflow.so", slow, backend=b"cpu", threads=1) as model:
+@pytest.mark.usefixtures("built_cpp")
+def test_a_model_in_cpp_can_be_stopped_while_a_graph_runs(slow: Path) -> None:
+    with CModel(slow, threads=1) as model:
         Timer(1, model.set_stopped, [True]).start()
         with pytest.raises(CError, match="caflow_set_stopped stopped the call") as stopped:
             model.best_of([CONDITION])

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,8 +14,8 @@ from commands import caflow
 from made_once import made_once
 from numpy.typing import NDArray
 from PIL import Image
-from small_models import LEAST, small_model
-from test_degradation_aware import AWARE
+from small_models import LEAST
+from test_degradation_aware import aware_model
 from tiny import photograph
 
 from caflow_export.export import export
@@ -26,7 +27,6 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
-from caflow_training.mean_network import MeanNetwork
 from caflow_training.model import CAFlow
 from caflow_training.results import to_integers
 
@@ -47,16 +47,9 @@ def aware(tmp_path_factory: pytest.TempPathFactory) -> Aware:
 
     def write(folder: Path) -> Path:
         torch.manual_seed(0)
-        model = small_model(torch.float32, **(LEAST | AWARE))
-        assert isinstance(model.mean_network, MeanNetwork)
-        assert model.degradation_estimator is not None
-        with torch.no_grad():
-            for block in model.mean_network.blocks:
-                torch.nn.init.normal_(block.modulation.weight, std=0.3)  # type: ignore[union-attr, arg-type]
-                torch.nn.init.normal_(block.second.weight, std=0.3)  # type: ignore[union-attr, arg-type]
-            torch.nn.init.normal_(model.mean_network.last.weight, std=0.1)
-            torch.nn.init.normal_(model.degradation_estimator.last.weight, std=0.1)
-            torch.nn.init.constant_(model.degradation_estimator.last.bias, 0.4)
+        model = aware_model(torch.float32, **LEAST)
+        torch.nn.init.normal_(model.degradation_estimator.last.weight, std=0.1)
+        torch.nn.init.constant_(model.degradation_estimator.last.bias, 0.4)
         checkpoint.save(folder / "aware.pt", model)
         return export(folder / "aware.pt").path
 
@@ -73,9 +66,8 @@ def expected(model: CAFlow, condition: Picture, degradation: NDArray[np.float32]
         return to_integers(model.decode(noise, encoded).images)[0].permute(1, 2, 0).numpy()
 
 
-def estimated(model: CAFlow, windows: list[Picture]) -> NDArray[np.float32]:
+def estimated(model: Any, windows: list[Picture]) -> NDArray[np.float32]:
     """Return the mean estimate of windows of equal size."""
-    assert model.degradation_estimator is not None
     with torch.no_grad():
         planes = torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).float()
         found: torch.Tensor = model.degradation_estimator(planes).clamp(0, 1).mean(0)
@@ -87,8 +79,7 @@ def test_the_estimate_is_that_of_the_model(aware: Aware, photographs: Path) -> N
     told = estimated(aware.model, [condition])
     with load(aware.folder, "cpu", 1) as pipe:
         drawn = pipe.best_of(condition, 1, 0.0)
-        found = pipe.runner.degradations([condition])
-        assert found is not None
+        found: Any = pipe.runner.degradations([condition])
         np.testing.assert_allclose(found[0], told, atol=1e-5)
     np.testing.assert_allclose(drawn.images[0], expected(aware.model, condition, told), atol=1)
     other = expected(aware.model, condition, np.zeros_like(told))
@@ -113,8 +104,7 @@ def test_known_values_replace_their_group_of_the_estimate(aware: Aware, photogra
     told[0] = Degradation(blur_sigma=3.0).vector()[0]
     told[1:5] = Degradation(noise_sigma=6.0).vector()[1:5]
     with load(aware.folder, "cpu", 1, assume={"blur": 3, "noise": 6}) as pipe:
-        found = pipe.runner.degradations([condition])
-        assert found is not None
+        found: Any = pipe.runner.degradations([condition])
         np.testing.assert_allclose(found[0], told, atol=1e-5)
         drawn = pipe.best_of(condition, 1, 0.0)
         on_device = pipe.run(condition[None], 1, 0.0)
@@ -132,9 +122,10 @@ def test_a_bundle_whose_graphs_disagree_is_refused(aware: Aware) -> None:
         check_manifest(aware.folder / "manifest.json", msgspec.structs.replace(manifest, graphs=graphs))
 
 
-def test_cpp_estimates_the_degradation_as_python_does(aware: Aware, built_cpp: Path, photographs: Path) -> None:
+@pytest.mark.usefixtures("built_cpp")
+def test_cpp_estimates_the_degradation_as_python_does(aware: Aware, photographs: Path) -> None:
     conditions = [photograph(photographs, 0, 12, 16), photograph(photographs, 1, 20, 160)]
-    with load(aware.folder, "cpu", 1) as pipe, CModel(built_cpp / "libcaflow.so", aware.folder) as model:
+    with load(aware.folder, "cpu", 1) as pipe, CModel(aware.folder) as model:
         for condition in conditions:
             expected, (found,) = pipe.best_of(condition, 2), model.best_of([condition], samples=2)
             np.testing.assert_allclose(found.rgb, expected.images[0], atol=1)

@@ -1,27 +1,28 @@
-"""Backends that limit the number of rows and the size of targets, as TensorRT engines do: every run fits."""
+"""Backends with the limits of TensorRT engines: every run fits, and the CPU verifies them graph by graph."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from gpus import Watched, bound_to_cpu
 from tiny import photograph
 
+from caflow_export.measure import VerificationFailed
 from caflow_export.verify_engines import verify_engines
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.bundle.engine_sets import Profile
+from caflow_runtime.bundle.engine_sets import Profile, compiled_graphs
 from caflow_runtime.bundle.manifest import cell_side, size_of
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.ports import GraphPorts
-from caflow_runtime.flow.scan import Array, Arrays, Graph
+from caflow_runtime.flow.scan import Array, Arrays
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 PROFILE = Profile(3, 64, 96)
 
 
-class Limited(OnnxRuntimeCpu):
+class Limited(Watched):
     """Backend that fails if a run does not fit its profile."""
 
     def __init__(self, folder: Path, profile: Profile) -> None:
@@ -29,18 +30,13 @@ class Limited(OnnxRuntimeCpu):
         self.profile = self.most = profile
         self.manifest = read_manifest(folder)
 
-    def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
-        run, graph = super().load(path, ports), self.manifest.graph(path.stem)
-        cell, most = cell_side(self.manifest.model, graph.name), self.most
+    def watch(self, name: str, arrays: Arrays, out: dict[str, Array]) -> dict[str, Array]:
+        cell, most = cell_side(self.manifest.model, name), self.most
         known = {"items": most.batch_size, "images": most.batch_size, "h": most.height // cell, "w": most.width // cell}
-        largest = {port.name: [size_of(size, known) for size in port.shape] for port in graph.inputs}
-
-        def bounded(arrays: Arrays) -> dict[str, Array]:
-            for name, shape in largest.items():
-                assert (np.array(arrays[name].shape) <= shape).all(), (graph.name, name, arrays[name].shape)
-            return run(arrays)
-
-        return bounded
+        for port in self.manifest.graph(name).inputs:
+            largest, found = [size_of(size, known) for size in port.shape], arrays[port.name].shape
+            assert (np.array(found) <= largest).all(), (name, port.name, found)
+        return out
 
 
 @pytest.fixture
@@ -85,3 +81,41 @@ def test_requests_that_an_engine_cannot_run_are_refused_with_the_required_limits
 def test_the_verification_of_engines_stays_within_their_limits(uncalibrated: Path, profile: Profile) -> None:
     measured = verify_engines(uncalibrated, Limited(uncalibrated, profile))
     assert sum("identical items" in m.what for m in measured) == (profile.batch_size if profile.batch_size > 1 else 0)
+
+
+class Wrong(Watched):
+    """Backend with a wrong graph, as TensorRT had: with `rows` rows, the outputs of row `first` and later are wrong."""
+
+    def __init__(self, name: str, rows: int, first: int) -> None:
+        super().__init__()
+        self.wrong, self.rows, self.first = name, rows, first
+        self.profile = Profile(self.rows + 1, 128, 128)
+
+    def watch(self, name: str, arrays: Arrays, out: dict[str, Array]) -> dict[str, Array]:
+        is_off = name == self.wrong and len(next(iter(out.values()))) == self.rows
+        for array in out.values() if is_off else ():
+            array[self.first :] += 1
+        return out
+
+
+def test_every_graph_is_compared_with_the_cpu(uncalibrated: Path) -> None:
+    measured = verify_engines(uncalibrated, bound_to_cpu())
+    graphs = {graph.name for graph in compiled_graphs(read_manifest(uncalibrated))}
+    assert {m.graph for m in measured} == graphs | {"sample", "flow"}
+    assert max(m.max_error / m.tolerance for m in measured) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "first", "message"),
+    [
+        ("decode_1", 6, 0, r"decode_1: .*: the error must be at most"),
+        ("likelihood_0", 6, 5, r"likelihood_0: .*: the error must be at most"),
+        ("decode_0", 7, 0, "flow: 7 items against one alone, pixels: the error must be at most"),
+        ("decode_0", 7, 6, "flow: 7 identical items, pixels: the error must be at most"),
+    ],
+)
+def test_a_wrong_graph_and_its_batch_are_named(
+    uncalibrated: Path, name: str, rows: int, first: int, message: str
+) -> None:
+    with pytest.raises(VerificationFailed, match=message):
+        verify_engines(uncalibrated, Wrong(name, rows, first))

@@ -1,6 +1,5 @@
 """`caflow-export --triton`: the model repository, without Triton. test_serving.py runs Triton with it."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,10 @@ from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.served_models import SERVICES, Sampler, Scorer
 
 
-def test_a_repository_has_both_models_and_one_bundle(calibrated: Path, tmp_path: Path) -> None:
-    folders = write_repository(calibrated, tmp_path, force=False)
+def test_a_repository_has_both_models_and_one_bundle(copied_calibrated: Path, tmp_path: Path) -> None:
+    done = caflow_export(copied_calibrated.rename(tmp_path / "model.caflow"), "--triton", tmp_path / "new", code=0)
+    assert "model" in done.stdout
+    folders = sorted((tmp_path / "new").iterdir())
     assert [folder.name for folder in folders] == ["model", "model-score"]
     for folder in folders:
         assert sorted(path.name for path in folder.iterdir()) == ["1", "config.pbtxt"]
@@ -63,10 +64,3 @@ def test_only_triton_models_are_replaced_and_never_the_exported_bundle(
         with pytest.raises(InputError, match="which would be replaced: give another folder with --triton"):
             write_repository(bundle, tmp_path, force=True)
     assert (copy / "manifest.json").exists()
-
-
-def test_caflow_export_writes_a_repository_of_a_bundle(calibrated: Path, tmp_path: Path) -> None:
-    bundle = shutil.copytree(calibrated, tmp_path / "mine.caflow")
-    found = caflow_export(bundle, "--triton", tmp_path / "repository", code=0)
-    assert "mine" in found.stdout
-    assert {path.name for path in (tmp_path / "repository").iterdir()} == {"mine", "mine-score"}

@@ -100,18 +100,6 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert len(bundle.files_of(manifest)) == 9
 
 
-def test_what_is_no_bundle_is_told_apart(tmp_path: Path) -> None:
-    """A missing path, a checkpoint and a folder without a manifest have different messages."""
-    no_bundle = r"nope: there is no such folder: .* the name of a built-in model: .*x4-photo, x4-real$"
-    with pytest.raises(NoBundle, match=no_bundle):
-        read_manifest(tmp_path / "nope")
-    (tmp_path / "model.pt").touch()
-    with pytest.raises(NoBundle, match=r"not a bundle: export it first, with caflow-export .*model\.pt$"):
-        read_manifest(tmp_path / "model.pt")
-    with pytest.raises(NoBundle, match=r"the folder has no manifest\.json"):
-        read_manifest(tmp_path)
-
-
 def _set(**changes: Any) -> Callable[[Manifest], None]:
     return lambda manifest: manifest.update(changes)
 
@@ -220,8 +208,9 @@ def wrong_bundles() -> Iterator[Wrong]:
     yield Wrong(partial(with_weights, contents=bytes(99)), (TruncatedFile,), "100 bytes[,;] got 99")
     yield Wrong(partial(with_weights, contents=bytes(99) + b"x"), (WrongHash,), "expected SHA-256")
     yield Wrong(partial(with_weights, contents=None), (MissingFile,), r"weights\.bin")
-    yield Wrong(Path.mkdir, (NoBundle,), r"no manifest\.json")
-    yield Wrong(lambda _: None, (NoBundle,))
+    yield Wrong(Path.mkdir, (NoBundle,), r"the folder has no manifest\.json")
+    yield Wrong(Path.touch, (NoBundle,), "bundle: export it first, with caflow-export .*bundle$|bundle is a file")
+    yield Wrong(lambda _: None, (NoBundle,), "bundle: there is no such folder")
     yield Wrong(partial(text_alone, text=b" " * (MANIFEST_BYTES + 1)), (ManifestTooLarge,))
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from calibration_cases import EDITED, IMPOSSIBLE, changed
 from tiny import calibrated_pipe as pipe
+from tiny import edited
 
 from caflow_runtime.file_io.strict_json import WrongJson, parse_json
 from caflow_runtime.ood.calibration import NAME, Calibration, WrongCalibration, read_calibration, write_calibration
@@ -16,18 +17,20 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 __all__ = ["pipe"]  # a fixture
 
 
-def test_a_calibration_of_another_bundle_is_refused(calibrated: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "other.caflow"
-    shutil.copytree(calibrated, folder)
+def test_a_calibration_of_another_bundle_is_refused(calibrated: Path, copied_calibrated: Path) -> None:
+    folder = copied_calibrated
     manifest = folder / "manifest.json"
     manifest.write_bytes(manifest.read_bytes() + b" ")
     with pytest.raises(WrongCalibration, match=r"made for a different manifest\.json: run caflow calibrate again"):
         load(folder, backend="cpu")
     shutil.copy(calibrated / "manifest.json", manifest)
     load(folder, backend="cpu").close()
-    contents: dict[str, Any] = msgspec.json.decode((folder / NAME).read_bytes())
-    for change, message in (({"format_version": 1}, "version 2; got"), ({"extra": 1}, "unknown field `extra`")):
-        (folder / NAME).write_bytes(msgspec.json.encode(contents | change))
+    for change, message in (
+        ({"format_version": 1}, "version 2; got"),
+        ({"format_version": 2, "extra": 1}, "unknown field `extra`"),
+    ):
+        with edited(folder, NAME) as contents:
+            contents |= change
         with pytest.raises(WrongCalibration, match=message):
             load(folder, backend="cpu")
 
@@ -49,18 +52,16 @@ def test_a_calibration_with_a_wrong_value_is_refused(calibrated: Path, tmp_path:
         read_calibration(tmp_path)
 
 
-def test_a_calibration_for_another_number_of_levels_is_refused(calibrated: Path, tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_bytes((calibrated / "manifest.json").read_bytes())
-    contents = msgspec.json.decode((calibrated / NAME).read_bytes())
+def test_a_calibration_for_another_number_of_levels_is_refused(copied_calibrated: Path) -> None:
+    contents = msgspec.json.decode((copied_calibrated / NAME).read_bytes())
     for typicality_model in (contents["truth"], *contents["samples"]):
         for kind in (typicality_model["coloured"], typicality_model["grey"]):
             for name in ("mean", "log_spread", "residuals", "bits_per_dim_per_level"):
                 kind[name] = kind[name][:1]
             kind["precision"] = [[1.0]]
-    write_calibration(tmp_path, msgspec.convert(contents, Calibration))
-    wanted = "expected 2 levels and 20 measures, as in the model; got 1 and 1: run caflow calibrate again"
-    with pytest.raises(WrongCalibration, match=wanted):
-        read_calibration(tmp_path)
+    write_calibration(copied_calibrated, msgspec.convert(contents, Calibration))
+    with pytest.raises(WrongCalibration, match="expected 2 levels and 20 measures, as in the model; got 1 and 1"):
+        read_calibration(copied_calibrated)
 
 
 def test_a_calibration_that_could_not_be_read_again_is_not_written(pipe: Pipeline, tmp_path: Path) -> None:

@@ -1,17 +1,19 @@
-"""Wrong inputs and damaged files: the error names the argument or the file."""
+"""Inputs: random ones give a correct image or a clear error. Errors name the wrong argument or the damaged file."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import edited
 
 from caflow_runtime.batching.sampling_config import Reject
 from caflow_runtime.bundle.bundle_errors import BrokenGraph, BundleError
-from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import BackendError, InputError, NotFinite
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -24,6 +26,36 @@ def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
 
 
 GOOD = np.zeros((4, 4, 3), np.uint8)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(1, 24), st.integers(1, 24)), min_size=1, max_size=3), st.integers(0, 2**32 - 1))
+def test_any_size_gives_an_image_of_its_size(pipe: Pipeline, sizes: list[tuple[int, int]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    best = pipe.best_of(images, n=2, seed=seed)
+    for (height, width), image, mapped in zip(sizes, best.images, best.log_likelihood_map, strict=True):
+        assert image.shape == (4 * height, 4 * width, 3)
+        assert image.dtype == np.uint8
+        assert mapped.shape == (4 * height, 4 * width)
+    assert np.isfinite(best.log_likelihood).all()
+    assert np.isfinite(pipe.score(list(best.images), images).bits_per_dim).all()
+
+
+DTYPES = [np.bool_, np.int8, np.uint16, np.int64, np.float16, np.float32, np.float64, np.complex64, "O", "U4"]
+shapes = st.lists(st.integers(0, 5), max_size=6).map(tuple)
+
+
+@settings(max_examples=60)
+@given(shapes, st.sampled_from([np.uint8, *DTYPES]))
+def test_any_array_is_an_image_or_refused(pipe: Pipeline, shape: tuple[int, ...], dtype: Any) -> None:
+    array = np.zeros(shape, dtype)
+    fits = dtype is np.uint8 and len(shape) in (3, 4) and shape[-1] == 3 and 0 not in shape
+    if fits:
+        assert len(pipe.best_of(array, n=1).images) == (1 if len(shape) == 3 else shape[0])
+    else:
+        with pytest.raises(InputError, match="expected"):
+            pipe.best_of(array, n=1)
 
 
 @pytest.mark.parametrize(
@@ -127,39 +159,30 @@ def test_wrong_settings_of_a_pipeline_are_refused(uncalibrated: Path) -> None:
         pipe.best_of(np.zeros((50, 50, 3), np.uint8))
 
 
-def copied(uncalibrated: Path, folder: Path) -> Path:
-    return Path(shutil.copytree(uncalibrated, folder / "copy.caflow"))
-
-
 def repaired(folder: Path) -> None:
     """Update the sizes and hashes in the manifest, so that the changed files pass its checks."""
-    path = folder / MANIFEST
-    manifest = json.loads(path.read_text())
-    for file in [graph["file"] for graph in manifest["graphs"]] + manifest["weights"]:
-        described = describe_file(folder, file["path"])
-        file.update(bytes=described.bytes, sha256=described.sha256)
-    path.write_text(json.dumps(manifest))
+    with edited(folder) as manifest:
+        for file in [graph["file"] for graph in manifest["graphs"]] + manifest["weights"]:
+            file.update(msgspec.to_builtins(describe_file(folder, file["path"])))
 
 
 @pytest.mark.parametrize("contents", [b"", b"not a graph", bytes(1000)])
-def test_a_file_that_is_no_graph_is_named(uncalibrated: Path, tmp_path: Path, contents: bytes) -> None:
-    folder = copied(uncalibrated, tmp_path)
-    (folder / "decode_1.onnx").write_bytes(contents)
+def test_a_file_that_is_no_graph_is_named(copied: Path, contents: bytes) -> None:
+    (copied / "decode_1.onnx").write_bytes(contents)
     with pytest.raises(BundleError, match=r"decode_1\.onnx is damaged: expected"):
-        load(folder, backend="cpu")
-    repaired(folder)
-    with pytest.raises(BrokenGraph, match="decode_1"), load(folder, backend="cpu") as pipe:
+        load(copied, backend="cpu")
+    repaired(copied)
+    with pytest.raises(BrokenGraph, match="decode_1"), load(copied, backend="cpu") as pipe:
         pipe.best_of(GOOD)
 
 
-def test_weights_that_are_cut_off_are_named(uncalibrated: Path, tmp_path: Path) -> None:
-    folder = copied(uncalibrated, tmp_path)
-    weights = folder / "weights.bin"
+def test_weights_that_are_cut_off_are_named(copied: Path) -> None:
+    weights = copied / "weights.bin"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     with pytest.raises(BundleError, match=r"weights\.bin is damaged: expected \d+ bytes, got"):
-        load(folder, backend="cpu")
-    repaired(folder)
-    with load(folder, backend="cpu") as pipe, pytest.raises(BrokenGraph):
+        load(copied, backend="cpu")
+    repaired(copied)
+    with load(copied, backend="cpu") as pipe, pytest.raises(BrokenGraph):
         pipe.best_of(GOOD)
 
 
@@ -177,51 +200,45 @@ CHANGED = r"has changed since the bundle was opened: expected .*, got .*: open t
 
 @pytest.mark.parametrize("backend", ["cpu", "openvino"])
 @pytest.mark.parametrize("name", ["weights.bin", "encode.onnx", "reverse_1.onnx"])
-def test_a_file_that_changes_before_reading_is_named(
-    uncalibrated: Path, tmp_path: Path, name: str, backend: str
-) -> None:
+def test_a_file_that_changes_before_reading_is_named(copied: Path, name: str, backend: str) -> None:
     if backend == "openvino":
         pytest.importorskip("openvino")
-    folder = copied(uncalibrated, tmp_path)
-    load(folder, backend=backend).close()  # the first time, all graphs are loaded and compared with the CPU
-    with load(folder, backend=backend) as pipe:
-        good = (folder / name).read_bytes()
-        (folder / name).write_bytes(bytes(value ^ 1 for value in good) if name == "weights.bin" else good[:-100])
+    load(copied, backend=backend).close()  # the first time, all graphs are loaded and compared with the CPU
+    with load(copied, backend=backend) as pipe:
+        good = (copied / name).read_bytes()
+        (copied / name).write_bytes(bytes(value ^ 1 for value in good) if name == "weights.bin" else good[:-100])
         with pytest.raises(BundleError, match=rf"{name} {CHANGED}"):
             pipe.best_of(GOOD, n=1)
-        (folder / name).write_bytes(good)
+        (copied / name).write_bytes(good)
         pipe.best_of(GOOD, n=1)
 
 
-def test_weights_that_change_between_two_graphs_are_named(uncalibrated: Path, tmp_path: Path) -> None:
+def test_weights_that_change_between_two_graphs_are_named(copied: Path, tmp_path: Path) -> None:
     """Scoring loads graphs that drawing does not load. Here another export takes the place of the first meanwhile."""
-    folder = copied(uncalibrated, tmp_path)
-    with load(folder, backend="cpu") as pipe:
+    with load(copied, backend="cpu") as pipe:
         best = pipe.best_of(GOOD, n=1)
-        (tmp_path / "new.bin").write_bytes(bytes((folder / "weights.bin").stat().st_size))
-        (tmp_path / "new.bin").replace(folder / "weights.bin")
+        (tmp_path / "new.bin").write_bytes(bytes((copied / "weights.bin").stat().st_size))
+        (tmp_path / "new.bin").replace(copied / "weights.bin")
         with pytest.raises(BundleError, match=rf"weights\.bin {CHANGED}"):
             pipe.score(best.images, GOOD)
         pipe.best_of(GOOD, n=1)  # graphs that are loaded already are still right
-        (folder / "weights.bin").unlink()
+        (copied / "weights.bin").unlink()
         with pytest.raises(BundleError, match=r"weights\.bin is missing, .*: open the bundle again"):
             pipe.score(best.images, GOOD)
 
 
-def test_a_graph_in_the_place_of_another_is_named(uncalibrated: Path, tmp_path: Path) -> None:
-    folder = copied(uncalibrated, tmp_path)
-    shutil.copy(folder / "decode_0.onnx", folder / "reverse_0.onnx")
-    repaired(folder)
-    with load(folder, backend="cpu") as pipe, pytest.raises(BackendError, match=r"reverse_0\.onnx: the graph requires"):
+def test_a_graph_in_the_place_of_another_is_named(copied: Path) -> None:
+    shutil.copy(copied / "decode_0.onnx", copied / "reverse_0.onnx")
+    repaired(copied)
+    with load(copied, backend="cpu") as pipe, pytest.raises(BackendError, match=r"reverse_0\.onnx: the graph requires"):
         pipe.best_of(GOOD)
 
 
-def test_a_score_that_is_not_finite_is_an_error(uncalibrated: Path, tmp_path: Path) -> None:
-    folder = copied(uncalibrated, tmp_path)
-    weights = np.frombuffer((folder / "weights.bin").read_bytes(), np.float32)
-    (folder / "weights.bin").write_bytes((weights * np.float32(1e6)).tobytes())
-    repaired(folder)
-    with load(folder, backend="cpu") as pipe:
+def test_a_score_that_is_not_finite_is_an_error(copied: Path) -> None:
+    weights = np.frombuffer((copied / "weights.bin").read_bytes(), np.float32)
+    (copied / "weights.bin").write_bytes((weights * np.float32(1e6)).tobytes())
+    repaired(copied)
+    with load(copied, backend="cpu") as pipe:
         for call in (pipe.score, pipe.encode):
             with pytest.raises(NotFinite, match=r"target\[0\]: its log-likelihood is not finite"):
                 call(np.full((16, 16, 3), 200, np.uint8), GOOD)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from tiny import photograph
 
-from caflow_runtime.backends.parity import check_parity
 from caflow_runtime.errors import BackendError
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -31,11 +30,6 @@ def test_results_are_those_of_onnx_runtime(
     assert (a.images[0] != b.images[0]).mean() < 1e-3
     c, d = (one.score(b.images, condition) for one in (openvino, pipe))
     np.testing.assert_allclose(c.log_likelihood, d.log_likelihood, rtol=1e-5)
-
-
-def test_openvino_passes_the_comparison_with_the_cpu(openvino: Pipeline) -> None:
-    check_parity(openvino.runner.graphs)
-    assert openvino.backend == "openvino cpu"
 
 
 def test_results_do_not_depend_on_other_threads(openvino: Pipeline, photographs: Path) -> None:

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,14 +108,6 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
         np.testing.assert_array_equal(frames[k].image, plain[k].image)
 
 
-def test_drifting_noise_is_a_function_of_the_frame() -> None:
-    """Earlier frames need not be drawn first, so a resumed job or a sample that is chosen later has the same noise."""
-    asked = DriftingNoise(0.8)
-    each = [asked(CHANNELS, 0, NoiseWindow(0, 0, 8, 8, (3,)), 1, frame) for frame in range(6)]
-    late = DriftingNoise(0.8)
-    np.testing.assert_array_equal(late(CHANNELS, 0, NoiseWindow(0, 0, 8, 8, (3,)), 1, 5), each[5])
-
-
 @pytest.mark.parametrize("number", [1, 4, 5, 7])
 @pytest.mark.parametrize(("n", "noise"), [(1, "fixed"), (3, "fixed"), (3, "fresh"), (3, 0.8)])
 def test_a_stream_that_begins_later_yields_the_same_frames(
@@ -158,18 +151,10 @@ def test_a_frame_of_another_size_starts_a_scene(pipe: Pipeline, scenes: list[Pic
     assert shapes == [(64, 96, 3), (64, 96, 3), (32, 96, 3)]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"noise": 1.0}, "noise must be"),
-        ({"noise": "blue"}, "noise must be"),
-        ({"batch": 0}, "batch must be an integer from 1"),
-    ],
-)
-def test_wrong_arguments_of_a_stream_are_refused(
-    pipe: Pipeline, scenes: list[Picture], arguments: dict[str, object], message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        pipe.stream(scenes, **arguments)  # type: ignore[arg-type]
+def test_wrong_arguments_of_a_stream_are_refused(pipe: Pipeline, scenes: list[Picture]) -> None:
+    wrong: Any
+    for wrong in ({"noise": 1.0}, {"noise": "blue"}, {"batch": 0}):
+        with pytest.raises(InputError, match=r"^(noise|batch) must be"):
+            pipe.stream(scenes, **wrong)
     with pytest.raises(InputError, match=r"frames\[1\]: expected"):
         list(pipe.stream([scenes[0], scenes[0].astype(np.float32)]))

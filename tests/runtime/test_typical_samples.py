@@ -28,10 +28,8 @@ def built_in() -> Pipeline:
 
 def test_results_have_the_typicality_of_the_calibration(pipe: Pipeline, photographs: Path) -> None:
     condition = photograph(photographs, 2, 8, 12)
-    best = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
-    drawn = pipe.sample(condition, n=3, temperature=TEMPERATURE)
-    assert best.sample_typicality is not None
-    assert drawn.sample_typicality is not None
+    best: Any = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
+    drawn: Any = pipe.sample(condition, n=3, temperature=TEMPERATURE)
     assert drawn.sample_typicality.value.shape == (1, 3)
     assert drawn.sample_typicality.per_level.shape == (1, 3, 2)
     np.testing.assert_allclose(best.sample_typicality.value[0], drawn.sample_typicality.value[0, 0])
@@ -42,17 +40,14 @@ def test_results_have_the_typicality_of_the_calibration(pipe: Pipeline, photogra
     np.testing.assert_allclose(drawn.sample_typicality.value[0], expected.value)
     assert pipe.best_of(condition, n=1, temperature=0.123).sample_typicality is None
     assert pipe.score(best.images, condition).image_typicality is not None
-    consistent = pipe.best_of(condition, n=1, temperature=TEMPERATURE, consistent=True)
-    again = pipe.score(consistent.images, condition).image_typicality
-    assert consistent.image_typicality is not None
-    assert again is not None
+    consistent: Any = pipe.best_of(condition, n=1, temperature=TEMPERATURE, consistent=True)
+    again: Any = pipe.score(consistent.images, condition).image_typicality
     np.testing.assert_array_equal(consistent.image_typicality.value, again.value)
 
 
 def test_the_most_typical_sample_is_the_closest_to_the_middle(pipe: Pipeline, photographs: Path) -> None:
     condition = photograph(photographs, 3, 12, 8)
     drawn = pipe.sample(condition, n=6, temperature=TEMPERATURE, rank="typical")
-    assert drawn.sample_typicality is not None
     typicality_model, given = pipe.calibration.typicality_model(TEMPERATURE), covariates(condition, pipe.manifest.model)
     distances = [distance_of(typicality_model, bits, given) for bits in drawn.bits_per_dim_per_level[0]]
     assert (np.diff(np.array(distances)) > 0).all()
@@ -62,12 +57,9 @@ def test_the_most_typical_sample_is_the_closest_to_the_middle(pipe: Pipeline, ph
 
 def test_untypical_samples_are_drawn_again(pipe: Pipeline, photographs: Path) -> None:
     conditions = [photograph(photographs, k, 8, 8) for k in range(4)]
-    every = pipe.sample(conditions, n=12, temperature=TEMPERATURE)
-    assert every.sample_typicality is not None
+    every: Any = pipe.sample(conditions, n=12, temperature=TEMPERATURE)
     alpha = float(np.median(every.sample_typicality.value))
-    best = pipe.best_of(conditions, n=2, temperature=TEMPERATURE, reject=Reject(alpha, redraws=10))
-    assert best.sample_typicality is not None
-    assert best.rejected is not None
+    best: Any = pipe.best_of(conditions, n=2, temperature=TEMPERATURE, reject=Reject(alpha, redraws=10))
     assert best.rejected.sum() > 0
     for k in range(4):
         typical = dict(zip(every.sample[k], every.sample_typicality.value[k] >= alpha, strict=True))
@@ -101,10 +93,9 @@ def test_rejected_samples_give_an_error_the_bicubic_image_or_the_best_one(pipe: 
     assert enlarged.sample[0] == REJECTED
     assert np.isnan(enlarged.log_likelihood[0])
     for changes in ({"rank": "consistency"}, {"consistent": True}):
-        again = pipe.best_of(condition, **arguments, **changes, reject=Reject(alpha, 1, "bicubic"))
+        again: Any = pipe.best_of(condition, **arguments, **changes, reject=Reject(alpha, 1, "bicubic"))
         np.testing.assert_array_equal(again.images[0], wanted)
         assert np.isnan(again.log_likelihood[0])
-        assert again.consistency is not None
         assert np.isfinite(again.consistency[0])
     best = pipe.best_of(condition, **arguments, reject=Reject(alpha, 1))
     plain = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
@@ -132,9 +123,7 @@ def test_requests_that_the_calibration_does_not_support_are_refused(
     pipe: Pipeline, uncalibrated: Path, photographs: Path
 ) -> None:
     condition = photograph(photographs, 0, 8, 8)
-    with pytest.raises(
-        InputError, match=r"for the temperatures 0\.8; got 0\.7: use one of them, or run caflow calibrate"
-    ):
+    with pytest.raises(InputError, match=r"for the temperatures 0\.8; got 0\.7"):
         pipe.best_of(condition, temperature=0.7, rank="typical")
     with pytest.raises(InputError, match="requires one temperature for all levels"):
         pipe.best_of(condition, temperature=(0.7, 0.8), rank="typical")
@@ -154,8 +143,7 @@ def test_the_built_in_model_tells_spoilt_photographs_from_others(built_in: Pipel
     pairs = [pair for one in photographs_in(photographs) for pair in crops_of(built_in, one, (128,))[:2]]
 
     def rejected(targets: list[Any]) -> float:
-        scored = built_in.score(targets, [pair.condition for pair in pairs])
-        assert scored.image_typicality is not None
+        scored: Any = built_in.score(targets, [pair.condition for pair in pairs])
         return float(1 - scored.image_typicality.accept(0.05).mean())
 
     targets = [pair.target for pair in pairs]

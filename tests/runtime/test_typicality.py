@@ -122,8 +122,7 @@ def test_images_unlike_the_calibration_are_not_judged(pipe: Pipeline, photograph
     """A calibration with coloured images only does not judge grey images, because a rejection would mean nothing."""
     condition = photograph(photographs, 5, 8, 12)
     grey = np.asarray(cv2.cvtColor(cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
-    known = pipe.score(np.asarray(grey.repeat(4, 0).repeat(4, 1), np.uint8), grey).image_typicality
-    assert known is not None
+    known: Any = pipe.score(np.asarray(grey.repeat(4, 0).repeat(4, 1), np.uint8), grey).image_typicality
     assert known.group[0] == "grey"
     assert known.is_judged[0]
     truth = msgspec.structs.replace(pipe.calibration.truth, grey=None)
@@ -137,7 +136,6 @@ def test_images_unlike_the_calibration_are_not_judged(pipe: Pipeline, photograph
 
 @pytest.mark.parametrize("alpha", [float("nan"), -0.1, 1.1, True, "0.5"])
 def test_an_alpha_that_is_no_fraction_is_refused(pipe: Pipeline, photographs: Path, alpha: Any) -> None:
-    found = pipe.best_of(photograph(photographs, 0, 8, 8), n=1, temperature=TEMPERATURE).sample_typicality
-    assert found is not None
+    found: Any = pipe.best_of(photograph(photographs, 0, 8, 8), n=1, temperature=TEMPERATURE).sample_typicality
     with pytest.raises(InputError, match="alpha must be from 0 to 1"):
         found.accept(alpha)

@@ -20,20 +20,8 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 SMALL, TARGET = np.full((2, 2, 3), 100, np.uint8), np.full((8, 8, 3), 90, np.uint8)
 WRONG: list[Any] = [
     *(None, True, "x", "", "a\0b.png", "\udce9", b"x", -1, 0, 1.5, float("nan"), 10**5000, 1j, object(), int),
-    *(
-        [],
-        {},
-        set(),
-        (),
-        range(3),
-        [None],
-        ["x"],
-        [[1]],
-        {1: 2},
-        Path("/nonexistent/a.png"),
-        np.float32(0.5),
-        np.int8(2),
-    ),
+    *([], {}, set(), (), range(3), [None], ["x"], [[1]], {1: 2}),
+    *(Path("/nonexistent/a.png"), np.float32(0.5), np.int8(2)),
     *(np.array([]), np.array("x"), np.array(None), np.array([object()]), np.datetime64("2020"), np.zeros((2, 2))),
     *(SMALL[:0], SMALL.astype(float), SMALL.astype(bool), SMALL.astype(complex), SMALL.astype("datetime64[s]")),
     *(SMALL[None, None], SMALL[..., 0], SMALL[..., :2], SMALL.astype(np.int64), np.ma.masked_array(SMALL)),

@@ -14,14 +14,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+LIBRARY = Path(__file__).parents[2] / "build" / "cpp" / "libcaflow.so"
+"""The library that the fixture `built_cpp` builds."""
 WITH_PIXELS, WITH_LIKELIHOOD_MAPS = 1, 2
-RANK_OF_BUNDLE, LIKELIHOOD_RANK, CONSISTENCY, TYPICAL = 0, 1, 2, 3
-JUDGE_SAMPLE, JUDGE_IMAGE = 0, 1
-BEST, BICUBIC, ERROR = 0, 1, 2
+RANKS = {"of the bundle": 0, "likelihood": 1, "consistency": 2, "typical": 3}
+JUDGES = {"sample": 0, "image": 1}
+OTHERWISE = {"best": 0, "bicubic": 1, "error": 2}
 NO_REDRAWS = 2**32 - 1
 WITHOUT_CALIBRATION = 1
 OUTCOME = ("unjudged", "accepted", "best", "bicubic", "rejected")
-FIXED, FRESH, DRIFTING = 0, 1, 2
+NOISES = {"fixed": 0, "fresh": 1}
+DRIFTING = 2
 NO_SAMPLE = 2**32 - 1
 STATUS = ("ok", "input", "bundle", "backend", "not finite", "out of memory", "internal", "untypical", "stopped")
 
@@ -104,17 +107,17 @@ Result = SimpleNamespace
 
 
 class CModel:
-    """Handle of a model. Options are fields of the C structs; `temperature` and `keep` become a pointer and a count.
-    `progress` is a function of the finished and of all windows, which returns whether to stop."""
+    """Handle of a model. Options are those of `Pipeline`, or fields of the C structs. `progress` is a function of the
+    finished and of all windows, which returns whether to stop."""
 
-    def __init__(self, library: Path, folder: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, library: Path = LIBRARY, backend: bytes = b"cpu", **options: Any) -> None:
         self._library = ctypes.CDLL(str(library))
         self._library.caflow_last_error.restype = c_char_p
         self._library.caflow_version.restype = c_char_p
         for name in ("close", "close_stream", "free_results", "set_stopped"):
             getattr(self._library, f"caflow_{name}").restype = None
         self._model = c_void_p()
-        known = _OpenOptions(struct_size=ctypes.sizeof(_OpenOptions), **options)
+        known = _OpenOptions(struct_size=ctypes.sizeof(_OpenOptions), backend=backend, **options)
         self._check(self._library.caflow_open(os.fsencode(folder), byref(known), byref(self._model)))
 
     @property
@@ -151,11 +154,12 @@ class CModel:
         return self._take(results)
 
     def stream(
-        self, frames: Iterable[NDArray[np.uint8]], noise: int = FIXED, persistence: float = 0.0, **options: Any
+        self, frames: Iterable[NDArray[np.uint8]], noise: str | float = "fixed", **options: Any
     ) -> Iterator[Result]:
         """Yield one result for each frame."""
         stream, known = c_void_p(), _draw_options(options)
-        settings = _StreamOptions(ctypes.sizeof(_StreamOptions), persistence, noise)
+        kind, persistence = (NOISES[noise], 0.0) if isinstance(noise, str) else (DRIFTING, noise)
+        settings = _StreamOptions(ctypes.sizeof(_StreamOptions), persistence, kind)
         self._check(self._library.caflow_open_stream(self._model, byref(known), byref(settings), byref(stream)))
         try:
             for frame in frames:
@@ -200,8 +204,15 @@ class CModel:
 
 def _draw_options(options: dict[str, Any]) -> _DrawOptions:
     known = _DrawOptions(struct_size=ctypes.sizeof(_DrawOptions))
+    reject = options.pop("reject", None)
+    if reject is not None:
+        options |= {"min_typicality": reject.alpha, "redraws": reject.redraws or NO_REDRAWS}
+        options |= {"otherwise": OTHERWISE[reject.otherwise], "judge": JUDGES[reject.judge]}
     for name, value in options.items():
-        if name in ("temperature", "keep"):
+        name = "samples" if name == "n" else name
+        if name == "rank":
+            value = RANKS.get(value, value)
+        elif name in ("temperature", "keep"):
             kind = c_double if name == "temperature" else c_uint32
             values = list(np.atleast_1d(value))
             setattr(known, f"{name}s", len(values))

@@ -83,8 +83,8 @@ def build(folder: Path, data: Path, *options: str, target: str = "all") -> Path:
     return folder
 
 
-@pytest.fixture
-def model(built_cpp: Path) -> Iterator[CModel]:
-    """The small trained model, opened by the C library on the CPU."""
-    with CModel(built_cpp / "libcaflow.so", TINY, backend=b"cpu") as model:
+@pytest.fixture(scope="module")
+def model() -> Iterator[CModel]:
+    """The small trained model with its calibration, opened by the C library on the CPU."""
+    with CModel(TINY) as model:
         yield model

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from test_bundle import a_bundle, wrong_bundles
-from tiny import DATA, TINY, photograph
+from tiny import DATA, TINY, edited, photograph
 
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.flow.latent_statistics import statistics_of, sums_of
@@ -123,11 +123,10 @@ def _condition(pipe: Pipeline, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _grey_bundle(folder: Path) -> Path:
     """Write a bundle whose model sees the luma of its conditions alone."""
-    bundle = shutil.copytree(TINY, folder / "grey.caflow", ignore=shutil.ignore_patterns(CALIBRATION))
-    manifest = json.loads((bundle / MANIFEST).read_text())
-    manifest["model"]["condition_color"] = "gray"
-    (bundle / MANIFEST).write_text(json.dumps(manifest))
-    return Path(bundle)
+    bundle = Path(shutil.copytree(TINY, folder / "grey.caflow", ignore=shutil.ignore_patterns(CALIBRATION)))
+    with edited(bundle) as manifest:
+        manifest["model"]["condition_color"] = "gray"
+    return bundle
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -1,6 +1,7 @@
 """Fixtures that need PyTorch or a compiler: checkpoints of small models, their bundles, and the built C++ runtime."""
 
 from pathlib import Path
+from typing import Any
 
 import cpp_data
 import pytest
@@ -40,16 +41,21 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(scope="session")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoint with two levels, ×4, a mean network whose features are used too, and variational dequantization."""
+def saved(factory: pytest.TempPathFactory, name: str, changes: dict[str, Any], **stored: Any) -> Path:
+    """Return the checkpoint of a small model, which is saved once for all tests."""
 
     def save(folder: Path) -> Path:
         torch.manual_seed(0)
-        checkpoint.save(folder / "model.pt", small_model(torch.float32, **OURS))
-        return folder / "model.pt"
+        checkpoint.save(folder / f"{name}.pt", small_model(torch.float32, **changes), **stored)
+        return folder / f"{name}.pt"
 
-    return made_once(tmp_path_factory, "ours", save)
+    return made_once(factory, name, save)
+
+
+@pytest.fixture(scope="session")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint with two levels, ×4, a mean network whose features are used too, and variational dequantization."""
+    return saved(tmp_path_factory, "ours", OURS)
 
 
 @pytest.fixture(scope="session")
@@ -64,13 +70,7 @@ def exported(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportRepo
 @pytest.fixture(scope="session")
 def least(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoint with one level, for export tests that fit any model. Its export takes a third of the time."""
-
-    def save(folder: Path) -> Path:
-        torch.manual_seed(0)
-        checkpoint.save(folder / "least.pt", small_model(torch.float32, **LEAST), training={"step": 7})
-        return folder / "least.pt"
-
-    return made_once(tmp_path_factory, "least", save)
+    return saved(tmp_path_factory, "least", LEAST, training={"step": 7})
 
 
 @pytest.fixture(scope="session")
@@ -91,13 +91,10 @@ def least_exported(least: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def completing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Bundles, by task, of models that complete images: masked-inpainting and color-hints. Do not change them."""
 
-    def write(folder: Path) -> dict[str, Path]:
-        torch.manual_seed(0)
-        bundles: dict[str, Path] = {}
-        for task in (MaskedInpainting(), ColorHints()):
-            checkpoint.save(folder / f"{task.task}.pt", small_model(torch.float32, **COMPLETING, task=task))
-            bundles[task.task] = export(folder / f"{task.task}.pt").path
-        return bundles
+    def write(_: Path) -> dict[str, Path]:
+        tasks = (MaskedInpainting(), ColorHints())
+        models = {task.task: saved(tmp_path_factory, task.task, COMPLETING | {"task": task}) for task in tasks}
+        return {name: export(path).path for name, path in models.items()}
 
     return made_once(tmp_path_factory, "completing", write)
 

@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from caflow_runtime.backends.gpu import has_gpu
-from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
 from caflow_runtime.backends.provider_sessions import ProviderSessions
 from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.errors import BackendError
+from caflow_runtime.flow.ports import GraphPorts
+from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,6 +33,18 @@ def require(backend: str) -> None:
 def bound_to_cpu() -> OnnxRuntimeBound:
     """Return ONNX Runtime with inputs and outputs bound to the memory of a device, which is that of the CPU."""
     return OnnxRuntimeBound("onnxruntime cpu", ProviderSessions(PROVIDERS["cpu"]), memory="cpu")
+
+
+class Watched(OnnxRuntimeCpu):
+    """The CPU as a backend whose runs a test sees, and may change."""
+
+    def watch(self, name: str, arrays: Arrays, out: dict[str, Array]) -> dict[str, Array]:
+        """Return the outputs of a run of the graph with this name. `out` has those of the CPU."""
+        raise NotImplementedError
+
+    def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
+        run = super().load(path, ports)
+        return lambda arrays: self.watch(path.stem, arrays, run(arrays))
 
 
 @pytest.fixture(scope="session", autouse=True)

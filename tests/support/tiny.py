@@ -3,8 +3,10 @@
 Nothing here requires PyTorch or an export.
 """
 
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.jobs.calibrate import Survey, learn_calibration, measure_crops
 from caflow_runtime.jobs.photographs import CROPS, Pair, Photograph, pairs_of, photographs_in
 from caflow_runtime.ood.calibration import NAME as CALIBRATION
@@ -42,6 +45,26 @@ def uncalibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained bundle without its calibration. Tests must not change it."""
     folder = tmp_path_factory.mktemp("uncalibrated") / "model.caflow"
     return Path(shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns(CALIBRATION)))
+
+
+@pytest.fixture
+def copied(uncalibrated: Path, tmp_path: Path) -> Path:
+    """A copy of the uncalibrated bundle, which the test may change."""
+    return Path(shutil.copytree(uncalibrated, tmp_path / "copy.caflow"))
+
+
+@pytest.fixture
+def copied_calibrated(calibrated: Path, tmp_path: Path) -> Path:
+    """A copy of the calibrated bundle, which the test may change."""
+    return Path(shutil.copytree(calibrated, tmp_path / "copy.caflow"))
+
+
+@contextmanager
+def edited(folder: Path, name: str = MANIFEST) -> Iterator[Any]:
+    """Yield the contents of a bundle's manifest, or of another JSON file. What the block changes in them is written."""
+    contents = json.loads((folder / name).read_text())
+    yield contents
+    (folder / name).write_text(json.dumps(contents))
 
 
 @pytest.fixture(scope="module")

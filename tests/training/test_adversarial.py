@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_models import small_model
 from test_objective import MEAN, batch_of
-from test_trainer import assert_same_checkpoint, log_of, losses, short_recipe
+from test_trainer import log_of, short_recipe
 
 from caflow_training import checkpoint
 from caflow_training.adversarial import Adversary, Discriminator, adversarial_share
@@ -91,14 +91,6 @@ def test_until_its_start_the_model_is_trained_as_without_it(photographs: Path, t
     assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
     assert ADVERSARY not in checkpoint.read(plain)["training"]
     assert "adversarial" in log_of(tmp_path / "now")[0]
-
-
-def test_a_stopped_run_resumes_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
-    train(short_recipe(**ADVERSARIAL, steps=8), photographs, tmp_path / "whole")
-    train(short_recipe(**ADVERSARIAL, steps=5), photographs, tmp_path / "parts")
-    train(short_recipe(**ADVERSARIAL, steps=8), photographs, tmp_path / "parts")
-    assert_same_checkpoint(tmp_path / "whole" / "last.pt", tmp_path / "parts" / "last.pt")
-    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
 
 
 def test_a_model_is_loaded_without_its_discriminator(photographs: Path, tmp_path: Path) -> None:

@@ -113,7 +113,6 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     ("damage", "message"),
     [
         (lambda contents: contents.pop("weights"), "the entry 'weights' is missing"),
-        (lambda contents: contents.pop("ema"), "the entry 'ema' is missing"),
         (lambda contents: contents.update(version=torch.zeros(2)), "expected checkpoint version 1; got tensor"),
         (lambda contents: _make_sparse(contents["weights"]), "got none"),
         (lambda contents: contents.update(ema=3), "the entry 'ema' is missing"),
@@ -172,14 +171,10 @@ def test_a_damaged_reference_checkpoint_is_refused(tmp_path: Path) -> None:
         (b"levels = 2\xff", "not valid TOML"),
         (b"levels = ", "not valid TOML"),
         (b"a = " + b"[" * 5000 + b"]" * 5000, "nested too deeply|not valid TOML"),
-        (b"task = ['a']", "task must be one of super-resolution"),
         (b"learning_rate = inf", "learning_rate"),
-        (b"learning_rate = nan", "learning_rate"),
         (b"crop_scales = [1e300]", "crop_scales"),
-        (b"crop_scales = []", "crop_scales"),
         (b"batch = 1099511627776", "batch"),
         (b"seed = 9223372036854775808", "seed"),
-        (b"steps = true", "steps"),
         (b"steps = " + b"1" * 5000, "not valid TOML"),
     ],
 )
@@ -214,7 +209,6 @@ def test_keys_of_tasks_may_be_lists() -> None:
         ({"task": "colorization", "mask": "box"}, "unknown key 'mask'"),
         ({"task": "superresolution"}, "task must be one of super-resolution, colorization"),
         ({"levels": 0}, "levels: expected 1 or more; got 0"),
-        ({"levels": "3"}, "levels: expected an integer; got '3'"),
         ({"levels": True}, "levels: expected an integer; got true"),
         ({"scale": 3}, "scale: expected 2, 4 or 8; got 3"),
         ({"residual": True, "pixels": "logit"}, "^residual = true requires pixels"),
@@ -224,7 +218,6 @@ def test_keys_of_tasks_may_be_lists() -> None:
         ({"crop_scales": []}, r"^crop_scales: expected a list of 1 or more values; got \[\]$"),
         ({"crop_scales": ["a"]}, r"^crop_scales\.0: expected a number; got 'a'$"),
         ({"blur_sigma": [1.0]}, r"^blur_sigma\.1: expected another value in the list; got \[1\.0\]$"),
-        ({"lerning_rate": 1.0}, "most similar known key is 'learning_rate'"),
         ({"levels": 3, "crop": 40}, "crop must be a multiple of 16 for levels = 3 .*; got 40"),
     ],
 )

@@ -14,25 +14,26 @@ from described import png_chunk
 from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler
 from caflow_training.photographs import DataError, find_photographs, read_rgb, split_by_file
 from caflow_training.recipe import TrainingConfig
-from caflow_training.tasks import ImageToImage, SuperResolution
+from caflow_training.tasks import ImageToImage, SuperResolution, Task
 
 CONFIG = TrainingConfig(crop=32, crop_scales=(1.0, 0.5))
 UNREADABLE = "cannot be read: the file is damaged, incomplete, not accessible or of an unsupported format"
 
 
-def crops(folder: Path, config: TrainingConfig = CONFIG) -> CropSampler:
-    return CropSampler(
-        find_photographs(folder, SuperResolution(), config.crop), SuperResolution(), config, TRAINING_STREAM
-    )
+def crops(folder: Path, config: TrainingConfig = CONFIG, task: Task = SuperResolution()) -> CropSampler:  # noqa: B008
+    return CropSampler(find_photographs(folder, task, config.crop), task, config, TRAINING_STREAM)
 
 
-def test_a_batch_depends_on_seed_step_and_row_alone(photographs: Path) -> None:
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A folder with empty folders for conditions and targets."""
+    for folder in ("A", "B"):
+        (tmp_path / folder).mkdir()
+    return tmp_path
+
+
+def test_a_batch_depends_on_the_seed(photographs: Path) -> None:
     whole = crops(photographs).batch(5, range(4))
-    half = crops(photographs).batch(5, range(2, 4))
-    for name in ("targets", "conditions", "target_u", "condition_u"):
-        assert torch.equal(getattr(whole, name)[2:], getattr(half, name)), name
-    other_step = crops(photographs).batch(6, range(4))
-    assert not torch.equal(whole.targets, other_step.targets)
     reseeded = crops(photographs, TrainingConfig(crop=32, seed=1)).batch(5, range(4))
     assert not torch.equal(whole.targets, reseeded.targets)
     assert whole.targets.shape == (4, 3, 32, 32)
@@ -132,31 +133,27 @@ def test_target_and_condition_of_a_pair_are_cropped_alike(photographs: Path, tmp
         find_photographs(photographs, ImageToImage(), 32)
 
 
-def test_small_conditions_of_pairs_are_cropped_at_the_same_place(photographs: Path, tmp_path: Path) -> None:
-    for folder in ("A", "B"):
-        (tmp_path / folder).mkdir()
+def test_small_conditions_of_pairs_are_cropped_at_the_same_place(photographs: Path, pairs: Path) -> None:
     for name in ("casa-mila", "tea-gardens"):
         small = read_rgb(photographs / f"{name}.jpg")[:70, :90]
-        cv2.imwrite(str(tmp_path / "A" / f"{name}.png"), small)
-        cv2.imwrite(str(tmp_path / "B" / f"{name}.png"), small.repeat(4, 0).repeat(4, 1))
-    task, config = SuperResolution(pairs=True), TrainingConfig(crop=32, crop_candidates=2)
-    batch = CropSampler(find_photographs(tmp_path, task, 32), task, config, TRAINING_STREAM).batch(0, range(8))
+        cv2.imwrite(str(pairs / "A" / f"{name}.png"), small)
+        cv2.imwrite(str(pairs / "B" / f"{name}.png"), small.repeat(4, 0).repeat(4, 1))
+    config = TrainingConfig(crop=32, crop_candidates=2)
+    batch = crops(pairs, config, SuperResolution(pairs=True)).batch(0, range(8))
     assert batch.conditions.shape == (8, 3, 8, 8)
     assert torch.equal(batch.conditions.repeat_interleave(4, 2).repeat_interleave(4, 3), batch.targets)
 
 
-def test_a_target_without_its_condition_is_skipped_with_the_reason(photographs: Path, tmp_path: Path) -> None:
-    for folder in ("A", "B"):
-        (tmp_path / folder).mkdir()
-    shutil.copy(photographs / "casa-mila.jpg", tmp_path / "B")
+def test_a_target_without_its_condition_is_skipped_with_the_reason(photographs: Path, pairs: Path) -> None:
+    shutil.copy(photographs / "casa-mila.jpg", pairs / "B")
 
     def reason() -> str:
         with pytest.raises(DataError) as caught:
-            find_photographs(tmp_path, ImageToImage(), 32)
+            find_photographs(pairs, ImageToImage(), 32)
         return str(caught.value).split("casa-mila.jpg ", 1)[1]
 
     assert reason() == "has no condition: the folder A contains no image file of this name"
-    first, second = (tmp_path / "A" / f"casa-mila.{suffix}" for suffix in ("bmp", "png"))
+    first, second = (pairs / "A" / f"casa-mila.{suffix}" for suffix in ("bmp", "png"))
     first.write_text("no image")
     assert reason() == f"has no condition: {first} {UNREADABLE}"
     cv2.imwrite(str(first), np.zeros((40, 50, 3), np.uint8))
@@ -165,14 +162,13 @@ def test_a_target_without_its_condition_is_skipped_with_the_reason(photographs: 
     assert reason() == f"has several conditions: {first} and {second}"
     second.unlink()
     with pytest.raises(DataError, match=f"{first} is 50×40, but must be 192×128"):
-        find_photographs(tmp_path, SuperResolution(pairs=True), 32)
+        find_photographs(pairs, SuperResolution(pairs=True), 32)
 
 
 def test_the_part_that_the_perceptual_distance_sees_reaches_all_borders_alike(photographs: Path) -> None:
     """A model becomes blurred at borders that the distance seldom sees."""
     config = TrainingConfig(crop=64, feature_side=32)
-    found = find_photographs(photographs, SuperResolution(), 64)
-    starts = CropSampler(found, SuperResolution(), config, TRAINING_STREAM).batch(0, range(200)).shift.numpy()
+    starts = crops(photographs, config).batch(0, range(200)).shift.numpy()
     assert set(np.unique(starts)) <= set(range(33))
     seen = np.zeros((64, 64))
     for down, right in starts:

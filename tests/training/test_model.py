@@ -1,18 +1,18 @@
-"""The model: exact densities, dependencies between latents, conditions of tasks, and errors."""
+"""The model: exact densities, dependencies between latents, the mean network, conditions of tasks, and errors."""
 
 import math
 from typing import Any
 
 import pytest
 import torch
-from small_models import small_model
+from small_models import log_density_by_autograd, small_model
 from torch import Tensor
 
 from caflow_training.bijections import AffineNetwork
 from caflow_training.conditional_flow import Dependencies
-from caflow_training.dequantization import PixelSpace
+from caflow_training.config import ConfigError, config_from_dict
 from caflow_training.results import to_integers
-from caflow_training.tasks import ImageToImage, SuperResolution, Task
+from caflow_training.tasks import Colorization, ImageToImage, Inpainting, SuperResolution, Task
 
 VARIANTS: list[Dependencies] = ["unshared", "shared", "dual-glow"]
 
@@ -21,41 +21,33 @@ def images(rows: int = 2, height: int = 32, width: int = 32) -> Tensor:
     return torch.randint(0, 256, (rows, 3, height, width))
 
 
-@pytest.mark.parametrize("size", [(32, 32), (48, 16)], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("dependencies", VARIANTS)
-def test_the_density_of_a_sample_is_that_of_its_score(
-    dependencies: Dependencies, dtype: torch.dtype, size: tuple[int, int]
-) -> None:
-    model = small_model(dtype, dependencies=dependencies, task=ImageToImage())
-    condition = images(3, *size)
+MEAN: dict[str, Any] = {"residual": True, "mean_blocks": 1, "mean_width": 8, "mean_features": 4}
+EXACT: dict[str, dict[str, Any]] = {
+    **{name: {"dependencies": name} for name in VARIANTS},
+    "residual": {"residual": True},
+    "logit": {"pixels": "logit"},
+    "logit, dequantization without a network": {"pixels": "logit", "dequantization_steps": 0},
+    "logit, variational dequantization": {"pixels": "logit", "dequantization_steps": 2},
+    "mean network": {**MEAN, "task": Colorization()},
+    **{f"mean network, ×{scale}": {**MEAN, "task": SuperResolution(scale=scale)} for scale in (2, 4, 8)},
+    "mean network, degradation": {**MEAN, "task": SuperResolution(scale=4), "degradation_aware": True},
+}
+
+
+@pytest.mark.parametrize("changes", EXACT.values(), ids=EXACT)
+def test_samples_know_their_density_and_targets_are_decoded(changes: dict[str, Any]) -> None:
+    """The degradation that a model estimates is a function of the condition, so its likelihood stays exact."""
+    model = small_model(**{"task": ImageToImage(), **changes})
+    condition, target = images(2, *(side // model.config.task.scale for side in (48, 32))), images(2, 48, 32) + 0.25
     with torch.no_grad():
         sample = model.sample(condition, temperature=0.8)
-        again = model.log_density(sample.images, condition)
-    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
-    torch.testing.assert_close(sample.log_likelihood.total, again.total, rtol=tolerance, atol=0)
-    torch.testing.assert_close(sample.log_likelihood.per_level, again.per_level, rtol=10 * tolerance, atol=0.01)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "residual", "steps"),
-    [
-        ("centred", False, None),
-        ("centred", True, None),
-        ("logit", False, None),
-        ("logit", False, 0),
-        ("logit", False, 2),
-    ],
-)
-def test_every_pixel_space_is_exact(pixels: PixelSpace, residual: bool, steps: int | None) -> None:
-    model = small_model(pixels=pixels, residual=residual, dequantization_steps=steps, task=ImageToImage())
-    condition, target = images(), images()
-    x = target + 0.25
-    with torch.no_grad():
-        sample = model.sample(condition, model.encode_target(x.double(), model.encode(condition)))
-        density = model.log_density(x.double(), condition)
-    torch.testing.assert_close(sample.images, x.double(), rtol=0, atol=1e-8)
-    torch.testing.assert_close(sample.log_likelihood.total, density.total, rtol=1e-10, atol=0)
+        density = model.log_density(sample.images, condition)
+        encoded = model.encode(condition)
+        decoded = model.decode(model.encode_target(target.double(), encoded), encoded)
+        density_of_target = model.log_density(target.double(), condition)
+    torch.testing.assert_close(density.per_level, sample.log_likelihood.per_level, rtol=1e-10, atol=1e-6)
+    torch.testing.assert_close(decoded.images, target.double(), rtol=0, atol=1e-8)
+    torch.testing.assert_close(decoded.log_likelihood.total, density_of_target.total, rtol=1e-10, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -69,17 +61,9 @@ def test_every_pixel_space_is_exact(pixels: PixelSpace, residual: bool, steps: i
     ids=str,
 )
 def test_the_density_integrates_what_the_layers_say(changes: dict[str, Any]) -> None:
-    """log p of a model with one level equals that from autograd's Jacobian of target → z, starting at the pixels."""
     model = small_model(levels=1, task=ImageToImage(), **changes)
     condition, target = images(1, 4, 4), images(1, 4, 4).double() + 0.5
-
-    def z_of(x: Tensor) -> Tensor:
-        z = model.encode_target(x.reshape(1, 3, 4, 4), model.encode(condition))
-        return torch.cat([values.flatten() for values in z.values()])
-
-    jacobian = torch.autograd.functional.jacobian(z_of, target.flatten())
-    z = z_of(target.flatten())
-    expected = torch.linalg.slogdet(jacobian).logabsdet - 0.5 * (z.square() + math.log(2 * math.pi)).sum()
+    expected = log_density_by_autograd(model, target, condition)
     torch.testing.assert_close(model.log_density(target, condition).total[0], expected, rtol=1e-10, atol=0)
 
 
@@ -205,3 +189,38 @@ def test_scores_are_deterministic_and_draws_bound_them() -> None:
         together = model.importance_log_prob(target, condition, 16, generator)
     torch.testing.assert_close(together, torch.logsumexp(estimates, 0) - math.log(16), rtol=1e-12, atol=0)
     assert (together >= estimates.mean(0)).all()
+
+
+def test_the_target_is_modelled_as_a_residual_to_the_mean() -> None:
+    """Adding 3 to the mean adds 3 to samples and does not change their density."""
+    task = SuperResolution(scale=4)
+    model = small_model(task=task, residual=True, mean_blocks=1)
+    condition = images(2, 8, 12)
+    noise = model.draw_noise(2, 32, 48)
+    with torch.no_grad():
+        before = model.sample(condition, noise)
+        assert model.mean_network is not None
+        model.mean_network.last.bias.add_(3 / 256)  # type: ignore[union-attr]
+        after = model.sample(condition, noise)
+    torch.testing.assert_close(after.images, before.images + 3, rtol=0, atol=1e-9)
+    torch.testing.assert_close(after.log_likelihood.total, before.log_likelihood.total, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("task", [Colorization(), Inpainting()], ids=lambda task: task.task)
+def test_the_mean_sees_no_more_than_the_prepared_condition(task: Task) -> None:
+    """The mean network must not see the colours of an image to be colorized, or the pixels inside the hole."""
+    model = small_model(task=task, **MEAN)
+    image = images()
+    with torch.no_grad():
+        given: Any = model.encode(image.double())
+        prepared: Any = model.encode(task.prepare(image.double()))
+    torch.testing.assert_close(given.mean, prepared.mean, rtol=0, atol=0)
+
+
+def test_contradictory_settings_of_the_mean_network_are_refused() -> None:
+    with pytest.raises(ConfigError, match="mean_blocks above 0 requires residual = true"):
+        config_from_dict({"mean_blocks": 2})
+    with pytest.raises(ConfigError, match="mean_features above 0 requires a mean network"):
+        config_from_dict({"residual": True, "mean_features": 4})
+    with pytest.raises(ConfigError, match="log_scale_bound"):
+        config_from_dict({"log_scale_bound": 3.0})

@@ -1,6 +1,6 @@
 """Terms of the loss beside the likelihood: values, gradients, resumed runs, and runs that start from other models."""
 
-import json
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,8 +86,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     expected = expected + 0.1 * terms["features"] + 0.7 * terms["lattice"]
     torch.testing.assert_close(terms["loss"], expected)
     targets = batch.targets + 0.5
-    mean = model.encode(batch.conditions, batch.condition_u).mean
-    assert mean is not None
+    mean: Any = model.encode(batch.conditions, batch.condition_u).mean
     torch.testing.assert_close(terms["mean"], (mean - targets).abs().mean() / 256)
     squared = Objective(model, replace(config, mean_error="squared"), Square())(batch)
     torch.testing.assert_close(squared["mean"], ((mean - targets) / 256).square().mean())
@@ -184,6 +183,7 @@ def test_the_mean_alone_trains_the_mean_network_alone(photographs: Path, tmp_pat
 
 def test_a_stopped_run_with_every_term_resumes_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
     changes = {**EVERY_TERM, "latent_noise": 0.2, "clean_share": 0.5, "noise_share": 0.5, "jpeg_share": 0.5}
+    changes |= {"adversarial_weight": 0.1, "adversarial_start": 2, "adversarial_ramp": 4}
     train(short_recipe(**changes), photographs, tmp_path / "whole")
     train(short_recipe(**changes, steps=6, checkpoint_steps=3), photographs, tmp_path / "parts")
     train(short_recipe(**changes), photographs, tmp_path / "parts")
@@ -244,15 +244,9 @@ def test_settings_of_the_loss_that_cannot_train_are_refused(changes: dict[str, A
 
 def test_features_come_from_the_file_that_is_given(tmp_path: Path) -> None:
     pytest.importorskip("lpips")
-    shapes = [(64, 3), (64, 64), (128, 64), (128, 128), (256, 128), (256, 256), (256, 256)]
-    shapes += [(512, 256), *[(512, 512)] * 5]
-    layers = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
-    state = {}
-    for layer, shape in zip(layers, shapes, strict=True):
-        state[f"features.{layer}.weight"] = 0.05 * torch.randn(*shape, 3, 3)
-        state[f"features.{layer}.bias"] = torch.zeros(shape[0])
+    vgg = pytest.importorskip("torchvision.models.vgg")
     path = tmp_path / "vgg16.pth"
-    torch.save(state, path)
+    torch.save(vgg.make_layers(vgg.cfgs["D"]).state_dict(prefix="features."), path)
     distance = PerceptualDistance(path)
     image = 256 * torch.rand(2, 3, 32, 32)
     assert distance(image, image).tolist() == [0, 0]
@@ -261,12 +255,12 @@ def test_features_come_from_the_file_that_is_given(tmp_path: Path) -> None:
     assert other.grad is not None
     assert other.grad.abs().max() > 0
     assert not any(parameter.requires_grad for parameter in distance.parameters())
-    torch.save({"classifier.0.weight": torch.zeros(1)}, path)
-    with pytest.raises(FeatureError, match="does not contain the weights of torchvision's VGG16"):
-        PerceptualDistance(path)
-    path.write_text(json.dumps({}))
-    with pytest.raises(FeatureError, match="does not contain the weights of torchvision's VGG16"):
-        PerceptualDistance(path)
+    no_weights = io.BytesIO()
+    torch.save({"classifier.0.weight": torch.zeros(1)}, no_weights)
+    for contents in (no_weights.getvalue(), b"{}"):
+        path.write_bytes(contents)
+        with pytest.raises(FeatureError, match="does not contain the weights of torchvision's VGG16"):
+            PerceptualDistance(path)
 
 
 def test_a_model_without_fitting_weights_is_refused_as_a_start(tmp_path: Path) -> None:

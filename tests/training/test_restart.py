@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,17 +85,8 @@ def undisturbed(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return run.out
 
 
-def lose_first(run: TwoMachinesTraining) -> None:
-    """Lose the first machine, where all processes meet."""
-    lose(run, 0)
-
-
-def lose_second(run: TwoMachinesTraining) -> None:
-    """Lose the second machine."""
-    lose(run, 1)
-
-
 def lose(run: TwoMachinesTraining, k: int) -> None:
+    """Lose a machine. All processes meet on the first one."""
     run.machines[k].lose()
     run.machines[k].boot()
     run.start(k)
@@ -107,7 +99,7 @@ def lose_a_process(run: TwoMachinesTraining) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("disturb", [lose_first, lose_second, lose_a_process])
+@pytest.mark.parametrize("disturb", [partial(lose, k=0), partial(lose, k=1), lose_a_process])
 def test_after_a_machine_or_a_process_failed_training_ends_in_the_same_bits(
     disturb: Callable[[TwoMachinesTraining], None], undisturbed: Path, photographs: Path, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from caflow_training.crop_sampler import CropSampler
 from caflow_training.objective import AveragedWeights
 from caflow_training.progress import LOG
 
+pytestmark = pytest.mark.usefixtures("heeding_ctrl_c")
+
 
 @pytest.fixture(scope="module")
 def whole(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -23,14 +25,6 @@ def whole(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "out"
     trainer.train(short_recipe(), photographs, out)
     return out
-
-
-@pytest.fixture(autouse=True)
-def heeding_ctrl_c() -> Iterator[None]:
-    """Let SIGINT interrupt this process even if the tests run in the background of a script."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def then_stop(function: Callable[..., Any], call: int, number: signal.Signals) -> Callable[..., Any]:
@@ -51,18 +45,11 @@ def then_stop(function: Callable[..., Any], call: int, number: signal.Signals) -
 @pytest.mark.parametrize(
     ("place", "name", "call", "number", "saved"),
     [
-        (AveragedWeights, "update", 2, signal.SIGINT, 2),  # in a step, after its weights have changed
-        (AveragedWeights, "update", 9, signal.SIGTERM, 9),
+        (AveragedWeights, "update", 2, signal.SIGINT, 2),  # in a step, before the first checkpoint
+        (AveragedWeights, "update", 9, signal.SIGTERM, 9),  # between checkpoints
         (trainer, "validate", 1, signal.SIGINT, 6),
         (trainer, "validate", 3, signal.SIGTERM, 14),  # the last one
         (CropSampler, "batch", 1, signal.SIGINT, None),  # of the validation, before the first step
-    ],
-    ids=[
-        "before the first checkpoint",
-        "between checkpoints",
-        "validation",
-        "last validation",
-        "before the first step",
     ],
 )
 def test_a_stopped_run_resumes_to_the_last_bit(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import command
+from commands import command, json_lines_of
 from torch import Tensor
 
 from caflow_training import checkpoint, validation
@@ -62,7 +62,7 @@ def write_recipe(path: Path, **changes: Any) -> Path:
 
 
 def log_of(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return json_lines_of(out / "log.jsonl")
 
 
 def losses(out: Path) -> list[float]:

@@ -38,33 +38,6 @@ std::string cases() {
 
 TEST_SUITE_BEGIN("bundle");
 
-TEST_CASE("a bundle is read") {
-    const fs::path folder = std::getenv("CAFLOW_BUNDLE");
-    const Manifest manifest = read_manifest(folder);
-    verify_files(folder, manifest);
-    CHECK(manifest.model.levels == 2);
-    CHECK(manifest.model.noise_channels[0] == std::vector<std::int64_t>{96, 48});
-    CHECK(manifest.find_graph("decode_1"));
-    CHECK_FALSE(manifest.find_graph("decode_2"));
-}
-
-TEST_CASE("a missing folder, a file and a folder without a manifest have different messages") {
-    const fs::path folder = std::getenv("CAFLOW_BUNDLE");
-    const auto message = [](const fs::path& none) -> std::string {
-        try {
-            read_manifest(none);
-        } catch (const BundleError& error) {
-            CHECK(error.kind == Kind::NoBundle);
-            return error.what();
-        }
-        return "";
-    };
-    CHECK(message(folder / "nowhere").find("nowhere: there is no such folder") != std::string::npos);
-    CHECK(message(folder / "manifest.json").find("manifest.json is a file") != std::string::npos);
-    CHECK(message(folder.parent_path()).find("is not a bundle, because the folder has no manifest.json") !=
-          std::string::npos);
-}
-
 // Each folder contains a bundle and the file expected.txt: a line with the correct kinds of error, and a line with a
 // regular expression for the message.
 TEST_CASE("bundles that Python refuses are refused with the same kind of error" * doctest::skip(cases().empty())) {
@@ -90,7 +63,7 @@ TEST_CASE("bundles that Python refuses are refused with the same kind of error" 
             CHECK(std::regex_search(error.what(), std::regex(message)));
         }
     }
-    CHECK(count >= 35);
+    CHECK(count >= 40);
 }
 
 TEST_SUITE_END();

@@ -13,9 +13,7 @@
 #include "consistency.hpp"
 #include "errors.hpp"
 #include "graphs.hpp"
-#include "known_values.hpp"
 #include "latent_statistics.hpp"
-#include "resizing.hpp"
 #include "scenes.hpp"
 #include "typicality.hpp"
 
@@ -66,22 +64,6 @@ TEST_CASE("covariates of conditions are equal to Python's") {
         REQUIRE(wanted.size() == ours.size());
         for (std::size_t k = 0; k < ours.size(); ++k) CHECK(ours[k] == doctest::Approx(wanted[k]).epsilon(1e-6));
     }
-}
-
-TEST_CASE("a mask changes one covariate of a condition, how much is drawn, and no condition in place of a sample") {
-    Model model;
-    model.condition_color = "rgb";
-    model.scale = 1;
-    model.condition_channels = 4;
-    Image condition(9, 7, 4);
-    for (std::size_t k = 0; k < condition.values.size(); ++k) condition.values[k] = std::uint8_t(k * k * 37);
-    const Image rgb = without_mask(condition);
-    CHECK(rgb.row(8)[3 * 6 + 2] == condition.row(8)[4 * 6 + 2]);
-    Covariates of_condition = covariates(condition, model), of_rgb = covariates(rgb, model);
-    CHECK(of_condition.back() < of_rgb.back());
-    of_condition.back() = of_rgb.back();
-    CHECK(of_condition == of_rgb);
-    CHECK(enlarge_pixels(condition, 1) == enlarge_pixels(rgb, 1));
 }
 
 TEST_CASE("statistics of latents are equal to Python's, for overlapping tiles with padding") {
@@ -164,7 +146,7 @@ TEST_CASE("a reason names the block of a statistic, in models with and without c
     CHECK(reason(found) == "unusual structure (mean square of z[1, 1]: +3.5 standard deviations)");
 }
 
-TEST_CASE("a bundle without the graph degrade has no consistency") {
+TEST_CASE("consistency requires the graph degrade, and consistent results require a model that enlarges") {
     Manifest manifest = read_manifest(std::getenv("CAFLOW_BUNDLE"));
     SamplingConfig ranked, consistent;
     ranked.temperature = consistent.temperature = {0.8};
@@ -172,20 +154,14 @@ TEST_CASE("a bundle without the graph degrade has no consistency") {
     consistent.consistent = true;
     CHECK_NOTHROW(ranked.check(manifest));
     CHECK_NOTHROW(consistent.check(manifest));
+    manifest.model.scale = 1;
+    CHECK_THROWS_WITH_AS(consistent.check(manifest), doctest::Contains("require a model that enlarges"), InputError);
+    manifest.model.scale = 4;
     std::erase_if(manifest.graphs, [](const GraphFile& graph) { return graph.name == degrade_graph; });
     CHECK_THROWS_WITH_AS(ranked.check(manifest),
                          "rank 'consistency': this model, of the task 'super-resolution', has no graph 'degrade' that "
                          "makes a condition again",
                          InputError);
-    CHECK_THROWS_WITH_AS(consistent.check(manifest), doctest::Contains("require a model that enlarges"), InputError);
-}
-
-TEST_CASE("only models that enlarge have consistent results") {
-    Manifest manifest = read_manifest(std::getenv("CAFLOW_BUNDLE"));
-    SamplingConfig consistent;
-    consistent.temperature = {0.8};
-    consistent.consistent = true;
-    manifest.model.scale = 1;
     CHECK_THROWS_WITH_AS(consistent.check(manifest), doctest::Contains("require a model that enlarges"), InputError);
 }
 

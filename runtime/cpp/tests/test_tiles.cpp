@@ -39,18 +39,6 @@ TEST_CASE("a budget whose tiles would be only overlap is refused") {
     CHECK_NOTHROW(cut(32, 32, 16, 32 * 32, 16));
 }
 
-TEST_CASE("padding reflects without repeating the edge, or repeats the edge of a small image") {
-    for (const std::int64_t channels : {3, 4}) {
-        Image image(2, 3, channels);
-        std::iota(image.values.begin(), image.values.end(), std::uint8_t{0});
-        const Image padded = pad(image, 4, 5);
-        CHECK(padded.row(0)[channels * 3] == image.row(0)[channels * 1]);
-        CHECK(padded.row(0)[channels * 4 + 2] == image.row(0)[2]);
-        CHECK(padded.row(3)[channels - 1] == image.row(1)[channels - 1]);
-        CHECK(padded.row(2)[0] == image.row(1)[0]);
-    }
-}
-
 TEST_CASE("a canvas merges windows, and its map has the same sum as theirs") {
     TileCanvas canvas(70, 90);
     double given = 0;
@@ -67,23 +55,6 @@ TEST_CASE("a canvas merges windows, and its map has the same sum as theirs") {
     CHECK(given == doctest::Approx(2.0 * 70 * 90 / 16));
     const std::vector<float> map = map_per_pixel(canvas.maps, 70, 90);
     CHECK(std::accumulate(map.begin(), map.end(), 0.0) == doctest::Approx(given).epsilon(1e-6));
-}
-
-TEST_CASE("windows without a pixel that is drawn are left out, and a cell counts by its fraction of such pixels") {
-    std::vector<std::uint8_t> drawn(70 * 90);
-    for (std::int64_t x = 3; x < 9; ++x) drawn[std::size_t(5 * 90 + x)] = 1;  // parts of three cells
-    const std::vector<Tile> all = cut(70, 90, 16, 48 * 48, 16), kept = with_drawn(all, drawn, {70, 90});
-    REQUIRE(all.size() > 4);
-    REQUIRE(kept.size() == 1);
-    CHECK(with_drawn(all, std::vector<std::uint8_t>(70 * 90), {70, 90}).empty());
-    TileCanvas canvas(70, 90);
-    const std::int64_t h = kept[0].y.length() / 4, w = kept[0].x.length() / 4;
-    const std::vector<float> nats(std::size_t(h * w), 2.0f);
-    canvas.add(kept[0], {}, {{h, w, nats}});
-    CHECK(canvas.maps[0].nats[std::size_t(canvas.maps[0].width)] == doctest::Approx(2.0 * 1 / 16));
-    CHECK(canvas.maps[0].nats[std::size_t(canvas.maps[0].width + 1)] == doctest::Approx(2.0 * 4 / 16));
-    CHECK(canvas.maps[0].sum() == doctest::Approx(2.0 * 6 / 16));
-    CHECK(weighted_sum(kept[0], {h, w, nats}) == doctest::Approx(2.0 * 6 / 16));
 }
 
 TEST_CASE("a batch has one window shape, and no more pixels than the budget") {
