@@ -64,8 +64,8 @@ def shows(shown: Shown, piped: Done | subprocess.CompletedProcess[str]) -> None:
 @WIDTHS
 def test_a_terminal_shows_results_and_errors_once(calibrated: Path, folder: Path, tmp_path: Path, columns: int) -> None:
     """There are results, a failure, warnings about one image, and a warning and an error about all of them."""
-    line = command("image", folder, "-o", tmp_path / "out", "--min-typicality", 0.9, "--redraws", 0, "--force")
-    line += map(str, of_bundle(calibrated))
+    options = [*of_bundle(calibrated), "--min-typicality", 0.9, "--redraws", 0, "--force"]
+    line = command("image", folder, "-o", tmp_path / "out", *options)
     shown, piped = in_a_terminal(line, columns), in_a_process(line)
     assert (piped.returncode, len(piped.stdout.splitlines()), len(messages(piped.stderr))) == (1, 2, 5), piped.stderr
     shows(shown, piped)

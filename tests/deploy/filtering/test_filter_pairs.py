@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,24 +83,25 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "latin.csv": (b"target,condition\na,b\n\xe9,d\n", "line 3: expected UTF-8 text"),
     "list.txt": (b"a b\n", "expected a list of pairs"),
 }
-WRONG_ARGUMENTS = [
-    (["."], "expected a folder with the subfolders A"),
-    (["nowhere.csv"], "this path does not exist"),
-]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [*(([name], f"{name}.*{re.escape(text)}") for name, (_, text) in BROKEN.items()), *WRONG_ARGUMENTS],
+    ("name", "message"),
+    [
+        *((name, message) for name, (_, message) in BROKEN.items()),
+        (".", "expected a folder with the subfolders A"),
+        ("nowhere.csv", "this path does not exist"),
+    ],
 )
 def test_wrong_lists_are_refused_in_one_line(
-    calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+    calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, (text, _) in BROKEN.items():
-        Path(name).write_bytes(text)
-    done = caflow("filter", *arguments, "-o", "out", "--bundle", calibrated, "--alpha", ALPHA, code=2)
-    assert re.search(message, done.stderr)
+    if name in BROKEN:
+        Path(name).write_bytes(BROKEN[name][0])
+    done = caflow("filter", name, "-o", "out", "--bundle", calibrated, "--alpha", ALPHA, code=2)
+    assert name in done.stderr
+    assert message in done.stderr
     assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
     assert not Path("out").exists()
 

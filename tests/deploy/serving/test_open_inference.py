@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import tritonclient.grpc
 import tritonclient.http
 from front_calls import GOOD, PIXELS
 from numpy.typing import NDArray
+from tiny import calibrated_pipe as pipe
 from tiny import photograph
 from tritonclient.grpc import service_pb2
 
@@ -21,17 +21,13 @@ from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.body_limiter import client_timeout
 from caflow_deploy.serving.inference_app import models_of
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.service.request import Request, Tensors
 from caflow_runtime.service.served_models import Sampler
 
+__all__ = ["pipe"]  # a fixture
+
 MODEL = models_of("model")["model"]
-
-
-@pytest.fixture
-def sampler(calibrated: Path) -> Iterator[Sampler]:
-    with load(calibrated, threads=1) as pipe:
-        yield Sampler(pipe)
 
 
 @pytest.fixture
@@ -40,8 +36,8 @@ def image(photographs: Path) -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def tensors(sampler: Sampler, image: NDArray[np.uint8]) -> Tensors:
-    (answer,) = sampler.answer([Request({"image": image}, {"n": 2})])
+def tensors(pipe: Pipeline, image: NDArray[np.uint8]) -> Tensors:
+    (answer,) = Sampler(pipe).answer([Request({"image": image}, {"n": 2})])
     assert isinstance(answer, dict)
     return answer
 
