@@ -72,6 +72,8 @@ def test_a_pipe_between_ffmpegs_gives_the_frames_of_a_file(clip: Path, uncalibra
             [FFMPEG, "-v", "error", "-i", "-", "-c:v", "ffv1", tmp_path / "piped.mkv"], stdin=second.stdout
         ) as third,
     ):
+        for process in (first, second):  # so that it ends if its reader ends
+            process.stdout.close()
         said = second.stderr.read().decode()
     assert (first.returncode, second.returncode, third.returncode) == (0, 0, 0), said
     assert [json.loads(line)["frame"] for line in messages(said)] == list(range(FRAMES))
