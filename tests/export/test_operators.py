@@ -48,7 +48,9 @@ def test_graphs_of_every_task_are_accepted(task: Any) -> None:
 def test_graphs_of_every_kind_of_layer_are_accepted(variant: str) -> None:
     """Exports in other precisions are in `test_export.py`; each checks its own graphs."""
     types = PRECISIONS["fp32"]
-    model = small_model(torch.float32, **{"task": ImageToImage(), **VARIANTS[variant], "levels": 2})
+    model = small_model(
+        torch.float32, **{"task": ImageToImage(), **VARIANTS[variant], "levels": 2, "target_steps": 1, "own_steps": 1}
+    )
     graphs = graphs_to_trace(model, ModelGraphs.of(model, types), types.state)
     assert not {name for graph in graphs for name in unlisted(trace(graph))}
 

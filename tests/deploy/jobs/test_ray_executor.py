@@ -69,22 +69,22 @@ def test_after_a_worker_and_a_machine_failed_each_image_is_written_once(calibrat
     """The results equal those of one process."""
     if reason := why_none():
         pytest.skip(reason)
-    crops(tmp_path / "in", 500)
+    crops(tmp_path / "in", 150)
     out = tmp_path / "out"
-    arguments = [tmp_path / "in", "--bundle", calibrated, "-n", 8, "--json"]
+    arguments = [tmp_path / "in", "--bundle", calibrated, "-n", 4, "--json"]
     with two_nodes(tmp_path, cpus=1) as nodes:
         first, second = nodes.machines
         spread = first.command(command("image", *arguments, "-o", out, "--ray", nodes.address))
         with started(spread, tmp_path, nodes.environment) as process:
-            wait_for_lines(process, tmp_path, out / RESULTS, 150)
+            wait_for_lines(process, tmp_path, out / RESULTS, 40)
             kill(actor_of(first))
-            wait_for_lines(process, tmp_path, out / RESULTS, 300)
+            wait_for_lines(process, tmp_path, out / RESULTS, 80)
             actor_of(second)
             second.kill_all()
             process.wait(600)
     assert process.returncode == 0, (tmp_path / "stderr").read_text()
     assert "starting 2 workers on the cluster" in (tmp_path / "stderr").read_text()
-    assert len(json_lines_of(tmp_path / "stdout")) == 500
+    assert len(json_lines_of(tmp_path / "stdout")) == 150
     in_a_process(command("image", *arguments, "-o", tmp_path / "alone"))
     assert drawn_alike(out, tmp_path / "alone")
 
