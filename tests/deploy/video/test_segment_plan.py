@@ -6,13 +6,25 @@ import av
 import msgspec
 import numpy as np
 import pytest
-from segment_clips import SEGMENT_FRAMES, clips
+from segment_clips import CLIPS, SEGMENT_FRAMES, clips
 
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.frame_source import UnreadableVideo
 from caflow_runtime.video.segment_plan import pictures, plan_segments
 
 __all__ = ["clips"]  # a fixture
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_segment_has_its_frames_wherever_seeking_leads(clips: Path, name: str) -> None:
+    every = list(FileSource(clips / name).frames())
+    planned = plan_segments(clips / name, SEGMENT_FRAMES)
+    assert [time for segment in planned.segments for time in segment.frames.ticks] == [frame.ticks for frame in every]
+    for segment in reversed(planned.segments):
+        found = list(pictures(clips / name, segment.frames))
+        first = segment.frames.first
+        np.testing.assert_array_equal(found, [frame.image for frame in every[first : first + len(found)]])
+    assert len(found) == SEGMENT_FRAMES
 
 
 @pytest.mark.parametrize("name", ["vfr.mp4", "open.mkv", "late.ts", "mpeg2.ts"])

@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 from clips import frames_of, packets
-from segment_clips import SEGMENT_FRAMES, clips
+from segment_clips import CLIPS, SEGMENT_FRAMES, clips
+from tiny import calibrated_pipe
 from video_jobs import H264, video_job, video_settings
 
 from caflow_runtime.batching.sampling_config import SamplingConfig
@@ -17,7 +18,7 @@ from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.frame_source import TimedFrame, UnreadableVideo, UnwritableVideo
 from caflow_runtime.video.job import TakeFrame, VideoOutcome
-from caflow_runtime.video.segment_plan import plan_segments
+from caflow_runtime.video.segment_plan import Plan, plan_segments
 from caflow_runtime.video.segment_store import (
     JOURNAL,
     SegmentRecord,
@@ -28,10 +29,24 @@ from caflow_runtime.video.segment_store import (
 )
 from caflow_runtime.video.segments import draw_segment, join_segments
 
-__all__ = ["clips"]  # a fixture
+__all__ = ["calibrated_pipe", "clips"]  # fixtures
 
 BEST_OF_4 = StreamSettings(SamplingConfig(4, seed=10, rank="consistency"))
 """Settings with which a later frame of the scene would choose another sample than its first frame."""
+
+
+def alone_and_joined(
+    pipe: Pipeline, source: Path, folder: Path, settings: StreamSettings
+) -> tuple[VideoOutcome, Plan, list[SegmentRecord]]:
+    """Draw a video in one process to whole.mp4, and in segments, the last one first, to joined.mp4: the same bytes."""
+    whole, joined, parts = folder / "whole.mp4", folder / "joined.mp4", folder / "parts"
+    parts.mkdir()
+    drawing = video_job(pipe, source, whole, settings, SEGMENT_FRAMES).run()
+    planned = plan_segments(source, SEGMENT_FRAMES)
+    reports = [draw_segment(pipe, segment, source, settings, H264, parts) for segment in reversed(planned.segments)]
+    assert join_segments(reports, parts, FileSource(source), joined) == []
+    assert joined.read_bytes() == whole.read_bytes()
+    return drawing, planned, reports
 
 
 @pytest.mark.parametrize(
@@ -47,17 +62,38 @@ BEST_OF_4 = StreamSettings(SamplingConfig(4, seed=10, rank="consistency"))
 def test_joined_segments_equal_one_process(
     pipe: Pipeline, clips: Path, tmp_path: Path, settings: StreamSettings
 ) -> None:
-    source, whole, joined = clips / "scenes.mp4", tmp_path / "whole.mp4", tmp_path / "joined.mp4"
-    drawing = video_job(pipe, source, whole, settings, SEGMENT_FRAMES).run()
-    planned = plan_segments(source, SEGMENT_FRAMES)
-    reports = [draw_segment(pipe, segment, source, settings, H264, tmp_path) for segment in reversed(planned.segments)]
-    assert join_segments(reports, tmp_path, FileSource(source), joined) == []
+    source = clips / "scenes.mp4"
+    drawing, planned, reports = alone_and_joined(pipe, source, tmp_path, settings)
     begins = [(segment.scene, segment.scene_start.first) for segment in planned.segments]
     assert begins == [(0, 0), (0, 0), (2, 20), (2, 20)]
     assert planned.frames == drawing.frames == sum(report.frames for report in reports) == 36
     assert all(np.isfinite(report.bits_per_dim or np.nan) for report in reports)
-    assert joined.read_bytes() == whole.read_bytes()
-    assert packets(joined, "audio") == packets(source, "audio") != []
+    assert packets(tmp_path / "joined.mp4", "audio") == packets(source, "audio") != []
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", CLIPS)
+def test_joined_segments_of_other_files_equal_one_process(
+    pipe: Pipeline, clips: Path, tmp_path: Path, name: str
+) -> None:
+    alone_and_joined(pipe, clips / name, tmp_path, StreamSettings(SamplingConfig(2)))
+
+
+def test_untypical_frames_are_left_out_as_by_one_process(
+    calibrated_pipe: Pipeline, clips: Path, tmp_path: Path
+) -> None:
+    settings = StreamSettings(noise="fresh", min_typicality=0.95, untypical="drop")
+    drawing, _, reports = alone_and_joined(calibrated_pipe, clips / "scenes.mp4", tmp_path, settings)
+    assert {report.start is None for report in reports} == {True, False}  # some segments are dropped whole
+    assert drawing.untypical == sum(report.untypical for report in reports) > 0
+
+
+def test_a_truncated_file_gives_the_frames_that_it_has(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
+    whole, source = (clips / "open.mkv").read_bytes(), tmp_path / "cut.mkv"
+    source.write_bytes(whole[: 2 * len(whole) // 3])
+    drawing, planned, _ = alone_and_joined(pipe, source, tmp_path, StreamSettings())
+    assert planned.ended_early == drawing.ended_early is not None
+    assert 10 < planned.frames < len(frames_of(clips / "open.mkv"))
 
 
 def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clips import ffmpeg, frames_of, gaps, packets, pixels_of
+from clips import PICTURE, ffmpeg, frames_of, gaps, packets, pixels_of
 from commands import json_lines, messages
 from gpus import require
 from video_runs import video
@@ -33,6 +33,35 @@ def test_times_colours_sound_and_title_are_kept(clips: Path, uncalibrated: Path,
     with av.open(str(output)) as container:
         assert container.metadata["title"] == "A"
     assert list(tmp_path.iterdir()) == [output]
+
+
+def test_ten_bits_stay_ten(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    source, output = clips / "ten.mkv", tmp_path / "out.mkv"
+    video(source, output, uncalibrated)
+    assert {name for _, _, name in frames_of(output)} == {"yuv420p10le"}
+    assert tags(output) == tags(source) == [1, 9, 9, 16]
+    assert packets(output, "audio") == packets(source, "audio") != []
+    with av.open(str(output)) as container:
+        (first, *_) = container.decode(container.streams.video[0])
+        deep = first.to_ndarray(format="rgb48le")
+    assert len(np.unique(deep // 64)) > 256  # computed from the continuous result, not from 8 bits
+
+
+def test_subtitles_are_kept_or_named(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    for source, output in (("words.mp4", "out.mp4"), ("words.mkv", "out.mkv")):
+        done = video(clips / source, tmp_path / output, uncalibrated)
+        assert messages(done.stderr) == []
+        assert packets(tmp_path / output, "subtitle") == packets(clips / source, "subtitle") != []
+    done = video(clips / "words.mkv", tmp_path / "words.mp4", uncalibrated)
+    assert "a name that ends in .mkv keeps it unchanged" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.webm"])
+def test_rgb_gets_tags_of_the_format_that_is_written(uncalibrated: Path, tmp_path: Path, output: str) -> None:
+    """The tag of RGB on YUV pictures would show false colours, and VP9 refuses it."""
+    ffmpeg(*PICTURE, "-frames:v", 2, "-c:v", "ffv1", "-pix_fmt", "gbrp", tmp_path / "rgb.mkv")
+    video(tmp_path / "rgb.mkv", tmp_path / output, uncalibrated)
+    assert tags(tmp_path / output)[:2] == [1, 6]
 
 
 @pytest.mark.parametrize("matrix", [1, 4, 5, 6, 7, 9])
