@@ -9,11 +9,12 @@ import pytest
 from gpus import cache_folder, pytest_collection_modifyitems
 from hypothesis import HealthCheck, settings
 from made_once import made_once
-from tiny import calibrated, copied, copied_calibrated, photographs, pipe, uncalibrated
+from tiny import calibrated, completing, copied, copied_calibrated, photographs, pipe, uncalibrated
 
 __all__ = [  # fixtures and a hook, which pytest finds here
     "cache_folder",
     "calibrated",
+    "completing",
     "copied",
     "copied_calibrated",
     "photographs",

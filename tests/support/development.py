@@ -9,12 +9,11 @@ import torch
 from commands import command, in_a_process
 from cpp_build import BUILD, MISSING, build
 from made_once import made_once
-from small_models import COMPLETING, LEAST, OURS, small_model
+from small_models import LEAST, OURS, small_model
 
 from caflow_export.export import ExportReport, export
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_training import checkpoint
-from caflow_training.completion_tasks import ColorHints, MaskedInpainting
 
 
 @pytest.fixture(scope="session")
@@ -85,18 +84,6 @@ def least_exported(least: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         return bundle
 
     return made_once(tmp_path_factory, "least-exported", write)
-
-
-@pytest.fixture(scope="session")
-def completing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Bundles, by task, of models that complete images: masked-inpainting and color-hints. Do not change them."""
-
-    def write(_: Path) -> dict[str, Path]:
-        tasks = (MaskedInpainting(), ColorHints())
-        models = {task.task: saved(tmp_path_factory, task.task, COMPLETING | {"task": task}) for task in tasks}
-        return {name: export(path).path for name, path in models.items()}
-
-    return made_once(tmp_path_factory, "completing", write)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 DATA = Path(__file__).parents[1] / "data"
 TINY = DATA / "tiny.caflow"
-"""Bundle of `make_tiny_bundle.py`: ×4, two levels, a mean network with features, variational dequantization."""
+"""Bundle of `make_bundles.py`: ×4, two levels, a mean network with features, variational dequantization."""
 CALIBRATED_SIDES, CALIBRATED_TEMPERATURE = (16, 32), 0.8
 
 
@@ -38,6 +38,14 @@ def photographs() -> Path:
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained bundle, named `model`, with its calibration. Tests must not change it."""
     return Path(shutil.copytree(TINY, tmp_path_factory.mktemp("calibrated") / "model.caflow"))
+
+
+@pytest.fixture(scope="session")
+def completing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles, by task, of models that complete images. Tests must not change them."""
+    folder = tmp_path_factory.mktemp("completing")
+    names = ("masked-inpainting", "color-hints")
+    return {name: Path(shutil.copytree(DATA / f"{name}.caflow", folder / f"{name}.caflow")) for name in names}
 
 
 @pytest.fixture(scope="session")

@@ -77,12 +77,12 @@ def test_a_deferred_stop_comes_at_the_end_of_the_block(number: signal.Signals) -
 @pytest.mark.parametrize(
     ("send", "number", "code"), [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 143)], ids=["int", "term"]
 )
-@pytest.mark.parametrize("tracing", [0, 2 if (os.cpu_count() or 1) > 1 else 0], ids=["at its start", "while it traces"])
 def test_an_export_that_is_stopped_leaves_no_half_of_a_bundle(
-    ours: Path, tmp_path: Path, tracing: int, send: Callable[[int, int], None], number: signal.Signals, code: int
+    ours: Path, tmp_path: Path, send: Callable[[int, int], None], number: signal.Signals, code: int
 ) -> None:
     """As on a terminal, SIGINT also reaches the processes that trace graphs; SIGTERM does not, as from `kill`."""
     exporting = command(ours, "-o", tmp_path / "new.caflow", package="caflow_export")
+    tracing = 2 if (os.cpu_count() or 1) > 1 else 0
     with started(exporting, start_new_session=True) as process:
         while not list(tmp_path.glob(".*.partial")) or len(workers_of(process.pid)) < tracing:
             assert process.poll() is None

@@ -1,12 +1,15 @@
-"""Trains, exports and calibrates the bundle for tests of the runtime: python tests/support/make_tiny_bundle.py
+"""Makes the bundles in `tests/data`, for tests of the runtime: python tests/support/make_bundles.py
 
-This takes minutes on one core, and replaces `tests/data/tiny.caflow`. The weights depend only on the recipe and the
-photographs in `tests/data`, so another run with the same machine and versions writes equal weights.
+`tiny.caflow` is trained and calibrated, which takes minutes on one core. Its weights depend only on the recipe and the
+photographs in `tests/data`, so another run with the same machine and versions writes equal weights. The bundles of the
+tasks that complete images have random weights.
 """
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+from small_models import COMPLETING, small_model
 from tiny import CALIBRATED_TEMPERATURE, DATA, TINY, calibrate, pairs_of_photographs
 
 from caflow_export.export import export
@@ -14,6 +17,8 @@ from caflow_runtime.bundle.file_names import CARD, SHEET
 from caflow_runtime.jobs.photographs import with_grey_copies
 from caflow_runtime.ood.calibration import write_calibration
 from caflow_runtime.pipeline.pipeline import load
+from caflow_training import checkpoint
+from caflow_training.completion_tasks import ColorHints, MaskedInpainting
 from caflow_training.recipe import recipe_from_dict
 from caflow_training.trainer import train
 
@@ -52,16 +57,32 @@ RECIPE = {
 """Small model with all optional parts: own and cross blocks, a mean network with features, dequantization."""
 
 
-def main() -> None:
+def write_bundle(trained: Path, bundle: Path) -> None:
+    """Export a checkpoint, without the files for people, which no test reads."""
+    export(trained, bundle, force=True)
+    for name in (CARD, SHEET):
+        (bundle / name).unlink(missing_ok=True)
+
+
+def make_completing() -> None:
+    """Write a bundle for each task that completes images, named after the task."""
     with TemporaryDirectory() as folder:
-        checkpoint = train(recipe_from_dict(RECIPE), PHOTOGRAPHS, Path(folder))
-        export(checkpoint, TINY, force=True)
-    for name in (CARD, SHEET):  # files for people, which no test reads
-        (TINY / name).unlink()
+        for task in (MaskedInpainting(), ColorHints()):
+            torch.manual_seed(0)
+            model = small_model(torch.float32, **COMPLETING | {"task": task})
+            checkpoint.save(Path(folder) / "model.pt", model)
+            write_bundle(Path(folder) / "model.pt", DATA / f"{task.task}.caflow")
+
+
+def make_tiny() -> None:
+    """Train, export and calibrate `tiny.caflow`."""
+    with TemporaryDirectory() as folder:
+        write_bundle(train(recipe_from_dict(RECIPE), PHOTOGRAPHS, Path(folder)), TINY)
     with load(TINY, backend="cpu") as pipe:
         crops = with_grey_copies(pipe.manifest.model, pairs_of_photographs(pipe, PHOTOGRAPHS))
         write_calibration(TINY, calibrate(pipe, crops, [CALIBRATED_TEMPERATURE]))
 
 
 if __name__ == "__main__":
-    main()
+    make_completing()
+    make_tiny()
