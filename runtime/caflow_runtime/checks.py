@@ -10,9 +10,9 @@ import numpy as np
 from caflow_runtime.errors import InputError
 
 LARGEST_WORD = 2**32 - 1
-"""Maximum of seeds, frames and the numbers that samples have."""
-MOST_SAMPLES = 2**20
-"""Maximum of how many samples of an image are drawn, also in C++."""
+"""Largest seed, frame and index of a sample."""
+MAX_SAMPLES = 2**20
+"""Largest number of samples of an image, in Python and in C++."""
 MAX_SHOWN = 200
 """Maximum number of characters of a value in a message."""
 

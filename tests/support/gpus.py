@@ -40,7 +40,7 @@ class Watched(OnnxRuntimeCpu):
 
     def watch(self, name: str, arrays: Arrays, out: dict[str, Array]) -> dict[str, Array]:
         """Return the outputs of a run of the graph with this name. `out` has those of the CPU."""
-        raise NotImplementedError
+        return out
 
     def load(self, path: Path, ports: GraphPorts | None = None) -> Graph:
         run = super().load(path, ports)

@@ -8,7 +8,7 @@ import numpy as np
 
 from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, Manifest
 from caflow_runtime.checks import (
-    MOST_SAMPLES,
+    MAX_SAMPLES,
     check_integer,
     check_share,
     check_switch,
@@ -48,7 +48,7 @@ class Reject:
 
     def __post_init__(self) -> None:
         check_share("alpha", self.alpha, is_open=True)
-        check_integer("redraws", self.redraws, 0, MOST_SAMPLES)
+        check_integer("redraws", self.redraws, 0, MAX_SAMPLES)
         if not isinstance(self.otherwise, str) or self.otherwise not in get_args(Otherwise):
             raise InputError(f"otherwise must be one of {', '.join(get_args(Otherwise))}; got {shown(self.otherwise)}")
         if not isinstance(self.judge, str) or self.judge not in get_args(Judge):
@@ -103,7 +103,7 @@ class SamplingConfig:
         return config
 
     def __post_init__(self) -> None:
-        check_integer("n", self.n, 1, MOST_SAMPLES)
+        check_integer("n", self.n, 1, MAX_SAMPLES)
         check_integer("seed", self.seed, 0)
         check_integer("frame", self.frame, 0)
         if not isinstance(self.rank, str) or self.rank not in get_args(Rank):

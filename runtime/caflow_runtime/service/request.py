@@ -10,7 +10,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from caflow_runtime.batching.sampling_config import Judge, Rank
-from caflow_runtime.checks import LARGEST_WORD, MOST_SAMPLES
+from caflow_runtime.checks import LARGEST_WORD, MAX_SAMPLES
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image_arrays import Image
 
@@ -57,7 +57,7 @@ class Checked:
 class SampleParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Parameters of a request for samples: arguments of `Pipeline.best_of`."""
 
-    n: Annotated[int, Meta(ge=1, le=MOST_SAMPLES)] = 10
+    n: Annotated[int, Meta(ge=1, le=MAX_SAMPLES)] = 10
     temperature: Annotated[float, Meta(ge=0)] | None = None
     seed: Annotated[int, Meta(ge=0, le=LARGEST_WORD)] = 0
     rank: Rank | None = None
