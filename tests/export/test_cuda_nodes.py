@@ -62,6 +62,7 @@ def test_the_arctangent_is_as_accurate_as_that_of_the_operator(tmp_path: Path) -
     np.testing.assert_allclose(y, np.arctan(x.astype(np.float64)), rtol=4e-7, atol=0)
 
 
+@pytest.mark.usefixtures("traced_before")
 def test_an_export_fails_on_nodes_that_cuda_lacks(least: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(KERNELS, "Clip")
     with pytest.raises(ExportError, match=r"encode: ONNX Runtime's CUDA provider has no kernel for Clip"):

@@ -173,6 +173,7 @@ def test_bfloat16_is_verified_where_it_runs(least: Path, tmp_path: Path) -> None
     assert {m.verified_with for m in report.manifest.verification} == {"PyTorch CPU, same types"}
 
 
+@pytest.mark.usefixtures("traced_before")
 def test_force_replaces_bundles_and_nothing_else(least: Path, tmp_path: Path, least_exported: Path) -> None:
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs" / "precious.jpg").touch()
@@ -189,6 +190,7 @@ def test_force_replaces_bundles_and_nothing_else(least: Path, tmp_path: Path, le
     assert {path.name for path in tmp_path.iterdir()} == {"photographs", "old.caflow"}
 
 
+@pytest.mark.usefixtures("traced_before")
 def test_a_failed_verification_leaves_no_bundle(least: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph with a wrong output is found and named, and nothing is written."""
     true_graphs = verification.torch_graphs

@@ -1,9 +1,11 @@
 """Fixtures that need PyTorch or a compiler: checkpoints of small models, their bundles, and the built C++ runtime."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cpp_data
+import onnx
 import pytest
 import torch
 from commands import command, in_a_process
@@ -12,6 +14,7 @@ from made_once import made_once
 from small_models import LEAST, OURS, small_model
 
 from caflow_export.export import ExportReport, export
+from caflow_export.to_onnx import GraphToTrace
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_training import checkpoint
 
@@ -84,6 +87,16 @@ def least_exported(least: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         return bundle
 
     return made_once(tmp_path_factory, "least-exported", write)
+
+
+@pytest.fixture
+def traced_before(least_exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let exports of `least` take the graphs of its bundle. Tracing is most of the time that an export takes."""
+
+    def graphs(to_trace: list[GraphToTrace], *_: object) -> Iterator[onnx.ModelProto]:
+        return (onnx.load(least_exported / f"{graph.name}.onnx") for graph in to_trace)
+
+    monkeypatch.setattr("caflow_export.export._traced", graphs)
 
 
 @pytest.fixture(scope="session")
