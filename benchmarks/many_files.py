@@ -16,14 +16,14 @@ import click
 import numpy as np
 import report
 
-from caflow_deploy.cluster.executor import Executor, WorkerConfig, WorkerLost, versions_here
-from caflow_deploy.cluster.process_executor import open_process_executor
-from caflow_deploy.cluster.ray_executor import open_ray_executor
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.jobs.executor import Executor, WorkerConfig, WorkerLost, versions_here
+from caflow_deploy.jobs.folder import flat, settings_of_pipeline
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.images import ImageOutcome, process_image
+from caflow_deploy.jobs.process_executor import open_process_executor
+from caflow_deploy.jobs.ray_executor import open_ray_executor
 from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.folder import flat, settings_of_pipeline
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import ImageOutcome, process_image
 from caflow_runtime.pipeline.pipeline import load
 
 SIDE, SAMPLES = 16, 4

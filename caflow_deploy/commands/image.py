@@ -39,13 +39,11 @@ from caflow_deploy.commands.sampling_options import (
     samples_option,
     sampling_options,
 )
-from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.bundle.builtin import DEFAULT_FOR_INPUTS
-from caflow_runtime.errors import InputError
-from caflow_runtime.image_io.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES, WITH_16_BITS
-from caflow_runtime.image_io.maps import names
-from caflow_runtime.jobs.folder import exclusive_lock
-from caflow_runtime.jobs.image_folder import (
+from caflow_deploy.images.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES, WITH_16_BITS
+from caflow_deploy.images.maps import names
+from caflow_deploy.images.model_passes import Bits
+from caflow_deploy.jobs.folder import exclusive_lock
+from caflow_deploy.jobs.image_folder import (
     ImageFolder,
     ImageSettings,
     check_free,
@@ -53,9 +51,11 @@ from caflow_runtime.jobs.image_folder import (
     holds_same_job,
     without_leftovers,
 )
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.model_passes import Bits
-from caflow_runtime.jobs.result_naming import FORMATS, SOURCE, ResultFiles
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.result_naming import FORMATS, SOURCE, ResultFiles
+from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.bundle.builtin import DEFAULT_FOR_INPUTS
+from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.named_inputs import check_takes
 
 MASK_IS_MISSING = "{} fills in what a mask marks: also give --mask, an image that is white where something is to go"

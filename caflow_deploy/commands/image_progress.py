@@ -8,13 +8,13 @@ from rich.progress import Progress
 from caflow_cli.console import CommandConsole, counted
 from caflow_deploy.commands.pipes import shown
 from caflow_deploy.commands.progress_reporter import ProgressReporter, duration
+from caflow_deploy.images.image_estimate import ImageEstimate, ImageProperties, OutputRequest
+from caflow_deploy.images.image_headers import size_of_file
+from caflow_deploy.jobs.image_job import ImageJob
 from caflow_runtime.available_memory import readable
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.image_headers import size_of_file
-from caflow_runtime.jobs.image_estimate import ImageEstimate, ImageProperties, OutputRequest
-from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 THIS_IMAGE = "this image"

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from tiny import TINY
 
+from caflow_deploy.images.image_files import read_image, write_image
 from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 SMALL, TARGET = np.full((2, 2, 3), 100, np.uint8), np.full((8, 8, 3), 90, np.uint8)

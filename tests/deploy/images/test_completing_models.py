@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from small_models import COMPLETING, small_model
 from tiny import photograph
 
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.images.input_files import FILLED_SMOOTHLY
+from caflow_deploy.images.photographs import Photograph, pairs_of
 from caflow_runtime.completion import color_hints, filling
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.completion.color_space import recolored, rgb_to_ycbcr
 from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.input_files import FILLED_SMOOTHLY
-from caflow_runtime.jobs.photographs import Photograph, pairs_of
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_training.completion_tasks import ColorHints, MaskedInpainting
 

@@ -13,15 +13,15 @@ from commands import caflow, command, in_a_process
 from tiny import DATA, TINY, photograph
 
 from caflow_deploy.commands import execution_options, progress_reporter
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.images import inspect_image
 from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.run_memory import NAME, write_memory
-from caflow_runtime.health.measured_memory import measure_memory
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import inspect_image
 from caflow_runtime.pipeline import memory_estimate
+from caflow_runtime.pipeline.measured_memory import measure_memory
 from caflow_runtime.pipeline.memory_estimate import TooLittleMemory
 from caflow_runtime.pipeline.pipeline import load
 

@@ -8,10 +8,10 @@ import pytest
 from commands import caflow, image_report, json_lines_of, messages, score_report
 from tiny import photograph
 
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.jobs.image_folder import RESULTS
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.image_folder import RESULTS
 from caflow_runtime.pipeline.named_inputs import check_takes, prepare_condition
 
 HEIGHT, WIDTH = 50, 37

@@ -7,7 +7,7 @@ import pytest
 from commands import caflow
 from tiny import photograph
 
-from caflow_runtime.image_io.image_files import write_image
+from caflow_deploy.images.image_files import write_image
 
 
 @pytest.mark.parametrize(

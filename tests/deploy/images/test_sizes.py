@@ -11,10 +11,10 @@ from commands import caflow, image_report, json_lines_of, score_report
 from numpy.typing import NDArray
 from tiny import photograph, stored
 
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.jobs.image_folder import RESULTS
 from caflow_runtime import linear_light
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.image_folder import RESULTS
 from caflow_runtime.linear_light import reduce, reduce_alpha, resample, resample_alpha
 from caflow_runtime.ood.consistency import enlarge_image, psnr
 from caflow_runtime.pipeline.pipeline import load

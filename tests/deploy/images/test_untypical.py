@@ -12,20 +12,20 @@ import pytest
 from commands import caflow, image_report, score_report
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibrated_pipe, photograph
 
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.images.maps import names, pictures
+from caflow_deploy.images.photographs import CROPS
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.images import process_image
+from caflow_deploy.serving.request import Request
+from caflow_deploy.serving.served_models import Scorer
 from caflow_runtime.batching.runner import Runner
 from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.errors import NotFinite
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.image_io.maps import names, pictures
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import process_image
-from caflow_runtime.jobs.photographs import CROPS
 from caflow_runtime.ood.calibration import NAME, read_calibration
 from caflow_runtime.ood.consistency import enlarge_image
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.service.request import Request
-from caflow_runtime.service.served_models import Scorer
 
 __all__ = ["calibrated_pipe"]  # a fixture
 

@@ -12,16 +12,16 @@ import pytest
 from commands import command, in_a_process, json_lines_of
 from msgspec.structs import replace
 
+from caflow_deploy.jobs.folder import PipelineSettings, State, exclusive_lock, stamp_of
+from caflow_deploy.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.image_report import ImageReport
+from caflow_deploy.jobs.images import ImageOutcome
 from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.folder_lock import LOCK
 from caflow_runtime.file_io.line_checksum import fields_with_checksum
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.jobs.folder import PipelineSettings, State, exclusive_lock, stamp_of
-from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.image_report import ImageReport
-from caflow_runtime.jobs.images import ImageOutcome
 
 PIPELINE = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
 SETTINGS = ImageSettings(PIPELINE, SamplingConfig(2))
@@ -202,7 +202,7 @@ def test_a_result_is_done_if_all_its_files_are_there(tmp_path: Path, outcome: st
 def test_only_one_process_may_work_in_a_folder(tmp_path: Path) -> None:
     """The folder is locked until the process ends, even if it is killed. The remaining lock file blocks nobody."""
     (tmp_path / "a.png").touch()
-    script = "import sys, time; from pathlib import Path; from caflow_runtime.jobs.folder import exclusive_lock\n"
+    script = "import sys, time; from pathlib import Path; from caflow_deploy.jobs.folder import exclusive_lock\n"
     script += "with exclusive_lock(Path(sys.argv[1])): print(flush=True); time.sleep(600)"
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", script, out], stdout=subprocess.PIPE) as other:

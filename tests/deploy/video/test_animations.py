@@ -14,12 +14,12 @@ from commands import messages
 from numpy.typing import NDArray
 from video_runs import video
 
+from caflow_deploy.images.alpha import draw_alpha
+from caflow_deploy.images.image_files import read_image
+from caflow_deploy.video.animation import AnimationSource
+from caflow_deploy.video.frame_source import UnreadableVideo
 from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.image_io.alpha import draw_alpha
-from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.video.animation import AnimationSource
-from caflow_runtime.video.frame_source import UnreadableVideo
 
 DURATIONS = [100, 30, 250, 40, 500]
 """Duration of each frame, in milliseconds."""

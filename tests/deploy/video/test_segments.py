@@ -11,15 +11,11 @@ from segment_clips import CLIPS, SEGMENT_FRAMES, clips
 from tiny import calibrated_pipe
 from video_jobs import H264, video_job, video_settings
 
-from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.errors import InputError
-from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.stream import Frame, StreamSettings
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import TimedFrame, UnreadableVideo, UnwritableVideo
-from caflow_runtime.video.job import TakeFrame, VideoOutcome
-from caflow_runtime.video.segment_plan import Plan, plan_segments
-from caflow_runtime.video.segment_store import (
+from caflow_deploy.video.file_source import FileSource
+from caflow_deploy.video.frame_source import TimedFrame, UnreadableVideo, UnwritableVideo
+from caflow_deploy.video.job import TakeFrame, VideoOutcome
+from caflow_deploy.video.segment_plan import Plan, plan_segments
+from caflow_deploy.video.segment_store import (
     JOURNAL,
     SegmentRecord,
     VideoSettings,
@@ -27,7 +23,11 @@ from caflow_runtime.video.segment_store import (
     read_segments,
     remove_segments,
 )
-from caflow_runtime.video.segments import draw_segment, join_segments
+from caflow_deploy.video.segments import draw_segment, join_segments
+from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.errors import InputError
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.stream import Frame, StreamSettings
 
 __all__ = ["calibrated_pipe", "clips"]  # fixtures
 

@@ -8,12 +8,12 @@ from clips import ffmpeg, frames_of
 from commands import json_lines
 from video_runs import video
 
+from caflow_deploy.video.file_source import FileSource
 from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.linear_light import resample
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Stream, StreamSettings
 from caflow_runtime.sizes import Size
-from caflow_runtime.video.file_source import FileSource
 
 FRAMES = 6
 

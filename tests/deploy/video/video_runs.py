@@ -10,7 +10,7 @@ from typing import Any
 
 from commands import Done, caflow, command, heeding_ctrl_c, in_a_process, json_lines_of, started
 
-from caflow_runtime.video.segment_store import JOURNAL
+from caflow_deploy.video.segment_store import JOURNAL
 
 LOSSLESS = ["--codec", "ffv1"]
 SCRIPT = """

@@ -1,0 +1,199 @@
+"""Report on one image: the JSON that users read, and the functions that fill it."""
+
+import math
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, UnsetType
+
+from caflow_deploy.images.image_files import ImageFile
+from caflow_deploy.images.model_passes import ModelOutput, OutputSpec
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_runtime.batching.sampling_config import Judge, SamplingConfig
+from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.image_arrays import Image
+from caflow_runtime.ood.typicality import Typicality
+from caflow_runtime.ood.verdict import Probability
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.results import REJECTED, Likelihood, Samples
+
+SUSPICIOUS = 0.01
+"""Largest sample typicality of samples that `contradiction` compares with their input."""
+CONTRADICTING_DB = 20.0
+"""Consistency in dB below which a sample contradicts its input. With x4-photo, noise of σ = 50 left 22 dB or more, and
+dithering to black and white 18 dB or less."""
+
+
+class ModelImage(msgspec.Struct, frozen=True):
+    """Image that the model made, where the output file contains a different one."""
+
+    width: int
+    """Width of the model's image, in pixels."""
+    height: int
+    """Height of the model's image, in pixels."""
+    bits: int
+    """Bits per channel of the model's image."""
+    passes: int
+    """Number of passes of the model. The likelihood is that of the last pass, given the image of the pass before."""
+
+
+class ImageReport(msgspec.Struct, frozen=True):
+    """Report on one result: the JSON object that `caflow image --json` prints and `results.jsonl` stores.
+
+    Optional fields, such as `consistency_db`, are omitted where they do not apply.
+    """
+
+    input: str
+    """Path of the input file; absolute in `results.jsonl`. Bytes that are not UTF-8 are escaped as by `as_text`."""
+    output: str
+    """Path of the output file, written like `input`."""
+    input_bits: int
+    """Bits per channel of the input file."""
+    sample: Annotated[int, msgspec.Meta(ge=REJECTED)]
+    """Number of the chosen sample, from 0; −1 if the output is the resized input (`outcome` is `bicubic` or
+    `reduced`)."""
+    outcome: Literal["unjudged", "accepted", "best", "bicubic", "reduced"]
+    """Origin of the output file.
+
+    * `unjudged`: a sample that was not judged, because this was not requested or the calibration has no similar images.
+    * `accepted`: a sample whose typicality reached the threshold α.
+    * `best`: the best sample, although all samples were rejected as untypical.
+    * `bicubic`: the input, enlarged bicubically, because all samples were rejected.
+    * `reduced`: the input, reduced without the model, because it is not smaller than the requested size.
+    """
+    density_at: str
+    """Point at which the likelihood was computed: `sample`, the continuous values that were drawn; or `image`, integer
+    pixel values. The two likelihoods differ by the effect of rounding. Without a likelihood, ignore this field."""
+    log_likelihood: float | None = None
+    """Log-likelihood of the result given the input, in nats. None if the output is the resized input. If the file is
+    grey or masked, has fully transparent pixels or a lossy format, this is the value of the file, read again."""
+    log_likelihood_per_level: list[float] | None = None
+    """Log-likelihood of each level in nats, coarsest first; the sum is `log_likelihood`."""
+    bits_per_dim: float | None = None
+    """Negative log-likelihood in bits per dimension. None if the output is the resized input."""
+    sample_typicality: Probability | None = None
+    """Typicality of the drawn sample among samples of the same temperature, 0…1. It is that of the sample even if the
+    file differs from the sample, for example in a lossy format. None if the output is the resized input, if the sample
+    was changed to match the input (`--consistent`), or if the calibration does not cover the temperature or images of
+    this kind."""
+    image_typicality: Probability | None = None
+    """Typicality of the written image among true images, 0…1. None if the image was not scored, or the calibration
+    does not cover images of this kind."""
+    judge: Judge | UnsetType = UNSET
+    """Typicality that `outcome` is based on: `sample` or `image`. Omitted if no judgement was requested."""
+    consistency_db: float | UnsetType = UNSET
+    """Consistency: PSNR, in dB, between the input and the result after it is degraded as in training. Omitted if it was
+    not requested."""
+    maps: dict[str, list[float]] | UnsetType = UNSET
+    """For each map, the values that are shown darkest and brightest: bits/dim, or grey levels for `uncertainty`.
+    Likelihood maps show the image that `log_likelihood` belongs to."""
+    input_stamp: str | None = None
+    """Size and modification time of the input (`stamp_of`), taken before it was read. If the stamp has changed, the
+    job makes the result again."""
+    model: str | UnsetType = UNSET
+    """Name of the model, that of its bundle's folder. Likelihoods of different models cannot be compared."""
+    degradation: dict[str, float] | UnsetType = UNSET
+    """What the model was told of how the input was degraded (`Pipeline.degradation`): what the user or the file says,
+    otherwise what the model estimates. Omitted for models that are not told of it."""
+    model_because: str | UnsetType = UNSET
+    """Reason why the model was chosen, a clause about the input. Omitted if the model was named."""
+    suggested_hints: list[tuple[int, int]] | UnsetType = UNSET
+    """Places where further hints of colour would help most, the best first: column and row in pixels. Only with
+    `--suggest-hints`."""
+    output_bits: int = 8
+    """Bits per channel of the output file."""
+    bytes: int | UnsetType = UNSET
+    """Size of the output file, in bytes."""
+    likelihood_of: ModelImage | UnsetType = UNSET
+    """Image that the likelihood, `sample_typicality`, `consistency_db` and maps describe, if it differs from the output
+    file in size or bit depth; else omitted."""
+    unjudged_because: str | UnsetType = UNSET
+    """Reason why the output file has no `image_typicality`, if the reason is its size."""
+    warnings: list[str] | UnsetType = UNSET
+    """Defects of the input file, a sample that contradicts the input, and metadata that could not be copied to the
+    output file. Omitted if there are none."""
+
+    def fields(self) -> dict[str, Any]:
+        """Return the report as an object for JSON, without omitted fields."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
+
+def report_of(
+    job: ImageJob, made: ModelOutput, given: ImageFile, config: SamplingConfig, form: OutputSpec
+) -> ImageReport:
+    """Return the report on the best sample, or on the enlarged input."""
+    drawn = made.drawn
+    best = (0, 0) if isinstance(drawn, Samples) else (0,)
+    report = ImageReport(
+        input=as_text(job.source),
+        output=as_text(job.output),
+        input_bits=given.bits,
+        sample=int(drawn.sample[best]),
+        outcome=getattr(drawn, "outcome", ["unjudged"])[0],
+        **_likelihood(drawn, best),
+        sample_typicality=_typicality(drawn.sample_typicality, best),
+        image_typicality=_typicality(drawn.image_typicality, best) if form.is_own else None,
+        judge=UNSET if config.judges is None else config.judges,
+        consistency_db=UNSET if drawn.consistency is None else float(drawn.consistency[best]),
+        output_bits=form.bits,
+    )
+    if report.outcome == "bicubic" or (form.is_own and form.bits == 8):
+        return report
+    height, width = made.pictures.shape[1:3]
+    of = ModelImage(width, height, 8, form.size.passes)
+    return msgspec.structs.replace(report, likelihood_of=of, unjudged_because=_why_unjudged(given.rgb, form))
+
+
+def contradiction(pipe: Pipeline, made: ModelOutput, report: ImageReport) -> list[str]:
+    """Return a warning if the chosen sample is untypical and contradicts its condition. For models that enlarge.
+
+    Each alone may be right: a sample of a flat image is untypical, and one without the noise of its condition
+    contradicts it. Models that are told of degradations remove them, so their samples contradict such conditions.
+    """
+    manifest, typicality = pipe.manifest, report.sample_typicality
+    is_comparable = manifest.model.scale > 1 and manifest.has_consistency and not pipe.is_told_degradation
+    if not is_comparable or typicality is None or typicality > SUSPICIOUS:
+        return []
+    picture = made.pictures[0] if made.pictures.dtype == np.uint8 else np.asarray(made.pictures[0] >> 8, np.uint8)
+    agreement = pipe.consistency.psnr(picture, made.condition)
+    if agreement >= CONTRADICTING_DB:
+        return []
+    return [
+        "the sample is untypical and contradicts the input: reduced again, it differs (consistency "
+        f"{agreement:.1f} dB). The model does not know such inputs: use one that was trained for them, such as x4-real "
+        "for dithered and noisy photographs"
+    ]
+
+
+def _why_unjudged(given: Image, form: OutputSpec) -> str | UnsetType:
+    if form.is_own:
+        return UNSET
+    size, (height, width) = form.size, given.shape[:2]
+    return f"{size.width}×{size.height} is not the size that the model makes from {width}×{height}"
+
+
+def _likelihood(drawn: Likelihood, best: tuple[int, ...]) -> dict[str, Any]:
+    """Return the likelihood fields of the report. Their values are None for an enlarged input."""
+    has_one = math.isfinite(drawn.log_likelihood[best])
+    return {
+        "density_at": drawn.density_at,
+        "log_likelihood": float(drawn.log_likelihood[best]) if has_one else None,
+        "log_likelihood_per_level": drawn.per_level[best].tolist() if has_one else None,
+        "bits_per_dim": float(drawn.bits_per_dim[best]) if has_one else None,
+    }
+
+
+def _typicality(known: Typicality | None, best: tuple[int, ...]) -> float | None:
+    """Return the typicality of the best sample; None if it is not known."""
+    return float(known.value[best]) if known and known.is_judged[best] else None
+
+
+def about_file(report: ImageReport, scored: Likelihood) -> ImageReport:
+    """Return a report with the likelihood and the image typicality of the written file, which was scored.
+
+    This is for files that differ from the drawn sample: grey, masked or transparent files, and lossy formats.
+    """
+    typicality = _typicality(scored.image_typicality, (0,))
+    return msgspec.structs.replace(report, image_typicality=typicality, **_likelihood(scored, (0,)))
