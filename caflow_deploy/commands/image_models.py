@@ -21,7 +21,7 @@ from caflow_deploy.jobs.executor import Executor, SerialExecutor, WorkerLost
 from caflow_deploy.jobs.image_folder import ModelSettings
 from caflow_deploy.jobs.image_job import ImageJob
 from caflow_deploy.jobs.images import ImageOutcome, ProgressCallbacks, check_claimed_size, process_image
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.builtin import DEFAULT, DEFAULT_FOR_DEGRADED
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.file_io.path_text import as_text
@@ -52,7 +52,7 @@ class ImageModel:
 
     execution: ExecutionOptions
     pipe: Pipeline
-    config: SamplingConfig
+    config: DrawOptions
     max_pixels: int
 
     @classmethod

@@ -12,7 +12,7 @@ from caflow_cli.console import CommandConsole, counted
 from caflow_deploy.commands.pipes import as_given, shown
 from caflow_deploy.jobs.image_report import ImageReport, ModelImage
 from caflow_deploy.jobs.images import ImageOutcome
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.file_io.path_text import as_text
 
 VISIBLE_BLUR, VISIBLE_NOISE, VISIBLE_JPEG, VISIBLE_CRF = 0.5, 1.5, 97, 8
@@ -25,7 +25,7 @@ MAX_NAMED = 20
 class OutcomeCounter:
     """Counter of outcomes that also reports them."""
 
-    def __init__(self, total: int, config: SamplingConfig, console: CommandConsole) -> None:
+    def __init__(self, total: int, config: DrawOptions, console: CommandConsole) -> None:
         """Start before the first image.
 
         Arguments:

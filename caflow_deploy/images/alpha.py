@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import NotFinite
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import sample_best
@@ -15,7 +15,7 @@ Alpha = NDArray[np.uint8]
 NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
-def draw_alpha(pipe: Pipeline, alpha: Alpha, config: SamplingConfig, passes: int = 1) -> Alpha:
+def draw_alpha(pipe: Pipeline, alpha: Alpha, config: DrawOptions, passes: int = 1) -> Alpha:
     """Return alpha, (h, w), enlarged to the size of a result. Each pass draws one sample.
 
     Samples have the temperature and seed of the draw. Each value is limited to the range of the 3×3 pixels around it in
@@ -23,7 +23,7 @@ def draw_alpha(pipe: Pipeline, alpha: Alpha, config: SamplingConfig, passes: int
     if no sample is finite, and for models that do not enlarge.
     """
     model = pipe.manifest.model
-    one = SamplingConfig(1, config.temperature, config.seed, config.frame)
+    one = DrawOptions(1, config.temperature, config.seed, config.frame)
     for _ in range(passes):
         height, width = (model.scale * side for side in alpha.shape)
         large = enlarge_alpha(alpha, height, width)

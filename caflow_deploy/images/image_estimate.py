@@ -1,9 +1,13 @@
 """Estimates of windows, time and memory for an image, made before it is drawn."""
 
 from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
+
+from caflow_deploy.images.image_files import ImageFile
 from caflow_deploy.images.model_passes import OutputSpec
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, check_memory
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -29,10 +33,15 @@ class ImageProperties:
     width: int
     bits: int = 8
     has_alpha: bool = False
-    is_grey: bool = False
-    """Whether the image is grey and its result will be grey."""
     is_alpha_drawn: bool = False
     """Whether the model draws the alpha, too: it does not draw one that is constant."""
+
+    @classmethod
+    def of(cls, given: ImageFile, model: Model) -> Self:
+        """Return the properties of an image that was read, for a model."""
+        height, width = given.rgb.shape[:2]
+        is_drawn = model.scale > 1 and given.alpha is not None and bool(np.ptp(given.alpha))
+        return cls(height, width, given.bits, given.alpha is not None, is_drawn)
 
 
 @dataclass(frozen=True)
@@ -40,13 +49,13 @@ class OutputRequest:
     """Results that are requested for an image."""
 
     form: OutputSpec
-    config: SamplingConfig
+    config: DrawOptions
     keeps_all: bool
     """Whether all samples are kept until the end, not only the best one."""
     has_pictures: bool
     """Whether a sheet or maps are made."""
-    is_read_again: bool
-    """Whether the written file is read again and scored, because its pixels differ from the drawn ones, as in JPEG."""
+    is_scored: bool
+    """Whether the image is scored as it is written."""
     file_copies: int
     """Memory for encoding and writing the output file, as a multiple of its picture's bytes."""
 
@@ -104,7 +113,7 @@ def estimate_image(pipe: Pipeline, source: ImageProperties, wanted: OutputReques
     height, width = (-(-side // model.reduction) for side in (source.height, source.width))
     factors = [model.scale**k for k in range(1, wanted.form.size.passes + 1)]
     targets = [(factor * height, factor * width) for factor in factors]
-    scored = wanted.is_read_again or config.consistent or config.judges == "image"
+    scored = wanted.is_scored or config.consistent
     stages = [stage_of(pipe.runner, *target, config.n) for target in targets]
     if targets and scored:
         stages.append(stage_of(pipe.runner, *targets[-1]))

@@ -57,6 +57,8 @@ class ImageFile:
     """Messages about malformed metadata of the file, and about alpha that was not read."""
     deep: NDArray[np.uint16] | None = None
     """(H, W, 3) RGB with 16 bits, if the file has more than 8 bits per channel; else None."""
+    quantization: tuple[int, ...] | None = None
+    """Quantization table of luminance if the file is a JPEG: 64 integers, row by row; else None."""
 
     def pixels(self, bits: int) -> NDArray[Any]:
         """Return RGB pixels, (H, W, 3): uint8 for 8 bits, uint16 for 16 bits."""
@@ -84,7 +86,18 @@ def read_image(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFil
     path = checked_path("path", path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise UnreadableImage(path, "expected an image, the file is a video; enlarge it with caflow video")
-    contents = _contents(path, MAX_BYTES_PER_PIXEL * int(max_pixels) + MAX_OTHER_BYTES)
+    return decode_image(_contents(path, MAX_BYTES_PER_PIXEL * int(max_pixels) + MAX_OTHER_BYTES), path, max_pixels)
+
+
+def decode_image(contents: bytes, path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFile:
+    """Return the image that the contents of a file show, as `read_image` does.
+
+    Arguments:
+        path: name of the file in messages.
+
+    Raises:
+        UnreadableImage: as from `read_image`.
+    """
     if is_cut_off(contents):
         raise UnreadableImage(path, "the JPEG file is truncated; copy or export it again")
     header = read_header(contents)
@@ -110,7 +123,25 @@ def read_image(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFil
     if header.pictures > 1:
         raise _several(path)
     metadata, malformed = read_metadata(contents, header)
-    return replace(_image_file(path, pixels), metadata=metadata, warnings=(*malformed, *wrong))
+    found = _image_file(path, pixels)
+    return replace(found, metadata=metadata, warnings=(*malformed, *wrong), quantization=header.quantization or None)
+
+
+def image_of_array(pixels: NDArray[Any]) -> ImageFile:
+    """Return an array as an image: (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA, of uint8 or uint16.
+
+    Raises:
+        InputError: if the array has another shape or type.
+    """
+    is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    if not is_image or pixels.dtype not in (np.uint8, np.uint16) or not pixels.size:
+        raise InputError(
+            "image: expected an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16; got "
+            f"{pixels.dtype} of shape {pixels.shape}"
+        )
+    if pixels.ndim == 3:
+        pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+    return _image_file(Path("array"), pixels)
 
 
 def write_image(

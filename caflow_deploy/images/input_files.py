@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_deploy.images.any_image import AnyImage, as_image_file
 from caflow_deploy.images.image_files import ImageFile, read_image
 from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS, READABLE, images_below
 from caflow_deploy.images.pairs import FilePair
@@ -24,6 +26,7 @@ WHITE = 128
 counts as opaque."""
 PAINT = 250
 """Smallest value of each colour of white paint. Photographs may be brighter than grey everywhere, but not all white."""
+WORDS = {"mask": "mask", "hints": "picture of hints"}
 FILLED_SMOOTHLY = (
     "the hole was filled smoothly before the model refined it, which is worse for large holes: with the package "
     "PyPatchMatch, pip install 'caflow-deploy[inpaint]', it is filled with patches of the image"
@@ -77,7 +80,7 @@ def pair_of(image: Image, files: FilePair, model: Model, max_pixels: int = MAX_I
     path, beside = map(Path, files)
     if model.inputs:
         name = model.inputs[0].name
-        return target_of(model, image), prepare_condition(model, image, {name: _READERS[name](beside, image)})
+        return target_of(model, image), prepare_condition(model, image, {name: input_of(name, beside, image)})
     condition = read_image(beside, max_pixels).rgb
     mismatch = mismatch_of(image, condition, model.scale)
     if mismatch is not None:
@@ -95,13 +98,13 @@ class CompletedImage:
     """Mask or hints by name, as in `Pipeline.prepare`."""
 
     @classmethod
-    def read(cls, pipe: Pipeline, given: ImageFile, files: Mapping[str, Path]) -> "CompletedImage":
-        """Read the files of an image's other inputs.
+    def read(cls, pipe: Pipeline, given: ImageFile, files: Mapping[str, AnyImage]) -> "CompletedImage":
+        """Read an image's other inputs, such as the file of a mask, by name.
 
         Raises:
-            UnreadableImage: if a file is not a readable image, differs in size from the image, or says nothing.
+            UnreadableImage: as from `input_of`.
         """
-        return cls(pipe, given, {name: _READERS[name](path, given.rgb) for name, path in files.items()})
+        return cls(pipe, given, {name: input_of(name, path, given.rgb) for name, path in files.items()})
 
     @cached_property
     def condition(self) -> Image:
@@ -130,12 +133,33 @@ class CompletedImage:
         return np.stack(single).reshape(*drawn.shape[:-3], *single[0].shape)
 
 
-def _hole(path: Path, image: Image) -> NDArray[np.bool_]:
+def input_of(name: str, given: AnyImage, image: Image) -> NDArray[Any]:
+    """Return another input of a model as `Pipeline.prepare` takes it: a mask, (H, W) bool, or hints, (H, W, 4) uint8.
+
+    Arguments:
+        name: "mask" or "hints".
+        given: picture of the input, as large as the image; or a mask as (H, W) bool, True for what is to be filled.
+        image: (H, W, 3) uint8 RGB.
+
+    Raises:
+        UnreadableImage: if it is not a readable image, differs in size from the image, or says nothing.
+    """
+    if isinstance(given, np.ndarray) and given.dtype == np.bool_:
+        return given
+    path = Path(given) if isinstance(given, str | PathLike) else Path(name)
+    height, width = image.shape[:2]
+    file = as_image_file(given, max(MAX_IMAGE_PIXELS, height * width), name)
+    if file.rgb.shape != image.shape:
+        found = f"{file.rgb.shape[1]}×{file.rgb.shape[0]}"
+        raise UnreadableImage(path, f"the {WORDS[name]} must be as large as its image, {width}×{height}; got {found}")
+    return _hole(path, file) if name == "mask" else _hints(path, file)
+
+
+def _hole(path: Path, mask: ImageFile) -> NDArray[np.bool_]:
     """Return the hole that a mask marks, (H, W) bool: what is white, or what was erased.
 
     White paint on a transparent layer marks the hole itself. Otherwise transparent pixels do, if there are any.
     """
-    mask = _read_as_large(path, "mask", image)
     is_white = mask.rgb.mean(2) >= WHITE
     is_opaque = np.ones(is_white.shape, bool) if mask.alpha is None else mask.alpha >= WHITE
     is_erased = not is_opaque.all() and not (mask.rgb[is_opaque] >= PAINT).all()
@@ -145,9 +169,8 @@ def _hole(path: Path, image: Image) -> NDArray[np.bool_]:
     return hole
 
 
-def _hints(path: Path, image: Image) -> Image:
+def _hints(path: Path, hints: ImageFile) -> Image:
     """Return a picture of hints, (H, W, 4) uint8 RGBA."""
-    hints = _read_as_large(path, "picture of hints", image)
     if hints.alpha is None or not (hints.alpha < WHITE).any() or not (hints.alpha >= WHITE).any():
         raise UnreadableImage(
             path,
@@ -155,17 +178,3 @@ def _hints(path: Path, image: Image) -> Image:
             "of colour on a transparent layer, and export it as PNG",
         )
     return np.dstack([hints.rgb, hints.alpha])
-
-
-_READERS = {"mask": _hole, "hints": _hints}
-
-
-def _read_as_large(path: Path, name: str, image: Image) -> ImageFile:
-    wanted_height, wanted_width = image.shape[:2]
-    file = read_image(path, max(MAX_IMAGE_PIXELS, wanted_height * wanted_width))
-    if file.rgb.shape != image.shape:
-        height, width = file.rgb.shape[:2]
-        raise UnreadableImage(
-            path, f"the {name} must be as large as its image, {wanted_width}×{wanted_height}; got {width}×{height}"
-        )
-    return file

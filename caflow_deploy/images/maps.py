@@ -25,26 +25,18 @@ def names(levels: int, samples: int) -> list[str]:
     return ["likelihood", *(f"likelihood-{j}" for j in range(levels)), *(["uncertainty"] if samples > 1 else [])]
 
 
-def pictures(
-    result: Likelihood, image: int = 0, of_file: Likelihood | None = None
-) -> Iterator[tuple[str, Image, float, float]]:
+def pictures(result: Likelihood, image: int = 0) -> Iterator[tuple[str, Image, float, float]]:
     """Yield the maps of one image of a batch as pictures.
 
     Likelihood maps show the best sample, or the scored image. The uncertainty map shows the standard deviation of all
     samples, and exists only for two or more.
-
-    Arguments:
-        of_file: score of the written file if it differs from the best sample. Likelihood maps then show the file.
 
     Yields:
         name: "likelihood"; "likelihood-0", … for each level, coarsest first; or "uncertainty".
         picture: (H, W, 3) uint8 RGB. Bright means unlikely, or uncertain.
         darkest, brightest: values that are shown darkest and brightest, in bits/dim; for "uncertainty" in grey levels.
     """
-    if of_file is not None:
-        maps = of_file.maps[0]
-    else:
-        maps = result.maps[image][0] if isinstance(result, Samples) else result.maps[image]
+    maps = result.maps[image][0] if isinstance(result, Samples) else result.maps[image]
     levels = maps_per_level(maps, result.per_level.shape[-1])
     for name, part in [("likelihood", maps), *((f"likelihood-{j}", level) for j, level in enumerate(levels))]:
         bits = -map_per_pixel(part, *result.sides[image]) / (CHANNELS * np.log(2))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from caflow_deploy.images.image_files import read_image
+from caflow_deploy.images.image_files import ImageFile, read_image
 from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
 from caflow_deploy.images.image_headers import header_of_file
 from caflow_runtime.bundle.builtin import DEFAULT, DEFAULT_FOR_DEGRADED
@@ -82,14 +82,25 @@ def choose_model(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ModelC
     """
     path = checked_path("path", path)
     header = header_of_file(path)
-    if header is not None and header.quantization:
-        quality = jpeg_quality(header.quantization)
-        if quality < MIN_QUALITY:
-            return ModelChoice(DEFAULT_FOR_DEGRADED, f"it is a JPEG of quality {quality}")
-    noise = estimate_noise(read_image(path, max_pixels).rgb)
+    of_header = None if header is None else _of_quality(header.quantization)
+    return of_header or choose_model_of(read_image(path, max_pixels))
+
+
+def choose_model_of(image: ImageFile) -> ModelChoice:
+    """Return the built-in ×4 model that is best for an image that was read, and the reason, as `choose_model` does."""
+    if (choice := _of_quality(image.quantization)) is not None:
+        return choice
+    noise = estimate_noise(image.rgb)
     if noise > MAX_NOISE:
         return ModelChoice(DEFAULT_FOR_DEGRADED, f"it looks noisy (estimated σ of luma: {noise:.1f} grey levels)")
     return ModelChoice(DEFAULT, "it is clean")
+
+
+def _of_quality(table: Sequence[int] | None) -> ModelChoice | None:
+    """Return the choice for a JPEG file of low quality; None for all others."""
+    if not table or (quality := jpeg_quality(table)) >= MIN_QUALITY:
+        return None
+    return ModelChoice(DEFAULT_FOR_DEGRADED, f"it is a JPEG of quality {quality}")
 
 
 def jpeg_quality(table: Sequence[int]) -> int:

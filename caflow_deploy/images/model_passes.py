@@ -1,14 +1,14 @@
 """Passes of a model over an image. Each later pass enlarges the best result of the previous pass."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.batching.pixels import deep_integers
 from caflow_runtime.batching.runner import ShowWindows
-from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.linear_light import resample, resample_alpha
@@ -16,7 +16,7 @@ from caflow_runtime.ood.consistency import enlarge, enlarge_image
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Best, Outcome, Samples
 from caflow_runtime.pipeline.sampling import ResultEncoding, sample_all, sample_best
-from caflow_runtime.sizes import FinalSize
+from caflow_runtime.sizes import FinalSize, Size
 
 Bits = Literal[8, 16]
 
@@ -30,6 +30,23 @@ class OutputSpec:
     """Whether the size is the one that the model makes from the source in a single pass."""
     bits: Bits
     """Bits per channel."""
+
+    @classmethod
+    def of(cls, size: Size | None, source: tuple[int, int], scale: int, bits: Bits) -> Self:
+        """Return the form of the result of a source.
+
+        Arguments:
+            size: the requested size; None is the size that the model makes.
+            source: height and width of the source, in pixels.
+            scale: factor of one pass of the model.
+
+        Raises:
+            InputError: if the model would have to make too many pixels.
+        """
+        height, width = source
+        own = FinalSize(scale * height, scale * width, 1)
+        wanted = own if size is None else size.of(height, width, scale)
+        return cls(wanted, wanted == own, bits)
 
     def resampled(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return colours, (H, W, 3), or alpha, (H, W), in the final size."""
@@ -55,7 +72,7 @@ class ModelPasses:
 
     pipe: Pipeline
     """Pipeline for the source. It may be told how the source was degraded."""
-    config: SamplingConfig
+    config: DrawOptions
     show: ShowWindows | None
     later: Pipeline
     """Pipeline for the passes after the first one, whose conditions are results."""

@@ -22,7 +22,7 @@ from caflow_deploy.jobs.image_report import ImageReport
 from caflow_deploy.jobs.images import ImageOutcome
 from caflow_deploy.jobs.journal import Journal
 from caflow_deploy.jobs.result_naming import DEFAULT, ResultFiles
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.atomic_files import remove_leftovers
 from caflow_runtime.file_io.path_text import as_path, as_text
@@ -32,7 +32,8 @@ from caflow_runtime.sizes import Size
 COMMAND = "caflow image"
 RESULTS = "results.jsonl"
 OPTIONS = {
-    **{"alpha": "--min-typicality", "otherwise": "--untypical", "frame": "", "multiple": "", "further_models": ""},
+    **{"alpha": "--min-typicality", "otherwise": "--untypical", "judges_image": "--judge"},
+    **{"frame": "", "multiple": "", "further_models": ""},
     **{name: f"--input-{name}" for name in ("blur", "noise", "jpeg")},
 }
 """Options of the settings that have another name (`check_same`)."""
@@ -44,7 +45,7 @@ class ModelSettings(msgspec.Struct, frozen=True):
     """Settings of a further model, and those of drawing with it."""
 
     pipeline: PipelineSettings
-    config: SamplingConfig
+    config: DrawOptions
 
 
 BESIDE = {"mask", "hints"}
@@ -55,13 +56,15 @@ class ImageSettings(msgspec.Struct, frozen=True):
     """Settings that the results depend on. The list of images is not included: images may be added at any time."""
 
     pipeline: PipelineSettings
-    config: SamplingConfig
+    config: DrawOptions
     keep_all: bool = False
     sheet: bool = False
     maps: bool = False
     files: ResultFiles = DEFAULT
     size: Size | None = None
     bits: Bits | None = None
+    judges_image: bool = False
+    """Whether images are scored as they are written, without a threshold that would reject them."""
     further_models: tuple[ModelSettings, ...] | None = None
     """The other models if one is chosen for each image; None if all images have the same model."""
     assume: Mapping[str, float] | None = None

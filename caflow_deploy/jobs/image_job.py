@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from caflow_deploy.images.drawing import FileFormat, ImageRequest
 from caflow_deploy.images.image_estimate import (
     FILE_COPIES,
     LOSSLESS_WEBP_COPIES,
@@ -13,15 +14,14 @@ from caflow_deploy.images.image_estimate import (
     OutputRequest,
     estimate_image,
 )
-from caflow_deploy.images.image_files import WITH_16_BITS
+from caflow_deploy.images.image_files import WITH_16_BITS, ImageFile
 from caflow_deploy.images.model_choice import ModelChoice
 from caflow_deploy.images.model_passes import Bits, OutputSpec
 from caflow_deploy.jobs.result_naming import DEFAULT, ResultFiles
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.sizes import FinalSize, Size
+from caflow_runtime.sizes import Size
 
-LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
 MAX_QUALITY = 100
 """Quality with which WebP is lossless."""
 
@@ -47,6 +47,8 @@ class ImageJob:
     """What the user says of how the source was degraded, as in `load`. It applies to models that are told of it."""
     inputs: Mapping[str, Path] = field(default_factory=dict)
     """Files beside the source, as large as it, by the name of the model's input: "mask" or "hints"."""
+    judges_image: bool = False
+    """Whether the image is scored as it is written, without a threshold that would reject it."""
     suggested_hints: int = 0
     """Number of places to suggest for further hints of colour."""
     choice: ModelChoice | None = None
@@ -63,21 +65,33 @@ class ImageJob:
         Raises:
             InputError: if the model would have to make too many pixels.
         """
-        own = FinalSize(scale * height, scale * width, 1)
-        size = own if self.size is None else self.size.of(height, width, scale)
         as_source: Bits = 16 if bits > 8 and self.output.suffix.lower() in WITH_16_BITS else 8
-        return OutputSpec(size, size == own, self.bits or as_source)
+        return OutputSpec.of(self.size, (height, width), scale, self.bits or as_source)
 
     @property
     def outputs(self) -> list[Path]:
         """All files that may be written."""
         return [self.output, *self.others, *self.extras.values()]
 
-    def wants_all(self, config: SamplingConfig) -> bool:
+    def request(self, config: DrawOptions, given: ImageFile, scale: int) -> ImageRequest:
+        """Return what is wanted of the image, once it has been read.
+
+        Raises:
+            InputError: if the model would have to make too many pixels.
+        """
+        form = self.form(given.rgb.shape[0], given.rgb.shape[1], given.bits, scale)
+        judged = FileFormat(self.output.suffix, self.files.quality) if self.is_judged(config) else None
+        return ImageRequest(config, form, self.wants_all(config), self.assume, judged)
+
+    def is_judged(self, config: DrawOptions) -> bool:
+        """Return whether the image is judged as it is written, not only the sample as it was drawn."""
+        return self.judges_image or config.judges == "image"
+
+    def wants_all(self, config: DrawOptions) -> bool:
         """Return whether all samples of a draw are needed, not only the best one."""
         return bool(self.others or self.extras) and config.reject is None
 
-    def estimate(self, pipe: Pipeline, config: SamplingConfig, source: ImageProperties) -> ImageEstimate:
+    def estimate(self, pipe: Pipeline, config: DrawOptions, source: ImageProperties) -> ImageEstimate:
         """Estimate the work and memory for the results.
 
         Raises:
@@ -85,7 +99,6 @@ class ImageJob:
         """
         form = self.form(source.height, source.width, source.bits, pipe.manifest.model.scale)
         suffix = self.output.suffix.lower()
-        is_lossy = suffix not in LOSSLESS
         is_lossless_webp = self.files.quality == MAX_QUALITY
         webp = LOSSLESS_WEBP_COPIES if is_lossless_webp else WEBP_COPIES
         wanted = OutputRequest(
@@ -93,7 +106,7 @@ class ImageJob:
             config,
             keeps_all=self.wants_all(config),
             has_pictures=bool(self.extras),
-            is_read_again=form.is_own and (is_lossy or source.has_alpha or source.is_grey or bool(self.inputs)),
+            is_scored=self.is_judged(config),
             file_copies=webp if suffix == ".webp" else FILE_COPIES,
         )
         return estimate_image(pipe, source, wanted)

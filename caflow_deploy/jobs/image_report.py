@@ -4,25 +4,15 @@ import math
 from typing import Annotated, Any, Literal
 
 import msgspec
-import numpy as np
 from msgspec import UNSET, UnsetType
 
-from caflow_deploy.images.image_files import ImageFile
-from caflow_deploy.images.model_passes import ModelOutput, OutputSpec
+from caflow_deploy.images.image_result import ImageResult
 from caflow_deploy.jobs.image_job import ImageJob
-from caflow_runtime.batching.sampling_config import Judge, SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions, Judge
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.typicality import Typicality
 from caflow_runtime.ood.verdict import Probability
-from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import REJECTED, Likelihood, Samples
-
-SUSPICIOUS = 0.01
-"""Largest sample typicality of samples that `contradiction` compares with their input."""
-CONTRADICTING_DB = 20.0
-"""Consistency in dB below which a sample contradicts its input. With x4-photo, noise of σ = 50 left 22 dB or more, and
-dithering to black and white 18 dB or less."""
 
 
 class ModelImage(msgspec.Struct, frozen=True):
@@ -66,8 +56,8 @@ class ImageReport(msgspec.Struct, frozen=True):
     """Point at which the likelihood was computed: `sample`, the continuous values that were drawn; or `image`, integer
     pixel values. The two likelihoods differ by the effect of rounding. Without a likelihood, ignore this field."""
     log_likelihood: float | None = None
-    """Log-likelihood of the result given the input, in nats. None if the output is the resized input. If the file is
-    grey or masked, has fully transparent pixels or a lossy format, this is the value of the file, read again."""
+    """Log-likelihood of the sample given the input, in nats, as it was drawn. None if the output is the resized
+    input."""
     log_likelihood_per_level: list[float] | None = None
     """Log-likelihood of each level in nats, coarsest first; the sum is `log_likelihood`."""
     bits_per_dim: float | None = None
@@ -78,16 +68,15 @@ class ImageReport(msgspec.Struct, frozen=True):
     was changed to match the input (`--consistent`), or if the calibration does not cover the temperature or images of
     this kind."""
     image_typicality: Probability | None = None
-    """Typicality of the written image among true images, 0…1. None if the image was not scored, or the calibration
-    does not cover images of this kind."""
+    """Typicality among true images, 0…1, of the image as it is read from its file. None unless `--judge image` asks for
+    it, or if the calibration does not cover images of this kind."""
     judge: Judge | UnsetType = UNSET
     """Typicality that `outcome` is based on: `sample` or `image`. Omitted if no judgement was requested."""
     consistency_db: float | UnsetType = UNSET
     """Consistency: PSNR, in dB, between the input and the result after it is degraded as in training. Omitted if it was
     not requested."""
     maps: dict[str, list[float]] | UnsetType = UNSET
-    """For each map, the values that are shown darkest and brightest: bits/dim, or grey levels for `uncertainty`.
-    Likelihood maps show the image that `log_likelihood` belongs to."""
+    """For each map, the values that are shown darkest and brightest: bits/dim, or grey levels for `uncertainty`."""
     input_stamp: str | None = None
     """Size and modification time of the input (`stamp_of`), taken before it was read. If the stamp has changed, the
     job makes the result again."""
@@ -108,8 +97,6 @@ class ImageReport(msgspec.Struct, frozen=True):
     likelihood_of: ModelImage | UnsetType = UNSET
     """Image that the likelihood, `sample_typicality`, `consistency_db` and maps describe, if it differs from the output
     file in size or bit depth; else omitted."""
-    unjudged_because: str | UnsetType = UNSET
-    """Reason why the output file has no `image_typicality`, if the reason is its size."""
     warnings: list[str] | UnsetType = UNSET
     """Defects of the input file, a sample that contradicts the input, and metadata that could not be copied to the
     output file. Omitted if there are none."""
@@ -120,58 +107,39 @@ class ImageReport(msgspec.Struct, frozen=True):
         return found
 
 
-def report_of(
-    job: ImageJob, made: ModelOutput, given: ImageFile, config: SamplingConfig, form: OutputSpec
-) -> ImageReport:
-    """Return the report on the best sample, or on the enlarged input."""
-    drawn = made.drawn
-    best = (0, 0) if isinstance(drawn, Samples) else (0,)
+def report_of(job: ImageJob, result: ImageResult, config: DrawOptions, **others: Any) -> ImageReport:
+    """Return the report on a result: on the best sample, or on what takes its place.
+
+    Arguments:
+        others: further fields of the report.
+    """
+    drawn, form = result.drawn, result.form
     report = ImageReport(
         input=as_text(job.source),
         output=as_text(job.output),
-        input_bits=given.bits,
-        sample=int(drawn.sample[best]),
-        outcome=getattr(drawn, "outcome", ["unjudged"])[0],
-        **_likelihood(drawn, best),
-        sample_typicality=_typicality(drawn.sample_typicality, best),
-        image_typicality=_typicality(drawn.image_typicality, best) if form.is_own else None,
-        judge=UNSET if config.judges is None else config.judges,
-        consistency_db=UNSET if drawn.consistency is None else float(drawn.consistency[best]),
+        input_bits=result.given.bits,
+        sample=REJECTED,
+        outcome=result.outcome,
+        density_at="sample",
         output_bits=form.bits,
+        **others,
     )
-    if report.outcome == "bicubic" or (form.is_own and form.bits == 8):
+    if drawn is None:
         return report
-    height, width = made.pictures.shape[1:3]
-    of = ModelImage(width, height, 8, form.size.passes)
-    return msgspec.structs.replace(report, likelihood_of=of, unjudged_because=_why_unjudged(given.rgb, form))
-
-
-def contradiction(pipe: Pipeline, made: ModelOutput, report: ImageReport) -> list[str]:
-    """Return a warning if the chosen sample is untypical and contradicts its condition. For models that enlarge.
-
-    Each alone may be right: a sample of a flat image is untypical, and one without the noise of its condition
-    contradicts it. Models that are told of degradations remove them, so their samples contradict such conditions.
-    """
-    manifest, typicality = pipe.manifest, report.sample_typicality
-    is_comparable = manifest.model.scale > 1 and manifest.has_consistency and not pipe.is_told_degradation
-    if not is_comparable or typicality is None or typicality > SUSPICIOUS:
-        return []
-    picture = made.pictures[0] if made.pictures.dtype == np.uint8 else np.asarray(made.pictures[0] >> 8, np.uint8)
-    agreement = pipe.consistency.psnr(picture, made.condition)
-    if agreement >= CONTRADICTING_DB:
-        return []
-    return [
-        "the sample is untypical and contradicts the input: reduced again, it differs (consistency "
-        f"{agreement:.1f} dB). The model does not know such inputs: use one that was trained for them, such as x4-real "
-        "for dithered and noisy photographs"
-    ]
-
-
-def _why_unjudged(given: Image, form: OutputSpec) -> str | UnsetType:
-    if form.is_own:
-        return UNSET
-    size, (height, width) = form.size, given.shape[:2]
-    return f"{size.width}×{size.height} is not the size that the model makes from {width}×{height}"
+    best = (0, 0) if isinstance(drawn, Samples) else (0,)
+    about = {
+        "sample": int(drawn.sample[best]),
+        **_likelihood(drawn, best),
+        "sample_typicality": _typicality(drawn.sample_typicality, best),
+        "image_typicality": _typicality(result.image_typicality, (0,)),
+        "judge": UNSET if config.judges is None else config.judges,
+        "consistency_db": UNSET if drawn.consistency is None else float(drawn.consistency[best]),
+        "degradation": UNSET if result.degradation is None else result.degradation,
+    }
+    if report.outcome != "bicubic" and not (form.is_own and form.bits == 8):
+        height, width = result.pictures.shape[1:3]
+        about["likelihood_of"] = ModelImage(width, height, 8, form.size.passes)
+    return msgspec.structs.replace(report, **about)
 
 
 def _likelihood(drawn: Likelihood, best: tuple[int, ...]) -> dict[str, Any]:
@@ -188,12 +156,3 @@ def _likelihood(drawn: Likelihood, best: tuple[int, ...]) -> dict[str, Any]:
 def _typicality(known: Typicality | None, best: tuple[int, ...]) -> float | None:
     """Return the typicality of the best sample; None if it is not known."""
     return float(known.value[best]) if known and known.is_judged[best] else None
-
-
-def about_file(report: ImageReport, scored: Likelihood) -> ImageReport:
-    """Return a report with the likelihood and the image typicality of the written file, which was scored.
-
-    This is for files that differ from the drawn sample: grey, masked or transparent files, and lossy formats.
-    """
-    typicality = _typicality(scored.image_typicality, (0,))
-    return msgspec.structs.replace(report, image_typicality=typicality, **_likelihood(scored, (0,)))

@@ -2,7 +2,7 @@
 
 with Metrics(pipe, pipe.calibration.typicality_model(0.8)) as metrics:
     metrics.serve(9100)
-    metrics.observe_best(pipe.best_of(image, n=10), SamplingConfig(n=10))
+    metrics.observe_best(pipe.best_of(image, n=10), DrawOptions(n=10))
 
 Every label has few possible values. Names of images belong in logs, not in labels.
 """
@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from caflow_deploy.serving.model_instruments import VERDICTS, Instruments, ModelInstruments, Prometheus, buckets_of
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.ood.drift import WINDOW, Drift
@@ -65,7 +65,7 @@ class Metrics:
         self._made = ModelInstruments(self._instruments, self._model, pipe, buckets or buckets_of(typicality_model))
 
     def observe_best(
-        self, best: Best, config: SamplingConfig, measures_drift: bool = True, late: Sequence[bool] | Any = None
+        self, best: Best, config: DrawOptions, measures_drift: bool = True, late: Sequence[bool] | Any = None
     ) -> None:
         """Count the results of best-of-N.
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.sampling_config import Judge, Rank
+from caflow_runtime.batching.draw_options import Judge, Rank
 from caflow_runtime.checks import LARGEST_WORD, MAX_SAMPLES
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image_arrays import Image

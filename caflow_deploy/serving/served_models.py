@@ -18,7 +18,7 @@ from caflow_deploy.serving.request import (
     TensorSpec,
 )
 from caflow_deploy.serving.service import Service, are_late, count_images, count_pixels
-from caflow_runtime.batching.sampling_config import Otherwise, Reject, SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions, Otherwise, Reject
 from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.image_arrays import Image, check_pairs
 from caflow_runtime.ood.typicality import Typicality, check_alpha
@@ -149,7 +149,7 @@ def split(images: Stack | None, tensors: Tensors, counts: Sequence[int]) -> list
     return parts
 
 
-def draw_of(parameters: SampleParameters, manifest: Manifest) -> SamplingConfig:
+def draw_of(parameters: SampleParameters, manifest: Manifest) -> DrawOptions:
     """Return how samples are drawn for a request.
 
     Raises:
@@ -158,5 +158,5 @@ def draw_of(parameters: SampleParameters, manifest: Manifest) -> SamplingConfig:
     p = parameters
     otherwise = OTHERWISE[p.untypical]
     reject = Reject(p.min_typicality, otherwise=otherwise, judge=p.judge) if p.min_typicality else None
-    given = {"n": p.n, "temperature": p.temperature, "seed": p.seed, "rank": p.rank, "consistent": p.consistent}
-    return SamplingConfig.for_model(manifest, **given, reject=reject)
+    options = DrawOptions(p.n, p.temperature, p.seed, rank=p.rank, consistent=p.consistent, reject=reject)
+    return options.for_model(manifest)

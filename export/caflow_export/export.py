@@ -25,7 +25,7 @@ from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_export.weights import WeightStore
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.batching.sampling_config import Rank
+from caflow_runtime.batching.draw_options import Rank
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.bundle_errors import BundleError

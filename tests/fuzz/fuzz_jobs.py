@@ -21,7 +21,7 @@ from caflow_deploy.jobs.folder import PipelineSettings, State, flat, stamp_of
 from caflow_deploy.jobs.image_folder import COMMAND, RESULTS, ImageFolder, ImageSettings
 from caflow_deploy.jobs.image_job import ImageJob
 from caflow_deploy.jobs.image_report import ImageReport
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.file_io.line_checksum import fields_with_checksum, with_checksum
 from caflow_runtime.file_io.path_text import as_path, as_text
@@ -31,7 +31,7 @@ from caflow_runtime.ood.verdict import Verdict
 
 PIPELINE = PipelineSettings("0" * 64, "1" * 64, "fp32", "onnxruntime cpu")
 SETTINGS = FilterSettings(PIPELINE, 0.01, 2**28, "2" * 64)
-IMAGES = ImageSettings(PIPELINE, SamplingConfig(10, (0.8, 0.7)))
+IMAGES = ImageSettings(PIPELINE, DrawOptions(10, (0.8, 0.7)))
 PAIRS = 4
 HEADERS = [*["target,condition\n"] * 4, "target,condition,target\n", "condition,target,condition\n"]
 ALPHAS = [2.0, -1, 0, 1, 1e308, "0.1", None]

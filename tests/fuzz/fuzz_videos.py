@@ -24,7 +24,7 @@ from caflow_deploy.video.segment_store import (
     read_segments,
     segment_name,
 )
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.pipeline.stream import StreamSettings
@@ -106,7 +106,7 @@ def journals(folder: Path) -> Attempt:
     pipeline = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
     encoding = Encoding("h264", 18, 8)
     settings = VideoSettings(
-        pipeline, StreamSettings(SamplingConfig(2)), encoding, 3, identity_of(FileSource(source_file))
+        pipeline, StreamSettings(DrawOptions(2)), encoding, 3, identity_of(FileSource(source_file))
     )
     open_folder(parts, settings, force=False)
     for number in range(2):

@@ -19,7 +19,7 @@ from caflow_deploy.page import guard, page_results
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
 from caflow_deploy.page.page_texts import ranks_of
-from caflow_runtime.batching.sampling_config import Reject
+from caflow_runtime.batching.draw_options import Reject
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError
 from caflow_runtime.ood.consistency import enlarge

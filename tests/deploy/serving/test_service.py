@@ -12,7 +12,7 @@ from tiny import pairs_of_photographs, photograph
 
 from caflow_deploy.serving.request import Answer, Request, Tensors
 from caflow_deploy.serving.served_models import Sampler, Scorer
-from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions, Reject
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -130,7 +130,7 @@ def test_a_batch_of_requests_has_at_most_the_pixels_that_one_request_may_have(
 ) -> None:
     sizes: list[int] = []
 
-    def counting(pipe: Pipeline, images: Any, config: SamplingConfig) -> Any:
+    def counting(pipe: Pipeline, images: Any, config: DrawOptions) -> Any:
         sizes.append(len(images))
         return sample_best(pipe, images, config)
 

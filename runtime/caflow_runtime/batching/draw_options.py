@@ -1,7 +1,7 @@
 """Settings for drawing samples: how many samples, from which noise, and how the best one is chosen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -26,7 +26,7 @@ Judge = Literal["sample", "image"]
 """Typicality that decides about rejection: that of the drawn sample, or that of the image as it is written."""
 Otherwise = Literal["best", "bicubic", "error"]
 """Result if all samples are rejected: the best rejected sample, the bicubically enlarged input, or an error."""
-Temperature = float | tuple[float, ...]
+Temperature = float | Sequence[float]
 """One temperature τ for all levels, or one for each level, the coarsest first."""
 
 
@@ -56,8 +56,8 @@ class Reject:
 
 
 @dataclass(frozen=True)
-class SamplingConfig:
-    """Settings for drawing samples, for any number of images. The values are checked and converted to the types below.
+class DrawOptions:
+    """How samples are drawn, and the best one is chosen. The values are checked and converted to the types below.
 
     Raises:
         InputError: if a value is not valid.
@@ -65,17 +65,18 @@ class SamplingConfig:
 
     n: int = 10
     """Number of samples of each image, 1 … 2²⁰."""
-    temperature: Temperature = DEFAULT_SAMPLING.temperature
-    """Temperature τ, a factor on the noise: one for all levels, or one for each level, the coarsest first."""
+    temperature: Temperature | None = None
+    """Temperature τ, a factor on the noise: one for all levels, or one for each level, the coarsest first. None is the
+    temperature that the model names as best: 0.8 for x4-photo, 0.5 for x4-real, and 0 for the others."""
     seed: int = 0
     """Number that chooses the noise, together with `frame`: 0 … 2³²−1."""
     frame: int = 0
     """Number of the frame, which also chooses the noise: 0 … 2³²−1."""
-    rank: Rank = DEFAULT_SAMPLING.rank
+    rank: Rank | None = None
     """Ranking of the samples. "likelihood" ranks by log-likelihood, as in the paper. "consistency" ranks by how well
     the sample, degraded again, matches the image. "typical" ranks by how close the bits per dimension of each level are
-    to those of typical samples, which requires a calibration."""
-    keep: tuple[int, ...] | None = None
+    to those of typical samples, which requires a calibration. None is the ranking that the model names as best."""
+    keep: Sequence[int] | None = None
     """Progressive best-of-N: the number of samples that run at each level, beginning with `n`. After each level, only
     the most likely samples continue. The result is approximate: a dropped sample might have been the best."""
     consistent: bool = False
@@ -84,29 +85,24 @@ class SamplingConfig:
     reject: Reject | None = None
     """Rule that rejects untypical samples; None rejects no sample."""
 
-    @classmethod
-    def for_model(cls, manifest: Manifest, **settings: Any) -> Self:
-        """Return settings, by the names of the fields, that the model supports.
-
-        Without a temperature or a ranking, or if they are None, those that the model is best used with apply.
+    def for_model(self, manifest: Manifest) -> Self:
+        """Return the options for a model: with its own temperature and ranking where they are None.
 
         Raises:
-            InputError: if a value is not valid, or the model does not support the settings.
+            InputError: if the model does not support the options.
         """
         own = manifest.model.sampling
-        if settings.get("temperature") is None:
-            settings["temperature"] = own.temperature
-        if settings.get("rank") is None:
-            settings["rank"] = own.rank if settings.get("keep") is None else "likelihood"
-        config = cls(**settings)
-        config.check_fits(manifest)
-        return config
+        temperature = own.temperature if self.temperature is None else self.temperature
+        rank = self.rank or (own.rank if self.keep is None else "likelihood")
+        found = replace(self, temperature=temperature, rank=rank)
+        found.check_fits(manifest)
+        return found
 
     def __post_init__(self) -> None:
         check_integer("n", self.n, 1, MAX_SAMPLES)
         check_integer("seed", self.seed, 0)
         check_integer("frame", self.frame, 0)
-        if not isinstance(self.rank, str) or self.rank not in get_args(Rank):
+        if self.rank is not None and not (isinstance(self.rank, str) and self.rank in get_args(Rank)):
             raise InputError(f"rank must be one of {', '.join(get_args(Rank))}; got {shown(self.rank)}")
         check_switch("consistent", self.consistent)
         if self.reject is not None and not isinstance(self.reject, Reject):
@@ -115,9 +111,10 @@ class SamplingConfig:
         # NumPy's small integers overflow in sums, and a comparison of its arrays is not a single bool.
         for name in ("n", "seed", "frame"):
             object.__setattr__(self, name, int(getattr(self, name)))
-        object.__setattr__(self, "temperature", _temperature(self.temperature))
+        if self.temperature is not None:
+            object.__setattr__(self, "temperature", _temperature(self.temperature))
         object.__setattr__(self, "keep", _keep(self.keep, self.n))
-        if self.keep is not None and self.rank != "likelihood":
+        if self.keep is not None and self.rank not in ("likelihood", None):
             raise InputError(f"keep drops samples by likelihood, so rank must be 'likelihood'; got {self.rank!r}")
         if self.keep is not None and self.reject is not None:
             raise InputError("keep drops samples before they can be judged: use either keep or reject")
@@ -138,8 +135,9 @@ class SamplingConfig:
         return self.n + (self.reject.redraws if self.reject else 0)
 
     def temperatures(self, levels: int) -> list[float]:
-        """Return the temperature of each level, the coarsest first."""
-        return list(self.temperature) if isinstance(self.temperature, tuple) else [self.temperature] * levels
+        """Return the temperature of each level, the coarsest first. Without a model, it is the default one."""
+        own = DEFAULT_SAMPLING.temperature if self.temperature is None else self.temperature
+        return list(own) if isinstance(own, Sequence) else [own] * levels
 
     def check_fits(self, manifest: Manifest) -> None:
         """Check that a model supports these settings.
