@@ -22,9 +22,10 @@ from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.typicality import Typicality
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.results import Samples
+from caflow_runtime.pipeline.results import Outcome, Samples
 from caflow_runtime.pipeline.sampling import ResultEncoding
 
+LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
 SUSPICIOUS = 0.01
 """Largest sample typicality of samples that are compared with their input."""
 CONTRADICTING_DB = 20.0
@@ -74,16 +75,16 @@ def draw_image(image: CompletedImage, wanted: ImageRequest, show: ShowWindows | 
     told = _told(image, wanted.assume)
 
     def as_read(pixels: NDArray[Any]) -> Image:
-        assert wanted.judged is not None
         result = image.finished(pixels) if image.is_changed else pixels
-        return pipe.target_of(_read_again(result, alpha, is_grey, wanted.judged))
+        return pipe.target_of(_read_again(result, alpha, is_grey, wanted.judged or FileFormat(".png")))
 
     encoding = ResultEncoding(form.bits == 16, as_read if wanted.judged else None)
     made = ModelPasses(told, config, show, pipe).run(image.condition, form.size.passes, wanted.keeps_all, encoding)
     drawn, pictures, typicality = made.drawn, made.pictures, made.drawn.image_typicality
-    if isinstance(drawn, Samples):
-        typicality = None if typicality is None else typicality.of(np.s_[:, 0])
-    if wanted.judged and form.is_own and config.reject is None:
+    outcome: Outcome = "unjudged" if isinstance(drawn, Samples) else drawn.outcome[0]
+    if isinstance(drawn, Samples) and typicality is not None:
+        typicality = typicality.of(np.s_[:, 0])
+    if wanted.judged and form.is_own and config.judges != "image" and outcome != "bicubic":
         typicality = told.score(as_read(pictures[0]), made.condition, show).image_typicality
     if image.is_changed:
         pictures = image.finished(pictures)
@@ -93,7 +94,7 @@ def draw_image(image: CompletedImage, wanted: ImageRequest, show: ShowWindows | 
         model=as_text(pipe.folder.stem),
         given=given,
         form=form,
-        outcome="unjudged" if isinstance(drawn, Samples) else drawn.outcome[0],
+        outcome=outcome,
         pictures=pictures,
         alpha=alpha,
         is_grey=is_grey,
@@ -123,6 +124,8 @@ def _told(image: CompletedImage, assume: Mapping[str, float]) -> Pipeline:
 
 def _read_again(pixels: NDArray[Any], alpha: NDArray[np.uint8] | None, is_grey: bool, file: FileFormat) -> Image:
     """Return the pixels that are read from a file of a result: (H, W, 3) uint8."""
+    if file.suffix.lower() in LOSSLESS and pixels.dtype == np.uint8 and not is_grey and (alpha is None or alpha.all()):
+        return pixels
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"image{file.suffix}"
         write_image(path, pixels, alpha, is_grey, quality=file.quality)

@@ -163,9 +163,8 @@ def test_rejected_results_are_what_the_options_say(rgb: Any, calibrated: Path) -
     none = 1 - 1e-6
     with pytest.raises(caflow_deploy.Untypical):
         caflow_deploy.enlarge(rgb, model=calibrated, options=DrawOptions(1, reject=Reject(none, 0, "error")))
-    fallen_back = caflow_deploy.enlarge(
-        rgb, model=calibrated, options=DrawOptions(1, reject=Reject(none, 0, "bicubic"))
-    )
+    bicubic = DrawOptions(1, reject=Reject(none, 0, "bicubic"))
+    fallen_back = caflow_deploy.enlarge(rgb, model=calibrated, options=bicubic)
     assert fallen_back.outcome == "bicubic"
     assert fallen_back.log_likelihood_map is None
     assert "bicubically" in str(fallen_back)
