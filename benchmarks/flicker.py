@@ -19,8 +19,8 @@ from degradations import h264
 from metrics import SCALE, Judge, Picture, psnr, reduce
 from numpy.typing import NDArray
 
+from caflow_deploy.video.file_source import FileSource
 from caflow_runtime.pipeline.scenes import SceneCuts
-from caflow_runtime.video.file_source import FileSource
 
 LPIPS_EVERY = 4
 MOVING, AROUND = 4.0, (5, 5)

@@ -16,14 +16,14 @@ import click
 import numpy as np
 import report
 
-from caflow_deploy.cluster.executor import Executor, WorkerConfig, WorkerLost, versions_here
-from caflow_deploy.cluster.process_executor import open_process_executor
-from caflow_deploy.cluster.ray_executor import open_ray_executor
-from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.folder import flat, settings_of_pipeline
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import ImageOutcome, process_image
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.jobs.executor import Executor, WorkerConfig, WorkerLost, versions_here
+from caflow_deploy.jobs.folder import flat, settings_of_pipeline
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.images import ImageOutcome, process_image
+from caflow_deploy.jobs.process_executor import open_process_executor
+from caflow_deploy.jobs.ray_executor import open_ray_executor
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.pipeline.pipeline import load
 
 SIDE, SAMPLES = 16, 4
@@ -43,14 +43,14 @@ def cut_crops(photographs: Path, folder: Path, count: int) -> list[ImageJob]:
     return jobs
 
 
-def in_a_loop(bundle: Path, threads: int, jobs: list[ImageJob], config: SamplingConfig) -> Iterator[ImageOutcome]:
+def in_a_loop(bundle: Path, threads: int, jobs: list[ImageJob], config: DrawOptions) -> Iterator[ImageOutcome]:
     """Yield the results of one process with this number of threads."""
     with load(bundle, backend="cpu", threads=threads) as pipe:
         yield from (process_image(pipe, job, config) for job in jobs)
 
 
 def by_workers(
-    executor: AbstractContextManager[Executor], jobs: list[ImageJob], config: SamplingConfig
+    executor: AbstractContextManager[Executor], jobs: list[ImageJob], config: DrawOptions
 ) -> Iterator[ImageOutcome]:
     """Yield the results of the workers of an executor."""
     with executor as running:
@@ -92,7 +92,7 @@ def measure_files(
     """Compare one process of --threads threads with as many workers of one thread: BUNDLE, on crops of PHOTOGRAPHS."""
     bundle = bundle.absolute()
     worker = config_of(bundle)
-    config = SamplingConfig(SAMPLES)
+    config = DrawOptions(SAMPLES)
     with tempfile.TemporaryDirectory() as name:
         jobs = cut_crops(photographs, Path(name), count)
         runs: dict[str, Callable[..., Iterator[ImageOutcome]]] = {

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import report
 
-from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_deploy.images.image_files import read_image, write_image
 
 SIZES = (
     *((64, 64), (128, 128), (200, 150), (256, 256), (400, 300)),

@@ -3,7 +3,7 @@
 64×64 pixels are enlarged four times, with one sample of both models. The conditions are files: clean, coded as JPEG,
 or with Gaussian noise. The table says how often x4-real was chosen, and how good the chosen results are.
 
-The thresholds of `caflow_runtime.image_io.model_choice` were chosen by these tables. No photograph of `test` and of
+The thresholds of `caflow_deploy.images.model_choice` were chosen by these tables. No photograph of `test` and of
 other sets that judge the models is used.
 """
 
@@ -20,8 +20,8 @@ from degradations import generator, noisy
 from metrics import SCALE, WHOLE, Crop, Judge, centre, crop, folder_of, mean_difference, psnr, read
 from PIL import Image
 
-from caflow_runtime.image_io.image_files import read_image
-from caflow_runtime.image_io.model_choice import MAX_NOISE, MIN_QUALITY, MODELS, choose_model
+from caflow_deploy.images.image_files import read_image
+from caflow_deploy.images.model_choice import MAX_NOISE, MIN_QUALITY, MODELS, choose_model
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 KINDS = ("validation", "calibration")

@@ -16,7 +16,7 @@ import numpy as np
 import report
 from numpy.typing import NDArray
 
-from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in
+from caflow_deploy.images.photographs import Pair, pairs_of, photographs_in
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 SAMPLES = (1, 10)

@@ -15,7 +15,7 @@ import numpy as np
 import report
 from numpy.typing import NDArray
 
-from caflow_runtime.image_io.image_files import read_image
+from caflow_deploy.images.image_files import read_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 N = 10

@@ -22,7 +22,7 @@ import report
 import sampling
 
 import cpp
-from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_deploy.images.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
 SIDES, SAMPLES = (16, 64, 256), (1, 10)

@@ -30,9 +30,9 @@ from peers import resampled
 from PIL import Image
 from scipy.stats import mannwhitneyu
 
+from caflow_deploy.filtering.calibrate import SAMPLES
+from caflow_deploy.images.photographs import Pair, pairs_of, photographs_in, with_grey_copies
 from caflow_runtime.bundle import builtin
-from caflow_runtime.jobs.calibrate import SAMPLES
-from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in, with_grey_copies
 from caflow_runtime.ood.coverage import rank_of
 from caflow_runtime.ood.typicality import covariates, distance_of
 from caflow_runtime.pipeline.pipeline import Pipeline, load

@@ -1,33 +1,61 @@
-"""caflow-deploy: run CAFLOW models in production. The package imports large libraries only when they are used."""
+"""caflow-deploy: normalizing flows that translate images, in production.
 
+import caflow_deploy as caflow
+
+result = caflow.enlarge("photo.jpg")
+result.save("photo-x4.jpg")
+
+The package imports large libraries only when they are used.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from caflow_runtime.bundle.builtin import DEFAULT
-
 if TYPE_CHECKING:
-    from pathlib import Path
+    from caflow_deploy.images.image_result import ImageResult
+    from caflow_deploy.images.open_models import RunOptions, close_models
+    from caflow_deploy.images.tasks import OutputOptions, colorize, draw, enlarge, inpaint, score
+    from caflow_runtime.batching.draw_options import DrawOptions, Reject
+    from caflow_runtime.completion.color_hints import Point
+    from caflow_runtime.pipeline.choice import Untypical
+    from caflow_runtime.pipeline.pipeline import load
+    from caflow_runtime.sizes import Size
 
-    from caflow_runtime.batching.sampling_config import Reject
-    from caflow_runtime.pipeline.pipeline import Pipeline
-
-__all__ = ["Reject", "load"]
+__all__ = [
+    "DrawOptions",
+    "ImageResult",
+    "OutputOptions",
+    "Point",
+    "Reject",
+    "RunOptions",
+    "Size",
+    "Untypical",
+    "close_models",
+    "colorize",
+    "draw",
+    "enlarge",
+    "inpaint",
+    "load",
+    "score",
+]
 __version__ = "0.1.0"
 
-
-def load(bundle: "str | Path" = DEFAULT, **settings: Any) -> "Pipeline":
-    """Open a bundle, by default the built-in model.
-
-    The arguments are those of `caflow_runtime.pipeline.pipeline.load`.
-    """
-    from caflow_runtime.pipeline.pipeline import load
-
-    return load(bundle, **settings)
+_MODULES = {
+    "caflow_deploy.images.image_result": ["ImageResult"],
+    "caflow_deploy.images.open_models": ["RunOptions", "close_models"],
+    "caflow_deploy.images.tasks": ["OutputOptions", "colorize", "draw", "enlarge", "inpaint", "score"],
+    "caflow_runtime.batching.draw_options": ["DrawOptions", "Reject"],
+    "caflow_runtime.completion.color_hints": ["Point"],
+    "caflow_runtime.pipeline.choice": ["Untypical"],
+    "caflow_runtime.pipeline.pipeline": ["load"],
+    "caflow_runtime.sizes": ["Size"],
+}
+"""Public names by the modules that define them."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Reject` at its first use, because its module imports OpenCV, which takes time."""
-    if name == "Reject":
-        from caflow_runtime.batching.sampling_config import Reject
-
-        return Reject
+    """Import the module of a public name at its first use."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,9 +14,9 @@ from pathlib import Path
 import click
 import numpy as np
 
+from caflow_deploy.images.image_files import write_image
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.image_arrays import Image
-from caflow_runtime.image_io.image_files import write_image
 from caflow_training.completion_tasks import ColorHints, MaskedInpainting
 from caflow_training.crop_sampler import CropSampler
 from caflow_training.photographs import Photographs, find_photographs

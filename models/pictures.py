@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.images.maps import pictures
+from caflow_deploy.images.rings import with_rings
+from caflow_deploy.images.sheet import sheet
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.completion.color_space import rgb_to_ycbcr
 from caflow_runtime.completion.hint_suggestions import suggest_hints
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.image_io.maps import pictures
-from caflow_runtime.image_io.rings import with_rings
-from caflow_runtime.image_io.sheet import sheet
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.results import Samples
 

@@ -15,8 +15,8 @@ from caflow_deploy.commands.pipeline_options import (
     json_option,
     threads_option,
 )
-from caflow_runtime.health.bench import Throughput, Timing, throughput
-from caflow_runtime.health.bench import bench as measure
+from caflow_deploy.health.bench import Throughput, Timing, throughput
+from caflow_deploy.health.bench import bench as measure
 from caflow_runtime.pipeline.pipeline import load
 
 MAX_SIDE = 2**16

@@ -11,17 +11,13 @@ import msgspec
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, pass_console, resuming
 from caflow_cli.stops import exit_code
-from caflow_deploy.cluster.executor import Executor
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_option
 from caflow_deploy.commands.jobs import warn_of_results
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
 from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, running_options
 from caflow_deploy.commands.progress_reporter import ProgressReporter
-from caflow_runtime.bundle.builtin import find_bundle
-from caflow_runtime.errors import CaflowError, InputError, format_error
-from caflow_runtime.file_io.job_file import JOB_FILE
-from caflow_runtime.jobs.calibrate import Survey, learn_calibration
-from caflow_runtime.jobs.calibration_job import (
+from caflow_deploy.filtering.calibrate import Survey, learn_calibration
+from caflow_deploy.filtering.calibration_job import (
     FOLDER,
     CalibrationJob,
     CalibrationSettings,
@@ -29,9 +25,13 @@ from caflow_runtime.jobs.calibration_job import (
     measure_photograph,
     survey_photographs,
 )
-from caflow_runtime.jobs.folder import exclusive_lock
-from caflow_runtime.jobs.pairs import holds_pairs
-from caflow_runtime.jobs.photographs import Photograph, photographs_in
+from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.pairs import holds_pairs
+from caflow_deploy.images.photographs import Photograph, photographs_in
+from caflow_deploy.jobs.executor import Executor
+from caflow_deploy.jobs.folder import exclusive_lock
+from caflow_runtime.bundle.builtin import find_bundle
+from caflow_runtime.errors import CaflowError, InputError, format_error
 from caflow_runtime.ood import calibration
 from caflow_runtime.ood.calibration import Calibration, WrongCalibration, read_calibration
 from caflow_runtime.ood.coverage import Coverage

@@ -11,9 +11,9 @@ from rich.text import Text
 from caflow_cli.command_error import FAILED
 from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.pipeline_options import bundle_argument, json_option
+from caflow_deploy.health.doctor import check_bundle, check_environment
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.health.doctor import check_bundle, check_environment
 
 
 @click.command("doctor")

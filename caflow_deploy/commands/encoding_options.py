@@ -8,8 +8,7 @@ import click
 
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.option_values import options
-from caflow_runtime.errors import InputError
-from caflow_runtime.video.encoding import (
+from caflow_deploy.video.encoding import (
     Codec,
     Encoding,
     bits_of,
@@ -19,8 +18,9 @@ from caflow_runtime.video.encoding import (
     result_bits,
     usual_codec,
 )
-from caflow_runtime.video.frame_source import VideoInfo
-from caflow_runtime.video.pipe import PipeWriter
+from caflow_deploy.video.frame_source import VideoInfo
+from caflow_deploy.video.pipe import PipeWriter
+from caflow_runtime.errors import InputError
 
 CODECS = ["h264", "hevc", "av1", "vp9", "ffv1"]
 

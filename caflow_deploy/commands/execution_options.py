@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerConfig, versions_here
-from caflow_deploy.cluster.process_executor import open_process_executor
-from caflow_deploy.cluster.ray_executor import open_ray_executor
 from caflow_deploy.commands.option_values import options
+from caflow_deploy.jobs.executor import Executor, SerialExecutor, WorkerConfig, versions_here
+from caflow_deploy.jobs.folder import PipelineSettings, flat, settings_of_pipeline
+from caflow_deploy.jobs.process_executor import open_process_executor
+from caflow_deploy.jobs.ray_executor import open_ray_executor
 from caflow_runtime.bundle.builtin import DEFAULT, find_bundle
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.folder import PipelineSettings, flat, settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 

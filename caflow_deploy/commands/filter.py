@@ -14,17 +14,17 @@ import msgspec
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted, pass_console, resuming
 from caflow_cli.stops import exit_code
-from caflow_deploy.cluster.executor import Executor, SerialExecutor
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
 from caflow_deploy.commands.pipeline_options import bundle_option, json_option, max_pixels_option, running_options
+from caflow_deploy.filtering.accepted_targets import Accepted, check_fits_in_a_line, common_folder
+from caflow_deploy.filtering.verdict_folder import SCORES, FilterJob, FilterSettings, check_apart, hash_of
+from caflow_deploy.filtering.verdicts import filter_pairs, judge, smallest_typicality
+from caflow_deploy.images.pairs import FilePair, list_pairs
+from caflow_deploy.jobs.executor import Executor, SerialExecutor
+from caflow_deploy.jobs.folder import exclusive_lock
 from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.errors import CaflowError, format_error
-from caflow_runtime.jobs.accepted_targets import Accepted, check_fits_in_a_line, common_folder
-from caflow_runtime.jobs.folder import exclusive_lock
-from caflow_runtime.jobs.pairs import FilePair, list_pairs
-from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, check_apart, hash_of
-from caflow_runtime.jobs.verdicts import filter_pairs, judge, smallest_typicality
 from caflow_runtime.ood.drift import MIN_VALUES, SMALL_P, Drift
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline

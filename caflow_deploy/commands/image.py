@@ -39,13 +39,11 @@ from caflow_deploy.commands.sampling_options import (
     samples_option,
     sampling_options,
 )
-from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.bundle.builtin import DEFAULT_FOR_INPUTS
-from caflow_runtime.errors import InputError
-from caflow_runtime.image_io.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES, WITH_16_BITS
-from caflow_runtime.image_io.maps import names
-from caflow_runtime.jobs.folder import exclusive_lock
-from caflow_runtime.jobs.image_folder import (
+from caflow_deploy.images.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES, WITH_16_BITS
+from caflow_deploy.images.maps import names
+from caflow_deploy.images.model_passes import Bits
+from caflow_deploy.jobs.folder import exclusive_lock
+from caflow_deploy.jobs.image_folder import (
     ImageFolder,
     ImageSettings,
     check_free,
@@ -53,9 +51,11 @@ from caflow_runtime.jobs.image_folder import (
     holds_same_job,
     without_leftovers,
 )
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.model_passes import Bits
-from caflow_runtime.jobs.result_naming import FORMATS, SOURCE, ResultFiles
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.result_naming import FORMATS, SOURCE, ResultFiles
+from caflow_runtime.batching.draw_options import DrawOptions
+from caflow_runtime.bundle.builtin import DEFAULT_FOR_INPUTS
+from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.named_inputs import check_takes
 
 MASK_IS_MISSING = "{} fills in what a mask marks: also give --mask, an image that is white where something is to go"
@@ -204,7 +204,9 @@ def command(
     jobs = plan_jobs(inputs, result_names, force, unreadable.append)
     depth: Bits | None = None if bits is None else 16 if bits == "16" else 8
     assume = degradation.assume([one.pipe for one in models])
-    jobs = [replace(job, size=size, bits=depth, assume=assume, suggested_hints=suggest_hints or 0) for job in jobs]
+    judges_image = sampling.judge == "image"
+    wanted = partial(replace, size=size, bits=depth, assume=assume, judges_image=judges_image)
+    jobs = [wanted(job, suggested_hints=suggest_hints or 0) for job in jobs]
     _check_results(jobs, config, pipe.manifest.model.scale)
     for name in needed:
         check_takes(pipe.manifest.model, name)
@@ -217,7 +219,7 @@ def command(
     for error in unreadable:
         tally.take_unreadable(error)
     written = partial(ImageSettings, keep_all=keep_all, sheet=sheet, maps=maps, files=files, size=size, bits=depth)
-    settings = partial(written, assume=assume or None, suggest_hints=suggest_hints)
+    settings = partial(written, judges_image=judges_image, assume=assume or None, suggest_hints=suggest_hints)
     if dry_run:
         done: Set[str] = set()
         if not force and is_single:
@@ -257,14 +259,14 @@ def _check_options(sampling: SamplingOptions, keep_all: bool, sheet: bool) -> No
         )
 
 
-def _check_results(jobs: list[ImageJob], config: SamplingConfig, scale: int) -> None:
+def _check_results(jobs: list[ImageJob], config: DrawOptions, scale: int) -> None:
     """Check that the results can be judged and can have the requested bits.
 
     Raises:
         InputError: if --judge image does not fit the size, or --bits 16 does not fit the format.
     """
     for job in jobs:
-        if config.judges == "image" and job.size is not None and job.size.scale != scale:
+        if job.is_judged(config) and job.size is not None and job.size.scale != scale:
             raise InputError(
                 f"--judge image requires results of the model's own size, {scale} times the width and height of IN; "
                 "give --judge sample, or remove --scale, --width, --height and --fit"

@@ -6,9 +6,6 @@ from pathlib import Path
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted, resuming
 from caflow_cli.stops import exit_code
-from caflow_deploy.cluster.executor import Executor, SerialExecutor
-from caflow_deploy.cluster.process_executor import ProcessExecutor
-from caflow_deploy.cluster.ray_executor import RayExecutor
 from caflow_deploy.commands.image_models import ImageModel, ModelRunner, announce_choices, choose_models
 from caflow_deploy.commands.image_progress import (
     ImageProgress,
@@ -19,11 +16,14 @@ from caflow_deploy.commands.image_progress import (
 )
 from caflow_deploy.commands.jobs import make_folders
 from caflow_deploy.commands.outcome_counter import OutcomeCounter
+from caflow_deploy.images.image_estimate import ImageEstimate
+from caflow_deploy.jobs.executor import Executor, SerialExecutor
+from caflow_deploy.jobs.image_folder import ImageFolder, check_free, name_of
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.images import ImageOutcome, inspect_image, refusal
+from caflow_deploy.jobs.process_executor import ProcessExecutor
+from caflow_deploy.jobs.ray_executor import RayExecutor
 from caflow_runtime.errors import CaflowError, InputError, format_error
-from caflow_runtime.jobs.image_estimate import ImageEstimate
-from caflow_runtime.jobs.image_folder import ImageFolder, check_free, name_of
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import ImageOutcome, inspect_image, refusal
 from caflow_runtime.pipeline.memory_estimate import check_memory
 
 

@@ -10,21 +10,21 @@ from typing import Any, Self
 import click
 
 from caflow_cli.console import CommandConsole, counted
-from caflow_deploy.cluster.executor import Executor, SerialExecutor, WorkerLost
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.image_progress import ImageProgress
 from caflow_deploy.commands.pipeline_options import BUNDLES, BundlePath
 from caflow_deploy.commands.pipes import shown
 from caflow_deploy.commands.sampling_options import SamplingOptions
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_deploy.images.model_choice import MIN_QUALITY, MODELS, choose_model
+from caflow_deploy.images.native_stderr import native_stderr
+from caflow_deploy.jobs.executor import Executor, SerialExecutor, WorkerLost
+from caflow_deploy.jobs.image_folder import ModelSettings
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.images import ImageOutcome, ProgressCallbacks, check_claimed_size, process_image
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.builtin import DEFAULT, DEFAULT_FOR_DEGRADED
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.image_io.model_choice import MIN_QUALITY, MODELS, choose_model
-from caflow_runtime.jobs.image_folder import ModelSettings
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import ImageOutcome, ProgressCallbacks, check_claimed_size, process_image
-from caflow_runtime.jobs.native_stderr import native_stderr
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 PROPERTIES = ("clean", f"noisy, or JPEG files of a quality below {MIN_QUALITY}")
@@ -52,7 +52,7 @@ class ImageModel:
 
     execution: ExecutionOptions
     pipe: Pipeline
-    config: SamplingConfig
+    config: DrawOptions
     max_pixels: int
 
     @classmethod

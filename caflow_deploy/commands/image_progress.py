@@ -8,20 +8,20 @@ from rich.progress import Progress
 from caflow_cli.console import CommandConsole, counted
 from caflow_deploy.commands.pipes import shown
 from caflow_deploy.commands.progress_reporter import ProgressReporter, duration
+from caflow_deploy.images.image_estimate import ImageEstimate, ImageProperties, OutputRequest
+from caflow_deploy.images.image_headers import size_of_file
+from caflow_deploy.jobs.image_job import ImageJob
 from caflow_runtime.available_memory import readable
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.image_headers import size_of_file
-from caflow_runtime.jobs.image_estimate import ImageEstimate, ImageProperties, OutputRequest
-from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 THIS_IMAGE = "this image"
 """What the bar says while samples are drawn."""
 
 
-def needs_by_header(pipe: Pipeline, config: SamplingConfig, jobs: Sequence[ImageJob]) -> dict[Path, ImageEstimate]:
+def needs_by_header(pipe: Pipeline, config: DrawOptions, jobs: Sequence[ImageJob]) -> dict[Path, ImageEstimate]:
     """Estimate what images require from the sizes in their file headers, assuming 8 bits.
 
     Returns:
@@ -157,7 +157,7 @@ def _after_drawing(wanted: OutputRequest) -> str:
     """Return what the command does after the samples of an image are drawn."""
     if wanted.config.reject is not None:
         return "judging the samples"  # and perhaps drawing others
-    return "scoring the result" if wanted.is_read_again else "writing the result"
+    return "scoring the result" if wanted.is_scored else "writing the result"
 
 
 def _sides(need: ImageEstimate) -> str:

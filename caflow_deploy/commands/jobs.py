@@ -7,16 +7,16 @@ from pathlib import Path
 
 from caflow_cli.console import counted
 from caflow_deploy.commands.result_names import ResultNames
+from caflow_deploy.images.image_files import check_suffix
+from caflow_deploy.images.image_formats import READABLE, throw
+from caflow_deploy.images.input_files import find_input_files
+from caflow_deploy.images.job_file import JOB_FILE, job_folders_below, originals_below
+from caflow_deploy.jobs.folder import make_folder
+from caflow_deploy.jobs.image_folder import recorded_outputs
+from caflow_deploy.jobs.image_job import ImageJob
 from caflow_runtime.errors import InputError
-from caflow_runtime.file_io.job_file import JOB_FILE, job_folders_below, originals_below
 from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.file_io.real_path import real_path
-from caflow_runtime.image_formats import READABLE, throw
-from caflow_runtime.image_io.image_files import check_suffix
-from caflow_runtime.jobs.folder import make_folder
-from caflow_runtime.jobs.image_folder import recorded_outputs
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.input_files import find_input_files
 
 GLOB_CHARACTERS = "*?["
 MAX_NAMED = 3

@@ -10,10 +10,10 @@ from msgspec import UnsetType
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted
 from caflow_deploy.commands.pipes import as_given, shown
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_deploy.jobs.image_report import ImageReport, ModelImage
+from caflow_deploy.jobs.images import ImageOutcome
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.jobs.image_report import ImageReport, ModelImage
-from caflow_runtime.jobs.images import ImageOutcome
 
 VISIBLE_BLUR, VISIBLE_NOISE, VISIBLE_JPEG, VISIBLE_CRF = 0.5, 1.5, 97, 8
 """Degradations that lines name: σ of blur in pixels of the result and of noise in grey levels, and CRF, from these on;
@@ -25,7 +25,7 @@ MAX_NAMED = 20
 class OutcomeCounter:
     """Counter of outcomes that also reports them."""
 
-    def __init__(self, total: int, config: SamplingConfig, console: CommandConsole) -> None:
+    def __init__(self, total: int, config: DrawOptions, console: CommandConsole) -> None:
         """Start before the first image.
 
         Arguments:

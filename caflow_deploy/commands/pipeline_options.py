@@ -9,12 +9,12 @@ from click.shell_completion import CompletionItem
 
 from caflow_cli.console import CommandConsole
 from caflow_deploy.commands.option_values import Command, FilePath, options
+from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
 from caflow_runtime.backends import MAX_THREADS
 from caflow_runtime.backends.providers import PREFIX
 from caflow_runtime.backends.select import BACKENDS, split_device
 from caflow_runtime.bundle.builtin import DEFAULT, DESCRIBED, matching
 from caflow_runtime.errors import BackendError
-from caflow_runtime.image_formats import MAX_IMAGE_PIXELS
 
 MAX_PIXELS_LIMIT = 2**30
 """Largest value of --max-pixels: OpenCV does not read larger images."""

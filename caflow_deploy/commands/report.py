@@ -8,11 +8,11 @@ from caflow_cli.command_error import CommandError
 from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import bundle_option
+from caflow_deploy.filtering.report import write_report
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest, sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.ood.calibration import NAME, read_calibration
-from caflow_runtime.report.html import write_report
 
 
 @click.command("report")

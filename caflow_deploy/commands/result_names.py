@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.result_naming import ResultFiles
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.real_path import real_path
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.result_naming import ResultFiles
 
 Found = tuple[Path, Path]
 """A source, and the path of its result below the output folder, before naming conflicts are resolved."""

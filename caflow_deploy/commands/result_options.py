@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import click
 
 from caflow_deploy.commands.option_values import NumberRange, options
-from caflow_runtime.jobs.result_naming import FORMATS, SOURCE
+from caflow_deploy.jobs.result_naming import FORMATS, SOURCE
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.sizes import MAX_SCALE, MAX_SIDE, Size
 

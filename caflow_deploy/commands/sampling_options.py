@@ -1,13 +1,13 @@
 """Options that say how samples are drawn, which is the best, which are rejected, and how the input was degraded."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from dataclasses import dataclass, replace
+from typing import get_args
 
 import click
 
 from caflow_deploy.commands.option_values import Command, NumberRange, options
-from caflow_runtime.batching.sampling_config import Judge, Otherwise, Rank, Reject, SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions, Judge, Otherwise, Rank, Reject
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import check_calibrated
@@ -34,9 +34,11 @@ consistent_option = click.option(
 judge_option = click.option(
     "--judge",
     type=click.Choice(["sample", "image"]),
-    help="With --min-typicality: the typicality that is checked. sample: how usual the sample is, as drawn, among "
-    "samples of the same temperature; this takes no extra time. image: how usual the image is, as written, among true "
-    "images, as caflow filter computes it; each checked sample is scored again, which takes time.  [default: sample]",
+    default="sample",
+    show_default=True,
+    help="Typicality that is reported and that --min-typicality checks. sample: how usual the sample is, as drawn, "
+    "among samples of the same temperature; this takes no extra time. image: how usual the image is, as written, among "
+    "true images, as caflow filter computes it; each checked sample is scored again, which takes time.",
 )
 degradation_options = options(
     click.option(
@@ -129,17 +131,15 @@ class SamplingOptions:
     consistent: bool = False
     redraws: int | None = 0
     """None is the default of --redraws. Commands without that option draw no further samples."""
-    judge: Judge | None = None
+    judge: Judge = "sample"
 
     def __post_init__(self) -> None:
-        for name, what in (
-            ("untypical", "handles the results that are rejected by"),
-            ("judge", "chooses the typicality that is checked by"),
-        ):
-            if getattr(self, name) and self.min_typicality is None:
-                raise click.UsageError(f"--{name} {what} --min-typicality; also give --min-typicality")
+        if self.untypical and self.min_typicality is None:
+            raise click.UsageError(
+                "--untypical handles the results that are rejected by --min-typicality; also give --min-typicality"
+            )
 
-    def draw(self, pipe: Pipeline) -> SamplingConfig:
+    def draw(self, pipe: Pipeline) -> DrawOptions:
         """Return the settings for drawing images.
 
         Raises:
@@ -150,8 +150,8 @@ class SamplingOptions:
             otherwise: dict[str, Otherwise] = {"drop": "error", "bicubic": "bicubic"}
             fallback = otherwise.get(self.untypical or "", "best")
             redraws = REDRAWS if self.redraws is None else self.redraws
-            reject = Reject(self.min_typicality, redraws, fallback, self.judge or "sample")
-        config = self._config(pipe, consistent=self.consistent, reject=reject)
+            reject = Reject(self.min_typicality, redraws, fallback, self.judge)
+        config = replace(self._options(), consistent=self.consistent, reject=reject).for_model(pipe.manifest)
         if config.needs_calibration:
             check_calibrated(pipe.calibration, config)
         return config
@@ -167,13 +167,18 @@ class SamplingOptions:
         Raises:
             InputError: if a setting is out of range, or the model does not support it.
         """
+        options = self._options().for_model(pipe.manifest)
         return StreamSettings(
-            self._config(pipe), noise, batch, self.min_typicality or 0.0, self.untypical or "mark", size
+            options,
+            noise,
+            batch,
+            self.min_typicality or 0.0,
+            self.untypical or "mark",
+            size,
         )
 
-    def _config(self, pipe: Pipeline, **others: Any) -> SamplingConfig:
-        own = {"n": self.samples, "temperature": self.temperature, "seed": self.seed, "rank": self.rank}
-        return SamplingConfig.for_model(pipe.manifest, **own, **others)
+    def _options(self) -> DrawOptions:
+        return DrawOptions(self.samples, self.temperature, self.seed, rank=self.rank)
 
 
 def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> FrameNoise:

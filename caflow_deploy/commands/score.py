@@ -9,11 +9,11 @@ from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.option_values import FilePath, gathered
 from caflow_deploy.commands.pipeline_options import bundle_option, json_option, max_pixels_option, running_options
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.images.input_files import CompletedImage
+from caflow_deploy.images.maps import pictures
 from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.image_arrays import check_pair
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.image_io.maps import pictures
-from caflow_runtime.jobs.input_files import CompletedImage
 from caflow_runtime.ood.typicality import reason
 from caflow_runtime.pipeline.named_inputs import check_takes
 

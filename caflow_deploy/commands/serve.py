@@ -84,7 +84,7 @@ SPARE_BYTES = 2**16
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
-    default=2**23,  # MAX_PIXELS of caflow_runtime.service.service, which takes long to import
+    default=2**23,  # MAX_PIXELS of caflow_deploy.serving.service, which takes long to import
     show_default=True,
     help="Maximum number of pixels in the results of one request, counting all samples. Requests with more get HTTP "
     "status 400.",

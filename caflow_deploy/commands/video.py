@@ -33,16 +33,16 @@ from caflow_deploy.commands.sampling_options import (
 from caflow_deploy.commands.video_command import VideoCommand, draw_by_workers, draw_to_file, draw_to_stream
 from caflow_deploy.commands.video_input import SourceOptions, source_options
 from caflow_deploy.commands.video_report import check_overwriting, check_times, report
+from caflow_deploy.jobs.folder import make_folder
+from caflow_deploy.video.frame_source import UnwritableVideo
+from caflow_deploy.video.job import VideoJob, VideoOutcome
+from caflow_deploy.video.results import holds_alpha
+from caflow_deploy.video.segment_lengths import SEGMENT_FRAMES
+from caflow_deploy.video.segment_store import VideoSettings, holds_a_job, identity_of
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.pipeline.stream import Stream
-from caflow_runtime.video.frame_source import UnwritableVideo
-from caflow_runtime.video.job import VideoJob, VideoOutcome
-from caflow_runtime.video.results import holds_alpha
-from caflow_runtime.video.segment_lengths import SEGMENT_FRAMES
-from caflow_runtime.video.segment_store import VideoSettings, holds_a_job, identity_of
 
 OUTPUT_HELP = (
     "File to write: a video (.mp4, .mkv, .mov, .webm), an animation (.gif, .png, .webp), or numbered images, such as "

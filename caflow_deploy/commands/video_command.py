@@ -12,21 +12,21 @@ import msgspec
 from caflow_cli.command_error import ERROR_CODE, FAILED, CommandError
 from caflow_cli.console import CommandConsole
 from caflow_cli.stops import exit_code
-from caflow_deploy.cluster.executor import Executor
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.video_progress import FrameProgress, Watcher, line_of_earlier, line_of_video
-from caflow_runtime.jobs.folder import exclusive_lock
+from caflow_deploy.jobs.executor import Executor
+from caflow_deploy.jobs.folder import exclusive_lock
+from caflow_deploy.video.encoding import Encoding, check_size
+from caflow_deploy.video.estimate import estimate_video
+from caflow_deploy.video.frame_source import Source
+from caflow_deploy.video.job import VideoDrawing, VideoJob, VideoOutcome
+from caflow_deploy.video.pipe import PipeWriter
+from caflow_deploy.video.segment_plan import Plan, plan_segments
+from caflow_deploy.video.segment_store import SegmentRecord, VideoSettings
+from caflow_deploy.video.segments import draw_segment
 from caflow_runtime.pipeline.memory_estimate import check_memory
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Stream, StreamSettings
-from caflow_runtime.video.encoding import Encoding, check_size
-from caflow_runtime.video.estimate import estimate_video
-from caflow_runtime.video.frame_source import Source
-from caflow_runtime.video.job import VideoDrawing, VideoJob, VideoOutcome
-from caflow_runtime.video.pipe import PipeWriter
-from caflow_runtime.video.segment_plan import Plan, plan_segments
-from caflow_runtime.video.segment_store import SegmentRecord, VideoSettings
-from caflow_runtime.video.segments import draw_segment
 
 
 @dataclass(frozen=True)

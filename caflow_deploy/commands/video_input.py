@@ -11,12 +11,12 @@ import click
 
 from caflow_deploy.commands.option_values import NumberRange, options
 from caflow_deploy.commands.pipes import PIPE, standard_input
+from caflow_deploy.video.frame_source import CLOCK, Source, TimeRange
+from caflow_deploy.video.live import LiveSource, is_live
+from caflow_deploy.video.numbered import is_numbered
+from caflow_deploy.video.open_source import cut_source, open_video
+from caflow_deploy.video.pipe import PipeSource
 from caflow_runtime.errors import InputError
-from caflow_runtime.video.frame_source import CLOCK, Source, TimeRange
-from caflow_runtime.video.live import LiveSource, is_live
-from caflow_runtime.video.numbered import is_numbered
-from caflow_runtime.video.open_source import cut_source, open_video
-from caflow_runtime.video.pipe import PipeSource
 
 PATIENCE_S = 60
 """Default of --patience, in seconds."""

@@ -7,12 +7,12 @@ from caflow_cli.console import CommandConsole, counted, same_command
 from caflow_cli.stops import exit_code
 from caflow_deploy.commands.pipes import STANDARD_OUTPUT, is_pipe
 from caflow_deploy.commands.video_command import VideoCommand
+from caflow_deploy.video.job import VideoOutcome, where_resumed
+from caflow_deploy.video.live import LiveSource
+from caflow_deploy.video.numbered import is_numbered, numbered, numbers_of
+from caflow_deploy.video.segment_store import holds_a_job
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.stream import OnUntypical, StreamSettings
-from caflow_runtime.video.job import VideoOutcome, where_resumed
-from caflow_runtime.video.live import LiveSource
-from caflow_runtime.video.numbered import is_numbered, numbered, numbers_of
-from caflow_runtime.video.segment_store import holds_a_job
 
 
 def report(work: VideoCommand, outcome: VideoOutcome, output: Path) -> None:

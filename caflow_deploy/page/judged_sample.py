@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from caflow_runtime.batching.sampling_config import Reject
+from caflow_runtime.batching.draw_options import Reject
 
 ALPHA = Reject().alpha
 """Samples with a lower typicality are unusual: the rule of `caflow image --min-typicality 0.01`."""

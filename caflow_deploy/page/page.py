@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import gradio
 from starlette.middleware import Middleware
 
+from caflow_deploy.images.image_formats import SUFFIXES
 from caflow_deploy.page import page_texts
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
@@ -20,7 +21,6 @@ from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Se
 from caflow_deploy.page.page_texts import CSS, DISMISS_ERRORS, FONTS, MONOSPACED, SHOW_RESULTS
 from caflow_runtime.bundle.manifest import ModelInput
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
-from caflow_runtime.image_formats import SUFFIXES
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 LARGEST_FILE = "64mb"

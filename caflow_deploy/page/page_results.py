@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from caflow_deploy.images.alpha import Alpha, draw_alpha, enlarge_alpha
+from caflow_deploy.images.image_files import ImageFile, read_image, write_image
+from caflow_deploy.images.image_headers import claimed_size
+from caflow_deploy.images.input_files import WHITE, CompletedImage
+from caflow_deploy.images.maps import pictures
 from caflow_deploy.page.judged_sample import ALPHA, JudgedSample
+from caflow_runtime.batching.draw_options import DrawOptions, Rank
 from caflow_runtime.batching.runner import ShowWindows
-from caflow_runtime.batching.sampling_config import Rank, SamplingConfig
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image_arrays import Image
-from caflow_runtime.image_headers import claimed_size
-from caflow_runtime.image_io.alpha import Alpha, draw_alpha, enlarge_alpha
-from caflow_runtime.image_io.image_files import ImageFile, read_image, write_image
-from caflow_runtime.image_io.maps import pictures
-from caflow_runtime.jobs.input_files import WHITE, CompletedImage
 from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.ood.consistency import enlarge_image
 from caflow_runtime.ood.typicality import reason
@@ -136,9 +136,7 @@ class PageSampler:
             self._check_open()
             drawn = self.pipe.sample(image.condition, n, temperature, seed, rank=rank, show=show_unless_closed)
             drawn_alpha = (
-                None
-                if given.alpha is None
-                else draw_alpha(self.pipe, given.alpha, SamplingConfig(1, temperature, seed))
+                None if given.alpha is None else draw_alpha(self.pipe, given.alpha, DrawOptions(1, temperature, seed))
             )
             return self._results(source.stem, image, drawn, drawn_alpha, temperature)
 

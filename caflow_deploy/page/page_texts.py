@@ -2,11 +2,11 @@
 
 from html import escape
 
+from caflow_deploy.images.input_files import FILLED_SMOOTHLY
 from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import Settings, can_be_inconsistent
 from caflow_runtime.bundle.manifest import ModelInput
 from caflow_runtime.completion.filling import has_patches
-from caflow_runtime.jobs.input_files import FILLED_SMOOTHLY
 from caflow_runtime.ood.calibration import read_calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
 

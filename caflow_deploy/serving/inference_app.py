@@ -22,9 +22,9 @@ from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.body_limiter import BodyLimiter, shorten_deadline
+from caflow_deploy.serving.request import Request, Tensors
+from caflow_deploy.serving.served_models import SERVICES
 from caflow_runtime.errors import InputError
-from caflow_runtime.service.request import Request, Tensors
-from caflow_runtime.service.served_models import SERVICES
 
 GRPC_SERVICE = "inference.GRPCInferenceService"
 LOG = logging.getLogger("caflow.serve")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from caflow_deploy import __version__
 from caflow_deploy.serving.failures import UnknownModel
+from caflow_deploy.serving.request import Request, Tensors, TensorSpec
 from caflow_runtime.errors import InputError
-from caflow_runtime.service.request import Request, Tensors, TensorSpec
 
 VERSION = "1"
 """Version of every model. Bundles are identified by hashes, so versions have no meaning."""

@@ -7,8 +7,8 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import open_inference as protocol
+from caflow_deploy.serving.request import Request, Tensors
 from caflow_runtime.errors import InputError
-from caflow_runtime.service.request import Request, Tensors
 
 MAX_FIELDS = 256
 """Maximum number of top-level fields of a request. It exceeds the limits on inputs, outputs and parameters together."""

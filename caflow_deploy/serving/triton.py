@@ -13,10 +13,10 @@ import numpy as np
 import triton_python_backend_utils as backend
 
 from caflow_deploy.serving.failures import MAX_TEXT
+from caflow_deploy.serving.request import Answer, Request
+from caflow_deploy.serving.served_models import SERVICES
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.service.request import Answer, Request
-from caflow_runtime.service.served_models import SERVICES
 
 
 class TritonPythonModel:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from caflow_deploy.cluster.child_process import ChildProcess
+from caflow_deploy.jobs.child_process import ChildProcess
 from caflow_deploy.serving.worker_process import Asked, Reply, WorkerSettings, run
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
 
-from caflow_runtime.health.model_instruments import Prometheus
+from caflow_deploy.serving.model_instruments import Prometheus
 
 Kind = Literal["counter", "gauge", "histogram"]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from caflow_deploy.serving.failures import Busy, Failure
 from caflow_deploy.serving.loop_thread import Run
+from caflow_deploy.serving.request import Request, Tensors
 from caflow_deploy.serving.worker import Worker, WorkerFailed
 from caflow_deploy.serving.worker_instruments import WorkerMetrics
 from caflow_deploy.serving.worker_process import CHECK, Reply, WorkerSettings
-from caflow_runtime.service.request import Request, Tensors
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """Pause before a process that could not start is started again, in seconds. It doubles each time."""

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from caflow_deploy.serving.failures import Failure, failure_of
+from caflow_deploy.serving.request import Request, Tensors
+from caflow_deploy.serving.served_models import SERVICES
+from caflow_deploy.serving.service import Service
 from caflow_deploy.serving.worker_instruments import CreatedInstrument, InstrumentChange, RecordingInstruments
 from caflow_deploy.silence import silence
 from caflow_runtime.backends.gpu import find_gpus, has_gpu
@@ -17,9 +20,6 @@ from caflow_runtime.backends.onnx_packages import is_installed
 from caflow_runtime.backends.select import BackendName, may_use_gpu, split_device
 from caflow_runtime.errors import BackendError, CaflowError, format_error
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.service.request import Request, Tensors
-from caflow_runtime.service.served_models import SERVICES
-from caflow_runtime.service.service import Service
 
 CHECK = ""
 """In place of a model's name: the request is a check that the worker can compute."""

@@ -15,7 +15,7 @@ from caflow_cli.program import Program
 from caflow_cli.standard_streams import print_message
 from caflow_cli.stops import ending_when_stopped, exit_code
 from caflow_runtime.backends.gpu import gpu, has_gpu
-from caflow_runtime.batching.sampling_config import Rank
+from caflow_runtime.batching.draw_options import Rank
 from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.engine_sets import DEFAULT_PROFILE, Profile
 from caflow_runtime.bundle.file_names import MANIFEST

@@ -15,6 +15,7 @@ import onnx
 import torch
 
 from caflow_cli.stops import ctrl_c_blocked
+from caflow_deploy.images.photographs import Pair, pairs_of, photographs_in
 from caflow_export.cuda_nodes import nodes_on_cpu
 from caflow_export.graphs import ModelGraphs
 from caflow_export.int8 import in_int8
@@ -24,7 +25,7 @@ from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_export.weights import WeightStore
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.batching.sampling_config import Rank
+from caflow_runtime.batching.draw_options import Rank
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.bundle_errors import BundleError
@@ -36,9 +37,8 @@ from caflow_runtime.bundle.run_memory import write_memory
 from caflow_runtime.deferred_stops import deferring_stops
 from caflow_runtime.errors import CaflowError, UnreadableImage
 from caflow_runtime.file_io.atomic_files import atomic_folder
-from caflow_runtime.health.measured_memory import CannotMeasure, measure_memory
-from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in
 from caflow_runtime.ood import calibration
+from caflow_runtime.pipeline.measured_memory import CannotMeasure, measure_memory
 from caflow_training import checkpoint as checkpoints
 from caflow_training import checkpoint_in_bundle
 from caflow_training.checkpoint_in_bundle import WEIGHTS

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from caflow_deploy.images.photographs import Pair
 from caflow_export.networks import Mixings
 from caflow_export.to_onnx import GraphToTrace
 from caflow_runtime.backends.onnx_packages import import_onnxruntime
@@ -26,7 +27,6 @@ from caflow_runtime.bundle.manifest import Model, cell_side
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.noise import NoiseWindow, draw_window_noise
 from caflow_runtime.flow.scan import Array, Arrays, Graph
-from caflow_runtime.jobs.photographs import Pair
 
 TEMPERATURE = 0.8
 LEVELS, LARGEST_WEIGHT = 255, 63

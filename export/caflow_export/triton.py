@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from caflow_deploy.serving.request import TensorSpec
+from caflow_deploy.serving.served_models import SERVICES
+from caflow_deploy.serving.service import MAX_REQUEST_PIXELS, Service
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.real_path import real_path
-from caflow_runtime.service.request import TensorSpec
-from caflow_runtime.service.served_models import SERVICES
-from caflow_runtime.service.service import MAX_REQUEST_PIXELS, Service
 
 VERSION, CONFIG_NAME = "1", "config.pbtxt"
 MODEL = '''"""The model class that Triton loads."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from test_cpp_results import LIKELIHOOD, check_equal
 from tiny import TINY, photograph
 
-from caflow_runtime.batching.sampling_config import Rank
+from caflow_runtime.batching.draw_options import Rank
 from caflow_runtime.bundle.known_values import known_values
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError

@@ -9,9 +9,9 @@ import pytest
 from cpp_build import run
 from tiny import photograph
 
+from caflow_deploy.images.image_files import read_image, write_image
 from caflow_runtime.bundle import builtin
 from caflow_runtime.image_arrays import Image
-from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
 BUNDLE = builtin.find_bundle(builtin.DEFAULT)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tiny import calibrated_pipe as pipe
 from tiny import photograph
 
-from caflow_runtime.batching.sampling_config import Reject
+from caflow_runtime.batching.draw_options import Reject
 from caflow_runtime.ood.calibration import read_calibration, write_calibration
 from caflow_runtime.ood.typicality import Typicality, reason
 from caflow_runtime.pipeline.choice import Untypical

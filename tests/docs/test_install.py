@@ -12,8 +12,8 @@ from ports import free_port
 from tiny import photograph
 
 from caflow_deploy import load
+from caflow_deploy.images.image_files import read_image, write_image
 from caflow_runtime.bundle import builtin
-from caflow_runtime.image_io.image_files import read_image, write_image
 
 ROOT = Path(__file__).parents[2]
 LARGEST_BYTES, SERVER_BYTES = 420e6, 150e6

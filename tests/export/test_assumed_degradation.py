@@ -18,13 +18,13 @@ from small_models import LEAST
 from test_degradation_aware import aware_model
 from tiny import photograph
 
+from caflow_deploy.images.image_files import read_image, write_image
 from caflow_export.export import export
 from caflow_runtime.bundle.bundle_errors import WrongShape
 from caflow_runtime.bundle.manifest_checks import check_manifest
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.degradation import Degradation, known
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from commands import caflow_export
 
+from caflow_deploy.serving.served_models import SERVICES, Sampler, Scorer
 from caflow_export.triton import config, write_repository
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.service.served_models import SERVICES, Sampler, Scorer
 
 
 def test_a_repository_has_both_models_and_one_bundle(copied_calibrated: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from fuzzing import REFUSED, Attempt
 from test_wrong_arguments import SMALL, TARGET, functions
 from tiny import TINY
 
-from caflow_runtime.batching.sampling_config import Reject
+from caflow_runtime.batching.draw_options import Reject
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.pipeline.pipeline import load
 

@@ -14,11 +14,11 @@ from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes
 from PIL import Image
 
+from caflow_deploy.images.image_files import read_image
+from caflow_deploy.images.image_headers import read_header
+from caflow_deploy.images.metadata import Metadata
+from caflow_deploy.images.metadata_files import encode, read_metadata
 from caflow_runtime.errors import UnreadableImage
-from caflow_runtime.image_headers import read_header
-from caflow_runtime.image_io.image_files import read_image
-from caflow_runtime.image_io.metadata import Metadata
-from caflow_runtime.image_io.metadata_files import encode, read_metadata
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 PHOTOGRAPHS = Path(__file__).parents[1] / "data" / "photographs"

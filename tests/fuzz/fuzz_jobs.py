@@ -11,27 +11,27 @@ from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_file, changed_json_line, changed_lines
 from tiny import TINY
 
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_deploy.filtering.report import most_by_chance
+from caflow_deploy.filtering.report_summary import Summary, read_job, read_lines
+from caflow_deploy.filtering.verdict_folder import SCORES, FilterJob, FilterSettings, FilterState
+from caflow_deploy.images.image_files import read_image
+from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.pairs import FilePair, list_pairs
+from caflow_deploy.jobs.folder import PipelineSettings, State, flat, stamp_of
+from caflow_deploy.jobs.image_folder import COMMAND, RESULTS, ImageFolder, ImageSettings
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.image_report import ImageReport
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.file_io.job_file import JOB_FILE
 from caflow_runtime.file_io.line_checksum import fields_with_checksum, with_checksum
 from caflow_runtime.file_io.path_text import as_path, as_text
 from caflow_runtime.file_io.strict_json import WrongJson, convert, parse_json
-from caflow_runtime.image_io.image_files import read_image
-from caflow_runtime.jobs.folder import PipelineSettings, State, flat, stamp_of
-from caflow_runtime.jobs.image_folder import COMMAND, RESULTS, ImageFolder, ImageSettings
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.image_report import ImageReport
-from caflow_runtime.jobs.pairs import FilePair, list_pairs
-from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, FilterState
 from caflow_runtime.ood.calibration import read_calibration
 from caflow_runtime.ood.verdict import Verdict
-from caflow_runtime.report.html import most_by_chance
-from caflow_runtime.report.summary import Summary, read_job, read_lines
 
 PIPELINE = PipelineSettings("0" * 64, "1" * 64, "fp32", "onnxruntime cpu")
 SETTINGS = FilterSettings(PIPELINE, 0.01, 2**28, "2" * 64)
-IMAGES = ImageSettings(PIPELINE, SamplingConfig(10, (0.8, 0.7)))
+IMAGES = ImageSettings(PIPELINE, DrawOptions(10, (0.8, 0.7)))
 PAIRS = 4
 HEADERS = [*["target,condition\n"] * 4, "target,condition,target\n", "condition,target,condition\n"]
 ALPHAS = [2.0, -1, 0, 1, 1e308, "0.1", None]

@@ -16,10 +16,10 @@ from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving.body_limiter import client_timeout
 from caflow_deploy.serving.open_inference_grpc import parameters_of, parse_request, read_request
+from caflow_deploy.serving.request import Request
+from caflow_deploy.serving.served_models import SERVICES
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.service.request import Request
-from caflow_runtime.service.served_models import SERVICES
 
 MAX_PIXELS = 2**13
 """Limit of a request's result pixels: a few small samples."""

@@ -7,18 +7,14 @@ from clips import ffmpeg
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_file
 
-from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.bundle.reading import describe_file
-from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.file_io.job_file import JOB_FILE
-from caflow_runtime.jobs.folder import PipelineSettings
-from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.video.encoding import Encoding
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import Source
-from caflow_runtime.video.open_source import open_video
-from caflow_runtime.video.pipe import PipeSource
-from caflow_runtime.video.segment_store import (
+from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.jobs.folder import PipelineSettings
+from caflow_deploy.video.encoding import Encoding
+from caflow_deploy.video.file_source import FileSource
+from caflow_deploy.video.frame_source import Source
+from caflow_deploy.video.open_source import open_video
+from caflow_deploy.video.pipe import PipeSource
+from caflow_deploy.video.segment_store import (
     JOURNAL,
     SegmentRecord,
     VideoSettings,
@@ -28,6 +24,10 @@ from caflow_runtime.video.segment_store import (
     read_segments,
     segment_name,
 )
+from caflow_runtime.batching.draw_options import DrawOptions
+from caflow_runtime.bundle.reading import describe_file
+from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.pipeline.stream import StreamSettings
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc=size=32x24:rate=10:duration=0.6")
 SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:duration=0.6")
@@ -106,7 +106,7 @@ def journals(folder: Path) -> Attempt:
     pipeline = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
     encoding = Encoding("h264", 18, 8)
     settings = VideoSettings(
-        pipeline, StreamSettings(SamplingConfig(2)), encoding, 3, identity_of(FileSource(source_file))
+        pipeline, StreamSettings(DrawOptions(2)), encoding, 3, identity_of(FileSource(source_file))
     )
     open_folder(parts, settings, force=False)
     for number in range(2):

@@ -12,6 +12,7 @@ from commands import in_a_process
 from gpus import Watched, bound_to_cpu, require
 from tiny import edited, photograph
 
+from caflow_deploy.health.doctor import check_bundle
 from caflow_runtime.available_memory import resident_memory
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_packages import check_installed, import_onnxruntime
@@ -22,7 +23,6 @@ from caflow_runtime.backends.select import open_backend
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.scan import Array, Arrays
-from caflow_runtime.health.doctor import check_bundle
 from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
 
 

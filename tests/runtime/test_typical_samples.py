@@ -8,9 +8,9 @@ import pytest
 from tiny import CALIBRATED_TEMPERATURE, crops_of, photograph
 from tiny import calibrated_pipe as pipe
 
-from caflow_runtime.batching.sampling_config import Reject
+from caflow_deploy.images.photographs import photographs_in
+from caflow_runtime.batching.draw_options import Reject
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.photographs import photographs_in
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.ood.typicality import covariates, distance_of, typicality
 from caflow_runtime.pipeline.choice import Untypical

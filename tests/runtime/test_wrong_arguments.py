@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from tiny import TINY
 
-from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_runtime.batching.draw_options import DrawOptions, Reject
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 SMALL, TARGET = np.full((2, 2, 3), 100, np.uint8), np.full((8, 8, 3), 90, np.uint8)
@@ -58,7 +58,7 @@ def functions(pipe: Pipeline, folder: Path) -> dict[str, tuple[Function, dict[st
         "decode": (pipe.decode, {"noise": pipe.encode(TARGET, SMALL).noise, "condition": SMALL}),
         "tiles": (pipe.tiles, {"condition": SMALL}),
         "Reject": (Reject, {"alpha": 0.1, "redraws": 1, "otherwise": "best", "judge": "sample"}),
-        "SamplingConfig": (SamplingConfig, {**choosing, "keep": None, "reject": None}),
+        "DrawOptions": (DrawOptions, {**choosing, "keep": None, "reject": None}),
         "verdicts": (score.verdicts, {"alpha": 0.1}),
         "accept": (score.image_typicality.accept, {"alpha": 0.1}),
         "read_image": (read_image, {"path": folder / "in.png", "max_pixels": 2**20}),

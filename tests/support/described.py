@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import ImageCms
 
-from caflow_runtime.image_io.metadata import Metadata
+from caflow_deploy.images.metadata import Metadata
 
 THUMBNAIL = b"\xff\xd8 the old picture \xff\xd9"
 MAKER_NOTE = b"MAKER\0 with a place in it: \x01\x02"

@@ -12,9 +12,9 @@ import torch
 from small_models import COMPLETING, small_model
 from tiny import CALIBRATED_TEMPERATURE, DATA, TINY, calibrate, pairs_of_photographs
 
+from caflow_deploy.images.photographs import with_grey_copies
 from caflow_export.export import export
 from caflow_runtime.bundle.file_names import CARD, SHEET
-from caflow_runtime.jobs.photographs import with_grey_copies
 from caflow_runtime.ood.calibration import write_calibration
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint

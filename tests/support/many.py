@@ -14,9 +14,9 @@ import pytest
 from commands import json_lines_of
 from tiny import DATA
 
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.jobs.image_folder import RESULTS
 from caflow_runtime.file_io.line_checksum import fields_have_valid_checksum
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.image_folder import RESULTS
 
 
 @pytest.fixture

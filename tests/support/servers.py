@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from ports import free_port
 from tritonclient.utils import InferenceServerException
 
+from caflow_deploy.serving.service import MAX_REQUEST_PIXELS
 from caflow_export.triton import write_repository
-from caflow_runtime.service.service import MAX_REQUEST_PIXELS
 
 ROOT = Path(__file__).parents[2]
 STARTS_S, ENDS_S, ANSWERS_S = 600.0, 60.0, 120.0

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from caflow_deploy.filtering.calibrate import Survey, learn_calibration, measure_crops
+from caflow_deploy.images.photographs import CROPS, Pair, Photograph, pairs_of, photographs_in
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.jobs.calibrate import Survey, learn_calibration, measure_crops
-from caflow_runtime.jobs.photographs import CROPS, Pair, Photograph, pairs_of, photographs_in
 from caflow_runtime.ood.calibration import NAME as CALIBRATION
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.pipeline.pipeline import Pipeline, load

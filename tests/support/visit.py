@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 from ports import free_port
 from tiny import photograph
 
-from caflow_runtime.image_io.image_files import write_image
+from caflow_deploy.images.image_files import write_image
 
 TIMEOUT_S = 120
 """Time limit in seconds, so that an event that never happens fails the test instead of blocking it."""

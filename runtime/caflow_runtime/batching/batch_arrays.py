@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.batching.batch_size import TileBatch
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.batching.pixels import DevicePixels, HostPixels, Pixels
-from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import TileResult
 from caflow_runtime.bundle.bundle_errors import WrongShape
 from caflow_runtime.bundle.manifest import Model, cell_side
@@ -62,7 +62,7 @@ def encode(
 
 
 def draw_noise(
-    graphs: Graphs, units: list[TileBatch], config: SamplingConfig, draw_level: DrawNoise | None = None
+    graphs: Graphs, units: list[TileBatch], config: DrawOptions, draw_level: DrawNoise | None = None
 ) -> list[Array]:
     """Draw the noise z of each level, the coarsest first, for all items of the units.
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.batching import batch_arrays
 from caflow_runtime.batching.batch_size import BatchCost, BatchLimits, TileBatch, most_unfinished, plan_batches
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.batching.prune import LevelPruning
-from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem, TileMerger, TileResult
 from caflow_runtime.batching.work import SamplingWork, ScoringWork
 from caflow_runtime.bundle.known_values import drawn_pixels, with_known
@@ -161,7 +161,7 @@ class Runner:
         self,
         conditions: Sequence[Image],
         samples: Sequence[int],
-        config: SamplingConfig,
+        config: DrawOptions,
         show: ShowWindows | None = None,
         draw_noise: DrawNoise | None = None,
     ) -> Iterator[BatchItem]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.flow.noise import DrawNoise
 from caflow_runtime.image_arrays import Image
 
@@ -15,7 +15,7 @@ class SamplingWork:
     conditions: Sequence[Image]
     samples: Sequence[int]
     """Numbers of the samples. `config.n` is ignored, because additional samples of the same draw have other numbers."""
-    config: SamplingConfig
+    config: DrawOptions
     draw_noise: DrawNoise | None = None
     """Function that draws the noise of one level; None for the backend's."""
 

@@ -7,7 +7,7 @@ from caflow_runtime.bundle.file_names import MANIFEST
 DEFAULT = "x4-photo"
 """Name of the default model: ×4 super-resolution of photographs."""
 DEFAULT_FOR_DEGRADED = "x4-real"
-"""Name of the default model of `caflow image` for degraded photographs (`image_io.model_choice`)."""
+"""Name of the default model of `caflow image` for degraded photographs."""
 DEFAULT_FOR_VIDEOS = "x2-video"
 """Name of the default model of `caflow video`. Nearly all videos are compressed, and frames are many."""
 DEFAULT_FOR_INPUTS = {"mask": "inpaint-photo", "hints": "colour-hints"}

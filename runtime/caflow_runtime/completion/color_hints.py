@@ -4,6 +4,7 @@ The method is that of Levin, Lischinski and Weiss, "Colorization using Optimizat
 have similar chroma. It is a sparse system of linear equations, which requires SciPy, the extra `colorize`.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.checks import check_integer
 from caflow_runtime.completion.color_space import GREY
+from caflow_runtime.errors import InputError
 from caflow_runtime.extras import import_optional
 from caflow_runtime.image_arrays import Image
 
@@ -114,8 +116,24 @@ class Point:
     """Column of its centre in the image, in pixels."""
     y: int
     """Row of its centre in the image, in pixels."""
-    color: tuple[int, int, int]
-    """Red, green and blue, 0…255. Its luma does not matter."""
+    color: tuple[int, int, int] | str
+    """Red, green and blue, 0…255, or as text: "#d9b08c". Its luma does not matter."""
+
+    @property
+    def rgb(self) -> tuple[int, ...]:
+        """Red, green and blue, 0…255.
+
+        Raises:
+            InputError: if the colour is not valid.
+        """
+        values = self.color
+        if isinstance(values, str):
+            if not re.fullmatch("#[0-9a-fA-F]{6}", values):
+                raise InputError(f'color: expected red, green and blue, or a text such as "#d9b08c"; got {values!r}')
+            return tuple(bytes.fromhex(values[1:]))
+        for value in values:
+            check_integer("color", value, 0, 255)
+        return tuple(values)
 
 
 def draw_hints(height: int, width: int, points: Iterable[Point], radius: int = 4) -> Image:
@@ -132,7 +150,5 @@ def draw_hints(height: int, width: int, points: Iterable[Point], radius: int = 4
     for point in points:
         check_integer("x", point.x, 0, width - 1)
         check_integer("y", point.y, 0, height - 1)
-        for value in point.color:
-            check_integer("color", value, 0, 255)
-        cv2.circle(hints, (point.x, point.y), radius, (*point.color, 255), cv2.FILLED)
+        cv2.circle(hints, (point.x, point.y), radius, (*point.rgb, 255), cv2.FILLED)
     return hints

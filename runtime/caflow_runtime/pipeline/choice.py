@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.batching.draw_options import DrawOptions, Rank
 from caflow_runtime.batching.pixels import Pixels, deep_integers
-from caflow_runtime.batching.sampling_config import Rank, SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.known_values import VALUES, dims_of
 from caflow_runtime.bundle.manifest import Model
@@ -44,7 +44,7 @@ class Ranking:
     """Criterion by which the samples of an image are ranked."""
 
     model: Model
-    rank: Rank
+    rank: Rank | None
     consistency: Consistency
     typicality_model: TypicalityModel | None
     """Describes typical samples; required for the rank "typical"."""
@@ -109,7 +109,7 @@ class Chooser:
         model: Model,
         consistency: Consistency,
         conditions: list[Image],
-        config: SamplingConfig,
+        config: DrawOptions,
         typicality_model: TypicalityModel | None,
         is_deep: bool = False,
     ) -> None:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from caflow_runtime.batching.batch_arrays import draw_noise, map_on_host, owners
 from caflow_runtime.batching.batch_size import TileBatch
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.batching.runner import Runner
-from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
@@ -44,7 +44,7 @@ class DeviceBest:
         return bits_per_dim(self.log_likelihood, self.dims)
 
 
-def best_on_device(runner: Runner, condition: Any, config: SamplingConfig) -> DeviceBest:
+def best_on_device(runner: Runner, condition: Any, config: DrawOptions) -> DeviceBest:
     """Draw samples of all conditions in one run. Return the most likely sample of each condition.
 
     Arguments:

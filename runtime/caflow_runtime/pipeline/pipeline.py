@@ -18,8 +18,8 @@ from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.parity import check_once
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.batching.batch_arrays import padded
+from caflow_runtime.batching.draw_options import DrawOptions, Rank, Reject
 from caflow_runtime.batching.runner import Runner, ShowWindows
-from caflow_runtime.batching.sampling_config import Rank, Reject, SamplingConfig
 from caflow_runtime.batching.single_item import LevelNoises, decode_noise, encode_target
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
@@ -280,8 +280,7 @@ class Pipeline:
             Untypical: if all samples of an image are rejected, and `reject.otherwise` is "error".
         """
         check_callback("show", show)
-        given = {"n": n, "temperature": temperature, "seed": seed, "frame": frame, "rank": rank, "keep": keep}
-        config = SamplingConfig.for_model(self.manifest, **given, consistent=consistent, reject=reject)
+        config = DrawOptions(n, temperature, seed, frame, rank, keep, consistent, reject).for_model(self.manifest)
         return sample_best(self, images, config, show)
 
     def run(
@@ -311,8 +310,8 @@ class Pipeline:
             NotFinite: if no sample of a condition is finite.
             MemoryError: if memory runs out. The pixel budget is not reduced here.
         """
-        given = {"n": n, "temperature": temperature, "seed": seed, "frame": frame, "rank": "likelihood"}
-        return best_on_device(self.runner, condition, SamplingConfig.for_model(self.manifest, **given))
+        options = DrawOptions(n, temperature, seed, frame, "likelihood").for_model(self.manifest)
+        return best_on_device(self.runner, condition, options)
 
     def sample(
         self,
@@ -332,8 +331,7 @@ class Pipeline:
             NotFinite: if any sample is not finite.
         """
         check_callback("show", show)
-        given = {"n": n, "temperature": temperature, "seed": seed, "frame": frame, "rank": rank}
-        config = SamplingConfig.for_model(self.manifest, **given, consistent=consistent)
+        config = DrawOptions(n, temperature, seed, frame, rank, consistent=consistent).for_model(self.manifest)
         return sample_all(self, images, config, show)
 
     def stream(
@@ -377,7 +375,7 @@ class Pipeline:
             raise InputError(f"frames: expected an iterable of images; got {shown(frames)}") from None
         channels = self.manifest.model.condition_channels
         checked = (as_image(frame, f"frames[{k}]", channels) for k, frame in enumerate(frames))
-        config = SamplingConfig.for_model(self.manifest, n=n, temperature=temperature, seed=seed, rank=rank)
+        config = DrawOptions(n, temperature, seed, rank=rank).for_model(self.manifest)
         check_switch("replaces", replaces)
         untypical: OnUntypical = "bicubic" if replaces else "mark"
         return Stream(self, StreamSettings(config, noise, batch, min_typicality, untypical))(checked)

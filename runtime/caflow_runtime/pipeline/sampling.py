@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.batching.runner import Runner, ShowWindows
-from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.image_arrays import Image, Images, as_images
 from caflow_runtime.ood.calibration import Calibration
@@ -40,7 +40,7 @@ class ResultEncoding:
 def sample_best(
     pipe: "Pipeline",
     images: Images,
-    config: SamplingConfig,
+    config: DrawOptions,
     show: ShowWindows | None = None,
     written: ResultEncoding | None = None,
 ) -> Best:
@@ -52,7 +52,7 @@ def sample_best(
         Untypical: if all samples of an image are rejected and `config.reject` requests an error for that.
     """
     conditions = as_images(images, "images", pipe.manifest.model.condition_channels)
-    written = written or ResultEncoding()
+    config, written = config.for_model(pipe.manifest), written or ResultEncoding()
     typicality_model = typicality_model_for(pipe, config)
     chooser = Chooser(pipe.runner.model, pipe.consistency, conditions, config, typicality_model, written.is_deep)
     for item in pipe.runner.draw(conditions, range(config.n), config, show):
@@ -85,7 +85,7 @@ def sample_best(
 
 
 def sample_all(
-    pipe: "Pipeline", images: Images, config: SamplingConfig, show: ShowWindows | None = None, is_deep: bool = False
+    pipe: "Pipeline", images: Images, config: DrawOptions, show: ShowWindows | None = None, is_deep: bool = False
 ) -> Samples:
     """Draw all samples of each image, and return them, the best first. With `is_deep`, include 16-bit images.
 
@@ -94,7 +94,7 @@ def sample_all(
         NotFinite: if any sample is not finite.
     """
     conditions, n = as_images(images, "images", pipe.manifest.model.condition_channels), config.n
-    count = len(conditions)
+    config, count = config.for_model(pipe.manifest), len(conditions)
     chooser = Chooser(
         pipe.runner.model, pipe.consistency, conditions, config, typicality_model_for(pipe, config), is_deep
     )
@@ -122,23 +122,23 @@ def sample_all(
     )
 
 
-def typicality_model_for(pipe: "Pipeline", config: SamplingConfig) -> TypicalityModel | None:
-    """Return the typicality model of samples, if a draw needs it. Check that the model supports the draw.
+def typicality_model_for(pipe: "Pipeline", config: DrawOptions) -> TypicalityModel | None:
+    """Return the typicality model of samples, if a draw needs it.
 
     Raises:
-        InputError: if the model or its calibration does not support the draw.
+        InputError: if the calibration does not support the draw.
     """
-    config.check_fits(pipe.manifest)
     return check_calibrated(pipe.calibration, config) if config.needs_calibration else None
 
 
-def check_calibrated(calibration: Calibration, config: SamplingConfig) -> TypicalityModel | None:
+def check_calibrated(calibration: Calibration, config: DrawOptions) -> TypicalityModel | None:
     """Check that the calibration supports a draw. Return the typicality model of samples, if the draw needs it.
 
     Raises:
         InputError: if the temperature is not calibrated, or the threshold α is too small for the calibration.
     """
     needs_samples = config.rank == "typical" or config.judges == "sample"
+    assert config.temperature is not None  # after `for_model`
     typicality_model = calibration.typicality_model(temperature_of(config.temperature)) if needs_samples else None
     if config.reject is not None:
         check_alpha(

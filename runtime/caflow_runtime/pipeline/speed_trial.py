@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.batching.runner import Runner
-from caflow_runtime.batching.sampling_config import SamplingConfig
 
 TRIAL_PIXELS, MAX_TRIAL_SAMPLES = 2**16, 4
 """Number of target pixels of a trial, of all its samples together, and maximum number of these samples. Larger trials
@@ -91,4 +91,4 @@ class SpeedTrial:
         model = self.runner.model
         small = self.side // model.scale
         dark = np.zeros((small, small, model.condition_channels), np.uint8)  # a mask of 0: everything is drawn
-        list(self.runner.draw([dark], range(self.samples), SamplingConfig(self.samples)))
+        list(self.runner.draw([dark], range(self.samples), DrawOptions(self.samples)))

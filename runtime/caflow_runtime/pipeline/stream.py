@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.batching.pixels import HostPixels
-from caflow_runtime.batching.sampling_config import SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.checks import check_integer, check_share, is_number, shown
@@ -56,7 +56,7 @@ class StreamSettings:
         InputError: if a value is not valid.
     """
 
-    config: SamplingConfig = field(default_factory=partial(SamplingConfig, n=1))
+    config: DrawOptions = field(default_factory=partial(DrawOptions, n=1))
     """Settings for the samples. `n` is the number of samples of a scene's first frame; the number and the noise of the
     best one are used for the whole scene. `frame` is ignored."""
     noise: FrameNoise = "fixed"
@@ -154,7 +154,8 @@ class Stream:
         Raises:
             InputError: if the model or its calibration does not support these settings.
         """
-        config, runner, known = settings.config, pipe.runner, pipe.likelihoods
+        config, runner, known = settings.config.for_model(pipe.manifest), pipe.runner, pipe.likelihoods
+        assert config.temperature is not None
         if settings.size is not None:
             settings.size.check_fits(runner.model.scale)
         typicality_model = typicality_model_for(pipe, config)

@@ -19,7 +19,7 @@ from tiny import photograph
 from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy import __version__
 from caflow_deploy.commands.pipeline_options import quiet_option
-from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_deploy.images.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
 

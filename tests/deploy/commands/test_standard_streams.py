@@ -11,7 +11,7 @@ import pytest
 from commands import caflow, caflow_export, caflow_train, command, json_lines
 from tiny import DATA, TINY, photograph
 
-from caflow_runtime.image_io.image_files import write_image
+from caflow_deploy.images.image_files import write_image
 
 PROGRAMS = {"caflow": "caflow_deploy", "caflow-export": "caflow_export", "caflow-train": "caflow_training"}
 CLOSING = "import os, sys; os.close(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"

@@ -15,7 +15,7 @@ from described import insert_png_chunks
 from terminals import Shown, in_a_terminal
 from tiny import photograph
 
-from caflow_runtime.image_io.image_files import write_image
+from caflow_deploy.images.image_files import write_image
 
 WIDTHS = pytest.mark.parametrize("columns", [80, 120, 220])
 PLAN = re.compile(r".* (tile|tiles) .* of memory(, about .*)?")

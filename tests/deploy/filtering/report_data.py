@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from tiny import pairs_of_photographs
 
+from caflow_deploy.filtering.verdicts import filter_pairs
+from caflow_deploy.images.image_files import write_image
+from caflow_deploy.images.pairs import FilePair
 from caflow_runtime.file_io.line_checksum import with_checksum
-from caflow_runtime.image_io.image_files import write_image
-from caflow_runtime.jobs.pairs import FilePair
-from caflow_runtime.jobs.verdicts import filter_pairs
 from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import load

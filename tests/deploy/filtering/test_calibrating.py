@@ -12,11 +12,11 @@ from many import crops, started, wait_for_lines
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibrate, crops_of, pairs_of_photographs, photograph
 from tiny import calibrated_pipe as pipe
 
+from caflow_deploy.filtering.calibration_job import FOLDER, MEASURES
+from caflow_deploy.images.image_files import write_image
+from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.photographs import Pair, photographs_in
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.file_io.job_file import JOB_FILE
-from caflow_runtime.image_io.image_files import write_image
-from caflow_runtime.jobs.calibration_job import FOLDER, MEASURES
-from caflow_runtime.jobs.photographs import Pair, photographs_in
 from caflow_runtime.ood.calibration import NAME as CALIBRATION
 from caflow_runtime.pipeline.pipeline import Pipeline
 

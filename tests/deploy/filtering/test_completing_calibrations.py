@@ -10,8 +10,8 @@ import pytest
 from commands import caflow, json_lines_of
 from tiny import photograph
 
+from caflow_deploy.images.image_files import write_image
 from caflow_runtime.completion.color_hints import Point, draw_hints
-from caflow_runtime.image_io.image_files import write_image
 
 PAIRS, SIDE = 24, 48
 INPUTS = {"masked-inpainting": "--mask", "color-hints": "--hints"}

@@ -12,9 +12,9 @@ from filter_data import ALPHA, data, run_job, scores, write_list
 from tiny import calibrated_pipe as pipe
 
 from caflow_deploy.commands.filter import SHOWN_REJECTIONS
+from caflow_deploy.filtering import accepted_targets as accepted_files
+from caflow_deploy.images.pairs import FilePair, list_pairs
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs import accepted_targets as accepted_files
-from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.ood.calibration import NAME as CALIBRATION
 from caflow_runtime.pipeline.pipeline import Pipeline
 

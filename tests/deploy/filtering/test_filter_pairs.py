@@ -14,11 +14,11 @@ from filter_data import ALPHA, NOISE, data, write_list
 from tiny import calibrated_pipe as pipe
 from tiny import crops_of
 
+from caflow_deploy.filtering.verdicts import BATCH, filter_pairs
+from caflow_deploy.images.image_files import read_image
+from caflow_deploy.images.pairs import FilePair, list_pairs
+from caflow_deploy.images.photographs import photographs_in
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.image_io.image_files import read_image
-from caflow_runtime.jobs.pairs import FilePair, list_pairs
-from caflow_runtime.jobs.photographs import photographs_in
-from caflow_runtime.jobs.verdicts import BATCH, filter_pairs
 from caflow_runtime.ood.typicality import reason
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline, load

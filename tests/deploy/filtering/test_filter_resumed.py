@@ -12,11 +12,11 @@ from filter_data import ALPHA, data, run_job, scores, settings_of, write_list
 from many import started, wait_for_lines
 from tiny import calibrated_pipe as pipe
 
+from caflow_deploy.filtering import verdict_folder as filter_job
+from caflow_deploy.filtering.verdict_folder import FilterJob
+from caflow_deploy.images.pairs import FilePair, list_pairs
 from caflow_runtime.file_io.line_checksum import with_checksum
 from caflow_runtime.file_io.strict_json import parse_json
-from caflow_runtime.jobs import verdict_folder as filter_job
-from caflow_runtime.jobs.pairs import FilePair, list_pairs
-from caflow_runtime.jobs.verdict_folder import FilterJob
 from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline
 

@@ -13,12 +13,12 @@ from commands import caflow, json_lines_of
 from report_data import ALPHA, Entry, calibration, entries, line_of, scores
 from scipy import stats
 
+from caflow_deploy.filtering.report import most_by_chance, write_report
+from caflow_deploy.filtering.report_summary import ACCEPTED, UNTYPICAL, Summary, read_lines
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.strict_json import MAX_BYTES_OF_A_LINE
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.drift import MIN_VALUES, Drift
-from caflow_runtime.report.html import most_by_chance, write_report
-from caflow_runtime.report.summary import ACCEPTED, UNTYPICAL, Summary, read_lines
 
 __all__ = ["calibration", "entries", "scores"]  # fixtures
 

@@ -9,8 +9,8 @@ from commands import caflow
 from numpy.typing import NDArray
 from tiny import stored
 
-from caflow_runtime.image_io.image_files import read_image
-from caflow_runtime.image_io.matte import matted
+from caflow_deploy.images.image_files import read_image
+from caflow_deploy.images.matte import matted
 from caflow_runtime.ood.consistency import enlarge_image
 
 RED = np.array([220, 40, 30], np.uint8)

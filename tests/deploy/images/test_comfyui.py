@@ -14,7 +14,7 @@ from commands import caflow, json_lines, score_report
 from numpy.typing import NDArray
 from tiny import photograph
 
-from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_deploy.images.image_files import read_image, write_image
 
 FOLDER = Path(__file__).parents[3] / "integrations" / "comfyui"
 OPTIONS = {"samples": 3, "temperature": 0.7, "seed": 5}

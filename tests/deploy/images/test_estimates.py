@@ -13,15 +13,15 @@ from commands import caflow, command, in_a_process
 from tiny import DATA, TINY, photograph
 
 from caflow_deploy.commands import execution_options, progress_reporter
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.images import inspect_image
 from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.run_memory import NAME, write_memory
-from caflow_runtime.health.measured_memory import measure_memory
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import inspect_image
 from caflow_runtime.pipeline import memory_estimate
+from caflow_runtime.pipeline.measured_memory import measure_memory
 from caflow_runtime.pipeline.memory_estimate import TooLittleMemory
 from caflow_runtime.pipeline.pipeline import load
 
@@ -123,7 +123,7 @@ def test_an_image_that_does_not_fit_is_refused(source: Path, tmp_path: Path, mon
     monkeypatch.setattr(memory_estimate, "resident_memory", lambda: 0)  # earlier tests may have left memory
     with load(TINY, "cpu", 1) as pipe:
         jobs = [ImageJob(tmp_path / name, tmp_path / "out.png", (), {}) for name in ("photo.png", "large.png")]
-        short_of(monkeypatch, sum(inspect_image(pipe, job, SamplingConfig(1))[1].memory for job in jobs) // 2)
+        short_of(monkeypatch, sum(inspect_image(pipe, job, DrawOptions(1))[1].memory for job in jobs) // 2)
     out = tmp_path / "out"
     done = caflow("image", tmp_path, "-o", out, "-n", 1, *OPTIONS, code=1)
     assert f"1 of 2 images failed: {tmp_path / 'large.png'}" in done.stderr
@@ -216,14 +216,14 @@ def test_what_fits_by_its_header_may_not_fit(source: Path, tmp_path: Path, monke
     write_image(tmp_path / "deep.png", picture.astype(np.uint16) * 257)
     with load(TINY, "cpu", 1) as pipe:
         jobs = [ImageJob(tmp_path / f"{name}.png", tmp_path / "out.png", (), {}) for name in ("photo", "alpha", "deep")]
-        plain, *more = (inspect_image(pipe, job, SamplingConfig(1))[1].memory for job in jobs)
+        plain, *more = (inspect_image(pipe, job, DrawOptions(1))[1].memory for job in jobs)
         assert min(more) > plain
         monkeypatch.setattr(memory_estimate, "resident_memory", lambda: 0)
         short_of(monkeypatch, plain)
-        inspect_image(pipe, jobs[0], SamplingConfig(1))
+        inspect_image(pipe, jobs[0], DrawOptions(1))
         for job in jobs[1:]:
             with pytest.raises(TooLittleMemory):
-                inspect_image(pipe, job, SamplingConfig(1))
+                inspect_image(pipe, job, DrawOptions(1))
 
 
 @pytest.mark.parametrize("version", [1, 2])

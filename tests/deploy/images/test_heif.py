@@ -13,8 +13,8 @@ from commands import caflow
 from described import PROFILE, XMP
 from tiny import TINY
 
+from caflow_deploy.images.image_files import read_image, write_image
 from caflow_runtime.errors import UnreadableImage
-from caflow_runtime.image_io.image_files import read_image, write_image
 
 HALVES = np.zeros((24, 40, 3), np.uint8)
 HALVES[:, 20:] = 250

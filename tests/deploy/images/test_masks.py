@@ -5,13 +5,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from commands import caflow, image_report, json_lines_of, messages, score_report
+from commands import caflow, image_report, json_lines_of, messages
 from tiny import photograph
 
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.jobs.image_folder import RESULTS
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.image_folder import RESULTS
 from caflow_runtime.pipeline.named_inputs import check_takes, prepare_condition
 
 HEIGHT, WIDTH = 50, 37
@@ -49,19 +49,17 @@ def fill(bundle: Path, *arguments: object) -> list[str]:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_only_the_hole_changes_and_the_likelihood_is_that_of_the_file(bundle: Path, folder: Path, suffix: str) -> None:
+def test_only_the_hole_changes(bundle: Path, folder: Path, suffix: str) -> None:
     given, out = folder / "in" / "a.png", folder / f"out{suffix}"
     mask = "--mask", folder / "masks" / "a.bmp"
     report = image_report(given, out, bundle, *mask)
+    assert report["density_at"] == "sample"
     known, filled = read_image(given).rgb, read_image(out).rgb
     hole = np.zeros((HEIGHT, WIDTH), bool)
     hole[HOLE] = True
     if suffix == ".png":
         np.testing.assert_array_equal(filled[~hole], known[~hole])
     assert (filled[hole] != known[hole]).any(1).mean() > 0.5
-    assert report["density_at"] == "image"
-    scored = score_report(out, given, bundle, *mask)
-    assert report["log_likelihood"] == pytest.approx(scored["log_likelihood"], rel=1e-6)
 
 
 def test_a_folder_has_a_mask_for_each_and_a_new_mask_is_done_again(bundle: Path, folder: Path) -> None:

@@ -19,10 +19,10 @@ from described import ALL, IPTC, MAKER_NOTE, PROFILE, THUMBNAIL, XMP, exif_file,
 from PIL import ExifTags, IptcImagePlugin, PngImagePlugin
 from tiny import TINY
 
+from caflow_deploy.images.exif import upright
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.images.metadata import Metadata
 from caflow_runtime.errors import UnreadableImage
-from caflow_runtime.image_io.exif import upright
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.image_io.metadata import Metadata
 
 FORMATS = ["png", "jpg", "webp", "tiff"]
 

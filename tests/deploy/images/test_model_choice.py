@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from tiny import photograph
 
-from caflow_runtime.bundle.builtin import MODELS as FOLDER
-from caflow_runtime.file_io.job_file import JOB_FILE
-from caflow_runtime.image_headers import header_of_file
-from caflow_runtime.image_io import model_choice
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.image_io.model_choice import (
+from caflow_deploy.images import model_choice
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.images.image_headers import header_of_file
+from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.model_choice import (
     MAX_NOISE,
     MIN_QUALITY,
     MODELS,
@@ -27,7 +26,8 @@ from caflow_runtime.image_io.model_choice import (
     estimate_noise,
     jpeg_quality,
 )
-from caflow_runtime.jobs.image_folder import RESULTS
+from caflow_deploy.jobs.image_folder import RESULTS
+from caflow_runtime.bundle.builtin import MODELS as FOLDER
 
 PHOTO, REAL = MODELS
 CLEAN = ModelChoice(PHOTO, "it is clean")

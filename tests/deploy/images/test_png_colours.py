@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from described import insert_png_chunks
 
-from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_deploy.images.image_files import read_image, write_image
 
 GAMMA_1, SRGB_GAMMA = struct.pack(">I", 100_000), struct.pack(">I", 45_455)
 DISPLAY_P3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)

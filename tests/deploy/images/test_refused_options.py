@@ -7,7 +7,7 @@ import pytest
 from commands import caflow
 from tiny import photograph
 
-from caflow_runtime.image_io.image_files import write_image
+from caflow_deploy.images.image_files import write_image
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from caflow_runtime.image_io.image_files import write_image
         (["--min-typicality", 0.001], "α must be above 0.019 and below 1; got 0.001."),
         (["--min-typicality", 0.1, "--sheet"], "give one or the other"),
         (["--untypical", "drop"], "--untypical handles the results that are rejected by --min-typicality"),
-        (["--judge", "image"], "--judge chooses the typicality that is checked by --min-typicality"),
+        (["--width", 40, "--judge", "image"], "--judge image requires results of the model's"),
         (["--redraws", 0], "also give --min-typicality"),
         (["--scale", 2, "--width", 5], "--scale and --fit cannot be combined with each other"),
         (["--scale", 1], "1.0 is not in the range 1<x<=64"),

@@ -11,10 +11,10 @@ from commands import caflow, image_report, json_lines_of, score_report
 from numpy.typing import NDArray
 from tiny import photograph, stored
 
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.jobs.image_folder import RESULTS
 from caflow_runtime import linear_light
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.jobs.image_folder import RESULTS
 from caflow_runtime.linear_light import reduce, reduce_alpha, resample, resample_alpha
 from caflow_runtime.ood.consistency import enlarge_image, psnr
 from caflow_runtime.pipeline.pipeline import load
@@ -165,7 +165,6 @@ def test_an_image_of_another_size_is_the_models_image_resampled(
     assert report["log_likelihood"] == pytest.approx(best.log_likelihood[0])
     assert report["likelihood_of"] == {"width": 48, "height": 36, "bits": 8, "passes": 1}
     assert (report["outcome"], report["image_typicality"]) == ("unjudged", None)
-    assert report["unjudged_because"] == f"{12 * scale}×{9 * scale} is not the size that the model makes from 12×9"
     if best.consistency is not None:
         assert report["consistency_db"] == pytest.approx(best.consistency[0])
 
@@ -273,4 +272,3 @@ def test_a_result_is_judged_as_it_is_read_again(deep_source: Path, calibrated: P
         scored = score_report(out, given, calibrated)
         assert report["output_bits"] == bits
         assert report["image_typicality"] == scored.get("image_typicality")
-    assert report["log_likelihood"] == pytest.approx(scored["log_likelihood"], rel=1e-6)

@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 from described import png_chunk
 
-from caflow_runtime.image_headers import PNG_START
-from caflow_runtime.image_io.image_files import read_image
+from caflow_deploy.images.image_files import read_image
+from caflow_deploy.images.image_headers import PNG_START
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 4), np.uint8)
 

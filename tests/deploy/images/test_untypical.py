@@ -7,25 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from commands import caflow, image_report, score_report
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibrated_pipe, photograph
 
+from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.images.maps import names
+from caflow_deploy.images.photographs import CROPS
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.images import process_image
+from caflow_deploy.serving.request import Request
+from caflow_deploy.serving.served_models import Scorer
+from caflow_runtime.batching.draw_options import DrawOptions, Reject
 from caflow_runtime.batching.runner import Runner
-from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
 from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.errors import NotFinite
-from caflow_runtime.image_io.image_files import read_image, write_image
-from caflow_runtime.image_io.maps import names, pictures
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import process_image
-from caflow_runtime.jobs.photographs import CROPS
 from caflow_runtime.ood.calibration import NAME, read_calibration
 from caflow_runtime.ood.consistency import enlarge_image
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.service.request import Request
-from caflow_runtime.service.served_models import Scorer
 
 __all__ = ["calibrated_pipe"]  # a fixture
 
@@ -98,19 +99,23 @@ def test_untypical_images_are_marked_dropped_or_replaced(
 
 
 def test_a_lossy_file_has_two_typicalities(calibrated_pipe: Pipeline, source: Path, tmp_path: Path) -> None:
-    """The drawn sample is judged. A JPEG differs from it, so the report also has the typicality of the file."""
+    """The drawn sample is judged. A JPEG differs from it, so its own typicality is reported too where it is wanted."""
     condition, output, reject = read_image(source).rgb, tmp_path / "out.jpg", Reject(0.1, redraws=0)
     drawn = calibrated_pipe.best_of(condition, n=1, rank="consistency", reject=reject)
-    drawing = SamplingConfig(1, rank="consistency", reject=reject)
-    report = process_image(calibrated_pipe, ImageJob(source, output, (), {}), drawing).report
+    drawing = DrawOptions(1, rank="consistency", reject=reject)
+    unasked = process_image(calibrated_pipe, ImageJob(source, output, (), {}), drawing).report
+    report = process_image(calibrated_pipe, ImageJob(source, output, (), {}, judges_image=True), drawing).report
     written = calibrated_pipe.score(read_image(output).rgb, condition)
     assert report is not None
+    assert unasked is not None
+    assert unasked.image_typicality is None
+    assert msgspec.structs.replace(unasked, image_typicality=report.image_typicality) == report
     assert drawn.sample_typicality is not None
     assert written.image_typicality is not None
     assert report.outcome == "accepted"
     assert report.sample_typicality == pytest.approx(drawn.sample_typicality.value[0], rel=1e-6)
     assert report.image_typicality == pytest.approx(written.image_typicality.value[0], rel=1e-6)
-    assert report.bits_per_dim == pytest.approx(written.bits_per_dim[0], rel=1e-6)
+    assert report.bits_per_dim == pytest.approx(drawn.bits_per_dim[0], rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["out.png", "out.jpg"])
@@ -176,16 +181,6 @@ def test_pairs_of_one_photograph_are_refused_unread(calibrated: Path, tmp_path: 
     assert "expected at least 2 photographs; found 1" in done.stderr
 
 
-def test_maps_of_a_lossy_result_are_those_of_the_file(calibrated_pipe: Pipeline, source: Path, tmp_path: Path) -> None:
-    output = tmp_path / "lossy.jpg"
-    report = image_report(source, output, calibrated_pipe.folder, "--quality", 20, "--maps")
-    scored = calibrated_pipe.score(read_image(output).rgb, read_image(source).rgb)
-    assert report["log_likelihood"] == pytest.approx(scored.log_likelihood[0])
-    assert "likelihood_of" not in report
-    for name, _, darkest, brightest in pictures(scored):
-        assert report["maps"][name] == pytest.approx([darkest, brightest])
-
-
 def test_maps_of_all_levels_add_up_to_the_likelihood(calibrated_pipe: Pipeline, source: Path, tmp_path: Path) -> None:
     given = source, tmp_path / "out.png", calibrated_pipe.folder, "--maps"
     names = {"likelihood", "likelihood-0", "likelihood-1", "uncertainty"}
@@ -230,7 +225,7 @@ def test_maps_of_an_earlier_run_are_removed(calibrated_pipe: Pipeline, source: P
     for otherwise in ("bicubic", "error"):
         for path in job.extras.values():
             path.write_bytes(b"of an earlier run")
-        process_image(calibrated_pipe, job, SamplingConfig(1, reject=Reject(ALL, redraws=0, otherwise=otherwise)))
+        process_image(calibrated_pipe, job, DrawOptions(1, reject=Reject(ALL, redraws=0, otherwise=otherwise)))
         assert not any(path.exists() for path in job.extras.values())
 
 
@@ -238,7 +233,7 @@ def test_a_result_that_cannot_be_removed_is_a_failure(calibrated_pipe: Pipeline,
     """The result of an earlier run would otherwise pass for that of the dropped image."""
     output = tmp_path / "out.png"
     output.mkdir()
-    drawing = SamplingConfig(1, reject=Reject(ALL, 0, "error"))
+    drawing = DrawOptions(1, reject=Reject(ALL, 0, "error"))
     done = process_image(calibrated_pipe, ImageJob(source, output, (), {}), drawing)
     assert not done.is_dropped
     assert done.stamp is None

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from tiny import photograph
 
 from caflow_deploy import load
+from caflow_deploy.images.image_files import read_image
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.image_io.image_files import read_image
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 ROOT = Path(__file__).parents[3]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from caflow_deploy.cluster.executor import WorkerConfig
+from caflow_deploy.jobs.executor import WorkerConfig
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 

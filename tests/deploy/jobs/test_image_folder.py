@@ -12,19 +12,19 @@ import pytest
 from commands import command, in_a_process, json_lines_of
 from msgspec.structs import replace
 
-from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
+from caflow_deploy.jobs.folder import PipelineSettings, State, exclusive_lock, stamp_of
+from caflow_deploy.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
+from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.image_report import ImageReport
+from caflow_deploy.jobs.images import ImageOutcome
+from caflow_runtime.batching.draw_options import DrawOptions, Reject
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.folder_lock import LOCK
 from caflow_runtime.file_io.line_checksum import fields_with_checksum
 from caflow_runtime.file_io.path_text import as_text
-from caflow_runtime.jobs.folder import PipelineSettings, State, exclusive_lock, stamp_of
-from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
-from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.image_report import ImageReport
-from caflow_runtime.jobs.images import ImageOutcome
 
 PIPELINE = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
-SETTINGS = ImageSettings(PIPELINE, SamplingConfig(2))
+SETTINGS = ImageSettings(PIPELINE, DrawOptions(2))
 
 
 def jobs_of(folder: Path, *names: str) -> list[ImageJob]:
@@ -137,15 +137,15 @@ def test_a_job_with_other_settings_is_refused_with_the_differences(tmp_path: Pat
     list(ImageFolder(out, jobs, SETTINGS).run(map(drawn, jobs)))
     cuda = replace(PIPELINE, bundle="1" * 64, backend="onnxruntime cuda")
     for other, differing in (
-        (replace(SETTINGS, config=SamplingConfig(2, seed=1)), r"--seed 0 \(now 1\)"),
-        (replace(SETTINGS, config=SamplingConfig(2, reject=Reject(0.1))), "--min-typicality .*--redraws "),
+        (replace(SETTINGS, config=DrawOptions(2, seed=1)), r"--seed 0 \(now 1\)"),
+        (replace(SETTINGS, config=DrawOptions(2, reject=Reject(0.1))), "--min-typicality .*--redraws "),
         (replace(SETTINGS, pipeline=cuda), "the model has changed, --backend "),
         (replace(SETTINGS, keep_all=True, sheet=True), "--keep-all .*--sheet "),
     ):
         with pytest.raises(InputError, match=differing):
             ImageFolder(out, jobs, other)
     assert not ImageFolder(out, jobs, SETTINGS).left
-    assert ImageFolder(out, jobs, replace(SETTINGS, config=SamplingConfig(2, seed=1)), force=True).left == jobs
+    assert ImageFolder(out, jobs, replace(SETTINGS, config=DrawOptions(2, seed=1)), force=True).left == jobs
 
 
 def test_a_job_without_results_leaves_no_file(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_job_without_results_leaves_no_file(tmp_path: Path) -> None:
     with closing(ImageFolder(out, jobs, SETTINGS)) as folder:
         list(folder.run([ImageOutcome(job, wrong="cannot be read") for job in jobs]))
     assert not list(out.iterdir())
-    other = replace(SETTINGS, config=SamplingConfig(2, seed=1))
+    other = replace(SETTINGS, config=DrawOptions(2, seed=1))
     with closing(ImageFolder(out, jobs, other)):
         drawn(jobs[0])
     with pytest.raises(InputError, match="contains a job with other settings"):
@@ -202,7 +202,7 @@ def test_a_result_is_done_if_all_its_files_are_there(tmp_path: Path, outcome: st
 def test_only_one_process_may_work_in_a_folder(tmp_path: Path) -> None:
     """The folder is locked until the process ends, even if it is killed. The remaining lock file blocks nobody."""
     (tmp_path / "a.png").touch()
-    script = "import sys, time; from pathlib import Path; from caflow_runtime.jobs.folder import exclusive_lock\n"
+    script = "import sys, time; from pathlib import Path; from caflow_deploy.jobs.folder import exclusive_lock\n"
     script += "with exclusive_lock(Path(sys.argv[1])): print(flush=True); time.sleep(600)"
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", script, out], stdout=subprocess.PIPE) as other:

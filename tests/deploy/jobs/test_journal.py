@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from caflow_deploy.filtering import verdict_folder
+from caflow_deploy.filtering.verdict_folder import SCORES, FilterJob, FilterSettings
+from caflow_deploy.images.pairs import FilePair
+from caflow_deploy.jobs.folder import PipelineSettings
+from caflow_deploy.jobs.journal import Journal
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs import verdict_folder
-from caflow_runtime.jobs.folder import PipelineSettings
-from caflow_runtime.jobs.journal import Journal
-from caflow_runtime.jobs.pairs import FilePair
-from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings
 from caflow_runtime.ood.verdict import Verdict
 
 UNITS = 8

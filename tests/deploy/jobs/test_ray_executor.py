@@ -13,8 +13,8 @@ from ray_nodes import two_nodes
 from tiny import DATA, photograph
 from two_machines import Machine, kill, why_none
 
-from caflow_runtime.image_io.image_files import write_image
-from caflow_runtime.jobs.image_folder import RESULTS
+from caflow_deploy.images.image_files import write_image
+from caflow_deploy.jobs.image_folder import RESULTS
 
 __all__ = ["environment"]  # a fixture
 
@@ -22,10 +22,10 @@ __all__ = ["environment"]  # a fixture
 DRIVER = """
 import sys
 from deadly import DeadlyConfig, square
-from caflow_deploy.cluster.executor import WorkerConfig, WorkerLost, versions_here
-from caflow_deploy.cluster.ray_executor import open_ray_executor
+from caflow_deploy.jobs.executor import WorkerConfig, WorkerLost, versions_here
+from caflow_deploy.jobs.ray_executor import open_ray_executor
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.jobs.folder import flat, settings_of_pipeline
+from caflow_deploy.jobs.folder import flat, settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import load
 
 settings = flat(settings_of_pipeline(load(sys.argv[1], "cpu")))

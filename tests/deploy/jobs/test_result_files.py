@@ -10,9 +10,9 @@ from tiny import TINY
 
 from caflow_deploy.commands.jobs import plan_jobs
 from caflow_deploy.commands.result_names import ResultNames
-from caflow_runtime.image_headers import PNG_START
-from caflow_runtime.image_io.image_files import write_image
-from caflow_runtime.jobs.result_naming import ResultFiles
+from caflow_deploy.images.image_files import write_image
+from caflow_deploy.images.image_headers import PNG_START
+from caflow_deploy.jobs.result_naming import ResultFiles
 
 STARTS = {"png": PNG_START, "jpg": b"\xff\xd8", "webp": b"RIFF", "tiff": b"II*\0", "bmp": b"BM"}
 

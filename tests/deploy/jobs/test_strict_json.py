@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from tiny import TINY
 
+from caflow_deploy.filtering.report_summary import read_job, read_lines
+from caflow_deploy.images.pairs import list_pairs
+from caflow_deploy.jobs.folder import State, read_state
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.strict_json import DEEPEST, MAX_BYTES, MAX_BYTES_OF_A_LINE, WrongJson, parse_json, read_json
-from caflow_runtime.jobs.folder import State, read_state
-from caflow_runtime.jobs.pairs import list_pairs
 from caflow_runtime.ood.calibration import WrongCalibration, read_calibration
-from caflow_runtime.report.summary import read_job, read_lines
 from caflow_training.progress import TrainingLog
 
 BROKEN: list[tuple[bytes, str]] = [

@@ -16,15 +16,15 @@ from many import crops, drawn_alike, is_running, started, wait_for_lines, worker
 from tiny import DATA, photograph
 
 from caflow_cli.console import resuming
-from caflow_deploy.cluster.executor import WorkerConfig, WorkerLost, open_worker_pipeline, versions_here
-from caflow_deploy.cluster.process_executor import open_process_executor
+from caflow_deploy.images.image_files import write_image
+from caflow_deploy.images.pairs import FilePair, list_pairs
+from caflow_deploy.jobs.executor import WorkerConfig, WorkerLost, open_worker_pipeline, versions_here
+from caflow_deploy.jobs.folder import flat, settings_of_pipeline
+from caflow_deploy.jobs.image_folder import RESULTS
+from caflow_deploy.jobs.process_executor import open_process_executor
 from caflow_runtime.bundle.bundle_errors import NoBundle
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.file_io.line_checksum import fields_with_checksum
-from caflow_runtime.image_io.image_files import write_image
-from caflow_runtime.jobs.folder import flat, settings_of_pipeline
-from caflow_runtime.jobs.image_folder import RESULTS
-from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.ood.calibration import NAME as CALIBRATION
 from caflow_runtime.pipeline.pipeline import load
 

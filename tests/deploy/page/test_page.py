@@ -14,14 +14,14 @@ from tiny import calibrated_pipe as pipe
 from tiny import photograph
 from visit import TIMEOUT_S, source
 
+from caflow_deploy.images.image_files import read_image, write_image
 from caflow_deploy.page import guard, page_results
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
 from caflow_deploy.page.page_texts import ranks_of
-from caflow_runtime.batching.sampling_config import Reject
+from caflow_runtime.batching.draw_options import Reject
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_io.image_files import read_image, write_image
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 

@@ -14,7 +14,7 @@ import pytest
 from tiny import photograph
 from visit import Served, Visit, browser, source
 
-from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_deploy.images.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
 __all__ = ["browser", "source"]  # fixtures

@@ -22,11 +22,11 @@ from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving.body_limiter import BodyLimiter
 from caflow_deploy.serving.inference_app import GRPC_SERVICE, InferenceApp, models_of
 from caflow_deploy.serving.loop_thread import loop_thread
+from caflow_deploy.serving.request import Request, Tensors
+from caflow_deploy.serving.served_models import Sampler
 from caflow_deploy.serving.server_runner import ServerRunner
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.service.request import Request, Tensors
-from caflow_runtime.service.served_models import Sampler
 
 PIXELS = bytes(range(6))
 GOOD = {"name": "image", "shape": [1, 1, 2, 3], "datatype": "UINT8"}

@@ -36,9 +36,9 @@ from caflow_deploy.serving.body_limiter import BodyLimiter
 from caflow_deploy.serving.inference_app import InferenceApp, models_of
 from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import loop_thread
+from caflow_deploy.serving.served_models import Sampler
 from caflow_deploy.serving.server_runner import ServerRunner
 from caflow_runtime.errors import InputError
-from caflow_runtime.service.served_models import Sampler
 
 __all__ = ["backend", "sampler"]  # fixtures
 

@@ -14,18 +14,18 @@ from ports import listening
 from tiny import calibrated_pipe as pipe
 from tiny import pairs_of_photographs, photograph
 
-from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
+from caflow_deploy.serving.metrics import Metrics
+from caflow_deploy.serving.model_instruments import Prometheus
+from caflow_deploy.serving.request import Request
+from caflow_deploy.serving.served_models import Sampler
+from caflow_runtime.batching.draw_options import DrawOptions, Reject
 from caflow_runtime.errors import InputError
-from caflow_runtime.health.metrics import Metrics
-from caflow_runtime.health.model_instruments import Prometheus
 from caflow_runtime.ood.drift import Drift
 from caflow_runtime.ood.typicality import rank
 from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.choice import Choice, Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import sample_best
-from caflow_runtime.service.request import Request
-from caflow_runtime.service.served_models import Sampler
 
 __all__ = ["pipe"]  # a fixture
 
@@ -90,7 +90,7 @@ def test_metrics_count_samples_and_likelihoods(
     pictures = np.stack([photograph(photographs, k, 12, 12) for k in range(3)])
     best = pipe.best_of(pictures, n=5)
     with Metrics(pipe, typicality_model) as metrics:
-        metrics.observe_best(best, SamplingConfig(n=5))
+        metrics.observe_best(best, DrawOptions(n=5))
         with metrics.stage("sample"):
             pass
         values = served(metrics)
@@ -128,7 +128,7 @@ def test_rejected_samples_are_counted_by_reason(
     sick = replace(best, rejected=best.rejected + 2)
     for case, more, not_finite in ((best, redraws, 0), (sick, redraws + 2, 2)):
         with Metrics(pipe, typicality_model) as metrics:
-            metrics.observe_best(case, SamplingConfig(n, reject=Reject(alpha, more)))
+            metrics.observe_best(case, DrawOptions(n, reject=Reject(alpha, more)))
             values = served(metrics)
         assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == rejected
         assert values['caflow_samples_total{model="model",reason="not_finite",verdict="rejected"}'] == not_finite
@@ -211,7 +211,7 @@ def test_passed_deadlines_count_as_errors(pipe: Pipeline, photographs: Path, mon
         monkeypatch.setattr(time, "monotonic", lambda: until + 1)
         return best
 
-    monkeypatch.setattr("caflow_runtime.service.served_models.sample_best", slow)
+    monkeypatch.setattr("caflow_deploy.serving.served_models.sample_best", slow)
     image = photograph(photographs, 0, 8, 8)[None]
     asked = [Request({"image": image}, {"n": 1}, end) for end in (0.0, until, math.inf)]
     before, during, never = sampler.answer(asked)

@@ -20,10 +20,10 @@ from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.body_limiter import client_timeout
 from caflow_deploy.serving.inference_app import models_of
+from caflow_deploy.serving.request import Request, Tensors
+from caflow_deploy.serving.served_models import Sampler
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.service.request import Request, Tensors
-from caflow_runtime.service.served_models import Sampler
 
 __all__ = ["pipe"]  # a fixture
 

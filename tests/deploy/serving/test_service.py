@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from tiny import calibrated_pipe as pipe
 from tiny import pairs_of_photographs, photograph
 
-from caflow_runtime.batching.sampling_config import Reject, SamplingConfig
+from caflow_deploy.serving.request import Answer, Request, Tensors
+from caflow_deploy.serving.served_models import Sampler, Scorer
+from caflow_runtime.batching.draw_options import DrawOptions, Reject
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import sample_best
-from caflow_runtime.service.request import Answer, Request, Tensors
-from caflow_runtime.service.served_models import Sampler, Scorer
 
 __all__ = ["pipe"]  # a fixture
 
@@ -130,11 +130,11 @@ def test_a_batch_of_requests_has_at_most_the_pixels_that_one_request_may_have(
 ) -> None:
     sizes: list[int] = []
 
-    def counting(pipe: Pipeline, images: Any, config: SamplingConfig) -> Any:
+    def counting(pipe: Pipeline, images: Any, config: DrawOptions) -> Any:
         sizes.append(len(images))
         return sample_best(pipe, images, config)
 
-    monkeypatch.setattr("caflow_runtime.service.served_models.sample_best", counting)
+    monkeypatch.setattr("caflow_deploy.serving.served_models.sample_best", counting)
     images = [photograph(photographs, k, 8, 8)[None] for k in range(5)]
     answers = Sampler(pipe, max_pixels=2 * 3 * 32 * 32).answer([ask(image, n=3) for image in images])
     assert sizes == [2, 2, 1]

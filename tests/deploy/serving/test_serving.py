@@ -35,8 +35,8 @@ from servers import (
 )
 from tiny import pairs_of_photographs, photograph
 
+from caflow_deploy.serving.service import MAX_REQUEST_PIXELS
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.service.service import MAX_REQUEST_PIXELS
 
 pytestmark = [
     pytest.mark.full,

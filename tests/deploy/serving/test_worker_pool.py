@@ -24,13 +24,13 @@ from tiny import photograph
 from caflow_deploy.serving import worker_pool, worker_process
 from caflow_deploy.serving.failures import Busy, Failure
 from caflow_deploy.serving.loop_thread import Run, loop_thread
+from caflow_deploy.serving.request import Request
 from caflow_deploy.serving.worker_instruments import WorkerMetrics
 from caflow_deploy.serving.worker_pool import BatchSettings, WorkerPool
 from caflow_deploy.serving.worker_process import WorkerSettings, backend_of
 from caflow_runtime.backends.gpu import Gpu
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.service.request import Request
 
 PATIENCE_S = 300
 BATCHES = BatchSettings(deadline=PATIENCE_S, max_batch=1, max_wait=0, max_queue=1)

@@ -9,7 +9,7 @@ import pytest
 from commands import in_a_process
 from numpy.typing import NDArray
 
-from caflow_runtime.image_io.image_files import read_image, write_image
+from caflow_deploy.images.image_files import read_image, write_image
 
 ROOT = Path(__file__).parents[3]
 

@@ -14,12 +14,12 @@ from commands import messages
 from numpy.typing import NDArray
 from video_runs import video
 
-from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.image_io.alpha import draw_alpha
-from caflow_runtime.image_io.image_files import read_image
+from caflow_deploy.images.alpha import draw_alpha
+from caflow_deploy.images.image_files import read_image
+from caflow_deploy.video.animation import AnimationSource
+from caflow_deploy.video.frame_source import UnreadableVideo
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.video.animation import AnimationSource
-from caflow_runtime.video.frame_source import UnreadableVideo
 
 DURATIONS = [100, 30, 250, 40, 500]
 """Duration of each frame, in milliseconds."""
@@ -123,7 +123,7 @@ def test_transparency_is_kept_without_a_fringe(discs: Path, uncalibrated: Path, 
     assert found.shape == (3, 64, 64, 4)
     small = [np.asarray(image)[..., 3] for image in disc_on_green()]
     with load(uncalibrated, backend="cpu") as pipe:
-        wanted = np.stack([draw_alpha(pipe, alpha, SamplingConfig(1)) for alpha in small])
+        wanted = np.stack([draw_alpha(pipe, alpha, DrawOptions(1)) for alpha in small])
     if name == "a.gif":
         np.testing.assert_array_equal(found[..., 3], np.where(wanted >= 128, 255, 0))
     else:

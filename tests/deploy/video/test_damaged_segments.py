@@ -13,13 +13,13 @@ from clips import frames_of, packets
 from video_jobs import video_job
 from video_runs import job, segments_of
 
+from caflow_deploy.video.file_source import FileSource
+from caflow_deploy.video.frame_source import TimedFrame, UnwritableVideo
+from caflow_deploy.video.segment_store import JOURNAL, SegmentRecord, folder_of, open_journal
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.file_io.line_checksum import with_checksum
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import TimedFrame, UnwritableVideo
-from caflow_runtime.video.segment_store import JOURNAL, SegmentRecord, folder_of, open_journal
 
 
 @pytest.fixture(scope="module")

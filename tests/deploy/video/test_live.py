@@ -16,13 +16,13 @@ from commands import caflow, command, in_a_process, json_lines, started
 from ports import free_port, listening, serving_files
 from video_jobs import video_job
 
-from caflow_runtime.health.metrics import Metrics
+from caflow_deploy.serving.metrics import Metrics
+from caflow_deploy.video.file_source import FileSource
+from caflow_deploy.video.frame_source import TimedFrame, UnreadableVideo
+from caflow_deploy.video.live import LiveClock, LiveSource
+from caflow_deploy.video.opening import without_secrets
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import TimedFrame, UnreadableVideo
-from caflow_runtime.video.live import LiveClock, LiveSource
-from caflow_runtime.video.opening import without_secrets
 
 SERVER = Path(__file__).with_name("rtsp_server.py")
 SYSTEM_PYTHON = "/usr/bin/python3"

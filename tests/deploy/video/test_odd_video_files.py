@@ -10,7 +10,7 @@ from commands import messages
 from PIL import Image
 from video_runs import video
 
-from caflow_runtime.video.file_source import FileSource
+from caflow_deploy.video.file_source import FileSource
 
 
 @pytest.mark.parametrize("name", ["old.avi", "old.mkv", "old.mp4"])

@@ -16,14 +16,14 @@ from clips import FFMPEG, ffmpeg, planes_of
 from commands import caflow, command, messages, started
 from tiny import photograph
 
+from caflow_deploy.images.image_files import write_image
+from caflow_deploy.video.encoding import Encoding
+from caflow_deploy.video.file_source import FileSource
+from caflow_deploy.video.frame_source import CLOCK, UnreadableVideo, VideoInfo, assumed_colours
+from caflow_deploy.video.pipe import PipeSource, PipeWriter
+from caflow_deploy.video.sink import SegmentWriter
+from caflow_deploy.video.y4m import parse_line
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_io.image_files import write_image
-from caflow_runtime.video.encoding import Encoding
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import CLOCK, UnreadableVideo, VideoInfo, assumed_colours
-from caflow_runtime.video.pipe import PipeSource, PipeWriter
-from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.y4m import parse_line
 
 FRAMES, RATE = 7, "30000/1001"
 NTSC = Fraction(30000, 1001)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from segment_clips import CLIPS, SEGMENT_FRAMES, clips
 
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import UnreadableVideo
-from caflow_runtime.video.segment_plan import pictures, plan_segments
+from caflow_deploy.video.file_source import FileSource
+from caflow_deploy.video.frame_source import UnreadableVideo
+from caflow_deploy.video.segment_plan import pictures, plan_segments
 
 __all__ = ["clips"]  # a fixture
 

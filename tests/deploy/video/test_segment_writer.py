@@ -13,13 +13,13 @@ from clips import ffmpeg, frames_of, packets
 from numpy.typing import NDArray
 from video_runs import video
 
+from caflow_deploy.video.encoding import Encoding
+from caflow_deploy.video.file_source import FileSource
+from caflow_deploy.video.frame_source import UnwritableVideo, VideoInfo
+from caflow_deploy.video.join import SegmentPart, count_frames, join_what_fits
+from caflow_deploy.video.sink import SegmentWriter
+from caflow_deploy.video.thread_scheduling import TASKS
 from caflow_runtime.backends.gpu import has_gpu
-from caflow_runtime.video.encoding import Encoding
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import UnwritableVideo, VideoInfo
-from caflow_runtime.video.join import SegmentPart, count_frames, join_what_fits
-from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.thread_scheduling import TASKS
 
 Frames = list[NDArray[np.float32]]
 

@@ -11,15 +11,11 @@ from segment_clips import CLIPS, SEGMENT_FRAMES, clips
 from tiny import calibrated_pipe
 from video_jobs import H264, video_job, video_settings
 
-from caflow_runtime.batching.sampling_config import SamplingConfig
-from caflow_runtime.errors import InputError
-from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.stream import Frame, StreamSettings
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import TimedFrame, UnreadableVideo, UnwritableVideo
-from caflow_runtime.video.job import TakeFrame, VideoOutcome
-from caflow_runtime.video.segment_plan import Plan, plan_segments
-from caflow_runtime.video.segment_store import (
+from caflow_deploy.video.file_source import FileSource
+from caflow_deploy.video.frame_source import TimedFrame, UnreadableVideo, UnwritableVideo
+from caflow_deploy.video.job import TakeFrame, VideoOutcome
+from caflow_deploy.video.segment_plan import Plan, plan_segments
+from caflow_deploy.video.segment_store import (
     JOURNAL,
     SegmentRecord,
     VideoSettings,
@@ -27,11 +23,15 @@ from caflow_runtime.video.segment_store import (
     read_segments,
     remove_segments,
 )
-from caflow_runtime.video.segments import draw_segment, join_segments
+from caflow_deploy.video.segments import draw_segment, join_segments
+from caflow_runtime.batching.draw_options import DrawOptions
+from caflow_runtime.errors import InputError
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.stream import Frame, StreamSettings
 
 __all__ = ["calibrated_pipe", "clips"]  # fixtures
 
-BEST_OF_4 = StreamSettings(SamplingConfig(4, seed=10, rank="consistency"))
+BEST_OF_4 = StreamSettings(DrawOptions(4, seed=10, rank="consistency"))
 """Settings with which a later frame of the scene would choose another sample than its first frame."""
 
 
@@ -54,8 +54,8 @@ def alone_and_joined(
     [
         StreamSettings(),
         BEST_OF_4,
-        StreamSettings(SamplingConfig(2), "fresh"),
-        StreamSettings(SamplingConfig(2, (0.7, 0.9)), 0.8),
+        StreamSettings(DrawOptions(2), "fresh"),
+        StreamSettings(DrawOptions(2, (0.7, 0.9)), 0.8),
     ],
     ids=["fixed", "best of 4", "fresh", "drifting"],
 )
@@ -76,7 +76,7 @@ def test_joined_segments_equal_one_process(
 def test_joined_segments_of_other_files_equal_one_process(
     pipe: Pipeline, clips: Path, tmp_path: Path, name: str
 ) -> None:
-    alone_and_joined(pipe, clips / name, tmp_path, StreamSettings(SamplingConfig(2)))
+    alone_and_joined(pipe, clips / name, tmp_path, StreamSettings(DrawOptions(2)))
 
 
 def test_untypical_frames_are_left_out_as_by_one_process(
@@ -102,7 +102,7 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
     folder.mkdir()
 
     def settings(seed: int = 0) -> VideoSettings:
-        streaming = StreamSettings(SamplingConfig(1, seed=seed))
+        streaming = StreamSettings(DrawOptions(1, seed=seed))
         return video_settings(pipe, FileSource(source), streaming, SEGMENT_FRAMES)
 
     open_folder(folder, settings(), force=False)

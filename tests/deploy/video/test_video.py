@@ -10,8 +10,8 @@ from commands import json_lines, messages
 from gpus import require
 from video_runs import video
 
-from caflow_runtime.video.encoding import Codec, Encoding, has_hardware_encoder
-from caflow_runtime.video.sink import as_encoded
+from caflow_deploy.video.encoding import Codec, Encoding, has_hardware_encoder
+from caflow_deploy.video.sink import as_encoded
 
 TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
 

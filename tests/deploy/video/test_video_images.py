@@ -12,9 +12,9 @@ from commands import caflow
 from tiny import stored
 from video_runs import LOSSLESS, video
 
+from caflow_deploy.images.image_files import read_image
+from caflow_deploy.video.numbered import NumberedSource
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_io.image_files import read_image
-from caflow_runtime.video.numbered import NumberedSource
 
 
 def test_numbered_images_have_the_frames_of_a_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:

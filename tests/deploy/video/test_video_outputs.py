@@ -10,10 +10,10 @@ import pytest
 from clips import FRAMES, RATE, ffmpeg, frames_of, packets, pixels_of
 from video_runs import LOSSLESS, video
 
-from caflow_runtime.video import file_source, segments
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import CLOCK, TimeRange
-from caflow_runtime.video.open_source import CutSource
+from caflow_deploy.video import file_source, segments
+from caflow_deploy.video.file_source import FileSource
+from caflow_deploy.video.frame_source import CLOCK, TimeRange
+from caflow_deploy.video.open_source import CutSource
 
 SECOND = int(1 / CLOCK)
 

@@ -11,8 +11,8 @@ from commands import messages
 from PIL import ExifTags, Image
 from video_runs import video
 
-from caflow_runtime.image_io.image_files import read_image
-from caflow_runtime.video.file_source import FileSource
+from caflow_deploy.images.image_files import read_image
+from caflow_deploy.video.file_source import FileSource
 
 
 def test_a_turned_clip_comes_out_upright(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from clips import ffmpeg, frames_of
 from commands import command, in_a_process
 from video_runs import SCRIPT, begun, best_of_2, finding_helpers, job, segments_of
 
+from caflow_deploy.video import segments
+from caflow_deploy.video.job import where_resumed
 from caflow_runtime.bundle import builtin
-from caflow_runtime.video import segments
-from caflow_runtime.video.job import where_resumed
 
 
 @pytest.mark.parametrize("noise", ["fixed", "0.8"])

@@ -12,7 +12,7 @@ from commands import messages
 from video_runs import video
 
 from caflow_deploy.commands.video_progress import FrameProgress
-from caflow_runtime.video.job import where_resumed
+from caflow_deploy.video.job import where_resumed
 
 PICTURE = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=1"]
 RATE, FRAMES = 25, 25

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from caflow_runtime.jobs.folder import settings_of_pipeline
+from caflow_deploy.jobs.folder import settings_of_pipeline
+from caflow_deploy.video.encoding import Encoding
+from caflow_deploy.video.file_source import FileSource
+from caflow_deploy.video.frame_source import Source
+from caflow_deploy.video.job import TakeFrame, VideoJob
+from caflow_deploy.video.segment_store import VideoSettings, identity_of
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.video.encoding import Encoding
-from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.frame_source import Source
-from caflow_runtime.video.job import TakeFrame, VideoJob
-from caflow_runtime.video.segment_store import VideoSettings, identity_of
 
 H264 = Encoding("h264", 18, 8)
 

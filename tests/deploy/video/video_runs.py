@@ -10,7 +10,7 @@ from typing import Any
 
 from commands import Done, caflow, command, heeding_ctrl_c, in_a_process, json_lines_of, started
 
-from caflow_runtime.video.segment_store import JOURNAL
+from caflow_deploy.video.segment_store import JOURNAL
 
 LOSSLESS = ["--codec", "ffv1"]
 SCRIPT = """
@@ -18,7 +18,7 @@ import os, signal, sys
 from pathlib import Path
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.batching.sampling_config import SamplingConfig
+from caflow_runtime.batching.draw_options import DrawOptions
 from video_jobs import video_job
 source, output, bundle, noise, how, last = sys.argv[1:]
 noise = noise if noise == "fixed" else float(noise)
@@ -26,7 +26,7 @@ def show(frame, timed):
     if frame.number == int(last):
         os.kill(os.getpid(), getattr(signal, how))
 pipe = load(bundle, backend="cpu", threads=1)
-drawing = video_job(pipe, Path(source), Path(output), StreamSettings(SamplingConfig(2), noise), 10, show).run()
+drawing = video_job(pipe, Path(source), Path(output), StreamSettings(DrawOptions(2), noise), 10, show).run()
 print(drawing.frames, drawing.stopped is not None)
 """
 

@@ -1,1 +1,0 @@
-"""Workers: processes on this machine, or actors on a Ray cluster."""

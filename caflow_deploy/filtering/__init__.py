@@ -1,0 +1,1 @@
+"""Judgement of pairs of images by their likelihood, its calibration, and the report on verdicts."""

@@ -1,0 +1,1 @@
+"""Checks and measurements of a bundle on this machine: correctness and speed."""

@@ -1,0 +1,98 @@
+"""Decoding of PNG, JPEG, WebP, TIFF and BMP files by OpenCV.
+
+Unlike Pillow, OpenCV decodes colours of 16 bits and of floating-point values.
+"""
+
+import struct
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_deploy.images.image_headers import ImageHeader
+from caflow_deploy.images.tiff_tags import MALFORMED, Contents, Entry, read_entries, read_start
+from caflow_runtime.errors import InputError
+
+TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+"""Flags of OpenCV for decoding without alpha. The image is rotated as its EXIF orientation says."""
+PHOTOMETRIC, EXTRA_SAMPLES, SHORT = 262, 338, 3
+"""TIFF tags PhotometricInterpretation and ExtraSamples, and the type of their values."""
+CMYK = 5
+"""Value of PhotometricInterpretation."""
+ASSOCIATED, UNASSOCIATED = 1, 2
+"""Values of ExtraSamples, for alpha that the stored colours are multiplied with, and for other alpha."""
+IHDR_BYTES, GREY = 13, 0
+"""Size of the header of a PNG, and the colour type of grey images without alpha."""
+
+
+def decode(contents: bytes, header: ImageHeader) -> tuple[NDArray[Any], list[str]]:
+    """Decode the pixels of a file.
+
+    Returns:
+        Upright pixels, grey (H, W), BGR or BGRA (H, W, C); and messages about alpha that was not read.
+
+    Raises:
+        InputError: if the image is not supported.
+        cv2.error: if the file cannot be decoded.
+    """
+    photometric, extra = _tiff_samples(contents)
+    stored = _with_colours_as_stored(contents, extra)
+    flat = _decoded(stored, cv2.IMREAD_UNCHANGED)
+    turned = flat if flat.dtype.kind == "f" else _decoded(stored, TURNED)  # floating point: always rotated, with alpha
+    is_cmyk = photometric is not None and photometric.value == CMYK  # OpenCV returns an alpha that is not in the file
+    if flat.ndim == 3 and flat.shape[2] == 4 and not is_cmyk:
+        if not np.array_equal(turned.reshape(*turned.shape[:2], -1), flat[..., : turned[0, 0].size]):
+            raise InputError("a transparent image with an EXIF rotation is not supported; save it upright")
+        return flat, []
+    wrong = []
+    if extra is not None and extra.value in (ASSOCIATED, UNASSOCIATED):
+        wrong.append("its alpha was not copied: it is not supported for grey TIFF files; convert the image to PNG")
+    return _with_transparent_grey(turned, header.chunks), wrong
+
+
+def _decoded(contents: bytes, flags: int) -> NDArray[Any]:
+    decoded = cv2.imdecode(np.frombuffer(contents, np.uint8), flags)
+    if decoded is None:
+        raise cv2.error("the file cannot be decoded")
+    return np.asarray(decoded)
+
+
+def _tiff_samples(contents: Contents) -> list[Entry | None]:
+    """Return the entries of PhotometricInterpretation and ExtraSamples; None for other files."""
+    try:
+        entries, _ = read_entries(contents, *read_start(contents))
+    except MALFORMED:
+        entries = []
+    found = {entry.tag: entry for entry in reversed(entries) if entry.kind == SHORT}  # libtiff uses the first of two
+    return [found.get(tag) for tag in (PHOTOMETRIC, EXTRA_SAMPLES)]
+
+
+def _with_colours_as_stored(contents: bytes, extra: Entry | None) -> bytes:
+    """Return an image file whose colours the decoder does not multiply with alpha; other files are unchanged.
+
+    libtiff multiplies the colours of 8-bit files with unassociated alpha. In the returned file the alpha is called
+    associated, so that libtiff returns the stored colours, which are those of the unassociated alpha.
+    """
+    if extra is None or extra.value != UNASSOCIATED:
+        return contents
+    changed = bytearray(contents)
+    struct.pack_into(read_start(contents)[0].order + "H", changed, extra.start, ASSOCIATED)
+    return bytes(changed)
+
+
+def _with_transparent_grey(grey: NDArray[Any], chunks: dict[bytes, bytes]) -> NDArray[Any]:
+    """Return a grey image with alpha, as four channels, if some pixels have the transparent value of a grey PNG.
+
+    Other images are returned unchanged. In a PNG with colours the decoder finds the transparent pixels itself.
+    """
+    header, value = chunks.get(b"IHDR", b""), chunks.get(b"tRNS", b"")
+    if len(header) != IHDR_BYTES or header[9] != GREY or len(value) != 2:
+        return grey
+    largest = (1 << header[8]) - 1
+    stored = int.from_bytes(value, "big") & largest
+    is_clear = grey == (stored * 255 // largest if largest < 255 else stored)
+    if not is_clear.any():
+        return grey
+    alpha = np.where(is_clear, 0, np.iinfo(grey.dtype).max).astype(grey.dtype)
+    return np.dstack([grey, grey, grey, alpha])

@@ -1,0 +1,180 @@
+"""Files beside an image: its condition, the mask of what a model fills in, or the hints of its colours."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_deploy.images.any_image import AnyImage, as_image_file
+from caflow_deploy.images.image_files import ImageFile, read_image
+from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS, READABLE, images_below
+from caflow_deploy.images.pairs import FilePair
+from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.completion.filling import has_patches, uses_patches
+from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.image_arrays import Image, mismatch_of
+from caflow_runtime.pipeline.named_inputs import prepare_condition, target_of
+from caflow_runtime.pipeline.pipeline import Pipeline
+
+WHITE = 128
+"""Smallest mean of the three colour values, 0…255, of a pixel that counts as white, and smallest alpha of one that
+counts as opaque."""
+PAINT = 250
+"""Smallest value of each colour of white paint. Photographs may be brighter than grey everywhere, but not all white."""
+WORDS = {"mask": "mask", "hints": "picture of hints"}
+FILLED_SMOOTHLY = (
+    "the hole was filled smoothly before the model refined it, which is worse for large holes: with the package "
+    "PyPatchMatch, pip install 'caflow-deploy[inpaint]', it is filled with patches of the image"
+)
+TOO_LARGE = (
+    "the hole was filled smoothly before the model refined it, because it is too large to be filled with patches of "
+    "the image, or too little of the image is known"
+)
+
+
+def find_input_files(name: str, place: Path, sources: Sequence[Path]) -> list[Path]:
+    """Return the mask or hints of each source image.
+
+    Arguments:
+        name: "mask" or "hints", for messages.
+        place: a file, which is for all images; or a folder with one file for each image, which has the name of its
+            image and any image suffix.
+
+    Raises:
+        InputError: if the folder has no file for an image, or several.
+        OSError: if the folder cannot be read.
+    """
+    if not place.is_dir():
+        return [place] * len(sources)
+    found: dict[str, list[Path]] = {}
+    for path in images_below(place, READABLE):
+        found.setdefault(path.stem, []).append(path)
+    files = []
+    for source in sources:
+        named = found.get(source.stem, [])
+        if len(named) != 1:
+            what = " and ".join(map(str, named)) or "none"
+            raise InputError(f"{source}: expected one {name} in {place}, named like {source.stem}.png; found {what}")
+        files += named
+    return files
+
+
+def pair_of(image: Image, files: FilePair, model: Model, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[Image, Image]:
+    """Return the target that an image shows, (H, W, 3) uint8, and its condition, (h, w, 3 or 4) uint8, which is read.
+
+    For models that complete images, the file of the condition is a mask or hints, as large as the image.
+
+    Arguments:
+        image: (H, W, 3) uint8 RGB, the content of `files.target`.
+        files: files of the target and the condition.
+        max_pixels: largest number of pixels of the condition, as in `read_image`.
+
+    Raises:
+        UnreadableImage: if the condition cannot be read, or the sizes of the files do not fit together.
+    """
+    path, beside = map(Path, files)
+    if model.inputs:
+        name = model.inputs[0].name
+        return target_of(model, image), prepare_condition(model, image, {name: input_of(name, beside, image)})
+    condition = read_image(beside, max_pixels).rgb
+    mismatch = mismatch_of(image, condition, model.scale)
+    if mismatch is not None:
+        raise UnreadableImage(path, mismatch)
+    return image, condition
+
+
+@dataclass(frozen=True)
+class CompletedImage:
+    """An image with its other inputs, and the results that a model's drawings make with it."""
+
+    pipe: Pipeline
+    given: ImageFile
+    inputs: Mapping[str, NDArray[Any]]
+    """Mask or hints by name, as in `Pipeline.prepare`."""
+
+    @classmethod
+    def read(cls, pipe: Pipeline, given: ImageFile, files: Mapping[str, AnyImage]) -> "CompletedImage":
+        """Read an image's other inputs, such as the file of a mask, by name.
+
+        Raises:
+            UnreadableImage: as from `input_of`.
+        """
+        return cls(pipe, given, {name: input_of(name, path, given.rgb) for name, path in files.items()})
+
+    @cached_property
+    def condition(self) -> Image:
+        """Condition of the model, as `Pipeline.prepare` makes it."""
+        return self.pipe.prepare(self.given.rgb, 0, **self.inputs)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether results differ from what the model draws."""
+        return bool(self.inputs) or self.pipe.manifest.model.color_space != "rgb"
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings about how the condition was made."""
+        fills = any(port.preparation == "fill" for port in self.pipe.manifest.model.inputs)
+        if not fills or uses_patches(self.inputs["mask"]):
+            return []
+        return [TOO_LARGE if has_patches() else FILLED_SMOOTHLY]
+
+    def finished(self, drawn: NDArray[Any]) -> NDArray[Any]:
+        """Return the results, (…, H, W, 3), that drawn images, (…, h, w, 3) uint8 or uint16, make with the image."""
+        given = self.given.pixels(8 * drawn.itemsize)
+        if "mask" in self.inputs:
+            return np.where(self.inputs["mask"][..., None], drawn, given)
+        single = [self.pipe.finish(given, one) for one in drawn.reshape(-1, *drawn.shape[-3:])]
+        return np.stack(single).reshape(*drawn.shape[:-3], *single[0].shape)
+
+
+def input_of(name: str, given: AnyImage, image: Image) -> NDArray[Any]:
+    """Return another input of a model as `Pipeline.prepare` takes it: a mask, (H, W) bool, or hints, (H, W, 4) uint8.
+
+    Arguments:
+        name: "mask" or "hints".
+        given: picture of the input, as large as the image; or a mask as (H, W) bool, True for what is to be filled.
+        image: (H, W, 3) uint8 RGB.
+
+    Raises:
+        UnreadableImage: if it is not a readable image, differs in size from the image, or says nothing.
+    """
+    if isinstance(given, np.ndarray) and given.dtype == np.bool_:
+        return given
+    path = Path(given) if isinstance(given, str | PathLike) else Path(name)
+    height, width = image.shape[:2]
+    file = as_image_file(given, max(MAX_IMAGE_PIXELS, height * width), name)
+    if file.rgb.shape != image.shape:
+        found = f"{file.rgb.shape[1]}×{file.rgb.shape[0]}"
+        raise UnreadableImage(path, f"the {WORDS[name]} must be as large as its image, {width}×{height}; got {found}")
+    return _hole(path, file) if name == "mask" else _hints(path, file)
+
+
+def _hole(path: Path, mask: ImageFile) -> NDArray[np.bool_]:
+    """Return the hole that a mask marks, (H, W) bool: what is white, or what was erased.
+
+    White paint on a transparent layer marks the hole itself. Otherwise transparent pixels do, if there are any.
+    """
+    is_white = mask.rgb.mean(2) >= WHITE
+    is_opaque = np.ones(is_white.shape, bool) if mask.alpha is None else mask.alpha >= WHITE
+    is_erased = not is_opaque.all() and not (mask.rgb[is_opaque] >= PAINT).all()
+    hole: NDArray[np.bool_] = ~is_opaque if is_erased else is_white & is_opaque
+    if not hole.any():
+        raise UnreadableImage(path, "the mask has no white or transparent pixel, which mark the area to fill")
+    return hole
+
+
+def _hints(path: Path, hints: ImageFile) -> Image:
+    """Return a picture of hints, (H, W, 4) uint8 RGBA."""
+    if hints.alpha is None or not (hints.alpha < WHITE).any() or not (hints.alpha >= WHITE).any():
+        raise UnreadableImage(
+            path,
+            "a picture of hints must be opaque where there is a hint, and transparent elsewhere: draw dots or strokes "
+            "of colour on a transparent layer, and export it as PNG",
+        )
+    return np.dstack([hints.rgb, hints.alpha])

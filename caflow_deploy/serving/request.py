@@ -1,0 +1,83 @@
+"""Requests to a server and their answers, for any serving engine. Terms are those of the Open Inference Protocol v2."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from caflow_runtime.batching.draw_options import Judge, Rank
+from caflow_runtime.checks import LARGEST_WORD, MAX_SAMPLES
+from caflow_runtime.errors import CaflowError
+from caflow_runtime.image_arrays import Image
+
+Tensors = dict[str, NDArray[Any]]
+Answer = Tensors | CaflowError | MemoryError | TimeoutError
+"""Tensors, or the error that explains why there are none."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, datatype and shape of a model's input or output. A size of −1 in the shape is any size."""
+
+    name: str
+    datatype: Literal["BOOL", "BYTES", "FP64", "INT64", "UINT8"]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Request of a client, as it arrived."""
+
+    tensors: Mapping[str, NDArray[Any]]
+    """Inputs by name. Each must be (B, H, W, 3) uint8 RGB, which `Service.answer` checks."""
+    parameters: Mapping[str, Any]
+    """Fields of `SampleParameters` or `ScoreParameters`. Numbers may also be strings."""
+    until: float = math.inf
+    """Deadline by `time.monotonic`, in seconds. After it, the client no longer waits for the answer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """Request that was checked and can be computed."""
+
+    number: int
+    """Position of the request in the call of `Service.answer`, from 0."""
+    until: float
+    """Deadline of the request."""
+    images: list[list[Image]]
+    """Images of each input."""
+    pixels: int
+    """Number of pixels of the results, over all samples."""
+
+
+class SampleParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parameters of a request for samples: arguments of `Pipeline.best_of`."""
+
+    n: Annotated[int, Meta(ge=1, le=MAX_SAMPLES)] = 10
+    temperature: Annotated[float, Meta(ge=0)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=LARGEST_WORD)] = 0
+    rank: Rank | None = None
+    consistent: bool = False
+    min_typicality: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Samples with a lower typicality are replaced by other samples; 0 accepts every sample."""
+    judge: Judge = "sample"
+    """Which typicality counts, as in `Reject.judge`: that of the sample, or that of the written image."""
+    untypical: Literal["mark", "drop", "bicubic"] = "mark"
+    """Answer if all samples are untypical.
+
+    `mark` returns the best sample, `drop` an error, and `bicubic` the bicubically enlarged input.
+    """
+
+
+class ScoreParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parameters of a request for a score."""
+
+    min_typicality: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    """Targets with a lower typicality are not accepted; 0 accepts every target.
+
+    None is 0.01, or 0 if the bundle is not calibrated.
+    """

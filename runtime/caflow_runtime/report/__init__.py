@@ -1,1 +1,0 @@
-"""HTML report on the verdicts of `caflow filter`."""

@@ -1,1 +1,0 @@
-"""Answers of a model server, independent of the serving engine."""
