@@ -60,7 +60,7 @@ test-runtime:  ## Run the tests of the runtime in an environment without PyTorch
 	$(PYTHON) -m venv $(WHEEL)
 	$(WHEEL)/bin/pip wheel --quiet --no-deps --wheel-dir $(WHEEL) .
 	$(WHEEL)/bin/pip install --quiet "$$(echo $(WHEEL)/*.whl)[cpu,video]" hypothesis pytest scipy
-	cd $(WHEEL) && bin/caflow image $(CURDIR)/docs/images/chelsea.png -o enlarged --samples 2
+	cd $(WHEEL) && bin/caflow image $(CURDIR)/docs/images/chelsea.png -o enlarged -n 2
 	cd $(WHEEL) && bin/pytest --config-file $(CURDIR)/pyproject.toml --confcutdir $(CURDIR)/tests $(RUNTIME_TESTS:%=$(CURDIR)/tests/%)
 
 test-full: setup  ## Run the slow tests.
@@ -130,7 +130,7 @@ speed: cpp $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Measure speed and 
 	$(BIN)/caflow-export x4-photo --precision bf16 -o build/x4-photo-bf16.caflow --force
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
 	$(BIN)/caflow-export x4-photo --precision int8 --data $(PHOTOGRAPHS)/calibration -o build/x4-photo-int8.caflow --force
-	$(BENCHMARK)/speed.py chains $(THREADS) --bundle build/default.caflow --json $(RESULTS)/sampling.json
+	$(BENCHMARK)/speed.py chains $(THREADS) --model build/default.caflow --json $(RESULTS)/sampling.json
 	$(BENCHMARK)/speed.py sizes $(BUNDLE) --json $(RESULTS)/machines.json
 	$(BENCHMARK)/speed.py progressive $(BUNDLE) --json $(RESULTS)/progressive.json
 	$(BENCHMARK)/speed.py memory $(BUNDLE) --json $(RESULTS)/memory.json

@@ -90,7 +90,7 @@ def measure_memory(
             resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
             write_image(given, np.asarray(resized, np.uint8))
             for n, bundle in product(samples, bundles):
-                found = measured(given, result, [*options, "--samples", str(n), "--bundle", str(bundle)])
+                found = measured(given, result, [*options, "-n", str(n), "--model", str(bundle)])
                 rows.append({"model": bundle.stem, "input": f"{width}×{height}", "n": n, **found})
                 click.echo(rows[-1], err=True)
     report.show(rows)

@@ -102,7 +102,7 @@ def measure(model: CAFlow, graphs: Graphs, threads: int, rounds: int) -> list[di
 @click.command("chains")
 @report.options
 @report.ROUNDS
-@click.option("--bundle", "folder", type=click.Path(path_type=Path), help="Bundle of this model; exported if missing.")
+@click.option("--model", "folder", type=click.Path(path_type=Path), help="Bundle of this model; exported if missing.")
 def measure_chains(threads: int, json_file: Path | None, rounds: int, folder: Path | None) -> None:
     """Measure best of N as published, batched, transformed and exported, with 1 to --threads threads."""
     model = the_model()

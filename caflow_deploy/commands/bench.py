@@ -34,7 +34,7 @@ MAX_SIDE = 2**16
 )
 @click.option(
     "-n",
-    "--samples",
+    "samples",
     default="1,2,5,10",
     callback=numbers,
     show_default=True,

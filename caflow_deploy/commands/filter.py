@@ -33,7 +33,7 @@ SHOWN_REJECTIONS = 5
 """Largest number of rejected pairs that are printed with their reasons."""
 
 alpha_option = click.option(
-    "--alpha",
+    "--min-typicality",
     type=NumberRange(0, 1, min_open=True, max_open=True),
     default=0.01,
     show_default=True,
@@ -70,7 +70,7 @@ def command(
     source: Path,
     output: Path,
     execution: ExecutionOptions,
-    alpha: float,
+    min_typicality: float,
     accepted: Accepted,
     force: bool,
     max_pixels: int,
@@ -89,21 +89,21 @@ def command(
         source, output = source.absolute(), output.absolute()
     pairs = list_pairs(source)
     pipe = execution.open_pipeline()
-    warn_of_small(alpha, pipe, console)
+    warn_of_small(min_typicality, pipe, console)
     check_job(source, output, pairs, accepted)
     with exclusive_lock(output), execution.open_executor(pipe) as executor:
-        settings = FilterSettings(execution.settings(pipe, executor), alpha, max_pixels, hash_of(pairs))
+        settings = FilterSettings(execution.settings(pipe, executor), min_typicality, max_pixels, hash_of(pairs))
         job = FilterJob(output, pairs, settings, force)
-        judging = partial(_verdicts, executor, job.left, alpha, max_pixels)
+        judging = partial(_verdicts, executor, job.left, min_typicality, max_pixels)
         is_new = run_job(job, judging, accepted, console)
     next_command = report_command(job, execution.bundle)
-    report_job(job, alpha, pipe.calibration.photographs, next_command, is_new, console)
+    report_job(job, min_typicality, pipe.calibration.photographs, next_command, is_new, console)
 
 
 def _verdicts(
     executor: Executor,
     batches: Sequence[Sequence[FilePair]],
-    alpha: float,
+    min_typicality: float,
     max_pixels: int,
     progress: Callable[[int], object],
 ) -> Iterator[list[Verdict]]:
@@ -116,10 +116,11 @@ def _verdicts(
         WorkerLost: if every worker that tried some pairs died.
     """
     if not isinstance(executor, SerialExecutor):
-        function = partial(judge, alpha=alpha, max_pixels=max_pixels)
+        function = partial(judge, min_typicality=min_typicality, max_pixels=max_pixels)
         yield from executor.results(function, batches, lambda batch: batch[0].target, in_order=True)
         return
-    found = filter_pairs(executor.pipe, chain.from_iterable(batches), alpha, max_pixels)  # reads the next batch ahead
+    pairs = chain.from_iterable(batches)
+    found = filter_pairs(executor.pipe, pairs, min_typicality, max_pixels)  # reads the next batch ahead
     for batch in batches:
         verdicts = []
         for verdict in islice(found, len(batch)):
@@ -128,16 +129,16 @@ def _verdicts(
         yield verdicts
 
 
-def warn_of_small(alpha: float, pipe: Pipeline, console: CommandConsole) -> None:
+def warn_of_small(min_typicality: float, pipe: Pipeline, console: CommandConsole) -> None:
     """Warn if α is so small that no pair can be rejected in the smallest group of the calibration.
 
     Raises:
         InputError: if the bundle is not calibrated.
     """
-    if (smallest := smallest_typicality(pipe)) >= alpha:
+    if (smallest := smallest_typicality(pipe)) >= min_typicality:
         console.warning(
             f"α ≤ {smallest:.3g} cannot reject pairs of every size and complexity, because the smallest group of the "
-            "calibration has too few images; give a larger --alpha, or calibrate with more photographs"
+            "calibration has too few images; give a larger --min-typicality, or calibrate with more photographs"
         )
 
 
@@ -188,12 +189,12 @@ def run_job(
 
 def report_command(job: FilterJob, bundle: Path) -> str:
     """Return the command that writes a report about a job, for a shell."""
-    given = [] if str(bundle) == DEFAULT else ["--bundle", str(bundle)]
+    given = [] if str(bundle) == DEFAULT else ["--model", str(bundle)]
     return shlex.join(["caflow", "report", str(job.folder / SCORES), *given])
 
 
 def report_job(
-    job: FilterJob, alpha: float, photographs: int, next_command: str, is_new: bool, console: CommandConsole
+    job: FilterJob, min_typicality: float, photographs: int, next_command: str, is_new: bool, console: CommandConsole
 ) -> None:
     """Report the outcome of all pairs.
 
@@ -218,7 +219,7 @@ def report_job(
         unjudged = f"{counts['unjudged']} unjudged, " if counts["unjudged"] else ""
         console.result(
             f"by image typicality: {counts['accepted']} accepted, {counts['rejected']} rejected ({share:.1%}; usual "
-            f"for real photographs: {alpha:.1%}), {unjudged}{counts['error']} errors → {job.folder}"
+            f"for real photographs: {min_typicality:.1%}), {unjudged}{counts['error']} errors → {job.folder}"
         )
         for verdict in rejected:
             console.result(f"rejected: {verdict.target}: {verdict.reason}")

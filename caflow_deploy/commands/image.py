@@ -159,12 +159,12 @@ def command(
     are not followed, and folders with results of earlier jobs are skipped. Write -- before an IN that begins with a
     dash. HEIC images require the extra heic. Animations are refused: caflow video enlarges them.
 
-    Without --bundle, a model is chosen for each image, from the file alone: x4-real for noisy images and for JPEG files
+    Without --model, a model is chosen for each image, from the file alone: x4-real for noisy images and for JPEG files
     of a low quality, otherwise x4-photo. A line on standard error says which one and why. With --mask the model is
     inpaint-photo, and with --hints or --suggest-hints colour-hints.
 
     If -o names a folder, each result has the format of its input. If -o names a file, its extension chooses the format
-    (.png, .jpg, .webp, .tiff, .bmp), and the exit code is 1 if --untypical drop writes no file.
+    (.png, .jpg, .webp, .tiff, .bmp), and the exit code is 1 if --otherwise drop writes no file.
     EXIF, XMP, IPTC, the resolution and the colour profile are copied as far as both formats support it; a warning names
     the rest.
 

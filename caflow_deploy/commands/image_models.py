@@ -1,4 +1,4 @@
-"""Models of `caflow image`: the one that `--bundle` names, or those from which one is chosen for each image."""
+"""Models of `caflow image`: the one that `--model` names, or those from which one is chosen for each image."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -36,7 +36,7 @@ def _bundles(_: click.Context, __: click.Parameter, bundle: Path | None) -> list
 
 
 bundles_option = click.option(
-    "--bundle",
+    "--model",
     "bundles",
     type=BundlePath(),
     callback=_bundles,

@@ -70,7 +70,7 @@ class OutcomeCounter:
         if self.config.reject:
             dropped = self.outcomes["dropped"]
             became = {"error": "dropped", "bicubic": "bicubic"}.get(self.config.reject.otherwise, "marked")
-            untypical = dropped or self.outcomes["best"] + self.outcomes["bicubic"]
+            untypical = dropped or self.outcomes["rejected"] + self.outcomes["bicubic"]
             what = f", {became}" if untypical else ""
             verb = "is" if 1 in (untypical, self.total) else "are"
             unjudged = self.outcomes["unjudged"]
@@ -138,4 +138,4 @@ def assumed(degradation: Mapping[str, float]) -> str:
 
 def _verdict(report: ImageReport) -> str:
     """Return the verdict to print after the typicality that --judge chose."""
-    return {"best": " (untypical)", "accepted": " (accepted)"}.get(report.outcome, "")
+    return {"rejected": " (untypical)", "accepted": " (accepted)"}.get(report.outcome, "")

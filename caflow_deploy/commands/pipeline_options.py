@@ -89,7 +89,7 @@ class BundlePath(FilePath):
 def bundle_option(command: Command, default: str = DEFAULT) -> Command:
     """Add the bundle as an option, for commands whose arguments are images or videos."""
     text = f"Model to use: {BUNDLES}."
-    return click.option("--bundle", type=BundlePath(), default=default, show_default=True, help=text)(command)
+    return click.option("--model", "bundle", type=BundlePath(), default=default, show_default=True, help=text)(command)
 
 
 def bundle_argument(command: Command) -> Command:

@@ -29,7 +29,7 @@ from caflow_runtime.ood.calibration import NAME, read_calibration
 def command(console: CommandConsole, scores: Path, output: Path | None, bundle: Path, force: bool) -> None:
     """Write an HTML report about SCORES, a scores.jsonl of caflow filter. Requires the extra report.
 
-    The report compares the scores with the calibration of the bundle, so --bundle must be the one that caflow filter
+    The report compares the scores with the calibration of the bundle, so --model must be the one that caflow filter
     used. It is a single file with the number of rejected pairs, distributions, drift, and the least typical pairs.
     """
     output = output or scores.with_name("report.html")
@@ -41,7 +41,7 @@ def command(console: CommandConsole, scores: Path, output: Path | None, bundle: 
     read_manifest(folder)
     calibration = read_calibration(folder)
     if calibration is None:
-        raise InputError(f"{folder} is not calibrated; give the --bundle that caflow filter used")
+        raise InputError(f"{folder} is not calibrated; give the --model that caflow filter used")
     counts = write_report(scores, calibration, output, sha256_of(folder / NAME)).counts
     unjudged = f"{counts['unjudged']} unjudged, " if counts["unjudged"] else ""
     console.result(

@@ -11,7 +11,7 @@ from caflow_runtime.batching.draw_options import DrawOptions, Judge, Otherwise, 
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import check_calibrated
-from caflow_runtime.pipeline.stream import FrameNoise, OnUntypical, StreamSettings
+from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings
 from caflow_runtime.sizes import Size
 
 MAX_SAMPLES = 10_000
@@ -67,10 +67,8 @@ degradation_options = options(
 
 
 def samples_option(text: str) -> Callable[[Command], Command]:
-    """Return the decorator that adds --samples, with `text` as its help text."""
-    return click.option(
-        "-n", "--samples", type=click.IntRange(1, MAX_SAMPLES), default=10, show_default=True, help=text
-    )
+    """Return the decorator that adds -n, with `text` as its help text."""
+    return click.option("-n", type=click.IntRange(1, MAX_SAMPLES), default=10, show_default=True, help=text)
 
 
 sampling_options = options(
@@ -108,11 +106,11 @@ rejecting_options = options(
         f"fraction α of good ones is rejected by mistake; 0.01 is a common choice. This {CALIBRATED}.",
     ),
     click.option(
-        "--untypical",
-        type=click.Choice(["mark", "drop", "bicubic"]),
+        "--otherwise",
+        type=click.Choice(get_args(Otherwise)),
         help="With --min-typicality: what to do with an image whose samples are all rejected, or with a rejected "
-        "video frame. mark: write the best rejected sample or the frame, and report that it is untypical. drop: do "
-        "not write it. bicubic: write the bicubically enlarged input instead.  [default: mark]",
+        "video frame. keep: write the best rejected sample or the frame, and report that it is untypical. drop: do "
+        "not write it. bicubic: write the bicubically enlarged input instead.  [default: keep]",
     ),
 )
 """Options that say which results are untypical, and how they are handled."""
@@ -122,21 +120,21 @@ rejecting_options = options(
 class SamplingOptions:
     """Values of the options about drawing. A field whose option the command does not have keeps its default."""
 
-    samples: int
+    n: int
     temperature: float | None
     seed: int
     rank: Rank | None
     min_typicality: float | None
-    untypical: OnUntypical | None
+    otherwise: Otherwise | None
     consistent: bool = False
     redraws: int | None = 0
     """None is the default of --redraws. Commands without that option draw no further samples."""
     judge: Judge = "sample"
 
     def __post_init__(self) -> None:
-        if self.untypical and self.min_typicality is None:
+        if self.otherwise and self.min_typicality is None:
             raise click.UsageError(
-                "--untypical handles the results that are rejected by --min-typicality; also give --min-typicality"
+                "--otherwise handles the results that are rejected by --min-typicality; also give --min-typicality"
             )
 
     def draw(self, pipe: Pipeline) -> DrawOptions:
@@ -147,10 +145,8 @@ class SamplingOptions:
         """
         reject = None
         if self.min_typicality:
-            otherwise: dict[str, Otherwise] = {"drop": "error", "bicubic": "bicubic"}
-            fallback = otherwise.get(self.untypical or "", "best")
             redraws = REDRAWS if self.redraws is None else self.redraws
-            reject = Reject(self.min_typicality, redraws, fallback, self.judge)
+            reject = Reject(self.min_typicality, redraws, self.otherwise or "keep", self.judge)
         config = replace(self._options(), consistent=self.consistent, reject=reject).for_model(pipe.manifest)
         if config.needs_calibration:
             check_calibrated(pipe.calibration, config)
@@ -173,12 +169,12 @@ class SamplingOptions:
             noise,
             batch,
             self.min_typicality or 0.0,
-            self.untypical or "mark",
+            self.otherwise or "keep",
             size,
         )
 
     def _options(self) -> DrawOptions:
-        return DrawOptions(self.samples, self.temperature, self.seed, rank=self.rank)
+        return DrawOptions(self.n, self.temperature, self.seed, rank=self.rank)
 
 
 def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> FrameNoise:
@@ -229,6 +225,6 @@ class DegradationOptions:
         if given and not any(pipe.is_told_degradation for pipe in pipes):
             raise InputError(
                 f"--input-{next(iter(given))} is for models that are told how their input was degraded, and this model "
-                "is not: omit it, or use another --bundle"
+                "is not: omit it, or use another --model"
             )
         return given

@@ -11,8 +11,9 @@ from caflow_deploy.video.job import VideoOutcome, where_resumed
 from caflow_deploy.video.live import LiveSource
 from caflow_deploy.video.numbered import is_numbered, numbered, numbers_of
 from caflow_deploy.video.segment_store import holds_a_job
+from caflow_runtime.batching.draw_options import Otherwise
 from caflow_runtime.errors import InputError
-from caflow_runtime.pipeline.stream import OnUntypical, StreamSettings
+from caflow_runtime.pipeline.stream import StreamSettings
 
 
 def report(work: VideoCommand, outcome: VideoOutcome, output: Path) -> None:
@@ -21,7 +22,7 @@ def report(work: VideoCommand, outcome: VideoOutcome, output: Path) -> None:
     Raises:
         CommandError: if the video is incomplete.
     """
-    source, untypical, console = work.source, work.streaming.untypical, work.console
+    source, untypical, console = work.source, work.streaming.otherwise, work.console
     _report_frames(source.name, outcome, untypical, console)
     frames = counted(outcome.frames, "frame")
     kept = f"the typical ones of {frames}" if untypical == "drop" else frames
@@ -44,14 +45,14 @@ def report(work: VideoCommand, outcome: VideoOutcome, output: Path) -> None:
         console.result(done)
 
 
-def _report_frames(source: str, outcome: VideoOutcome, untypical: OnUntypical, console: CommandConsole) -> None:
+def _report_frames(source: str, outcome: VideoOutcome, otherwise: Otherwise, console: CommandConsole) -> None:
     """Print warnings about frames, and about what of the source was not kept."""
     for line in outcome.lost:
         console.warning(f"{source}: {line}")
     if outcome.rejected:
         console.warning(f"{outcome.rejected} frames were replaced by the enlarged input: no sample was finite")
     if outcome.untypical:
-        what = {"drop": "dropped", "bicubic": "replaced by the enlarged input"}.get(untypical, "marked")
+        what = {"drop": "dropped", "bicubic": "replaced by the enlarged input"}.get(otherwise, "marked")
         console.warning(f"{outcome.untypical} frames are untypical: {what}")
     if outcome.dropped:
         console.warning(f"{outcome.dropped} frames arrived too fast and were dropped")
@@ -63,10 +64,10 @@ def check_times(output: Path, streaming: StreamSettings) -> None:
     Raises:
         InputError: if they are dropped otherwise.
     """
-    if streaming.untypical == "drop" and (is_pipe(output) or is_numbered(output)):
+    if streaming.otherwise == "drop" and (is_pipe(output) or is_numbered(output)):
         raise InputError(
-            "--untypical drop does not work with this -o: it stores no frame times, so later frames would be shown too "
-            "early; give --untypical mark or bicubic"
+            "--otherwise drop does not work with this -o: it stores no frame times, so later frames would be shown too "
+            "early; give --otherwise keep or bicubic"
         )
 
 

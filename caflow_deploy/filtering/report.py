@@ -45,30 +45,33 @@ def write_report(
 
     job = read_job(scores)
     if job.bundle not in (None, calibration.manifest_sha256):
-        raise InputError(f"{scores} belongs to another bundle: use the same --bundle as for caflow filter")
+        raise InputError(f"{scores} belongs to another bundle: use the same --model as for caflow filter")
     if calibration_sha256 and job.calibration not in (None, calibration_sha256):
         raise InputError(f"{scores} was made with another calibration of the bundle: run caflow filter again")
-    alpha = job.alpha
+    min_typicality = job.min_typicality
     summary = Summary(calibration)
     for line in read_lines(scores, calibration.truth.levels):
         summary.add(line)
+    by_chance = None
+    if min_typicality and summary.judged:
+        by_chance = most_by_chance(min_typicality, summary.judged, calibration.photographs)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["thumbnail"] = thumbnail
     page = environment.from_string(TEMPLATE.read_text("utf-8")).render(
         scores=scores,
         summary=summary,
-        alpha=alpha,
+        min_typicality=min_typicality,
         fewest=MIN_VALUES,
         small=SMALL_P,
-        by_chance=most_by_chance(alpha, summary.judged, calibration.photographs) if alpha and summary.judged else None,
-        plots=plots.all_of(summary, alpha) if summary.scored else {},
+        by_chance=by_chance,
+        plots=plots.all_of(summary, min_typicality) if summary.scored else {},
     )
     write_atomically(output, page.encode("utf-8", errors="backslashreplace"))
     remove_leftovers([output])
     return summary
 
 
-def most_by_chance(alpha: float, count: int, photographs: int) -> int:
+def most_by_chance(min_typicality: float, count: int, photographs: int) -> int:
     """Return the largest number of pairs that chance alone rejects in 99 of 100 lists of real photographs.
 
     The threshold of the calibration is itself an estimate: the fraction of real photographs below it has a beta
@@ -76,12 +79,12 @@ def most_by_chance(alpha: float, count: int, photographs: int) -> int:
     has a beta-binomial distribution. It is exact for short lists, too.
 
     Arguments:
-        alpha: threshold of the typicality, above 0 and below 1.
+        min_typicality: threshold of the typicality, above 0 and below 1.
         count: number of pairs that were judged.
         photographs: number of photographs in the calibration. It counts as if it had one pair per photograph, because
             crops of one photograph are alike.
     """
-    below, above = alpha * photographs, (1 - alpha) * photographs
+    below, above = min_typicality * photographs, (1 - min_typicality) * photographs
     log_probability = math.lgamma(count + above) - math.lgamma(count + photographs)
     log_probability += math.lgamma(photographs) - math.lgamma(above)
     total, number = math.exp(log_probability), 0

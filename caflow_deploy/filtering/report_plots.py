@@ -29,7 +29,7 @@ STYLE = {
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
-def all_of(summary: Summary, alpha: float | None) -> "dict[str, Markup | list[Markup]]":
+def all_of(summary: Summary, min_typicality: float | None) -> "dict[str, Markup | list[Markup]]":
     """Return all plots by name.
 
     bits_per_dim and typicality are one plot each, residuals has one for each level, and coverage one for each measured
@@ -41,7 +41,7 @@ def all_of(summary: Summary, alpha: float | None) -> "dict[str, Markup | list[Ma
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         return {
             "bits_per_dim": _bits_per_dim(summary.bits_per_dim, truth.bits_per_dim),
-            "typicality": _typicality(summary.typicality, alpha),
+            "typicality": _typicality(summary.typicality, min_typicality),
             "residuals": [
                 _residuals(level, histogram, quantiles)
                 for level, (histogram, quantiles) in enumerate(zip(summary.residuals, truth.residuals, strict=True))
@@ -57,11 +57,11 @@ def _bits_per_dim(histogram: Histogram, quantiles: list[float]) -> "Markup":
     return _svg(figure, has_legend=True)
 
 
-def _typicality(histogram: Histogram, alpha: float | None) -> "Markup":
+def _typicality(histogram: Histogram, min_typicality: float | None) -> "Markup":
     figure, axes = _figure(LARGE)
     _draw(axes, histogram, histogram.expected([0.0, 1.0]), "expected: uniform")
-    if alpha is not None:
-        axes.axvline(alpha, color=ALPHA, label=f"α = {alpha:g}: lower values are rejected")
+    if min_typicality is not None:
+        axes.axvline(min_typicality, color=ALPHA, label=f"α = {min_typicality:g}: lower values are rejected")
     axes.set_xlabel("image typicality")
     return _svg(figure, has_legend=True)
 

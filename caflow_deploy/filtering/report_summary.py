@@ -33,7 +33,7 @@ LARGEST_RESIDUAL = 8.0
 class JudgedJob(msgspec.Struct, frozen=True):
     """Settings in `job.json` that the page shows or checks."""
 
-    alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    min_typicality: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     """Threshold of the typicality; about this fraction of good pairs is rejected by mistake."""
     bundle: str | None = None
     """SHA-256 of the bundle's manifest."""

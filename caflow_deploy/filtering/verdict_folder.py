@@ -52,7 +52,7 @@ class FilterSettings(msgspec.Struct, frozen=True):
     """Settings that the verdicts depend on."""
 
     pipeline: PipelineSettings
-    alpha: float
+    min_typicality: float
     max_pixels: int
     """Largest number of pixels of a file. A larger file gets the verdict "error"."""
     pairs: str

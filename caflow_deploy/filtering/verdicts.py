@@ -67,7 +67,7 @@ class Loaded:
 
 
 def filter_pairs(
-    pipe: Pipeline, pairs: Iterable[FilePair], alpha: float = 0.01, max_pixels: int = MAX_IMAGE_PIXELS
+    pipe: Pipeline, pairs: Iterable[FilePair], min_typicality: float = 0.01, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> Iterator[Verdict]:
     """Yield the verdict of each pair, in the order of the list. Memory use does not grow with the number of pairs.
 
@@ -75,22 +75,22 @@ def filter_pairs(
     finite. The remaining pairs are still judged.
 
     Arguments:
-        alpha: a pair with a lower typicality is rejected. About this fraction of pairs like those of the calibration
-            is rejected by mistake.
+        min_typicality: a pair with a lower typicality is rejected. About this fraction of pairs like those of the
+            calibration is rejected by mistake.
         max_pixels: largest number of pixels of each file, as in `read_image`.
 
     Raises:
-        InputError: if `alpha` is not above 0 and below 1, or the bundle is not calibrated.
+        InputError: if `min_typicality` is not above 0 and below 1, or the bundle is not calibrated.
     """
-    check_share("alpha", alpha, is_open=True)
+    check_share("min_typicality", min_typicality, is_open=True)
     smallest_typicality(pipe)
     loaded = _read_ahead(pairs, partial(_load, model=pipe.manifest.model, max_pixels=max_pixels))
-    return (verdict for batch in _batches(loaded) for verdict in _judge(pipe, batch, alpha))
+    return (verdict for batch in _batches(loaded) for verdict in _judge(pipe, batch, min_typicality))
 
 
-def judge(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float, max_pixels: int) -> list[Verdict]:
+def judge(pipe: Pipeline, pairs: Iterable[FilePair], min_typicality: float, max_pixels: int) -> list[Verdict]:
     """Return the verdicts of `filter_pairs` as a list. Workers call it with the pairs of one batch."""
-    return list(filter_pairs(pipe, pairs, alpha, max_pixels))
+    return list(filter_pairs(pipe, pairs, min_typicality, max_pixels))
 
 
 def smallest_typicality(pipe: Pipeline) -> float:
@@ -146,15 +146,15 @@ def _batches(loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
         yield batch
 
 
-def _judge(pipe: Pipeline, batch: list[Loaded], alpha: float) -> list[Verdict]:
+def _judge(pipe: Pipeline, batch: list[Loaded], min_typicality: float) -> list[Verdict]:
     """Return the verdicts of a batch, in its order. Pairs are scored sorted by size, since equal sizes run together."""
     verdicts = {k: pair.failed(pair.wrong) for k, pair in enumerate(batch) if pair.wrong is not None}
     places = sorted(set(range(len(batch))) - set(verdicts), key=lambda k: (batch[k].size, k))
-    verdicts |= zip(places, _score(pipe, [batch[k] for k in places], alpha), strict=True)
+    verdicts |= zip(places, _score(pipe, [batch[k] for k in places], min_typicality), strict=True)
     return [verdicts[k] for k in range(len(batch))]
 
 
-def _score(pipe: Pipeline, pairs: Sequence[Loaded], alpha: float) -> list[Verdict]:
+def _score(pipe: Pipeline, pairs: Sequence[Loaded], min_typicality: float) -> list[Verdict]:
     """Return the verdicts of pairs that were read. If they cannot be scored together, score each pair separately."""
     targets = [pair.target for pair in pairs if pair.target is not None]
     conditions = [pair.condition for pair in pairs if pair.condition is not None]
@@ -170,17 +170,17 @@ def _score(pipe: Pipeline, pairs: Sequence[Loaded], alpha: float) -> list[Verdic
     except MemoryError:
         wrong = _memory_ran_out(pairs[0].files)
     else:
-        return [_verdict(pair, score, k, alpha) for k, pair in enumerate(pairs)]
+        return [_verdict(pair, score, k, min_typicality) for k, pair in enumerate(pairs)]
     if len(pairs) == 1:
         return [pairs[0].failed(wrong)]
-    return [verdict for pair in pairs for verdict in _score(pipe, [pair], alpha)]
+    return [verdict for pair in pairs for verdict in _score(pipe, [pair], min_typicality)]
 
 
-def _verdict(pair: Loaded, score: Score, k: int, alpha: float) -> Verdict:
+def _verdict(pair: Loaded, score: Score, k: int, min_typicality: float) -> Verdict:
     """Return the verdict of `pair`, which has number `k` in `score`."""
     assert score.image_typicality is not None
     typical = score.image_typicality.of(k)
-    verdict, why = decide(typical, alpha)
+    verdict, why = decide(typical, min_typicality)
     is_judged = bool(typical.is_judged)
     height, width = pair.size
     return Verdict(

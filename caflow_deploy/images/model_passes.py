@@ -81,7 +81,7 @@ class ModelPasses:
         """Enlarge an image `count` times, at least once.
 
         If any pass rejects all samples and falls back to its enlarged input, the result is the source, enlarged
-        bicubically. If an earlier pass kept an untypical sample, the outcome of the result is "best".
+        bicubically. If an earlier pass kept an untypical sample, the outcome of the result is "rejected".
 
         Arguments:
             needs_all: whether to return all samples of the last pass, not only the best one.
@@ -104,8 +104,8 @@ class ModelPasses:
         best = sample_best(pipe, condition, self.config, self.show, written)
         if best.outcome[0] == "bicubic":
             return self._enlarged(rgb, count, best, written.is_deep)
-        if "best" in outcomes:
-            best = replace(best, outcome=["best"])
+        if "rejected" in outcomes:
+            best = replace(best, outcome=["rejected"])
         return ModelOutput(best, condition, _pictures(best)[0][None])
 
     def _enlarged(self, rgb: Image, count: int, drawn: Best, is_deep: bool) -> ModelOutput:

@@ -27,7 +27,7 @@ CHANGED = {
     "bundle": "the model",
     "calibration": "the calibration of the model",
     "precision": "the model",
-    "further_models": "the model or its choice (--bundle)",
+    "further_models": "the model or its choice (--model)",
     "source": "the input file",
     "pairs": "the list of pairs",
     "start": "--start",

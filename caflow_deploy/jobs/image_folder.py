@@ -32,8 +32,7 @@ from caflow_runtime.sizes import Size
 COMMAND = "caflow image"
 RESULTS = "results.jsonl"
 OPTIONS = {
-    **{"alpha": "--min-typicality", "otherwise": "--untypical", "judges_image": "--judge"},
-    **{"frame": "", "multiple": "", "further_models": ""},
+    **{"judges_image": "--judge", "frame": "", "multiple": "", "further_models": ""},
     **{name: f"--input-{name}" for name in ("blur", "noise", "jpeg")},
 }
 """Options of the settings that have another name (`check_same`)."""

@@ -43,12 +43,12 @@ class ImageReport(msgspec.Struct, frozen=True):
     sample: Annotated[int, msgspec.Meta(ge=REJECTED)]
     """Number of the chosen sample, from 0; −1 if the output is the resized input (`outcome` is `bicubic` or
     `reduced`)."""
-    outcome: Literal["unjudged", "accepted", "best", "bicubic", "reduced"]
+    outcome: Literal["unjudged", "accepted", "rejected", "bicubic", "reduced"]
     """Origin of the output file.
 
     * `unjudged`: a sample that was not judged, because this was not requested or the calibration has no similar images.
     * `accepted`: a sample whose typicality reached the threshold α.
-    * `best`: the best sample, although all samples were rejected as untypical.
+    * `rejected`: the best sample, although all samples were rejected as untypical.
     * `bicubic`: the input, enlarged bicubically, because all samples were rejected.
     * `reduced`: the input, reduced without the model, because it is not smaller than the requested size.
     """

@@ -7,7 +7,7 @@ from typing import Literal
 
 from caflow_runtime.batching.draw_options import Reject
 
-ALPHA = Reject().alpha
+ALPHA = Reject().min_typicality
 """Samples with a lower typicality are unusual: the rule of `caflow image --min-typicality 0.01`."""
 MEANING = "This says how usual the result is for this model, not whether it is sharp or true."
 

@@ -25,7 +25,7 @@ MAPS = """
 """
 OTHER_MODEL = (
     "If your image is noisy or a JPEG, try the model made for that: in the terminal where this page was started, press "
-    "Ctrl-C, then type caflow page --bundle x4-real."
+    "Ctrl-C, then type caflow page --model x4-real."
 )
 
 

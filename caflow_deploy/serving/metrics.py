@@ -84,8 +84,8 @@ class Metrics:
             is_late = late is not None and late[k]
             if not is_late:
                 self._made.requests.labels(self._model, outcome).inc()
-            if outcome in ("best", "bicubic") and not is_late:
-                self._made.all_rejected.labels(outcome).inc()
+            if outcome in ("rejected", "bicubic") and not is_late:
+                self._made.all_rejected.labels("keep" if outcome == "rejected" else outcome).inc()
             if config.judges == "image":  # Judging ends at the first accepted image.
                 self._count(int(outcome in ("accepted", "unjudged")), int(rejected[k]), 0)
             else:  # Drawing ends once n samples are accepted, or at the limit.
@@ -127,7 +127,7 @@ class Metrics:
         """Count an image that has no result."""
         self._made.requests.labels(self._model, "error").inc()
         if isinstance(error, NotFinite):
-            self._made.all_rejected.labels("error").inc()
+            self._made.all_rejected.labels("drop").inc()
         if isinstance(error, Untypical):
             drawn = np.array(error.choice.bits_per_dim)
             self._count(0, len(drawn), error.choice.rejected - len(drawn))

@@ -8,6 +8,7 @@ from typing import Any, Protocol, get_args
 
 import numpy as np
 
+from caflow_runtime.batching.draw_options import Otherwise
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
@@ -17,12 +18,12 @@ from caflow_runtime.pipeline.canary import canary_difference
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Outcome
 
-OUTCOMES = (*get_args(Outcome), "rejected", "error")
-"""Outcomes of an image: those of `Best`; "rejected" for a scored target; "error" if there is no result."""
+OUTCOMES = (*get_args(Outcome), "error")
+"""Outcomes of an image: those of `Best`, also for scored targets; "error" if there is no result."""
 UNTYPICAL, NOT_FINITE = "untypical", "not_finite"
 VERDICTS = (("accepted", ""), ("rejected", UNTYPICAL), ("rejected", NOT_FINITE))
 """Verdicts on a sample or a scored target, each with the reason of a rejection."""
-INSTEAD = ("best", "bicubic", "error")
+INSTEAD = get_args(Otherwise)
 STAGES = ("sample", "score")
 FRAMES = ("ok", "untypical", "rejected", "dropped")
 BITS_PER_DIM = tuple(np.arange(0.5, 8.5, 0.5).tolist())

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.draw_options import Judge, Rank
+from caflow_runtime.batching.draw_options import Judge, Otherwise, Rank
 from caflow_runtime.checks import LARGEST_WORD, MAX_SAMPLES
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image_arrays import Image
@@ -66,10 +66,10 @@ class SampleParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Samples with a lower typicality are replaced by other samples; 0 accepts every sample."""
     judge: Judge = "sample"
     """Which typicality counts, as in `Reject.judge`: that of the sample, or that of the written image."""
-    untypical: Literal["mark", "drop", "bicubic"] = "mark"
+    otherwise: Otherwise = "keep"
     """Answer if all samples are untypical.
 
-    `mark` returns the best sample, `drop` an error, and `bicubic` the bicubically enlarged input.
+    `keep` returns the best sample, `drop` an error, and `bicubic` the bicubically enlarged input.
     """
 
 

@@ -18,7 +18,7 @@ from caflow_deploy.serving.request import (
     TensorSpec,
 )
 from caflow_deploy.serving.service import Service, are_late, count_images, count_pixels
-from caflow_runtime.batching.draw_options import DrawOptions, Otherwise, Reject
+from caflow_runtime.batching.draw_options import DrawOptions, Reject
 from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.image_arrays import Image, check_pairs
 from caflow_runtime.ood.typicality import Typicality, check_alpha
@@ -29,8 +29,6 @@ from caflow_runtime.pipeline.sampling import check_calibrated, sample_best
 ALPHA = 0.01
 SCORE = "-score"
 """Suffix of the name of the model that scores targets."""
-OTHERWISE: dict[str, Otherwise] = {"mark": "best", "drop": "error", "bicubic": "bicubic"}
-"""`Reject.otherwise` for each value of the parameter `untypical`."""
 
 
 class Sampler(Service):
@@ -156,7 +154,6 @@ def draw_of(parameters: SampleParameters, manifest: Manifest) -> DrawOptions:
         InputError: if a parameter is out of range, or the model does not support it.
     """
     p = parameters
-    otherwise = OTHERWISE[p.untypical]
-    reject = Reject(p.min_typicality, otherwise=otherwise, judge=p.judge) if p.min_typicality else None
+    reject = Reject(p.min_typicality, otherwise=p.otherwise, judge=p.judge) if p.min_typicality else None
     options = DrawOptions(p.n, p.temperature, p.seed, rank=p.rank, consistent=p.consistent, reject=reject)
     return options.for_model(manifest)

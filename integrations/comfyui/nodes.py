@@ -13,7 +13,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 OWN_TEMPERATURE = -1.0
 """Value that stands for the temperature that the model is best used with."""
-BUNDLE = (
+MODEL = (
     "STRING",
     {"default": DEFAULT, "tooltip": "Model to use: a folder that caflow-export wrote, or x4-photo, or x4-real"},
 )
@@ -34,8 +34,8 @@ class Enlarge:
         return {
             "required": {
                 "image": ("IMAGE",),
-                "bundle": BUNDLE,
-                "samples": ("INT", {"default": 10, "min": 1, "max": 1000}),
+                "model": MODEL,
+                "n": ("INT", {"default": 10, "min": 1, "max": 1000}),
                 "temperature": (
                     "FLOAT",
                     {"default": OWN_TEMPERATURE, "min": OWN_TEMPERATURE, "max": 2.0, "step": 0.05},
@@ -49,8 +49,8 @@ class Enlarge:
     def enlarge(
         self,
         image: Tensor,
-        bundle: str,
-        samples: int,
+        model: str,
+        n: int,
         temperature: float,
         seed: int,
         rank: Any,
@@ -66,14 +66,14 @@ class Enlarge:
             bits/dim of all samples, in the same order.
 
         Raises:
-            CaflowError: if the bundle cannot be opened, or an argument is wrong. ComfyUI shows its message.
+            CaflowError: if the model cannot be opened, or an argument is wrong. ComfyUI shows its message.
         """
         spread = None if temperature < 0 else temperature
-        pipe, given = open_bundle(bundle), to_integers(image)
+        pipe, given = open_model(model), to_integers(image)
         holes = [None] * len(given) if mask is None else list(to_holes(mask, given.shape))
         inputs = [{} if hole is None else {"mask": hole} for hole in holes]
         conditions = [pipe.prepare(one, 0, **of_one) for one, of_one in zip(given, inputs, strict=True)]
-        drawn = pipe.sample(conditions, samples, spread, seed, rank=rank)
+        drawn = pipe.sample(conditions, n, spread, seed, rank=rank)
         images = np.stack(
             [[pipe.finish(one, each) for each in of] for one, of in zip(given, drawn.images, strict=True)]
         )
@@ -93,24 +93,24 @@ class Score:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802  (ComfyUI requires this name)
         """Return the inputs that ComfyUI shows."""
-        return {"required": {"target": ("IMAGE",), "condition": ("IMAGE",), "bundle": BUNDLE}}
+        return {"required": {"target": ("IMAGE",), "condition": ("IMAGE",), "model": MODEL}}
 
-    def score(self, target: Tensor, condition: Tensor, bundle: str) -> tuple[list[float], list[float]]:
+    def score(self, target: Tensor, condition: Tensor, model: str) -> tuple[list[float], list[float]]:
         """Return the bits/dim and the image typicality of each target. The typicality is NaN if it cannot be judged.
 
         Raises:
-            CaflowError: if the bundle cannot be opened, or an argument is wrong. ComfyUI shows its message.
+            CaflowError: if the model cannot be opened, or an argument is wrong. ComfyUI shows its message.
         """
-        scored = open_bundle(bundle).score(to_integers(target), to_integers(condition))
+        scored = open_model(model).score(to_integers(target), to_integers(condition))
         known = scored.image_typicality
         typicality = np.full(len(target), np.nan) if known is None else known.value
         return scored.bits_per_dim.tolist(), typicality.tolist()
 
 
 @lru_cache(maxsize=1)
-def open_bundle(bundle: str) -> Pipeline:
-    """Open a bundle. The last bundle stays open, so that a workflow that runs again does not open it again."""
-    return load(bundle)
+def open_model(model: str) -> Pipeline:
+    """Open a model. The last one stays open, so that a workflow that runs again does not open it again."""
+    return load(model)
 
 
 def to_integers(image: Tensor) -> NDArray[np.uint8]:

@@ -28,7 +28,7 @@ class Caflow(GstBase.BaseTransform):  # type: ignore[misc]
         Gst.PadTemplate.new("sink", Gst.PadDirection.SINK, Gst.PadPresence.ALWAYS, CAPS),
     )
 
-    bundle = GObject.Property(type=str, default=DEFAULT, blurb="Model to use: a bundle's folder, or a built-in name")
+    model = GObject.Property(type=str, default=DEFAULT, blurb="Model to use: a bundle's folder, or a built-in name")
     backend = GObject.Property(type=str, default="auto", blurb="auto, cpu, cuda, tensorrt, tensorrt-rtx or openvino")
     temperature = GObject.Property(
         type=float,
@@ -51,16 +51,16 @@ class Caflow(GstBase.BaseTransform):  # type: ignore[misc]
         self._made: GstVideo.VideoInfo | None = None
 
     def do_start(self) -> bool:
-        """Open the bundle. A failure is reported as an error of the element."""
+        """Open the model. A failure is reported as an error of the element."""
         try:
-            self._pipe = load(self.bundle, self.backend, self.threads)
+            self._pipe = load(self.model, self.backend, self.threads)
         except CaflowError as error:
             self._fail(error)
             return False
         return True
 
     def do_stop(self) -> bool:
-        """Close the bundle."""
+        """Close the model."""
         if self._pipe is not None:
             self._pipe.close()
         self._pipe = None

@@ -12,7 +12,7 @@ from caflow_runtime.pipeline.pipeline import load
 
 def enlarge(
     clip: vs.VideoNode,
-    bundle: str = DEFAULT,
+    model: str = DEFAULT,
     temperature: float | None = None,
     seed: int = 0,
     backend: BackendName = "auto",
@@ -22,7 +22,7 @@ def enlarge(
 
     Arguments:
         clip: RGB24 clip with a constant size.
-        bundle, backend, threads: as in `caflow_deploy.load`.
+        model, backend, threads: as in `caflow_deploy.load`.
         temperature, seed: as in `Pipeline.best_of`.
 
     Returns:
@@ -30,13 +30,13 @@ def enlarge(
 
     Raises:
         vs.Error: if the clip has another format, or frames of several sizes.
-        CaflowError: if the bundle cannot be opened.
+        CaflowError: if the model cannot be opened.
     """
     if clip.format is None or clip.format.id != vs.RGB24:
         raise vs.Error("caflow: the clip must be RGB24: convert it with resize.Bicubic(format=vs.RGB24, matrix_in_s=…)")
     if not (clip.width and clip.height):
         raise vs.Error("caflow: all frames of the clip must have the same size")
-    pipe = load(bundle, backend, threads)
+    pipe = load(model, backend, threads)
     scale = pipe.manifest.model.scale
     empty = clip.std.BlankClip(width=scale * clip.width, height=scale * clip.height, keep=True)
 

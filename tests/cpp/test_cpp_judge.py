@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tiny import calibrated_pipe as pipe
 from tiny import photograph
 
-from caflow_runtime.batching.draw_options import Reject
+from caflow_runtime.batching.draw_options import Otherwise, Reject
 from caflow_runtime.ood.calibration import read_calibration, write_calibration
 from caflow_runtime.ood.typicality import Typicality, reason
 from caflow_runtime.pipeline.choice import Untypical
@@ -126,12 +126,12 @@ def test_cpp_does_not_judge_images_unlike_the_calibration(without_grey: Path, ph
 @pytest.mark.parametrize(
     ("alpha", "redraws", "otherwise", "options"),
     [
-        (0.05, 20, "best", {}),
-        (0.6, 5, "best", {"rank": "typical"}),
-        (0.88, 6, "best", {}),
+        (0.05, 20, "keep", {}),
+        (0.6, 5, "keep", {"rank": "typical"}),
+        (0.88, 6, "keep", {}),
         (0.97, 3, "bicubic", {}),
-        (0.97, 0, "best", {"rank": "consistency"}),
-        (0.6, 4, "best", {"consistent": True}),
+        (0.97, 0, "keep", {"rank": "consistency"}),
+        (0.6, 4, "keep", {"consistent": True}),
     ],
 )
 def test_cpp_chooses_the_samples_that_python_chooses(
@@ -169,7 +169,7 @@ def test_cpp_fails_if_all_samples_are_untypical_and_an_error_is_requested(
     model: CModel, pipe: Pipeline, photographs: Path, judge: Any
 ) -> None:
     conditions = pairs(photographs)[1][:1]
-    untypical, reject = r"images\[0\]: all 4 samples are untypical", Reject(0.98, 1, "error", judge)
+    untypical, reject = r"images\[0\]: all 4 samples are untypical", Reject(0.98, 1, "drop", judge)
     with pytest.raises(Untypical, match=untypical):
         pipe.best_of(conditions, n=3, reject=reject)
     with pytest.raises(CError, match=untypical) as refused:
@@ -195,14 +195,14 @@ def test_cpp_samples_have_pythons_typicality(
 @pytest.mark.parametrize("replaces", [False, True])
 def test_cpp_judges_frames_as_python_does(model: CModel, pipe: Pipeline, photographs: Path, replaces: bool) -> None:
     frames = pairs(photographs)[1][:5]
-    expected = list(pipe.stream(frames, n=2, rank="typical", min_typicality=0.3, replaces=replaces))
-    otherwise = OTHERWISE["bicubic" if replaces else "best"]
-    results = model.stream(frames, n=2, rank="typical", min_typicality=0.3, otherwise=otherwise)
+    otherwise: Otherwise = "bicubic" if replaces else "keep"
+    expected = list(pipe.stream(frames, n=2, rank="typical", min_typicality=0.3, otherwise=otherwise))
+    results = model.stream(frames, n=2, rank="typical", min_typicality=0.3, otherwise=OTHERWISE[otherwise])
     outcomes = set()
     for frame, result in zip(expected, results, strict=True):
         assert (result.sample, result.starts_scene) == (frame.sample, frame.starts_scene)
         assert result.sample_typicality == pytest.approx(frame.sample_typicality, abs=SAME)
-        assert result.outcome == ("accepted" if not frame.untypical else "bicubic" if replaces else "best")
+        assert result.outcome == ("accepted" if not frame.untypical else "bicubic" if replaces else "rejected")
         assert np.abs(result.rgb.astype(int) - frame.image).max() <= 1
         outcomes.add(result.outcome)
     assert len(outcomes) == 2

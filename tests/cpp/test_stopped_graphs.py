@@ -93,7 +93,7 @@ def test_a_stopped_command_does_not_wait_for_its_graph(
     original = onnx_runtime._SessionGraph._run
     monkeypatch.setattr(onnx_runtime._SessionGraph, "_run", run)
     given = DATA / "photographs" / "roman-colosseum.jpg" if name == "image" else clip
-    done = caflow(name, given, "-o", tmp_path / result, "--bundle", slow, "--backend", "cpu", code=code)
+    done = caflow(name, given, "-o", tmp_path / result, "--model", slow, "--backend", "cpu", code=code)
     assert message in done.stderr
     assert not list(tmp_path.iterdir())
 

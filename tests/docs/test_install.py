@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import started
+from documentation import commands
 from ports import free_port
 from tiny import photograph
 
@@ -53,6 +54,31 @@ def test_the_extra_cpu_installs_a_small_runtime_without_pytorch_that_works(photo
     line = [str(programs / "caflow"), "serve", "--port", str(port), "--grpc-port", str(free_port())]
     with started([*line, "--metrics", str(free_port())], cwd=tmp_path) as server:
         assert server.stdout.readline().startswith(f"x4-photo is ready at http://127.0.0.1:{port} and grpc://")
+
+
+@pytest.mark.full
+def test_the_light_runtime_runs_alone(photographs: Path, tmp_path: Path) -> None:
+    """In an environment with only the packages that the guide lists."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    installs = [line for line in commands("docs/guides/python.md") if line.startswith("pip install")]
+    for line in installs[:2]:
+        subprocess.run([python, "-m", *line.replace(" .", f" {ROOT}").split(), "--quiet"], check=True, cwd=tmp_path)
+    np.save(tmp_path / "small.npy", photograph(photographs, 0, 9, 12))
+    program = """
+import numpy as np
+import caflow_runtime as caflow
+
+small = np.load("small.npy")
+with caflow.load("x2-video") as pipe:
+    best = pipe.best_of(small, n=2, temperature=0.5)
+    np.save("large.npy", best.images[0])
+    print(pipe.score(best.images, small).bits_per_dim, [frame.image.shape for frame in pipe.stream([small] * 2)])
+"""
+    subprocess.run([python, "-W", "error", "-c", program], check=True, cwd=tmp_path)
+    with load("x2-video") as pipe:
+        expected = pipe.best_of(np.load(tmp_path / "small.npy"), n=2, temperature=0.5)
+    np.testing.assert_array_equal(np.load(tmp_path / "large.npy"), expected.images[0])
 
 
 def bytes_in(folder: Path) -> int:

@@ -137,7 +137,7 @@ def test_the_command_tells_the_model_what_the_user_and_the_file_say(
 ) -> None:
     image = photograph(photographs, 0, 24, 32)
     Image.fromarray(image).save(tmp_path / "in.jpg", quality=60)
-    given = ["image", tmp_path / "in.jpg", "--bundle", aware.folder, "-n", 1, "--json", "--force"]
+    given = ["image", tmp_path / "in.jpg", "--model", aware.folder, "-n", 1, "--json", "--force"]
     by_file = json.loads(caflow(*given, "-o", tmp_path / "file.png", code=0).stdout)["degradation"]
     assert by_file["jpeg"] == pytest.approx(60, abs=0.01)
     told = ["--input-blur", 2, "--input-noise", 3, "--input-jpeg", 80]
@@ -155,12 +155,12 @@ def test_the_command_tells_the_model_what_the_user_and_the_file_say(
 def test_what_the_user_says_is_a_setting_of_the_job(aware: Aware, photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write_image(tmp_path / "in" / "a.png", photograph(photographs, 0, 12, 16))
-    given = ["image", tmp_path / "in", "--bundle", aware.folder, "-n", 1, "-o", tmp_path / "out"]
+    given = ["image", tmp_path / "in", "--model", aware.folder, "-n", 1, "-o", tmp_path / "out"]
     caflow(*given, "--input-blur", 1, code=0)
     assert "already complete" in caflow(*given, "--input-blur", 1, code=0).stdout
     assert "--input-blur 1" in caflow(*given, "--input-blur", 2, code=2).stderr
     assert "already complete" not in caflow(*given, code=2).stdout
-    refused = caflow(*given, "--bundle", "x4-photo", "--input-noise", 1, code=2)
+    refused = caflow(*given, "--model", "x4-photo", "--input-noise", 1, code=2)
     assert "--input-noise is for models that are told how their input was degraded" in refused.stderr
 
 

@@ -171,7 +171,7 @@ def scores(folder: Path) -> Attempt:
             (folder / JOB_FILE).write_bytes(msgspec.json.encode(edited))
         summary = Summary(calibration)
         try:
-            alpha = read_job(path).alpha
+            alpha = read_job(path).min_typicality
             for line in read_lines(path, levels):
                 assert line in verdicts or change is _rehashed_verdict
                 summary.add(line)

@@ -32,7 +32,7 @@ PARAMETERS: list[Any] = [
     *(0, 1, 2, -1, 2**31, 2**63, 0.5, 1e300, True, "", "2", "x", "likelihood", "typical", "1e999", "nan", "∞")
 ]
 NAMES = [
-    *("n", "seed", "rank", "temperature", "consistent", "min_typicality", "untypical", "timeout"),
+    *("n", "seed", "rank", "temperature", "consistent", "min_typicality", "otherwise", "timeout"),
     *("binary_data_output", "x"),
 ]
 TYPED = [

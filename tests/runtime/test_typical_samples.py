@@ -71,7 +71,7 @@ def test_untypical_samples_are_drawn_again(pipe: Pipeline, photographs: Path) ->
             assert best.sample[k] == max(accepted, key=lambda number: likelihood[number])
             assert best.sample_typicality.value[k] >= alpha
         else:
-            assert best.outcome[k] == "best"
+            assert best.outcome[k] == "rejected"
             assert best.sample[k] == max(range(12), key=lambda number: likelihood[number])
         assert len(best.bits_per_dim_drawn[k]) == seen
         assert best.rejected[k] == seen - len(accepted)
@@ -85,7 +85,7 @@ def test_rejected_samples_give_an_error_the_bicubic_image_or_the_best_one(pipe: 
     alpha = (1 + value) / 2
     arguments: dict[str, Any] = {"n": 2, "temperature": TEMPERATURE}
     with pytest.raises(Untypical, match=r"images\[0\]: all 3 samples are untypical, with a typicality below"):
-        pipe.best_of(condition, **arguments, reject=Reject(alpha, 1, "error"))
+        pipe.best_of(condition, **arguments, reject=Reject(alpha, 1, "drop"))
     enlarged = pipe.best_of(condition, **arguments, reject=Reject(alpha, 1, "bicubic"))
     wanted = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
     np.testing.assert_array_equal(enlarged.images[0], wanted)
@@ -99,7 +99,7 @@ def test_rejected_samples_give_an_error_the_bicubic_image_or_the_best_one(pipe: 
         assert np.isfinite(again.consistency[0])
     best = pipe.best_of(condition, **arguments, reject=Reject(alpha, 1))
     plain = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
-    assert best.outcome == ["best"]
+    assert best.outcome == ["rejected"]
     np.testing.assert_array_equal(best.images, plain.images)
 
 
@@ -112,7 +112,7 @@ def test_untypical_frames_are_marked_or_replaced(pipe: Pipeline, photographs: Pa
     marked = list(pipe.stream(frames, temperature=TEMPERATURE, min_typicality=least))
     assert [frame.untypical for frame in marked] == [value < least for value in values]
     assert any(frame.untypical for frame in marked)
-    replaced = list(pipe.stream(frames, temperature=TEMPERATURE, min_typicality=least, replaces=True))
+    replaced = list(pipe.stream(frames, temperature=TEMPERATURE, min_typicality=least, otherwise="bicubic"))
     for before, after in zip(marked, replaced, strict=True):
         assert (before.image == after.image).all() == (not before.untypical)
         assert before.sample == after.sample

@@ -57,7 +57,7 @@ def functions(pipe: Pipeline, folder: Path) -> dict[str, tuple[Function, dict[st
         "encode": (pipe.encode, {"target": TARGET, "condition": SMALL}),
         "decode": (pipe.decode, {"noise": pipe.encode(TARGET, SMALL).noise, "condition": SMALL}),
         "tiles": (pipe.tiles, {"condition": SMALL}),
-        "Reject": (Reject, {"alpha": 0.1, "redraws": 1, "otherwise": "best", "judge": "sample"}),
+        "Reject": (Reject, {"min_typicality": 0.1, "redraws": 1, "otherwise": "keep", "judge": "sample"}),
         "DrawOptions": (DrawOptions, {**choosing, "keep": None, "reject": None}),
         "verdicts": (score.verdicts, {"alpha": 0.1}),
         "accept": (score.image_typicality.accept, {"alpha": 0.1}),

@@ -57,13 +57,13 @@ def caflow(*arguments: object, given: bytes = b"", code: int | None = None) -> D
 
 def image_report(source: Path, output: Path, bundle: Path, *options: object) -> dict[str, Any]:
     """Run `caflow image` with two samples, unless the options say otherwise. Return its report of the last image."""
-    done = caflow("image", source, "-o", output, "--bundle", bundle, "-n", 2, "--json", *options, code=0)
+    done = caflow("image", source, "-o", output, "--model", bundle, "-n", 2, "--json", *options, code=0)
     return json_lines(done.stdout)[-1]
 
 
 def score_report(target: Path, condition: Path, bundle: Path, *options: object) -> dict[str, Any]:
     """Run `caflow score` with one pair, and return its report."""
-    (report,) = json_lines(caflow("score", target, condition, "--bundle", bundle, "--json", *options, code=0).stdout)
+    (report,) = json_lines(caflow("score", target, condition, "--model", bundle, "--json", *options, code=0).stdout)
     return report
 
 

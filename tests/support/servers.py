@@ -108,7 +108,7 @@ def caflow_server(
 ) -> Iterator[Server]:
     """Run `caflow serve` until the context ends."""
     ports: dict[Protocol, int] = {"http": free_port(), "grpc": free_port()}
-    command = [sys.executable, "-m", "caflow_deploy.cli", "serve", "--bundle", str(bundle), "--workers", str(workers)]
+    command = [sys.executable, "-m", "caflow_deploy.cli", "serve", "--model", str(bundle), "--workers", str(workers)]
     scraped = free_port()
     given = ["--port", str(ports["http"]), "--grpc-port", str(ports["grpc"]), "--metrics", str(scraped)]
     given += ["--max-pixels", str(max_pixels), *map(str, options)]

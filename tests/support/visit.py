@@ -60,7 +60,7 @@ class Served:
         self.address = f"http://127.0.0.1:{(port := free_port())}/"
         self.temporary = temporary
         self.process = subprocess.Popen(
-            heeding_ctrl_c(command("page", "--bundle", bundle, "--port", port, *options)),
+            heeding_ctrl_c(command("page", "--model", bundle, "--port", port, *options)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -24,7 +24,7 @@ Rank = Literal["likelihood", "consistency", "typical"]
 dimension are."""
 Judge = Literal["sample", "image"]
 """Typicality that decides about rejection: that of the drawn sample, or that of the image as it is written."""
-Otherwise = Literal["best", "bicubic", "error"]
+Otherwise = Literal["keep", "bicubic", "drop"]
 """Result if all samples are rejected: the best rejected sample, the bicubically enlarged input, or an error."""
 Temperature = float | Sequence[float]
 """One temperature τ for all levels, or one for each level, the coarsest first."""
@@ -34,20 +34,20 @@ Temperature = float | Sequence[float]
 class Reject:
     """Rule that rejects untypical samples. Other samples are drawn in their place."""
 
-    alpha: float = 0.01
+    min_typicality: float = 0.01
     """Samples with a typicality below this are rejected. About this fraction of good samples is rejected by mistake."""
     redraws: int = 20
     """Largest number of samples that are drawn for an image in place of rejected ones, 0 … 2²⁰."""
-    otherwise: Otherwise = "best"
-    """Result if all samples are rejected: "best" is the best rejected sample, "bicubic" is the input, bicubically
-    enlarged, and "error" raises `Untypical`."""
+    otherwise: Otherwise = "keep"
+    """Result if all samples are rejected: "keep" is the best rejected sample, "bicubic" is the input, bicubically
+    enlarged, and "drop" raises `Untypical`."""
     judge: Judge = "sample"
     """Typicality that decides. "sample" is that of a drawn sample among samples of the same temperature, which takes no
     extra time. "image" is that of the image, as it is written, among true images: the verdict of `caflow filter`.
     Images are then scored in the order of their rank until one is accepted."""
 
     def __post_init__(self) -> None:
-        check_share("alpha", self.alpha, is_open=True)
+        check_share("min_typicality", self.min_typicality, is_open=True)
         check_integer("redraws", self.redraws, 0, MAX_SAMPLES)
         if not isinstance(self.otherwise, str) or self.otherwise not in get_args(Otherwise):
             raise InputError(f"otherwise must be one of {', '.join(get_args(Otherwise))}; got {shown(self.otherwise)}")
@@ -106,7 +106,7 @@ class DrawOptions:
             raise InputError(f"rank must be one of {', '.join(get_args(Rank))}; got {shown(self.rank)}")
         check_switch("consistent", self.consistent)
         if self.reject is not None and not isinstance(self.reject, Reject):
-            wanted = "caflow_deploy.Reject, such as Reject(alpha=0.01)"
+            wanted = "caflow_deploy.Reject, such as Reject(min_typicality=0.01)"
             raise InputError(f"reject: expected {wanted}; got {shown(self.reject)}")
         # NumPy's small integers overflow in sums, and a comparison of its arrays is not a single bool.
         for name in ("n", "seed", "frame"):

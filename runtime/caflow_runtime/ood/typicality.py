@@ -66,20 +66,20 @@ class Typicality:
     group: NDArray[np.str_]
     """(R,) name of each image's group, such as "coloured, small, plain"."""
 
-    def accept(self, alpha: float = 0.01) -> NDArray[np.bool_]:
-        """Return (R,) whether each image is accepted: whether its typicality is at least `alpha`.
+    def accept(self, min_typicality: float = 0.01) -> NDArray[np.bool_]:
+        """Return (R,) whether each image is accepted: whether its typicality is at least `min_typicality`.
 
-        A fraction `alpha` of images like those of the calibration is rejected by mistake. Images that cannot be judged
-        are not accepted either.
+        A fraction `min_typicality` of images like those of the calibration is rejected by mistake. Images that cannot
+        be judged are not accepted either.
 
         Arguments:
-            alpha: false rejection rate, 0…1; 0 accepts every image that can be judged.
+            min_typicality: false rejection rate, 0…1; 0 accepts every image that can be judged.
 
         Raises:
-            InputError: if alpha is not between 0 and 1.
+            InputError: if min_typicality is not between 0 and 1.
         """
-        check_share("alpha", alpha)
-        return np.asarray(self.value >= alpha)
+        check_share("min_typicality", min_typicality)
+        return np.asarray(self.value >= min_typicality)
 
     @property
     def is_judged(self) -> NDArray[np.bool_]:

@@ -55,14 +55,14 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Hash of all other fields; empty until the verdict is written."""
 
 
-def decide(typical: Typicality, alpha: float) -> tuple[Decision, str | None]:
+def decide(typical: Typicality, min_typicality: float) -> tuple[Decision, str | None]:
     """Return the verdict on an image, and why it is not accepted, in words.
 
-    It is accepted if its typicality among true images is at least `alpha`.
+    It is accepted if its typicality among true images is at least `min_typicality`.
 
     Arguments:
         typical: typicality of one image.
     """
-    if typical.accept(alpha):
+    if typical.accept(min_typicality):
         return "accepted", None
     return "rejected" if typical.is_judged else "unjudged", reason(typical)

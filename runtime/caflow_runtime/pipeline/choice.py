@@ -141,7 +141,7 @@ class Chooser:
         outcome = self._outcome(item, condition, value)
         if self.config.judges == "image" and value > -np.inf:
             choice.waiting.append(self.candidate(value, item))
-        elif outcome == "best":
+        elif outcome == "rejected":
             self._reject(choice, value, partial(self.candidate, value, item))
         else:
             choice.accepted += 1
@@ -168,7 +168,7 @@ class Chooser:
         if not item.has_finite_likelihood:  # then the image is no result, as if the sample itself were not finite
             choice.rejected += 1
             return False
-        if found is not None and found.value[0] < reject.alpha:
+        if found is not None and found.value[0] < reject.min_typicality:
             self._reject(choice, candidate.value, partial(replace, candidate, scored=item))
             return False
         is_judged = found is not None and bool(found.is_judged[0])
@@ -181,7 +181,7 @@ class Chooser:
         choice.rejected += 1
         worst = -np.inf if choice.best_rejected is None else choice.best_rejected.value
         if choice.best is None and value > worst:
-            choice.best_rejected = replace(candidate(), outcome="best")
+            choice.best_rejected = replace(candidate(), outcome="rejected")
 
     def candidate(self, value: float, item: BatchItem) -> Candidate:
         """Return an item as a candidate with integer pixels.
@@ -205,7 +205,7 @@ class Chooser:
 
         Raises:
             NotFinite: if no sample is finite.
-            Untypical: if all samples are rejected and `reject.otherwise` is "error".
+            Untypical: if all samples are rejected and `reject.otherwise` is "drop".
         """
         choice, reject = self.choices[k], self.config.reject
         if choice.best is not None:
@@ -214,8 +214,8 @@ class Chooser:
             return self._enlarged(k)
         if choice.best_rejected is None:
             raise NotFinite(f"no sample of images[{k}] is finite: {TRY_LOWER}")
-        if reject is not None and reject.otherwise == "error":
-            why = f"all {choice.rejected} samples are untypical, with a typicality below {reject.alpha:g}"
+        if reject is not None and reject.otherwise == "drop":
+            why = f"all {choice.rejected} samples are untypical, with a typicality below {reject.min_typicality:g}"
             raise Untypical(why, choice, f"images[{k}]")
         return choice.best_rejected
 
@@ -232,12 +232,12 @@ class Chooser:
         return Candidate(-np.inf, item, image, known, outcome="bicubic", deep=deep)
 
     def _outcome(self, item: BatchItem, condition: Image, value: float) -> Outcome:
-        """Return the outcome of a sample. "best" means that the sample is rejected.
+        """Return the outcome of a sample. "rejected" is the final one only if no sample is accepted.
 
         Of rejected samples, only the best one may be returned.
         """
         if value == -np.inf:
-            return "best"
+            return "rejected"
         reject = self.config.reject
         if reject is None or reject.judge == "image" or self.typicality_model is None:
             return "unjudged"
@@ -245,7 +245,7 @@ class Chooser:
         found = typicality(self.typicality_model, bits, covariates(condition, self.model)[None])
         if not found.is_judged[0]:
             return "unjudged"
-        return "accepted" if found.accept(reject.alpha)[0] else "best"
+        return "accepted" if found.accept(reject.min_typicality)[0] else "rejected"
 
 
 def bits_of(item: BatchItem, condition: Image, model: Model) -> Floats:

@@ -18,7 +18,7 @@ from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.parity import check_once
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.batching.batch_arrays import padded
-from caflow_runtime.batching.draw_options import DrawOptions, Rank, Reject
+from caflow_runtime.batching.draw_options import DrawOptions, Otherwise, Rank, Reject
 from caflow_runtime.batching.runner import Runner, ShowWindows
 from caflow_runtime.batching.single_item import LevelNoises, decode_noise, encode_target
 from caflow_runtime.bundle import builtin
@@ -38,7 +38,7 @@ from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
 from caflow_runtime.pipeline.sampling import sample_all, sample_best, score_items
 from caflow_runtime.pipeline.speed_trial import SpeedTrials
-from caflow_runtime.pipeline.stream import Frame, FrameNoise, OnUntypical, Stream, StreamSettings
+from caflow_runtime.pipeline.stream import Frame, FrameNoise, Stream, StreamSettings
 
 PIXEL_BUDGET = 2**20
 """Default pixel budget."""
@@ -49,7 +49,7 @@ MAX_PIXEL_BUDGET = 2**62
 
 
 def load(
-    bundle: str | Path = builtin.DEFAULT,
+    model: str | Path = builtin.DEFAULT,
     backend: BackendName = "auto",
     threads: int = 0,
     pixel_budget: int = PIXEL_BUDGET,
@@ -65,7 +65,7 @@ def load(
     ONNX Runtime reads weights from the file while graphs run.
 
     Arguments:
-        bundle: a folder that caflow-export wrote, or the name of a built-in model; by default "x4-photo".
+        model: name of a built-in model, by default "x4-photo"; or a bundle, a folder that caflow-export wrote.
         backend: "cpu", "cuda", "tensorrt" and "tensorrt-rtx" run the graphs in ONNX Runtime, with the execution
             provider of that name. "ort:NAME" is another execution provider, such as "ort:openvino". The number of a
             device may follow, as in "cuda:1". "openvino" is OpenVINO's own library on the CPU. "auto" is "cuda" if ONNX
@@ -90,7 +90,7 @@ def load(
     check_integer("pixel_budget", pixel_budget, 1, MAX_PIXEL_BUDGET)
     check_integer("overlap", overlap, 0, MAX_PIXEL_BUDGET)
     check_switch("is_calibrated", is_calibrated)
-    folder = builtin.find_bundle(checked_path("bundle", bundle))
+    folder = builtin.find_bundle(checked_path("model", model))
     graphs = Graphs(folder, open_backend(backend, folder, threads))
     try:
         check_once(graphs)
@@ -277,7 +277,7 @@ class Pipeline:
             InputError: if an argument is not valid.
             NotFinite: if no sample of an image is finite. With `reject.otherwise` "bicubic" this is no error: the
                 result is the enlarged input.
-            Untypical: if all samples of an image are rejected, and `reject.otherwise` is "error".
+            Untypical: if all samples of an image are rejected, and `reject.otherwise` is "drop".
         """
         check_callback("show", show)
         config = DrawOptions(n, temperature, seed, frame, rank, keep, consistent, reject).for_model(self.manifest)
@@ -344,7 +344,7 @@ class Pipeline:
         noise: FrameNoise = "fixed",
         batch: int = 1,
         min_typicality: float = 0.0,
-        replaces: bool = False,
+        otherwise: Otherwise = "keep",
     ) -> Iterator[Frame]:
         """Draw the frames of a video one after the other. Yield a result for each frame, in order.
 
@@ -364,7 +364,8 @@ class Pipeline:
             batch: number of frames that run together if the noise is fixed. Results are yielded when a batch is full or
                 its scene ends. No other frames are kept.
             min_typicality: frames with a lower typicality are marked as untypical.
-            replaces: whether untypical frames are replaced by the enlarged input.
+            otherwise: what becomes of untypical frames: "keep" only marks them, and "bicubic" yields the enlarged
+                input; "drop" is the same as "keep" here, because the caller can leave them out.
 
         Raises:
             InputError: if an argument or a frame is not valid.
@@ -376,9 +377,7 @@ class Pipeline:
         channels = self.manifest.model.condition_channels
         checked = (as_image(frame, f"frames[{k}]", channels) for k, frame in enumerate(frames))
         config = DrawOptions(n, temperature, seed, rank=rank).for_model(self.manifest)
-        check_switch("replaces", replaces)
-        untypical: OnUntypical = "bicubic" if replaces else "mark"
-        return Stream(self, StreamSettings(config, noise, batch, min_typicality, untypical))(checked)
+        return Stream(self, StreamSettings(config, noise, batch, min_typicality, otherwise))(checked)
 
     def score(self, target: Images, condition: Images, show: ShowWindows | None = None) -> Score:
         """Return log p(target | condition) of existing targets, at the middle of the interval of each value.

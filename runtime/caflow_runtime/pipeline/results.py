@@ -17,10 +17,10 @@ from caflow_runtime.checks import check_share
 from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps, map_per_pixel, maps_per_level
 from caflow_runtime.ood.typicality import Typicality
 
-Outcome = Literal["unjudged", "accepted", "best", "bicubic"]
+Outcome = Literal["unjudged", "accepted", "rejected", "bicubic"]
 """Kind of a result. "unjudged": a sample that was not judged, or cannot be judged. "accepted": an accepted sample.
-"best": the best of the rejected samples, because all were rejected. "bicubic": the enlarged input, because all samples
-were rejected."""
+"rejected": the best of the rejected samples, because all were rejected. "bicubic": the enlarged input, because all
+samples were rejected."""
 
 REJECTED = -1
 """Number of the sample if the result is no sample, but the enlarged input."""
@@ -101,22 +101,22 @@ class Likelihood:
 class Score(Likelihood):
     """Likelihoods of existing targets."""
 
-    def verdicts(self, alpha: float) -> NDArray[np.str_] | None:
+    def verdicts(self, min_typicality: float) -> NDArray[np.str_] | None:
         """Return (B,) verdicts: "accepted", "rejected", or "unjudged" if the calibration has no such images.
 
-        Return None if no target is judged, because the bundle is not calibrated, or `alpha` is 0.
+        Return None if no target is judged, because the bundle is not calibrated, or `min_typicality` is 0.
 
         Arguments:
-            alpha: false rejection rate, 0…1, as in `Typicality.accept`.
+            min_typicality: false rejection rate, 0…1, as in `Typicality.accept`.
 
         Raises:
-            InputError: if alpha is not between 0 and 1.
+            InputError: if min_typicality is not between 0 and 1.
         """
-        check_share("alpha", alpha)
+        check_share("min_typicality", min_typicality)
         known = self.image_typicality
-        if known is None or alpha == 0:
+        if known is None or min_typicality == 0:
             return None
-        return np.where(known.is_judged, np.where(known.accept(alpha), "accepted", "rejected"), "unjudged")
+        return np.where(known.is_judged, np.where(known.accept(min_typicality), "accepted", "rejected"), "unjudged")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -142,7 +142,7 @@ def check_calibrated(calibration: Calibration, config: DrawOptions) -> Typicalit
     typicality_model = calibration.typicality_model(temperature_of(config.temperature)) if needs_samples else None
     if config.reject is not None:
         check_alpha(
-            config.reject.alpha,
+            config.reject.min_typicality,
             typicality_model if typicality_model and config.judges == "sample" else calibration.truth,
         )
     return typicality_model

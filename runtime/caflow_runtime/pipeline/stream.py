@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.draw_options import DrawOptions
+from caflow_runtime.batching.draw_options import DrawOptions, Otherwise
 from caflow_runtime.batching.pixels import HostPixels
 from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.known_values import VALUES
@@ -43,11 +43,6 @@ number is ρ of an AR(1) process, 0 < ρ < 1: each frame's noise is ρ times the
 new noise."""
 
 
-OnUntypical = Literal["mark", "drop", "bicubic"]
-"""Handling of untypical frames: they are only marked ("mark"), omitted from a video ("drop"), or replaced by the
-enlarged input ("bicubic")."""
-
-
 @dataclass(frozen=True)
 class StreamSettings:
     """Settings for drawing frames.
@@ -65,7 +60,7 @@ class StreamSettings:
     """Number of frames that run together if the noise is fixed."""
     min_typicality: float = 0.0
     """Frames with a lower typicality are untypical."""
-    untypical: OnUntypical = "mark"
+    otherwise: Otherwise = "keep"
     """Handling of untypical frames."""
     size: Size | None = None
     """Size of the results, which are resampled to it; None keeps the size that the model produces."""
@@ -292,7 +287,7 @@ class Stream:
             bits = bits_of(item, frame, self.runner.model)[None]
             known = float(typicality(self.typicality_model, bits, given).value[0])
         untypical = known is not None and known < self.settings.min_typicality
-        if untypical and self.settings.untypical == "bicubic":
+        if untypical and self.settings.otherwise == "bicubic":
             pixels = self._enlarged(frame)
         return self._resized(Frame(number, pixels, item.sample, item.per_level, starts_scene, known, untypical), frame)
 

@@ -23,7 +23,7 @@ static_assert(CAFLOW_RANK_LIKELIHOOD == int(Rank::likelihood) && CAFLOW_RANK_CON
               CAFLOW_RANK_TYPICAL == int(Rank::typical));
 static_assert(CAFLOW_JUDGE_IMAGE == int(Reject::Judge::image));
 static_assert(CAFLOW_OTHERWISE_BICUBIC == int(Reject::Otherwise::bicubic) &&
-              CAFLOW_OTHERWISE_ERROR == int(Reject::Otherwise::error));
+              CAFLOW_OTHERWISE_DROP == int(Reject::Otherwise::drop));
 
 // Return the application's struct, which may be of an older or a newer version, as a struct of this version.
 template <class Options>
@@ -144,7 +144,7 @@ caflow_draw_options read_draw_options(const caflow_draw_options* options) {
 SamplingConfig draw_of(const caflow_draw_options& options, const Sampling& own) {
     check_one_of(options.rank, CAFLOW_RANK_TYPICAL, "rank");
     check_one_of(options.judge, CAFLOW_JUDGE_IMAGE, "judge");
-    check_one_of(options.otherwise, CAFLOW_OTHERWISE_ERROR, "otherwise");
+    check_one_of(options.otherwise, CAFLOW_OTHERWISE_DROP, "otherwise");
     check_one_of(options.consistent, 1, "consistent");
     if (options.redraws != CAFLOW_NO_REDRAWS) check_count(options.redraws, largest_samples, "redraws");
     check_count(options.temperatures, most_given_levels, "temperatures");

@@ -18,8 +18,8 @@
 namespace caflow::runtime {
 
 static_assert(CAFLOW_NO_SAMPLE == no_sample);
-static_assert(CAFLOW_ACCEPTED == int(Outcome::accepted) && CAFLOW_BEST == int(Outcome::best) &&
-              CAFLOW_BICUBIC == int(Outcome::bicubic) && CAFLOW_REJECTED == int(Outcome::rejected));
+static_assert(CAFLOW_ACCEPTED == int(Outcome::accepted) && CAFLOW_REJECTED == int(Outcome::rejected) &&
+              CAFLOW_BICUBIC == int(Outcome::bicubic));
 
 // A result of the C interface that owns everything its pointers refer to.
 struct OwnedResult : caflow_result {

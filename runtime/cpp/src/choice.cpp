@@ -28,10 +28,10 @@ Image image_of(const BatchItem& item, const Image& condition, const Model& model
 
 }  // namespace
 
-Verdict verdict_of(const Typicality& found, double alpha, Outcome untypical) {
+Verdict verdict_of(const Typicality& found, double alpha) {
     if (!found.is_judged()) return {Outcome::unjudged, reason(found)};
     if (found.value >= alpha) return {Outcome::accepted, ""};
-    return {untypical, reason(found)};
+    return {Outcome::rejected, reason(found)};
 }
 
 double Judgement::value_of(const BatchItem& item, const Condition& condition) const {
@@ -93,7 +93,7 @@ void Chooser::take(BatchItem&& item) {
     candidate.verdict = std::move(verdict);
     if (judgement_.draw.reject.judges(Reject::Judge::image)) {
         waiting_.push_back(std::move(candidate));
-    } else if (candidate.verdict.outcome == Outcome::best) {
+    } else if (candidate.verdict.outcome == Outcome::rejected) {
         reject(std::move(candidate));
     } else {
         ++accepted_;
@@ -111,8 +111,8 @@ bool Chooser::judge_images(const JudgeImage& judge) {
             ++rejected_;
             continue;
         }
-        candidate.verdict = verdict_of(*candidate.image_typicality, judgement_.draw.reject.alpha, Outcome::best);
-        if (candidate.verdict.outcome == Outcome::best) {
+        candidate.verdict = verdict_of(*candidate.image_typicality, judgement_.draw.reject.alpha);
+        if (candidate.verdict.outcome == Outcome::rejected) {
             reject(std::move(candidate));
             continue;
         }
@@ -130,7 +130,7 @@ Result Chooser::chosen() {
     const std::string name = "images[" + std::to_string(number_) + "]";
     if (!best_ && !(rejects && otherwise == Reject::Otherwise::bicubic)) {
         if (!best_rejected_) throw NotFinite("no sample of " + name + " is finite: " + try_lower);
-        if (otherwise == Reject::Otherwise::error) {
+        if (otherwise == Reject::Otherwise::drop) {
             throw Untypical(name + ": all " + std::to_string(rejected_) +
                             " samples are untypical, with a "
                             "typicality below " +
@@ -150,13 +150,13 @@ void Chooser::reject(Result&& candidate) {
     if (candidate.value > (best_rejected_ ? best_rejected_->value : worst)) best_rejected_ = std::move(candidate);
 }
 
-// Return the verdict on a finite sample. The outcome `best` means that the sample is rejected; it is the final outcome
+// Return the verdict on a finite sample. A rejected one is the final outcome
 // if this is the best of the rejected samples.
 Verdict Chooser::verdict_on(const BatchItem& item) const {
     const Reject& rejection = judgement_.draw.reject;
     if (!rejection.judges(Reject::Judge::sample)) return {};
     const Typicality found = judgement_.likelihoods.of_sample(item, condition_, *judgement_.samples);
-    return verdict_of(found, rejection.alpha, Outcome::best);
+    return verdict_of(found, rejection.alpha);
 }
 
 }  // namespace caflow::runtime

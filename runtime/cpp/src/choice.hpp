@@ -25,7 +25,7 @@ constexpr std::uint32_t no_sample = 0xFFFFFFFF;
 
 // Outcome of judging a result: not judged, because no verdict was requested or none is possible; accepted; the best of
 // samples that were all rejected; the enlarged input; or, for a scored image, rejected.
-enum class Outcome { unjudged, accepted, best, bicubic, rejected };
+enum class Outcome { unjudged, accepted, rejected, bicubic };
 
 // Outcome of one result, and the reason, as a text for people, if it was not accepted.
 struct Verdict {
@@ -33,8 +33,8 @@ struct Verdict {
     std::string reason;
 };
 
-// Return the verdict on a typicality. `untypical` is the outcome if the typicality is below α.
-Verdict verdict_of(const Typicality& found, double alpha, Outcome untypical);
+// Return the verdict on a typicality: rejected if it is below α.
+Verdict verdict_of(const Typicality& found, double alpha);
 
 // Result of a call for one image: a sample, an enlarged input, or a scored image.
 struct Result {

@@ -161,7 +161,7 @@ std::vector<Result> score_all(Runner& runner, const Likelihoods& likelihoods, co
         result.image.height = targets[item.image].height;
         result.image.width = targets[item.image].width;
         result.image_typicality = likelihoods.of_image(item, {conditions[item.image], runner.model()});
-        if (alpha != 0) result.verdict = verdict_of(*result.image_typicality, alpha, Outcome::rejected);
+        if (alpha != 0) result.verdict = verdict_of(*result.image_typicality, alpha);
         result.item = std::move(item);
         results.push_back(std::move(result));
     }

@@ -14,12 +14,12 @@ struct Reject {
     // Judge a sample by its typicality among samples at its temperature, or by that of its image among true images.
     enum class Judge { sample, image };
     // Result if all samples are rejected: the best of them, the enlarged input, or an error.
-    enum class Otherwise { best, bicubic, error };
+    enum class Otherwise { keep, bicubic, drop };
 
     double alpha = 0;  // samples whose typicality is below this are rejected; 0 judges nothing
     Judge judge = Judge::sample;
     std::uint32_t redraws = 20;  // largest number of further samples of an image
-    Otherwise otherwise = Otherwise::best;
+    Otherwise otherwise = Otherwise::keep;
 
     // Whether samples are judged in this way.
     bool judges(Judge what) const { return alpha > 0 && judge == what; }

@@ -88,13 +88,13 @@ void Stream::judge(Result& result, const Condition& frame) const {
     judgement().finish(result, frame);
     const Reject& rejection = draw_.reject;
     if (rejection.alpha == 0) return;
-    result.verdict = verdict_of(*result.sample_typicality, rejection.alpha, Outcome::best);
-    if (result.verdict.outcome != Outcome::best) return;
+    result.verdict = verdict_of(*result.sample_typicality, rejection.alpha);
+    if (result.verdict.outcome != Outcome::rejected) return;
     ++result.rejected;
-    if (rejection.otherwise == Reject::Otherwise::error) {
+    if (rejection.otherwise == Reject::Otherwise::drop) {
         throw Untypical("frame " + std::to_string(frames_ - 1) + " is untypical: " + result.verdict.reason);
     }
-    if (rejection.otherwise == Reject::Otherwise::best) return;
+    if (rejection.otherwise == Reject::Otherwise::keep) return;
     Result enlarged = judgement().enlarged(0, frame);
     result.verdict.outcome = Outcome::bicubic;
     result.image = std::move(enlarged.image);

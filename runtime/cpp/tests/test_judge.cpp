@@ -170,7 +170,7 @@ TEST_CASE("a sample whose image has no finite likelihood is rejected") {
     const Likelihoods likelihoods("", graphs.manifest().model, false);
     const Image condition(1, 1);
     SamplingConfig draw;
-    draw.reject = {0.02, Reject::Judge::image, 0, Reject::Otherwise::best};
+    draw.reject = {0.02, Reject::Judge::image, 0, Reject::Otherwise::keep};
     const Judgement judgement{graphs, draw, likelihoods, nullptr};
     for (const std::uint32_t finite : {0u, 1u, 2u}) {  // number of the sample whose image is finite; 2: none
         Chooser chooser(judgement, condition, 0);

@@ -219,12 +219,12 @@ TEST_CASE("verdicts") {
     strict.min_typicality = 0.999;
     strict.redraws = 1;
     const caflow::Results best = model().best_of(first, strict);
-    CHECK(best[0].outcome() == caflow::Outcome::best);
+    CHECK(best[0].outcome() == caflow::Outcome::rejected);
     CHECK(best[0].rejected() == 4);
     CHECK(best[0].reason() != "");
     CHECK(best[0].sample_typicality() < 0.999);
     CHECK(std::isnan(best[0].image_typicality()));
-    strict.otherwise = caflow::Otherwise::error;
+    strict.otherwise = caflow::Otherwise::drop;
     CHECK_THROWS_AS(model().best_of(first, strict), caflow::Untypical);
     strict.otherwise = caflow::Otherwise::bicubic;
     strict.judge = caflow::Judge::image;

@@ -37,7 +37,7 @@ def test_commands_options_and_choices_are_completed() -> None:
 
 
 @pytest.mark.usefixtures("runs")
-@pytest.mark.parametrize("words", [("info",), ("image", "--bundle")])
+@pytest.mark.parametrize("words", [("info",), ("image", "--model")])
 def test_bundles_and_built_in_models_are_completed(words: tuple[str, ...]) -> None:
     assert [item.value for item in completed(*words, "x4")] == ["x4-own.caflow", "x4-photo", "x4-real"]
     assert [item.value for item in completed(*words, "")] == sorted(["x4-own.caflow", *builtin.names()])

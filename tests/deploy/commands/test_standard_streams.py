@@ -15,20 +15,20 @@ from caflow_deploy.images.image_files import write_image
 
 PROGRAMS = {"caflow": "caflow_deploy", "caflow-export": "caflow_export", "caflow-train": "caflow_training"}
 CLOSING = "import os, sys; os.close(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
-DRAWING = ["--bundle", TINY, "-n", 1, "--threads", 1]
+DRAWING = ["--model", TINY, "-n", 1, "--threads", 1]
 LIST = "list.jsonl"
 COMMANDS: dict[str, list[object]] = {
     "image": ["image", "image.png", "-o", "out", *DRAWING],
-    "filter": ["filter", LIST, "-o", "out", "--bundle", TINY, "--threads", 1],
-    "score": ["score", "image.png", "image.png", "--bundle", TINY],
+    "filter": ["filter", LIST, "-o", "out", "--model", TINY, "--threads", 1],
+    "score": ["score", "image.png", "image.png", "--model", TINY],
     "info": ["info", TINY],
     "doctor": ["doctor", TINY],
     "bench": ["bench", "missing"],
     "video": ["video", "missing.mp4", "-o", "out.mp4"],
-    "page": ["page", "--bundle", "missing"],
+    "page": ["page", "--model", "missing"],
     "report": ["report", "missing.jsonl"],
     "calibrate": ["calibrate", TINY, "--data", "."],
-    "serve": ["serve", "--bundle", "missing"],
+    "serve": ["serve", "--model", "missing"],
 }
 """A short use of each command, in a folder with an image and a list. Some of them fail, in one line."""
 NAMES = [pytest.param(name, marks=pytest.mark.full) if name in ("doctor", "page") else name for name in COMMANDS]
@@ -117,7 +117,7 @@ def test_messages_and_tables_escape_control_characters_and_json_does_not(folder:
     outputs = [
         caflow("image", source, "-o", folder / NAME, *DRAWING, code=0),
         caflow("image", folder / f"{NAME}.jpg", "-o", folder / "out", *DRAWING, code=2),
-        caflow("score", source, source, "--bundle", TINY, code=2),
+        caflow("score", source, source, "--model", TINY, code=2),
         caflow("info", folder / NAME, code=2),
         caflow("serve", NAME, code=2),
         caflow("video", source, "-o", folder / "out.mp4", code=2),
@@ -141,7 +141,7 @@ def encoded(suffix: str) -> bytes:
 def test_an_image_of_standard_input_has_the_names_that_were_given(uncalibrated: Path, tmp_path: Path) -> None:
     """Files whose names are those of a stream are files. No message names a temporary file."""
     given = encoded(".png")
-    common = ["--bundle", uncalibrated, "-n", 1, "--threads", 1]
+    common = ["--model", uncalibrated, "-n", 1, "--threads", 1]
     result = tmp_path / "out" / "standard input.png"
     done = caflow("image", "-", "-o", tmp_path / "out", *common, given=given)
     assert f"standard input → {result}  " in done.stdout
@@ -174,7 +174,7 @@ def test_a_failed_image_writes_nothing_to_standard_output(
     options: list[str],
     message: str,
 ) -> None:
-    done = caflow("image", *inputs, "-o", "-", "--bundle", uncalibrated, *options, given=given)
+    done = caflow("image", *inputs, "-o", "-", "--model", uncalibrated, *options, given=given)
     assert done.returncode in (1, 2)
     assert message in done.stderr
     assert capfdbinary.readouterr().out == b""

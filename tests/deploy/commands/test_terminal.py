@@ -36,7 +36,7 @@ def folder(photographs: Path, tmp_path: Path) -> Path:
 
 
 def of_bundle(bundle: Path, samples: int = 2) -> list[object]:
-    return ["--bundle", bundle, "-n", samples, "--threads", 1]
+    return ["--model", bundle, "-n", samples, "--threads", 1]
 
 
 def joined(rows: list[str]) -> list[str]:

@@ -60,7 +60,7 @@ def scores(tmp_path: Path) -> Callable[[list[Entry]], Path]:
     def write(entries: list[Entry]) -> Path:
         path = tmp_path / "scores.jsonl"
         path.write_text("".join(map(line_of, entries)))
-        (tmp_path / "job.json").write_text(json.dumps({"settings": {"alpha": ALPHA, "precision": "fp32"}}))
+        (tmp_path / "job.json").write_text(json.dumps({"settings": {"min_typicality": ALPHA, "precision": "fp32"}}))
         return path
 
     return write

@@ -50,7 +50,7 @@ def test_results_are_judged_after_calibration(
 ) -> None:
     bundle = shutil.copytree(completing[task], tmp_path / "model.caflow")
     target, given = data / "B" / "03" / "x.png", data / "A" / "03" / "x.png"
-    refused = caflow("filter", data, "-o", tmp_path / "out", "--bundle", bundle)
+    refused = caflow("filter", data, "-o", tmp_path / "out", "--model", bundle)
     assert "is not calibrated" in refused.stderr
     (data / "A" / "03" / "y.png").write_text("no image")
     shutil.copy(target, data / "B" / "03" / "y.png")
@@ -58,9 +58,9 @@ def test_results_are_judged_after_calibration(
     assert done.returncode == 0, done.stderr
     assert f"{data / 'A' / '03' / 'y.png'}: " in done.stderr  # it is skipped
     assert re.search(r"calibrated with (2\d) crops of \1 photographs", done.stdout)  # some are grey, too few to learn
-    scored = json.loads(caflow("score", target, target, INPUTS[task], given, "--bundle", bundle, "--json").stdout)
+    scored = json.loads(caflow("score", target, target, INPUTS[task], given, "--model", bundle, "--json").stdout)
     assert 0 < scored["image_typicality"] <= 1
-    caflow("filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", 0.2)
+    caflow("filter", data, "-o", tmp_path / "out", "--model", bundle, "--min-typicality", 0.2)
     verdicts = {
         Path(line["target"]).relative_to(data / "B"): line for line in json_lines_of(tmp_path / "out/scores.jsonl")
     }

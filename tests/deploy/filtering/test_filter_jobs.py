@@ -26,8 +26,8 @@ def test_caflow_filter_prints_and_writes_verdicts_and_judges_failed_pairs_again(
 ) -> None:
     pairs = list_pairs(data)
     pairs.insert(4, FilePair("nowhere.png", pairs[0].condition))
-    given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "-o", tmp_path / "out", "--bundle", calibrated]
-    done = caflow(*given, "--alpha", ALPHA, code=1)
+    given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "-o", tmp_path / "out", "--model", calibrated]
+    done = caflow(*given, "--min-typicality", ALPHA, code=1)
     assert str(tmp_path / "nowhere.png") in done.stderr
     found = scores(tmp_path / "out")
     kinds = [line["verdict"] for line in found]
@@ -43,13 +43,13 @@ def test_caflow_filter_prints_and_writes_verdicts_and_judges_failed_pairs_again(
     assert (tmp_path / "out" / "report.html").exists()
     accepted = [line["target"] for line in found if line["verdict"] == "accepted"]
     assert (tmp_path / "out" / "accepted.txt").read_text().splitlines() == accepted
-    again = caflow(*given, "--alpha", ALPHA, code=1)
+    again = caflow(*given, "--min-typicality", ALPHA, code=1)
     assert (again.stdout, again.stderr) == (done.stdout, done.stderr)
     assert scores(tmp_path / "out") == found
 
 
 def test_verdicts_in_another_order_are_computed_again(calibrated: Path, data: Path, tmp_path: Path) -> None:
-    given = ["filter", data, "-o", tmp_path / "out", "--bundle", calibrated, "--alpha", ALPHA]
+    given = ["filter", data, "-o", tmp_path / "out", "--model", calibrated, "--min-typicality", ALPHA]
     caflow(*given, code=0)
     whole, listed = ((tmp_path / "out" / name).read_bytes() for name in ("scores.jsonl", "accepted.txt"))
     lines = whole.splitlines(keepends=True)
@@ -70,7 +70,7 @@ def test_memory_does_not_grow_with_the_number_of_pairs(calibrated: Path, data: P
     for count in (1_000, 10_000):
         pairs = (list_pairs(data) * count)[:count]
         arguments = ["filter", write_list(tmp_path / f"{count}.jsonl", pairs), "-o", tmp_path / f"{count}"]
-        arguments += ["--bundle", calibrated, "--threads", 1, "--accepted", "copy"]
+        arguments += ["--model", calibrated, "--threads", 1, "--accepted", "copy"]
         code = (
             "import sys; from pathlib import Path; from caflow_deploy.cli import main\n"
             "try: main(sys.argv[1:])\n"
@@ -84,22 +84,22 @@ def test_memory_does_not_grow_with_the_number_of_pairs(calibrated: Path, data: P
 
 def test_a_job_with_other_settings_is_refused_with_the_difference(calibrated: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    given = ["filter", data, "-o", out, "--bundle"]
-    caflow(*given, calibrated, "--alpha", ALPHA, "--accepted", "copy", code=0)
+    given = ["filter", data, "-o", out, "--model"]
+    caflow(*given, calibrated, "--min-typicality", ALPHA, "--accepted", "copy", code=0)
     before = (out / "scores.jsonl").read_bytes()
     other = Path(shutil.copytree(calibrated, tmp_path / "other.caflow"))
     (other / CALIBRATION).write_bytes((other / CALIBRATION).read_bytes() + b"\n")
     (tmp_path / "fewer").mkdir()
     fewer = write_list(tmp_path / "fewer" / "pairs.jsonl", list_pairs(data)[1:])
     for source, model, alpha, differing in (
-        (data, calibrated, 0.2, "--alpha 0.1 (now 0.2)"),
+        (data, calibrated, 0.2, "--min-typicality 0.1 (now 0.2)"),
         (data, other, ALPHA, "the calibration of the model has changed"),
         (fewer, calibrated, ALPHA, "the list of pairs has changed"),
     ):
-        refused = caflow("filter", source, "-o", out, "--bundle", model, "--alpha", alpha, code=2)
+        refused = caflow("filter", source, "-o", out, "--model", model, "--min-typicality", alpha, code=2)
         assert differing in refused.stderr
         assert (out / "scores.jsonl").read_bytes() == before
-    caflow(*given, calibrated, "--alpha", 0.97, "--force", code=0)
+    caflow(*given, calibrated, "--min-typicality", 0.97, "--force", code=0)
     assert (out / "scores.jsonl").read_bytes() != before
     assert not (out / "accepted").exists()
 
@@ -108,7 +108,7 @@ def test_files_that_are_no_job_are_left_alone(calibrated: Path, data: Path, tmp_
     out = tmp_path / "out"
     (out / "accepted").mkdir(parents=True)
     (out / "accepted" / "mine.txt").touch()
-    given = ["filter", data, "-o", out, "--bundle", calibrated, "--alpha", ALPHA]
+    given = ["filter", data, "-o", out, "--model", calibrated, "--min-typicality", ALPHA]
     assert "contains other files" in caflow(*given, code=2).stderr
     assert "contains other files" in caflow(*given, "--force", code=2).stderr
     (out / "job.json").write_text("{}")
@@ -118,7 +118,7 @@ def test_files_that_are_no_job_are_left_alone(calibrated: Path, data: Path, tmp_
     caflow(*given, "--force", code=0)
     assert (out / "moved" / "mine.txt").exists()
     (tmp_path / "file").touch()
-    caflow("filter", data, "-o", tmp_path / "file", "--bundle", calibrated, code=2)
+    caflow("filter", data, "-o", tmp_path / "file", "--model", calibrated, code=2)
 
 
 def test_accepted_files_are_listed_or_copied(calibrated: Path, data: Path, tmp_path: Path) -> None:
@@ -128,7 +128,8 @@ def test_accepted_files_are_listed_or_copied(calibrated: Path, data: Path, tmp_p
     (below / "B" / "below" / "01.png").write_bytes((below / "B" / "01.png").read_bytes())
     relative = [FilePair(f"A/../B/{k:02}.png", f"A/{k:02}.png") for k in range(13)]
     relative += [FilePair("B/below/01.png", "A/01.png"), relative[1]]
-    given = ["filter", write_list(below / "pairs.jsonl", relative), "-o", out, "--bundle", calibrated, "--alpha", ALPHA]
+    listed = write_list(below / "pairs.jsonl", relative)
+    given = ["filter", listed, "-o", out, "--model", calibrated, "--min-typicality", ALPHA]
     originals = {path: path.read_bytes() for path in (below / "B").rglob("*.png")}
     caflow(*given, code=0)
     accepted = (out / "accepted.txt").read_text().splitlines()
@@ -164,7 +165,7 @@ def test_a_list_names_nothing_that_was_not_accepted(calibrated: Path, data: Path
         for name, source in (("noise.png", "00.png"), ("good\nnoise.png", "01.png"), ("plain.png", "02.png")):
             shutil.copy(data / folder / source, tmp_path / folder / name)
     pairs = [FilePair(str(path), str(tmp_path / "A" / path.name)) for path in sorted((tmp_path / "B").iterdir())]
-    given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "--bundle", calibrated, "--alpha", ALPHA]
+    given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "--model", calibrated, "--min-typicality", ALPHA]
     refused = caflow(*given, "-o", tmp_path / "out", code=2)
     assert refused.stderr.count("\n") == 1
     assert r"good\nnoise.png' contains a line break" in refused.stderr
@@ -182,7 +183,7 @@ def test_a_list_names_nothing_that_was_not_accepted(calibrated: Path, data: Path
 
 def test_a_filter_never_overwrites_its_inputs(calibrated: Path, data: Path, tmp_path: Path) -> None:
     """A job's `scores.jsonl` and its accepted files can be filtered again, but not into the same folder."""
-    out, options = tmp_path / "out", ["--bundle", calibrated, "--alpha", ALPHA]
+    out, options = tmp_path / "out", ["--model", calibrated, "--min-typicality", ALPHA]
     caflow("filter", data, "-o", out, *options, "--accepted", "copy", code=0)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     own = write_list(tmp_path / "own.jsonl", [FilePair(*[str(path)] * 2) for path in (out / "accepted").iterdir()])
@@ -197,7 +198,7 @@ def test_a_filter_never_overwrites_its_inputs(calibrated: Path, data: Path, tmp_
 def test_files_that_were_emptied_or_replaced_by_a_folder_are_written_again(
     calibrated: Path, data: Path, tmp_path: Path
 ) -> None:
-    given = ["filter", data, "-o", tmp_path / "out", "--bundle", calibrated, "--alpha", ALPHA]
+    given = ["filter", data, "-o", tmp_path / "out", "--model", calibrated, "--min-typicality", ALPHA]
     caflow(*given, code=0)
     accepted = tmp_path / "out" / "accepted.txt"
     whole = accepted.read_bytes()

@@ -99,7 +99,7 @@ def test_wrong_lists_are_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     if name in BROKEN:
         Path(name).write_bytes(BROKEN[name][0])
-    done = caflow("filter", name, "-o", "out", "--bundle", calibrated, "--alpha", ALPHA, code=2)
+    done = caflow("filter", name, "-o", "out", "--model", calibrated, "--min-typicality", ALPHA, code=2)
     assert name in done.stderr
     assert message in done.stderr
     assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)

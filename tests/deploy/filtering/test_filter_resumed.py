@@ -29,7 +29,7 @@ def test_a_job_that_is_killed_several_times_writes_the_bytes_of_an_uninterrupted
     """The last bits of a likelihood depend on the pairs in its batch, so a resumed job must form the same batches."""
     pairs = (list_pairs(data) * 1001)[:1001]
     listed, stopped = write_list(tmp_path / "pairs.jsonl", pairs), tmp_path / "stopped"
-    given = ["filter", listed, "--bundle", calibrated, "--alpha", ALPHA, "--threads", 1]
+    given = ["filter", listed, "--model", calibrated, "--min-typicality", ALPHA, "--threads", 1]
     for lines, how in {70: signal.SIGKILL, 200: signal.SIGTERM, 400: signal.SIGTERM, 600: signal.SIGKILL}.items():
         with started(command(*given, "-o", stopped), tmp_path) as process:
             wait_for_lines(process, tmp_path, stopped / "scores.jsonl", lines)
@@ -85,7 +85,7 @@ def test_failed_pairs_are_judged_again(calibrated: Path, data: Path, tmp_path: P
     """What was wrong need not change a file. Pairs of other batches keep their lines."""
     pairs = list_pairs(data) * 16
     listed = write_list(tmp_path / "list.jsonl", [*pairs[:70], FilePair(pairs[70].target, "none.png"), *pairs[71:]])
-    given = ["--bundle", calibrated, "--threads", 1, *["--workers", workers][: 2 * bool(workers)]]
+    given = ["--model", calibrated, "--threads", 1, *["--workers", workers][: 2 * bool(workers)]]
     caflow("filter", listed, "-o", tmp_path / "whole", *given, code=1)
     shutil.copytree(tmp_path / "whole", tmp_path / "out")
     lines = (tmp_path / "whole" / "scores.jsonl").read_bytes().splitlines(keepends=True)

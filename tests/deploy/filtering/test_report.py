@@ -80,7 +80,7 @@ def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
 ) -> None:
     path = scores([*entries, error_of("broken.png")])
     output = path.with_name("report.html")
-    given = ["report", path, "--bundle", calibrated]
+    given = ["report", path, "--model", calibrated]
     done = caflow(*given, code=0)
     rejected = [entry for entry in entries if entry["verdict"] == "rejected"]
     accepted = len(entries) - len(rejected)
@@ -109,7 +109,7 @@ def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
     again = caflow(*given, code=2)
     assert f"{output} already exists" in again.stderr
     lines = path.read_text()
-    refused = caflow("report", path, "-o", path, "--bundle", calibrated, "--force")
+    refused = caflow("report", path, "-o", path, "--model", calibrated, "--force")
     assert f"{path} is the input file" in refused.stderr
     assert path.read_text() == lines
 
@@ -180,9 +180,9 @@ def test_scores_of_another_bundle_or_job_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=r"belongs to a job of caflow image"):
         report_of(entries, {"command": "caflow image", "settings": {}})
-    with pytest.raises(InputError, match=r"belongs to another bundle: use the same --bundle as for caflow filter"):
-        report_of(entries, {"settings": {"alpha": ALPHA, "bundle": "0" * 64}})
-    job = {"settings": {"alpha": ALPHA, "bundle": calibration.manifest_sha256}}
+    with pytest.raises(InputError, match=r"belongs to another bundle: use the same --model as for caflow filter"):
+        report_of(entries, {"settings": {"min_typicality": ALPHA, "bundle": "0" * 64}})
+    job = {"settings": {"min_typicality": ALPHA, "bundle": calibration.manifest_sha256}}
     assert "α = 0.1" in report_of(entries, job).text
 
 
@@ -192,7 +192,7 @@ def test_pairs_that_are_not_judged_are_counted(
     unknown = dict.fromkeys(("image_typicality", "image_typicality_per_level", "residuals"))
     path = scores([entries[0] | unknown | {"verdict": "unjudged", "reason": "unlike the calibration"}])
     output = path.with_name("report.html")
-    done = caflow("report", path, "-o", output, "--bundle", calibrated)
+    done = caflow("report", path, "-o", output, "--model", calibrated)
     assert done.stdout == f"{path} → {output}  0 accepted, 0 rejected, 1 unjudged, 0 errors\n"
     text = Page(output).text
     assert "of real photographs are rejected by mistake." in text
@@ -252,7 +252,7 @@ def test_files_that_are_no_verdicts_are_refused_in_one_line(
         (b"[1]\n", f"{path}, line 1: Expected `object`, got `array`"),
     ):
         path.write_bytes(contents)
-        done = caflow("report", path, "-o", path.with_name("report.html"), "--bundle", calibrated, code=2)
+        done = caflow("report", path, "-o", path.with_name("report.html"), "--model", calibrated, code=2)
         assert done.stderr.startswith(f"caflow: {message}")
         assert len(done.stderr.splitlines()) == 1
     path.write_bytes(whole)

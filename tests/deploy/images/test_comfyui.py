@@ -17,7 +17,7 @@ from tiny import photograph
 from caflow_deploy.images.image_files import read_image, write_image
 
 FOLDER = Path(__file__).parents[3] / "integrations" / "comfyui"
-OPTIONS = {"samples": 3, "temperature": 0.7, "seed": 5}
+OPTIONS = {"n": 3, "temperature": 0.7, "seed": 5}
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,9 @@ def run(nodes: ModuleType, name: str, **inputs: Any) -> Any:
 
 
 def test_results_are_the_commands(nodes: ModuleType, uncalibrated: Path, files: list[Path], tmp_path: Path) -> None:
-    best, samples, bits = run(nodes, "CaflowEnlarge", image=loaded(*files), bundle=str(uncalibrated))
+    best, samples, bits = run(nodes, "CaflowEnlarge", image=loaded(*files), model=str(uncalibrated))
     options = [f"--{name}={value}" for name, value in OPTIONS.items()]
-    given = [*files, "-o", tmp_path / "out", "--bundle", uncalibrated]
+    given = [*files, "-o", tmp_path / "out", "--model", uncalibrated]
     reports = json_lines(caflow("image", *given, *options, "--keep-all", "--json", code=0).stdout)
     assert best.dtype == torch.float32
     for k, name in enumerate(("a", "b")):
@@ -82,13 +82,13 @@ def test_results_are_the_commands(nodes: ModuleType, uncalibrated: Path, files: 
 def test_scores_are_those_of_the_command(
     nodes: ModuleType, uncalibrated: Path, calibrated: Path, files: list[Path], tmp_path: Path
 ) -> None:
-    made, _, _ = run(nodes, "CaflowEnlarge", image=loaded(*files), bundle=str(calibrated))
+    made, _, _ = run(nodes, "CaflowEnlarge", image=loaded(*files), model=str(calibrated))
     write_image(tmp_path / "large.png", saved(made)[1])
-    bits, typicality = run(nodes, "CaflowScore", target=made, condition=loaded(*files), bundle=str(calibrated))
+    bits, typicality = run(nodes, "CaflowScore", target=made, condition=loaded(*files), model=str(calibrated))
     expected = score_report(tmp_path / "large.png", files[1], calibrated)
     assert bits[1] == pytest.approx(expected["bits_per_dim"], rel=1e-6)
     assert typicality[1] == pytest.approx(expected["image_typicality"], rel=1e-6)
-    _, unknown = run(nodes, "CaflowScore", target=made, condition=loaded(*files), bundle=str(uncalibrated))
+    _, unknown = run(nodes, "CaflowScore", target=made, condition=loaded(*files), model=str(uncalibrated))
     assert all(map(math.isnan, unknown))
 
 
@@ -96,7 +96,7 @@ def test_a_mask_is_filled(nodes: ModuleType, completing: dict[str, Path], photog
     write_image(tmp_path / "in.png", photograph(photographs, 0, 24, 40))
     image, mask = loaded(tmp_path / "in.png"), torch.zeros(1, 24, 40)
     mask[:, 3:9, 10:20] = 1
-    best, _, _ = run(nodes, "CaflowEnlarge", image=image, mask=mask, bundle=str(completing["masked-inpainting"]))
+    best, _, _ = run(nodes, "CaflowEnlarge", image=image, mask=mask, model=str(completing["masked-inpainting"]))
     changed = (saved(best) != saved(image)).any(3)[0]
     assert changed[3:9, 10:20].any()
     changed[3:9, 10:20] = False

@@ -155,7 +155,7 @@ def test_luma_is_kept_and_samples_agree_with_their_hints(coloring: Pipeline, ima
 def test_results_of_sixteen_bits_keep_sixteen_bits(coloring: Pipeline, image: Picture, tmp_path: Path) -> None:
     deep = np.repeat(rgb_to_ycbcr(image)[..., :1], 3, 2).astype(np.uint16) * 257 + 100
     write_image(tmp_path / "in.png", deep)
-    caflow("image", tmp_path / "in.png", "-o", tmp_path / "out.png", "--bundle", coloring.folder, "-n", 1, code=0)
+    caflow("image", tmp_path / "in.png", "-o", tmp_path / "out.png", "--model", coloring.folder, "-n", 1, code=0)
     result = read_image(tmp_path / "out.png")
     luma = result.pixels(16) @ np.array([0.299, 0.587, 0.114])
     assert result.bits == 16
@@ -197,8 +197,8 @@ def test_files_of_hints(completing: dict[str, Path], image: Picture, tmp_path: P
     assert (tmp_path / "out-suggested.png").exists()
     assert "log_likelihood" in score_report(tmp_path / "out.png", given, *color)
     for options, said in (
-        (["--bundle", completing["masked-inpainting"]], "fills in what a mask marks: also give --mask"),
-        (["--bundle", completing["color-hints"], "--hints", given], "must be opaque where"),
+        (["--model", completing["masked-inpainting"]], "fills in what a mask marks: also give --mask"),
+        (["--model", completing["color-hints"], "--hints", given], "must be opaque where"),
         (["--hints", tmp_path / "hints.png", "--mask", given], "has no input 'hints'"),
     ):
         assert said in caflow("image", given, *options, "-o", tmp_path / "wrong.png").stderr

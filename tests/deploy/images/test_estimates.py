@@ -25,7 +25,7 @@ from caflow_runtime.pipeline.measured_memory import measure_memory
 from caflow_runtime.pipeline.memory_estimate import TooLittleMemory
 from caflow_runtime.pipeline.pipeline import load
 
-OPTIONS = ["--bundle", TINY, "--backend", "cpu", "--threads", 1]
+OPTIONS = ["--model", TINY, "--backend", "cpu", "--threads", 1]
 WITH_PEAK = """
 import sys
 from caflow_deploy.cli import main
@@ -108,7 +108,7 @@ def test_memory_is_at_most_as_predicted(measured: Path, tmp_path: Path, height: 
     """It is not much less either. `benchmarks/speed.py memory` compares both for a real model."""
     given, out = tmp_path / "in.png", tmp_path / f"out{suffix}"
     write_image(given, photograph(DATA / "photographs", 0, height, width))
-    line = [sys.executable, "-c", WITH_PEAK, "image", given, "-o", out, "-n", 1, *OPTIONS, "--bundle", measured]
+    line = [sys.executable, "-c", WITH_PEAK, "image", given, "-o", out, "-n", 1, *OPTIONS, "--model", measured]
     done = in_a_process(line)
     assert done.returncode == 0, done.stderr
     found = re.search(MEMORY, done.stderr)
@@ -204,7 +204,7 @@ def test_progress_is_said_without_a_terminal(tmp_path: Path, monkeypatch: pytest
 
 def test_a_bundle_without_measurements_opens(source: Path, tmp_path: Path, uncalibrated: Path) -> None:
     bundle = shutil.copytree(uncalibrated, tmp_path / "old.caflow", ignore=shutil.ignore_patterns(NAME))
-    done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 1, "--backend", "cpu", code=0)
+    done = caflow("image", source, "-o", tmp_path / "out.png", "--model", bundle, "-n", 1, "--backend", "cpu", code=0)
     assert re.search(rf"in 1 tile of 1 sample, {MEMORY}\n", done.stderr)
 
 

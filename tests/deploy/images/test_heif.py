@@ -66,7 +66,7 @@ def test_codes_of_other_colours_than_srgb_become_those_of_png(tmp_path: Path) ->
 def test_avif_is_turned_and_its_result_is_a_png(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.avif").write_bytes(avif(HALVES[:8, 16:24], orientation=6))
-    caflow("image", tmp_path / "in", "-o", tmp_path / "out", "--bundle", TINY, "-n", 1, code=0)
+    caflow("image", tmp_path / "in", "-o", tmp_path / "out", "--model", TINY, "-n", 1, code=0)
     found = read_image(tmp_path / "out" / "a.png")
     assert found.rgb.shape == (32, 32, 3)
     assert found.rgb[:8].mean() < 60 < 190 < found.rgb[-8:].mean()

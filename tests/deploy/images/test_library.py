@@ -77,8 +77,8 @@ def test_a_program_writes_the_bytes_of_the_command(
 
 def test_sizes_sheets_and_all_samples_are_those_of_the_command(rgb: Any, calibrated: Path, tmp_path: Path) -> None:
     given = grey(tmp_path / "in.png", rgb)
-    caflow("image", given, "-o", tmp_path / "a.png", "--bundle", calibrated, "-n", 2, "--width", 40, "--sheet", code=0)
-    caflow("image", given, "-o", tmp_path / "b.png", "--bundle", calibrated, "-n", 2, "--width", 40, "--keep-all")
+    caflow("image", given, "-o", tmp_path / "a.png", "--model", calibrated, "-n", 2, "--width", 40, "--sheet", code=0)
+    caflow("image", given, "-o", tmp_path / "b.png", "--model", calibrated, "-n", 2, "--width", 40, "--keep-all")
     kept = caflow_deploy.enlarge(
         given, model=calibrated, size=Size(width=40), options=TWO, output=OutputOptions(keep_all=True)
     )
@@ -162,7 +162,7 @@ def test_a_result_never_overwrites_unasked_and_says_what_it_lacks(rgb: Any, cali
 def test_rejected_results_are_what_the_options_say(rgb: Any, calibrated: Path) -> None:
     none = 1 - 1e-6
     with pytest.raises(caflow_deploy.Untypical):
-        caflow_deploy.enlarge(rgb, model=calibrated, options=DrawOptions(1, reject=Reject(none, 0, "error")))
+        caflow_deploy.enlarge(rgb, model=calibrated, options=DrawOptions(1, reject=Reject(none, 0, "drop")))
     bicubic = DrawOptions(1, reject=Reject(none, 0, "bicubic"))
     fallen_back = caflow_deploy.enlarge(rgb, model=calibrated, options=bicubic)
     assert fallen_back.outcome == "bicubic"

@@ -45,7 +45,7 @@ def bundle(completing: dict[str, Path]) -> Path:
 
 def fill(bundle: Path, *arguments: object) -> list[str]:
     """Return the lines on standard output."""
-    return caflow("image", *arguments, "--bundle", bundle, "-n", 2, code=0).stdout.splitlines()
+    return caflow("image", *arguments, "--model", bundle, "-n", 2, code=0).stdout.splitlines()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -86,10 +86,10 @@ def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
         ([given, "--mask", folder / "small.png"], 1, f"{given}: {folder / 'small.png'}: the mask must be as large"),
         ([given, "--mask", folder / "dark.png"], 1, f"{given}: {folder / 'dark.png'}: the mask has no white"),
         ([folder / "in", "--mask", folder / "masks"], 2, f"{folder / 'in' / 'b.png'}: expected one mask"),
-        ([given, "--mask", mask, "--bundle", "x4-photo"], 2, "has no input 'mask'"),
+        ([given, "--mask", mask, "--model", "x4-photo"], 2, "has no input 'mask'"),
         ([given, "--mask", mask, "-o", mask, "--force"], 2, f"{mask} is the mask of an image"),
     ):
-        done = caflow("image", "--bundle", bundle, "-o", folder / "out", "-n", 1, *options, code=code)
+        done = caflow("image", "--model", bundle, "-o", folder / "out", "-n", 1, *options, code=code)
         assert said in messages(done.stderr)[0]
 
 

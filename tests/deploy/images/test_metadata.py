@@ -241,7 +241,7 @@ def test_directories_in_directories_end(place: int) -> None:
 def test_no_metadata_leaves_the_colour_profile_alone(tmp_path: Path) -> None:
     given = made(tmp_path / "in.jpg")
     for options, wanted in ([], True), (["--no-metadata"], False):
-        done = caflow("image", given, "-o", tmp_path / "out.jpg", "--bundle", TINY, "-n", 1, "--force", *options)
+        done = caflow("image", given, "-o", tmp_path / "out.jpg", "--model", TINY, "-n", 1, "--force", *options)
         assert (done.returncode, messages(done.stderr)) == (0, [])
         found = read_image(tmp_path / "out.jpg").metadata
         assert found.profile == PROFILE
@@ -256,7 +256,7 @@ def test_warnings_name_the_file(tmp_path: Path) -> None:
     malformed = {b"eXIf": b"none", b"iCCP": b"x\0\0" + zlib.compress(PROFILE[:-4])}
     insert_png_chunks(tmp_path / "in" / "a.png", malformed)
     enlarged(made(tmp_path / "b.jpg"), tmp_path / "in" / "b.jpg")
-    given = ["image", tmp_path / "in", "-o", tmp_path / "out", "--format", "webp", "--bundle", TINY, "-n", 1, "--json"]
+    given = ["image", tmp_path / "in", "-o", tmp_path / "out", "--format", "webp", "--model", TINY, "-n", 1, "--json"]
     done = in_a_process(command(*given))
     assert done.returncode == 0, done.stderr
     said = [line.removeprefix(f"caflow: {tmp_path / 'in'}/") for line in messages(done.stderr)]

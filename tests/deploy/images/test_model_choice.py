@@ -1,4 +1,4 @@
-"""`caflow image` without `--bundle`: which model is chosen for each image, and that one folder may use several."""
+"""`caflow image` without `--model`: which model is chosen for each image, and that one folder may use several."""
 
 import json
 import shutil
@@ -134,7 +134,7 @@ def test_one_folder_uses_both_models(workers: list[object], clean: Picture, tmp_
     assert models_of(json_lines(done.stdout)) == models_of(lines) == expected
     assert {line["model_because"] for line in lines if line["model"] == PHOTO} == {CLEAN.reason}
     for name in MODELS:
-        named = caflow(*given, "-o", tmp_path / name, "--bundle", name, code=0)
+        named = caflow(*given, "-o", tmp_path / name, "--model", name, code=0)
         assert messages(named.stderr) == []
         assert models_of(json_lines(named.stdout)) == [name] * 4
         assert "model_because" not in named.stdout
@@ -185,14 +185,14 @@ def test_a_job_with_another_bundle_is_refused(clean: Picture, tmp_path: Path, mo
     given = ["image", "in", "-o", "out", "-n", 1]
     caflow(*given, code=0)
     for options, difference in (
-        (["--bundle", PHOTO], "the model or its choice (--bundle) has changed; "),
+        (["--model", PHOTO], "the model or its choice (--model) has changed; "),
         (["--seed", 1], "--seed 0 (now 1); "),
     ):
         assert f"settings: {difference}" in caflow(*given, *options, code=2).stderr
     for name in MODELS:
         shutil.copytree(FOLDER / f"{name}.caflow", tmp_path / name)
         (tmp_path / name / "calibration.json").unlink()
-        said = "the model has changed; " if name == PHOTO else "the model or its choice (--bundle) has changed; "
+        said = "the model has changed; " if name == PHOTO else "the model or its choice (--model) has changed; "
         assert said in caflow(*given, code=2).stderr
         assert said in caflow(*given, "--dry-run", code=2).stderr
         shutil.rmtree(tmp_path / name)
@@ -223,7 +223,7 @@ def test_a_broken_file_fails_alone_and_with_the_error_of_a_named_model(clean: Pi
     (tmp_path / "in" / "no-image.png").write_bytes(b"no image")
     given = ["image", tmp_path / "in", "-n", 1]
     chosen = caflow(*given, "-o", tmp_path / "out", code=1)
-    named = caflow(*given, "-o", tmp_path / "named", "--bundle", PHOTO, code=1)
+    named = caflow(*given, "-o", tmp_path / "named", "--model", PHOTO, code=1)
     errors = [
         {line for line in messages(done.stderr) if "cut-off.jpg: the " in line or "decode" in line}
         for done in (chosen, named)

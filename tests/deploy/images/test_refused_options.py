@@ -15,7 +15,7 @@ from caflow_deploy.images.image_files import write_image
     [
         (["--rank", "beauty"], "'beauty' is not one of"),
         (["--rank", "typical", "--temperature", 0.7], "calibrated for the temperatures 0.8; got 0.7"),
-        (["--samples", 0], "0 is not in the range"),
+        (["-n", 0], "0 is not in the range"),
         (["--backend", "cuda"], "pip install 'caflow-deploy[gpu]'"),
         (["--temperature", "inf"], "temperature must be finite"),
         (["--temperature", "nan"], "'nan' is not a number"),
@@ -23,7 +23,7 @@ from caflow_deploy.images.image_files import write_image
         (["--min-typicality", "nan"], "'nan' is not a number"),
         (["--min-typicality", 0.001], "α must be above 0.019 and below 1; got 0.001."),
         (["--min-typicality", 0.1, "--sheet"], "give one or the other"),
-        (["--untypical", "drop"], "--untypical handles the results that are rejected by --min-typicality"),
+        (["--otherwise", "drop"], "--otherwise handles the results that are rejected by --min-typicality"),
         (["--width", 40, "--judge", "image"], "--judge image requires results of the model's"),
         (["--redraws", 0], "also give --min-typicality"),
         (["--scale", 2, "--width", 5], "--scale and --fit cannot be combined with each other"),
@@ -38,7 +38,7 @@ def test_wrong_options_are_refused_before_anything_is_written(
     calibrated: Path, photographs: Path, tmp_path: Path, options: list[object], message: str
 ) -> None:
     write_image(tmp_path / "small.png", photograph(photographs, 1, 8, 12))
-    done = caflow("image", tmp_path / "small.png", "-o", tmp_path / "out.jpg", "--bundle", calibrated, *options, code=2)
+    done = caflow("image", tmp_path / "small.png", "-o", tmp_path / "out.jpg", "--model", calibrated, *options, code=2)
     assert message in done.stderr
     assert not (tmp_path / "out.jpg").exists()
 
@@ -52,6 +52,6 @@ def test_wrong_options_are_refused_before_anything_is_written(
     ],
 )
 def test_inputs_without_an_image_are_refused(calibrated: Path, tmp_path: Path, source: str, message: str) -> None:
-    done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, code=2)
+    done = caflow("image", source, "-o", tmp_path / "out.png", "--model", calibrated, code=2)
     assert re.search(message, done.stderr)
     assert not (tmp_path / "out.png").exists()

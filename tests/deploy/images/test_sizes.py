@@ -190,7 +190,7 @@ def test_a_large_source_is_reduced_without_the_model(photographs: Path, calibrat
     pictures = {"small": photograph(photographs, 1, 9, 12), "large": photograph(photographs, 2, 60, 90)}
     for name, picture in pictures.items():
         write_image(folder / f"{name}.png", picture)
-    command = ["image", folder, "-o", out, "--bundle", calibrated, "-n", 1, "--fit", "40x30", "--sheet"]
+    command = ["image", folder, "-o", out, "--model", calibrated, "-n", 1, "--fit", "40x30", "--sheet"]
     done = caflow(*command, code=0)
     assert "large.png  not enlarged: the input is not smaller than the result, so there are no samples" in done.stdout
     np.testing.assert_array_equal(read_image(out / "large.png").rgb, reduce(pictures["large"], 27, 40))
@@ -205,7 +205,7 @@ def test_a_large_source_is_reduced_without_the_model(photographs: Path, calibrat
 
 def test_a_bicubic_replacement_has_the_requested_size(source: Path, calibrated: Path, tmp_path: Path) -> None:
     """The source, enlarged by a filter, replaces the image. This holds for one pass and for two."""
-    options = ["--min-typicality", REFUSED, "--untypical", "bicubic", "--redraws", 0]
+    options = ["--min-typicality", REFUSED, "--otherwise", "bicubic", "--redraws", 0]
     for name, scale, factor in (("one", 3, 4), ("two", 8, 16)):
         report = image_report(source, tmp_path / f"{name}.png", calibrated, "--scale", scale, *options)
         wanted = reduce(enlarge_image(read_image(source).rgb, factor), 9 * scale, 12 * scale)
@@ -213,7 +213,7 @@ def test_a_bicubic_replacement_has_the_requested_size(source: Path, calibrated: 
         assert (report["outcome"], report["log_likelihood"]) == ("bicubic", None)
         assert "likelihood_of" not in report
     marked = image_report(source, tmp_path / "marked.png", calibrated, "--scale", 8, *options[:2], "--redraws", 0)
-    assert marked["outcome"] == "best"
+    assert marked["outcome"] == "rejected"
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_bits_follow_source_and_option(deep_source: Path, source: Path, calibrat
     reduced = image_report(deep_source, tmp_path / "d.png", calibrated, "--width", 6)
     assert (reduced["outcome"], reduced["output_bits"]) == ("reduced", 16)
     assert len(np.unique(stored(tmp_path / "d.png"))) > 60
-    done = caflow("image", deep_source, "-o", tmp_path / "e.jpg", "--bundle", calibrated)
+    done = caflow("image", deep_source, "-o", tmp_path / "e.jpg", "--model", calibrated)
     assert "reduced from 16 to 8 bits" in done.stdout
 
 

@@ -72,12 +72,12 @@ def test_caflow_calibrate_computes_the_known_calibration_and_does_not_overwrite_
         assert read_calibration(bundle) == found
 
 
-@pytest.mark.parametrize(("untypical", "became"), [("mark", "marked"), ("drop", "dropped"), ("bicubic", "bicubic")])
+@pytest.mark.parametrize(("untypical", "became"), [("keep", "marked"), ("drop", "dropped"), ("bicubic", "bicubic")])
 def test_untypical_images_are_marked_dropped_or_replaced(
     calibrated: Path, source: Path, tmp_path: Path, untypical: str, became: str
 ) -> None:
     output = tmp_path / "out.png"
-    options = ["-o", output, "--bundle", calibrated, "-n", 2, "--json", "--redraws", 1, "--untypical", untypical]
+    options = ["-o", output, "--model", calibrated, "-n", 2, "--json", "--redraws", 1, "--otherwise", untypical]
     usual = caflow("image", source, *options, "--min-typicality", NONE, code=0)
     assert json.loads(usual.stdout)["outcome"] == "accepted"
     assert json.loads(usual.stdout)["judge"] == "sample"
@@ -90,8 +90,8 @@ def test_untypical_images_are_marked_dropped_or_replaced(
         assert not done.stdout
         return
     report = json.loads(done.stdout)
-    if untypical == "mark":
-        assert report["outcome"] == "best"
+    if untypical == "keep":
+        assert report["outcome"] == "rejected"
         assert 0 < report["sample_typicality"] < ALL
     else:
         assert (report["outcome"], report["log_likelihood"]) == ("bicubic", None)
@@ -130,7 +130,7 @@ def test_all_commands_have_the_same_verdict(calibrated_pipe: Pipeline, source: P
     report = image_report(source, output, bundle, *drawing)
     is_accepted = report["image_typicality"] >= alpha
     assert report["judge"] == "image"
-    assert report["outcome"] == ("accepted" if is_accepted else "best")
+    assert report["outcome"] == ("accepted" if is_accepted else "rejected")
     if name == "out.png":  # as JPEGs, all four samples may be rejected
         assert is_accepted
         assert report["sample"] == values.sample[0][next(k for k, value in enumerate(ranked) if value >= alpha)]
@@ -138,7 +138,7 @@ def test_all_commands_have_the_same_verdict(calibrated_pipe: Pipeline, source: P
     assert score_report(output, source, bundle)["image_typicality"] == typicality
     pairs = tmp_path / "pairs.csv"
     pairs.write_text(f"target,condition\n{output},{source}\n")
-    done = caflow("filter", pairs, "-o", tmp_path / "filter", "--alpha", alpha, "--bundle", bundle, "--json")
+    done = caflow("filter", pairs, "-o", tmp_path / "filter", "--min-typicality", alpha, "--model", bundle, "--json")
     verdict = json.loads(done.stdout)
     assert verdict["image_typicality"] == typicality
     assert verdict["verdict"] == ("accepted" if is_accepted else "rejected")
@@ -205,24 +205,24 @@ def test_caflow_score_reports_typicality_and_maps(calibrated_pipe: Pipeline, sou
     )
     names = {"large-likelihood.png", "large-likelihood-0.png", "large-likelihood-1.png"}
     assert {path.name for path in (tmp_path / "maps").iterdir()} == names
-    assert f"{scored.image_typicality.value[0]:.3f}" in caflow("score", large, source, "--bundle", bundle, *maps).stdout
+    assert f"{scored.image_typicality.value[0]:.3f}" in caflow("score", large, source, "--model", bundle, *maps).stdout
 
 
 def test_a_wrong_calibration_is_replaced(uncalibrated: Path, photographs: Path, source: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(uncalibrated, tmp_path / "model.caflow"))
     (bundle / NAME).write_text("{")
-    broken = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, code=2)
+    broken = caflow("image", source, "-o", tmp_path / "out.png", "--model", bundle, code=2)
     assert "run caflow calibrate again" in broken.stderr
     caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--temperatures", 0.8, code=2)
     assert (bundle / NAME).read_text() == "{"  # the file stays until a new calibration is written
     done = caflow("calibrate", bundle, "--data", photographs, "--sides", 16, "--temperatures", 0.8, code=0)
     assert "fewer than 100 photographs" in done.stderr
-    caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 1, code=0)
+    caflow("image", source, "-o", tmp_path / "out.png", "--model", bundle, "-n", 1, code=0)
 
 
 def test_maps_of_an_earlier_run_are_removed(calibrated_pipe: Pipeline, source: Path, tmp_path: Path) -> None:
     job = ImageJob(source, tmp_path / "out.png", (), {name: tmp_path / f"out-{name}.png" for name in names(2, 0)})
-    for otherwise in ("bicubic", "error"):
+    for otherwise in ("bicubic", "drop"):
         for path in job.extras.values():
             path.write_bytes(b"of an earlier run")
         process_image(calibrated_pipe, job, DrawOptions(1, reject=Reject(ALL, redraws=0, otherwise=otherwise)))
@@ -233,7 +233,7 @@ def test_a_result_that_cannot_be_removed_is_a_failure(calibrated_pipe: Pipeline,
     """The result of an earlier run would otherwise pass for that of the dropped image."""
     output = tmp_path / "out.png"
     output.mkdir()
-    drawing = DrawOptions(1, reject=Reject(ALL, 0, "error"))
+    drawing = DrawOptions(1, reject=Reject(ALL, 0, "drop"))
     done = process_image(calibrated_pipe, ImageJob(source, output, (), {}), drawing)
     assert not done.is_dropped
     assert done.stamp is None

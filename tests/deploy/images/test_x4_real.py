@@ -40,7 +40,7 @@ def test_a_dithered_photograph_is_unknown_to_one(
     small.save(tmp_path / "clean.png")
     small.convert("1").save(tmp_path / "dithered.png")
     names = [tmp_path / f"{name}.png" for name in ("clean", "dithered")]
-    done = caflow("image", *names, "-o", tmp_path / "out", "--bundle", model, "-n", 1, "--json", code=0)
+    done = caflow("image", *names, "-o", tmp_path / "out", "--model", model, "-n", 1, "--json", code=0)
     clean, dithered = done.stdout.splitlines()
     assert WARNING not in clean
     assert (WARNING in dithered) is is_warned

@@ -80,7 +80,7 @@ def test_a_resumed_job_processes_exactly_the_unfinished_images(tmp_path: Path, t
 
 
 EDITS: list[dict[str, Any]] = [
-    {"outcome": "best"},
+    {"outcome": "rejected"},
     {"log_likelihood": -7352.0},
     {"maps": {"spread": [0.0, 1.0]}},
     {"note": "mine"},

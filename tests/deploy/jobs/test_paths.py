@@ -57,12 +57,12 @@ def test_commands_write_valid_json(calibrated: Path, photographs: Path, tmp_path
         assert json.loads(done.stdout.splitlines()[0]) == found[0]
         return found
 
-    (image,) = lines("image", small, "-o", large, "-n", 1, "--bundle", calibrated)
+    (image,) = lines("image", small, "-o", large, "-n", 1, "--model", calibrated)
     assert (as_path(image["input"]), as_path(image["output"])) == (str(small), str(large))
-    (score,) = lines("score", large, small, "--bundle", calibrated)
+    (score,) = lines("score", large, small, "--model", calibrated)
     assert (as_path(score["target"]), as_path(score["condition"])) == (str(large), str(small))
     pairs = write_list(tmp_path / "pairs.jsonl", [FilePair(as_text(large), as_text(small))])
-    (verdict,) = lines("filter", pairs, "-o", folder / "out", "--bundle", calibrated)
+    (verdict,) = lines("filter", pairs, "-o", folder / "out", "--model", calibrated)
     assert (as_path(verdict["target"]), as_path(verdict["condition"])) == (str(large), str(small))
     assert any(check["state"] == "failed" for check in lines("doctor", folder))
 
@@ -92,7 +92,7 @@ def test_the_real_path_of_a_loop_is_the_link_itself(loop: Path) -> None:
 @pytest.mark.parametrize("below", ["", "x", "x.png"])
 def test_a_loop_as_output_is_refused_in_one_line(loop: Path, image: Path, below: str) -> None:
     outputs: list[Done] = [
-        caflow("image", image, "-o", loop / below, "--bundle", TINY, *OPTIONS, code=2),
+        caflow("image", image, "-o", loop / below, "--model", TINY, *OPTIONS, code=2),
         caflow("filter", write_list(loop.with_name("list.jsonl"), [FilePair("a", "b")]), "-o", loop / below, code=2),
         caflow_train("tiny", "--data", DATA / "photographs", "--out", loop / below),
     ]
@@ -102,10 +102,10 @@ def test_a_loop_as_output_is_refused_in_one_line(loop: Path, image: Path, below:
 def test_a_loop_as_input_bundle_or_mask_is_refused_in_one_line(
     loop: Path, image: Path, tmp_path: Path, completing: dict[str, Path]
 ) -> None:
-    refused = caflow("image", loop, "-o", tmp_path / "out", "--bundle", TINY, code=2)
+    refused = caflow("image", loop, "-o", tmp_path / "out", "--model", TINY, code=2)
     assert "found no image" in refused.stderr
-    refused = caflow("image", image, "-o", tmp_path / "out", "--bundle", loop, code=2)
+    refused = caflow("image", image, "-o", tmp_path / "out", "--model", loop, code=2)
     assert "there is no such folder" in refused.stderr
     bundle = completing["masked-inpainting"]
-    refused = caflow("image", image, "-o", tmp_path / "out", "--mask", loop, "--bundle", bundle, *OPTIONS, code=1)
+    refused = caflow("image", image, "-o", tmp_path / "out", "--mask", loop, "--model", bundle, *OPTIONS, code=1)
     assert "loop: cannot be read: Too many levels of symbolic links" in refused.stderr

@@ -71,7 +71,7 @@ def test_after_a_worker_and_a_machine_failed_each_image_is_written_once(calibrat
         pytest.skip(reason)
     crops(tmp_path / "in", 150)
     out = tmp_path / "out"
-    arguments = [tmp_path / "in", "--bundle", calibrated, "-n", 4, "--json"]
+    arguments = [tmp_path / "in", "--model", calibrated, "-n", 4, "--json"]
     with two_nodes(tmp_path, cpus=1) as nodes:
         first, second = nodes.machines
         spread = first.command(command("image", *arguments, "-o", out, "--ray", nodes.address))
@@ -105,7 +105,7 @@ def test_a_cluster_with_a_token_is_joined_only_with_the_right_one(
     start = ["start", "--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false", "--num-cpus=1"]
     with started([*ray, *start, "--block"], tmp_path, environment) as head:
         wait_for(head, tmp_path, 1, lambda: (tmp_path / "stdout").read_text().count("Ray runtime started"))
-        arguments = ["image", tmp_path / "a.png", "--bundle", calibrated, "-n", 1, "--ray", address]
+        arguments = ["image", tmp_path / "a.png", "--model", calibrated, "-n", 1, "--ray", address]
         done = in_a_process(command(*arguments, "-o", tmp_path / "out"), env=environment)
         starts = "starting 1 worker on the cluster; each opens the bundle before its first image"
         assert (done.returncode, messages(done.stderr)) == (0, [starts])

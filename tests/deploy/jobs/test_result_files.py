@@ -32,7 +32,7 @@ def planned(inputs: Sequence[Path], out: Path, files: ResultFiles, others: int =
 
 
 def image(given: Path, out: Path, *options: object) -> list[str]:
-    caflow("image", given, "-o", out, "--bundle", TINY, "-n", 1, *options, code=0)
+    caflow("image", given, "-o", out, "--model", TINY, "-n", 1, *options, code=0)
     return sorted(path.name for path in out.iterdir() if path.suffix not in (".json", ".jsonl"))
 
 
@@ -50,7 +50,7 @@ def test_results_have_the_format_of_their_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", STARTS)
 def test_results_have_the_format_that_is_asked_for(tmp_path: Path, kind: str) -> None:
     given = pictures(tmp_path / "in", "a.jpg", "b.png")
-    options = ["--format", kind, "--suffix", "-x4", "--sheet", "--keep-all", "-n", 2, "--bundle", TINY]
+    options = ["--format", kind, "--suffix", "-x4", "--sheet", "--keep-all", "-n", 2, "--model", TINY]
     caflow("image", given, "-o", tmp_path / "out", *options, code=0)
     for stem in ("a-x4", "a-x4-2", "b-x4"):
         assert (tmp_path / "out" / f"{stem}.{kind}").read_bytes().startswith(STARTS[kind])
@@ -94,7 +94,7 @@ def test_results_of_earlier_jobs_inside_the_input_folder_are_skipped(tmp_path: P
     (given / "foreign" / "job.json").write_text('{"command": "make"}')
     for out in ("first", "below/second", "third"):
         assert len(image(given, given / out)) == 3
-    line = ["image", given, "-o", given / "third", "--bundle", TINY, "-n", 1]
+    line = ["image", given, "-o", given / "third", "--model", TINY, "-n", 1]
     again = caflow(*line)
     assert f"({given / 'below' / 'second'}, {given / 'first'})" in again.stderr
     assert again.stdout == f"{given / 'third'} is already complete\n"
@@ -111,7 +111,7 @@ def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
         (["--quality", 80, "--suffix", "-x4"], "--suffix not given (now -x4)"),
         (["--quality", 80, "--no-metadata"], "--no-metadata not given (now given)"),
     ):
-        done = caflow("image", given, "-o", out, "--bundle", TINY, "-n", 1, *options, code=2)
+        done = caflow("image", given, "-o", out, "--model", TINY, "-n", 1, *options, code=2)
         assert said in done.stderr
 
 
@@ -127,13 +127,13 @@ def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
 )
 def test_options_that_do_not_fit_are_refused(tmp_path: Path, options: list[object], said: str) -> None:
     given = pictures(tmp_path, "a.png")
-    done = caflow("image", given / "a.png", "-o", tmp_path / "out.png", "--bundle", TINY, *options, code=2)
+    done = caflow("image", given / "a.png", "-o", tmp_path / "out.png", "--model", TINY, *options, code=2)
     assert said in done.stderr
 
 
 def test_a_result_with_a_folder_in_its_place_fails_and_the_others_do_not(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "in", "a.png", "b.png")
-    given = ["image", folder, "-o", tmp_path / "out", "--bundle", TINY, "-n", 1]
+    given = ["image", folder, "-o", tmp_path / "out", "--model", TINY, "-n", 1]
     caflow(*given, code=0)
     result = tmp_path / "out" / "a.png"
     result.unlink()
@@ -149,7 +149,7 @@ def test_results_of_a_replaced_job_do_not_become_inputs(tmp_path: Path) -> None:
     given = pictures(tmp_path / "in", "a.png")
     assert image(given, given, "--suffix", "-x4") == ["a-x4.png", "a.png"]
     assert image(given, given, "--suffix", "-x4", "--force") == ["a-x4.png", "a.png"]
-    line = ["image", given, "-o", given, "--bundle", TINY, "-n", 1, "--suffix", "-y"]
+    line = ["image", given, "-o", given, "--model", TINY, "-n", 1, "--suffix", "-y"]
     done = caflow(*line, "--force")
     assert (done.returncode, (given / "a-y.png").exists()) == (2, False)
     assert f"{given / 'a-x4.png'} is a result of the job that --force replaces" in done.stderr
@@ -161,7 +161,7 @@ def test_results_of_a_replaced_job_do_not_become_inputs(tmp_path: Path) -> None:
 
 def test_an_emptied_result_is_made_again_and_a_changed_one_is_kept(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "in", "a.png", "b.png")
-    given = ["image", folder, "-o", tmp_path / "out", "--bundle", TINY, "-n", 1]
+    given = ["image", folder, "-o", tmp_path / "out", "--model", TINY, "-n", 1]
     caflow(*given, code=0)
     first, second = tmp_path / "out" / "a.png", tmp_path / "out" / "b.png"
     whole = first.read_bytes()

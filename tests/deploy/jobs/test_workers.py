@@ -78,7 +78,7 @@ def alone(calibrated: Path, images: Path) -> Path:
 
 
 def drawing(bundle: Path) -> list[object]:
-    return ["--bundle", bundle, "-n", 16, "--threads", 1, "--json"]
+    return ["--model", bundle, "-n", 16, "--threads", 1, "--json"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -148,7 +148,7 @@ def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path
     write_image(folder / "grey.png", picture, is_grey=True)
     write_image(folder / "alpha.png", picture, np.full((9, 12), 77, np.uint8))
     (folder / "bad.png").write_text("broken")
-    options = ["--bundle", calibrated, "-n", 3, "--seed", 4, "--json"]
+    options = ["--model", calibrated, "-n", 3, "--seed", 4, "--json"]
     options += ["--keep-all", "--sheet", "--maps", *form]
     spread = ["image", folder, "-o", out, *options, "--workers", 2]
     done = in_a_process(command(*spread))
@@ -170,7 +170,7 @@ def test_a_killed_filter_is_resumed(calibrated: Path, data: Path, tmp_path: Path
     listed = list_pairs(data) * 23
     listed[20] = FilePair(listed[20].target, "nowhere.png")
     pairs = write_list(tmp_path / "pairs.jsonl", listed)
-    options = ["--bundle", calibrated, "--alpha", 0.1, "--accepted", "copy", "--threads", 1]
+    options = ["--model", calibrated, "--min-typicality", 0.1, "--accepted", "copy", "--threads", 1]
     out, alone = tmp_path / "out", tmp_path / "alone"
     given = [*options, "--workers", 2]
     with started(command("filter", pairs, "-o", out, *given), tmp_path) as process:
@@ -205,7 +205,7 @@ def whole(calibrated: Path, clip: Path) -> Path:
 
 
 def drawing_video(bundle: Path) -> list[object]:
-    return ["--bundle", bundle, "-n", 8, "--seed", 2, "--threads", 1, "--segment-frames", 3]
+    return ["--model", bundle, "-n", 8, "--seed", 2, "--threads", 1, "--segment-frames", 3]
 
 
 @pytest.mark.parametrize(("begun_by", "resumed_by"), [(2, 2), (0, 2), (2, 0)])
@@ -246,7 +246,7 @@ def test_options_that_do_not_fit_workers_are_refused(
 ) -> None:
     """The errors come before anything is written, or a cluster is started."""
     write_image(tmp_path / "a.png", photograph(DATA / "photographs", 0, 8, 8))
-    done = in_a_process(command(*arguments, "--bundle", calibrated), cwd=tmp_path)
+    done = in_a_process(command(*arguments, "--model", calibrated), cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "out").exists()

@@ -69,11 +69,11 @@ def test_all_metrics_exist_with_zero_from_the_start(pipe: Pipeline, typicality_m
     with Metrics(pipe, typicality_model, instruments=instruments) as metrics:
         assert {family.name for family in instruments.registry.collect()} == NAMES
         values = served(metrics)
-    for outcome in ("unjudged", "accepted", "best", "bicubic", "rejected", "error"):
+    for outcome in ("unjudged", "accepted", "rejected", "bicubic", "error"):
         assert values[f'caflow_requests_total{{model="model",outcome="{outcome}"}}'] == 0
     for verdict, reason in (("accepted", ""), ("rejected", "untypical"), ("rejected", "not_finite")):
         assert values[f'caflow_samples_total{{model="model",reason="{reason}",verdict="{verdict}"}}'] == 0
-    for instead in ("best", "bicubic", "error"):
+    for instead in ("keep", "bicubic", "drop"):
         assert values[f'caflow_all_rejected_total{{instead="{instead}"}}'] == 0
     for verdict in ("ok", "rejected", "dropped"):
         assert values[f'caflow_frames_total{{verdict="{verdict}"}}'] == 0
@@ -120,7 +120,7 @@ def test_rejected_samples_are_counted_by_reason(
     drawn = pipe.sample(condition, n=n).sample_typicality
     assert drawn is not None
     alpha = 0.999 if share == 1 else float(np.quantile(drawn.value, share))
-    best = pipe.best_of(condition, n=n, reject=Reject(alpha, redraws, "best"))
+    best = pipe.best_of(condition, n=n, reject=Reject(alpha, redraws, "keep"))
     assert best.rejected is not None
     rejected, finite = int(best.rejected[0]), len(best.bits_per_dim_drawn[0])
     assert rejected > 0
@@ -133,7 +133,7 @@ def test_rejected_samples_are_counted_by_reason(
         assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == rejected
         assert values['caflow_samples_total{model="model",reason="not_finite",verdict="rejected"}'] == not_finite
         assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == finite - rejected
-        assert values['caflow_all_rejected_total{instead="best"}'] == (best.outcome[0] == "best")
+        assert values['caflow_all_rejected_total{instead="keep"}'] == (best.outcome[0] == "rejected")
         assert values[f'caflow_requests_total{{model="model",outcome="{best.outcome[0]}"}}'] == 1
 
 
@@ -167,7 +167,7 @@ def test_scores_frames_and_errors_are_counted(pipe: Pipeline, photographs: Path)
     assert values['caflow_frames_total{verdict="rejected"}'] == 1
     assert values['caflow_frames_total{verdict="dropped"}'] == 2
     assert values['caflow_requests_total{model="model",outcome="error"}'] == 2
-    assert values['caflow_all_rejected_total{instead="error"}'] == 1
+    assert values['caflow_all_rejected_total{instead="drop"}'] == 1
 
 
 def test_metrics_listen_on_the_loopback_address_and_a_busy_port_is_an_error(pipe: Pipeline) -> None:

@@ -40,7 +40,7 @@ def wait_until_gone(processes: list[int]) -> None:
 def computing(bundle: Path, n: int) -> Iterator[tuple[Any, Future[Any]]]:
     """Yield a server, and the answer of n samples that one of its two workers computes. The workers must then end."""
     port = free_port()
-    line = command("serve", "--bundle", bundle, "--port", port, "--workers", 2, "--max-pixels", 2**31)
+    line = command("serve", "--model", bundle, "--port", port, "--workers", 2, "--max-pixels", 2**31)
     with started(line, start_new_session=True) as process, ThreadPoolExecutor() as pool:
         assert process.stdout.readline() == f"model is ready at http://127.0.0.1:{port}\n"
         workers = workers_of(process.pid)
@@ -75,7 +75,7 @@ def test_workers_end_with_a_server_that_is_killed(calibrated: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_server_that_starts_can_be_stopped(calibrated: Path, number: signal.Signals) -> None:
     """A stopped worker never becomes ready."""
-    with started(command("serve", "--bundle", calibrated, "--port", free_port())) as process:
+    with started(command("serve", "--model", calibrated, "--port", free_port())) as process:
         end = time.monotonic() + PATIENCE_S
         while not (workers := workers_of(process.pid)):
             assert process.poll() is None
@@ -92,10 +92,10 @@ def test_a_worker_that_cannot_start_ends_the_command_with_one_line(calibrated: P
     weights = max(bundle.glob("*"), key=lambda path: path.stat().st_size)
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     port = free_port()
-    done = caflow("serve", "--bundle", bundle, "--port", port, "--workers", 2, code=1)
+    done = caflow("serve", "--model", bundle, "--port", port, "--workers", 2, code=1)
     assert done.stderr.startswith(f"caflow: a worker could not start: {weights} is damaged: expected SHA-256 ")
     assert len(done.stderr.splitlines()) == 1
-    done = caflow("serve", "--bundle", calibrated, "--port", port, "--backend", "ort:nothing", code=1)
+    done = caflow("serve", "--model", calibrated, "--port", port, "--backend", "ort:nothing", code=1)
     assert done.stderr.startswith("caflow: a worker could not start: backend: expected one of")
 
 
@@ -103,4 +103,4 @@ def test_wrong_use_ends_the_command_before_workers_start(tmp_path: Path) -> None
     for option in ("--grpc-port", "--metrics"):
         same = caflow("serve", "--port", 8777, option, 8777, code=2)
         assert "must be different ports" in same.stderr
-    caflow("serve", "--bundle", tmp_path, code=2)
+    caflow("serve", "--model", tmp_path, code=2)

@@ -93,18 +93,18 @@ def test_wrong_tensors_are_refused(pipe: Pipeline, given: dict[str, Any], messag
 
 
 def test_untypical_results_are_dropped_replaced_or_marked_as_requested(pipe: Pipeline, photographs: Path) -> None:
-    """If no sample is accepted, only a request with `untypical` = "drop" fails. The other requests have results."""
+    """If no sample is accepted, only a request with `otherwise` = "drop" fails. The other requests have results."""
     image = photograph(photographs, 1, 8, 8)[None]
     wanted = pipe.best_of(image, n=3, reject=Reject(0.999, 20, "bicubic"))
     assert wanted.outcome == ["bicubic"]
     common = {"n": 3, "min_typicality": 0.999}
     dropped, replaced, marked = Sampler(pipe).answer(
-        [ask(image, **common, untypical=untypical) for untypical in ("drop", "bicubic", "mark")]
+        [ask(image, **common, otherwise=otherwise) for otherwise in ("drop", "bicubic", "keep")]
     )
     assert isinstance(dropped, Untypical)
     np.testing.assert_array_equal(tensors(replaced)["image"], wanted.images)
     assert math.isnan(tensors(replaced)["log_likelihood"][0, 0])
-    assert [tensors(answer)["outcome"][0, 0] for answer in (replaced, marked)] == [b"bicubic", b"best"]
+    assert [tensors(answer)["outcome"][0, 0] for answer in (replaced, marked)] == [b"bicubic", b"rejected"]
 
 
 def test_targets_are_scored_and_judged(pipe: Pipeline, photographs: Path) -> None:

@@ -43,7 +43,7 @@ def images_of_the_command(
     (folder / "in").mkdir()
     for number, image in enumerate(given):
         write_image(folder / "in" / f"{number}.png", image)
-    options = ["--bundle", bundle, "-n", 1, "--temperature", 0.7, "--seed", 3, "--backend", "cpu"]
+    options = ["--model", bundle, "-n", 1, "--temperature", 0.7, "--seed", 3, "--backend", "cpu"]
     done = in_a_process([programs / "caflow", "image", "in", "-o", "out", *options], cwd=folder)
     assert done.returncode == 0, done.stderr
     return [read_image(folder / "out" / path.name).rgb for path in sorted((folder / "in").iterdir())]

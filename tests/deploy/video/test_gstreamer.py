@@ -60,7 +60,7 @@ def gst(tmp_path_factory: pytest.TempPathFactory) -> Gst:
 
 
 def test_a_pipeline_gives_the_pixels_of_the_command(gst: Gst, uncalibrated: Path) -> None:
-    element = f"caflow bundle={uncalibrated} backend=cpu temperature=0.7 seed=3"
+    element = f"caflow model={uncalibrated} backend=cpu temperature=0.7 seed=3"
     tee = "tee name=both both. ! queue ! filesink location=given.rgb both. ! queue"
     done = gst.launch(SOURCE, tee, element, "filesink location=made.rgb")
     assert done.returncode == 0, done.stderr
@@ -71,7 +71,7 @@ def test_a_pipeline_gives_the_pixels_of_the_command(gst: Gst, uncalibrated: Path
 
 def test_sizes_are_agreed_on_from_either_side(gst: Gst, uncalibrated: Path) -> None:
     """If the size of the result is fixed, the source adapts. A size that is not a multiple of the scale is refused."""
-    element, source = f"caflow bundle={uncalibrated}", "videotestsrc num-buffers=1"
+    element, source = f"caflow model={uncalibrated}", "videotestsrc num-buffers=1"
     done = gst.launch(source, element, "video/x-raw,width=64,height=48", "filesink location=sized.rgb")
     assert done.returncode == 0, done.stderr
     assert (gst.folder / "sized.rgb").stat().st_size == 64 * 48 * 3
@@ -81,7 +81,7 @@ def test_sizes_are_agreed_on_from_either_side(gst: Gst, uncalibrated: Path) -> N
 
 
 def test_a_wrong_bundle_ends_the_pipeline(gst: Gst) -> None:
-    done = gst.launch(SOURCE, "caflow bundle=nowhere", "fakesink")
+    done = gst.launch(SOURCE, "caflow model=nowhere", "fakesink")
     assert done.returncode != 0
     assert "nowhere: there is no such folder" in done.stderr
     assert "Traceback" not in done.stderr

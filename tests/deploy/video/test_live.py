@@ -56,7 +56,7 @@ def serving(*arguments: object) -> Iterator[str]:
 
 
 def caflow_video(uncalibrated: Path, source: object, *options: object) -> Any:
-    return in_a_process(command("video", source, "--bundle", uncalibrated, "-n", 1, *options), timeout=TIMEOUT_S)
+    return in_a_process(command("video", source, "--model", uncalibrated, "-n", 1, *options), timeout=TIMEOUT_S)
 
 
 def test_timestamps_of_a_source_that_keeps_pace_are_used() -> None:
@@ -119,7 +119,7 @@ def test_the_recording_of_a_lost_stream_is_kept(uncalibrated: Path, tmp_path: Pa
 def test_sigterm_ends_a_recording_with_exit_code_0(uncalibrated: Path, tmp_path: Path) -> None:
     """Service managers expect it."""
     with serving(*TRANSPORT_STREAM) as address:
-        options = ["-o", tmp_path / "out.mp4", "--bundle", uncalibrated, "-n", 1, "--json"]
+        options = ["-o", tmp_path / "out.mp4", "--model", uncalibrated, "-n", 1, "--json"]
         with started(command("video", address, *options), stderr=subprocess.DEVNULL) as one:
             first = [one.stdout.readline() for _ in range(20)]
             one.send_signal(signal.SIGTERM)
@@ -140,7 +140,7 @@ def test_metrics_count_dropped_frames(uncalibrated: Path, tmp_path: Path, monkey
 
     monkeypatch.setattr(Metrics, "observe_frame", observe_slowly)
     monkeypatch.setattr(Metrics, "observe_dropped", lambda _, frames: calls.append(("dropped", frames)))
-    options = ["--bundle", uncalibrated, "-n", 1, "--duration", 2, "--metrics", free_port()]
+    options = ["--model", uncalibrated, "-n", 1, "--duration", 2, "--metrics", free_port()]
     with serving(*TRANSPORT_STREAM) as address:
         done = caflow("video", address, "-o", tmp_path / "out.mp4", *options, code=0)
     dropped = sum(frames for kind, frames in calls if kind == "dropped")

@@ -44,7 +44,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def video(source: object, output: object, bundle: Path, *options: object) -> list[object]:
     """Return the arguments of `caflow video`."""
-    return ["video", source, "-o", output, "--bundle", bundle, "-n", 2, "--threads", 1, *options]
+    return ["video", source, "-o", output, "--model", bundle, "-n", 2, "--threads", 1, *options]
 
 
 def opened(line: Iterable[object], **options: Any) -> Any:
@@ -200,7 +200,7 @@ def test_damaged_data_ends_the_video_with_the_reason(clip: Path, tmp_path: Path)
         ("-", ["--workers", 2], "-o - does not work with --workers and --ray"),
         ("clip.mkv", ["--codec", "h264"], "not encoded; remove --codec and --preset"),
         ("-", ["--rate", 25], "--rate and --duration do not work with standard input"),
-        ("clip.mkv", ["--untypical", "drop", "--min-typicality", 0.1], "later frames would be shown too early"),
+        ("clip.mkv", ["--otherwise", "drop", "--min-typicality", 0.1], "later frames would be shown too early"),
     ],
 )
 def test_options_that_do_not_fit_pipes_are_refused_in_one_line(
@@ -217,7 +217,7 @@ def test_an_image_through_pipes_has_the_bytes_of_a_file(
 ) -> None:
     """Reports go to standard error."""
     write_image(tmp_path / "in.png", photograph(photographs, 0, 24, 32))
-    given, common = (tmp_path / "in.png").read_bytes(), ["--bundle", uncalibrated, "-n", 2, "--threads", 1]
+    given, common = (tmp_path / "in.png").read_bytes(), ["--model", uncalibrated, "-n", 2, "--threads", 1]
     for suffix, options in ((".png", []), (".webp", ["--format", "webp"])):
         caflow("image", tmp_path / "in.png", "-o", tmp_path / f"out{suffix}", *common, code=0)
         capfdbinary.readouterr()

@@ -28,8 +28,8 @@ def test_untypical_frames_are_marked_dropped_or_replaced(calibrated: Path, clip:
     assert values[0] < values[-1]
     least = (values[0] + values[-1]) / 2
     expected = sum(value < least for value in values)
-    options = ["--min-typicality", least, "--untypical"]
-    marked = video(clip, tmp_path / "marked.mkv", calibrated, *options, "mark")
+    options = ["--min-typicality", least, "--otherwise"]
+    marked = video(clip, tmp_path / "marked.mkv", calibrated, *options, "keep")
     assert f"{expected} frames are untypical: marked" in marked.stderr
     assert len(frames_of(tmp_path / "marked.mkv")) == len(log)
     dropped = video(clip, tmp_path / "dropped.mkv", calibrated, *options, "drop")
@@ -38,6 +38,6 @@ def test_untypical_frames_are_marked_dropped_or_replaced(calibrated: Path, clip:
     assert times == [round(entry["seconds"], 3) for entry in log if entry["sample_typicality"] >= least]
     replaced = video(clip, tmp_path / "replaced.mkv", calibrated, *options, "bicubic")
     assert f"{expected} frames are untypical: replaced by the enlarged input" in replaced.stderr
-    all_of_them = video(clip, tmp_path / "none.mkv", calibrated, "--min-typicality", ALL, "--untypical", "drop", code=1)
+    all_of_them = video(clip, tmp_path / "none.mkv", calibrated, "--min-typicality", ALL, "--otherwise", "drop", code=1)
     assert f"all {len(log)} frames are untypical" in all_of_them.stderr
     assert not (tmp_path / "none.mkv").exists()

@@ -45,7 +45,7 @@ def test_numbered_images_keep_16_bits(uncalibrated: Path, tmp_path: Path, channe
     for number in (1, 2):
         assert cv2.imwrite(str(tmp_path / f"{number}.png"), deep)
     video(tmp_path / "%d.png", tmp_path / f"large/%d{suffix}", uncalibrated)
-    caflow("image", tmp_path / "1.png", "-o", tmp_path / f"one{suffix}", "-n", 1, "--bundle", uncalibrated, code=0)
+    caflow("image", tmp_path / "1.png", "-o", tmp_path / f"one{suffix}", "-n", 1, "--model", uncalibrated, code=0)
     wanted = stored(tmp_path / f"one{suffix}")
     assert wanted.dtype == np.uint16
     for number in (1, 2):

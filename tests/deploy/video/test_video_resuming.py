@@ -98,8 +98,8 @@ def test_another_job_is_refused_by_what_differs(
         ("cut.mp4", ["--seed", 1], "--seed 0 (now 1);"),
         ("cut.mp4", ["--codec", "hevc"], "--codec h264 (now hevc);"),
         ("cut.mp4", ["--batch", 2], "--batch 1 (now 2);"),
-        ("cut.mp4", ["--bundle", calibrated], "the calibration of the model has changed;"),
-        ("cut.mp4", ["--bundle", builtin.DEFAULT], "the model has changed,"),
+        ("cut.mp4", ["--model", calibrated], "the calibration of the model has changed;"),
+        ("cut.mp4", ["--model", builtin.DEFAULT], "the model has changed,"),
     ):
         refused = best_of_2(clips / source, output, uncalibrated, *options, code=2)
         assert refused.stdout == ""
@@ -111,7 +111,7 @@ def test_another_job_is_refused_by_what_differs(
 
 def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """A limit of 64 KiB for each file stands for a full disk."""
-    given = ["video", clips / "cut.mp4", "-o", tmp_path / "out.mkv", "--bundle", uncalibrated]
+    given = ["video", clips / "cut.mp4", "-o", tmp_path / "out.mkv", "--model", uncalibrated]
     limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16)); "
     limited += "os.execv(sys.argv[1], sys.argv[1:])"
     line = command(*given, "-n", 2, "--threads", 1, "--codec", "ffv1")

@@ -33,7 +33,7 @@ print(drawing.frames, drawing.stopped is not None)
 
 def video(source: object, output: object, bundle: Path, *options: object, code: int = 0) -> Done:
     """Run `caflow video` with one sample. It ends with the exit code `code`."""
-    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options, code=code)
+    return caflow("video", source, "-o", output, "--model", bundle, "-n", 1, "--threads", 1, *options, code=code)
 
 
 def best_of_2(source: Path, output: Path, bundle: Path, *options: object, code: int = 0) -> Done:
@@ -44,7 +44,7 @@ def best_of_2(source: Path, output: Path, bundle: Path, *options: object, code: 
 @contextmanager
 def begun(source: Path, output: Path, bundle: Path, *options: object) -> Iterator[Any]:
     """Start `caflow video` and wait for its first frame. It ends only if its output is read: the pipe is small."""
-    line = command("video", source, "-o", output, "--bundle", bundle, "--threads", 1, "--json", *options)
+    line = command("video", source, "-o", output, "--model", bundle, "--threads", 1, "--json", *options)
     with started(line, pipesize=4096) as process:
         process.stdout.readline()
         yield process

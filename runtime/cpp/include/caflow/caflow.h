@@ -77,7 +77,7 @@ typedef enum caflow_status {
     CAFLOW_ERROR_NOT_FINITE = 4,    /* a sample or a likelihood is infinite or NaN, so there is no result */
     CAFLOW_ERROR_OUT_OF_MEMORY = 5, /* memory ran out, even after the pixel budget was reduced as far as possible */
     CAFLOW_ERROR_INTERNAL = 6,      /* a bug in this library */
-    CAFLOW_ERROR_UNTYPICAL = 7,     /* every sample of an image was rejected, with CAFLOW_OTHERWISE_ERROR */
+    CAFLOW_ERROR_UNTYPICAL = 7,     /* every sample of an image was rejected, with CAFLOW_OTHERWISE_DROP */
     CAFLOW_ERROR_STOPPED = 8        /* caflow_set_stopped or caflow_draw_options.progress stopped the call */
 } caflow_status;
 
@@ -163,18 +163,17 @@ enum {
 
 /* The result for an image if all of its samples are rejected, for caflow_draw_options.otherwise. */
 enum {
-    CAFLOW_OTHERWISE_BEST = 0,    /* the best rejected sample */
+    CAFLOW_OTHERWISE_KEEP = 0,    /* the best rejected sample */
     CAFLOW_OTHERWISE_BICUBIC = 1, /* the condition, enlarged bicubically */
-    CAFLOW_OTHERWISE_ERROR = 2    /* none: the call fails with CAFLOW_ERROR_UNTYPICAL */
+    CAFLOW_OTHERWISE_DROP = 2    /* none: the call fails with CAFLOW_ERROR_UNTYPICAL */
 };
 
 /* Verdict on a result, in caflow_result.outcome. */
 enum {
     CAFLOW_UNJUDGED = 0, /* no verdict was requested, or the calibration has no images like this one */
     CAFLOW_ACCEPTED = 1, /* its typicality is at least min_typicality */
-    CAFLOW_BEST = 2,     /* no sample was accepted; this is the best one */
-    CAFLOW_BICUBIC = 3,  /* no sample was accepted; this is the condition, enlarged bicubically */
-    CAFLOW_REJECTED = 4  /* a scored image whose typicality is below min_typicality */
+    CAFLOW_REJECTED = 2, /* its typicality is below min_typicality; of samples, the best, if none was accepted */
+    CAFLOW_BICUBIC = 3   /* no sample was accepted; this is the condition, enlarged bicubically */
 };
 
 /* Flags that add data to results. Combine them with |. */
@@ -214,7 +213,7 @@ typedef struct caflow_draw_options {
      * top); a calibration with few images does not allow small values. 0, the default, judges nothing. */
     double min_typicality;
     uint32_t judge;     /* CAFLOW_JUDGE_…; default CAFLOW_JUDGE_SAMPLE */
-    uint32_t otherwise; /* CAFLOW_OTHERWISE_…; default CAFLOW_OTHERWISE_BEST */
+    uint32_t otherwise; /* CAFLOW_OTHERWISE_…; default CAFLOW_OTHERWISE_KEEP */
     /* Largest number of further samples that are drawn for an image to replace rejected ones; up to 2^20, default 20.
      * CAFLOW_NO_REDRAWS: none. */
     uint32_t redraws;
@@ -305,7 +304,7 @@ typedef struct caflow_result {
      * everywhere if there is no sample. NULL otherwise. */
     const float *log_likelihood_map;
     uint32_t starts_scene; /* 1 for the first frame of a scene in a stream, 0 otherwise */
-    uint32_t outcome;      /* the verdict: CAFLOW_UNJUDGED … CAFLOW_REJECTED */
+    uint32_t outcome;      /* the verdict: CAFLOW_UNJUDGED … CAFLOW_BICUBIC */
     uint32_t rejected;     /* number of samples of this image that were rejected or not finite */
     /* Why the image was not accepted, as a text for people, such as "softer than its input allows (bits/dim of level 2:
      * -3.1 standard deviations)". NULL if the image was accepted, no verdict was requested, or there is no sample. */

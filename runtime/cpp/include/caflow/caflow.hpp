@@ -51,7 +51,7 @@ class NotFinite : public Error {
 class OutOfMemory : public Error {
     using Error::Error;
 };
-// CAFLOW_ERROR_UNTYPICAL: every sample of an image was rejected, with Otherwise::error.
+// CAFLOW_ERROR_UNTYPICAL: every sample of an image was rejected, with Otherwise::drop.
 class Untypical : public Error {
     using Error::Error;
 };
@@ -127,13 +127,12 @@ inline Image view(const std::uint8_t* rgb, std::size_t height, std::size_t width
     return {rgb, height, width, stride ? stride : channels * width, channels};
 }
 
-// Verdict on a result: CAFLOW_UNJUDGED … CAFLOW_REJECTED.
+// Verdict on a result: CAFLOW_UNJUDGED … CAFLOW_BICUBIC.
 enum class Outcome : std::uint32_t {
     unjudged = CAFLOW_UNJUDGED,
     accepted = CAFLOW_ACCEPTED,
-    best = CAFLOW_BEST,
-    bicubic = CAFLOW_BICUBIC,
-    rejected = CAFLOW_REJECTED
+    rejected = CAFLOW_REJECTED,
+    bicubic = CAFLOW_BICUBIC
 };
 
 // One (image, sample) pair, one scored image, or one frame. The methods return the fields of caflow_result; where a
@@ -231,9 +230,9 @@ enum class Rank : std::uint32_t {
 enum class Judge : std::uint32_t { sample = CAFLOW_JUDGE_SAMPLE, image = CAFLOW_JUDGE_IMAGE };
 // The result for an image if all of its samples are rejected: CAFLOW_OTHERWISE_….
 enum class Otherwise : std::uint32_t {
-    best = CAFLOW_OTHERWISE_BEST,
+    keep = CAFLOW_OTHERWISE_KEEP,
     bicubic = CAFLOW_OTHERWISE_BICUBIC,
-    error = CAFLOW_OTHERWISE_ERROR
+    drop = CAFLOW_OTHERWISE_DROP
 };
 
 // Function that receives the number of finished windows and the number of all windows, and returns whether to continue.
@@ -250,7 +249,7 @@ struct DrawOptions {
     Rank rank = Rank::of_bundle;
     double min_typicality = 0;
     Judge judge = Judge::sample;
-    Otherwise otherwise = Otherwise::best;
+    Otherwise otherwise = Otherwise::keep;
     std::uint32_t redraws = 0;  // CAFLOW_NO_REDRAWS: none
     bool consistent = false;
     bool with_pixels = false;           // CAFLOW_WITH_PIXELS
