@@ -19,6 +19,7 @@ from caflow_runtime.pipeline.sampling import ResultEncoding, sample_all, sample_
 from caflow_runtime.sizes import FinalSize, Size
 
 Bits = Literal[8, 16]
+"""Bits per channel of a result."""
 
 
 @dataclass(frozen=True)

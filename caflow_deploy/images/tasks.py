@@ -95,10 +95,13 @@ def inpaint(
 
     Arguments:
         mask: as large as the image: white, or erased, where something is to go; or (H, W) bool, True there.
-        model, options, output, run: as in `enlarge`.
+        model: name or folder of a model that does this, or an open pipeline.
+        options: as in `enlarge`.
+        output: as in `enlarge`.
+        run: as in `enlarge`.
 
     Raises:
-        InputError, UnreadableImage, …: as from `enlarge`, also for the mask.
+        InputError, UnreadableImage: as from `enlarge`, also for the mask.
     """
     return draw(image, model=model, inputs={"mask": mask}, options=options, output=output, run=run)
 
@@ -117,10 +120,13 @@ def colorize(
     Arguments:
         hints: colours at some places: points, or a picture as large as the image, opaque where there is a hint and
             transparent elsewhere.
-        model, options, output, run: as in `enlarge`.
+        model: name or folder of a model that does this, or an open pipeline.
+        options: as in `enlarge`.
+        output: as in `enlarge`.
+        run: as in `enlarge`.
 
     Raises:
-        InputError, UnreadableImage, …: as from `enlarge`, also for the hints.
+        InputError, UnreadableImage: as from `enlarge`, also for the hints.
     """
     given = as_image_file(image, run.max_pixels)
     inputs: dict[str, AnyImage] = {}
@@ -144,10 +150,13 @@ def draw(
 
     Arguments:
         inputs: the model's other inputs by name, such as "mask", as its manifest lists them.
-        model, options, output, run: as in `enlarge`.
+        model: name or folder of a model that does this, or an open pipeline.
+        options: as in `enlarge`.
+        output: as in `enlarge`.
+        run: as in `enlarge`.
 
     Raises:
-        InputError, UnreadableImage, …: as from `enlarge`, also if the model has no input of a name.
+        InputError, UnreadableImage: as from `enlarge`, also if the model has no input of a name.
     """
     given = as_image_file(image, run.max_pixels)
     with opened(model, run) as pipe:
@@ -174,10 +183,12 @@ def score(
     Arguments:
         image: the image that is scored, such as a photograph.
         condition: what a model would have made it from, such as the photograph in a quarter of its size.
-        model, inputs, run: as in `draw`.
+        model: as in `draw`.
+        inputs: as in `draw`.
+        run: as in `draw`.
 
     Raises:
-        InputError, UnreadableImage, …: as from `draw`, also if the sizes of the images do not fit together.
+        InputError, UnreadableImage: as from `draw`, also if the sizes of the images do not fit together.
     """
     target, given = as_image_file(image, run.max_pixels), as_image_file(condition, run.max_pixels, "condition")
     with opened(model, run) as pipe:

@@ -37,8 +37,8 @@ SECTIONS = {
 def recipe_keys(search_paths: list[str]) -> str:
     """Return a table of keys for each class, with type, default and meaning."""
     loader = griffe.GriffeLoader(search_paths=search_paths)
-    loader.load("caflow_runtime")
-    loader.load("caflow_training")
+    for package in ("caflow_runtime", "caflow_deploy", "caflow_training"):
+        loader.load(package)
     loader.resolve_aliases()
     parts = []
     for title, paths in SECTIONS.items():

@@ -48,8 +48,9 @@ class Size(msgspec.Struct, frozen=True):
     scale: float | None = None
     """Factor on both sides of the source; above 1."""
     width: int | None = None
+    """Width in pixels. If only one of `width` and `height` is given, the source's aspect ratio is kept."""
     height: int | None = None
-    """Size in pixels. If only one of `width` and `height` is given, the source's aspect ratio is kept."""
+    """Height in pixels."""
     fit: tuple[int, int] | None = None
     """Width and height of a box. The result is the largest size inside it with the source's aspect ratio."""
     multiple: int = 1
@@ -89,7 +90,8 @@ class Size(msgspec.Struct, frozen=True):
         """Return the size of the result of a source.
 
         Arguments:
-            height, width: size of the source in pixels.
+            height: height of the source in pixels.
+            width: its width.
             model_scale: factor by which the model enlarges in one pass.
 
         Raises:
