@@ -69,7 +69,7 @@ class OutcomeCounter:
         """
         if self.config.reject:
             dropped = self.outcomes["dropped"]
-            became = {"error": "dropped", "bicubic": "bicubic"}.get(self.config.reject.otherwise, "marked")
+            became = {"drop": "dropped", "bicubic": "bicubic"}.get(self.config.reject.otherwise, "marked")
             untypical = dropped or self.outcomes["rejected"] + self.outcomes["bicubic"]
             what = f", {became}" if untypical else ""
             verb = "is" if 1 in (untypical, self.total) else "are"

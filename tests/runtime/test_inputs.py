@@ -115,7 +115,7 @@ def test_invalid_numbers_are_refused_for_every_argument(pipe: Pipeline, uncalibr
         pipe.best_of(GOOD, n=1, keep=(value, value))
     with pytest.raises(InputError, match=r"^temperature must be"):
         pipe.best_of(GOOD, temperature=(0.5, value))
-    for name in ("alpha", "redraws"):
+    for name in ("min_typicality", "redraws"):
         with pytest.raises(InputError, match=f"^{name}(: expected| must be)"):
             Reject(**{name: value})
     for name in ("pixel_budget", "overlap", "threads"):

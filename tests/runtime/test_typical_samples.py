@@ -129,7 +129,7 @@ def test_requests_that_the_calibration_does_not_support_are_refused(
         pipe.best_of(condition, temperature=(0.7, 0.8), rank="typical")
     with pytest.raises(InputError, match="keep drops samples before they can be judged"):
         pipe.best_of(condition, n=4, keep=(4, 2), reject=Reject())
-    with pytest.raises(InputError, match=r"alpha must be above 0 and below 1; got 0\.0"):
+    with pytest.raises(InputError, match=r"min_typicality must be above 0 and below 1; got 0\.0"):
         Reject(0.0)
     with load(uncalibrated, backend="cpu") as plain:
         for arguments in ({"rank": "typical"}, {"reject": Reject()}):

@@ -137,5 +137,5 @@ def test_images_unlike_the_calibration_are_not_judged(pipe: Pipeline, photograph
 @pytest.mark.parametrize("alpha", [float("nan"), -0.1, 1.1, True, "0.5"])
 def test_an_alpha_that_is_no_fraction_is_refused(pipe: Pipeline, photographs: Path, alpha: Any) -> None:
     found: Any = pipe.best_of(photograph(photographs, 0, 8, 8), n=1, temperature=TEMPERATURE).sample_typicality
-    with pytest.raises(InputError, match="alpha must be from 0 to 1"):
+    with pytest.raises(InputError, match="min_typicality must be from 0 to 1"):
         found.accept(alpha)

@@ -44,14 +44,14 @@ def functions(pipe: Pipeline, folder: Path) -> dict[str, tuple[Function, dict[st
     running = {"backend": "cpu", "threads": 1, "pixel_budget": 2**20, "overlap": 64}
     written = {"path": folder / "out.png", "rgb": SMALL, "alpha": SMALL[..., 0].copy(), "is_grey": False}
     return {
-        "load": (opened, {"bundle": TINY, **running, "is_calibrated": True, "assume": None}),
+        "load": (opened, {"model": TINY, **running, "is_calibrated": True, "assume": None}),
         "best_of": (pipe.best_of, {"images": SMALL, **choosing, "keep": None, "show": None, "reject": None}),
         "sample": (pipe.sample, {"images": SMALL, **choosing, "show": None}),
         "run": (pipe.run, {"condition": SMALL[None], **SAMPLING, "frame": 0}),
         "stream": (
             lambda **given: list(pipe.stream(**given)),
             {"frames": [SMALL], **SAMPLING, "rank": "likelihood", "noise": "fixed", "batch": 1, "min_typicality": 0.0}
-            | {"replaces": False},
+            | {"otherwise": "keep"},
         ),
         "score": (pipe.score, {"target": TARGET, "condition": SMALL, "show": None}),
         "encode": (pipe.encode, {"target": TARGET, "condition": SMALL}),
@@ -59,8 +59,8 @@ def functions(pipe: Pipeline, folder: Path) -> dict[str, tuple[Function, dict[st
         "tiles": (pipe.tiles, {"condition": SMALL}),
         "Reject": (Reject, {"min_typicality": 0.1, "redraws": 1, "otherwise": "keep", "judge": "sample"}),
         "DrawOptions": (DrawOptions, {**choosing, "keep": None, "reject": None}),
-        "verdicts": (score.verdicts, {"alpha": 0.1}),
-        "accept": (score.image_typicality.accept, {"alpha": 0.1}),
+        "verdicts": (score.verdicts, {"min_typicality": 0.1}),
+        "accept": (score.image_typicality.accept, {"min_typicality": 0.1}),
         "read_image": (read_image, {"path": folder / "in.png", "max_pixels": 2**20}),
         "write_image": (write_image, {**written, "metadata": metadata, "quality": 90}),
         "for_result": (metadata.for_result, {"width": 2, "height": 2}),

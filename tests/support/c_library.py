@@ -206,7 +206,7 @@ def _draw_options(options: dict[str, Any]) -> _DrawOptions:
     known = _DrawOptions(struct_size=ctypes.sizeof(_DrawOptions))
     reject = options.pop("reject", None)
     if reject is not None:
-        options |= {"min_typicality": reject.alpha, "redraws": reject.redraws or NO_REDRAWS}
+        options |= {"min_typicality": reject.min_typicality, "redraws": reject.redraws or NO_REDRAWS}
         options |= {"otherwise": OTHERWISE[reject.otherwise], "judge": JUDGES[reject.judge]}
     for name, value in options.items():
         name = "samples" if name == "n" else name

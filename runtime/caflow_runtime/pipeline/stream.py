@@ -11,7 +11,7 @@ rejected.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,8 @@ class StreamSettings:
         if not (noise in ("fixed", "fresh") if isinstance(noise, str) else is_number(noise) and 0 < noise < 1):
             raise InputError(f"noise must be 'fixed', 'fresh', or a number above 0 and below 1; got {shown(noise)}")
         check_share("min_typicality", self.min_typicality)
+        if not isinstance(self.otherwise, str) or self.otherwise not in get_args(Otherwise):
+            raise InputError(f"otherwise must be one of {', '.join(get_args(Otherwise))}; got {shown(self.otherwise)}")
 
     def final_size(self, frame: Image, model_scale: int) -> FinalSize:
         """Return the size of the result of a frame.

@@ -67,7 +67,7 @@ def run(nodes: ModuleType, name: str, **inputs: Any) -> Any:
 
 def test_results_are_the_commands(nodes: ModuleType, uncalibrated: Path, files: list[Path], tmp_path: Path) -> None:
     best, samples, bits = run(nodes, "CaflowEnlarge", image=loaded(*files), model=str(uncalibrated))
-    options = [f"--{name}={value}" for name, value in OPTIONS.items()]
+    options = [f"-n{OPTIONS['n']}", *(f"--{name}={value}" for name, value in OPTIONS.items() if name != "n")]
     given = [*files, "-o", tmp_path / "out", "--model", uncalibrated]
     reports = json_lines(caflow("image", *given, *options, "--keep-all", "--json", code=0).stdout)
     assert best.dtype == torch.float32

@@ -61,7 +61,7 @@ def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tm
         sampler = PageSampler(pipe, tmp_path)
         for path, outcome, message in (
             (source, "accepted", "Usual for photographs of this kind"),
-            (tmp_path / "noise.png", "best", "Unusual: look at it"),
+            (tmp_path / "noise.png", "rejected", "Unusual: look at it"),
         ):
             (sample, _) = sampler.draw(path, Settings(2, 0.8, "likelihood", 0), nobody).samples
             best = pipe.best_of(read_image(path).rgb, n=2, reject=Reject(redraws=0))
