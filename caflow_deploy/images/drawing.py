@@ -102,7 +102,7 @@ def draw_image(image: CompletedImage, wanted: ImageRequest, show: ShowWindows | 
         shown=given.rgb if image.is_changed else made.condition,
         image_typicality=typicality if form.is_own else None,
         degradation=told.degradation(image.condition),
-        warnings=(*image.warnings, *_contradiction(pipe, made)),
+        warnings=(*given.warnings, *image.warnings, *_contradiction(pipe, made)),
     )
 
 
@@ -111,7 +111,16 @@ def _reduced(image: CompletedImage, form: OutputSpec) -> ImageResult:
     given, pixels = image.given, image.given.pixels(form.bits)
     alpha = None if given.alpha is None else form.resampled(given.alpha)
     pixels = pixels if given.alpha is None else matted(pixels, given.alpha)
-    return ImageResult(as_text(image.pipe.folder.stem), given, form, "reduced", pixels[None], alpha, given.is_grey)
+    return ImageResult(
+        model=as_text(image.pipe.folder.stem),
+        given=given,
+        form=form,
+        outcome="reduced",
+        pictures=pixels[None],
+        alpha=alpha,
+        is_grey=given.is_grey,
+        warnings=given.warnings,
+    )
 
 
 def _told(image: CompletedImage, assume: Mapping[str, float]) -> Pipeline:

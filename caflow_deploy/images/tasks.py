@@ -13,7 +13,7 @@ from caflow_deploy.images.model_choice import choose_model_of
 from caflow_deploy.images.model_passes import Bits, OutputSpec
 from caflow_deploy.images.open_models import RunOptions, opened
 from caflow_runtime.batching.draw_options import DrawOptions
-from caflow_runtime.bundle.builtin import DEFAULT, DEFAULT_FOR_INPUTS
+from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import check_pair
@@ -53,6 +53,7 @@ def enlarge(
     """Enlarge an image, with its alpha, its bits and its metadata.
 
     Arguments:
+        image: the image, in any form that `AnyImage` lists.
         model: a model that enlarges. None chooses x4-photo, or x4-real for a degraded image, as `caflow image` does.
         size: size of the result; None is the size that the model makes, for these models four times width and height.
         options: how samples are drawn, and which is the best.
@@ -86,7 +87,7 @@ def inpaint(
     image: AnyImage,
     mask: AnyImage,
     *,
-    model: Model = DEFAULT_FOR_INPUTS["mask"],
+    model: Model = "inpaint-photo",
     options: DrawOptions = DrawOptions(),
     output: OutputOptions = OutputOptions(),
     run: RunOptions = RunOptions(),
@@ -94,6 +95,7 @@ def inpaint(
     """Fill what a mask marks. All other pixels stay as they are.
 
     Arguments:
+        image: the image, as in `enlarge`.
         mask: as large as the image: white, or erased, where something is to go; or (H, W) bool, True there.
         model: name or folder of a model that does this, or an open pipeline.
         options: as in `enlarge`.
@@ -110,7 +112,7 @@ def colorize(
     image: AnyImage,
     hints: AnyImage | Sequence[Point] = (),
     *,
-    model: Model = DEFAULT_FOR_INPUTS["hints"],
+    model: Model = "colour-hints",
     options: DrawOptions = DrawOptions(),
     output: OutputOptions = OutputOptions(),
     run: RunOptions = RunOptions(),
@@ -118,6 +120,7 @@ def colorize(
     """Colour a grey image.
 
     Arguments:
+        image: the image, as in `enlarge`; only its luma counts.
         hints: colours at some places: points, or a picture as large as the image, opaque where there is a hint and
             transparent elsewhere.
         model: name or folder of a model that does this, or an open pipeline.
@@ -149,6 +152,7 @@ def draw(
     """Draw what a model of any task makes of an image, such as a photograph of a sketch.
 
     Arguments:
+        image: the image, as in `enlarge`.
         inputs: the model's other inputs by name, such as "mask", as its manifest lists them.
         model: name or folder of a model that does this, or an open pipeline.
         options: as in `enlarge`.

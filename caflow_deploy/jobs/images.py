@@ -89,7 +89,7 @@ def process_image(
         check_suffix(job.output, given.alpha is not None, wanted.form.bits)
         result = draw_image(image, wanted, callbacks.windows)
         left_out, made = _write(job, result, image)
-        warnings = [*dict.fromkeys(said), *given.warnings, *result.warnings, *left_out] or UNSET
+        warnings = [*dict.fromkeys(said), *result.warnings, *left_out] or UNSET
         made |= {"model": model, "model_because": because, "input_stamp": stamp, "warnings": warnings}
         report = report_of(job, result, config, bytes=job.output.stat().st_size, **made)
         return ImageOutcome(job, report, stamp=stamp, input_stamps=stamps, model=model)
@@ -159,12 +159,11 @@ def _write(job: ImageJob, result: ImageResult, image: CompletedImage) -> tuple[l
     if "sheet" in job.extras:
         write_image(job.extras["sheet"], np.asarray(result.sheet()), metadata=colours)
     if "suggested" in job.extras:
-        about["suggested_hints"] = suggest_hints(result.given.rgb, job.suggested_hints, image.inputs.get("hints"))
+        places = suggest_hints(result.given.rgb, job.suggested_hints, image.inputs.get("hints"))
         best = result.pictures[0]
-        marked = with_rings(
-            best if result.form.bits == 8 else np.asarray(best >> 8, np.uint8), about["suggested_hints"]
-        )
+        marked = with_rings(best if result.form.bits == 8 else np.asarray(best >> 8, np.uint8), places)
         write_image(job.extras["suggested"], marked, metadata=colours)
+        about |= {"suggested_hints": places} if places else {}
     if "likelihood" in job.extras:
         about["maps"] = {}
         for name, picture, darkest, brightest in result.maps():

@@ -44,6 +44,7 @@ def pairs(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return (255 - condition + noise).round().clamp(0, 255), condition.float()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["CAFLOW", *KINDS])
 def test_a_family_learns_a_density_whose_entropy_is_known(kind: Kind) -> None:
     """After few steps, bits per dimension are between the entropy and what is possible without the condition."""

@@ -30,6 +30,8 @@ from caflow_training import checkpoint
 from caflow_training.model import CAFlow
 from caflow_training.results import to_integers
 
+pytestmark = pytest.mark.full
+
 Picture = NDArray[np.uint8]
 
 

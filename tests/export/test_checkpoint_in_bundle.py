@@ -22,13 +22,13 @@ Stored = dict[str, Any]
 
 
 @pytest.fixture
-def folder(exported: ExportReport, tmp_path: Path) -> Path:
+def folder(least_exported: Path, tmp_path: Path) -> Path:
     """Copy of a bundle that tests may damage."""
-    return Path(shutil.copytree(exported.path, tmp_path / "copy.caflow"))
+    return Path(shutil.copytree(least_exported, tmp_path / "copy.caflow"))
 
 
-def test_a_bundle_holds_the_model_that_it_was_exported_from(exported: ExportReport, ours: Path) -> None:
-    found, model = checkpoint.load(exported.path), checkpoint.load(ours)
+def test_a_bundle_holds_the_model_that_it_was_exported_from(least_exported: Path, least: Path) -> None:
+    found, model = checkpoint.load(least_exported), checkpoint.load(least)
     assert found.config == model.config
     assert list(found.state_dict()) == list(model.state_dict())
     same = zip(found.state_dict().values(), model.state_dict().values(), strict=True)

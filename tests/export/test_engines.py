@@ -108,6 +108,7 @@ def test_onnx_runtime_reads_engines_as_those_of_tensorrt_rtx(smallest_engines: P
         sessions.open(path, sessions.needs())
 
 
+@pytest.mark.full
 def test_only_changed_graphs_or_engines_are_built_again(with_engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = list[str]()
     build = EngineBuilder.build

@@ -41,6 +41,7 @@ def load_graphs(folder: Path) -> dict[str, scan.Graph]:
     return {graph.name: OnnxRuntimeCpu(threads=1).load(folder / graph.file.path) for graph in manifest.graphs}
 
 
+@pytest.mark.full
 def test_the_bundle_is_whole_and_says_what_it_is(ours: Path, exported: ExportReport) -> None:
     assert exported.path == ours.with_suffix(".caflow")
     manifest = read_manifest(exported.path)
@@ -61,7 +62,8 @@ def test_the_bundle_is_whole_and_says_what_it_is(ours: Path, exported: ExportRep
         assert (row in card) == (m.graph in ("sample", "score", "flow"))
 
 
-@pytest.mark.parametrize("name", ["exported", pytest.param("reference", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["exported", "reference"])
 def test_every_graph_is_clean(name: str, request: pytest.FixtureRequest) -> None:
     report: ExportReport = request.getfixturevalue(name)
     for graph in report.manifest.graphs:

@@ -71,6 +71,7 @@ def test_the_slope_of_the_sigmoid_is_exact_in_onnx_runtime() -> None:
     np.testing.assert_allclose(got, exact, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.full
 def test_likelihoods_of_nearly_black_samples_are_those_of_the_model(
     model: CAFlow, pipe: Pipeline, images: NDArray[np.uint8]
 ) -> None:
@@ -88,6 +89,7 @@ def test_likelihoods_of_nearly_black_samples_are_those_of_the_model(
         )
 
 
+@pytest.mark.full
 def test_saturated_images_have_the_scores_of_the_model(
     model: CAFlow, pipe: Pipeline, images: NDArray[np.uint8]
 ) -> None:

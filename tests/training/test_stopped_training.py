@@ -47,8 +47,8 @@ def then_stop(function: Callable[..., Any], call: int, number: signal.Signals) -
     [
         (AveragedWeights, "update", 2, signal.SIGINT, 2),  # in a step, before the first checkpoint
         (AveragedWeights, "update", 9, signal.SIGTERM, 9),  # between checkpoints
-        (trainer, "validate", 1, signal.SIGINT, 6),
-        (trainer, "validate", 3, signal.SIGTERM, 14),  # the last one
+        pytest.param(trainer, "validate", 1, signal.SIGINT, 6, marks=pytest.mark.full),
+        pytest.param(trainer, "validate", 3, signal.SIGTERM, 14, marks=pytest.mark.full),  # the last one
         (CropSampler, "batch", 1, signal.SIGINT, None),  # of the validation, before the first step
     ],
 )

@@ -228,6 +228,7 @@ def test_an_exploding_inverse_stops_and_keeps_the_last_checkpoint(photographs: P
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
+@pytest.mark.full
 def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml", steps=12)
     arguments = ["caflow_training.cli", str(recipe), "--data", str(photographs), "--out"]

@@ -31,7 +31,9 @@ COMMANDS: dict[str, list[object]] = {
     "serve": ["serve", "--model", "missing"],
 }
 """A short use of each command, in a folder with an image and a list. Some of them fail, in one line."""
-NAMES = [pytest.param(name, marks=pytest.mark.full) if name in ("doctor", "page") else name for name in COMMANDS]
+OFTEN = ("image", "score", "serve")
+"""Commands of different kinds, which `make test` runs: one with files, one with printed results, and a server."""
+NAMES = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.full) for name in COMMANDS]
 ONLY_PRINTING = {"score", "info", "doctor", "bench"}
 """Commands whose results are nothing but what they print."""
 

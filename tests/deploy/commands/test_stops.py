@@ -74,6 +74,7 @@ def test_a_deferred_stop_comes_at_the_end_of_the_block(number: signal.Signals) -
     assert reached
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("send", "number", "code"), [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 143)], ids=["int", "term"]
 )

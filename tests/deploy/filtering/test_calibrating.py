@@ -90,7 +90,10 @@ def whole(uncalibrated: Path, data: Path) -> bytes:
     return (bundle / CALIBRATION).read_bytes()
 
 
-@pytest.mark.parametrize(("begun_by", "resumed_by"), [(0, 0), (2, 0), (0, 2)])
+@pytest.mark.parametrize(
+    ("begun_by", "resumed_by"),
+    [(0, 0), pytest.param(2, 0, marks=pytest.mark.full), pytest.param(0, 2, marks=pytest.mark.full)],
+)
 def test_a_killed_calibration_is_resumed(
     calibrated: Path, data: Path, whole: bytes, tmp_path: Path, begun_by: int, resumed_by: int
 ) -> None:

@@ -81,7 +81,7 @@ def drawing(bundle: Path) -> list[object]:
     return ["--model", bundle, "-n", 16, "--threads", 1, "--json"]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.full), 2])
 def test_a_killed_folder_of_images_is_resumed(
     calibrated: Path, images: Path, alone: Path, tmp_path: Path, workers: int
 ) -> None:
@@ -208,7 +208,10 @@ def drawing_video(bundle: Path) -> list[object]:
     return ["--model", bundle, "-n", 8, "--seed", 2, "--threads", 1, "--segment-frames", 3]
 
 
-@pytest.mark.parametrize(("begun_by", "resumed_by"), [(2, 2), (0, 2), (2, 0)])
+@pytest.mark.parametrize(
+    ("begun_by", "resumed_by"),
+    [(2, 2), pytest.param(0, 2, marks=pytest.mark.full), pytest.param(2, 0, marks=pytest.mark.full)],
+)
 def test_a_killed_video_is_resumed(
     calibrated: Path, clip: Path, whole: Path, tmp_path: Path, begun_by: int, resumed_by: int
 ) -> None:

@@ -15,7 +15,7 @@ from caflow_deploy.video.job import where_resumed
 from caflow_runtime.bundle import builtin
 
 
-@pytest.mark.parametrize("noise", ["fixed", "0.8"])
+@pytest.mark.parametrize("noise", [pytest.param("fixed", marks=pytest.mark.full), "0.8"])
 def test_a_killed_job_resumes_to_the_same_bytes(clips: Path, uncalibrated: Path, tmp_path: Path, noise: str) -> None:
     source, whole, killed = clips / "cut.mp4", tmp_path / "whole.mp4", tmp_path / "killed.mp4"
     done = job(source, whole, uncalibrated, noise)
