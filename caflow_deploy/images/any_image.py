@@ -9,13 +9,22 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from caflow_deploy.images.image_files import ImageFile, decode_image, image_of_array, read_image
+from caflow_deploy.images.image_files import (
+    MAX_BYTES_PER_PIXEL,
+    MAX_OTHER_BYTES,
+    ImageFile,
+    decode_image,
+    image_of_array,
+    read_image,
+)
 from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
-from caflow_runtime.errors import InputError
+from caflow_runtime.checks import check_integer
+from caflow_runtime.errors import InputError, UnreadableImage
 
 AnyImage = str | PathLike[str] | bytes | BinaryIO | PIL.Image.Image | NDArray[Any] | ImageFile
 """Path of an image file, its contents, an open file, a PIL image, or an array: (H, W) grey, (H, W, 3) RGB or (H, W, 4)
-RGBA, of uint8 or uint16. A path tells most: how strongly a JPEG was compressed also decides which model fits it."""
+RGBA, of uint8 or uint16. PIL images and arrays do not tell how strongly a JPEG was compressed, which also decides which
+model fits it."""
 STORED = {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
 """Modes of PIL images that PNG files store."""
 
@@ -31,6 +40,7 @@ def as_image_file(image: AnyImage, max_pixels: int = MAX_IMAGE_PIXELS, what: str
         InputError: if it is none of the types of `AnyImage`, or an array of another shape or type.
         UnreadableImage: if it is a file or contents that cannot be read, as from `read_image`.
     """
+    check_integer("max_pixels", max_pixels, 1)
     if isinstance(image, ImageFile):
         return image
     if isinstance(image, str | PathLike):
@@ -38,14 +48,24 @@ def as_image_file(image: AnyImage, max_pixels: int = MAX_IMAGE_PIXELS, what: str
     if isinstance(image, np.ndarray):
         return image_of_array(image)
     if isinstance(image, PIL.Image.Image):
-        return decode_image(_as_png(image), Path(what), max_pixels)
-    contents = image.read() if hasattr(image, "read") else image
+        try:
+            contents = _as_png(image)
+        except (OSError, SyntaxError, ValueError) as error:  # PIL decodes a file when its pixels are first needed
+            raise UnreadableImage(Path(what), f"PIL cannot decode it: {error}") from None
+        return decode_image(contents, Path(what), max_pixels)
+    most = MAX_BYTES_PER_PIXEL * max_pixels + MAX_OTHER_BYTES
+    contents = image.read(most + 1) if hasattr(image, "read") else image
     if not isinstance(contents, bytes):
         raise InputError(
             f"{what}: expected a path, the bytes of a file, an open binary file, a PIL image or an array; got "
             f"{type(image).__name__}"
         )
-    return decode_image(contents, Path(getattr(image, "name", what)), max_pixels)
+    path = Path(str(getattr(image, "name", what)))
+    if len(contents) > most:
+        raise UnreadableImage(
+            path, f"it has more than {most} bytes, more than an image within the limit of pixels can have (max_pixels)"
+        )
+    return decode_image(contents, path, max_pixels)
 
 
 def _as_png(image: PIL.Image.Image) -> bytes:

@@ -35,7 +35,7 @@ dithering to black and white 18 dB or less."""
 
 @dataclass(frozen=True)
 class FileFormat:
-    """Format of a file, as which a result is judged."""
+    """File format in which a result is judged."""
 
     suffix: str
     """Suffix of the file's name, such as ".jpg"."""
@@ -54,7 +54,7 @@ class ImageRequest:
     assume: Mapping[str, float] = field(default_factory=dict)
     """What is known of how the image was degraded, as in `load`; only for models that are told of it."""
     judged: FileFormat | None = None
-    """Format as which the image is scored and judged; None if only the sample is judged, as it was drawn."""
+    """File format in which the result is scored and judged; None judges only the sample, as it was drawn."""
 
 
 def draw_image(image: CompletedImage, wanted: ImageRequest, show: ShowWindows | None = None) -> ImageResult:
@@ -65,7 +65,7 @@ def draw_image(image: CompletedImage, wanted: ImageRequest, show: ShowWindows | 
 
     Raises:
         NotFinite: if no sample is finite.
-        Untypical: if all samples are rejected, and `Reject.otherwise` is "error".
+        Untypical: if all samples are rejected, and `Reject.otherwise` is "drop".
     """
     pipe, given, config, form = image.pipe, image.given, wanted.config, wanted.form
     if not form.size.passes:

@@ -17,14 +17,14 @@ from caflow_deploy.images.maps import pictures
 from caflow_deploy.images.model_choice import ModelChoice
 from caflow_deploy.images.model_passes import Bits, OutputSpec
 from caflow_deploy.images.sheet import sheet
-from caflow_runtime.checks import checked_path
+from caflow_runtime.checks import check_integer, checked_path
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.typicality import Typicality
 from caflow_runtime.pipeline.results import Best, Outcome, Samples
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageResult:
     """Result of one image, and all that belongs to its file."""
 
@@ -68,7 +68,11 @@ class ImageResult:
 
         Arguments:
             bits: 8 rounds a result of 16 bits; None keeps its bits.
+
+        Raises:
+            InputError: if there is no such sample.
         """
+        check_integer("k", k, 0, len(self.pictures) - 1)
         picture = self.pictures[k]
         if bits == 8 and picture.dtype == np.uint16:
             picture = np.asarray(cv2.convertScaleAbs(picture, alpha=1 / 257))
@@ -173,6 +177,10 @@ class ImageResult:
         """
         if self.drawn is not None and self.is_sample:
             yield from pictures(self.drawn)
+
+    def __repr__(self) -> str:
+        """Return the line as Python shows it in lists and at its prompt, without arrays."""
+        return f"<ImageResult: {self}>"
 
     def __str__(self) -> str:
         """Return a line for people: size, model and verdict."""

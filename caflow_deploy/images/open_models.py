@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 from threading import Lock
 
 from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
 from caflow_runtime.backends.select import BackendName
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.checks import checked_path
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 KEPT = 2
@@ -58,7 +58,7 @@ def opened(model: "str | PathLike[str] | Pipeline", run: RunOptions) -> Iterator
     if isinstance(model, Pipeline):
         yield model
         return
-    folder = find_bundle(Path(model))
+    folder = find_bundle(checked_path("model", model))
     manifest = folder / MANIFEST
     changed = manifest.stat().st_mtime_ns if manifest.exists() else 0
     key = (folder.absolute(), changed, run.backend, run.threads)

@@ -49,7 +49,7 @@ def sample_best(
     Raises:
         InputError: if an argument is not valid, or the model or its calibration does not support these settings.
         NotFinite: if no sample of an image is finite.
-        Untypical: if all samples of an image are rejected and `config.reject` requests an error for that.
+        Untypical: if all samples of an image are rejected and `config.reject.otherwise` is "drop".
     """
     conditions = as_images(images, "images", pipe.manifest.model.condition_channels)
     config, written = config.for_model(pipe.manifest), written or ResultEncoding()

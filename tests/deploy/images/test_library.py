@@ -17,7 +17,7 @@ import caflow_deploy
 from caflow_deploy import DrawOptions, OutputOptions, Point, Reject, RunOptions, Size
 from caflow_deploy.images import open_models
 from caflow_deploy.images.image_files import read_image
-from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.errors import CaflowError, InputError, UnreadableImage
 
 TWO = DrawOptions(n=2)
 
@@ -150,6 +150,9 @@ def test_a_result_never_overwrites_unasked_and_says_what_it_lacks(rgb: Any, cali
     with pytest.raises(InputError, match="keep_all"):
         found.sheet()
     assert found.uncertainty is None
+    assert repr(found) == f"<ImageResult: {found}>"
+    with pytest.raises(InputError, match="k must be an integer from 0 to 0"):
+        found.pixels(1)
     assert found._repr_png_().startswith(b"\x89PNG")
     reduced = caflow_deploy.enlarge(rgb, model=calibrated, size=Size(width=6))
     assert (reduced.outcome, reduced.bits_per_dim, reduced.image.size) == ("reduced", None, (6, 5))
@@ -157,6 +160,40 @@ def test_a_result_never_overwrites_unasked_and_says_what_it_lacks(rgb: Any, cali
         caflow_deploy.enlarge(
             rgb, model=calibrated, options=DrawOptions(2, reject=Reject()), output=OutputOptions(keep_all=True)
         )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"options": {"n": 1}}, "options must be DrawOptions"),
+        ({"model": 4}, "model must be a path"),
+        ({"output": {"bits": 12}}, "bits must be 8, 16 or None"),
+        ({"output": {"keep_all": "no"}}, "keep_all must be True or False"),
+        ({"output": {"judge_as": "jpg"}}, "judge_as must be one of"),
+        ({"output": {"size": 40}}, "size must be a Size"),
+        ({"output": {"judge_as": ".png"}, "size": Size(width=40)}, "omit either judge_as or the size"),
+        ({"run": {"max_pixels": 20}}, "more than the limit"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(given: dict[str, Any], message: str, rgb: Any, calibrated: Path) -> None:
+    file, kinds = io.BytesIO(), {"output": OutputOptions, "run": RunOptions}
+    PIL.Image.fromarray(rgb).save(file, "PNG")
+
+    def enlarged() -> Any:
+        made: dict[str, Any] = {name: kinds[name](**value) if name in kinds else value for name, value in given.items()}
+        return caflow_deploy.enlarge(file.getvalue(), **{"model": calibrated, **made})
+
+    with pytest.raises(CaflowError, match=message):
+        enlarged()
+
+
+def test_a_damaged_pil_image_and_endless_files_are_unreadable(rgb: Any, calibrated: Path, tmp_path: Path) -> None:
+    PIL.Image.fromarray(rgb).save(tmp_path / "in.png")
+    (tmp_path / "in.png").write_bytes((tmp_path / "in.png").read_bytes()[:-60])
+    with PIL.Image.open(tmp_path / "in.png") as cut, pytest.raises(UnreadableImage, match="PIL cannot decode it"):
+        caflow_deploy.enlarge(cut, model=calibrated)
+    with Path("/dev/zero").open("rb") as endless, pytest.raises(UnreadableImage, match="more than an image within"):
+        caflow_deploy.enlarge(endless, model=calibrated, run=RunOptions(max_pixels=100))
 
 
 def test_rejected_results_are_what_the_options_say(rgb: Any, calibrated: Path) -> None:
