@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from caflow_deploy.images.image_result import ImageResult
     from caflow_deploy.images.open_models import RunOptions, close_models
     from caflow_deploy.images.tasks import OutputOptions, colorize, draw, enlarge, inpaint, score
-    from caflow_runtime.batching.draw_options import DrawOptions, Reject
+    from caflow_runtime.batching.draw_options import DrawOptions
     from caflow_runtime.completion.color_hints import Point
     from caflow_runtime.pipeline.choice import Untypical
     from caflow_runtime.pipeline.pipeline import load
@@ -26,7 +26,6 @@ __all__ = [
     "ImageResult",
     "OutputOptions",
     "Point",
-    "Reject",
     "RunOptions",
     "Size",
     "Untypical",
@@ -44,7 +43,7 @@ _MODULES = {
     "caflow_deploy.images.image_result": ["ImageResult"],
     "caflow_deploy.images.open_models": ["RunOptions", "close_models"],
     "caflow_deploy.images.tasks": ["OutputOptions", "colorize", "draw", "enlarge", "inpaint", "score"],
-    "caflow_runtime.batching.draw_options": ["DrawOptions", "Reject"],
+    "caflow_runtime.batching.draw_options": ["DrawOptions"],
     "caflow_runtime.completion.color_hints": ["Point"],
     "caflow_runtime.pipeline.choice": ["Untypical"],
     "caflow_runtime.pipeline.pipeline": ["load"],

@@ -51,7 +51,7 @@ COMMANDS = {
     "image, rejected": "caflow image small.png -o out.png -n 3 --min-typicality 0.3",
     "image, replaced": "caflow image noise.png -o out.png -n 2 --min-typicality 0.9 --redraws 0 --otherwise bicubic",
     "image, judged as written": "caflow image small.png -o out.jpg -n 2 --min-typicality 0.01 --judge image",
-    "image, known degradation": "caflow image coded.jpg -o out.png -n 2 --model x4-real --input-noise 3",
+    "image, known degradation": "caflow image coded.jpg -o out.png -n 2 --model x4-real --assume noise=3",
     "image, tiles": "caflow image large.jpg -o out.png -n 1",
     "image, grey, palette, CMYK": "caflow image grey.png palette.png cmyk.jpg -o out -n 1",
     "image, odd files": "caflow image odd -o out -n 2 --force",

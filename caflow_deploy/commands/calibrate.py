@@ -12,8 +12,9 @@ from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, pass_console, resuming
 from caflow_cli.stops import exit_code
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_option
+from caflow_deploy.commands.field_options import gathered
 from caflow_deploy.commands.jobs import warn_of_results
-from caflow_deploy.commands.option_values import FilePath, gathered, numbers
+from caflow_deploy.commands.option_values import FilePath, numbers
 from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, running_options
 from caflow_deploy.commands.progress_reporter import ProgressReporter
 from caflow_deploy.filtering.calibrate import Survey, learn_calibration

@@ -14,7 +14,7 @@ from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.image_progress import ImageProgress
 from caflow_deploy.commands.pipeline_options import BUNDLES, BundlePath
 from caflow_deploy.commands.pipes import shown
-from caflow_deploy.commands.sampling_options import SamplingOptions
+from caflow_deploy.commands.sampling_options import draw_options_for
 from caflow_deploy.images.model_choice import MIN_QUALITY, MODELS, choose_model
 from caflow_deploy.images.native_stderr import native_stderr
 from caflow_deploy.jobs.executor import Executor, SerialExecutor, WorkerLost
@@ -56,14 +56,14 @@ class ImageModel:
     max_pixels: int
 
     @classmethod
-    def open(cls, execution: ExecutionOptions, sampling: SamplingOptions, max_pixels: int) -> Self:
+    def open(cls, execution: ExecutionOptions, draw: DrawOptions, max_pixels: int) -> Self:
         """Open the bundle.
 
         Raises:
             InputError: if the model or its calibration does not support the settings.
         """
         pipe = execution.open_pipeline()
-        return cls(execution, pipe, sampling.draw(pipe), max_pixels)
+        return cls(execution, pipe, draw_options_for(pipe, draw), max_pixels)
 
 
 class ModelRunner:

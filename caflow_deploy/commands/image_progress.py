@@ -155,7 +155,7 @@ class ImageProgress:
 
 def _after_drawing(wanted: OutputRequest) -> str:
     """Return what the command does after the samples of an image are drawn."""
-    if wanted.config.reject is not None:
+    if wanted.config.rejects:
         return "judging the samples"  # and perhaps drawing others
     return "scoring the result" if wanted.is_scored else "writing the result"
 

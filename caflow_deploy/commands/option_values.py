@@ -1,10 +1,8 @@
-"""Types and parsers of the values of options, and options that become one object."""
+"""Types and parsers of the values of options."""
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
-from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import click
 
@@ -54,23 +52,3 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
         return command
 
     return add
-
-
-def gathered(kind: type, name: str) -> Callable[[Command], Command]:
-    """Return a decorator that passes a group of options to a command as one object.
-
-    Arguments:
-        kind: a dataclass. Options with the names of its fields become one object of this class.
-        name: parameter of the command that receives the object.
-    """
-    names = {field.name for field in fields(kind)}
-
-    def gather(command: Command) -> Command:
-        @wraps(command)
-        def gathering(*args: Any, **given: Any) -> Any:
-            own = {option: given.pop(option) for option in names & given.keys()}
-            return command(*args, **given, **{name: kind(**own)})
-
-        return cast(Command, gathering)
-
-    return gather

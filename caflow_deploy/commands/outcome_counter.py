@@ -67,9 +67,9 @@ class OutcomeCounter:
         Raises:
             CommandError: if some images failed.
         """
-        if self.config.reject:
+        if self.config.rejects:
             dropped = self.outcomes["dropped"]
-            became = {"drop": "dropped", "bicubic": "bicubic"}.get(self.config.reject.otherwise, "marked")
+            became = {"drop": "dropped", "bicubic": "bicubic"}.get(self.config.otherwise, "marked")
             untypical = dropped or self.outcomes["rejected"] + self.outcomes["bicubic"]
             what = f", {became}" if untypical else ""
             verb = "is" if 1 in (untypical, self.total) else "are"

@@ -11,7 +11,7 @@ import click
 
 from caflow_cli.console import CommandConsole, pass_console
 from caflow_deploy.commands.execution_options import ExecutionOptions
-from caflow_deploy.commands.option_values import gathered
+from caflow_deploy.commands.field_options import gathered
 from caflow_deploy.commands.pipeline_options import bundle_option, running_options
 from caflow_runtime.errors import InputError
 from caflow_runtime.extras import import_optional

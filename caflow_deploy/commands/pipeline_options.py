@@ -8,9 +8,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from caflow_cli.console import CommandConsole
+from caflow_deploy.commands.field_options import field_option
 from caflow_deploy.commands.option_values import Command, FilePath, options
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
-from caflow_runtime.backends import MAX_THREADS
+from caflow_deploy.images.open_models import RunOptions
 from caflow_runtime.backends.providers import PREFIX
 from caflow_runtime.backends.select import BACKENDS, split_device
 from caflow_runtime.bundle.builtin import DEFAULT, DESCRIBED, matching
@@ -37,36 +37,9 @@ class BackendType(click.types.StringParamType):
 
 
 BACKEND_METAVAR = f"[{'|'.join(BACKENDS)}|{PREFIX}PROVIDER]"
-threads_option = click.option(
-    "--threads",
-    type=click.IntRange(0, MAX_THREADS),
-    default=0,
-    show_default=True,
-    help="Number of CPU threads; 0 is one per core.",
-)
-
-
-backend_option = click.option(
-    "--backend",
-    type=BackendType(),
-    metavar=BACKEND_METAVAR,
-    default="auto",
-    show_default=True,
-    help="Software that runs the model. auto: cuda if it works here, otherwise cpu. cpu: ONNX Runtime on the CPU; "
-    "requires the extra cpu or gpu. cuda: ONNX Runtime on an NVIDIA GPU; requires the extra gpu. tensorrt: TensorRT in "
-    "ONNX Runtime; requires the extra trt. tensorrt-rtx: TensorRT-RTX in ONNX Runtime; requires the extra rtx. "
-    "openvino: OpenVINO on the CPU; requires the extra openvino. ort:PROVIDER: another execution provider of ONNX "
-    "Runtime, such as ort:dml. The number of a device may follow: cuda:1 is the second GPU. The first time that a "
-    "backend other than cpu runs a bundle, its results are compared with those of cpu.",
-)
-max_pixels_option = click.option(
-    "--max-pixels",
-    type=click.IntRange(1, MAX_PIXELS_LIMIT),
-    default=MAX_IMAGE_PIXELS,
-    show_default=True,
-    help="Reject image files with more pixels than this before they are decoded. The default is 268 megapixels. "
-    "Reading a file takes 6 to 40 bytes of memory per pixel.",
-)
+threads_option = field_option(RunOptions, "threads")
+backend_option = field_option(RunOptions, "backend", type=BackendType(), metavar=BACKEND_METAVAR)
+max_pixels_option = field_option(RunOptions, "max_pixels", type=click.IntRange(1, MAX_PIXELS_LIMIT))
 
 
 running_options = options(backend_option, threads_option)

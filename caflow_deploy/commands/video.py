@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import structs
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, pass_console, same_command
 from caflow_cli.stops import exit_code
 from caflow_deploy.commands.encoding_options import EncodingOptions, encoding_options
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
-from caflow_deploy.commands.option_values import FilePath, gathered
+from caflow_deploy.commands.field_options import field_option, field_options, gathered
+from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import (
     bundle_option,
     dry_run_option,
@@ -22,14 +24,8 @@ from caflow_deploy.commands.pipeline_options import (
     running_options,
 )
 from caflow_deploy.commands.pipes import is_pipe, standard_output
-from caflow_deploy.commands.result_options import SizeOptions, size_options
-from caflow_deploy.commands.sampling_options import (
-    SamplingOptions,
-    noise_option,
-    rejecting_options,
-    samples_option,
-    sampling_options,
-)
+from caflow_deploy.commands.result_options import size_options
+from caflow_deploy.commands.sampling_options import frame_options, rejecting_options
 from caflow_deploy.commands.video_command import VideoCommand, draw_by_workers, draw_to_file, draw_to_stream
 from caflow_deploy.commands.video_input import SourceOptions, source_options
 from caflow_deploy.commands.video_report import check_overwriting, check_times, report
@@ -39,10 +35,12 @@ from caflow_deploy.video.job import VideoJob, VideoOutcome
 from caflow_deploy.video.results import holds_alpha
 from caflow_deploy.video.segment_lengths import SEGMENT_FRAMES
 from caflow_deploy.video.segment_store import VideoSettings, holds_a_job, identity_of
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.errors import InputError
-from caflow_runtime.pipeline.stream import Stream
+from caflow_runtime.pipeline.stream import Stream, StreamSettings
+from caflow_runtime.sizes import Size
 
 OUTPUT_HELP = (
     "File to write: a video (.mp4, .mkv, .mov, .webm), an animation (.gif, .png, .webp), or numbered images, such as "
@@ -54,17 +52,14 @@ OUTPUT_HELP = (
 @click.argument("source", metavar="IN", type=FilePath())
 @click.option("-o", "--output", type=FilePath(path_type=Path), required=True, help=OUTPUT_HELP)
 @partial(bundle_option, default=DEFAULT_FOR_VIDEOS)
-@samples_option("Number of samples to draw of each scene's first frame; the scene keeps the noise of the best one.")
-@sampling_options
-@noise_option
-@size_options
-@click.option(
-    "--batch",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="With --noise fixed: number of frames to compute together. More frames need more memory.",
+@field_option(
+    DrawOptions,
+    "n",
+    help="Number of samples to draw of each scene's first frame; the scene keeps the noise of the best one.",
 )
+@field_options(DrawOptions, "temperature", "seed", "rank")
+@frame_options
+@size_options
 @encoding_options
 @click.option(
     "--segment-frames",
@@ -83,9 +78,9 @@ OUTPUT_HELP = (
 @json_option
 @quiet_option
 @dry_run_option
-@gathered(SamplingOptions, "sampling")
+@gathered(DrawOptions, "draw")
 @gathered(EncodingOptions, "encoded")
-@gathered(SizeOptions, "sizing")
+@gathered(Size, "size", optional=True)
 @gathered(SourceOptions, "wanted")
 @gathered(ExecutionOptions, "execution")
 @pass_console
@@ -94,8 +89,8 @@ def command(
     source: str,
     output: Path,
     execution: ExecutionOptions,
-    sampling: SamplingOptions,
-    sizing: SizeOptions,
+    draw: DrawOptions,
+    size: Size | None,
     noise: Any,
     batch: int,
     encoded: EncodingOptions,
@@ -132,8 +127,9 @@ def command(
     with ExitStack() as stack:
         out = stack.enter_context(standard_output(output))
         file = output if out is None else None
-        multiple = 1 if encoded.codec == "ffv1" else 2
-        streaming = sampling.stream(pipe, noise, batch, sizing.size(pipe, multiple))
+        if size is not None and encoded.codec != "ffv1":
+            size = structs.replace(size, multiple=2)
+        streaming = StreamSettings(draw.for_model(pipe.manifest), noise, batch, size)
         check_times(output, streaming)
         Stream(pipe, streaming)  # checks the settings, before a source is opened
         keeps_alpha = file is not None and holds_alpha(file)

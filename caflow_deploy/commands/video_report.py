@@ -22,7 +22,7 @@ def report(work: VideoCommand, outcome: VideoOutcome, output: Path) -> None:
     Raises:
         CommandError: if the video is incomplete.
     """
-    source, untypical, console = work.source, work.streaming.otherwise, work.console
+    source, untypical, console = work.source, work.streaming.draw.otherwise, work.console
     _report_frames(source.name, outcome, untypical, console)
     frames = counted(outcome.frames, "frame")
     kept = f"the typical ones of {frames}" if untypical == "drop" else frames
@@ -64,7 +64,7 @@ def check_times(output: Path, streaming: StreamSettings) -> None:
     Raises:
         InputError: if they are dropped otherwise.
     """
-    if streaming.otherwise == "drop" and (is_pipe(output) or is_numbered(output)):
+    if streaming.draw.otherwise == "drop" and (is_pipe(output) or is_numbered(output)):
         raise InputError(
             "--otherwise drop does not work with this -o: it stores no frame times, so later frames would be shown too "
             "early; give --otherwise keep or bicubic"

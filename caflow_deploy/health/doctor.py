@@ -23,10 +23,11 @@ from caflow_runtime.bundle.bundle_errors import BundleError, NoBundle
 from caflow_runtime.bundle.reading import read_manifest, verify_files
 from caflow_runtime.errors import BackendError, CaflowError, format_error
 from caflow_runtime.flow.selftest import case_within, flow_errors, is_invertible
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_runtime.ood.calibration import read_calibration
 from caflow_runtime.pipeline.canary import SIDE_IN_MULTIPLES, canary_difference
-from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline
+from caflow_runtime.pipeline.pipeline import Pipeline
 
 State = Literal["ok", "absent", "failed"]
 DEVICES: tuple[BackendName, ...] = ("cpu", "cuda")
@@ -140,9 +141,9 @@ def _check_results(graphs: Graphs, is_calibrated: bool, remedy: str) -> Iterator
         state: State = "ok" if worst <= allowed[kind] else "failed"
         found = f"{worst:.1e}, at most {allowed[kind]:.0e} allowed"
         yield Check(f"{backend.name}: {what}", state, found, "" if state == "ok" else remedy)
-    largest = BatchLimits(PIXEL_BUDGET, backend.profile).largest_sides
+    largest = BatchLimits(Tiling().pixel_budget, backend.profile).largest_sides
     if is_calibrated and (largest is None or min(largest) >= SIDE_IN_MULTIPLES * manifest.model.size_multiple):
-        yield _check_canary(Pipeline(graphs, PIXEL_BUDGET, OVERLAP), remedy)
+        yield _check_canary(Pipeline(graphs, Tiling()), remedy)
 
 
 def _check_canary(pipe: Pipeline, remedy: str) -> Check:

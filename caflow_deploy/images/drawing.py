@@ -54,7 +54,7 @@ class ImageRequest:
     assume: Mapping[str, float] = field(default_factory=dict)
     """What is known of how the image was degraded, as in `load`; only for models that are told of it."""
     judged: FileFormat | None = None
-    """File format in which the result is scored and judged; None judges only the sample, as it was drawn."""
+    """File format in which the result is judged, if `config.judge` is "image"; None otherwise."""
 
 
 def draw_image(image: CompletedImage, wanted: ImageRequest, show: ShowWindows | None = None) -> ImageResult:
@@ -65,7 +65,7 @@ def draw_image(image: CompletedImage, wanted: ImageRequest, show: ShowWindows | 
 
     Raises:
         NotFinite: if no sample is finite.
-        Untypical: if all samples are rejected, and `Reject.otherwise` is "drop".
+        Untypical: if all samples are rejected, and `otherwise` is "drop".
     """
     pipe, given, config, form = image.pipe, image.given, wanted.config, wanted.form
     if not form.size.passes:
@@ -82,10 +82,10 @@ def draw_image(image: CompletedImage, wanted: ImageRequest, show: ShowWindows | 
     made = ModelPasses(told, config, show, pipe).run(image.condition, form.size.passes, wanted.keeps_all, encoding)
     drawn, pictures, typicality = made.drawn, made.pictures, made.drawn.image_typicality
     outcome: Outcome = "unjudged" if isinstance(drawn, Samples) else drawn.outcome[0]
-    if isinstance(drawn, Samples) and typicality is not None:
-        typicality = typicality.of(np.s_[:, 0])
-    if wanted.judged and form.is_own and config.judges != "image" and outcome != "bicubic":
+    if isinstance(drawn, Samples) and wanted.judged and form.is_own:
         typicality = told.score(as_read(pictures[0]), made.condition, show).image_typicality
+    elif isinstance(drawn, Samples) and typicality is not None:
+        typicality = typicality.of(np.s_[:, 0])
     if image.is_changed:
         pictures = image.finished(pictures)
         if isinstance(drawn, Samples):

@@ -135,7 +135,7 @@ def _buffers(source: ImageProperties, wanted: OutputRequest, model: Model) -> Bu
     given += COPIES * RGB * condition**2 * source.height * source.width
     pixels = (condition * model.scale) ** 2 * source.height * source.width / area
     compared = 2 * FLOATS * (config.consistent or config.rank == "consistency")
-    kept = config.n if wanted.keeps_all or config.judges == "image" else min(config.n, 2)
+    kept = config.n if wanted.keeps_all or config.rejects_images else min(config.n, 2)
     picture = area * (RGB + DEEP * (form.bits == 16))
     return Buffers(
         kept,

@@ -136,7 +136,7 @@ class ImageResult:
         *,
         force: bool = False,
         quality: int | None = None,
-        has_metadata: bool = True,
+        metadata: bool = True,
     ) -> list[str]:
         """Write the result in the format of the path's suffix, with the alpha, bits and metadata of the image.
 
@@ -144,7 +144,7 @@ class ImageResult:
             k: number of the sample, in order of rank. Others than the best exist only if all were kept.
             force: whether to replace an existing file.
             quality: 1…100, for JPEG and WebP, as in `write_image`.
-            has_metadata: whether to copy all metadata of the image, not only its colour profile.
+            metadata: whether to copy all metadata of the image, not only its colour profile.
 
         Returns:
             Messages about metadata that the file cannot store.
@@ -156,9 +156,9 @@ class ImageResult:
         path = checked_path("path", path)
         if not force and path.exists():
             raise InputError(f"{path} already exists: give another name, or force=True to replace it")
-        metadata = self.given.metadata if has_metadata else self.given.metadata.colours()
+        copied = self.given.metadata if metadata else self.given.metadata.colours()
         bits: Bits | None = None if path.suffix.lower() in WITH_16_BITS else 8
-        return write_image(path, self.pixels(k, bits), self.alpha, self.is_grey, metadata, quality)
+        return write_image(path, self.pixels(k, bits), self.alpha, self.is_grey, copied, quality)
 
     def sheet(self) -> PIL.Image.Image:
         """Return a sheet of the image, all samples with their likelihoods, and where they differ.

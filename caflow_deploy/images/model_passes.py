@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from caflow_runtime.batching.draw_options import DrawOptions
@@ -93,8 +94,9 @@ class ModelPasses:
             Untypical: if all samples are rejected and the draw requires an error then.
         """
         pipe, condition, outcomes = self.pipe, rgb, set[Outcome]()
+        between = self.config if self.config.rejects else structs.replace(self.config, judge="sample")
         for _ in range(count - 1):
-            earlier = sample_best(pipe, condition, self.config, self.show)
+            earlier = sample_best(pipe, condition, between, self.show)
             if earlier.outcome[0] == "bicubic":
                 return self._enlarged(rgb, count, earlier, written.is_deep)
             outcomes.add(earlier.outcome[0])

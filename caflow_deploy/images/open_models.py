@@ -3,33 +3,51 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike
 from threading import Lock
+from typing import Annotated
+
+from msgspec import Meta
 
 from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
+from caflow_runtime.backends import MAX_THREADS
 from caflow_runtime.backends.select import BackendName
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.checks import checked_path
+from caflow_runtime.degradation import known
+from caflow_runtime.options import Options
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 KEPT = 2
 """Number of models that stay open."""
 
 
-@dataclass(frozen=True)
-class RunOptions:
+class RunOptions(Options, frozen=True):
     """Where a model runs, and what is known of the image."""
 
     backend: BackendName = "auto"
-    """Backend, as in `load`. "auto" is the GPU if ONNX Runtime can use CUDA, else the CPU."""
-    threads: int = 0
-    """Number of threads on the CPU; 0 is one per core."""
-    assume: Mapping[str, float] = field(default_factory=dict)
-    """What is known of how the image was degraded, as in `load`. Only models that are told of it use it."""
-    max_pixels: int = MAX_IMAGE_PIXELS
-    """Largest number of pixels of an image that is read."""
+    """Software that runs the model. auto: cuda if it works here, otherwise cpu. cpu: ONNX Runtime on the CPU; requires
+    the extra cpu or gpu. cuda: ONNX Runtime on an NVIDIA GPU; requires the extra gpu. tensorrt: TensorRT in ONNX
+    Runtime; requires the extra trt. tensorrt-rtx: TensorRT-RTX in ONNX Runtime; requires the extra rtx. openvino:
+    OpenVINO on the CPU; requires the extra openvino. ort:PROVIDER: another execution provider of ONNX Runtime, such as
+    ort:dml. The number of a device may follow: cuda:1 is the second GPU. The first time that a backend other than cpu
+    runs a model, its results are compared with those of cpu."""
+    threads: Annotated[int, Meta(ge=0, le=MAX_THREADS)] = 0
+    """Number of CPU threads; 0 is one per core."""
+    assume: Mapping[str, float] = {}
+    """What is known of how the image was degraded, for models that are told of it, such as x4-real: blur, the standard
+    deviation of the blur in pixels of the result; noise, that of the noise in grey levels from 0 to 255; jpeg, the
+    quality of the JPEG file, 1 to 100; video, the constant rate factor of H.264. 0 is none, but for jpeg. By default
+    the quality of a JPEG file is read from it, and the model estimates the rest."""
+    max_pixels: Annotated[int, Meta(ge=1)] = MAX_IMAGE_PIXELS
+    """Refuse images with more pixels than this before they are decoded. Reading a file takes 6 to 40 bytes of memory
+    per pixel."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known(self.assume)
 
 
 @dataclass

@@ -1,9 +1,11 @@
 """What a program asks of one image: enlarge, inpaint, colorize, draw and score."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+
+from msgspec import structs
 
 from caflow_deploy.images.any_image import AnyImage, as_image_file
 from caflow_deploy.images.drawing import FileFormat, ImageRequest, draw_image
@@ -15,12 +17,13 @@ from caflow_deploy.images.input_files import CompletedImage
 from caflow_deploy.images.model_choice import choose_model_of
 from caflow_deploy.images.model_passes import Bits, OutputSpec
 from caflow_deploy.images.open_models import RunOptions, opened
-from caflow_runtime.batching.draw_options import DrawOptions
+from caflow_runtime.batching.draw_options import DrawOptions, options_with
 from caflow_runtime.bundle.builtin import DEFAULT
-from caflow_runtime.checks import check_switch, shown
+from caflow_runtime.checks import shown
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import check_pair
+from caflow_runtime.options import Options
 from caflow_runtime.pipeline.named_inputs import check_takes
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Score
@@ -30,8 +33,7 @@ Model = str | PathLike[str] | Pipeline
 """Name of a built-in model, folder of a bundle, or an open pipeline."""
 
 
-@dataclass(frozen=True)
-class OutputOptions:
+class OutputOptions(Options, frozen=True):
     """What a result consists of."""
 
     size: Size | None = None
@@ -40,17 +42,12 @@ class OutputOptions:
     """Bits per channel, 8 or 16. None: 16 if the image has more than 8. A format with 8 bits gets 8 in any case."""
     keep_all: bool = False
     """Whether to keep all samples, which sheets, maps of uncertainty and `ImageResult.samples` show."""
-    judge_as: str | None = None
-    """Suffix of a file format, such as ".jpg": the image is also scored and judged as such a file shows it, which takes
-    about as long as drawing one sample. None judges the sample alone, as it was drawn."""
+    judge_as: str = ".png"
+    """With `DrawOptions.judge` image: suffix of the file format as which the image is judged, such as ".jpg"."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and not isinstance(self.size, Size):
-            raise InputError(f"size must be a Size, such as Size(width=1600); got {shown(self.size)}")
-        if self.bits not in (None, 8, 16) or isinstance(self.bits, float):
-            raise InputError(f"bits must be 8, 16 or None; got {shown(self.bits)}")
-        check_switch("keep_all", self.keep_all)
-        if self.judge_as is not None and (not isinstance(self.judge_as, str) or self.judge_as not in SUFFIXES):
+        super().__post_init__()
+        if self.judge_as not in SUFFIXES:
             raise InputError(f"judge_as must be one of {', '.join(sorted(SUFFIXES))}; got {shown(self.judge_as)}")
 
 
@@ -78,7 +75,7 @@ def enlarge(
         UnreadableImage: if the image cannot be read.
         TooLittleMemory: if the result needs more memory than there is.
         NotFinite: if no sample is finite.
-        Untypical: if all samples are rejected, and `options.reject.otherwise` is "drop".
+        Untypical: if all samples are rejected, and `options.otherwise` is "drop".
         BundleError, BackendError: if the model cannot be opened or run.
     """
     given = as_image_file(image, run.max_pixels)
@@ -92,7 +89,9 @@ def enlarge(
                 f"the model {pipe.folder.stem} does not enlarge, its task is {pipe.manifest.model.task!r}: use "
                 "inpaint, colorize or draw"
             )
-        result = _drawn(CompletedImage(pipe, given, {}), options, replace(output, size=size or output.size), run)
+        result = _drawn(
+            CompletedImage(pipe, given, {}), options, structs.replace(output, size=size or output.size), run
+        )
     return replace(result, choice=choice)
 
 
@@ -217,19 +216,17 @@ def score(
 
 def _drawn(image: CompletedImage, options: DrawOptions, output: OutputOptions, run: RunOptions) -> ImageResult:
     """Draw an image, if the options fit it and there is enough memory for it."""
-    if not isinstance(options, DrawOptions):
-        raise InputError(f"options must be DrawOptions, such as DrawOptions(n=4); got {shown(options)}")
-    pipe, given, options = image.pipe, image.given, options.for_model(image.pipe.manifest)
-    if output.keep_all and options.reject is not None:
-        raise InputError("keep_all keeps rejected samples, too: give either keep_all or options.reject")
+    pipe, given, options = image.pipe, image.given, options_with(options, {}).for_model(image.pipe.manifest)
+    if output.keep_all and options.rejects:
+        raise InputError("keep_all keeps rejected samples, too: give either keep_all or min_typicality")
     height, width = given.rgb.shape[:2]
     bits: Bits = output.bits or (16 if given.bits > 8 else 8)
     form = OutputSpec.of(output.size, (height, width), pipe.manifest.model.scale, bits)
     judged = None
-    if output.judge_as is not None:
+    if options.judge == "image":
         check_suffix(Path(f"image{output.judge_as}"), given.alpha is not None)
         if not form.is_own:
-            raise InputError("judge_as judges results of the model's own size: omit either judge_as or the size")
+            raise InputError("judge = 'image' requires a result of the model's own size: omit either judge or the size")
         judged = FileFormat(output.judge_as)
     keeps_all = output.keep_all and options.n > 1
     work = OutputRequest(form, options, keeps_all, keeps_all, judged is not None, FILE_COPIES)

@@ -32,8 +32,8 @@ from caflow_runtime.sizes import Size
 COMMAND = "caflow image"
 RESULTS = "results.jsonl"
 OPTIONS = {
-    **{"judges_image": "--judge", "frame": "", "multiple": "", "further_models": ""},
-    **{name: f"--input-{name}" for name in ("blur", "noise", "jpeg")},
+    **{"frame": "", "keep": "", "multiple": "", "further_models": ""},
+    **{name: f"--assume {name}" for name in ("blur", "noise", "jpeg", "video")},
 }
 """Options of the settings that have another name (`check_same`)."""
 DROPPED = "dropped"
@@ -56,20 +56,13 @@ class ImageSettings(msgspec.Struct, frozen=True):
 
     pipeline: PipelineSettings
     config: DrawOptions
-    keep_all: bool = False
-    sheet: bool = False
-    maps: bool = False
     files: ResultFiles = DEFAULT
     size: Size | None = None
     bits: Bits | None = None
-    judges_image: bool = False
-    """Whether images are scored as they are written, without a threshold that would reject them."""
     further_models: tuple[ModelSettings, ...] | None = None
     """The other models if one is chosen for each image; None if all images have the same model."""
     assume: Mapping[str, float] | None = None
     """What the user says of how all images were degraded; None for nothing."""
-    suggest_hints: int | None = None
-    """Number of places to suggest for further hints of colour; None for none."""
 
 
 class ImageFolder:

@@ -47,10 +47,6 @@ class ImageJob:
     """What the user says of how the source was degraded, as in `load`. It applies to models that are told of it."""
     inputs: Mapping[str, Path] = field(default_factory=dict)
     """Files beside the source, as large as it, by the name of the model's input: "mask" or "hints"."""
-    judges_image: bool = False
-    """Whether the image is scored as it is written, without a threshold that would reject it."""
-    suggested_hints: int = 0
-    """Number of places to suggest for further hints of colour."""
     choice: ModelChoice | None = None
     """Model that was chosen for the source, and why; None if the model was named, or the source cannot be read."""
 
@@ -80,16 +76,12 @@ class ImageJob:
             InputError: if the model would have to make too many pixels.
         """
         form = self.form(given.rgb.shape[0], given.rgb.shape[1], given.bits, scale)
-        judged = FileFormat(self.output.suffix, self.files.quality) if self.is_judged(config) else None
+        judged = FileFormat(self.output.suffix, self.files.quality) if config.judge == "image" else None
         return ImageRequest(config, form, self.wants_all(config), self.assume, judged)
-
-    def is_judged(self, config: DrawOptions) -> bool:
-        """Return whether the image is judged as it is written, not only the sample as it was drawn."""
-        return self.judges_image or config.judges == "image"
 
     def wants_all(self, config: DrawOptions) -> bool:
         """Return whether all samples of a draw are needed, not only the best one."""
-        return bool(self.others or self.extras) and config.reject is None
+        return bool(self.others or self.extras) and not config.rejects
 
     def estimate(self, pipe: Pipeline, config: DrawOptions, source: ImageProperties) -> ImageEstimate:
         """Estimate the work and memory for the results.
@@ -106,7 +98,7 @@ class ImageJob:
             config,
             keeps_all=self.wants_all(config),
             has_pictures=bool(self.extras),
-            is_scored=self.is_judged(config),
+            is_scored=config.judge == "image",
             file_copies=webp if suffix == ".webp" else FILE_COPIES,
         )
         return estimate_image(pipe, source, wanted)

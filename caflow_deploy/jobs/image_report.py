@@ -132,7 +132,7 @@ def report_of(job: ImageJob, result: ImageResult, config: DrawOptions, **others:
         **_likelihood(drawn, best),
         "sample_typicality": _typicality(drawn.sample_typicality, best),
         "image_typicality": _typicality(result.image_typicality, (0,)),
-        "judge": UNSET if config.judges is None else config.judges,
+        "judge": config.judge if config.rejects else UNSET,
         "consistency_db": UNSET if drawn.consistency is None else float(drawn.consistency[best]),
         "degradation": UNSET if result.degradation is None else result.degradation,
     }

@@ -151,7 +151,7 @@ def _write(job: ImageJob, result: ImageResult, image: CompletedImage) -> tuple[l
     """Write the files of a result. Return messages about lost metadata, and what the report says of these files."""
     left_out, about = list[str](), dict[str, Any]()
     for k, path in enumerate((job.output, *job.others)[: len(result.pictures)]):
-        left_out = result.save(path, k, force=True, quality=job.files.quality, has_metadata=not job.files.no_metadata)
+        left_out = result.save(path, k, force=True, quality=job.files.quality, metadata=job.files.metadata)
     if not result.is_sample:
         _remove([*job.others, *job.extras.values()])
         return left_out, about
@@ -159,7 +159,7 @@ def _write(job: ImageJob, result: ImageResult, image: CompletedImage) -> tuple[l
     if "sheet" in job.extras:
         write_image(job.extras["sheet"], np.asarray(result.sheet()), metadata=colours)
     if "suggested" in job.extras:
-        places = suggest_hints(result.given.rgb, job.suggested_hints, image.inputs.get("hints"))
+        places = suggest_hints(result.given.rgb, job.files.suggest_hints or 0, image.inputs.get("hints"))
         best = result.pictures[0]
         marked = with_rings(best if result.form.bits == 8 else np.asarray(best >> 8, np.uint8), places)
         write_image(job.extras["suggested"], marked, metadata=colours)

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from caflow_runtime.batching.draw_options import Reject
-
-ALPHA = Reject().min_typicality
+ALPHA = 0.01
 """Samples with a lower typicality are unusual: the rule of `caflow image --min-typicality 0.01`."""
 MEANING = "This says how usual the result is for this model, not whether it is sharp or true."
 

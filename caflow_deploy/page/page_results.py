@@ -119,6 +119,7 @@ class PageSampler:
             show(done, count)
 
         n, temperature, rank, seed = settings
+        options = DrawOptions(n, temperature, seed, rank=rank)
         given = self.read(source)
         height, width = given.rgb.shape[:2]
         self._check_size(height, width, n)
@@ -134,10 +135,8 @@ class PageSampler:
         image = CompletedImage(self.pipe, given, self._inputs(painted))
         with self._drawing:
             self._check_open()
-            drawn = self.pipe.sample(image.condition, n, temperature, seed, rank=rank, show=show_unless_closed)
-            drawn_alpha = (
-                None if given.alpha is None else draw_alpha(self.pipe, given.alpha, DrawOptions(1, temperature, seed))
-            )
+            drawn = self.pipe.sample(image.condition, options, show=show_unless_closed)
+            drawn_alpha = None if given.alpha is None else draw_alpha(self.pipe, given.alpha, options)
             return self._results(source.stem, image, drawn, drawn_alpha, temperature)
 
     def close(self) -> None:

@@ -86,7 +86,7 @@ class Metrics:
                 self._made.requests.labels(self._model, outcome).inc()
             if outcome in ("rejected", "bicubic") and not is_late:
                 self._made.all_rejected.labels("keep" if outcome == "rejected" else outcome).inc()
-            if config.judges == "image":  # Judging ends at the first accepted image.
+            if config.rejects_images:  # Judging ends at the first accepted image.
                 self._count(int(outcome in ("accepted", "unjudged")), int(rejected[k]), 0)
             else:  # Drawing ends once n samples are accepted, or at the limit.
                 accepted = min(n, most - int(rejected[k]))

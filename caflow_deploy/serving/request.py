@@ -9,8 +9,6 @@ import msgspec
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.draw_options import Judge, Otherwise, Rank
-from caflow_runtime.checks import LARGEST_WORD, MAX_SAMPLES
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image_arrays import Image
 
@@ -35,7 +33,7 @@ class Request:
     tensors: Mapping[str, NDArray[Any]]
     """Inputs by name. Each must be (B, H, W, 3) uint8 RGB, which `Service.answer` checks."""
     parameters: Mapping[str, Any]
-    """Fields of `SampleParameters` or `ScoreParameters`. Numbers may also be strings."""
+    """Fields of `DrawOptions` or `ScoreParameters`. Numbers may also be strings."""
     until: float = math.inf
     """Deadline by `time.monotonic`, in seconds. After it, the client no longer waits for the answer."""
 
@@ -52,25 +50,6 @@ class Checked:
     """Images of each input."""
     pixels: int
     """Number of pixels of the results, over all samples."""
-
-
-class SampleParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Parameters of a request for samples: arguments of `Pipeline.best_of`."""
-
-    n: Annotated[int, Meta(ge=1, le=MAX_SAMPLES)] = 10
-    temperature: Annotated[float, Meta(ge=0)] | None = None
-    seed: Annotated[int, Meta(ge=0, le=LARGEST_WORD)] = 0
-    rank: Rank | None = None
-    consistent: bool = False
-    min_typicality: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """Samples with a lower typicality are replaced by other samples; 0 accepts every sample."""
-    judge: Judge = "sample"
-    """Which typicality counts, as in `Reject.judge`: that of the sample, or that of the written image."""
-    otherwise: Otherwise = "keep"
-    """Answer if all samples are untypical.
-
-    `keep` returns the best sample, `drop` an error, and `bicubic` the bicubically enlarged input.
-    """
 
 
 class ScoreParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

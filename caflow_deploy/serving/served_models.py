@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from caflow_deploy.serving.request import (
     Answer,
     Checked,
-    SampleParameters,
     ScoreParameters,
     Tensors,
     TensorSpec,
 )
 from caflow_deploy.serving.service import Service, are_late, count_images, count_pixels
-from caflow_runtime.batching.draw_options import DrawOptions, Reject
-from caflow_runtime.bundle.manifest import Manifest
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.image_arrays import Image, check_pairs
 from caflow_runtime.ood.typicality import Typicality, check_alpha
 from caflow_runtime.ood.typicality_model import TypicalityModel
@@ -45,22 +43,21 @@ class Sampler(Service):
         TensorSpec("sample", "INT64", (-1, 1)),
         TensorSpec("outcome", "BYTES", (-1, 1)),
     )
-    parameters = SampleParameters
+    parameters = DrawOptions
 
     def _typicality_model(self) -> TypicalityModel | None:
         return self.pipe.likelihoods.typicality_model(self.pipe.manifest.model.sampling.temperature)
 
-    def _check(self, parameters: SampleParameters, images: list[list[Image]]) -> None:
-        config = draw_of(parameters, self.pipe.manifest)
+    def _check(self, parameters: DrawOptions, images: list[list[Image]]) -> None:
+        config = parameters.for_model(self.pipe.manifest)
         if config.needs_calibration:
             check_calibrated(self.pipe.calibration, config)
 
-    def _pixels(self, parameters: SampleParameters, images: list[list[Image]]) -> int:
-        manifest = self.pipe.manifest
-        return count_pixels(images[0], manifest.model.scale) * draw_of(parameters, manifest).most_samples
+    def _pixels(self, parameters: DrawOptions, images: list[list[Image]]) -> int:
+        return count_pixels(images[0], self.pipe.manifest.model.scale) * parameters.most_samples
 
-    def _compute(self, parameters: SampleParameters, requests: list[Checked]) -> list[Answer]:
-        config = draw_of(parameters, self.pipe.manifest)
+    def _compute(self, parameters: DrawOptions, requests: list[Checked]) -> list[Answer]:
+        config = parameters.for_model(self.pipe.manifest)
         images = [image for one in requests for image in one.images[0]]
         with self._stage("sample"):
             best = sample_best(self.pipe, images, config)
@@ -145,15 +142,3 @@ def split(images: Stack | None, tensors: Tensors, counts: Sequence[int]) -> list
         part = {name: tensor[end - count : end] for name, tensor in tensors.items()}
         parts.append(part if images is None else {"image": np.stack(list(images[end - count : end])), **part})
     return parts
-
-
-def draw_of(parameters: SampleParameters, manifest: Manifest) -> DrawOptions:
-    """Return how samples are drawn for a request.
-
-    Raises:
-        InputError: if a parameter is out of range, or the model does not support it.
-    """
-    p = parameters
-    reject = Reject(p.min_typicality, otherwise=p.otherwise, judge=p.judge) if p.min_typicality else None
-    options = DrawOptions(p.n, p.temperature, p.seed, rank=p.rank, consistent=p.consistent, reject=reject)
-    return options.for_model(manifest)

@@ -17,11 +17,11 @@ from caflow_deploy.serving.request import (
     Answer,
     Checked,
     Request,
-    SampleParameters,
     ScoreParameters,
     Tensors,
     TensorSpec,
 )
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.image_arrays import Image, as_images
@@ -43,7 +43,7 @@ class Service(ABC):
     suffix: ClassVar[str]
     inputs: ClassVar[tuple[TensorSpec, ...]]
     outputs: ClassVar[tuple[TensorSpec, ...]]
-    parameters: ClassVar[type[SampleParameters] | type[ScoreParameters]]
+    parameters: ClassVar[type[DrawOptions] | type[ScoreParameters]]
 
     @classmethod
     def inputs_of(cls, condition_channels: int) -> tuple[TensorSpec, ...]:

@@ -260,7 +260,7 @@ class VideoJob:
             TooFewFrames: if the source ends before a finished segment.
         """
         journal, file = open_journal(self.folder), None
-        encoding, drops = self.settings.encoding, self.settings.streaming.otherwise == "drop"
+        encoding, drops = self.settings.encoding, self.settings.streaming.draw.otherwise == "drop"
         try:
             for number in count():
                 if number in records:

@@ -141,7 +141,7 @@ def draw_segment(
     path = folder / segment_name(segment.number, encoding.segment_suffix)
     partial = partial_path(path)
     info = _info(source, segment.cut, segment.source)
-    file = SegmentFile(partial, info, encoding, settings.otherwise == "drop")
+    file = SegmentFile(partial, info, encoding, settings.draw.otherwise == "drop")
     try:
         _skip_to(stream, source, segment, encoding.has_alpha)
         with read_ahead(lambda: pictures(source, segment.frames, encoding.has_alpha)) as images:

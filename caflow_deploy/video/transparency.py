@@ -66,5 +66,5 @@ def draw_frames(pipe: Pipeline, stream: Stream, images: Iterable[Image]) -> Iter
             continue
         if given is None or not np.array_equal(given, image[..., 3]):
             given = np.ascontiguousarray(image[..., 3])
-            drawn = resample_alpha(draw_alpha(pipe, given, stream.settings.config), *frame.pixels.shape[:2])
+            drawn = resample_alpha(draw_alpha(pipe, given, stream.config), *frame.pixels.shape[:2])
         yield replace(frame, alpha=drawn)

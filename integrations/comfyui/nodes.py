@@ -73,7 +73,7 @@ class Enlarge:
         holes = [None] * len(given) if mask is None else list(to_holes(mask, given.shape))
         inputs = [{} if hole is None else {"mask": hole} for hole in holes]
         conditions = [pipe.prepare(one, 0, **of_one) for one, of_one in zip(given, inputs, strict=True)]
-        drawn = pipe.sample(conditions, n, spread, seed, rank=rank)
+        drawn = pipe.sample(conditions, n=n, temperature=spread, seed=seed, rank=rank)
         images = np.stack(
             [[pipe.finish(one, each) for each in of] for one, of in zip(given, drawn.images, strict=True)]
         )

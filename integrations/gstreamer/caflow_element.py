@@ -93,7 +93,7 @@ class Caflow(GstBase.BaseTransform):  # type: ignore[misc]
             with given.map(Gst.MapFlags.READ) as read, made.map(Gst.MapFlags.WRITE) as written:
                 image = np.ascontiguousarray(rows_of(read.data, self._given))
                 temperature = None if self.temperature < 0 else self.temperature
-                drawn = self._pipe.best_of(image, 1, temperature, self.seed)
+                drawn = self._pipe.best_of(image, n=1, temperature=temperature, seed=self.seed)
                 rows_of(written.data, self._made)[:] = drawn.images[0]
         except (CaflowError, MemoryError) as error:
             self._fail(error)

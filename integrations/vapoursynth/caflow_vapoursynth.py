@@ -42,7 +42,7 @@ def enlarge(
 
     def draw(n: int, f: Any) -> vs.VideoFrame:  # noqa: ARG001  (VapourSynth requires these names)
         image = np.stack([np.asarray(f[1][plane]) for plane in range(3)], 2)
-        drawn = pipe.best_of(image, 1, temperature, seed).images[0]
+        drawn = pipe.best_of(image, n=1, temperature=temperature, seed=seed).images[0]
         result: vs.VideoFrame = f[0].copy()
         for plane in range(3):
             np.asarray(result[plane])[:] = drawn[..., plane]

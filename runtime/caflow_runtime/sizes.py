@@ -5,13 +5,16 @@ are not integers are rounded to the nearest integer, halves up, and are at least
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Annotated
 
-import msgspec
+from msgspec import Meta
 
-from caflow_runtime.checks import check_integer, is_number, shown
+from caflow_runtime.checks import check_integer, shown
 from caflow_runtime.errors import InputError
+from caflow_runtime.options import Options
 
 MAX_SIDE = 2**20
 """Maximum side of a result, in pixels. OpenCV does not write larger images."""
@@ -38,40 +41,42 @@ class FinalSize:
     both sides to the result's, or within `MAX_ENLARGEMENT` of them; 0 if the source is large enough already."""
 
 
-class Size(msgspec.Struct, frozen=True):
+class Size(Options, frozen=True):
     """A requested size of results: a scale; a width, a height or both; or a box to fit in.
 
     Raises:
-        InputError: when it is created with invalid values.
+        InputError: if the values are not valid.
     """
 
-    scale: float | None = None
-    """Factor on both sides of the source; above 1."""
-    width: int | None = None
-    """Width in pixels. If only one of `width` and `height` is given, the source's aspect ratio is kept."""
-    height: int | None = None
-    """Height in pixels."""
+    scale: Annotated[float, Meta(gt=1, le=MAX_SCALE)] | None = None
+    """Enlarge width and height by this factor, such as 2 or 1.5. Up to 1.5 times the model's factor, the model enlarges
+    once, and its image is reduced or enlarged by a filter. For larger factors, which videos cannot have, the model
+    enlarges again, which takes far longer. By default the model's factor."""
+    width: Annotated[int, Meta(ge=1, le=MAX_SIDE)] | None = None
+    """Width of the result in pixels. Without `height`, the aspect ratio of the input is kept."""
+    height: Annotated[int, Meta(ge=1, le=MAX_SIDE)] | None = None
+    """Height of the result in pixels. Without `width`, the aspect ratio of the input is kept."""
     fit: tuple[int, int] | None = None
-    """Width and height of a box. The result is the largest size inside it with the source's aspect ratio."""
+    """Width and height of a box, in which the result becomes as large as possible. The aspect ratio of the input is
+    kept."""
     multiple: int = 1
     """Sides are multiples of this: 2 for codecs that halve the colour resolution. A given width or height must be such
     a multiple. Other sides are rounded to the nearest multiple; with `fit` the result stays inside the box."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         ways = [self.scale is not None, (self.width, self.height) != (None, None), self.fit is not None]
         if sum(ways) != 1:
             raise InputError("expected exactly one of a scale, a size (width, height or both) and a box to fit in")
-        if self.scale is not None and not (is_number(self.scale) and 1 < self.scale <= MAX_SCALE):
-            raise InputError(f"scale must be a number above 1 and at most {MAX_SCALE}; got {shown(self.scale)}")
-        box = (None, None) if self.fit is None else self.fit
-        for name, side in zip(("width", "height", "fit", "fit"), (self.width, self.height, *box), strict=True):
-            if side is not None:
-                check_integer(name, side, self.multiple, MAX_SIDE)
-        for name, side in (("width", self.width), ("height", self.height)):
-            if side is not None and side % self.multiple:
+        if self.fit is not None and not (isinstance(self.fit, Sequence) and len(self.fit) == 2):
+            raise InputError(f"fit must be a width and a height, such as (1920, 1080); got {shown(self.fit)}")
+        for side in self.fit or ():
+            check_integer("fit", side, self.multiple, MAX_SIDE)
+        for name, length in (("width", self.width), ("height", self.height)):
+            if length is not None and length % self.multiple:
                 raise InputError(
                     f"{name} must be a multiple of {self.multiple}, because the codec halves the colour resolution; "
-                    f"got {side}"
+                    f"got {length}"
                 )
 
     def check_fits(self, model_scale: int) -> None:

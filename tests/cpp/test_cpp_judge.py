@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from tiny import calibrated_pipe as pipe
 from tiny import photograph
 
-from caflow_runtime.batching.draw_options import Otherwise, Reject
+from caflow_runtime.batching.draw_options import Otherwise
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.ood.calibration import read_calibration, write_calibration
 from caflow_runtime.ood.typicality import Typicality, reason
 from caflow_runtime.pipeline.choice import Untypical
@@ -95,7 +96,7 @@ def test_cpp_judges_images_as_python_does(model: CModel, pipe: Pipeline, photogr
 def test_cpp_judges_tiled_images_as_python_does(calibrated: Path, photographs: Path) -> None:
     targets, conditions = pairs(photographs)
     with (
-        load(calibrated, backend="cpu", pixel_budget=48 * 48, overlap=8) as pipe,
+        load(calibrated, backend="cpu", tiling=Tiling(48 * 48, 8)) as pipe,
         CModel(calibrated, pixel_budget=48 * 48, overlap=8) as model,
     ):
         assert len(pipe.tiles(conditions[-1])) > 4
@@ -115,7 +116,7 @@ def test_cpp_does_not_judge_images_unlike_the_calibration(without_grey: Path, ph
                 assert result.reason == reason(typical.of(k))
         assert [k for k, result in enumerate(judged) if result.outcome == "unjudged"] == [1, 5]
         for judge, rank in product(("sample", "image"), ("likelihood", "typical")):
-            options: Any = {"n": 2, "rank": rank, "reject": Reject(0.02, judge=judge)}  # type: ignore[arg-type]
+            options: Any = {"n": 2, "rank": rank, "min_typicality": 0.02, "judge": judge}
             best, results = pipe.best_of(conditions, **options), model.best_of(conditions, **options)
             assert [result.outcome for result in results] == best.outcome
             assert [result.sample for result in results] == list(best.sample)
@@ -145,7 +146,15 @@ def test_cpp_chooses_the_samples_that_python_chooses(
     options: dict[str, Any],
 ) -> None:
     conditions = pairs(photographs)[1][:5]
-    options = {**options, "n": 3, "seed": 1, "reject": Reject(alpha, redraws, otherwise, judge)}
+    options = {
+        **options,
+        "n": 3,
+        "seed": 1,
+        "min_typicality": alpha,
+        "redraws": redraws,
+        "otherwise": otherwise,
+        "judge": judge,
+    }
     best: Any = pipe.best_of(conditions, **options)
     for k, result in enumerate(model.best_of(conditions, **options)):
         assert (result.outcome, result.rejected) == (best.outcome[k], best.rejected[k])
@@ -169,11 +178,12 @@ def test_cpp_fails_if_all_samples_are_untypical_and_an_error_is_requested(
     model: CModel, pipe: Pipeline, photographs: Path, judge: Any
 ) -> None:
     conditions = pairs(photographs)[1][:1]
-    untypical, reject = r"images\[0\]: all 4 samples are untypical", Reject(0.98, 1, "drop", judge)
+    untypical = r"images\[0\]: all 4 samples are untypical"
+    options: Any = {"n": 3, "min_typicality": 0.98, "redraws": 1, "otherwise": "drop", "judge": judge}
     with pytest.raises(Untypical, match=untypical):
-        pipe.best_of(conditions, n=3, reject=reject)
+        pipe.best_of(conditions, **options)
     with pytest.raises(CError, match=untypical) as refused:
-        model.best_of(conditions, n=3, reject=reject)
+        model.best_of(conditions, **options)
     assert refused.value.status == "untypical"
 
 

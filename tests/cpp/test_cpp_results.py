@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tiny import TINY, edited, photograph
 from tiny import calibrated_pipe as pipe
 
-from caflow_deploy import Reject, load
+from caflow_deploy import load
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 __all__ = ["model", "pipe"]  # fixtures
@@ -107,7 +108,7 @@ def test_settings_default_to_those_of_the_bundle(copied: Path, photographs: Path
 @pytest.mark.parametrize(("budget", "overlap"), [(128 * 128, 32), (96 * 96, 16)])
 def test_cpp_merges_tiles_as_python_does(photographs: Path, budget: int, overlap: int) -> None:
     condition = photograph(photographs, 4, 77, 61)
-    with load(TINY, backend="cpu", pixel_budget=budget, overlap=overlap) as pipe:
+    with load(TINY, backend="cpu", tiling=Tiling(budget, overlap)) as pipe:
         assert len(pipe.tiles(condition)) > 4
         best = pipe.best_of(condition, n=3)
         score = pipe.score(best.images, condition)
@@ -117,12 +118,12 @@ def test_cpp_merges_tiles_as_python_does(photographs: Path, budget: int, overlap
     assert scored.log_likelihood == pytest.approx(score.log_likelihood[0], rel=LIKELIHOOD)
 
 
-@pytest.mark.parametrize("options", [{}, {"consistent": True}, {"reject": Reject(0.5, redraws=2)}])
+@pytest.mark.parametrize("options", [{}, {"consistent": True}, {"min_typicality": 0.5, "redraws": 2}])
 def test_cpp_reports_the_progress_of_python_and_can_be_stopped(photographs: Path, options: dict[str, Any]) -> None:
     conditions = [photograph(photographs, number, height, 30) for number, height in ((4, 40), (2, 16))]
     expected: list[tuple[int, int]] = []
     found: list[tuple[int, int]] = []
-    with load(TINY, backend="cpu", pixel_budget=128 * 128, overlap=32) as pipe:
+    with load(TINY, backend="cpu", tiling=Tiling(128 * 128, 32)) as pipe:
         pipe.best_of(conditions, n=3, show=lambda *numbers: expected.append(numbers), **options)
     with CModel(TINY, pixel_budget=128 * 128, overlap=32) as model:
         model.best_of(conditions, n=3, progress=lambda *numbers: found.append(numbers), **options)

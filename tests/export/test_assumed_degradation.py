@@ -25,6 +25,7 @@ from caflow_runtime.bundle.manifest_checks import check_manifest
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.degradation import Degradation, known
 from caflow_runtime.errors import InputError
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
@@ -80,7 +81,7 @@ def test_the_estimate_is_that_of_the_model(aware: Aware, photographs: Path) -> N
     condition = photograph(photographs, 0, 12, 16)
     told = estimated(aware.model, [condition])
     with load(aware.folder, "cpu", 1) as pipe:
-        drawn = pipe.best_of(condition, 1, 0.0)
+        drawn = pipe.best_of(condition, n=1, temperature=0.0)
         found: Any = pipe.runner.degradations([condition])
         np.testing.assert_allclose(found[0], told, atol=1e-5)
     np.testing.assert_allclose(drawn.images[0], expected(aware.model, condition, told), atol=1)
@@ -92,9 +93,9 @@ def test_all_tiles_are_told_the_degradation_of_the_whole_image(aware: Aware, pho
     """Their overlap is larger than the field of view of this model, so that tiles change nothing else."""
     condition = np.ascontiguousarray(photograph(photographs, 0, 40, 200))
     condition[:, :100] = 128  # an estimate of the left part alone would be another one
-    with load(aware.folder, "cpu", 1) as whole, load(aware.folder, "cpu", 1, 2**13, 40) as tiled:
+    with load(aware.folder, "cpu", 1) as whole, load(aware.folder, "cpu", 1, tiling=Tiling(2**13, 40)) as tiled:
         assert len(tiled.tiles(condition)) > 1
-        expected, found = (pipe.best_of(condition, 1, 0.0) for pipe in (whole, tiled))
+        expected, found = (pipe.best_of(condition, n=1, temperature=0.0) for pipe in (whole, tiled))
         np.testing.assert_allclose(found.images[0], expected.images[0], atol=1)
         scored = [pipe.score(expected.images[0], condition).bits_per_dim[0] for pipe in (whole, tiled)]
         assert scored[1] == pytest.approx(scored[0], abs=0.01)
@@ -108,7 +109,7 @@ def test_known_values_replace_their_group_of_the_estimate(aware: Aware, photogra
     with load(aware.folder, "cpu", 1, assume={"blur": 3, "noise": 6}) as pipe:
         found: Any = pipe.runner.degradations([condition])
         np.testing.assert_allclose(found[0], told, atol=1e-5)
-        drawn = pipe.best_of(condition, 1, 0.0)
+        drawn = pipe.best_of(condition, n=1, temperature=0.0)
         on_device = pipe.run(condition[None], 1, 0.0)
     np.testing.assert_allclose(drawn.images[0], expected(aware.model, condition, told), atol=1)
     np.testing.assert_array_equal(np.from_dlpack(on_device.images)[0], drawn.images[0])
@@ -129,7 +130,7 @@ def test_cpp_estimates_the_degradation_as_python_does(aware: Aware, photographs:
     conditions = [photograph(photographs, 0, 12, 16), photograph(photographs, 1, 20, 160)]
     with load(aware.folder, "cpu", 1) as pipe, CModel(aware.folder) as model:
         for condition in conditions:
-            expected, (found,) = pipe.best_of(condition, 2), model.best_of([condition], samples=2)
+            expected, (found,) = pipe.best_of(condition, n=2), model.best_of([condition], samples=2)
             np.testing.assert_allclose(found.rgb, expected.images[0], atol=1)
             assert found.log_likelihood == pytest.approx(expected.log_likelihood[0], rel=1e-5)
 
@@ -142,7 +143,7 @@ def test_the_command_tells_the_model_what_the_user_and_the_file_say(
     given = ["image", tmp_path / "in.jpg", "--model", aware.folder, "-n", 1, "--json", "--force"]
     by_file = json.loads(caflow(*given, "-o", tmp_path / "file.png", code=0).stdout)["degradation"]
     assert by_file["jpeg"] == pytest.approx(60, abs=0.01)
-    told = ["--input-blur", 2, "--input-noise", 3, "--input-jpeg", 80]
+    told = ["--assume", "blur=2", "--assume", "noise=3", "--assume", "jpeg=80"]
     by_user = json.loads(caflow(*given, *told, "-o", tmp_path / "user.png", code=0).stdout)["degradation"]
     assert {name: by_user[name] for name in ("blur", "noise", "jpeg")} == pytest.approx(
         {"blur": 2, "noise": 3, "jpeg": 80}, abs=0.01
@@ -158,12 +159,12 @@ def test_what_the_user_says_is_a_setting_of_the_job(aware: Aware, photographs: P
     (tmp_path / "in").mkdir()
     write_image(tmp_path / "in" / "a.png", photograph(photographs, 0, 12, 16))
     given = ["image", tmp_path / "in", "--model", aware.folder, "-n", 1, "-o", tmp_path / "out"]
-    caflow(*given, "--input-blur", 1, code=0)
-    assert "already complete" in caflow(*given, "--input-blur", 1, code=0).stdout
-    assert "--input-blur 1" in caflow(*given, "--input-blur", 2, code=2).stderr
+    caflow(*given, "--assume", "blur=1", code=0)
+    assert "already complete" in caflow(*given, "--assume", "blur=1", code=0).stdout
+    assert "--assume blur 1" in caflow(*given, "--assume", "blur=2", code=2).stderr
     assert "already complete" not in caflow(*given, code=2).stdout
-    refused = caflow(*given, "--model", "x4-photo", "--input-noise", 1, code=2)
-    assert "--input-noise is for models that are told how their input was degraded" in refused.stderr
+    refused = caflow(*given, "--model", "x4-photo", "--assume", "noise=1", code=2)
+    assert "--assume is for models that are told how their input was degraded" in refused.stderr
 
 
 @pytest.mark.parametrize(

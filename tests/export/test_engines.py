@@ -39,6 +39,7 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.onnx_fields import WrongGraph
 from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files
 from caflow_runtime.errors import BackendError
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline.pipeline import load
 
 TARGETS = ("8.6", "12.0")
@@ -375,7 +376,7 @@ def test_engines_give_what_the_cpu_gives(copied: Path, photographs: Path, backen
         assert found.engines is not None
         assert all(m.max_error <= m.tolerance for m in found.engines.verification)
     images = [photograph(photographs, k, *size) for k, size in enumerate([(9, 12), (16, 16), (70, 80)])]
-    with load(copied, backend=backend) as engine, load(copied, backend="cpu", pixel_budget=256**2) as cpu:
+    with load(copied, backend=backend) as engine, load(copied, backend="cpu", tiling=Tiling(256**2)) as cpu:
         best, expected = engine.best_of(images, n=9), cpu.best_of(images, n=9)
         np.testing.assert_allclose(best.log_likelihood, expected.log_likelihood, rtol=1e-5)
         for one, other in zip(best.images, expected.images, strict=True):

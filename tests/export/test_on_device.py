@@ -17,13 +17,14 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.scan import Array
-from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
+from caflow_runtime.flow.tiles import Tiling
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 
 @pytest.fixture(params=[OnnxRuntimeCpu, bound_to_cpu], ids=["numpy", "bound"])
 def pipe(request: pytest.FixtureRequest, uncalibrated: Path) -> Iterator[Pipeline]:
     backend: Backend = request.param()
-    with Pipeline(Graphs(uncalibrated, backend), PIXEL_BUDGET, OVERLAP) as pipe:
+    with Pipeline(Graphs(uncalibrated, backend), Tiling()) as pipe:
         yield pipe
 
 
@@ -57,7 +58,7 @@ def test_wrong_conditions_are_refused_with_the_expected_form(pipe: Pipeline, con
 
 def test_samples_that_do_not_fit_into_one_run_are_refused(uncalibrated: Path) -> None:
     backend = OnnxRuntimeCpu()
-    with Pipeline(Graphs(uncalibrated, backend), 3 * 32 * 32, overlap=8) as pipe:
+    with Pipeline(Graphs(uncalibrated, backend), Tiling(3 * 32 * 32, 8)) as pipe:
         condition = np.zeros((1, 8, 8, 3), np.uint8)
         assert len(pipe.run(condition, n=3).images) == 1
         with pytest.raises(InputError, match=r"1 × 4 samples of 32×32 pixels must fit .*: use a pixel budget of 4096$"):
@@ -95,7 +96,7 @@ class Judging(OnnxRuntimeCpu):
 @pytest.fixture
 def judging(uncalibrated: Path) -> Iterator[tuple[Pipeline, Judging]]:
     backend = Judging()
-    with Pipeline(Graphs(uncalibrated, backend), PIXEL_BUDGET, OVERLAP) as pipe:
+    with Pipeline(Graphs(uncalibrated, backend), Tiling()) as pipe:
         yield pipe, backend
 
 

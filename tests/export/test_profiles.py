@@ -17,6 +17,7 @@ from caflow_runtime.bundle.manifest import cell_side, size_of
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.scan import Array, Arrays
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 PROFILE = Profile(3, 64, 96)
@@ -41,13 +42,13 @@ class Limited(Watched):
 
 @pytest.fixture
 def limited(uncalibrated: Path) -> Iterator[Pipeline]:
-    with Pipeline(Graphs(uncalibrated, Limited(uncalibrated, PROFILE)), pixel_budget=2**20, overlap=16) as pipe:
+    with Pipeline(Graphs(uncalibrated, Limited(uncalibrated, PROFILE)), tiling=Tiling(2**20, 16)) as pipe:
         yield pipe
 
 
 @pytest.fixture
 def free(uncalibrated: Path) -> Iterator[Pipeline]:
-    with Pipeline(Graphs(uncalibrated, OnnxRuntimeCpu()), pixel_budget=64 * 96, overlap=16) as pipe:
+    with Pipeline(Graphs(uncalibrated, OnnxRuntimeCpu()), tiling=Tiling(64 * 96, 16)) as pipe:
         yield pipe
 
 
@@ -72,7 +73,7 @@ def test_requests_that_an_engine_cannot_run_are_refused_with_the_required_limits
     large = photograph(photographs, 1, 20, 20)
     with pytest.raises(InputError, match=r"80×80 pixels must run as one tile: use .*--max-size 80x80$"):
         limited.encode(photograph(photographs, 1, 80, 80), large)
-    small = Pipeline(limited.runner.graphs, pixel_budget=2**20, overlap=64)
+    small = Pipeline(limited.runner.graphs, tiling=Tiling(2**20, 64))
     with pytest.raises(InputError, match=r" or engines built with a larger --max-size$"):
         small.best_of(large, n=1)
 

@@ -14,7 +14,7 @@ from fuzzing import REFUSED, Attempt
 from test_wrong_arguments import SMALL, TARGET, functions
 from tiny import TINY
 
-from caflow_runtime.batching.draw_options import Reject
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.pipeline.pipeline import load
 
@@ -22,7 +22,18 @@ ODD: list[Any] = [
     *(None, True, False, 0, 1, 2, -1, 2**31, 2**32, 2**64, 10**5000, 0.5, 1.0, -0.5, float("nan"), float("inf"), 1e300),
     *("", "x", "1", "likelihood", "consistency", "typical", b"x", [], (), {}, [0.5], [0.8] * 3, [1, 1, 1], (2, 1, 1)),
     *([None], [[1]], np.float32(0.5), np.int8(2), np.uint64(2**63), np.bool_(True), np.array(0.5), np.array([0.5] * 3)),
-    *(np.array([]), np.array("x"), Fraction(1, 2), Decimal("0.5"), 1j, object(), {1, 2}, range(3), Reject(), Reject),
+    *(
+        np.array([]),
+        np.array("x"),
+        Fraction(1, 2),
+        Decimal("0.5"),
+        1j,
+        object(),
+        {1, 2},
+        range(3),
+        DrawOptions(),
+        DrawOptions,
+    ),
     *("fixed", "fresh", np.array([[0.5]]), np.array([object()]), np.float64("nan"), "é", "\ud800"),
 ]
 PICTURES: list[Any] = [

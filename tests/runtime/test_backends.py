@@ -23,7 +23,8 @@ from caflow_runtime.backends.select import open_backend
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.scan import Array, Arrays
-from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
+from caflow_runtime.flow.tiles import Tiling
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *packages: str, only: bool = False) -> None:
@@ -76,9 +77,7 @@ def test_a_provider_that_fails_is_not_replaced_by_the_cpu(
 
 def test_values_that_are_bound_to_device_memory_give_the_same_results(uncalibrated: Path, photographs: Path) -> None:
     """Values stay bound to device memory between graphs, as on a GPU. Here the CPU is the device."""
-    pipes = [
-        Pipeline(Graphs(uncalibrated, backend), PIXEL_BUDGET, OVERLAP) for backend in (OnnxRuntimeCpu(), bound_to_cpu())
-    ]
+    pipes = [Pipeline(Graphs(uncalibrated, backend), Tiling()) for backend in (OnnxRuntimeCpu(), bound_to_cpu())]
     condition = photograph(photographs, 0, 9, 12)
     a, b = (pipe.best_of(condition, n=4, keep=(4, 2)) for pipe in pipes)
     np.testing.assert_array_equal(a.images, b.images)

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import edited
 
-from caflow_runtime.batching.draw_options import Reject
 from caflow_runtime.bundle.bundle_errors import BrokenGraph, BundleError
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import BackendError, InputError, NotFinite
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 
 @pytest.fixture(scope="module")
 def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
-    with load(uncalibrated, backend="cpu", pixel_budget=64**2, overlap=8) as pipe:
+    with load(uncalibrated, backend="cpu", tiling=Tiling(64**2, 8)) as pipe:
         yield pipe
 
 
@@ -117,7 +117,7 @@ def test_invalid_numbers_are_refused_for_every_argument(pipe: Pipeline, uncalibr
         pipe.best_of(GOOD, temperature=(0.5, value))
     for name in ("min_typicality", "redraws"):
         with pytest.raises(InputError, match=f"^{name}(: expected| must be)"):
-            Reject(**{name: value})
+            pipe.best_of(GOOD, **{name: value})
     for name in ("pixel_budget", "overlap", "threads"):
         with pytest.raises(InputError, match=f"^{name}(: expected| must be)"):
             load(uncalibrated, backend="cpu", **{name: value})
@@ -153,7 +153,7 @@ def test_wrong_settings_of_a_pipeline_are_refused(uncalibrated: Path) -> None:
         with pytest.raises(InputError, match="threads"):
             load(uncalibrated, threads=threads)
     with (
-        load(uncalibrated, backend="cpu", pixel_budget=64**2, overlap=64) as pipe,
+        load(uncalibrated, backend="cpu", tiling=Tiling(64**2, 64)) as pipe,
         pytest.raises(InputError, match="smaller overlap or a larger pixel_budget"),
     ):
         pipe.best_of(np.zeros((50, 50, 3), np.uint8))

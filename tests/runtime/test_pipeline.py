@@ -20,6 +20,7 @@ import caflow_deploy
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.scan import Array, Arrays
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 
@@ -77,7 +78,7 @@ def test_after_memory_ran_out_the_pipeline_continues_with_a_smaller_pixel_budget
     targets = [photograph(photographs, k, 4 * i.shape[0], 4 * i.shape[1]) for k, i in enumerate(images)]
     drawn, scored = pipe.best_of(images, n=5), pipe.score(targets, images)
     backend = SmallMemory(3 * 24 * 40)
-    with Pipeline(Graphs(uncalibrated, backend), pixel_budget=2**20, overlap=16) as small:
+    with Pipeline(Graphs(uncalibrated, backend), tiling=Tiling(2**20, 16)) as small:
         with pytest.warns(UserWarning, match="memory ran out; continuing with a pixel budget of") as warned:
             again = small.best_of(images, n=5)
         assert len(warned) == 1  # half of the 5 rows fits: 2 of 32×40, or 3 of 24×40
@@ -89,13 +90,13 @@ def test_after_memory_ran_out_the_pipeline_continues_with_a_smaller_pixel_budget
     np.testing.assert_allclose(scored_again.log_likelihood, scored.log_likelihood, rtol=1e-6)
     many = [images[0]] * 12  # which share a batch
     with (
-        Pipeline(Graphs(uncalibrated, SmallMemory(6 * 32 * 40)), pixel_budget=2**20, overlap=16) as small,
+        Pipeline(Graphs(uncalibrated, SmallMemory(6 * 32 * 40)), tiling=Tiling(2**20, 16)) as small,
         pytest.warns(UserWarning, match=f"with a pixel budget of {6 * 32 * 40}"),
     ):
         small.best_of(many, n=1)
     for overlap in (0, 16):
         with (
-            Pipeline(Graphs(uncalibrated, SmallMemory(1)), pixel_budget=2**14, overlap=overlap) as none,
+            Pipeline(Graphs(uncalibrated, SmallMemory(1)), tiling=Tiling(2**14, overlap)) as none,
             pytest.warns(UserWarning, match="memory ran out"),
             pytest.raises(MemoryError),
         ):
@@ -106,7 +107,7 @@ def test_after_memory_ran_out_the_pipeline_continues_with_a_smaller_pixel_budget
 def test_after_memory_ran_out_finished_samples_do_not_run_again(uncalibrated: Path, photographs: Path) -> None:
     images, shown = [photograph(photographs, 0, *size) for size in ((4, 4), (8, 10))], list[tuple[int, int]]()
     with (
-        Pipeline(Graphs(uncalibrated, SmallMemory(32 * 40)), pixel_budget=2**20, overlap=16) as small,
+        Pipeline(Graphs(uncalibrated, SmallMemory(32 * 40)), tiling=Tiling(2**20, 16)) as small,
         pytest.warns(UserWarning, match="memory ran out"),
     ):
         small.best_of(images, n=2, show=lambda done, count: shown.append((done, count)))
@@ -190,7 +191,7 @@ def test_keep_drops_unlikely_samples_after_the_coarsest_level(
         coarse = np.argsort(-full.per_level[k][:, 0])[:2]  # the two best samples after the coarsest level
         assert place == coarse.min()
     with pytest.raises(InputError, match="keep: all 6 samples"):
-        load(pipe.runner.graphs.folder, backend="cpu", pixel_budget=32 * 40).best_of(conditions, n=6, keep=(6, 2))
+        load(pipe.runner.graphs.folder, backend="cpu", tiling=Tiling(32 * 40)).best_of(conditions, n=6, keep=(6, 2))
 
 
 @pytest.mark.parametrize("overlap", [16, 48])
@@ -200,7 +201,7 @@ def test_a_tiled_result_is_close_to_the_untiled_one_and_has_no_seams(
     """All tiles use the same noise, and there are no seams: gradients at their borders are those of the whole image."""
     condition = photograph(photographs, 0, 50, 61)
     whole = pipe.best_of(condition, n=1)
-    with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=overlap) as tiled_pipe:
+    with load(uncalibrated, backend="cpu", tiling=Tiling(112**2, overlap)) as tiled_pipe:
         tiled = tiled_pipe.best_of(condition, n=1)
         windows = tiled_pipe.runner.windows(condition)
     assert len(windows) > 3
@@ -215,7 +216,7 @@ def test_a_tiled_result_is_close_to_the_untiled_one_and_has_no_seams(
 
 def test_the_best_sample_of_a_tiled_image_is_that_of_the_whole_image(uncalibrated: Path, photographs: Path) -> None:
     condition = photograph(photographs, 3, 40, 40)
-    with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
+    with load(uncalibrated, backend="cpu", tiling=Tiling(112**2, 16)) as pipe:
         best, drawn = pipe.best_of(condition, n=3), pipe.sample(condition, n=3)
     np.testing.assert_array_equal(best.images[0], drawn.images[0][0])
     assert (np.diff(drawn.log_likelihood[0]) <= 0).all()
@@ -250,7 +251,7 @@ def test_memory_is_bounded_by_the_budget(uncalibrated: Path) -> None:
     """An image with four times the pixels requires little more memory than its larger results."""
     code = (
         "import resource, sys; import numpy as np; from caflow_runtime.pipeline.pipeline import load; "
-        f"pipe = load({str(uncalibrated)!r}, backend='cpu', threads=1, pixel_budget=2**16, overlap=16); "
+        f"pipe = load({str(uncalibrated)!r}, backend='cpu', threads=1, tiling=Tiling(2**16, 16)); "
         "side = int(sys.argv[1]); image = np.full((side, side, 3), 99, np.uint8); pipe.best_of(image, n=3); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )

@@ -9,7 +9,6 @@ from tiny import CALIBRATED_TEMPERATURE, crops_of, photograph
 from tiny import calibrated_pipe as pipe
 
 from caflow_deploy.images.photographs import photographs_in
-from caflow_runtime.batching.draw_options import Reject
 from caflow_runtime.errors import InputError
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.ood.typicality import covariates, distance_of, typicality
@@ -59,7 +58,7 @@ def test_untypical_samples_are_drawn_again(pipe: Pipeline, photographs: Path) ->
     conditions = [photograph(photographs, k, 8, 8) for k in range(4)]
     every: Any = pipe.sample(conditions, n=12, temperature=TEMPERATURE)
     alpha = float(np.median(every.sample_typicality.value))
-    best: Any = pipe.best_of(conditions, n=2, temperature=TEMPERATURE, reject=Reject(alpha, redraws=10))
+    best: Any = pipe.best_of(conditions, n=2, temperature=TEMPERATURE, min_typicality=alpha, redraws=10)
     assert best.rejected.sum() > 0
     for k in range(4):
         typical = dict(zip(every.sample[k], every.sample_typicality.value[k] >= alpha, strict=True))
@@ -75,7 +74,7 @@ def test_untypical_samples_are_drawn_again(pipe: Pipeline, photographs: Path) ->
             assert best.sample[k] == max(range(12), key=lambda number: likelihood[number])
         assert len(best.bits_per_dim_drawn[k]) == seen
         assert best.rejected[k] == seen - len(accepted)
-        alone = pipe.best_of(conditions[k], n=2, temperature=TEMPERATURE, reject=Reject(alpha, redraws=10))
+        alone = pipe.best_of(conditions[k], n=2, temperature=TEMPERATURE, min_typicality=alpha, redraws=10)
         np.testing.assert_array_equal(alone.images[0], best.images[k])
 
 
@@ -85,19 +84,21 @@ def test_rejected_samples_give_an_error_the_bicubic_image_or_the_best_one(pipe: 
     alpha = (1 + value) / 2
     arguments: dict[str, Any] = {"n": 2, "temperature": TEMPERATURE}
     with pytest.raises(Untypical, match=r"images\[0\]: all 3 samples are untypical, with a typicality below"):
-        pipe.best_of(condition, **arguments, reject=Reject(alpha, 1, "drop"))
-    enlarged = pipe.best_of(condition, **arguments, reject=Reject(alpha, 1, "bicubic"))
+        pipe.best_of(condition, **arguments, min_typicality=alpha, redraws=1, otherwise="drop")
+    enlarged = pipe.best_of(condition, **arguments, min_typicality=alpha, redraws=1, otherwise="bicubic")
     wanted = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
     np.testing.assert_array_equal(enlarged.images[0], wanted)
     assert enlarged.outcome == ["bicubic"]
     assert enlarged.sample[0] == REJECTED
     assert np.isnan(enlarged.log_likelihood[0])
     for changes in ({"rank": "consistency"}, {"consistent": True}):
-        again: Any = pipe.best_of(condition, **arguments, **changes, reject=Reject(alpha, 1, "bicubic"))
+        again: Any = pipe.best_of(
+            condition, **arguments, **changes, min_typicality=alpha, redraws=1, otherwise="bicubic"
+        )
         np.testing.assert_array_equal(again.images[0], wanted)
         assert np.isnan(again.log_likelihood[0])
         assert np.isfinite(again.consistency[0])
-    best = pipe.best_of(condition, **arguments, reject=Reject(alpha, 1))
+    best = pipe.best_of(condition, **arguments, min_typicality=alpha, redraws=1)
     plain = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
     assert best.outcome == ["rejected"]
     np.testing.assert_array_equal(best.images, plain.images)
@@ -128,11 +129,15 @@ def test_requests_that_the_calibration_does_not_support_are_refused(
     with pytest.raises(InputError, match="requires one temperature for all levels"):
         pipe.best_of(condition, temperature=(0.7, 0.8), rank="typical")
     with pytest.raises(InputError, match="keep drops samples before they can be judged"):
-        pipe.best_of(condition, n=4, keep=(4, 2), reject=Reject())
-    with pytest.raises(InputError, match=r"min_typicality must be above 0 and below 1; got 0\.0"):
-        Reject(0.0)
+        pipe.best_of(condition, n=4, keep=(4, 2), min_typicality=0.01)
+    with pytest.raises(InputError, match="min_typicality must be a number that is at least 0 and below 1; got 1"):
+        pipe.best_of(condition, min_typicality=1)
+    with pytest.raises(InputError, match="also give min_typicality"):
+        pipe.best_of(condition, otherwise="drop")
+    with pytest.raises(InputError, match="sample returns all samples"):
+        pipe.sample(condition, min_typicality=0.01)
     with load(uncalibrated, backend="cpu") as plain:
-        for arguments in ({"rank": "typical"}, {"reject": Reject()}):
+        for arguments in ({"rank": "typical"}, {"min_typicality": 0.01}):
             with pytest.raises(InputError, match="is not calibrated: run caflow calibrate"):
                 plain.best_of(condition, temperature=TEMPERATURE, **arguments)
         assert plain.best_of(condition).sample_typicality is None

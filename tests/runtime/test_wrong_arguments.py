@@ -13,8 +13,9 @@ import pytest
 from tiny import TINY
 
 from caflow_deploy.images.image_files import read_image, write_image
-from caflow_runtime.batching.draw_options import DrawOptions, Reject
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import CaflowError
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 SMALL, TARGET = np.full((2, 2, 3), 100, np.uint8), np.full((8, 8, 3), 90, np.uint8)
@@ -41,24 +42,27 @@ def functions(pipe: Pipeline, folder: Path) -> dict[str, tuple[Function, dict[st
     metadata, score = read_image(folder / "in.png").metadata, pipe.score(TARGET, SMALL)
     assert score.image_typicality is not None
     choosing = {**SAMPLING, "frame": 0, "rank": "likelihood", "consistent": False}
-    running = {"backend": "cpu", "threads": 1, "pixel_budget": 2**20, "overlap": 64}
+    running = {"backend": "cpu", "threads": 1, "tiling": Tiling()}
+    rejecting = {"min_typicality": 0.1, "redraws": 1, "otherwise": "keep", "judge": "sample"}
     written = {"path": folder / "out.png", "rgb": SMALL, "alpha": SMALL[..., 0].copy(), "is_grey": False}
     return {
         "load": (opened, {"model": TINY, **running, "is_calibrated": True, "assume": None}),
-        "best_of": (pipe.best_of, {"images": SMALL, **choosing, "keep": None, "show": None, "reject": None}),
-        "sample": (pipe.sample, {"images": SMALL, **choosing, "show": None}),
+        "best_of": (
+            pipe.best_of,
+            {"images": SMALL, **choosing, "options": None, "keep": None, "show": None, "judge": "sample"},
+        ),
+        "sample": (pipe.sample, {"images": SMALL, **choosing, "options": None, "show": None}),
         "run": (pipe.run, {"condition": SMALL[None], **SAMPLING, "frame": 0}),
         "stream": (
             lambda **given: list(pipe.stream(**given)),
-            {"frames": [SMALL], **SAMPLING, "rank": "likelihood", "noise": "fixed", "batch": 1, "min_typicality": 0.0}
-            | {"otherwise": "keep"},
+            {"frames": [SMALL], **SAMPLING, "rank": "likelihood", "noise": "fixed", "batch": 1, "size": None},
         ),
         "score": (pipe.score, {"target": TARGET, "condition": SMALL, "show": None}),
         "encode": (pipe.encode, {"target": TARGET, "condition": SMALL}),
         "decode": (pipe.decode, {"noise": pipe.encode(TARGET, SMALL).noise, "condition": SMALL}),
         "tiles": (pipe.tiles, {"condition": SMALL}),
-        "Reject": (Reject, {"min_typicality": 0.1, "redraws": 1, "otherwise": "keep", "judge": "sample"}),
-        "DrawOptions": (DrawOptions, {**choosing, "keep": None, "reject": None}),
+        "DrawOptions": (DrawOptions, {**choosing, "keep": None, **rejecting}),
+        "Tiling": (Tiling, {"pixel_budget": 2**20, "overlap": 64}),
         "verdicts": (score.verdicts, {"min_typicality": 0.1}),
         "accept": (score.image_typicality.accept, {"min_typicality": 0.1}),
         "read_image": (read_image, {"path": folder / "in.png", "max_pixels": 2**20}),

@@ -204,14 +204,16 @@ class CModel:
 
 def _draw_options(options: dict[str, Any]) -> _DrawOptions:
     known = _DrawOptions(struct_size=ctypes.sizeof(_DrawOptions))
-    reject = options.pop("reject", None)
-    if reject is not None:
-        options |= {"min_typicality": reject.min_typicality, "redraws": reject.redraws or NO_REDRAWS}
-        options |= {"otherwise": OTHERWISE[reject.otherwise], "judge": JUDGES[reject.judge]}
+    words: dict[str, dict[Any, int]] = {
+        "rank": RANKS,
+        "otherwise": OTHERWISE,
+        "judge": JUDGES,
+        "redraws": {0: NO_REDRAWS},
+    }
     for name, value in options.items():
         name = "samples" if name == "n" else name
-        if name == "rank":
-            value = RANKS.get(value, value)
+        if name in words:
+            value = words[name].get(value, value)
         elif name in ("temperature", "keep"):
             kind = c_double if name == "temperature" else c_uint32
             values = list(np.atleast_1d(value))

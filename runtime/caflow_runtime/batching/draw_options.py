@@ -1,23 +1,15 @@
-"""Settings for drawing samples: how many samples, from which noise, and how the best one is chosen."""
+"""Options for drawing samples: how many samples, from which noise, and how the best one is chosen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypedDict
 
 import numpy as np
+from msgspec import Meta, structs
 
 from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, Manifest
-from caflow_runtime.checks import (
-    MAX_SAMPLES,
-    check_integer,
-    check_share,
-    check_switch,
-    is_integer,
-    is_number,
-    is_real,
-    shown,
-)
+from caflow_runtime.checks import LARGEST_WORD, MAX_SAMPLES, is_integer, is_number, is_real, shown
 from caflow_runtime.errors import InputError
+from caflow_runtime.options import Options, fields_of
 
 Rank = Literal["likelihood", "consistency", "typical"]
 """Ranking of samples: by their likelihood, by their consistency with the image, or by how typical their bits per
@@ -26,64 +18,82 @@ Judge = Literal["sample", "image"]
 """Typicality that decides about rejection: that of the drawn sample, or that of the image as it is written."""
 Otherwise = Literal["keep", "bicubic", "drop"]
 """Result if all samples are rejected: the best rejected sample, the bicubically enlarged input, or an error."""
-Temperature = float | Sequence[float]
+Temperature = Annotated[float, Meta(ge=0)] | Sequence[float]
 """One temperature τ for all levels, or one for each level, the coarsest first."""
 
 
-@dataclass(frozen=True)
-class Reject:
-    """Rule that rejects untypical samples. Other samples are drawn in their place."""
+class DrawFields(TypedDict, total=False):
+    """Fields of `DrawOptions` as keyword arguments."""
 
-    min_typicality: float = 0.01
-    """Samples with a typicality below this are rejected. About this fraction of good samples is rejected by mistake."""
-    redraws: int = 20
-    """Largest number of samples that are drawn for an image in place of rejected ones, 0 … 2²⁰."""
-    otherwise: Otherwise = "keep"
-    """Result if all samples are rejected: "keep" is the best rejected sample, "bicubic" is the input, bicubically
-    enlarged, and "drop" raises `Untypical`."""
-    judge: Judge = "sample"
-    """Typicality that decides. "sample" is that of a drawn sample among samples of the same temperature, which takes no
-    extra time. "image" is that of the image, as it is written, among true images: the verdict of `caflow filter`.
-    Images are then scored in the order of their rank until one is accepted."""
-
-    def __post_init__(self) -> None:
-        check_share("min_typicality", self.min_typicality, is_open=True)
-        check_integer("redraws", self.redraws, 0, MAX_SAMPLES)
-        if not isinstance(self.otherwise, str) or self.otherwise not in get_args(Otherwise):
-            raise InputError(f"otherwise must be one of {', '.join(get_args(Otherwise))}; got {shown(self.otherwise)}")
-        if not isinstance(self.judge, str) or self.judge not in get_args(Judge):
-            raise InputError(f"judge must be one of {', '.join(get_args(Judge))}; got {shown(self.judge)}")
+    n: int
+    temperature: Temperature | None
+    seed: int
+    frame: int
+    rank: Rank | None
+    keep: Sequence[int] | None
+    consistent: bool
+    min_typicality: float
+    redraws: int
+    otherwise: Otherwise
+    judge: Judge
 
 
-@dataclass(frozen=True)
-class DrawOptions:
-    """How samples are drawn, and the best one is chosen. The values are checked and converted to the types below.
+class DrawOptions(Options, frozen=True):
+    """How samples are drawn, and which of them is the result.
 
     Raises:
         InputError: if a value is not valid.
     """
 
-    n: int = 10
-    """Number of samples of each image, 1 … 2²⁰."""
+    n: Annotated[int, Meta(ge=1, le=MAX_SAMPLES)] = 10
+    """Number of samples of each image. The best one is the result."""
     temperature: Temperature | None = None
-    """Temperature τ, a factor on the noise: one for all levels, or one for each level, the coarsest first. None is the
-    temperature that the model names as best: 0.8 for x4-photo, 0.5 for x4-real, and 0 for the others."""
-    seed: int = 0
-    """Number that chooses the noise, together with `frame`: 0 … 2³²−1."""
-    frame: int = 0
-    """Number of the frame, which also chooses the noise: 0 … 2³²−1."""
+    """Spread of the samples, the factor τ on the noise. 0: all samples are the same smooth result. 1: the distribution
+    that the model learned. In Python also one number for each level, the coarsest first. By default what the model
+    names as best: 0.8 for x4-photo, 0.5 for x4-real, and 0 for the other built-in models."""
+    seed: Annotated[int, Meta(ge=0, le=LARGEST_WORD)] = 0
+    """Seed of the random numbers. The same seed gives the same samples again."""
+    frame: Annotated[int, Meta(ge=0, le=LARGEST_WORD)] = 0
+    """Number of a frame. Each frame has other random numbers."""
     rank: Rank | None = None
-    """Ranking of the samples. "likelihood" ranks by log-likelihood, as in the paper. "consistency" ranks by how well
-    the sample, degraded again, matches the image. "typical" ranks by how close the bits per dimension of each level are
-    to those of typical samples, which requires a calibration. None is the ranking that the model names as best."""
+    """Criterion for the best sample. likelihood: the most likely sample, as in the paper. consistency: the sample that
+    is closest to the input after it is degraded again. typical: the sample whose likelihood is closest to the typical
+    one at each level, which requires a model that is calibrated for this `temperature`, as the built-in models are. By
+    default what the model names as best: likelihood for the built-in models."""
     keep: Sequence[int] | None = None
     """Progressive best-of-N: the number of samples that run at each level, beginning with `n`. After each level, only
     the most likely samples continue. The result is approximate: a dropped sample might have been the best."""
     consistent: bool = False
-    """For super-resolution: whether to change the best sample so that it down-samples to the image, as far as values in
-    0…255 allow. It is ranked before the change and scored again after it."""
-    reject: Reject | None = None
-    """Rule that rejects untypical samples; None rejects no sample."""
+    """For models that enlarge: change the best sample so that it matches the input when it is down-sampled, as far as
+    values in 0…255 allow. It is ranked before the change and scored again after it."""
+    min_typicality: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Reject samples and video frames whose typicality is below this number between 0 and 1. About this fraction of
+    good ones is rejected by mistake; 0.01 is a common choice. 0 rejects nothing. This requires a model that is
+    calibrated for this `temperature`, as the built-in models are."""
+    redraws: Annotated[int, Meta(ge=0, le=MAX_SAMPLES)] = 20
+    """With `min_typicality`: largest number of samples to draw in place of rejected ones, for each image. Video frames
+    are not drawn again."""
+    otherwise: Otherwise = "keep"
+    """With `min_typicality`: what becomes of an image whose samples are all rejected, or of a rejected video frame.
+    keep: the best rejected sample or the frame, and a report that it is rejected. bicubic: the bicubically enlarged
+    input. drop: no result, which is the error `Untypical` in Python."""
+    judge: Judge = "sample"
+    """Typicality that is reported and that `min_typicality` checks. sample: how usual the sample is, as drawn, among
+    samples of the same temperature; this takes no extra time. image: how usual the image is, as written, among true
+    images, as caflow filter computes it; samples are scored again for it, in the order of rank, which takes time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.temperature is not None:
+            structs.force_setattr(self, "temperature", _temperature(self.temperature))
+        structs.force_setattr(self, "keep", _keep(self.keep, self.n))
+        if self.keep is not None and self.rank not in ("likelihood", None):
+            raise InputError(f"keep drops samples by likelihood, so rank must be 'likelihood'; got {self.rank!r}")
+        if self.keep is not None and self.rejects:
+            raise InputError("keep drops samples before they can be judged: use either keep or min_typicality")
+        for name in ("redraws", "otherwise"):
+            if not self.rejects and getattr(self, name) != fields_of(DrawOptions)[name].default:
+                raise InputError(f"{name} is about samples that min_typicality rejects: also give min_typicality")
 
     def for_model(self, manifest: Manifest) -> Self:
         """Return the options for a model: with its own temperature and ranking where they are None.
@@ -94,45 +104,29 @@ class DrawOptions:
         own = manifest.model.sampling
         temperature = own.temperature if self.temperature is None else self.temperature
         rank = self.rank or (own.rank if self.keep is None else "likelihood")
-        found = replace(self, temperature=temperature, rank=rank)
+        found = structs.replace(self, temperature=temperature, rank=rank)
         found.check_fits(manifest)
         return found
 
-    def __post_init__(self) -> None:
-        check_integer("n", self.n, 1, MAX_SAMPLES)
-        check_integer("seed", self.seed, 0)
-        check_integer("frame", self.frame, 0)
-        if self.rank is not None and not (isinstance(self.rank, str) and self.rank in get_args(Rank)):
-            raise InputError(f"rank must be one of {', '.join(get_args(Rank))}; got {shown(self.rank)}")
-        check_switch("consistent", self.consistent)
-        if self.reject is not None and not isinstance(self.reject, Reject):
-            wanted = "caflow_deploy.Reject, such as Reject(min_typicality=0.01)"
-            raise InputError(f"reject: expected {wanted}; got {shown(self.reject)}")
-        # NumPy's small integers overflow in sums, and a comparison of its arrays is not a single bool.
-        for name in ("n", "seed", "frame"):
-            object.__setattr__(self, name, int(getattr(self, name)))
-        if self.temperature is not None:
-            object.__setattr__(self, "temperature", _temperature(self.temperature))
-        object.__setattr__(self, "keep", _keep(self.keep, self.n))
-        if self.keep is not None and self.rank not in ("likelihood", None):
-            raise InputError(f"keep drops samples by likelihood, so rank must be 'likelihood'; got {self.rank!r}")
-        if self.keep is not None and self.reject is not None:
-            raise InputError("keep drops samples before they can be judged: use either keep or reject")
+    @property
+    def rejects(self) -> bool:
+        """Whether samples are judged and rejected."""
+        return self.min_typicality > 0
 
     @property
-    def judges(self) -> Judge | None:
-        """Object that is judged: "sample" or "image"; None if no sample is rejected."""
-        return None if self.reject is None else self.reject.judge
+    def rejects_images(self) -> bool:
+        """Whether images are judged and rejected, as they are written."""
+        return self.rejects and self.judge == "image"
 
     @property
     def needs_calibration(self) -> bool:
         """Whether drawing requires the calibration of a bundle."""
-        return self.rank == "typical" or self.reject is not None
+        return self.rank == "typical" or self.rejects
 
     @property
     def most_samples(self) -> int:
         """Largest number of samples that are drawn for an image."""
-        return self.n + (self.reject.redraws if self.reject else 0)
+        return self.n + (self.redraws if self.rejects else 0)
 
     def temperatures(self, levels: int) -> list[float]:
         """Return the temperature of each level, the coarsest first. Without a model, it is the default one."""
@@ -159,6 +153,17 @@ class DrawOptions:
             raise InputError(f"rank 'consistency': {manifest.without_consistency}")
         if self.consistent and not (manifest.has_consistency and manifest.model.scale > 1):
             raise InputError(f"consistent results require a model that enlarges; got the task {manifest.model.task!r}")
+
+
+def options_with(options: DrawOptions | None, fields: DrawFields) -> DrawOptions:
+    """Return options with some other fields. None is the default of all.
+
+    Raises:
+        InputError: if `options` is of another type, or a field is not valid.
+    """
+    if options is not None and not isinstance(options, DrawOptions):
+        raise InputError(f"options must be DrawOptions, such as DrawOptions(n=4); got {shown(options)}")
+    return structs.replace(options or DrawOptions(), **fields) if fields else options or DrawOptions()
 
 
 def _temperature(given: Any) -> Temperature:

@@ -9,11 +9,14 @@ whose weights are all 1.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps
+from caflow_runtime.options import Options
 
 Floats = NDArray[np.float32]
 WINDOW = 128
@@ -22,6 +25,17 @@ MAX_WINDOWS = 4
 """Largest number of windows on each axis."""
 BLOCK = 8
 """Windows begin at multiples of this: in JPEG files these are the borders of blocks."""
+
+
+class Tiling(Options, frozen=True):
+    """How much is computed at once, and how larger images are cut."""
+
+    pixel_budget: Annotated[int, Meta(ge=1, le=2**62)] = 2**20
+    """Largest number of target pixels of all items in one run of the graphs. This limits memory: small models take
+    about 300 bytes per pixel. Larger images are cut into tiles. Results, and the float32 pixels of unfinished tiled
+    images, take additional memory."""
+    overlap: Annotated[int, Meta(ge=0, le=2**62)] = 64
+    """Overlap of tiles, in target pixels."""
 
 
 @dataclass(frozen=True)

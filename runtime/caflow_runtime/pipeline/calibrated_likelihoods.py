@@ -55,14 +55,6 @@ class Likelihoods:
             )
         return self._calibration
 
-    def required_typicality_model(self, temperature: float | Sequence[float]) -> TypicalityModel:
-        """Return the typicality model of samples at a temperature.
-
-        Raises:
-            InputError: if the bundle is not calibrated for this temperature.
-        """
-        return self.calibration.typicality_model(temperature_of(temperature))
-
     def typicality_model(self, temperature: float | Sequence[float] | None) -> TypicalityModel | None:
         """Return the typicality model of samples at a temperature.
 
@@ -70,7 +62,8 @@ class Likelihoods:
         that.
         """
         try:
-            return self.calibration.truth if temperature is None else self.required_typicality_model(temperature)
+            known = self.calibration
+            return known.truth if temperature is None else known.typicality_model(temperature_of(temperature))
         except InputError:
             return None
 

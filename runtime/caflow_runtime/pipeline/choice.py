@@ -139,7 +139,7 @@ class Chooser:
         if value > -np.inf:
             choice.bits_per_dim.append(float(bits_of(item, condition, self.model).sum()))
         outcome = self._outcome(item, condition, value)
-        if self.config.judges == "image" and value > -np.inf:
+        if self.config.rejects_images and value > -np.inf:
             choice.waiting.append(self.candidate(value, item))
         elif outcome == "rejected":
             self._reject(choice, value, partial(self.candidate, value, item))
@@ -163,12 +163,11 @@ class Chooser:
             item: item with the likelihood of the image.
             found: typicality of the image, if it is known.
         """
-        choice, reject = self.choices[k], self.config.reject
-        assert reject is not None
+        choice = self.choices[k]
         if not item.has_finite_likelihood:  # then the image is no result, as if the sample itself were not finite
             choice.rejected += 1
             return False
-        if found is not None and found.value[0] < reject.min_typicality:
+        if found is not None and found.value[0] < self.config.min_typicality:
             self._reject(choice, candidate.value, partial(replace, candidate, scored=item))
             return False
         is_judged = found is not None and bool(found.is_judged[0])
@@ -205,17 +204,17 @@ class Chooser:
 
         Raises:
             NotFinite: if no sample is finite.
-            Untypical: if all samples are rejected and `reject.otherwise` is "drop".
+            Untypical: if all samples are rejected and `otherwise` is "drop".
         """
-        choice, reject = self.choices[k], self.config.reject
+        choice, otherwise = self.choices[k], self.config.otherwise
         if choice.best is not None:
             return choice.best
-        if reject is not None and reject.otherwise == "bicubic":
+        if otherwise == "bicubic":
             return self._enlarged(k)
         if choice.best_rejected is None:
             raise NotFinite(f"no sample of images[{k}] is finite: {TRY_LOWER}")
-        if reject is not None and reject.otherwise == "drop":
-            why = f"all {choice.rejected} samples are untypical, with a typicality below {reject.min_typicality:g}"
+        if otherwise == "drop":
+            why = f"all {choice.rejected} samples are untypical, with a typicality below {self.config.min_typicality:g}"
             raise Untypical(why, choice, f"images[{k}]")
         return choice.best_rejected
 
@@ -238,14 +237,13 @@ class Chooser:
         """
         if value == -np.inf:
             return "rejected"
-        reject = self.config.reject
-        if reject is None or reject.judge == "image" or self.typicality_model is None:
+        if not self.config.rejects or self.config.rejects_images or self.typicality_model is None:
             return "unjudged"
         bits = bits_of(item, condition, self.model)[None]
         found = typicality(self.typicality_model, bits, covariates(condition, self.model)[None])
         if not found.is_judged[0]:
             return "unjudged"
-        return "accepted" if found.accept(reject.min_typicality)[0] else "rejected"
+        return "accepted" if found.accept(self.config.min_typicality)[0] else "rejected"
 
 
 def bits_of(item: BatchItem, condition: Image, model: Model) -> Floats:

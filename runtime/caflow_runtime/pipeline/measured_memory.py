@@ -18,7 +18,8 @@ from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.bundle.run_memory import RunMemory
 from caflow_runtime.flow.selftest import conditions_for
-from caflow_runtime.pipeline.pipeline import PIXEL_BUDGET, load
+from caflow_runtime.flow.tiles import Tiling
+from caflow_runtime.pipeline.pipeline import load
 
 ITEMS = (4, 16)
 """Numbers of items of a window that are measured. Memory per item differs between them, since allocators round up."""
@@ -38,7 +39,7 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 def measure_memory(folder: Path) -> Measured:
-    """Measure the memory of sampling and of scoring, with runs of about `PIXEL_BUDGET` pixels.
+    """Measure the memory of sampling and of scoring, with runs of about `Tiling.pixel_budget` pixels.
 
     This takes seconds to minutes, depending on the size of the model.
 
@@ -56,7 +57,9 @@ def measure_memory(folder: Path) -> Measured:
 
 def _measured(folder: Path) -> Measured:
     multiple = read_manifest(folder).model.size_multiple
-    sides = {items: max(1, round((PIXEL_BUDGET / items) ** 0.5 / multiple)) * multiple for items in (1, *ITEMS)}
+    sides = {
+        items: max(1, round((Tiling().pixel_budget / items) ** 0.5 / multiple)) * multiple for items in (1, *ITEMS)
+    }
     smallest, one, *more = (_need(folder, "sample", *case) for case in ((1, multiple), *sides.items()))
     constant, first = _line((multiple**2, smallest), (sides[1] ** 2, one))
     of_items = [(bytes_ - constant) / sides[items] ** 2 for items, bytes_ in zip(ITEMS, more, strict=True)]
@@ -86,14 +89,14 @@ def _need(folder: Path, kind: str, items: int, side: int) -> int:
 
 
 def _need_here(folder: Path, kind: str, items: int, side: int) -> int:
-    with load(folder, "cpu", threads=1, pixel_budget=items * side**2) as pipe:
+    with load(folder, "cpu", threads=1, tiling=Tiling(items * side**2)) as pipe:
         model, before = pipe.manifest.model, resident_memory()
         scale, multiple = model.scale, model.size_multiple
         (condition,) = conditions_for(model, 1, side // scale, side // scale)
         if kind == "sample":
-            pipe.best_of(condition, items)
+            pipe.best_of(condition, n=items)
         else:
-            pipe.best_of(condition[: multiple // scale, : multiple // scale], 1)
+            pipe.best_of(condition[: multiple // scale, : multiple // scale], n=1)
             pipe.score(np.kron(condition[..., :VALUES], np.ones((scale, scale, 1), np.uint8)), condition)
     peak = peak_memory()
     assert peak is not None

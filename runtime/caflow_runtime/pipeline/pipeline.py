@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.parity import check_once
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.batching.batch_arrays import padded
-from caflow_runtime.batching.draw_options import DrawOptions, Otherwise, Rank, Reject
+from caflow_runtime.batching.draw_options import DrawFields, DrawOptions, options_with
 from caflow_runtime.batching.runner import Runner, ShowWindows
 from caflow_runtime.batching.single_item import LevelNoises, decode_noise, encode_target
 from caflow_runtime.bundle import builtin
@@ -27,6 +27,7 @@ from caflow_runtime.checks import check_callback, check_integer, check_switch, c
 from caflow_runtime.degradation import described
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.image_arrays import Image, Images, as_image, as_images, check_pairs
 from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.ood.consistency import Consistency
@@ -39,23 +40,17 @@ from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
 from caflow_runtime.pipeline.sampling import sample_all, sample_best, score_items
 from caflow_runtime.pipeline.speed_trial import SpeedTrials
 from caflow_runtime.pipeline.stream import Frame, FrameNoise, Stream, StreamSettings
-
-PIXEL_BUDGET = 2**20
-"""Default pixel budget."""
-OVERLAP = 64
-"""Default overlap of tiles, in target pixels."""
-MAX_PIXEL_BUDGET = 2**62
-"""Largest pixel budget and overlap; it fits in a signed 64-bit integer."""
+from caflow_runtime.sizes import Size
 
 
 def load(
     model: str | Path = builtin.DEFAULT,
     backend: BackendName = "auto",
     threads: int = 0,
-    pixel_budget: int = PIXEL_BUDGET,
-    overlap: int = OVERLAP,
-    is_calibrated: bool = True,
+    *,
     assume: Mapping[str, float] | None = None,
+    tiling: Tiling = Tiling(),
+    is_calibrated: bool = True,
 ) -> "Pipeline":
     """Open a bundle. Its files are checked against their hashes.
 
@@ -72,29 +67,24 @@ def load(
             Runtime can use CUDA, else "cpu". The first time that a bundle is opened on a backend other than the CPU,
             its results are compared with those of the CPU, and must agree; that is remembered in the user's cache.
         threads: number of threads on the CPU; 0 is one per core.
-        pixel_budget: largest number of target pixels of all items in one run of the graphs; by default 2²⁰. This limits
-            memory: small models take about 300 bytes per pixel. Larger images are cut into tiles. Results, and the
-            float32 pixels of unfinished tiled images, take additional memory.
-        overlap: overlap of tiles, in target pixels; by default 64.
-        is_calibrated: False ignores the bundle's calibration, which is then neither read nor checked.
         assume: what is known of the degradation of all images, for models such as x4-real that estimate it otherwise:
             "blur", the standard deviation of the blur in pixels of the result; "noise", that of the noise in grey
             levels of the image; "jpeg", the quality of the JPEG file; "video", the constant rate factor of H.264, 0 for
             none. Example: {"blur": 2.0, "noise": 0.0}.
+        tiling: how much is computed at once, and how larger images are cut.
+        is_calibrated: False ignores the bundle's calibration, which is then neither read nor checked.
 
     Raises:
         BundleError: if the bundle is not valid. Each kind of defect has its own subclass.
         BackendError: if the backend cannot run on this machine.
         InputError: if another argument is not valid.
     """
-    check_integer("pixel_budget", pixel_budget, 1, MAX_PIXEL_BUDGET)
-    check_integer("overlap", overlap, 0, MAX_PIXEL_BUDGET)
     check_switch("is_calibrated", is_calibrated)
     folder = builtin.find_bundle(checked_path("model", model))
     graphs = Graphs(folder, open_backend(backend, folder, threads))
     try:
         check_once(graphs)
-        return Pipeline(graphs, pixel_budget, overlap, is_calibrated, assume)
+        return Pipeline(graphs, tiling, is_calibrated, assume)
     except BaseException:
         graphs.close()
         raise
@@ -111,13 +101,12 @@ class Pipeline:
     def __init__(
         self,
         graphs: Graphs,
-        pixel_budget: int,
-        overlap: int,
+        tiling: Tiling,
         is_calibrated: bool = True,
         assume: Mapping[str, float] | None = None,
     ) -> None:
         calibration = read_calibration(graphs.folder) if is_calibrated else None
-        self.runner = Runner(graphs, pixel_budget, overlap, assume)
+        self.runner = Runner(graphs, tiling.pixel_budget, tiling.overlap, assume)
         self.consistency = Consistency(graphs, graphs.manifest)
         self.memory = MemoryEstimates(self.runner)
         self.trials = SpeedTrials(self.runner)
@@ -241,47 +230,29 @@ class Pipeline:
     def best_of(
         self,
         images: Images,
-        n: int = 10,
-        temperature: float | Sequence[float] | None = None,
-        seed: int = 0,
-        frame: int = 0,
-        rank: Rank | None = None,
-        keep: Sequence[int] | None = None,
-        consistent: bool = False,
+        options: DrawOptions | None = None,
+        *,
         show: ShowWindows | None = None,
-        reject: Reject | None = None,
+        **fields: Unpack[DrawFields],
     ) -> Best:
         """Draw `n` samples of each image, and return the best one.
 
+        Example: `pipe.best_of(images, n=4, temperature=0.9)`.
+
         Arguments:
-            n: number of samples of each image.
-            temperature: temperature τ for all levels, or a sequence with one for each level, the coarsest first. By
-                default, the temperature that the bundle names as best: 0.8 for x4-photo, 0.5 for x4-real, and 0 for
-                x2-video.
-            seed: seed of the noise, 0 … 2³²−1.
-            frame: number of the frame, 0 … 2³²−1. Each frame has other noise.
-            rank: how samples are ranked, by default as the bundle names as best. "likelihood" is by log-likelihood, as
-                in the paper. "consistency" is by how well the sample, degraded again, matches the image. "typical" is
-                by how close the bits per dimension of each level are to those of typical samples, which requires a
-                calibration at this temperature.
-            keep: for progressive best-of-N, the number of samples that run at each level, beginning with `n`. After
-                each level, only the most likely samples continue. The result is approximate: a dropped sample might
-                have been the best.
-            consistent: for models that enlarge: change the best sample so that it down-samples to the image, as far as
-                values in 0…255 allow. The sample is ranked before the change and scored again after it.
+            options: how samples are drawn; None is `DrawOptions()`.
             show: callback for a progress bar. It receives how many windows of samples are finished, and how many there
                 are in total.
-            reject: rule that rejects untypical samples; other samples are drawn in their place.
+            fields: fields of `DrawOptions`, in place of those of `options`.
 
         Raises:
             InputError: if an argument is not valid.
-            NotFinite: if no sample of an image is finite. With `reject.otherwise` "bicubic" this is no error: the
-                result is the enlarged input.
-            Untypical: if all samples of an image are rejected, and `reject.otherwise` is "drop".
+            NotFinite: if no sample of an image is finite. With `otherwise` "bicubic" this is no error: the result is
+                the enlarged input.
+            Untypical: if all samples of an image are rejected, and `otherwise` is "drop".
         """
         check_callback("show", show)
-        config = DrawOptions(n, temperature, seed, frame, rank, keep, consistent, reject).for_model(self.manifest)
-        return sample_best(self, images, config, show)
+        return sample_best(self, images, options_with(options, fields), show)
 
     def run(
         self,
@@ -316,56 +287,50 @@ class Pipeline:
     def sample(
         self,
         images: Images,
-        n: int = 10,
-        temperature: float | Sequence[float] | None = None,
-        seed: int = 0,
-        frame: int = 0,
-        rank: Rank | None = None,
-        consistent: bool = False,
+        options: DrawOptions | None = None,
+        *,
         show: ShowWindows | None = None,
+        **fields: Unpack[DrawFields],
     ) -> Samples:
         """Draw `n` samples of each image, and return all of them, the best first. The arguments are those of `best_of`.
 
         Raises:
-            InputError: if an argument is not valid.
+            InputError: if an argument is not valid, or drops samples: `keep` or `min_typicality`.
             NotFinite: if any sample is not finite.
         """
         check_callback("show", show)
-        config = DrawOptions(n, temperature, seed, frame, rank, consistent=consistent).for_model(self.manifest)
+        config = options_with(options, fields).for_model(self.manifest)
+        if config.rejects or config.keep is not None:
+            raise InputError("sample returns all samples, so it has no min_typicality and no keep: use best_of")
         return sample_all(self, images, config, show)
 
     def stream(
         self,
         frames: Iterable[Image],
-        n: int = 1,
-        temperature: float | Sequence[float] | None = None,
-        seed: int = 0,
-        rank: Rank | None = None,
+        options: DrawOptions | None = None,
+        *,
         noise: FrameNoise = "fixed",
         batch: int = 1,
-        min_typicality: float = 0.0,
-        otherwise: Otherwise = "keep",
+        size: Size | None = None,
+        **fields: Unpack[DrawFields],
     ) -> Iterator[Frame]:
         """Draw the frames of a video one after the other. Yield a result for each frame, in order.
 
-        Static parts of the video do not flicker with the default settings. If no sample of a frame is finite, the
-        result is the enlarged input, and its `rejected` is True.
+        Static parts of the video do not flicker with the default settings. `n` samples are drawn of a scene's first
+        frame; the number and the noise of the best one are used for the whole scene. If no sample of a frame is finite,
+        the result is the enlarged input, and its `rejected` is True.
 
         Arguments:
             frames: (H, W, 3) uint8 RGB arrays.
-            n: number of samples of a scene's first frame. The number and the noise of the best one are used for the
-                whole scene.
-            temperature: as in `best_of`.
-            seed: as in `best_of`.
-            rank: as in `best_of`.
+            options: as in `best_of`, but `n` is 1 unless it is given.
             noise: "fixed" for the same noise in all frames of a scene, "fresh" for new noise in each frame, or a number
                 ρ, 0 < ρ < 1, for noise that drifts: each frame's noise is ρ times the last frame's noise plus √(1 − ρ²)
                 times new noise.
             batch: number of frames that run together if the noise is fixed. Results are yielded when a batch is full or
                 its scene ends. No other frames are kept.
-            min_typicality: frames with a lower typicality are marked as untypical.
-            otherwise: what becomes of untypical frames: "keep" only marks them, and "bicubic" yields the enlarged
-                input; "drop" is the same as "keep" here, because the caller can leave them out.
+            size: size of the results; None is the size that the model makes.
+            fields: fields of `DrawOptions`, as in `best_of`. Frames below `min_typicality` are not drawn again. With
+                `otherwise` "drop" they are only marked, because the caller can leave them out.
 
         Raises:
             InputError: if an argument or a frame is not valid.
@@ -374,10 +339,10 @@ class Pipeline:
             frames = iter(frames)
         except TypeError:
             raise InputError(f"frames: expected an iterable of images; got {shown(frames)}") from None
+        config = options_with(options or DrawOptions(1), fields).for_model(self.manifest)
         channels = self.manifest.model.condition_channels
         checked = (as_image(frame, f"frames[{k}]", channels) for k, frame in enumerate(frames))
-        config = DrawOptions(n, temperature, seed, rank=rank).for_model(self.manifest)
-        return Stream(self, StreamSettings(config, noise, batch, min_typicality, otherwise))(checked)
+        return Stream(self, StreamSettings(config, noise, batch, size))(checked)
 
     def score(self, target: Images, condition: Images, show: ShowWindows | None = None) -> Score:
         """Return log p(target | condition) of existing targets, at the middle of the interval of each value.

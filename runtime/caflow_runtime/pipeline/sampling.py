@@ -49,7 +49,7 @@ def sample_best(
     Raises:
         InputError: if an argument is not valid, or the model or its calibration does not support these settings.
         NotFinite: if no sample of an image is finite.
-        Untypical: if all samples of an image are rejected and `config.reject.otherwise` is "drop".
+        Untypical: if all samples of an image are rejected and `config.otherwise` is "drop".
     """
     conditions = as_images(images, "images", pipe.manifest.model.condition_channels)
     config, written = config.for_model(pipe.manifest), written or ResultEncoding()
@@ -59,16 +59,20 @@ def sample_best(
         chooser.take(item)
         del item  # free its continuous pixels
     for k in range(len(conditions)):
-        if config.judges == "sample":
-            _redraw(pipe.runner, chooser, k)
-        elif config.judges == "image":
+        if config.rejects_images:
             _judge_images(pipe, chooser, k, written.as_read)
+        elif config.rejects:
+            _redraw(pipe.runner, chooser, k)
     winners = [chooser.chosen(k) for k in range(len(conditions))]
     items = (
         _scored_again(pipe.runner, winners, conditions, show) if config.consistent else [one.item for one in winners]
     )
     likelihood = pipe.likelihoods.parts(items, conditions, None if config.consistent else config.temperature)
-    if config.judges == "image":  # these may be likelihoods of images as they are read back from their files
+    if config.judge == "image":  # these are likelihoods of images as they are read back from their files
+        if not config.rejects:
+            pictures = [_as_read(winner, written.as_read) for winner in winners]
+            judged = score_items(pipe.runner, pictures, conditions, show)
+            winners = [replace(winner, scored=item) for winner, item in zip(winners, judged, strict=True)]
         scored = [winner.scored or winner.item for winner in winners]
         likelihood["image_typicality"] = pipe.likelihoods.typicality_of(scored, conditions, None)
     return Best(
@@ -137,13 +141,14 @@ def check_calibrated(calibration: Calibration, config: DrawOptions) -> Typicalit
     Raises:
         InputError: if the temperature is not calibrated, or the threshold α is too small for the calibration.
     """
-    needs_samples = config.rank == "typical" or config.judges == "sample"
+    rejects_samples = config.rejects and not config.rejects_images
     assert config.temperature is not None  # after `for_model`
+    needs_samples = rejects_samples or config.rank == "typical"
     typicality_model = calibration.typicality_model(temperature_of(config.temperature)) if needs_samples else None
-    if config.reject is not None:
+    if config.rejects:
         check_alpha(
-            config.reject.min_typicality,
-            typicality_model if typicality_model and config.judges == "sample" else calibration.truth,
+            config.min_typicality,
+            typicality_model if typicality_model and rejects_samples else calibration.truth,
         )
     return typicality_model
 
@@ -174,14 +179,19 @@ def _judge_images(pipe: "Pipeline", chooser: Chooser, k: int, as_read: AsWritten
     config, condition, drawn = chooser.config, chooser.conditions[k], chooser.config.n
     while True:
         for candidate in chooser.take_waiting(k):
-            pixels = candidate.image if candidate.deep is None else candidate.deep
-            image = candidate.image if as_read is None else as_read(pixels)
-            (item,) = pipe.runner.score([image], [condition])
+            (item,) = pipe.runner.score([_as_read(candidate, as_read)], [condition])
             if chooser.judge_image(k, candidate, item, pipe.likelihoods.typicality_of([item], [condition], None)):
                 return
         if drawn == config.most_samples:
             return
         drawn = _draw_more(pipe.runner, chooser, k, range(drawn, min(config.most_samples, drawn + config.n)))
+
+
+def _as_read(candidate: Candidate, as_read: AsWritten | None) -> Image:
+    """Return the image of a candidate as it is read back from its file."""
+    if as_read is None:
+        return candidate.image
+    return as_read(candidate.image if candidate.deep is None else candidate.deep)
 
 
 def _draw_more(runner: Runner, chooser: Chooser, k: int, samples: range) -> int:

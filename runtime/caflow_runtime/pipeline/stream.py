@@ -9,25 +9,26 @@ rejected.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from msgspec import Meta, structs
 from numpy.typing import NDArray
 
-from caflow_runtime.batching.draw_options import DrawOptions, Otherwise
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.batching.pixels import HostPixels
 from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.known_values import VALUES
-from caflow_runtime.checks import check_integer, check_share, is_number, shown
+from caflow_runtime.checks import is_number, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import DrawNoise, DriftingNoise, LevelNoise, SceneNoise, draw_items
 from caflow_runtime.flow.scan import Array
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.linear_light import resample
 from caflow_runtime.ood.consistency import enlarge
-from caflow_runtime.ood.typicality import check_alpha, covariates, typicality
+from caflow_runtime.ood.typicality import covariates, typicality
+from caflow_runtime.options import Options
 from caflow_runtime.pipeline.choice import Ranking, bits_of
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
 from caflow_runtime.pipeline.sampling import typicality_model_for
@@ -43,36 +44,32 @@ number is ρ of an AR(1) process, 0 < ρ < 1: each frame's noise is ρ times the
 new noise."""
 
 
-@dataclass(frozen=True)
-class StreamSettings:
+class StreamSettings(Options, frozen=True):
     """Settings for drawing frames.
 
     Raises:
         InputError: if a value is not valid.
     """
 
-    config: DrawOptions = field(default_factory=partial(DrawOptions, n=1))
-    """Settings for the samples. `n` is the number of samples of a scene's first frame; the number and the noise of the
-    best one are used for the whole scene. `frame` is ignored."""
+    draw: DrawOptions = DrawOptions(1)
+    """How samples are drawn. `n` is the number of samples of a scene's first frame; the number and the noise of the
+    best one are used for the whole scene. `frame` and `redraws` are ignored."""
     noise: FrameNoise = "fixed"
-    """Noise of the frames."""
-    batch: int = 1
-    """Number of frames that run together if the noise is fixed."""
-    min_typicality: float = 0.0
-    """Frames with a lower typicality are untypical."""
-    otherwise: Otherwise = "keep"
-    """Handling of untypical frames."""
+    """Noise in the frames of a scene. fixed: all frames have the same noise, so that static content does not flicker.
+    fresh: each frame has new noise. A number between 0 and 1: the noise drifts, and this is the correlation of one
+    frame's noise with that of the next frame."""
+    batch: Annotated[int, Meta(ge=1)] = 1
+    """With `noise` fixed: number of frames to compute together. More frames need more memory."""
     size: Size | None = None
-    """Size of the results, which are resampled to it; None keeps the size that the model produces."""
+    """Size of the results, which are resampled to it; None keeps the size that the model makes."""
 
     def __post_init__(self) -> None:
-        check_integer("batch", self.batch, 1)
+        super().__post_init__()
         noise = self.noise
         if not (noise in ("fixed", "fresh") if isinstance(noise, str) else is_number(noise) and 0 < noise < 1):
             raise InputError(f"noise must be 'fixed', 'fresh', or a number above 0 and below 1; got {shown(noise)}")
-        check_share("min_typicality", self.min_typicality)
-        if not isinstance(self.otherwise, str) or self.otherwise not in get_args(Otherwise):
-            raise InputError(f"otherwise must be one of {', '.join(get_args(Otherwise))}; got {shown(self.otherwise)}")
+        if self.draw.keep is not None or self.draw.consistent or self.draw.judge == "image":
+            raise InputError("keep, consistent and judge = 'image' are for images: omit them for frames of a video")
 
     def final_size(self, frame: Image, model_scale: int) -> FinalSize:
         """Return the size of the result of a frame.
@@ -151,14 +148,11 @@ class Stream:
         Raises:
             InputError: if the model or its calibration does not support these settings.
         """
-        config, runner, known = settings.config.for_model(pipe.manifest), pipe.runner, pipe.likelihoods
+        config, runner, known = settings.draw.for_model(pipe.manifest), pipe.runner, pipe.likelihoods
         assert config.temperature is not None
         if settings.size is not None:
             settings.size.check_fits(runner.model.scale)
         typicality_model = typicality_model_for(pipe, config)
-        if settings.min_typicality > 0:
-            typicality_model = known.required_typicality_model(config.temperature)
-            check_alpha(settings.min_typicality, typicality_model)
         self.runner = runner
         self.settings = settings
         self.config = config
@@ -288,8 +282,8 @@ class Stream:
             given = covariates(frame, self.runner.model)[None]
             bits = bits_of(item, frame, self.runner.model)[None]
             known = float(typicality(self.typicality_model, bits, given).value[0])
-        untypical = known is not None and known < self.settings.min_typicality
-        if untypical and self.settings.otherwise == "bicubic":
+        untypical = known is not None and known < self.config.min_typicality
+        if untypical and self.config.otherwise == "bicubic":
             pixels = self._enlarged(frame)
         return self._resized(Frame(number, pixels, item.sample, item.per_level, starts_scene, known, untypical), frame)
 
@@ -303,7 +297,7 @@ class Stream:
         return replace(result, pixels=pixels, drawn_sides=(height, width))
 
     def _items(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[BatchItem]:
-        config = replace(self.config, frame=self.scene if self.settings.noise == "fixed" else number)
+        config = structs.replace(self.config, frame=self.scene if self.settings.noise == "fixed" else number)
         draw_noise = self.draw_noise
         if self.scene_noise is not None and len(samples) == 1:
             self.scene_noise.begin(self.scene, samples[0], len(images), self.runner.pixel_budget)

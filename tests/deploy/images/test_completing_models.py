@@ -20,6 +20,7 @@ from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.completion.color_space import recolored, rgb_to_ycbcr
 from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import InputError
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_training.completion_tasks import ColorHints, MaskedInpainting
 
@@ -94,7 +95,7 @@ def test_only_the_hole_is_drawn_and_counts(inpainting: Pipeline, image: Picture,
 
 def test_windows_without_a_hole_do_not_run(inpainting: Pipeline, image: Picture, hole: NDArray[np.bool_]) -> None:
     hole[20:22] = False
-    with load(inpainting.folder, backend="cpu", pixel_budget=32 * 32, overlap=8) as tiled:
+    with load(inpainting.folder, backend="cpu", tiling=Tiling(32 * 32, 8)) as tiled:
         condition = tiled.prepare(image, mask=hole)
         ran: list[int] = []
         best = tiled.best_of(condition, n=1, show=lambda _, count: ran.append(count))

@@ -20,6 +20,7 @@ from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.run_memory import NAME, write_memory
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline import memory_estimate
 from caflow_runtime.pipeline.measured_memory import measure_memory
 from caflow_runtime.pipeline.memory_estimate import TooLittleMemory
@@ -50,7 +51,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands cut results into tiles of 96×96 pixels."""
-    monkeypatch.setattr(execution_options, "load", partial(load, pixel_budget=96 * 96, overlap=16))
+    monkeypatch.setattr(execution_options, "load", partial(load, tiling=Tiling(96 * 96, 16)))
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_the_plan_names_size_tiles_and_memory(source: Path, tmp_path: Path) -> N
     plan, progress, *_ = done.stderr.splitlines()
     found = re.search(rf"photo.png → \S+: 48×32 → 192×128 in (\d+) tiles of 2 samples, {MEMORY}$", plan)
     assert found, plan
-    with load(TINY, "cpu", 1, pixel_budget=96 * 96, overlap=16) as pipe:
+    with load(TINY, "cpu", 1, tiling=Tiling(96 * 96, 16)) as pipe:
         assert int(found[1]) == len(pipe.tiles(read_image(source).rgb)) > 1
     assert re.search(r"photo.png: \d+% done, about \d+ s left$", progress)
 

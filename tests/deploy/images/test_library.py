@@ -11,10 +11,11 @@ import numpy as np
 import PIL.Image
 import pytest
 from commands import caflow, image_report
+from msgspec import structs
 from tiny import photograph
 
 import caflow_deploy
-from caflow_deploy import DrawOptions, OutputOptions, Point, Reject, RunOptions, Size
+from caflow_deploy import DrawOptions, OutputOptions, Point, RunOptions, Size
 from caflow_deploy.images import open_models
 from caflow_deploy.images.image_files import read_image
 from caflow_runtime.errors import CaflowError, InputError, UnreadableImage
@@ -158,7 +159,7 @@ def test_a_result_never_overwrites_unasked_and_says_what_it_lacks(rgb: Any, cali
     assert (reduced.outcome, reduced.bits_per_dim, reduced.image.size) == ("reduced", None, (6, 5))
     with pytest.raises(InputError, match="keep_all"):
         caflow_deploy.enlarge(
-            rgb, model=calibrated, options=DrawOptions(2, reject=Reject()), output=OutputOptions(keep_all=True)
+            rgb, model=calibrated, options=DrawOptions(2, min_typicality=0.01), output=OutputOptions(keep_all=True)
         )
 
 
@@ -167,11 +168,11 @@ def test_a_result_never_overwrites_unasked_and_says_what_it_lacks(rgb: Any, cali
     [
         ({"options": {"n": 1}}, "options must be DrawOptions"),
         ({"model": 4}, "model must be a path"),
-        ({"output": {"bits": 12}}, "bits must be 8, 16 or None"),
+        ({"output": {"bits": 12}}, "bits must be one of 8, 16 or None"),
         ({"output": {"keep_all": "no"}}, "keep_all must be True or False"),
         ({"output": {"judge_as": "jpg"}}, "judge_as must be one of"),
         ({"output": {"size": 40}}, "size must be a Size"),
-        ({"output": {"judge_as": ".png"}, "size": Size(width=40)}, "omit either judge_as or the size"),
+        ({"options": DrawOptions(judge="image"), "size": Size(width=40)}, "omit either judge or the size"),
         ({"run": {"max_pixels": 20}}, "more than the limit"),
     ],
 )
@@ -199,8 +200,10 @@ def test_a_damaged_pil_image_and_endless_files_are_unreadable(rgb: Any, calibrat
 def test_rejected_results_are_what_the_options_say(rgb: Any, calibrated: Path) -> None:
     none = 1 - 1e-6
     with pytest.raises(caflow_deploy.Untypical):
-        caflow_deploy.enlarge(rgb, model=calibrated, options=DrawOptions(1, reject=Reject(none, 0, "drop")))
-    bicubic = DrawOptions(1, reject=Reject(none, 0, "bicubic"))
+        caflow_deploy.enlarge(
+            rgb, model=calibrated, options=DrawOptions(1, min_typicality=none, redraws=0, otherwise="drop")
+        )
+    bicubic = DrawOptions(1, min_typicality=none, redraws=0, otherwise="bicubic")
     fallen_back = caflow_deploy.enlarge(rgb, model=calibrated, options=bicubic)
     assert fallen_back.outcome == "bicubic"
     assert fallen_back.log_likelihood_map is None
@@ -208,7 +211,8 @@ def test_rejected_results_are_what_the_options_say(rgb: Any, calibrated: Path) -
 
 
 def test_a_file_is_judged_as_it_would_be_read(rgb: Any, calibrated: Path, tmp_path: Path) -> None:
-    judged = caflow_deploy.enlarge(rgb, model=calibrated, options=TWO, output=OutputOptions(judge_as=".jpg"))
+    judging = structs.replace(TWO, judge="image")
+    judged = caflow_deploy.enlarge(rgb, model=calibrated, options=judging, output=OutputOptions(judge_as=".jpg"))
     judged.save(tmp_path / "out.jpg")
     score = caflow_deploy.score(tmp_path / "out.jpg", rgb, model=calibrated)
     assert judged.typicality is not None

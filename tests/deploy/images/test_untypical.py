@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from commands import caflow, image_report, score_report
+from msgspec import structs
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibrated_pipe, photograph
 
 from caflow_deploy.images.image_files import read_image, write_image
@@ -20,7 +20,7 @@ from caflow_deploy.jobs.image_job import ImageJob
 from caflow_deploy.jobs.images import process_image
 from caflow_deploy.serving.request import Request
 from caflow_deploy.serving.served_models import Scorer
-from caflow_runtime.batching.draw_options import DrawOptions, Reject
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.batching.runner import Runner
 from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.errors import NotFinite
@@ -100,19 +100,20 @@ def test_untypical_images_are_marked_dropped_or_replaced(
 
 def test_a_lossy_file_has_two_typicalities(calibrated_pipe: Pipeline, source: Path, tmp_path: Path) -> None:
     """The drawn sample is judged. A JPEG differs from it, so its own typicality is reported too where it is wanted."""
-    condition, output, reject = read_image(source).rgb, tmp_path / "out.jpg", Reject(0.1, redraws=0)
-    drawn = calibrated_pipe.best_of(condition, n=1, rank="consistency", reject=reject)
-    drawing = DrawOptions(1, rank="consistency", reject=reject)
+    condition, output = read_image(source).rgb, tmp_path / "out.jpg"
+    drawing = DrawOptions(1, rank="consistency")
+    drawn = calibrated_pipe.best_of(condition, drawing)
     unasked = process_image(calibrated_pipe, ImageJob(source, output, (), {}), drawing).report
-    report = process_image(calibrated_pipe, ImageJob(source, output, (), {}, judges_image=True), drawing).report
+    report = process_image(
+        calibrated_pipe, ImageJob(source, output, (), {}), structs.replace(drawing, judge="image")
+    ).report
     written = calibrated_pipe.score(read_image(output).rgb, condition)
     assert report is not None
     assert unasked is not None
     assert unasked.image_typicality is None
-    assert msgspec.structs.replace(unasked, image_typicality=report.image_typicality) == report
+    assert structs.replace(unasked, image_typicality=report.image_typicality) == report
     assert drawn.sample_typicality is not None
     assert written.image_typicality is not None
-    assert report.outcome == "accepted"
     assert report.sample_typicality == pytest.approx(drawn.sample_typicality.value[0], rel=1e-6)
     assert report.image_typicality == pytest.approx(written.image_typicality.value[0], rel=1e-6)
     assert report.bits_per_dim == pytest.approx(drawn.bits_per_dim[0], rel=1e-6)
@@ -161,8 +162,9 @@ def test_infinite_likelihoods_are_rejected(
             yield judged[-1]
 
     monkeypatch.setattr(Runner, "score", score_first_as_nan)
-    conditions, reject = [read_image(source).rgb] * 2, Reject(NONE, 0, judge="image")
-    best = calibrated_pipe.best_of(conditions, n=2, reject=reject)
+    conditions = [read_image(source).rgb] * 2
+    judging = DrawOptions(2, min_typicality=NONE, redraws=0, judge="image")
+    best = calibrated_pipe.best_of(conditions, judging)
     assert best.outcome == ["accepted", "accepted"]
     assert best.rejected is not None
     assert best.rejected.tolist() == [1, 0]
@@ -170,7 +172,7 @@ def test_infinite_likelihoods_are_rejected(
     assert best.log_likelihood[0] < best.log_likelihood[1]  # the less likely sample remained
     judged.clear()
     with pytest.raises(NotFinite, match=r"no sample of images\[0\] is finite"):
-        calibrated_pipe.best_of(conditions[:1], n=1, reject=reject)
+        calibrated_pipe.best_of(conditions[:1], judging, n=1)
 
 
 def test_pairs_of_one_photograph_are_refused_unread(calibrated: Path, tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_maps_of_an_earlier_run_are_removed(calibrated_pipe: Pipeline, source: P
     for otherwise in ("bicubic", "drop"):
         for path in job.extras.values():
             path.write_bytes(b"of an earlier run")
-        process_image(calibrated_pipe, job, DrawOptions(1, reject=Reject(ALL, redraws=0, otherwise=otherwise)))
+        process_image(calibrated_pipe, job, DrawOptions(1, min_typicality=ALL, redraws=0, otherwise=otherwise))
         assert not any(path.exists() for path in job.extras.values())
 
 
@@ -233,7 +235,7 @@ def test_a_result_that_cannot_be_removed_is_a_failure(calibrated_pipe: Pipeline,
     """The result of an earlier run would otherwise pass for that of the dropped image."""
     output = tmp_path / "out.png"
     output.mkdir()
-    drawing = DrawOptions(1, reject=Reject(ALL, 0, "drop"))
+    drawing = DrawOptions(1, min_typicality=ALL, redraws=0, otherwise="drop")
     done = process_image(calibrated_pipe, ImageJob(source, output, (), {}), drawing)
     assert not done.is_dropped
     assert done.stamp is None

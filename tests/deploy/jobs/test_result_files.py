@@ -109,7 +109,7 @@ def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
         (["--quality", 80, "--format", "png"], "--format source (now png)"),
         ([], "--quality 80 (now not given)"),
         (["--quality", 80, "--suffix", "-x4"], "--suffix not given (now -x4)"),
-        (["--quality", 80, "--no-metadata"], "--no-metadata not given (now given)"),
+        (["--quality", 80, "--no-metadata"], "--metadata given (now not given)"),
     ):
         done = caflow("image", given, "-o", out, "--model", TINY, "-n", 1, *options, code=2)
         assert said in done.stderr

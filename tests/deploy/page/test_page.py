@@ -19,9 +19,9 @@ from caflow_deploy.page import guard, page_results
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
 from caflow_deploy.page.page_texts import ranks_of
-from caflow_runtime.batching.draw_options import Reject
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -64,7 +64,7 @@ def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tm
             (tmp_path / "noise.png", "rejected", "Unusual: look at it"),
         ):
             (sample, _) = sampler.draw(path, Settings(2, 0.8, "likelihood", 0), nobody).samples
-            best = pipe.best_of(read_image(path).rgb, n=2, reject=Reject(redraws=0))
+            best = pipe.best_of(read_image(path).rgb, n=2, min_typicality=0.01, redraws=0)
             assert best.outcome == [outcome]
             assert best.sample_typicality is not None
             assert (sample.message, sample.typicality) == (message, best.sample_typicality.value[0])
@@ -134,7 +134,7 @@ def test_too_many_samples_or_pixels_are_refused(
 
 def test_closing_stops_sampling_after_the_current_tile(calibrated: Path, source: Path, tmp_path: Path) -> None:
     """The tile that is being drawn is finished, and the last tiles are not drawn."""
-    with load(calibrated, backend="cpu", pixel_budget=80 * 64, overlap=0) as pipe:
+    with load(calibrated, backend="cpu", tiling=Tiling(80 * 64, 0)) as pipe:
         sampler = PageSampler(pipe, tmp_path)
         begun, closed, seen = threading.Event(), threading.Event(), []
 

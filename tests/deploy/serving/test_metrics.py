@@ -18,7 +18,7 @@ from caflow_deploy.serving.metrics import Metrics
 from caflow_deploy.serving.model_instruments import Prometheus
 from caflow_deploy.serving.request import Request
 from caflow_deploy.serving.served_models import Sampler
-from caflow_runtime.batching.draw_options import DrawOptions, Reject
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError
 from caflow_runtime.ood.drift import Drift
 from caflow_runtime.ood.typicality import rank
@@ -120,7 +120,7 @@ def test_rejected_samples_are_counted_by_reason(
     drawn = pipe.sample(condition, n=n).sample_typicality
     assert drawn is not None
     alpha = 0.999 if share == 1 else float(np.quantile(drawn.value, share))
-    best = pipe.best_of(condition, n=n, reject=Reject(alpha, redraws, "keep"))
+    best = pipe.best_of(condition, n=n, min_typicality=alpha, redraws=redraws, otherwise="keep")
     assert best.rejected is not None
     rejected, finite = int(best.rejected[0]), len(best.bits_per_dim_drawn[0])
     assert rejected > 0
@@ -128,7 +128,7 @@ def test_rejected_samples_are_counted_by_reason(
     sick = replace(best, rejected=best.rejected + 2)
     for case, more, not_finite in ((best, redraws, 0), (sick, redraws + 2, 2)):
         with Metrics(pipe, typicality_model) as metrics:
-            metrics.observe_best(case, DrawOptions(n, reject=Reject(alpha, more)))
+            metrics.observe_best(case, DrawOptions(n, min_typicality=alpha, redraws=more))
             values = served(metrics)
         assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == rejected
         assert values['caflow_samples_total{model="model",reason="not_finite",verdict="rejected"}'] == not_finite

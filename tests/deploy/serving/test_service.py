@@ -12,7 +12,7 @@ from tiny import pairs_of_photographs, photograph
 
 from caflow_deploy.serving.request import Answer, Request, Tensors
 from caflow_deploy.serving.served_models import Sampler, Scorer
-from caflow_runtime.batching.draw_options import DrawOptions, Reject
+from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -95,7 +95,7 @@ def test_wrong_tensors_are_refused(pipe: Pipeline, given: dict[str, Any], messag
 def test_untypical_results_are_dropped_replaced_or_marked_as_requested(pipe: Pipeline, photographs: Path) -> None:
     """If no sample is accepted, only a request with `otherwise` = "drop" fails. The other requests have results."""
     image = photograph(photographs, 1, 8, 8)[None]
-    wanted = pipe.best_of(image, n=3, reject=Reject(0.999, 20, "bicubic"))
+    wanted = pipe.best_of(image, n=3, min_typicality=0.999, redraws=20, otherwise="bicubic")
     assert wanted.outcome == ["bicubic"]
     common = {"n": 3, "min_typicality": 0.999}
     dropped, replaced, marked = Sampler(pipe).answer(

@@ -92,7 +92,7 @@ def test_sound_of_an_unknown_codec_is_omitted_but_not_frames(clips: Path, uncali
         ("vfr.mp4", "out.mp4", ["--crf", 60], "crf must be at most 51 for h264; got 60"),
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--metrics", 9100], "--metrics does not work with --workers"),
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--encoder", "nvenc"], "--encoder nvenc does not work with --workers"),
-        ("vfr.mp4", "out.mp4", ["--noise", "blue"], "must be fixed, fresh, or ar1:ρ"),
+        ("vfr.mp4", "out.mp4", ["--noise", "blue"], "must be fixed, fresh, or a number"),
         (".", "out.mp4", [], "is a folder; expected a video file"),
         ("sound.m4a", "out.mp4", [], "expected a video; it contains no pictures"),
         ("empty.mp4", "out.mp4", [], "empty.mp4 cannot be read as a video: FFmpeg tried to open it and reports: "),

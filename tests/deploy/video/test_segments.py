@@ -82,7 +82,7 @@ def test_joined_segments_of_other_files_equal_one_process(
 def test_untypical_frames_are_left_out_as_by_one_process(
     calibrated_pipe: Pipeline, clips: Path, tmp_path: Path
 ) -> None:
-    settings = StreamSettings(noise="fresh", min_typicality=0.95, otherwise="drop")
+    settings = StreamSettings(DrawOptions(1, min_typicality=0.95, otherwise="drop"), "fresh")
     drawing, _, reports = alone_and_joined(calibrated_pipe, clips / "scenes.mp4", tmp_path, settings)
     assert {report.start is None for report in reports} == {True, False}  # some segments are dropped whole
     assert drawing.untypical == sum(report.untypical for report in reports) > 0

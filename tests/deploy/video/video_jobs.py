@@ -1,7 +1,8 @@
 """Video jobs, built as `caflow video` builds them."""
 
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec import structs
 
 from caflow_deploy.jobs.folder import settings_of_pipeline
 from caflow_deploy.video.encoding import Encoding
@@ -17,7 +18,7 @@ H264 = Encoding("h264", 18, 8)
 
 def video_settings(pipe: Pipeline, source: Source, streaming: StreamSettings, segment_frames: int) -> VideoSettings:
     pipeline = settings_of_pipeline(pipe)
-    streaming = replace(streaming, config=streaming.config.for_model(pipe.manifest))
+    streaming = structs.replace(streaming, draw=streaming.draw.for_model(pipe.manifest))
     return VideoSettings(pipeline, streaming, H264, segment_frames, identity_of(source))
 
 

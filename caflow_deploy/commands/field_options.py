@@ -1,0 +1,100 @@
+"""Options of the command line that are fields of options objects, whose classes have all that there is to say."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache, wraps
+from itertools import pairwise
+from typing import Any, cast
+
+import click
+from msgspec import inspect as types
+
+from caflow_deploy.commands.option_values import Command, NumberRange, options
+from caflow_runtime.options import OptionField, Options, fields_of
+
+
+def field_options(kind: type[Options], *names: str) -> Callable[[Command], Command]:
+    """Return the decorator that adds options for these fields of a class of options."""
+    return options(*(field_option(kind, name) for name in names))
+
+
+def field_option(kind: type[Options], name: str, *flags: str, **changes: Any) -> Callable[[Command], Command]:
+    """Return the decorator that adds the option for a field.
+
+    Arguments:
+        flags: the option as users type it; by default the name of the field.
+        changes: arguments of `click.option` in place of those that the class gives.
+    """
+    field, spelling = fields_of(kind)[name], f"--{name.replace('_', '-')}"
+    given = {"type": _type_of(field), "default": field.default, "help": _help_of(kind, name)}
+    if isinstance(field.kinds[0], types.BoolType):
+        spelling = f"{spelling}/--no-{spelling[2:]}" if field.default else spelling
+        given |= {"type": None, "is_flag": True}
+    else:
+        given["show_default"] = field.default not in (None, "")
+    if len(name) == 1:
+        spelling = f"-{name}"
+    return click.option(*(flags or [spelling]), name, **(given | changes))
+
+
+def gathered(kind: Any, name: str, optional: bool = False) -> Callable[[Command], Command]:
+    """Return a decorator that passes a group of options to a command as one object.
+
+    Arguments:
+        kind: a class of options, or a dataclass. Options with the names of its fields become one object of this class.
+        name: parameter of the command that receives the object.
+        optional: whether it receives None if none of the options was given.
+    """
+    names = set(fields_of(kind)) if issubclass(kind, Options) else {field.name for field in fields(kind)}
+
+    def gather(command: Command) -> Command:
+        @wraps(command)
+        def gathering(*args: Any, **given: Any) -> Any:
+            own = {option: given.pop(option) for option in names & given.keys()}
+            is_given = not optional or any(value is not None for value in own.values())
+            return command(*args, **given, **{name: kind(**own) if is_given else None})
+
+        return cast(Command, gathering)
+
+    return gather
+
+
+def _type_of(field: OptionField) -> Any:
+    match field.kinds[0]:
+        case types.IntType(ge=low, le=high):
+            return click.IntRange(low, high)
+        case types.FloatType() as kind:
+            lowest = kind.ge if kind.gt is None else kind.gt
+            largest = kind.le if kind.lt is None else kind.lt
+            return NumberRange(lowest, largest, min_open=kind.gt is not None, max_open=kind.lt is not None)
+        case types.LiteralType(values=values) if isinstance(values[0], str):
+            return click.Choice(values)
+    return str
+
+
+def _help_of(kind: type[Options], name: str) -> str:
+    """Return the docstring of a field in the words of the command line: `fields` are --fields."""
+    text = _docstrings(kind).get(name, "")
+    for other in fields_of(kind):
+        text = text.replace(f"`{other}`", f"-{other}" if len(other) == 1 else f"--{other.replace('_', '-')}")
+    return text.replace("`", "")
+
+
+@cache
+def _docstrings(kind: type[Options]) -> dict[str, str]:
+    """Return the docstrings of fields, which only the source has; without it, there are none."""
+    try:
+        source = textwrap.dedent(inspect.getsource(kind))
+    except OSError:
+        return {}
+    (definition,) = ast.parse(source).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, below in pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            text = ast.literal_eval(below.value)
+            found[field.target.id] = " ".join(text.split())
+    return found
