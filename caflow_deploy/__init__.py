@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from caflow_deploy.images.image_result import ImageResult
     from caflow_deploy.images.open_models import RunOptions, close_models
     from caflow_deploy.images.tasks import OutputOptions, colorize, draw, enlarge, inpaint, score
+    from caflow_deploy.video.enlarge_video import enlarge_video
+    from caflow_deploy.video.video_options import VideoOptions
     from caflow_runtime.batching.draw_options import DrawOptions
     from caflow_runtime.completion.color_hints import Point
+    from caflow_runtime.flow.tiles import Tiling
     from caflow_runtime.pipeline.choice import Untypical
     from caflow_runtime.pipeline.pipeline import load
     from caflow_runtime.sizes import Size
@@ -28,11 +31,14 @@ __all__ = [
     "Point",
     "RunOptions",
     "Size",
+    "Tiling",
     "Untypical",
+    "VideoOptions",
     "close_models",
     "colorize",
     "draw",
     "enlarge",
+    "enlarge_video",
     "inpaint",
     "load",
     "score",
@@ -43,8 +49,11 @@ _MODULES = {
     "caflow_deploy.images.image_result": ["ImageResult"],
     "caflow_deploy.images.open_models": ["RunOptions", "close_models"],
     "caflow_deploy.images.tasks": ["OutputOptions", "colorize", "draw", "enlarge", "inpaint", "score"],
+    "caflow_deploy.video.enlarge_video": ["enlarge_video"],
+    "caflow_deploy.video.video_options": ["VideoOptions"],
     "caflow_runtime.batching.draw_options": ["DrawOptions"],
     "caflow_runtime.completion.color_hints": ["Point"],
+    "caflow_runtime.flow.tiles": ["Tiling"],
     "caflow_runtime.pipeline.choice": ["Untypical"],
     "caflow_runtime.pipeline.pipeline": ["load"],
     "caflow_runtime.sizes": ["Size"],

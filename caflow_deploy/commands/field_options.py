@@ -92,7 +92,7 @@ def _docstrings(kind: type[Options]) -> dict[str, str]:
         return {}
     (definition,) = ast.parse(source).body
     assert isinstance(definition, ast.ClassDef)
-    found = {}
+    found = {} if kind is Options else dict(_docstrings(kind.__base__))
     for field, below in pairwise(definition.body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
             text = ast.literal_eval(below.value)

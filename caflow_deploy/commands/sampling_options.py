@@ -11,7 +11,7 @@ from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import check_calibrated
-from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings
+from caflow_runtime.pipeline.stream import FrameNoise, FrameOptions
 
 drawing_options = field_options(DrawOptions, "n", "temperature", "seed", "rank")
 """Options that say how samples are drawn, and which of them is the best."""
@@ -43,8 +43,8 @@ def _noise(context: click.Context, parameter: click.Parameter, text: str) -> Fra
 
 
 frame_options = options(
-    field_option(StreamSettings, "noise", callback=_noise, metavar="fixed|fresh|ρ"),
-    field_option(StreamSettings, "batch"),
+    field_option(FrameOptions, "noise", callback=_noise, metavar="fixed|fresh|ρ"),
+    field_option(FrameOptions, "batch"),
 )
 """Options that say how the frames of a video are drawn."""
 

@@ -3,15 +3,12 @@
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
-from msgspec import structs
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, pass_console, same_command
 from caflow_cli.stops import exit_code
-from caflow_deploy.commands.encoding_options import EncodingOptions, encoding_options
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.field_options import field_option, field_options, gathered
 from caflow_deploy.commands.option_values import FilePath
@@ -26,51 +23,45 @@ from caflow_deploy.commands.pipeline_options import (
 from caflow_deploy.commands.pipes import is_pipe, standard_output
 from caflow_deploy.commands.result_options import size_options
 from caflow_deploy.commands.sampling_options import frame_options, rejecting_options
-from caflow_deploy.commands.video_command import VideoCommand, draw_by_workers, draw_to_file, draw_to_stream
-from caflow_deploy.commands.video_input import SourceOptions, source_options
-from caflow_deploy.commands.video_report import check_overwriting, check_times, report
+from caflow_deploy.commands.video_command import (
+    VideoCommand,
+    VideoCommandOptions,
+    draw_by_workers,
+    draw_to_file,
+    draw_to_stream,
+)
+from caflow_deploy.commands.video_input import LiveOptions, live_options, part_options
+from caflow_deploy.commands.video_report import report
 from caflow_deploy.jobs.folder import make_folder
+from caflow_deploy.video.enlarge_video import check_drops, check_frames, check_overwriting
 from caflow_deploy.video.frame_source import UnwritableVideo
 from caflow_deploy.video.job import VideoJob, VideoOutcome
+from caflow_deploy.video.numbered import is_numbered
 from caflow_deploy.video.results import holds_alpha
-from caflow_deploy.video.segment_lengths import SEGMENT_FRAMES
-from caflow_deploy.video.segment_store import VideoSettings, holds_a_job, identity_of
+from caflow_deploy.video.segment_store import holds_a_job
+from caflow_deploy.video.video_options import VideoOptions
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
-from caflow_runtime.bundle.known_values import VALUES
-from caflow_runtime.errors import InputError
-from caflow_runtime.pipeline.stream import Stream, StreamSettings
 from caflow_runtime.sizes import Size
 
 OUTPUT_HELP = (
     "File to write: a video (.mp4, .mkv, .mov, .webm), an animation (.gif, .png, .webp), or numbered images, such as "
     "frames/%05d.png. - writes YUV4MPEG2 to standard output."
 )
+N_HELP = "Number of samples to draw of each scene's first frame; the scene keeps the noise of the best one."
 
 
 @click.command("video")
 @click.argument("source", metavar="IN", type=FilePath())
 @click.option("-o", "--output", type=FilePath(path_type=Path), required=True, help=OUTPUT_HELP)
 @partial(bundle_option, default=DEFAULT_FOR_VIDEOS)
-@field_option(
-    DrawOptions,
-    "n",
-    help="Number of samples to draw of each scene's first frame; the scene keeps the noise of the best one.",
-)
+@field_option(DrawOptions, "n", help=N_HELP)
 @field_options(DrawOptions, "temperature", "seed", "rank")
 @frame_options
 @size_options
-@encoding_options
-@click.option(
-    "--segment-frames",
-    type=click.IntRange(1),
-    default=SEGMENT_FRAMES,
-    show_default=True,
-    help="Maximum number of frames of IN in each segment; the first segments are shorter. A command that is resumed "
-    "begins with the first unfinished segment; a worker draws one segment at a time.",
-)
-@click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
-@source_options
+@field_options(VideoOptions, "codec", "preset", "pixel_format", "crf", "encoder", "segment_frames", "force")
+@part_options
+@live_options
 @rejecting_options
 @running_options
 @workers_options
@@ -79,27 +70,13 @@ OUTPUT_HELP = (
 @quiet_option
 @dry_run_option
 @gathered(DrawOptions, "draw")
-@gathered(EncodingOptions, "encoded")
 @gathered(Size, "size", optional=True)
-@gathered(SourceOptions, "wanted")
+@gathered(VideoOptions, "video")
+@gathered(LiveOptions, "live")
 @gathered(ExecutionOptions, "execution")
+@gathered(VideoCommandOptions, "options")
 @pass_console
-def command(
-    console: CommandConsole,
-    source: str,
-    output: Path,
-    execution: ExecutionOptions,
-    draw: DrawOptions,
-    size: Size | None,
-    noise: Any,
-    batch: int,
-    encoded: EncodingOptions,
-    segment_frames: int,
-    force: bool,
-    wanted: SourceOptions,
-    metrics_port: int | None,
-    dry_run: bool,
-) -> None:
+def command(console: CommandConsole, source: str, output: Path, options: VideoCommandOptions, dry_run: bool) -> None:
     """Enlarge the video IN, frame by frame. Requires the extra video.
 
     IN is a file, numbered images (frames/%05d.png), the number of a camera, the address of a stream (rtsp://…,
@@ -118,64 +95,38 @@ def command(
     """
     if is_pipe(output) and console.as_json and not dry_run:
         console.shows_messages = False  # standard error has the JSON objects
-    if batch > 1 and noise != "fixed":
-        raise click.UsageError("--batch requires --noise fixed: other frames are computed one by one; remove --batch")
-    execution.refuse({"--metrics": metrics_port is not None, "-o -": is_pipe(output)})
-    pipe = execution.open_pipeline()
-    if pipe.manifest.model.condition_channels > VALUES:
-        raise InputError(f"{pipe.folder.name} completes images with a mask or hints, which videos do not have")
+    options.check(output)
+    pipe, video = options.execution.open_pipeline(), options.video
     with ExitStack() as stack:
         out = stack.enter_context(standard_output(output))
-        file = output if out is None else None
-        if size is not None and encoded.codec != "ffv1":
-            size = structs.replace(size, multiple=2)
-        streaming = StreamSettings(draw.for_model(pipe.manifest), noise, batch, size)
-        check_times(output, streaming)
-        Stream(pipe, streaming)  # checks the settings, before a source is opened
-        keeps_alpha = file is not None and holds_alpha(file)
-        opened = stack.enter_context(closing(wanted.open(source, keeps_alpha, console.warning)))
-        if file is not None:
+        streaming = video.streaming(options.draw.for_model(pipe.manifest))
+        check_frames(pipe, streaming)
+        check_drops(streaming, is_pipe(output) or is_numbered(output))
+        keeps_alpha = out is None and holds_alpha(output)
+        opened = stack.enter_context(closing(options.live.open(source, video, keeps_alpha, console.warning)))
+        work = VideoCommand(pipe, opened, streaming, options, console)
+        if out is None:
             # An unfinished job may replace its output; `_draw_file` checks later that it is the same job.
-            check_overwriting(file, source, force or holds_a_job(file))
-        work = VideoCommand(pipe, opened, streaming, execution, metrics_port, console)
-        if file is not None:
-            outcome = _draw_file(work, _job(work, file, encoded, segment_frames, wanted), dry_run, force)
+            check_overwriting(output, source, video.force or holds_a_job(output))
+            outcome = _draw_file(work, work.job(output), dry_run)
         else:
-            assert out is not None
-            writer = encoded.writer(out, opened.info)
+            writer = options.writer(out, opened.info)
             work.announce(None, dry_run, {})
             outcome = None if dry_run else draw_to_stream(work, writer)
     if outcome is not None:
         report(work, outcome, output)
 
 
-def _job(
-    work: VideoCommand, output: Path, encoded: EncodingOptions, segment_frames: int, wanted: SourceOptions
-) -> VideoJob:
-    """Return the job that writes a file.
-
-    Raises:
-        InputError: if the encoding does not fit the file, or if workers cannot read the source.
-    """
-    source, execution, rate = work.source, work.execution, wanted.rate_of(work.source)
-    if execution.is_spread and (source.path is None or rate):
-        what = "live" if source.path is None else "not a single file"
-        raise InputError(f"{source.name} is {what}: --workers and --ray require a video file")
-    encoding, pipeline = encoded.of(source.info, output, work.sides, execution), execution.settings(work.pipe)
-    identity = identity_of(source)
-    settings = VideoSettings(pipeline, work.streaming, encoding, segment_frames, identity, wanted.cut, rate)
-    return VideoJob(work.pipe, source, output, settings)
-
-
-def _draw_file(work: VideoCommand, job: VideoJob, dry_run: bool, force: bool) -> VideoOutcome | None:
+def _draw_file(work: VideoCommand, job: VideoJob, dry_run: bool) -> VideoOutcome | None:
     """Write the output of a job. Return the outcome; None in a dry run."""
-    is_known = work.execution.ray is None  # Only a running cluster knows its backend, which is a setting.
+    execution, force = work.options.execution, work.options.video.force
+    is_known = execution.ray is None  # Only a running cluster knows its backend, which is a setting.
     work.announce(job.settings.encoding, dry_run, job.earlier(force) if is_known else {})
     if dry_run:
         return None
     make_folder(job.output.parent)
     try:
-        return (draw_by_workers if work.execution.is_spread else draw_to_file)(work, job, force)
+        return (draw_by_workers if execution.is_spread else draw_to_file)(work, job, force)
     except UnwritableVideo as error:
         raise CommandError(str(error), FAILED) from None  # finished segments are kept
     except KeyboardInterrupt as stop:  # Ctrl-C after the first one, or while the segments are joined

@@ -9,11 +9,8 @@ from caflow_deploy.commands.pipes import STANDARD_OUTPUT, is_pipe
 from caflow_deploy.commands.video_command import VideoCommand
 from caflow_deploy.video.job import VideoOutcome, where_resumed
 from caflow_deploy.video.live import LiveSource
-from caflow_deploy.video.numbered import is_numbered, numbered, numbers_of
 from caflow_deploy.video.segment_store import holds_a_job
 from caflow_runtime.batching.draw_options import Otherwise
-from caflow_runtime.errors import InputError
-from caflow_runtime.pipeline.stream import StreamSettings
 
 
 def report(work: VideoCommand, outcome: VideoOutcome, output: Path) -> None:
@@ -56,39 +53,3 @@ def _report_frames(source: str, outcome: VideoOutcome, otherwise: Otherwise, con
         console.warning(f"{outcome.untypical} frames are untypical: {what}")
     if outcome.dropped:
         console.warning(f"{outcome.dropped} frames arrived too fast and were dropped")
-
-
-def check_times(output: Path, streaming: StreamSettings) -> None:
-    """Check that frames are dropped only if the output stores presentation times.
-
-    Raises:
-        InputError: if they are dropped otherwise.
-    """
-    if streaming.draw.otherwise == "drop" and (is_pipe(output) or is_numbered(output)):
-        raise InputError(
-            "--otherwise drop does not work with this -o: it stores no frame times, so later frames would be shown too "
-            "early; give --otherwise keep or bicubic"
-        )
-
-
-def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
-    """Check that no file is overwritten or removed without permission, and never the input.
-
-    Raises:
-        InputError: if one would be.
-    """
-    if output.is_dir():
-        raise InputError(f"{output} is a folder; give the name of a file as -o")
-    given = Path(source)
-    results = _on_disk(output, is_numbered(output))
-    if results & _on_disk(given, is_numbered(given) and not given.exists()):
-        raise InputError(f"{output} is the input file, or one of its images; choose another -o")
-    if results and not overwrites:
-        raise InputError(f"{output} already exists; use --force to overwrite it, or choose another -o")
-
-
-def _on_disk(path: Path, is_pattern: bool) -> set[tuple[int, int]]:
-    """Return the device and number of a file if it exists, or of all existing images of a pattern."""
-    files = [numbered(path, number) for number in numbers_of(path)] if is_pattern else [path]
-    found = [file.stat() for file in files if file.exists()]
-    return {(one.st_dev, one.st_ino) for one in found}

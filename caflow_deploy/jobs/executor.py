@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from caflow_runtime.errors import BackendError, InputError
@@ -211,10 +212,9 @@ def open_worker_pipeline(config: WorkerConfig) -> "Pipeline":
 
 def versions_here() -> dict[str, str]:
     """Return the versions of the packages that results depend on."""
-    from caflow_deploy import __version__
     from caflow_runtime.backends.onnx_packages import import_onnxruntime
 
-    return {"caflow-deploy": __version__, "onnxruntime": import_onnxruntime().__version__}
+    return {"caflow-deploy": version("caflow-deploy"), "onnxruntime": import_onnxruntime().__version__}
 
 
 def _do_nothing(_: "Pipeline", __: None) -> None:

@@ -106,7 +106,7 @@ def journals(folder: Path) -> Attempt:
     pipeline = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
     encoding = Encoding("h264", 18, 8)
     settings = VideoSettings(
-        pipeline, StreamSettings(DrawOptions(2)), encoding, 3, identity_of(FileSource(source_file))
+        pipeline, StreamSettings(draw=DrawOptions(2)), encoding, 3, identity_of(FileSource(source_file))
     )
     open_folder(parts, settings, force=False)
     for number in range(2):

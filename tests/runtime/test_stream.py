@@ -85,7 +85,7 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scene continues. If the scene's sample is not finite for a frame, this frame alone gets another one."""
-    stream = Stream(pipe, StreamSettings(DrawOptions(3, seed=5), batch=4))
+    stream = Stream(pipe, StreamSettings(draw=DrawOptions(3, seed=5), batch=4))
     plain = list(stream(scenes[:5]))
     value = stream.value
     bad = {2: {0, 1, 2}, 3: {plain[0].sample}}  # all of frame 2, and the scene's sample of frame 3
@@ -94,7 +94,7 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     def spoilt(row: BatchItem, frame: Picture) -> float:
         return -np.inf if row.sample in bad.get(numbers[frame.tobytes()], set()) else value(row, frame)
 
-    stream = Stream(pipe, StreamSettings(DrawOptions(3, seed=5), batch=4))
+    stream = Stream(pipe, StreamSettings(draw=DrawOptions(3, seed=5), batch=4))
     monkeypatch.setattr(stream, "value", spoilt)
     frames = list(stream(scenes[:5]))
     assert [frame.rejected for frame in frames] == [False, False, True, False, False]
@@ -117,7 +117,7 @@ def test_a_stream_that_begins_later_yields_the_same_frames(
     whole = list(pipe.stream(scenes, n=n, seed=seed, noise=noise))
     assert n == 1 or whole[0].sample > 0
     scene, start = (0, 0) if number < 5 else (1, 5)
-    stream = Stream(pipe, StreamSettings(DrawOptions(n, seed=seed), noise))
+    stream = Stream(pipe, StreamSettings(draw=DrawOptions(n, seed=seed), noise=noise))
     stream.skip_to(number, scene, start, scenes[start] if n > 1 else None)
     for frame, same in zip(stream(scenes[number:]), whole[number:], strict=True):
         assert (frame.number, frame.sample, frame.starts_scene) == (same.number, same.sample, same.starts_scene)
@@ -129,7 +129,7 @@ def test_frames_of_a_scene_without_a_sample_do_not_depend_on_where_a_run_begins(
     pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch, begin: int
 ) -> None:
     """If no sample of a scene's first frame is finite, each later frame chooses one of its own."""
-    settings, first = StreamSettings(DrawOptions(3, seed=5, rank="consistency")), scenes[0].tobytes()
+    settings, first = StreamSettings(draw=DrawOptions(3, seed=5, rank="consistency")), scenes[0].tobytes()
 
     def stream() -> Stream:
         new = Stream(pipe, settings)

@@ -342,7 +342,7 @@ class Pipeline:
         config = options_with(options or DrawOptions(1), fields).for_model(self.manifest)
         channels = self.manifest.model.condition_channels
         checked = (as_image(frame, f"frames[{k}]", channels) for k, frame in enumerate(frames))
-        return Stream(self, StreamSettings(config, noise, batch, size))(checked)
+        return Stream(self, StreamSettings(draw=config, noise=noise, batch=batch, size=size))(checked)
 
     def score(self, target: Images, condition: Images, show: ShowWindows | None = None) -> Score:
         """Return log p(target | condition) of existing targets, at the middle of the interval of each value.

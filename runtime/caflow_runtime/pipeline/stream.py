@@ -44,16 +44,13 @@ number is ρ of an AR(1) process, 0 < ρ < 1: each frame's noise is ρ times the
 new noise."""
 
 
-class StreamSettings(Options, frozen=True):
-    """Settings for drawing frames.
+class FrameOptions(Options, frozen=True):
+    """How the frames of a video differ from single images.
 
     Raises:
         InputError: if a value is not valid.
     """
 
-    draw: DrawOptions = DrawOptions(1)
-    """How samples are drawn. `n` is the number of samples of a scene's first frame; the number and the noise of the
-    best one are used for the whole scene. `frame` and `redraws` are ignored."""
     noise: FrameNoise = "fixed"
     """Noise in the frames of a scene. fixed: all frames have the same noise, so that static content does not flicker.
     fresh: each frame has new noise. A number between 0 and 1: the noise drifts, and this is the correlation of one
@@ -68,6 +65,21 @@ class StreamSettings(Options, frozen=True):
         noise = self.noise
         if not (noise in ("fixed", "fresh") if isinstance(noise, str) else is_number(noise) and 0 < noise < 1):
             raise InputError(f"noise must be 'fixed', 'fresh', or a number above 0 and below 1; got {shown(noise)}")
+
+
+class StreamSettings(FrameOptions, frozen=True, kw_only=True):
+    """Settings for drawing frames.
+
+    Raises:
+        InputError: if a value is not valid.
+    """
+
+    draw: DrawOptions = DrawOptions(1)
+    """How samples are drawn. `n` is the number of samples of a scene's first frame; the number and the noise of the
+    best one are used for the whole scene. `frame` and `redraws` are ignored."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.draw.keep is not None or self.draw.consistent or self.draw.judge == "image":
             raise InputError("keep, consistent and judge = 'image' are for images: omit them for frames of a video")
 

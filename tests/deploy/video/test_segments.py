@@ -31,7 +31,7 @@ from caflow_runtime.pipeline.stream import Frame, StreamSettings
 
 __all__ = ["calibrated_pipe", "clips"]  # fixtures
 
-BEST_OF_4 = StreamSettings(DrawOptions(4, seed=10, rank="consistency"))
+BEST_OF_4 = StreamSettings(draw=DrawOptions(4, seed=10, rank="consistency"))
 """Settings with which a later frame of the scene would choose another sample than its first frame."""
 
 
@@ -54,8 +54,8 @@ def alone_and_joined(
     [
         StreamSettings(),
         BEST_OF_4,
-        StreamSettings(DrawOptions(2), "fresh"),
-        StreamSettings(DrawOptions(2, (0.7, 0.9)), 0.8),
+        StreamSettings(draw=DrawOptions(2), noise="fresh"),
+        StreamSettings(draw=DrawOptions(2, (0.7, 0.9)), noise=0.8),
     ],
     ids=["fixed", "best of 4", "fresh", "drifting"],
 )
@@ -76,13 +76,13 @@ def test_joined_segments_equal_one_process(
 def test_joined_segments_of_other_files_equal_one_process(
     pipe: Pipeline, clips: Path, tmp_path: Path, name: str
 ) -> None:
-    alone_and_joined(pipe, clips / name, tmp_path, StreamSettings(DrawOptions(2)))
+    alone_and_joined(pipe, clips / name, tmp_path, StreamSettings(draw=DrawOptions(2)))
 
 
 def test_untypical_frames_are_left_out_as_by_one_process(
     calibrated_pipe: Pipeline, clips: Path, tmp_path: Path
 ) -> None:
-    settings = StreamSettings(DrawOptions(1, min_typicality=0.95, otherwise="drop"), "fresh")
+    settings = StreamSettings(draw=DrawOptions(1, min_typicality=0.95, otherwise="drop"), noise="fresh")
     drawing, _, reports = alone_and_joined(calibrated_pipe, clips / "scenes.mp4", tmp_path, settings)
     assert {report.start is None for report in reports} == {True, False}  # some segments are dropped whole
     assert drawing.untypical == sum(report.untypical for report in reports) > 0
@@ -102,7 +102,7 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
     folder.mkdir()
 
     def settings(seed: int = 0) -> VideoSettings:
-        streaming = StreamSettings(DrawOptions(1, seed=seed))
+        streaming = StreamSettings(draw=DrawOptions(1, seed=seed))
         return video_settings(pipe, FileSource(source), streaming, SEGMENT_FRAMES)
 
     open_folder(folder, settings(), force=False)

@@ -57,8 +57,8 @@ def test_frames_are_those_of_the_model_resampled(clip: Path, calibrated: Path, s
     images = [frame.image for frame in FileSource(clip).frames()]
     assert all(image.flags.c_contiguous for image in images)  # although FFmpeg pads lines of 34 pixels
     with load(calibrated, "cpu") as pipe:
-        plain = list(Stream(pipe, StreamSettings(DrawOptions(2)))(images))
-        resized = list(Stream(pipe, StreamSettings(DrawOptions(2), size=Size(scale)))(images))
+        plain = list(Stream(pipe, StreamSettings(draw=DrawOptions(2)))(images))
+        resized = list(Stream(pipe, StreamSettings(draw=DrawOptions(2), size=Size(scale)))(images))
     for own, other in zip(plain, resized, strict=True):
         np.testing.assert_array_equal(other.pixels, resample(own.pixels, 18 * scale, 34 * scale))
         assert (other.bits_per_dim, other.sample) == (own.bits_per_dim, own.sample)

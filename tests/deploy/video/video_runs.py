@@ -26,7 +26,7 @@ def show(frame, timed):
     if frame.number == int(last):
         os.kill(os.getpid(), getattr(signal, how))
 pipe = load(bundle, backend="cpu", threads=1)
-drawing = video_job(pipe, Path(source), Path(output), StreamSettings(DrawOptions(2), noise), 10, show).run()
+drawing = video_job(pipe, Path(source), Path(output), StreamSettings(draw=DrawOptions(2), noise=noise), 10, show).run()
 print(drawing.frames, drawing.stopped is not None)
 """
 
