@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from caflow_deploy.filtering.calibrate_model import CalibrateOptions, calibrate
+    from caflow_deploy.filtering.verdicts import filter_pairs
     from caflow_deploy.images.image_result import ImageResult
     from caflow_deploy.images.open_models import RunOptions, close_models
     from caflow_deploy.images.tasks import OutputOptions, colorize, draw, enlarge, inpaint, score
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from caflow_runtime.sizes import Size
 
 __all__ = [
+    "CalibrateOptions",
     "DrawOptions",
     "ImageResult",
     "OutputOptions",
@@ -34,11 +37,13 @@ __all__ = [
     "Tiling",
     "Untypical",
     "VideoOptions",
+    "calibrate",
     "close_models",
     "colorize",
     "draw",
     "enlarge",
     "enlarge_video",
+    "filter_pairs",
     "inpaint",
     "load",
     "score",
@@ -46,6 +51,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
+    "caflow_deploy.filtering.calibrate_model": ["CalibrateOptions", "calibrate"],
+    "caflow_deploy.filtering.verdicts": ["filter_pairs"],
     "caflow_deploy.images.image_result": ["ImageResult"],
     "caflow_deploy.images.open_models": ["RunOptions", "close_models"],
     "caflow_deploy.images.tasks": ["OutputOptions", "colorize", "draw", "enlarge", "inpaint", "score"],

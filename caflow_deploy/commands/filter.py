@@ -20,7 +20,7 @@ from caflow_deploy.commands.option_values import FilePath, NumberRange
 from caflow_deploy.commands.pipeline_options import bundle_option, json_option, max_pixels_option, running_options
 from caflow_deploy.filtering.accepted_targets import Accepted, check_fits_in_a_line, common_folder
 from caflow_deploy.filtering.verdict_folder import SCORES, FilterJob, FilterSettings, check_apart, hash_of
-from caflow_deploy.filtering.verdicts import filter_pairs, judge, smallest_typicality
+from caflow_deploy.filtering.verdicts import judge, smallest_typicality, verdicts_of
 from caflow_deploy.images.pairs import FilePair, list_pairs
 from caflow_deploy.jobs.executor import Executor, SerialExecutor
 from caflow_deploy.jobs.folder import exclusive_lock
@@ -121,7 +121,7 @@ def _verdicts(
         yield from executor.results(function, batches, lambda batch: batch[0].target, in_order=True)
         return
     pairs = chain.from_iterable(batches)
-    found = filter_pairs(executor.pipe, pairs, min_typicality, max_pixels)  # reads the next batch ahead
+    found = verdicts_of(executor.pipe, pairs, min_typicality, max_pixels)  # reads the next batch ahead
     for batch in batches:
         verdicts = []
         for verdict in islice(found, len(batch)):

@@ -43,7 +43,7 @@ def _noise(context: click.Context, parameter: click.Parameter, text: str) -> Fra
 
 
 frame_options = options(
-    field_option(FrameOptions, "noise", callback=_noise, metavar="fixed|fresh|ρ"),
+    field_option(FrameOptions, "noise", callback=_noise, type=str, metavar="fixed|fresh|ρ"),
     field_option(FrameOptions, "batch"),
 )
 """Options that say how the frames of a video are drawn."""

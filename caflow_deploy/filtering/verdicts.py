@@ -9,15 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from caflow_deploy.images.image_files import read_image
 from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
 from caflow_deploy.images.input_files import pair_of
-from caflow_deploy.images.pairs import FilePair
+from caflow_deploy.images.open_models import RunOptions, opened
+from caflow_deploy.images.pairs import FilePair, list_pairs
 from caflow_deploy.jobs.folder import stamp_of
+from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.bundle.manifest import Model
-from caflow_runtime.checks import check_share
+from caflow_runtime.checks import check_share, checked_path
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.image_arrays import Image
@@ -67,6 +71,35 @@ class Loaded:
 
 
 def filter_pairs(
+    pairs: str | PathLike[str] | Iterable[tuple[str | PathLike[str], str | PathLike[str]]],
+    *,
+    model: str | PathLike[str] | Pipeline = DEFAULT,
+    min_typicality: float = 0.01,
+    run: RunOptions = RunOptions(),
+) -> Iterator[Verdict]:
+    """Yield the verdict of each pair of a target and a condition, in order: is the target usual for its condition?
+
+    Arguments:
+        pairs: paths of targets and conditions; or what `caflow filter` reads: a .csv or .jsonl file, or a folder with
+            the subfolders A (conditions) and B (targets).
+        model: a calibrated model.
+        min_typicality: as in `verdicts_of`.
+        run: where the model runs, and the largest image that is read.
+
+    Raises:
+        InputError: as from `verdicts_of`, or if the list of pairs is not valid.
+        BundleError, BackendError: if the model cannot be opened or run.
+    """
+    if isinstance(pairs, str | PathLike):
+        files = list_pairs(Path(pairs))
+    else:
+        named = ((checked_path("target", one), checked_path("condition", other)) for one, other in pairs)
+        files = [FilePair(*map(str, pair)) for pair in named]
+    with opened(model, run) as pipe:
+        yield from verdicts_of(pipe, files, min_typicality, run.max_pixels)
+
+
+def verdicts_of(
     pipe: Pipeline, pairs: Iterable[FilePair], min_typicality: float = 0.01, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> Iterator[Verdict]:
     """Yield the verdict of each pair, in the order of the list. Memory use does not grow with the number of pairs.
@@ -89,8 +122,8 @@ def filter_pairs(
 
 
 def judge(pipe: Pipeline, pairs: Iterable[FilePair], min_typicality: float, max_pixels: int) -> list[Verdict]:
-    """Return the verdicts of `filter_pairs` as a list. Workers call it with the pairs of one batch."""
-    return list(filter_pairs(pipe, pairs, min_typicality, max_pixels))
+    """Return the verdicts of `verdicts_of` as a list. Workers call it with the pairs of one batch."""
+    return list(verdicts_of(pipe, pairs, min_typicality, max_pixels))
 
 
 def smallest_typicality(pipe: Pipeline) -> float:

@@ -59,7 +59,7 @@ class Size(Options, frozen=True):
     fit: tuple[int, int] | None = None
     """Width and height of a box, in which the result becomes as large as possible. The aspect ratio of the input is
     kept."""
-    multiple: int = 1
+    multiple: Annotated[int, Meta(ge=1)] = 1
     """Sides are multiples of this: 2 for codecs that halve the colour resolution. A given width or height must be such
     a multiple. Other sides are rounded to the nearest multiple; with `fit` the result stays inside the box."""
 

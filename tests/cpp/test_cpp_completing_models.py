@@ -16,6 +16,7 @@ from caflow_runtime.batching.draw_options import Rank
 from caflow_runtime.bundle.known_values import known_values
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError
+from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 HEIGHT, WIDTH = 150, 210
@@ -50,7 +51,7 @@ def runtimes(
     request: pytest.FixtureRequest, completing: dict[str, Path], settings: dict[str, Any]
 ) -> Iterator[Runtimes]:
     folder = completing[request.param]
-    with load(folder, backend="cpu", **settings) as pipe, CModel(folder, **settings) as model:
+    with load(folder, backend="cpu", tiling=Tiling(**settings)) as pipe, CModel(folder, **settings) as model:
         yield Runtimes(pipe, model)
 
 

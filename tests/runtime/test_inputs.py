@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import edited
 
+from caflow_runtime.batching.draw_options import DrawFields, DrawOptions
 from caflow_runtime.bundle.bundle_errors import BrokenGraph, BundleError
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import BackendError, InputError, NotFinite
 from caflow_runtime.flow.tiles import Tiling
+from caflow_runtime.options import fields_of
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 
@@ -88,7 +90,9 @@ def test_wrong_images_are_refused_with_the_conversion_that_helps(pipe: Pipeline,
         *(("rank", {"rank": rank}) for rank in ("beauty", ["likelihood"], np.array(["typical", "typical"]), 0)),
         *(("keep", {"n": 4, "keep": keep}) for keep in (4, (4,), (3, 2), (4, 3, 1), (4, 5))),
         ("keep", {"n": 4, "keep": (4, 2), "rank": "consistency"}),
-        ("reject", {"reject": 0.01}),
+        ("otherwise", {"otherwise": "mark", "min_typicality": 0.1}),
+        ("judge", {"judge": 0}),
+        ("options", {"options": {"n": 2}}),
         ("consistent", {"consistent": "no"}),
     ],
 )
@@ -118,9 +122,16 @@ def test_invalid_numbers_are_refused_for_every_argument(pipe: Pipeline, uncalibr
     for name in ("min_typicality", "redraws"):
         with pytest.raises(InputError, match=f"^{name}(: expected| must be)"):
             pipe.best_of(GOOD, **{name: value})
-    for name in ("pixel_budget", "overlap", "threads"):
-        with pytest.raises(InputError, match=f"^{name}(: expected| must be)"):
+    for name in ("pixel_budget", "overlap"):
+        with pytest.raises(InputError, match=f"^{name} must be"):
+            Tiling(**{name: value})
+    for name in ("threads", "tiling"):
+        with pytest.raises(InputError, match=f"^{name} must be"):
             load(uncalibrated, backend="cpu", **{name: value})
+
+
+def test_keyword_arguments_are_the_fields_of_the_options() -> None:
+    assert list(DrawFields.__annotations__) == list(fields_of(DrawOptions))
 
 
 def test_numbers_of_numpy_are_numbers_and_do_not_overflow(pipe: Pipeline) -> None:

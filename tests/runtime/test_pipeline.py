@@ -34,8 +34,8 @@ def test_batch_budget_and_threads_change_no_result(uncalibrated: Path, pipe: Pip
     together = pipe.best_of(images, n=5, seed=1)
     tried: list[dict[str, Any]] = [
         {"threads": 1},
-        {"pixel_budget": 32 * 40},
-        {"pixel_budget": 3 * 32 * 40, "threads": 2},
+        {"tiling": Tiling(32 * 40)},
+        {"tiling": Tiling(3 * 32 * 40), "threads": 2},
     ]
     for settings in tried:
         with load(uncalibrated, backend="cpu", **settings) as other:
@@ -250,7 +250,8 @@ def test_a_thousand_calls_do_not_grow_memory(pipe: Pipeline, photographs: Path) 
 def test_memory_is_bounded_by_the_budget(uncalibrated: Path) -> None:
     """An image with four times the pixels requires little more memory than its larger results."""
     code = (
-        "import resource, sys; import numpy as np; from caflow_runtime.pipeline.pipeline import load; "
+        "import resource, sys; import numpy as np; from caflow_runtime.flow.tiles import Tiling; "
+        "from caflow_runtime.pipeline.pipeline import load; "
         f"pipe = load({str(uncalibrated)!r}, backend='cpu', threads=1, tiling=Tiling(2**16, 16)); "
         "side = int(sys.argv[1]); image = np.full((side, side, 3), 99, np.uint8); pipe.best_of(image, n=3); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"

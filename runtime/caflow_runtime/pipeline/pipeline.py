@@ -80,6 +80,8 @@ def load(
         InputError: if another argument is not valid.
     """
     check_switch("is_calibrated", is_calibrated)
+    if not isinstance(tiling, Tiling):
+        raise InputError(f"tiling must be Tiling, such as Tiling(pixel_budget=2**20); got {shown(tiling)}")
     folder = builtin.find_bundle(checked_path("model", model))
     graphs = Graphs(folder, open_backend(backend, folder, threads))
     try:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny import pairs_of_photographs
 
-from caflow_deploy.filtering.verdicts import filter_pairs
+from caflow_deploy.filtering.verdicts import verdicts_of
 from caflow_deploy.images.image_files import write_image
 from caflow_deploy.images.pairs import FilePair
 from caflow_runtime.file_io.line_checksum import with_checksum
@@ -34,7 +34,7 @@ def entries(calibrated: Path, photographs: Path, tmp_path_factory: pytest.TempPa
         for paths, pictures in zip(pairs, images, strict=True):
             for path, picture in zip(paths, pictures, strict=True):
                 write_image(Path(path), picture)
-        return [msgspec.to_builtins(verdict) for verdict in filter_pairs(pipe, pairs, ALPHA)]
+        return [msgspec.to_builtins(verdict) for verdict in verdicts_of(pipe, pairs, ALPHA)]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from filter_data import ALPHA, NOISE, data, write_list
 from tiny import calibrated_pipe as pipe
 from tiny import crops_of
 
-from caflow_deploy.filtering.verdicts import BATCH, filter_pairs
+from caflow_deploy.filtering.verdicts import BATCH, verdicts_of
 from caflow_deploy.images.image_files import read_image
 from caflow_deploy.images.pairs import FilePair, list_pairs
 from caflow_deploy.images.photographs import photographs_in
@@ -116,14 +116,14 @@ def close(one: Verdict, other: Verdict) -> bool:
 
 def test_verdicts_are_in_order_and_those_of_each_pair_alone(pipe: Pipeline, data: Path) -> None:
     pairs = list_pairs(data) * 6
-    verdicts = list(filter_pairs(pipe, pairs, ALPHA))
+    verdicts = list(verdicts_of(pipe, pairs, ALPHA))
     assert len(pairs) > BATCH
     assert [(verdict.target, verdict.condition) for verdict in verdicts] == pairs
     for pair, verdict in zip(pairs[:13], verdicts, strict=False):
         target = read_image(pair.target).rgb
         score = pipe.score(target, read_image(pair.condition).rgb)
         assert score.image_typicality is not None
-        (alone,) = filter_pairs(pipe, [pair], ALPHA)
+        (alone,) = verdicts_of(pipe, [pair], ALPHA)
         assert close(verdict, alone)
         assert alone.log_likelihood == score.log_likelihood[0]
         assert alone.image_typicality == score.image_typicality.value[0]
@@ -174,9 +174,9 @@ def test_a_pair_that_fails_does_not_change_the_others(
                 raise NotFinite(f"target[{k}]: its log-likelihood is not finite")
         return score(targets, conditions)
 
-    expected = list(filter_pairs(pipe, good[:5], ALPHA))
+    expected = list(verdicts_of(pipe, good[:5], ALPHA))
     monkeypatch.setattr(pipe, "score", exploding)
-    verdicts = list(filter_pairs(pipe, [good[0], bad[0], *good[1:3], bad[1], bad[2], *good[3:6]], ALPHA))
+    verdicts = list(verdicts_of(pipe, [good[0], bad[0], *good[1:3], bad[1], bad[2], *good[3:6]], ALPHA))
     assert [k for k, verdict in enumerate(verdicts) if verdict.verdict == "error"] == [1, 4, 5, 8]
     others = [verdict for verdict in verdicts if verdict.verdict != "error"]
     assert all(close(one, other) for one, other in zip(others, expected, strict=True))

@@ -81,7 +81,7 @@ def test_a_box_is_filled_as_far_as_the_aspect_ratio_allows() -> None:
         ({}, "expected exactly one of a scale, a size"),
         ({"scale": 2.0, "width": 5}, "expected exactly one of"),
         ({"height": 2, "fit": (5, 5)}, "expected exactly one of"),
-        ({"scale": 1.0}, "scale must be a number above 1 and at most 64; got 1"),
+        ({"scale": 1.0}, "scale must be a number that is above 1 and at most 64 or None; got 1"),
         ({"scale": float("nan")}, "scale must be a number"),
         ({"scale": 65}, "scale must be a number"),
         ({"width": 0}, "width must be an integer from 1"),

@@ -17,6 +17,7 @@ from caflow_deploy.jobs.image_folder import RESULTS, ImageFolder, ImageSettings,
 from caflow_deploy.jobs.image_job import ImageJob
 from caflow_deploy.jobs.image_report import ImageReport
 from caflow_deploy.jobs.images import ImageOutcome
+from caflow_deploy.jobs.result_naming import ResultFiles
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.folder_lock import LOCK
@@ -138,9 +139,9 @@ def test_a_job_with_other_settings_is_refused_with_the_differences(tmp_path: Pat
     cuda = replace(PIPELINE, bundle="1" * 64, backend="onnxruntime cuda")
     for other, differing in (
         (replace(SETTINGS, config=DrawOptions(2, seed=1)), r"--seed 0 \(now 1\)"),
-        (replace(SETTINGS, config=DrawOptions(2, min_typicality=0.1)), "--min-typicality .*--redraws "),
+        (replace(SETTINGS, config=DrawOptions(2, min_typicality=0.1)), "--min-typicality 0.0 .now 0.1"),
         (replace(SETTINGS, pipeline=cuda), "the model has changed, --backend "),
-        (replace(SETTINGS, keep_all=True, sheet=True), "--keep-all .*--sheet "),
+        (replace(SETTINGS, files=ResultFiles(keep_all=True, sheet=True)), "--keep-all .*--sheet "),
     ):
         with pytest.raises(InputError, match=differing):
             ImageFolder(out, jobs, other)
