@@ -22,20 +22,19 @@ from caflow_runtime.batching.draw_options import DrawFields, DrawOptions, option
 from caflow_runtime.batching.runner import Runner, ShowWindows
 from caflow_runtime.batching.single_item import LevelNoises, decode_noise, encode_target
 from caflow_runtime.bundle import builtin
-from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.checks import check_callback, check_integer, check_switch, checked_path, shown
 from caflow_runtime.degradation import described
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.image_arrays import Image, Images, as_image, as_images, check_pairs
-from caflow_runtime.ood.calibration import Calibration, read_calibration
-from caflow_runtime.ood.consistency import Consistency
-from caflow_runtime.pipeline.calibrated_likelihoods import Likelihoods, check_finite
+from caflow_runtime.ood.calibration import read_calibration
+from caflow_runtime.pipeline.calibrated_likelihoods import check_finite
 from caflow_runtime.pipeline.choice import finite_pixels
 from caflow_runtime.pipeline.memory_estimate import MemoryEstimates
 from caflow_runtime.pipeline.named_inputs import finish, prepare_condition, target_of
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
+from caflow_runtime.pipeline.open_model import OpenModel
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
 from caflow_runtime.pipeline.sampling import sample_all, sample_best, score_items
 from caflow_runtime.pipeline.speed_trial import SpeedTrials
@@ -92,7 +91,7 @@ def load(
         raise
 
 
-class Pipeline:
+class Pipeline(OpenModel):
     """A model that is ready to run. `load` creates it. Any number of threads may use it at the same time.
 
     Images are (B, H, W, 3) or (H, W, 3) uint8 RGB arrays, or a list of (H, W, 3) arrays of any sizes. With the same
@@ -107,31 +106,10 @@ class Pipeline:
         is_calibrated: bool = True,
         assume: Mapping[str, float] | None = None,
     ) -> None:
-        calibration = read_calibration(graphs.folder) if is_calibrated else None
-        self.runner = Runner(graphs, tiling.pixel_budget, tiling.overlap, assume)
-        self.consistency = Consistency(graphs, graphs.manifest)
-        self.memory = MemoryEstimates(self.runner)
-        self.trials = SpeedTrials(self.runner)
-        self.likelihoods = Likelihoods(graphs.folder, graphs.manifest.model, calibration)
-
-    @property
-    def manifest(self) -> Manifest:
-        """Manifest of the bundle."""
-        return self.runner.graphs.manifest
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the bundle."""
-        return self.runner.graphs.folder
-
-    @property
-    def calibration(self) -> Calibration:
-        """Calibration of the bundle: which likelihoods are typical.
-
-        Raises:
-            InputError: if the bundle is not calibrated.
-        """
-        return self.likelihoods.calibration
+        runner = Runner(graphs, tiling.pixel_budget, tiling.overlap, assume)
+        super().__init__(runner, read_calibration(graphs.folder) if is_calibrated else None)
+        self.memory = MemoryEstimates(runner)
+        self.trials = SpeedTrials(runner)
 
     @property
     def backend(self) -> str:

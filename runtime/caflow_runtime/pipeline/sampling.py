@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,8 @@ from caflow_runtime.ood.typicality import Typicality, check_alpha, temperature_o
 from caflow_runtime.ood.typicality_model import TypicalityModel
 from caflow_runtime.pipeline.calibrated_likelihoods import check_finite
 from caflow_runtime.pipeline.choice import Candidate, Chooser
+from caflow_runtime.pipeline.open_model import OpenModel
 from caflow_runtime.pipeline.results import REJECTED, Best, Samples, Stack, stack
-
-if TYPE_CHECKING:
-    from caflow_runtime.pipeline.pipeline import Pipeline
 
 AsWritten = Callable[[NDArray[Any]], Image]
 """Function that returns an image as it is read back from its file, with 8 bits. The argument has 16 bits if such files
@@ -38,7 +36,7 @@ class ResultEncoding:
 
 
 def sample_best(
-    pipe: "Pipeline",
+    pipe: OpenModel,
     images: Images,
     config: DrawOptions,
     show: ShowWindows | None = None,
@@ -89,7 +87,7 @@ def sample_best(
 
 
 def sample_all(
-    pipe: "Pipeline", images: Images, config: DrawOptions, show: ShowWindows | None = None, is_deep: bool = False
+    pipe: OpenModel, images: Images, config: DrawOptions, show: ShowWindows | None = None, is_deep: bool = False
 ) -> Samples:
     """Draw all samples of each image, and return them, the best first. With `is_deep`, include 16-bit images.
 
@@ -126,7 +124,7 @@ def sample_all(
     )
 
 
-def typicality_model_for(pipe: "Pipeline", config: DrawOptions) -> TypicalityModel | None:
+def typicality_model_for(pipe: OpenModel, config: DrawOptions) -> TypicalityModel | None:
     """Return the typicality model of samples, if a draw needs it.
 
     Raises:
@@ -174,7 +172,7 @@ def _redraw(runner: Runner, chooser: Chooser, k: int) -> None:
         drawn = _draw_more(runner, chooser, k, range(drawn, min(config.most_samples, drawn + missing)))
 
 
-def _judge_images(pipe: "Pipeline", chooser: Chooser, k: int, as_read: AsWritten | None) -> None:
+def _judge_images(pipe: OpenModel, chooser: Chooser, k: int, as_read: AsWritten | None) -> None:
     """Choose the first sample of one image whose image is typical. Draw more samples until one is, up to the limit."""
     config, condition, drawn = chooser.config, chooser.conditions[k], chooser.config.n
     while True:

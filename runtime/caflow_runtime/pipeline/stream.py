@@ -10,7 +10,7 @@ rejected.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from msgspec import Meta, structs
@@ -30,13 +30,11 @@ from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.ood.typicality import covariates, typicality
 from caflow_runtime.options import Options
 from caflow_runtime.pipeline.choice import Ranking, bits_of
+from caflow_runtime.pipeline.open_model import OpenModel
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
 from caflow_runtime.pipeline.sampling import typicality_model_for
 from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.sizes import MAX_ENLARGEMENT, FinalSize, Size
-
-if TYPE_CHECKING:
-    from caflow_runtime.pipeline.pipeline import Pipeline
 
 FrameNoise = Literal["fixed", "fresh"] | float
 """Noise of the frames: "fixed" is the same noise for all frames of a scene, and "fresh" is new noise for each frame. A
@@ -154,7 +152,7 @@ class Frame:
 class Stream:
     """Draws the frames of `Pipeline.stream` in order. It can also resume in the middle of a video."""
 
-    def __init__(self, pipe: "Pipeline", settings: StreamSettings) -> None:
+    def __init__(self, pipe: OpenModel, settings: StreamSettings) -> None:
         """Start a stream that has seen no frame.
 
         Raises:
