@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from caflow_deploy.images.alpha import Alpha, draw_alpha, enlarge_alpha
+from caflow_deploy.images.alpha import enlarge_alpha
+from caflow_deploy.images.drawing import ImageRequest, draw_image
 from caflow_deploy.images.image_files import ImageFile, read_image, write_image
 from caflow_deploy.images.image_headers import claimed_size
+from caflow_deploy.images.image_result import ImageResult
 from caflow_deploy.images.input_files import WHITE, CompletedImage
-from caflow_deploy.images.maps import pictures
+from caflow_deploy.images.model_passes import OutputSpec
 from caflow_deploy.page.judged_sample import ALPHA, JudgedSample
 from caflow_runtime.batching.draw_options import DrawOptions, Rank
 from caflow_runtime.batching.runner import ShowWindows
@@ -133,11 +135,11 @@ class PageSampler:
                 "of them, or another Best sample"
             )
         image = CompletedImage(self.pipe, given, self._inputs(painted))
+        form = OutputSpec.of(None, (height, width), self.pipe.manifest.model.scale, 8)
+        wanted = ImageRequest(options.for_model(self.pipe.manifest), form, keeps_all=True)
         with self._drawing:
             self._check_open()
-            drawn = self.pipe.sample(image.condition, options, show=show_unless_closed)
-            drawn_alpha = None if given.alpha is None else draw_alpha(self.pipe, given.alpha, options)
-            return self._results(source.stem, image, drawn, drawn_alpha, temperature)
+            return self._results(source.stem, image, draw_image(image, wanted, show_unless_closed), temperature)
 
     def close(self) -> None:
         """Stop drawing at the next tile and wait for that, because Python must not exit while ONNX Runtime runs."""
@@ -181,19 +183,18 @@ class PageSampler:
                 raise InputError("nothing is painted over: paint over all that the model should replace")
         return {}
 
-    def _results(
-        self, name: str, image: CompletedImage, drawn: Samples, drawn_alpha: Alpha | None, temperature: float
-    ) -> Results:
-        given = image.given
+    def _results(self, name: str, image: CompletedImage, result: ImageResult, temperature: float) -> Results:
+        given, drawn = image.given, result.drawn
+        assert isinstance(drawn, Samples)
         enlarged = enlarge_image(given.rgb, self.pipe.manifest.model.scale)
         alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *enlarged.shape[:2])
         folder = self._new_folder()
         write_image(folder / "enlarged.png", enlarged, alpha, metadata=given.metadata.colours())
         obstacle, samples = self._obstacle(temperature), []
-        for k, picture in enumerate(image.finished(drawn.images[0])):
+        for k in range(len(result.pictures)):
             samples.append(self._judged(folder / f"{name}-{k + 1}.png", drawn, k, image.condition, obstacle))
-            write_image(samples[k].path, picture, drawn_alpha, metadata=given.metadata.colours())
-        maps = {kind: (picture, darkest, brightest) for kind, picture, darkest, brightest in pictures(drawn)}
+            result.save(samples[k].path, k, metadata=False)
+        maps = {kind: (picture, darkest, brightest) for kind, picture, darkest, brightest in result.maps()}
         return Results(
             enlarged=folder / "enlarged.png",
             samples=samples,

@@ -1,6 +1,5 @@
 """Nodes for ComfyUI. Images in ComfyUI are float32 tensors of shape (B, H, W, 3) with values between 0 and 1."""
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -8,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import caflow_deploy as caflow
 from caflow_runtime.bundle.builtin import DEFAULT
-from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 OWN_TEMPERATURE = -1.0
 """Value that stands for the temperature that the model is best used with."""
@@ -69,16 +68,19 @@ class Enlarge:
             CaflowError: if the model cannot be opened, or an argument is wrong. ComfyUI shows its message.
         """
         spread = None if temperature < 0 else temperature
-        pipe, given = open_model(model), to_integers(image)
+        options = caflow.DrawOptions(n, spread, seed, rank=rank)
+        given = to_integers(image)
         holes = [None] * len(given) if mask is None else list(to_holes(mask, given.shape))
         inputs = [{} if hole is None else {"mask": hole} for hole in holes]
-        conditions = [pipe.prepare(one, 0, **of_one) for one, of_one in zip(given, inputs, strict=True)]
-        drawn = pipe.sample(conditions, n=n, temperature=spread, seed=seed, rank=rank)
-        images = np.stack(
-            [[pipe.finish(one, each) for each in of] for one, of in zip(given, drawn.images, strict=True)]
-        )
-        every = images.reshape(-1, *images.shape[2:])
-        return to_tensor(images[:, 0]), to_tensor(every), drawn.bits_per_dim.reshape(-1).tolist()
+        kept = caflow.OutputOptions(keep_all=True)
+        drawn = [
+            caflow.draw(one, model=model, inputs=of_one, options=options, output=kept)
+            for one, of_one in zip(given, inputs, strict=True)
+        ]
+        images = np.stack([[result.pixels(k) for k in range(n)] for result in drawn])
+        every = [result.drawn for result in drawn if result.drawn is not None]
+        bits = [float(value) for of_image in every for value in of_image.bits_per_dim.reshape(-1)]
+        return to_tensor(images[:, 0]), to_tensor(images.reshape(-1, *images.shape[2:])), bits
 
 
 class Score:
@@ -101,16 +103,10 @@ class Score:
         Raises:
             CaflowError: if the model cannot be opened, or an argument is wrong. ComfyUI shows its message.
         """
-        scored = open_model(model).score(to_integers(target), to_integers(condition))
-        known = scored.image_typicality
-        typicality = np.full(len(target), np.nan) if known is None else known.value
-        return scored.bits_per_dim.tolist(), typicality.tolist()
-
-
-@lru_cache(maxsize=1)
-def open_model(model: str) -> Pipeline:
-    """Open a model. The last one stays open, so that a workflow that runs again does not open it again."""
-    return load(model)
+        pairs = zip(to_integers(target), to_integers(condition), strict=True)
+        scores = [caflow.score(*pair, model=model) for pair in pairs]
+        known = [np.nan if one.image_typicality is None else float(one.image_typicality.value[0]) for one in scores]
+        return [float(one.bits_per_dim[0]) for one in scores], known
 
 
 def to_integers(image: Tensor) -> NDArray[np.uint8]:
