@@ -14,6 +14,7 @@ from pathlib import Path
 from c_header import c_reference
 from command_line import command_line
 from figures import outdated
+from option_names import option_names
 from public_names import undocumented
 from recipe_keys import recipe_keys
 
@@ -33,6 +34,7 @@ SEARCH_PATHS = [str(ROOT / "runtime"), str(ROOT / "training"), str(ROOT)]
 GENERATED: dict[str, Callable[[], str]] = {
     "command_line": command_line,
     "recipe_keys": partial(recipe_keys, SEARCH_PATHS),
+    "option_names": partial(option_names, ROOT / "runtime" / "cpp" / "include" / "caflow" / "caflow.h"),
     "c_reference": partial(c_reference, ROOT / "runtime" / "cpp" / "include" / "caflow" / "caflow.h"),
 }
 """Function that returns the Markdown to insert between `<!-- generated: NAME -->` and `<!-- end -->`, by name."""
