@@ -109,7 +109,7 @@ def run_all(folder: Path) -> None:
 
 def run_all_in_cpp(folder: Path) -> None:
     with CModel(folder, threads=1) as model:
-        model.best_of([CONDITION], samples=2)
+        model.best_of([CONDITION], n=2)
         model.score([TARGET], [CONDITION])
 
 

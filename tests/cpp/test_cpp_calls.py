@@ -30,7 +30,7 @@ def test_wrong_calls_fail_with_a_status_and_a_message(
             model.best_of([condition], **wrong)
         assert refused.value.status == "input"
     with pytest.raises(CError, match=r"sample 0 of images\[0\] is not finite") as refused:
-        model.sample([condition], temperature=1e30, samples=1)
+        model.sample([condition], temperature=1e30, n=1)
     assert refused.value.status == "not finite"
 
 
@@ -47,7 +47,7 @@ def test_a_model_may_be_opened_by_a_relative_path(
     monkeypatch.chdir(TINY.parent)
     with CModel(Path(TINY.name)) as model:
         monkeypatch.chdir(tmp_path)
-        model.best_of([photograph(photographs, 0, 8, 8)], samples=1)
+        model.best_of([photograph(photographs, 0, 8, 8)], n=1)
 
 
 @pytest.mark.parametrize("name", ["weights.bin", "encode.onnx", "likelihood_1.onnx"])
@@ -56,7 +56,7 @@ def test_a_file_that_changes_before_reading_is_named(copied: Path, photographs: 
     target = np.repeat(np.repeat(condition, 4, 0), 4, 1)
     with CModel(copied) as model:
         if name == "likelihood_1.onnx":
-            model.best_of([condition], samples=1)  # does not load this graph
+            model.best_of([condition], n=1)  # does not load this graph
         good = (copied / name).read_bytes()
         (copied / name).write_bytes(bytes(value ^ 1 for value in good) if name == "weights.bin" else good[:-100])
         changed = rf"{name}: the file has changed since the bundle was opened: .*: open the bundle again"
@@ -70,7 +70,7 @@ def test_a_file_that_changes_before_reading_is_named(copied: Path, photographs: 
 def test_weights_that_change_between_two_graphs_are_named(copied: Path, photographs: Path, tmp_path: Path) -> None:
     condition = photograph(photographs, 0, 8, 8)
     with CModel(copied) as model:
-        (best,) = model.best_of([condition], samples=1)
+        (best,) = model.best_of([condition], n=1)
         (tmp_path / "new.bin").write_bytes(bytes((copied / "weights.bin").stat().st_size))
         (tmp_path / "new.bin").replace(copied / "weights.bin")
         with pytest.raises(CError, match=r"weights\.bin: .*: open the bundle again"):
@@ -88,7 +88,7 @@ def test_a_folder_for_engines_that_cannot_be_made_is_named(tmp_path: Path) -> No
 
 def test_images_whose_rows_are_apart_in_memory_are_read(model: CModel, photographs: Path) -> None:
     whole = photograph(photographs, 0, 16, 40)
-    (apart,), (together,) = (model.best_of([image], samples=1) for image in (whole[:, :16], whole[:, :16].copy()))
+    (apart,), (together,) = (model.best_of([image], n=1) for image in (whole[:, :16], whole[:, :16].copy()))
     np.testing.assert_array_equal(apart.rgb, together.rgb)
 
 

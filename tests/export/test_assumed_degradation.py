@@ -130,7 +130,7 @@ def test_cpp_estimates_the_degradation_as_python_does(aware: Aware, photographs:
     conditions = [photograph(photographs, 0, 12, 16), photograph(photographs, 1, 20, 160)]
     with load(aware.folder, "cpu", 1) as pipe, CModel(aware.folder) as model:
         for condition in conditions:
-            expected, (found,) = pipe.best_of(condition, n=2), model.best_of([condition], samples=2)
+            expected, (found,) = pipe.best_of(condition, n=2), model.best_of([condition], n=2)
             np.testing.assert_allclose(found.rgb, expected.images[0], atol=1)
             assert found.log_likelihood == pytest.approx(expected.log_likelihood[0], rel=1e-5)
 

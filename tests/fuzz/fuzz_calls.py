@@ -148,7 +148,7 @@ def _draw_options(source: random.Random) -> Any:
         return None
     pointer = _struct(source, c_library._DrawOptions)
     options = pointer._obj
-    options.samples = source.choice([1, 1, 2, 2**20 + 1, 2**31, 2**32 - 1])
+    options.n = source.choice([1, 1, 2, 2**20 + 1, 2**31, 2**32 - 1])
     for name in ("first_sample", "seed", "frame", "rank", "flags"):
         if source.random() < 0.2:
             setattr(options, name, source.choice(WORDS))

@@ -72,7 +72,7 @@ class _OpenOptions(ctypes.Structure):
 
 class _DrawOptions(ctypes.Structure):
     _fields_ = _fields(
-        *("size struct_size", "u32 samples first_sample seed frame", "doubles temperature", "size temperatures"),
+        *("size struct_size", "u32 n first_sample seed frame", "doubles temperature", "size temperatures"),
         *("u32s keep", "size keeps", "u32 rank flags", "double min_typicality"),
         *("u32 judge otherwise redraws consistent", "progress progress", "pointer user"),
     )
@@ -211,7 +211,6 @@ def _draw_options(options: dict[str, Any]) -> _DrawOptions:
         "redraws": {0: NO_REDRAWS},
     }
     for name, value in options.items():
-        name = "samples" if name == "n" else name
         if name in words:
             value = words[name].get(value, value)
         elif name in ("temperature", "keep"):

@@ -16,7 +16,7 @@ int main(int count, char** arguments) try {
     cv::cvtColor(image, image, cv::COLOR_BGR2RGB);
 
     caflow::DrawOptions options;
-    if (count > 4) options.samples = samples_of(arguments[4]);
+    if (count > 4) options.n = samples_of(arguments[4]);
     if (count > 5) options.temperature.push_back(number_of(arguments[5], "TEMPERATURE"));
     const caflow::Model model = open_model(arguments[1]);
     const caflow::Results best = model.best_of(caflow::view(image), options);

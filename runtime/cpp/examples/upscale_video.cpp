@@ -31,7 +31,7 @@ int main(int count, char** arguments) try {
     if (!capture.isOpened()) throw std::runtime_error(std::string(arguments[2]) + ": OpenCV cannot read this video");
     const caflow::Model model = open_model(arguments[1]);
     caflow::DrawOptions options;
-    if (count > 4) options.samples = samples_of(arguments[4]);
+    if (count > 4) options.n = samples_of(arguments[4]);
 
     caflow::Stream stream = model.open_stream(options);
     cv::VideoWriter writer;

@@ -72,7 +72,7 @@ caflow_status guarded(Body body) noexcept {
     }
 }
 
-using Method = std::vector<Result> (Pipeline::*)(const std::vector<Image>&, const SamplingConfig&);
+using Method = std::vector<Result> (Pipeline::*)(const std::vector<Image>&, const DrawOptions&);
 
 caflow_status draw(caflow_model* model, const caflow_image* conditions, std::size_t count,
                    const caflow_draw_options* options, caflow_results** results, Method method) noexcept {
@@ -84,7 +84,7 @@ caflow_status draw(caflow_model* model, const caflow_image* conditions, std::siz
         Pipeline& pipeline = *model->pipeline;
         const Model& numbers = pipeline.manifest().model;
         const std::vector<Image> images = read_conditions(conditions, count, numbers, "conditions");
-        const SamplingConfig config = draw_of(known, numbers.sampling);
+        const DrawOptions config = draw_of(known, numbers.sampling);
         *results = new OwnedResults((pipeline.*method)(images, config), known.flags);
     });
 }
@@ -181,7 +181,7 @@ caflow_status caflow_open_stream(caflow_model* model, const caflow_draw_options*
         const caflow_draw_options known = read_draw_options(draw);
         const FrameNoise noise = read_frame_noise(options);
         const std::shared_ptr<Pipeline>& pipeline = model->pipeline;
-        const SamplingConfig config = draw_of(known, pipeline->manifest().model.sampling);
+        const DrawOptions config = draw_of(known, pipeline->manifest().model.sampling);
         *stream = new caflow_stream{pipeline, pipeline->open_stream(config, noise), known.flags};
     });
 }

@@ -141,7 +141,7 @@ caflow_draw_options read_draw_options(const caflow_draw_options* options) {
     return known;
 }
 
-SamplingConfig draw_of(const caflow_draw_options& options, const Sampling& own) {
+DrawOptions draw_of(const caflow_draw_options& options, const Sampling& own) {
     check_one_of(options.rank, CAFLOW_RANK_TYPICAL, "rank");
     check_one_of(options.judge, CAFLOW_JUDGE_IMAGE, "judge");
     check_one_of(options.otherwise, CAFLOW_OTHERWISE_DROP, "otherwise");
@@ -151,11 +151,11 @@ SamplingConfig draw_of(const caflow_draw_options& options, const Sampling& own) 
     check_count(options.keeps, most_given_levels, "keeps");
     if (options.temperatures) check_given(options.temperature, "temperature");
     if (options.keeps) check_given(options.keep, "keep");
-    if (options.samples > largest_samples) {
-        throw InputError("samples must be at most 2^20; got " + std::to_string(options.samples));
+    if (options.n > largest_samples) {
+        throw InputError("n must be at most 2^20; got " + std::to_string(options.n));
     }
-    SamplingConfig draw;
-    draw.samples = or_default(options.samples, draw.samples);
+    DrawOptions draw;
+    draw.n = or_default(options.n, draw.n);
     draw.first_sample = options.first_sample;
     draw.seed = options.seed;
     draw.frame = options.frame;
@@ -165,7 +165,7 @@ SamplingConfig draw_of(const caflow_draw_options& options, const Sampling& own) 
     draw.rank = options.keeps ? Rank::likelihood : own.rank;
     if (options.rank) draw.rank = Rank(options.rank);
     draw.consistent = options.consistent;
-    draw.reject.alpha = options.min_typicality;
+    draw.reject.min_typicality = options.min_typicality;
     draw.reject.judge = Reject::Judge(options.judge);
     draw.reject.otherwise = Reject::Otherwise(options.otherwise);
     draw.reject.redraws = options.redraws == CAFLOW_NO_REDRAWS ? 0 : or_default(options.redraws, draw.reject.redraws);

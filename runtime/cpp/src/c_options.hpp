@@ -10,7 +10,7 @@
 
 #include "errors.hpp"
 #include "image.hpp"
-#include "sampling_config.hpp"
+#include "draw_options.hpp"
 #include "settings.hpp"
 #include "stream.hpp"
 
@@ -39,7 +39,7 @@ Settings read_settings(const caflow_open_options* options);
 caflow_draw_options read_draw_options(const caflow_draw_options* options);
 
 // Return the options of a draw. `own` are the settings that the model is best used with.
-SamplingConfig draw_of(const caflow_draw_options& options, const Sampling& own);
+DrawOptions draw_of(const caflow_draw_options& options, const Sampling& own);
 
 FrameNoise read_frame_noise(const caflow_stream_options* options);
 

@@ -49,11 +49,11 @@ const TypicalityModel* Likelihoods::typicality_model(const std::vector<double>& 
     }
 }
 
-const TypicalityModel* Likelihoods::check_calibrated(const SamplingConfig& draw) const {
+const TypicalityModel* Likelihoods::check_calibrated(const DrawOptions& draw) const {
     const bool judges_samples = draw.reject.judges(Reject::Judge::sample);
     const bool needs_samples = draw.rank == Rank::typical || judges_samples;
     const TypicalityModel* samples = needs_samples ? &required_typicality_model(draw.temperature) : nullptr;
-    if (draw.reject.alpha > 0) check_alpha(draw.reject.alpha, judges_samples ? *samples : calibration().truth);
+    if (draw.reject.min_typicality > 0) check_alpha(draw.reject.min_typicality, judges_samples ? *samples : calibration().truth);
     return samples;
 }
 

@@ -8,7 +8,7 @@
 #include "calibration.hpp"
 #include "image.hpp"
 #include "runner.hpp"
-#include "sampling_config.hpp"
+#include "draw_options.hpp"
 #include "typicality.hpp"
 
 namespace caflow::runtime {
@@ -46,7 +46,7 @@ class Likelihoods {
 
     // Check that the calibration has everything that a draw needs. Return the distribution of the draw's samples, or
     // nullptr if the draw does not need it. Throws an InputError.
-    const TypicalityModel* check_calibrated(const SamplingConfig& draw) const;
+    const TypicalityModel* check_calibrated(const DrawOptions& draw) const;
 
     // Return the typicality of a sample as drawn. `typicality_model` is the distribution of such samples.
     Typicality of_sample(const BatchItem& item, const Condition& condition,

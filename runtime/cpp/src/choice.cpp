@@ -111,7 +111,7 @@ bool Chooser::judge_images(const JudgeImage& judge) {
             ++rejected_;
             continue;
         }
-        candidate.verdict = verdict_of(*candidate.image_typicality, judgement_.draw.reject.alpha);
+        candidate.verdict = verdict_of(*candidate.image_typicality, judgement_.draw.reject.min_typicality);
         if (candidate.verdict.outcome == Outcome::rejected) {
             reject(std::move(candidate));
             continue;
@@ -126,7 +126,7 @@ bool Chooser::judge_images(const JudgeImage& judge) {
 
 Result Chooser::chosen() {
     const Reject::Otherwise otherwise = judgement_.draw.reject.otherwise;
-    const bool rejects = judgement_.draw.reject.alpha > 0;
+    const bool rejects = judgement_.draw.reject.min_typicality > 0;
     const std::string name = "images[" + std::to_string(number_) + "]";
     if (!best_ && !(rejects && otherwise == Reject::Otherwise::bicubic)) {
         if (!best_rejected_) throw NotFinite("no sample of " + name + " is finite: " + try_lower);
@@ -134,7 +134,7 @@ Result Chooser::chosen() {
             throw Untypical(name + ": all " + std::to_string(rejected_) +
                             " samples are untypical, with a "
                             "typicality below " +
-                            shown(judgement_.draw.reject.alpha));
+                            shown(judgement_.draw.reject.min_typicality));
         }
         best_ = std::move(best_rejected_);
     }
@@ -156,7 +156,7 @@ Verdict Chooser::verdict_on(const BatchItem& item) const {
     const Reject& rejection = judgement_.draw.reject;
     if (!rejection.judges(Reject::Judge::sample)) return {};
     const Typicality found = judgement_.likelihoods.of_sample(item, condition_, *judgement_.samples);
-    return verdict_of(found, rejection.alpha);
+    return verdict_of(found, rejection.min_typicality);
 }
 
 }  // namespace caflow::runtime

@@ -11,7 +11,7 @@
 #include "calibrated_likelihoods.hpp"
 #include "image.hpp"
 #include "runner.hpp"
-#include "sampling_config.hpp"
+#include "draw_options.hpp"
 #include "typicality.hpp"
 
 namespace caflow::runtime {
@@ -51,7 +51,7 @@ struct Result {
 // Ranks and judges the items of one draw.
 struct Judgement {
     const Graphs& graphs;
-    const SamplingConfig& draw;
+    const DrawOptions& draw;
     const Likelihoods& likelihoods;
     const TypicalityModel* samples;  // distribution of the draw's samples; nullptr if the draw does not need it
 

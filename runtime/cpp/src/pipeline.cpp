@@ -10,11 +10,11 @@ Pipeline::Pipeline(const std::filesystem::path& folder, const Settings& settings
       runner_(graphs_, settings.pixel_budget, settings.overlap),
       likelihoods_(folder, graphs_.manifest().model, settings.is_calibrated) {}
 
-std::vector<Result> Pipeline::best_of(const std::vector<Image>& conditions, const SamplingConfig& draw) {
+std::vector<Result> Pipeline::best_of(const std::vector<Image>& conditions, const DrawOptions& draw) {
     return draw_best(runner_, likelihoods_, conditions, draw);
 }
 
-std::vector<Result> Pipeline::sample(const std::vector<Image>& conditions, const SamplingConfig& draw) {
+std::vector<Result> Pipeline::sample(const std::vector<Image>& conditions, const DrawOptions& draw) {
     return draw_all(runner_, likelihoods_, conditions, draw);
 }
 

@@ -11,7 +11,7 @@
 #include "graphs.hpp"
 #include "image.hpp"
 #include "runner.hpp"
-#include "sampling_config.hpp"
+#include "draw_options.hpp"
 #include "settings.hpp"
 #include "stream.hpp"
 
@@ -27,10 +27,10 @@ class Pipeline {
     std::int64_t pixel_budget() const { return runner_.pixel_budget(); }
 
     // Return the best sample of each condition, in the order of the conditions. See draw_best.
-    std::vector<Result> best_of(const std::vector<Image>& conditions, const SamplingConfig& draw);
+    std::vector<Result> best_of(const std::vector<Image>& conditions, const DrawOptions& draw);
 
     // Return all samples of each condition, the best of each condition first. See draw_all.
-    std::vector<Result> sample(const std::vector<Image>& conditions, const SamplingConfig& draw);
+    std::vector<Result> sample(const std::vector<Image>& conditions, const DrawOptions& draw);
 
     // Return the likelihood of each target, in the order of the targets. Targets whose typicality is below `alpha` are
     // rejected; 0 judges nothing. Throws an InputError if the sizes do not fit. See score_all.
@@ -40,7 +40,7 @@ class Pipeline {
     void set_stopped(bool stopped) { graphs_.set_stopped(stopped); }
 
     // Open a stream for the frames of one video. The pipeline must outlive the stream.
-    Stream open_stream(const SamplingConfig& draw, const FrameNoise& noise) {
+    Stream open_stream(const DrawOptions& draw, const FrameNoise& noise) {
         return {runner_, likelihoods_, draw, noise};
     }
 

@@ -14,7 +14,7 @@ namespace {
 struct Drawing {
     // Draw `count` samples of each condition, from index `first` of the draw's samples on.
     void draw_items(const std::vector<Image>& conditions, std::uint32_t first, std::uint32_t count, const Sink& sink) {
-        const SamplingConfig& draw = judgement.draw;
+        const DrawOptions& draw = judgement.draw;
         std::vector<std::uint32_t> samples(count);
         std::iota(samples.begin(), samples.end(), draw.first_sample + first);
         runner.draw(conditions, samples, draw.noise(runner.model().levels), draw.keep, sink);
@@ -24,7 +24,7 @@ struct Drawing {
     const Judgement& judgement;
 };
 
-Judgement judgement_of(const Runner& runner, const Likelihoods& likelihoods, const SamplingConfig& draw) {
+Judgement judgement_of(const Runner& runner, const Likelihoods& likelihoods, const DrawOptions& draw) {
     draw.check(runner.graphs().manifest());
     return {runner.graphs(), draw, likelihoods, likelihoods.check_calibrated(draw)};
 }
@@ -74,9 +74,9 @@ void score_again(Runner& runner, std::vector<Result>& results, const std::vector
 // Draw further samples of one image to replace rejected ones, until enough samples are accepted or the limit is
 // reached.
 void redraw(Drawing& drawing, Chooser& chooser, const Image& condition) {
-    const SamplingConfig& draw = drawing.judgement.draw;
-    for (std::uint32_t drawn = draw.samples; chooser.accepted() < draw.samples && drawn < draw.most_samples();) {
-        const std::uint32_t count = std::min(draw.most_samples() - drawn, draw.samples - chooser.accepted());
+    const DrawOptions& draw = drawing.judgement.draw;
+    for (std::uint32_t drawn = draw.n; chooser.accepted() < draw.n && drawn < draw.most_samples();) {
+        const std::uint32_t count = std::min(draw.most_samples() - drawn, draw.n - chooser.accepted());
         drawing.draw_items({condition}, drawn, count, {[&](BatchItem&& item) { chooser.take(std::move(item)); }});
         drawn += count;
     }
@@ -85,7 +85,7 @@ void redraw(Drawing& drawing, Chooser& chooser, const Image& condition) {
 // Choose the first sample of one image whose image is typical. Draw further samples until there is one, or the limit is
 // reached.
 void judge_images(Drawing& drawing, Chooser& chooser, const Image& image) {
-    const SamplingConfig& draw = drawing.judgement.draw;
+    const DrawOptions& draw = drawing.judgement.draw;
     const JudgeImage judge = [&](Result& candidate, const Condition& condition) {
         BatchItem scored;
         drawing.runner.score({candidate.image}, {condition.image},
@@ -94,8 +94,8 @@ void judge_images(Drawing& drawing, Chooser& chooser, const Image& image) {
         add_score(candidate, std::move(scored), condition, drawing.judgement);
         return true;
     };
-    for (std::uint32_t drawn = draw.samples; !chooser.judge_images(judge) && drawn < draw.most_samples();) {
-        const std::uint32_t count = std::min(draw.most_samples() - drawn, draw.samples);
+    for (std::uint32_t drawn = draw.n; !chooser.judge_images(judge) && drawn < draw.most_samples();) {
+        const std::uint32_t count = std::min(draw.most_samples() - drawn, draw.n);
         drawing.draw_items({image}, drawn, count, {[&](BatchItem&& item) { chooser.take(std::move(item)); }});
         drawn += count;
     }
@@ -104,14 +104,14 @@ void judge_images(Drawing& drawing, Chooser& chooser, const Image& image) {
 }  // namespace
 
 std::vector<Result> draw_best(Runner& runner, const Likelihoods& likelihoods, const std::vector<Image>& conditions,
-                              const SamplingConfig& draw) {
+                              const DrawOptions& draw) {
     const Judgement judgement = judgement_of(runner, likelihoods, draw);
     const bool judges_images = draw.reject.judges(Reject::Judge::image);
     Drawing drawing{runner, judgement};
     std::vector<Chooser> choosers;
     for (std::size_t k = 0; k < conditions.size(); ++k) choosers.emplace_back(judgement, conditions[k], k);
     const auto take = [&](BatchItem&& item) { choosers[item.image].take(std::move(item)); };
-    drawing.draw_items(conditions, 0, draw.samples, {take, draw.progress});
+    drawing.draw_items(conditions, 0, draw.n, {take, draw.progress});
     std::vector<Result> results;
     for (std::size_t k = 0; k < conditions.size(); ++k) {
         if (draw.reject.judges(Reject::Judge::sample)) redraw(drawing, choosers[k], conditions[k]);
@@ -123,8 +123,8 @@ std::vector<Result> draw_best(Runner& runner, const Likelihoods& likelihoods, co
 }
 
 std::vector<Result> draw_all(Runner& runner, const Likelihoods& likelihoods, const std::vector<Image>& conditions,
-                             const SamplingConfig& draw) {
-    if (!draw.keep.empty() || draw.reject.alpha > 0) {
+                             const DrawOptions& draw) {
+    if (!draw.keep.empty() || draw.reject.min_typicality > 0) {
         throw InputError(
             "caflow_sample returns all samples, so it does not support keep and min_typicality: use caflow_best_of");
     }
@@ -143,7 +143,7 @@ std::vector<Result> draw_all(Runner& runner, const Likelihoods& likelihoods, con
         judgement.finish(result, condition);
         results.push_back(std::move(result));
     };
-    Drawing{runner, judgement}.draw_items(conditions, 0, draw.samples, {take, draw.progress});
+    Drawing{runner, judgement}.draw_items(conditions, 0, draw.n, {take, draw.progress});
     std::sort(results.begin(), results.end(), [](const Result& a, const Result& b) {
         if (a.item.image != b.item.image) return a.item.image < b.item.image;
         return a.value != b.value ? a.value > b.value : a.item.sample < b.item.sample;

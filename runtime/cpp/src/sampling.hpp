@@ -8,18 +8,18 @@
 #include "choice.hpp"
 #include "image.hpp"
 #include "runner.hpp"
-#include "sampling_config.hpp"
+#include "draw_options.hpp"
 
 namespace caflow::runtime {
 
 // Return the best sample of each condition, in the order of the conditions. Throws an InputError, NotFinite or
 // Untypical.
 std::vector<Result> draw_best(Runner& runner, const Likelihoods& likelihoods, const std::vector<Image>& conditions,
-                              const SamplingConfig& draw);
+                              const DrawOptions& draw);
 
 // Return all samples of each condition, the best of each condition first. Throws an InputError or NotFinite.
 std::vector<Result> draw_all(Runner& runner, const Likelihoods& likelihoods, const std::vector<Image>& conditions,
-                             const SamplingConfig& draw);
+                             const DrawOptions& draw);
 
 // Return the likelihood of each target. Targets whose typicality is below `alpha` are rejected; 0 judges nothing.
 // Throws an InputError or NotFinite.

@@ -7,7 +7,7 @@
 
 namespace caflow::runtime {
 
-Stream::Stream(Runner& runner, const Likelihoods& likelihoods, const SamplingConfig& draw, const FrameNoise& noise)
+Stream::Stream(Runner& runner, const Likelihoods& likelihoods, const DrawOptions& draw, const FrameNoise& noise)
     : runner_(runner), likelihoods_(likelihoods), draw_(draw), kind_(noise.kind) {
     draw.check(runner.graphs().manifest());
     if (!draw.keep.empty() || draw.consistent || draw.reject.judges(Reject::Judge::image)) {
@@ -47,11 +47,11 @@ void Stream::start_scene() {
 Result Stream::draw_result(const Condition& frame, bool starts_scene) {
     std::optional<Result> best;
     if (sample_) best = best_of(frame, *sample_, 1);
-    if (!best) best = best_of(frame, draw_.first_sample, draw_.samples);
+    if (!best) best = best_of(frame, draw_.first_sample, draw_.n);
     if (best && starts_scene) sample_ = best->item.sample;
     if (!best) {
         Result enlarged = judgement().enlarged(0, frame);
-        enlarged.rejected = draw_.samples;
+        enlarged.rejected = draw_.n;
         return enlarged;
     }
     judge(*best, frame);
@@ -87,8 +87,8 @@ std::optional<Result> Stream::best_of(const Condition& frame, std::uint32_t firs
 void Stream::judge(Result& result, const Condition& frame) const {
     judgement().finish(result, frame);
     const Reject& rejection = draw_.reject;
-    if (rejection.alpha == 0) return;
-    result.verdict = verdict_of(*result.sample_typicality, rejection.alpha);
+    if (rejection.min_typicality == 0) return;
+    result.verdict = verdict_of(*result.sample_typicality, rejection.min_typicality);
     if (result.verdict.outcome != Outcome::rejected) return;
     ++result.rejected;
     if (rejection.otherwise == Reject::Otherwise::drop) {

@@ -14,7 +14,7 @@
 #include "image.hpp"
 #include "noise.hpp"
 #include "runner.hpp"
-#include "sampling_config.hpp"
+#include "draw_options.hpp"
 #include "scenes.hpp"
 
 namespace caflow::runtime {
@@ -37,9 +37,9 @@ struct Frame {
 // Draws frames in order. Only one thread at a time may use it.
 class Stream {
   public:
-    // `draw.samples` is the number of samples of a scene's first frame; `draw.frame` and `draw.reject.redraws` are
+    // `draw.n` is the number of samples of a scene's first frame; `draw.frame` and `draw.reject.redraws` are
     // ignored. The runner and the likelihoods must outlive the stream. Throws an InputError.
-    Stream(Runner& runner, const Likelihoods& likelihoods, const SamplingConfig& draw, const FrameNoise& noise);
+    Stream(Runner& runner, const Likelihoods& likelihoods, const DrawOptions& draw, const FrameNoise& noise);
 
     // Draw the next frame. The frame counts even if this throws.
     Frame draw(const Image& image);
@@ -54,7 +54,7 @@ class Stream {
 
     Runner& runner_;
     const Likelihoods& likelihoods_;
-    SamplingConfig draw_;
+    DrawOptions draw_;
     const TypicalityModel* samples_;  // distribution of the draw's samples; nullptr if the draw does not need it
     FrameNoise::Kind kind_;
     SceneNoise scene_noise_;  // of the scene's sample, if the noise is fixed

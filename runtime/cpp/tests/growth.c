@@ -32,7 +32,7 @@ static void call(caflow_model *model, unsigned seed) {
 
     memset(rgb, (int)(seed % 256), sizeof rgb);
     memset(large, (int)(seed % 256), sizeof large);
-    options.samples = 2;
+    options.n = 2;
     options.seed = seed;
     options.flags = CAFLOW_WITH_PIXELS | CAFLOW_WITH_LIKELIHOOD_MAPS;
     check(caflow_best_of(model, &condition, 1, &options, &results));

@@ -66,7 +66,7 @@ int main(int count, char **arguments) {
     condition.stride = 3 * condition.width;
     condition.channels = 3;
     condition.rgb = rgb = read_rgb(arguments[4], condition.height * condition.stride);
-    options.samples = (uint32_t)strtoul(arguments[5], NULL, 10);
+    options.n = (uint32_t)strtoul(arguments[5], NULL, 10);
     open_options.threads = (uint32_t)strtoul(arguments[6], NULL, 10);
     open_options.backend = "cpu";
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -46,7 +46,7 @@ static double best(caflow_model *model, size_t side) {
     size_t k;
 
     for (k = 0; k < 3 * side * side; ++k) rgb[k] = (uint8_t)(k / 3 / side + k % (3 * side) / 3);
-    options.samples = SAMPLES;
+    options.n = SAMPLES;
     check(caflow_best_of(model, &condition, 1, &options, &results));
     nats = results->result[0]->log_likelihood;
     caflow_free_results(results);

@@ -148,7 +148,7 @@ TEST_CASE("a reason names the block of a statistic, in models with and without c
 
 TEST_CASE("consistency requires the graph degrade, and consistent results require a model that enlarges") {
     Manifest manifest = read_manifest(std::getenv("CAFLOW_BUNDLE"));
-    SamplingConfig ranked, consistent;
+    DrawOptions ranked, consistent;
     ranked.temperature = consistent.temperature = {0.8};
     ranked.rank = Rank::consistency;
     consistent.consistent = true;
@@ -169,7 +169,7 @@ TEST_CASE("a sample whose image has no finite likelihood is rejected") {
     const Graphs graphs = graphs_of(std::getenv("CAFLOW_BUNDLE"));  // scale 4, two levels
     const Likelihoods likelihoods("", graphs.manifest().model, false);
     const Image condition(1, 1);
-    SamplingConfig draw;
+    DrawOptions draw;
     draw.reject = {0.02, Reject::Judge::image, 0, Reject::Otherwise::keep};
     const Judgement judgement{graphs, draw, likelihoods, nullptr};
     for (const std::uint32_t finite : {0u, 1u, 2u}) {  // number of the sample whose image is finite; 2: none

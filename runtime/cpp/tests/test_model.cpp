@@ -45,7 +45,7 @@ bool same(const caflow::Result& a, const caflow::Result& b) {
 
 caflow::DrawOptions samples(std::uint32_t count) {
     caflow::DrawOptions options;
-    options.samples = count;
+    options.n = count;
     return options;
 }
 
@@ -294,8 +294,8 @@ TEST_CASE("invalid arguments are refused with their own messages") {
     options.rank = caflow::Rank::consistency;
     CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
     options = samples(4);
-    options.samples = 4294967295;
-    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("samples must be at most 2^20"),
+    options.n = 4294967295;
+    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("n must be at most 2^20"),
                          caflow::InputError);
     options = samples(4);
     options.first_sample = 4294967295;

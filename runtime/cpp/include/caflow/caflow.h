@@ -186,9 +186,9 @@ enum {
 typedef struct caflow_draw_options {
     size_t struct_size;
     /* Number N of samples of each image; up to 2^20, default 10. */
-    uint32_t samples;
+    uint32_t n;
     /* Number of the first sample; default 0. The samples of an image, redraws included, have consecutive numbers up to
-     * 2^32 - 2. Sample k does not depend on N: samples = 1 and first_sample = k draw it again. */
+     * 2^32 - 2. Sample k does not depend on N: n = 1 and first_sample = k draw it again. */
     uint32_t first_sample;
     /* Seed of the noise; default 0. The same image, seed, frame and options give the same samples. */
     uint32_t seed;

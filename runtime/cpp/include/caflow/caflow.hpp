@@ -240,7 +240,7 @@ using Progress = std::function<bool(std::uint64_t done, std::uint64_t count)>;
 
 // Options of a draw: the fields of caflow_draw_options, where 0 and an empty vector have the default value.
 struct DrawOptions {
-    std::uint32_t samples = 0;
+    std::uint32_t n = 0;
     std::uint32_t first_sample = 0;
     std::uint32_t seed = 0;
     std::uint32_t frame = 0;
@@ -406,7 +406,7 @@ class Model {
     // Return the options as a struct of caflow.h. It points into the arguments, so it is valid as long as they are.
     static caflow_draw_options as_c(const DrawOptions& options, ProgressInC& progress) {
         caflow_draw_options c_options = CAFLOW_DRAW_OPTIONS_INIT;
-        c_options.samples = options.samples;
+        c_options.n = options.n;
         c_options.first_sample = options.first_sample;
         c_options.seed = options.seed;
         c_options.frame = options.frame;

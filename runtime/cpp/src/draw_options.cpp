@@ -1,4 +1,4 @@
-#include "sampling_config.hpp"
+#include "draw_options.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -19,13 +19,13 @@ std::string listed(const std::vector<Number>& numbers) {
     return text + ")";
 }
 
-void check_keep(const SamplingConfig& draw, std::size_t levels) {
+void check_keep(const DrawOptions& draw, std::size_t levels) {
     const bool falls = std::is_sorted(draw.keep.rbegin(), draw.keep.rend()) && draw.keep.back() >= 1;
-    if (draw.keep.size() != levels || !falls || draw.keep[0] != draw.samples) {
+    if (draw.keep.size() != levels || !falls || draw.keep[0] != draw.n) {
         throw InputError("keep must have " + std::to_string(levels) + " numbers of samples, one per level, from " +
-                         std::to_string(draw.samples) + " down; got " + listed(draw.keep));
+                         std::to_string(draw.n) + " down; got " + listed(draw.keep));
     }
-    if (draw.reject.alpha > 0) {
+    if (draw.reject.min_typicality > 0) {
         throw InputError("keep drops samples before they can be judged: use either keep or min_typicality");
     }
     if (draw.rank != Rank::likelihood) {
@@ -35,7 +35,7 @@ void check_keep(const SamplingConfig& draw, std::size_t levels) {
 
 }  // namespace
 
-void SamplingConfig::check(const Manifest& manifest) const {
+void DrawOptions::check(const Manifest& manifest) const {
     const Model& model = manifest.model;
     const auto levels = std::size_t(model.levels);
     if (std::uint64_t{first_sample} + most_samples() > largest_sample + 1) {
@@ -56,13 +56,13 @@ void SamplingConfig::check(const Manifest& manifest) const {
     if (consistent && !(manifest.has_consistency() && model.scale > 1)) {
         throw InputError("consistent results require a model that enlarges; got the task '" + model.task + "'");
     }
-    if (!(reject.alpha >= 0 && reject.alpha < 1)) {
-        throw InputError("min_typicality must be at least 0 and below 1; got " + shown(reject.alpha));
+    if (!(reject.min_typicality >= 0 && reject.min_typicality < 1)) {
+        throw InputError("min_typicality must be at least 0 and below 1; got " + shown(reject.min_typicality));
     }
     if (!keep.empty()) check_keep(*this, levels);
 }
 
-Noise SamplingConfig::noise(std::int64_t levels) const {
+Noise DrawOptions::noise(std::int64_t levels) const {
     const bool is_same = temperature.size() == 1;
     return {is_same ? std::vector(std::size_t(levels), temperature[0]) : temperature, seed, frame};
 }

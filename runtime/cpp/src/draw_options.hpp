@@ -16,18 +16,18 @@ struct Reject {
     // Result if all samples are rejected: the best of them, the enlarged input, or an error.
     enum class Otherwise { keep, bicubic, drop };
 
-    double alpha = 0;  // samples whose typicality is below this are rejected; 0 judges nothing
+    double min_typicality = 0;  // samples whose typicality is below this are rejected; 0 judges nothing
     Judge judge = Judge::sample;
     std::uint32_t redraws = 20;  // largest number of further samples of an image
     Otherwise otherwise = Otherwise::keep;
 
     // Whether samples are judged in this way.
-    bool judges(Judge what) const { return alpha > 0 && judge == what; }
+    bool judges(Judge what) const { return min_typicality > 0 && judge == what; }
 };
 
 // Options of a draw, as in caflow_draw_options.
-struct SamplingConfig {
-    std::uint32_t samples = 10;
+struct DrawOptions {
+    std::uint32_t n = 10;
     std::uint32_t first_sample = 0;
     std::uint32_t seed = 0;
     std::uint32_t frame = 0;
@@ -46,7 +46,7 @@ struct SamplingConfig {
     Noise noise(std::int64_t levels) const;
 
     // Largest number of samples of an image, including further samples for rejected ones.
-    std::uint32_t most_samples() const { return samples + (reject.alpha > 0 ? reject.redraws : 0); }
+    std::uint32_t most_samples() const { return n + (reject.min_typicality > 0 ? reject.redraws : 0); }
 };
 
 }  // namespace caflow::runtime
