@@ -4,9 +4,8 @@ import os
 import sys
 import termios
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import wraps
 from typing import Any, TextIO
 
 import click
@@ -166,15 +165,12 @@ def _set_modes(terminal: int, modes: list[Any]) -> None:
             termios.tcsetattr(terminal, termios.TCSADRAIN, modes)
 
 
-def pass_console(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Pass the console of a command as its first argument. Decorator."""
-
-    @wraps(command)
-    def run(console: CommandConsole, *args: Any, **options: Any) -> Any:
-        with console.showing_warnings():
-            return command(console, *args, **options)
-
-    return click.make_pass_decorator(CommandConsole, ensure=True)(run)
+def command_console() -> CommandConsole:
+    """Return the console of the command that runs. Until the command ends, it also prints Python's warnings."""
+    context = click.get_current_context()
+    console = context.ensure_object(CommandConsole)
+    context.with_resource(console.showing_warnings())
+    return console
 
 
 def counted(number: int, noun: str) -> str:

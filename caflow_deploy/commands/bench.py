@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from caflow_cli.console import CommandConsole, pass_console
+from caflow_cli.console import CommandConsole, command_console
 from caflow_deploy.commands.option_values import NumberRange, numbers
 from caflow_deploy.commands.pipeline_options import (
     BACKEND_METAVAR,
@@ -58,9 +58,7 @@ MAX_SIDE = 2**16
 )
 @threads_option
 @json_option
-@pass_console
 def command(
-    console: CommandConsole,
     bundle: Path,
     side: int,
     samples: list[int],
@@ -72,6 +70,7 @@ def command(
 
     The first table has the latency for each N. The second table has the batch size with the most images per second.
     """
+    console = command_console()
     console.require_stdout()
     for name in backend:  # report backends that cannot be opened before anything is measured
         load(bundle, name, threads).close()

@@ -8,7 +8,7 @@ import click
 from rich.progress import Progress
 
 from caflow_cli.command_error import FAILED, CommandError
-from caflow_cli.console import CommandConsole, pass_console, resuming
+from caflow_cli.console import CommandConsole, command_console, resuming
 from caflow_cli.stops import exit_code
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_option
 from caflow_deploy.commands.field_options import field_option, gathered
@@ -66,12 +66,7 @@ def _listed(kind: type) -> Any:
 @running_options
 @workers_option
 @max_pixels_option
-@gathered(CalibrateOptions, "options")
-@gathered(ExecutionOptions, "execution")
-@pass_console
-def command(
-    console: CommandConsole, execution: ExecutionOptions, data: Path, options: CalibrateOptions, max_pixels: int
-) -> None:
+def command(data: Path, max_pixels: int, **given: Any) -> None:
     """Learn from photographs which likelihoods are typical, and write them into BUNDLE.
 
     True images and samples are learned separately, coloured and grey, by size and complexity. The command also measures
@@ -80,6 +75,8 @@ def command(
     The same command resumes after a stop. Until the end, BUNDLE/calibration.work contains the measures of the
     photographs that are finished.
     """
+    console = command_console()
+    execution, options = gathered(ExecutionOptions, given), gathered(CalibrateOptions, given)
     check_free(find_bundle(execution.bundle), options.force)
     pipe = execution.open_pipeline(is_calibrated=False)
     if not holds_pairs(data):

@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from caflow_cli.command_error import FAILED
-from caflow_cli.console import CommandConsole, pass_console
+from caflow_cli.console import command_console
 from caflow_deploy.commands.pipeline_options import bundle_argument, json_option
 from caflow_deploy.health.doctor import check_bundle, check_environment
 from caflow_runtime.bundle.builtin import find_bundle
@@ -19,12 +19,12 @@ from caflow_runtime.file_io.path_text import as_text
 @click.command("doctor")
 @bundle_argument
 @json_option
-@pass_console
-def command(console: CommandConsole, bundle: Path) -> None:
+def command(bundle: Path) -> None:
     """Check the installation, the backends, and whether BUNDLE gives correct results here.
 
     The command also prints what to do about everything that is missing or fails. The exit code is 1 if a check failed.
     """
+    console = command_console()
     console.require_stdout()
     checks = list(check_environment())
     with console.progress_bar() as bar:

@@ -3,17 +3,19 @@
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable
-from dataclasses import fields
-from functools import cache, wraps
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from functools import cache
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 from msgspec import inspect as types
 
 from caflow_deploy.commands.option_values import Command, NumberRange, options
 from caflow_runtime.options import OptionField, Options, fields_of
+
+Values = TypeVar("Values")
 
 
 def field_options(kind: type[Options], *names: str) -> Callable[[Command], Command]:
@@ -40,26 +42,27 @@ def field_option(kind: type[Options], name: str, *flags: str, **changes: Any) ->
     return click.option(*(flags or [spelling]), name, **(given | changes))
 
 
-def gathered(kind: Any, name: str, optional: bool = False) -> Callable[[Command], Command]:
-    """Return a decorator that passes a group of options to a command as one object.
+def gathered(kind: type[Values], given: Mapping[str, Any]) -> Values:
+    """Return the object of a class of options, or of a dataclass, that the values of a command's options make.
+
+    A field whose class is of these kinds is made of them, too; it is None if it may be, and no option of it is given.
 
     Arguments:
-        kind: a class of options, or a dataclass. Options with the names of its fields become one object of this class.
-        name: parameter of the command that receives the object.
-        optional: whether it receives None if none of the options was given.
+        given: values by the names of fields; others are ignored.
     """
-    names = set(fields_of(kind)) if issubclass(kind, Options) else {field.name for field in fields(kind)}
+    found = {}
+    for name, hint in get_type_hints(kind).items():
+        part = next((one for one in (hint, *get_args(hint)) if _has_fields(one)), None)
+        if name in given:
+            found[name] = given[name]
+        elif part is not None:
+            is_given = any(given.get(inner) is not None for inner in get_type_hints(part))
+            found[name] = gathered(part, given) if is_given or part is hint else None
+    return kind(**found)
 
-    def gather(command: Command) -> Command:
-        @wraps(command)
-        def gathering(*args: Any, **given: Any) -> Any:
-            own = {option: given.pop(option) for option in names & given.keys()}
-            is_given = not optional or any(value is not None for value in own.values())
-            return command(*args, **given, **{name: kind(**own) if is_given else None})
 
-        return cast(Command, gathering)
-
-    return gather
+def _has_fields(kind: Any) -> bool:
+    return is_dataclass(kind) or (isinstance(kind, type) and issubclass(kind, Options))
 
 
 def _type_of(field: OptionField) -> Any:

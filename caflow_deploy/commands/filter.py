@@ -4,15 +4,17 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
 from caflow_cli.command_error import FAILED, CommandError
-from caflow_cli.console import CommandConsole, counted, pass_console, resuming
+from caflow_cli.console import CommandConsole, command_console, counted, resuming
 from caflow_cli.stops import exit_code
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
 from caflow_deploy.commands.field_options import gathered
@@ -51,6 +53,17 @@ accepted_option = click.option(
 )
 
 
+@dataclass(frozen=True)
+class FilterOptions:
+    """Values of the options of the command."""
+
+    execution: ExecutionOptions
+    min_typicality: float
+    accepted: Accepted
+    force: bool
+    max_pixels: int
+
+
 @click.command("filter")
 @click.argument("source", metavar="PAIRS", type=FilePath(path_type=Path))
 @click.option(
@@ -64,18 +77,7 @@ accepted_option = click.option(
 @workers_options
 @max_pixels_option
 @json_option
-@gathered(ExecutionOptions, "execution")
-@pass_console
-def command(
-    console: CommandConsole,
-    source: Path,
-    output: Path,
-    execution: ExecutionOptions,
-    min_typicality: float,
-    accepted: Accepted,
-    force: bool,
-    max_pixels: int,
-) -> None:
+def command(source: Path, output: Path, **given: Any) -> None:
     """Judge whether the pairs of a target and a condition in PAIRS are typical. Requires a calibrated bundle.
 
     PAIRS is a .csv file with the columns target and condition, a .jsonl file with these fields, or a folder with the
@@ -86,17 +88,20 @@ def command(
     the exit code is then 1, and the same command judges the pair again. All images count with 8 bits per channel, and
     without transparency.
     """
+    console, options = command_console(), gathered(FilterOptions, given)
+    execution, min_typicality = options.execution, options.min_typicality
     if execution.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
         source, output = source.absolute(), output.absolute()
     pairs = list_pairs(source)
     pipe = execution.open_pipeline()
     warn_of_small(min_typicality, pipe, console)
-    check_job(source, output, pairs, accepted)
+    check_job(source, output, pairs, options.accepted)
     with exclusive_lock(output), execution.open_executor(pipe) as executor:
-        settings = FilterSettings(execution.settings(pipe, executor), min_typicality, max_pixels, hash_of(pairs))
-        job = FilterJob(output, pairs, settings, force)
-        judging = partial(_verdicts, executor, job.left, min_typicality, max_pixels)
-        is_new = run_job(job, judging, accepted, console)
+        pipeline = execution.settings(pipe, executor)
+        settings = FilterSettings(pipeline, min_typicality, options.max_pixels, hash_of(pairs))
+        job = FilterJob(output, pairs, settings, options.force)
+        judging = partial(_verdicts, executor, job.left, min_typicality, options.max_pixels)
+        is_new = run_job(job, judging, options.accepted, console)
     next_command = report_command(job, execution.bundle)
     report_job(job, min_typicality, pipe.calibration.photographs, next_command, is_new, console)
 

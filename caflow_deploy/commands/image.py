@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from caflow_cli.command_error import FAILED
-from caflow_cli.console import CommandConsole, pass_console
-from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
+from caflow_cli.console import command_console
+from caflow_deploy.commands.execution_options import workers_options
 from caflow_deploy.commands.field_options import field_option, field_options, gathered
 from caflow_deploy.commands.image_models import bundles_option
 from caflow_deploy.commands.image_plan import ImageOptions, plan_images
@@ -23,9 +24,8 @@ from caflow_deploy.commands.pipes import is_pipe, piped_images
 from caflow_deploy.commands.result_options import hints_option, result_options, size_options
 from caflow_deploy.commands.sampling_options import assume_option, drawing_options, rejecting_options
 from caflow_deploy.images.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES
-from caflow_deploy.jobs.result_naming import FORMATS, ResultFiles
+from caflow_deploy.jobs.result_naming import FORMATS
 from caflow_runtime.batching.draw_options import DrawOptions
-from caflow_runtime.sizes import Size
 
 
 @click.command("image")
@@ -72,15 +72,7 @@ from caflow_runtime.sizes import Size
 @quiet_option
 @dry_run_option
 @click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
-@gathered(DrawOptions, "draw")
-@gathered(ResultFiles, "files")
-@gathered(Size, "size", optional=True)
-@gathered(ExecutionOptions, "execution")
-@gathered(ImageOptions, "options")
-@pass_console
-def command(
-    console: CommandConsole, inputs: tuple[str, ...], output: Path, options: ImageOptions, dry_run: bool, force: bool
-) -> None:
+def command(inputs: tuple[str, ...], output: Path, dry_run: bool, force: bool, **given: Any) -> None:
     """Enlarge, colorize or inpaint the images IN, as the model does, and write the best of several samples of each.
 
     IN are files, folders with everything below them, or globs; - is standard input. Inside a folder, links to folders
@@ -105,6 +97,7 @@ def command(
     after a short trial, the time. An image that requires more memory than available is rejected. Progress and the
     remaining time are shown as a bar on a terminal, and otherwise as lines from time to time.
     """
+    console, options = command_console(), gathered(ImageOptions, given)
     if is_pipe(output) and console.as_json and not dry_run:
         console.shows_messages = False  # standard error has the JSON objects
     options.check(output)

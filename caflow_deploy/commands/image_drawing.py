@@ -18,12 +18,12 @@ from caflow_deploy.commands.jobs import make_folders
 from caflow_deploy.commands.outcome_counter import OutcomeCounter
 from caflow_deploy.images.image_estimate import ImageEstimate
 from caflow_deploy.jobs.executor import Executor, SerialExecutor
-from caflow_deploy.jobs.image_folder import ImageFolder, check_free, name_of
+from caflow_deploy.jobs.image_folder import ImageFolder, name_of
 from caflow_deploy.jobs.image_job import ImageJob
 from caflow_deploy.jobs.images import ImageOutcome, inspect_image, refusal
 from caflow_deploy.jobs.process_executor import ProcessExecutor
 from caflow_deploy.jobs.ray_executor import RayExecutor
-from caflow_runtime.errors import CaflowError, InputError, format_error
+from caflow_runtime.errors import CaflowError, format_error
 from caflow_runtime.pipeline.memory_estimate import check_memory
 
 
@@ -51,29 +51,6 @@ def list_all(models: Sequence[ImageModel], jobs: Sequence[ImageJob], done: Set[s
     if len(needs) > 1:
         tally.console.summary(line_of_folder(needs, len(needs), models[0].config.n, 1, is_timed=True))
     tally.end_of_failed()
-
-
-def draw_one(models: Sequence[ImageModel], jobs: Sequence[ImageJob], tally: OutcomeCounter, force: bool) -> None:
-    """Process one image whose result is a file named by -o.
-
-    Raises:
-        InputError: before any sample is drawn, if the result cannot be written.
-    """
-    if models[0].execution.is_spread:
-        raise InputError(f"{jobs[0].output} names a single image: --workers and --ray require a folder as -o")
-    if not force:
-        check_free(path for job in jobs for path in job.outputs)
-    chosen = choose_models(models, jobs, tally.console)
-    announce_choices(chosen, tally.console)
-    ((model, job),) = chosen
-    with ModelRunner(model) as runner, tally.console.progress_bar() as bar:
-        make_folders(jobs)
-        progress = ImageProgress(bar, tally.console, {}, 1)
-        try:
-            for done in runner.run([job], progress):
-                tally.take(done)
-        except KeyboardInterrupt as stop:
-            raise CommandError("stopped before the image was finished", exit_code(stop)) from None
 
 
 def draw_folder(models: Sequence[ImageModel], runner: ModelRunner, images: ImageFolder, tally: OutcomeCounter) -> None:

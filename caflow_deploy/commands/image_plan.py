@@ -9,10 +9,12 @@ import click
 
 from caflow_cli.command_error import CommandError
 from caflow_cli.console import CommandConsole
+from caflow_cli.stops import exit_code
 from caflow_deploy.commands.execution_options import ExecutionOptions
-from caflow_deploy.commands.image_drawing import draw_folder, draw_one, list_all
-from caflow_deploy.commands.image_models import ImageModel, ModelRunner, settings_of
-from caflow_deploy.commands.jobs import is_for_one, plan_jobs, warn_of_results, with_input_files
+from caflow_deploy.commands.image_drawing import draw_folder, list_all
+from caflow_deploy.commands.image_models import ImageModel, ModelRunner, announce_choices, choose_models, settings_of
+from caflow_deploy.commands.image_progress import ImageProgress
+from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, warn_of_results, with_input_files
 from caflow_deploy.commands.outcome_counter import OutcomeCounter
 from caflow_deploy.commands.pipes import refuse_beside
 from caflow_deploy.commands.result_names import ResultNames
@@ -31,6 +33,7 @@ from caflow_deploy.jobs.image_folder import (
     without_leftovers,
 )
 from caflow_deploy.jobs.image_job import ImageJob
+from caflow_deploy.jobs.images import ProgressCallbacks, process_image
 from caflow_deploy.jobs.result_naming import SOURCE, ResultFiles
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_INPUTS
@@ -165,7 +168,7 @@ class ImagePlan:
             InputError: if the results cannot be written, or the folder has another job.
         """
         if self.is_single:
-            draw_one(self.models, self.jobs, self.tally, self.force)
+            self._draw_one()
             return
         # The job ends after its workers, which may write a result until they have ended.
         with (
@@ -177,6 +180,26 @@ class ImagePlan:
             images = ImageFolder(self.output, self.jobs, self.settings(runner.executor), self.force)
             after_workers.callback(images.close)
             draw_folder(self.models, runner, images, self.tally)
+
+    def _draw_one(self) -> None:
+        if self.options.execution.is_spread:
+            raise InputError(f"{self.output} names a single image: --workers and --ray require a folder as -o")
+        if not self.force:
+            check_free(path for job in self.jobs for path in job.outputs)
+        console = self.tally.console
+        chosen = choose_models(self.models, self.jobs, console)
+        announce_choices(chosen, console)
+        ((model, job),) = chosen
+        with console.progress_bar() as bar:
+            make_folders([job])
+            progress = ImageProgress(bar, console, {}, 1)
+            shown = ProgressCallbacks(progress.begins, progress.windows)
+            try:
+                done = process_image(model.pipe, job, model.config, shown, model.max_pixels)
+            except KeyboardInterrupt as stop:
+                raise CommandError("stopped before the image was finished", exit_code(stop)) from None
+            progress.finished(job)
+            self.tally.take(done)
 
 
 def plan_images(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from caflow_cli.console import CommandConsole, pass_console
+from caflow_cli.console import command_console
 from caflow_deploy.commands.pipeline_options import bundle_argument
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle.builtin import find_bundle
@@ -17,13 +17,13 @@ from caflow_runtime.bundle.reading import read_manifest, verify_files
 @click.command("info")
 @bundle_argument
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest file unchanged.")
-@pass_console
-def command(console: CommandConsole, bundle: Path, as_json: bool) -> None:
+def command(bundle: Path, as_json: bool) -> None:
     """Show the contents of BUNDLE.
 
     These are its model, graphs and TensorRT engines, and the errors that were measured when it was exported. All files
     are checked against their hashes first.
     """
+    console = command_console()
     console.require_stdout()
     bundle = find_bundle(bundle)
     manifest = read_manifest(bundle)

@@ -6,10 +6,11 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 
-from caflow_cli.console import CommandConsole, pass_console
+from caflow_cli.console import command_console
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.field_options import gathered
 from caflow_deploy.commands.pipeline_options import bundle_option, running_options
@@ -30,25 +31,18 @@ LOOPBACK = "127.0.0.1"
 @click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port of the page.")
 @click.option("--open/--no-open", "opens_browser", help="Whether to open the page in a browser.  [default: no-open]")
 @running_options
-@gathered(ExecutionOptions, "execution")
-@pass_console
-def command(
-    console: CommandConsole,
-    execution: ExecutionOptions,
-    host: str,
-    port: int,
-    opens_browser: bool,
-) -> None:
+def command(host: str, port: int, opens_browser: bool, **given: Any) -> None:
     """Serve a web page to try a model with your own images, until Ctrl-C.
 
     Requires the extra page. Images are sent to no other server. Uploaded images and their results are deleted when the
     command ends.
     """
+    console = command_console()
     with suppress(KeyboardInterrupt), TemporaryDirectory(prefix="caflow-page-") as folder:
         _check_port(host, port)
         set_environment(folder)
         import_optional("gradio", "the page requires Gradio", "page")
-        pipe = execution.open_pipeline()
+        pipe = gathered(ExecutionOptions, given).open_pipeline()
         from caflow_deploy.page.page import open_page
 
         with open_page(pipe, Path(folder), host, port, opens_browser) as address:

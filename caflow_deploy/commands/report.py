@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from caflow_cli.command_error import CommandError
-from caflow_cli.console import CommandConsole, pass_console
+from caflow_cli.console import command_console
 from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import bundle_option
 from caflow_deploy.filtering.report import write_report
@@ -25,13 +25,13 @@ from caflow_runtime.ood.calibration import NAME, read_calibration
 )
 @bundle_option
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-@pass_console
-def command(console: CommandConsole, scores: Path, output: Path | None, bundle: Path, force: bool) -> None:
+def command(scores: Path, output: Path | None, bundle: Path, force: bool) -> None:
     """Write an HTML report about SCORES, a scores.jsonl of caflow filter. Requires the extra report.
 
     The report compares the scores with the calibration of the bundle, so --model must be the one that caflow filter
     used. It is a single file with the number of rejected pairs, distributions, drift, and the least typical pairs.
     """
+    console = command_console()
     output = output or scores.with_name("report.html")
     if output.exists() and not force:
         raise CommandError(f"{output} already exists; use --force to overwrite it, or choose another -o")

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from caflow_cli.console import CommandConsole, pass_console
+from caflow_cli.console import CommandConsole, command_console
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.field_options import gathered
 from caflow_deploy.commands.option_values import FilePath
@@ -17,6 +18,7 @@ from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.image_arrays import check_pair
 from caflow_runtime.ood.typicality import reason
 from caflow_runtime.pipeline.named_inputs import check_takes
+from caflow_runtime.pipeline.results import Score
 
 
 @click.command("score")
@@ -33,26 +35,16 @@ from caflow_runtime.pipeline.named_inputs import check_takes
 @running_options
 @max_pixels_option
 @json_option
-@gathered(ExecutionOptions, "execution")
-@pass_console
-def command(
-    console: CommandConsole,
-    target: Path,
-    condition: Path,
-    execution: ExecutionOptions,
-    maps: Path | None,
-    mask: Path | None,
-    hints: Path | None,
-    max_pixels: int,
-) -> None:
+def command(target: Path, condition: Path, maps: Path | None, max_pixels: int, **given: Any) -> None:
     """Compute how likely the image TARGET is, given the image CONDITION.
 
     Prints log p(TARGET | CONDITION), in nats and in bits/dim, in total and for each level. If the bundle is calibrated,
     it also prints the typicality of TARGET among true images. Both images count with 8 bits per channel, and without
     transparency.
     """
+    console = command_console()
     console.require_stdout()
-    pipe = execution.open_pipeline()
+    pipe = gathered(ExecutionOptions, given).open_pipeline()
     with console.progress_bar() as bar:
         pair = [read_image(path, max_pixels) for path in (target, condition)]
         for path, file in zip((target, condition), pair, strict=True):
@@ -61,7 +53,7 @@ def command(
             if file.alpha is not None:
                 console.message(f"{path}: scored without its transparency")
         check_pair(str(target), pair[0].rgb, pair[1].rgb, pipe.manifest.model.scale)
-        beside = {name: path for name, path in (("mask", mask), ("hints", hints)) if path is not None}
+        beside = {name: given[name] for name in ("mask", "hints") if given[name] is not None}
         for name in beside:
             check_takes(pipe.manifest.model, name)
         image = CompletedImage.read(pipe, pair[1], beside)
@@ -75,6 +67,10 @@ def command(
             maps.mkdir(parents=True, exist_ok=True)
             for name, picture, _, _ in pictures(result):
                 write_image(maps / f"{target.stem}-{name}.png", picture)
+    _print_score(console, result, as_text(target), as_text(condition))
+
+
+def _print_score(console: CommandConsole, result: Score, target: str, condition: str) -> None:
     per_level = result.per_level[0].tolist()
     total, bits = float(result.log_likelihood[0]), float(result.bits_per_dim[0])
     typical = result.image_typicality
@@ -84,7 +80,7 @@ def command(
     known = float(typical.value[0]) if typical and is_judged else None
     known_per_level = typical.per_level[0].tolist() if typical and is_judged else []
     if console.as_json:
-        names = {"target": as_text(target), "condition": as_text(condition)}
+        names = {"target": target, "condition": condition}
         values = {"log_likelihood": total, "log_likelihood_per_level": per_level, "bits_per_dim": bits}
         judged = {} if known is None else {"image_typicality": known, "image_typicality_per_level": known_per_level}
         console.result(json.dumps(names | values | judged, allow_nan=False))

@@ -3,12 +3,13 @@
 import threading
 from contextlib import nullcontext, suppress
 from importlib.util import find_spec
-from pathlib import Path
+from typing import Any
 
 import click
 
 from caflow_cli.command_error import FAILED, CommandError
-from caflow_cli.console import CommandConsole, pass_console
+from caflow_cli.console import command_console
+from caflow_deploy.commands.field_options import gathered
 from caflow_deploy.commands.option_values import NumberRange
 from caflow_deploy.commands.pipeline_options import backend_option, bundle_option
 from caflow_deploy.serving.body_limiter import BodyLimiter
@@ -18,7 +19,6 @@ from caflow_deploy.serving.worker import WorkerFailed
 from caflow_deploy.serving.worker_instruments import WorkerMetrics
 from caflow_deploy.serving.worker_pool import BatchSettings, WorkerPool
 from caflow_deploy.serving.worker_process import WorkerSettings
-from caflow_runtime.backends.select import BackendName
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.deferred_stops import deferring_stops
@@ -97,23 +97,7 @@ SPARE_BYTES = 2**16
     help="Maximum time from the arrival of a whole request to its answer, in seconds. Later answers become HTTP status "
     "504.",
 )
-@pass_console
-def command(
-    console: CommandConsole,
-    bundle: Path,
-    host: str,
-    port: int,
-    grpc_port: int | None,
-    metrics_port: int | None,
-    workers: int,
-    backend: BackendName,
-    threads: int,
-    max_batch: int,
-    max_wait: float,
-    max_queue: int,
-    max_pixels: int,
-    deadline: float,
-) -> None:
+def command(host: str, port: int, grpc_port: int | None, metrics_port: int | None, workers: int, **given: Any) -> None:
     """Serve a bundle over HTTP and gRPC with the Open Inference Protocol v2.
 
     Requires the extra serve. The HTTP and gRPC clients of Triton (tritonclient) work with this server. A bundle NAME is
@@ -123,22 +107,19 @@ def command(
     The command prints the address when the server is ready. After Ctrl-C or SIGTERM, the server answers the requests
     that have arrived, and ends.
     """
+    console = command_console()
     ports = [one for one in (port, grpc_port, metrics_port) if one is not None]
     if len(set(ports)) < len(ports):
         raise CommandError("--port, --grpc-port and --metrics must be different ports")
     _check_packages()
-    folder = real_path(find_bundle(bundle))
+    folder, batches = real_path(find_bundle(given["bundle"])), gathered(BatchSettings, given)
     channels = read_manifest(folder).model.condition_channels  # workers check all files
     for place, wanted in ((host, port), (host, grpc_port), (LOOPBACK, metrics_port)):
         if wanted is not None:
             listen(place, wanted).close()  # report a port that is in use before workers start
     metrics = None if metrics_port is None else WorkerMetrics()
-    pool = WorkerPool(
-        workers,
-        WorkerSettings(folder, backend, threads, max_pixels, metrics is not None),
-        BatchSettings(deadline, max_batch, max_wait, max_queue),
-        metrics,
-    )
+    settings = gathered(WorkerSettings, given | {"bundle": folder, "records_metrics": metrics is not None})
+    pool = WorkerPool(workers, settings, batches, metrics)
     with suppress(KeyboardInterrupt), loop_thread() as run, pool.open(run):
         with deferring_stops():  # imports may lose exceptions; these take long, and workers start meanwhile
             from caflow_deploy.serving.inference_app import InferenceApp, models_of
@@ -147,9 +128,9 @@ def command(
             run(pool.wait_until_ready())
         except WorkerFailed as error:
             raise CommandError(f"a worker could not start: {error}", FAILED) from None
-        largest = (3 + channels) * max_pixels  # a target and its condition
+        largest = (3 + channels) * settings.max_pixels  # a target and its condition
         bodies = BodyLimiter(SPARE_BYTES + largest)
-        app = InferenceApp(models_of(folder.stem, channels), pool, bodies, deadline)
+        app = InferenceApp(models_of(folder.stem, channels), pool, bodies, batches.deadline)
         addresses = ServerRunner(app, host, port, grpc_port)
         exported = metrics.instruments.serving(metrics_port, LOOPBACK) if metrics and metrics_port else nullcontext()
         with exported, addresses.open(run):

@@ -3,13 +3,14 @@
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from caflow_cli.command_error import FAILED, CommandError
-from caflow_cli.console import CommandConsole, pass_console, same_command
+from caflow_cli.console import command_console, same_command
 from caflow_cli.stops import exit_code
-from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
+from caflow_deploy.commands.execution_options import workers_options
 from caflow_deploy.commands.field_options import field_option, field_options, gathered
 from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import (
@@ -30,7 +31,7 @@ from caflow_deploy.commands.video_command import (
     draw_to_file,
     draw_to_stream,
 )
-from caflow_deploy.commands.video_input import LiveOptions, live_options, part_options
+from caflow_deploy.commands.video_input import live_options, part_options
 from caflow_deploy.commands.video_report import report
 from caflow_deploy.jobs.folder import make_folder
 from caflow_deploy.video.enlarge_video import check_drops, check_frames, check_overwriting
@@ -42,7 +43,6 @@ from caflow_deploy.video.segment_store import holds_a_job
 from caflow_deploy.video.video_options import VideoOptions
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
-from caflow_runtime.sizes import Size
 
 OUTPUT_HELP = (
     "File to write: a video (.mp4, .mkv, .mov, .webm), an animation (.gif, .png, .webp), or numbered images, such as "
@@ -69,14 +69,7 @@ N_HELP = "Number of samples to draw of each scene's first frame; the scene keeps
 @json_option
 @quiet_option
 @dry_run_option
-@gathered(DrawOptions, "draw")
-@gathered(Size, "size", optional=True)
-@gathered(VideoOptions, "video")
-@gathered(LiveOptions, "live")
-@gathered(ExecutionOptions, "execution")
-@gathered(VideoCommandOptions, "options")
-@pass_console
-def command(console: CommandConsole, source: str, output: Path, options: VideoCommandOptions, dry_run: bool) -> None:
+def command(source: str, output: Path, dry_run: bool, **given: Any) -> None:
     """Enlarge the video IN, frame by frame. Requires the extra video.
 
     IN is a file, numbered images (frames/%05d.png), the number of a camera, the address of a stream (rtsp://…,
@@ -93,6 +86,7 @@ def command(console: CommandConsole, source: str, output: Path, options: VideoCo
     video that requires more memory than available is rejected. Progress and the remaining time are shown as a bar on a
     terminal, and otherwise as lines from time to time.
     """
+    console, options = command_console(), gathered(VideoCommandOptions, given)
     if is_pipe(output) and console.as_json and not dry_run:
         console.shows_messages = False  # standard error has the JSON objects
     options.check(output)

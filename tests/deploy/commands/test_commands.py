@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from commands import Done, caflow, caflow_export, caflow_train, command, messages
 from tiny import photograph
 
-from caflow_cli.console import CommandConsole, pass_console
+from caflow_cli.console import command_console
 from caflow_deploy import __version__
 from caflow_deploy.commands.pipeline_options import quiet_option
 from caflow_deploy.images.image_files import read_image, write_image
@@ -202,9 +202,8 @@ def test_warnings_of_libraries_are_printed_as_one_line_and_omitted_with_quiet() 
 
     @click.command()
     @quiet_option
-    @pass_console
-    def warning(console: CommandConsole) -> None:
-        console.message("begins")
+    def warning() -> None:
+        command_console().message("begins")
         warnings.warn("memory ran out;\ncontinuing", stacklevel=1)
 
     assert CliRunner().invoke(warning).stderr == "begins\ncaflow: memory ran out; continuing\n"
