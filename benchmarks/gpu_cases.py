@@ -14,6 +14,7 @@ from sampling import TEMPERATURE
 from torch import Tensor
 
 from caflow_export.export import export
+from caflow_export.export_options import ExportOptions
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.selftest import smooth_conditions
@@ -53,7 +54,7 @@ class Subject:
         if not folder.is_dir():
             weights = self.scratch / f"{self.name}.pt"
             checkpoint.save(weights, self.model)
-            export(weights, folder, precision)
+            export(weights, folder, ExportOptions(precision))
         return folder
 
 

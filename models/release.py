@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from caflow_export.export import export
+from caflow_export.export_options import ExportOptions
 from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING
 from caflow_training import checkpoint
 from caflow_training.bijections import AffineNetwork
@@ -36,7 +37,7 @@ def main(run: Path, output: Path, temperature: float) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         rounded = Path(scratch) / f"{output.stem}.pt"
         _save_rounded(run, rounded)
-        size = export(rounded, output, force=True, temperature=temperature).bytes
+        size = export(rounded, output, ExportOptions(force=True, temperature=temperature)).bytes
     lines = (run / LOG).read_text().splitlines(keepends=True)
     kept = [line for line in lines if "loss" not in (entry := json.loads(line)) or entry["step"] % LOGGED_STEPS == 0]
     folder.mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from caflow_cli.console import CommandConsole, command_console
-from caflow_deploy.commands.option_values import NumberRange, numbers
+from caflow_cli.option_values import NumberRange, numbers
 from caflow_deploy.commands.pipeline_options import (
     BACKEND_METAVAR,
     BackendType,

@@ -9,11 +9,11 @@ from rich.progress import Progress
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, command_console, resuming
+from caflow_cli.field_options import field_option, gathered
+from caflow_cli.option_values import FilePath
 from caflow_cli.stops import exit_code
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_option
-from caflow_deploy.commands.field_options import field_option, gathered
 from caflow_deploy.commands.jobs import warn_of_results
-from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, running_options
 from caflow_deploy.commands.progress_reporter import ProgressReporter
 from caflow_deploy.filtering.calibrate_model import (

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from caflow_deploy.commands.option_values import options
+from caflow_cli.option_values import options
 from caflow_deploy.jobs.executor import Executor, SerialExecutor, WorkerConfig, versions_here
 from caflow_deploy.jobs.folder import PipelineSettings, flat, settings_of_pipeline
 from caflow_deploy.jobs.process_executor import open_process_executor

@@ -15,10 +15,10 @@ import msgspec
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, command_console, counted, resuming
+from caflow_cli.field_options import gathered
+from caflow_cli.option_values import FilePath, NumberRange
 from caflow_cli.stops import exit_code
 from caflow_deploy.commands.execution_options import ExecutionOptions, workers_options
-from caflow_deploy.commands.field_options import gathered
-from caflow_deploy.commands.option_values import FilePath, NumberRange
 from caflow_deploy.commands.pipeline_options import bundle_option, json_option, max_pixels_option, running_options
 from caflow_deploy.filtering.accepted_targets import Accepted, check_fits_in_a_line, common_folder
 from caflow_deploy.filtering.verdict_folder import SCORES, FilterJob, FilterSettings, check_apart, hash_of

@@ -8,11 +8,11 @@ import click
 
 from caflow_cli.command_error import FAILED
 from caflow_cli.console import command_console
+from caflow_cli.field_options import field_option, field_options, gathered
+from caflow_cli.option_values import FilePath
 from caflow_deploy.commands.execution_options import workers_options
-from caflow_deploy.commands.field_options import field_option, field_options, gathered
 from caflow_deploy.commands.image_models import bundles_option
 from caflow_deploy.commands.image_plan import ImageOptions, plan_images
-from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import (
     dry_run_option,
     json_option,

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from caflow_cli.console import command_console
+from caflow_cli.field_options import gathered
 from caflow_deploy.commands.execution_options import ExecutionOptions
-from caflow_deploy.commands.field_options import gathered
 from caflow_deploy.commands.pipeline_options import bundle_option, running_options
 from caflow_runtime.errors import InputError
 from caflow_runtime.extras import import_optional

@@ -8,8 +8,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from caflow_cli.console import CommandConsole
-from caflow_deploy.commands.field_options import field_option
-from caflow_deploy.commands.option_values import Command, FilePath, options
+from caflow_cli.field_options import field_option
+from caflow_cli.option_values import Command, FilePath, options
 from caflow_deploy.images.open_models import RunOptions
 from caflow_runtime.backends.providers import PREFIX
 from caflow_runtime.backends.select import BACKENDS, split_device

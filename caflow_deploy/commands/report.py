@@ -6,7 +6,7 @@ import click
 
 from caflow_cli.command_error import CommandError
 from caflow_cli.console import command_console
-from caflow_deploy.commands.option_values import FilePath
+from caflow_cli.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import bundle_option
 from caflow_deploy.filtering.report import write_report
 from caflow_runtime.bundle.builtin import find_bundle

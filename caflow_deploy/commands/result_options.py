@@ -4,8 +4,8 @@ import re
 
 import click
 
-from caflow_deploy.commands.field_options import field_option, field_options
-from caflow_deploy.commands.option_values import options
+from caflow_cli.field_options import field_option, field_options
+from caflow_cli.option_values import options
 from caflow_deploy.jobs.result_naming import ResultFiles
 from caflow_runtime.sizes import MAX_SIDE, Size
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import click
 
-from caflow_deploy.commands.field_options import field_option, field_options
-from caflow_deploy.commands.option_values import options
+from caflow_cli.field_options import field_option, field_options
+from caflow_cli.option_values import options
 from caflow_deploy.images.open_models import RunOptions
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from caflow_cli.console import CommandConsole, command_console
+from caflow_cli.field_options import gathered
+from caflow_cli.option_values import FilePath
 from caflow_deploy.commands.execution_options import ExecutionOptions
-from caflow_deploy.commands.field_options import gathered
-from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import bundle_option, json_option, max_pixels_option, running_options
 from caflow_deploy.images.image_files import read_image, write_image
 from caflow_deploy.images.input_files import CompletedImage

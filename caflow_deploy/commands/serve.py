@@ -9,8 +9,8 @@ import click
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import command_console
-from caflow_deploy.commands.field_options import gathered
-from caflow_deploy.commands.option_values import NumberRange
+from caflow_cli.field_options import gathered
+from caflow_cli.option_values import NumberRange
 from caflow_deploy.commands.pipeline_options import backend_option, bundle_option
 from caflow_deploy.serving.body_limiter import BodyLimiter
 from caflow_deploy.serving.listening import listen

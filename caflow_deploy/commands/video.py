@@ -9,10 +9,10 @@ import click
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import command_console, same_command
+from caflow_cli.field_options import field_option, field_options, gathered
+from caflow_cli.option_values import FilePath
 from caflow_cli.stops import exit_code
 from caflow_deploy.commands.execution_options import workers_options
-from caflow_deploy.commands.field_options import field_option, field_options, gathered
-from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import (
     bundle_option,
     dry_run_option,

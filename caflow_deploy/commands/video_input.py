@@ -9,8 +9,8 @@ from typing import Literal
 
 import click
 
-from caflow_deploy.commands.field_options import field_option
-from caflow_deploy.commands.option_values import NumberRange, options
+from caflow_cli.field_options import field_option
+from caflow_cli.option_values import NumberRange, options
 from caflow_deploy.commands.pipes import PIPE, standard_input
 from caflow_deploy.video.frame_source import Source
 from caflow_deploy.video.live import LiveSource, is_live

@@ -5,23 +5,22 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from caflow_cli.console import CommandConsole
+from caflow_cli.field_options import field_option, field_options, gathered
 from caflow_cli.program import Program
 from caflow_cli.standard_streams import print_message
 from caflow_cli.stops import ending_when_stopped, exit_code
+from caflow_export.export_options import EngineOptions, ExportOptions
 from caflow_runtime.backends.gpu import gpu, has_gpu
-from caflow_runtime.batching.draw_options import Rank
 from caflow_runtime.bundle.bundle_errors import BundleError
-from caflow_runtime.bundle.engine_sets import DEFAULT_PROFILE, Profile
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING
 from caflow_runtime.bundle.reading import read_manifest
-from caflow_runtime.errors import BackendError
+from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.extras import HOW_TO_INSTALL
 
 if TYPE_CHECKING:
@@ -61,35 +60,11 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     type=click.Path(path_type=Path),
     help="Folder of the bundle.  [default: the path of CHECKPOINT, ending in .caflow]",
 )
-@click.option(
-    "--precision",
-    type=click.Choice([*ENGINE_PRECISIONS, "int8"]),
-    help="Precision of the networks inside the flow's layers; all other numbers stay float32. int8 requires --data.  "
-    "[default: that of --trt, or fp32]",
-)
-@click.option(
-    "--data",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="With --precision int8: folder of photographs similar to the images that the model will process. The ranges "
-    "of the 8-bit numbers are learned from them.",
-)
-@click.option(
-    "--temperature",
-    type=click.FloatRange(0),
-    help="Temperature that the model is best used with, for callers that set none.  [default: that of the bundle that "
-    f"is exported again, or {DEFAULT_SAMPLING.temperature:g}]",
-)
-@click.option(
-    "--rank",
-    type=click.Choice(get_args(Rank)),
-    help="Criterion by which the model's best sample is chosen, for callers that set none.  [default: that of the "
-    f"bundle that is exported again, or {DEFAULT_SAMPLING.rank}]",
-)
-@click.option(
-    "--force",
-    is_flag=True,
-    help="Replace an existing bundle, and with --triton also existing models with the same names.",
+@field_option(ExportOptions, "precision", default=None)
+@field_option(ExportOptions, "data", metavar="FOLDER")
+@field_options(ExportOptions, "temperature", "rank")
+@field_option(
+    ExportOptions, "force", help="Replace an existing bundle, and with --triton also existing models of the same names."
 )
 @click.option(
     "--triton",
@@ -102,52 +77,13 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     type=click.Choice(ENGINE_PRECISIONS),
     help="Also build TensorRT engines, with networks in this precision. Requires the extra rtx-build or trt.",
 )
-@click.option(
-    "--trt-flavor",
-    type=click.Choice(["tensorrt", "rtx"]),
-    help="With --trt: library that builds the engines. tensorrt: TensorRT. rtx: TensorRT-RTX.  [default: rtx with "
-    "--compute-capability; otherwise the installed library, or tensorrt if both are installed]",
-)
-@click.option(
-    "--compute-capability",
-    metavar="M.N,…",
-    callback=listed,
-    help="With --trt: build for GPUs with these compute capabilities, such as 8.6,12.0. This requires TensorRT-RTX; a "
-    "GPU is not required. NVIDIA lists the capability of each GPU at https://developer.nvidia.com/cuda-gpus.  "
-    "[default: that of the GPU of this machine]",
-)
-@click.option(
-    "--max-batch-size",
-    "max_batch_size",
-    type=click.IntRange(1),
-    help="With --trt: largest number of items in one run of an engine. An item is a pair of an image and a sample.  "
-    f"[default: {DEFAULT_PROFILE.batch_size}]",
-)
-@click.option(
-    "--max-size",
-    metavar="WxH",
-    callback=height_and_width,
-    help="With --trt: largest target of each item in a run, in pixels: WIDTHxHEIGHT, or one number for a square. "
-    "Larger images are cut into tiles. Engines take memory for --max-batch-size targets of this size.  "
-    f"[default: {DEFAULT_PROFILE.width}]",
-)
+@field_option(EngineOptions, "trt_flavor")
+@field_option(EngineOptions, "compute_capability", default=None, metavar="M.N,…", callback=listed)
+@field_option(EngineOptions, "max_batch_size")
+@field_option(EngineOptions, "max_size", metavar="WxH", callback=height_and_width)
 @click.version_option(package_name="caflow-deploy", prog_name="caflow-export")
 @ending_when_stopped("caflow-export")
-def main(
-    checkpoint: Path,
-    output: Path | None,
-    precision: str | None,
-    data: Path | None,
-    temperature: float | None,
-    rank: str | None,
-    force: bool,
-    triton: Path | None,
-    trt: str | None,
-    trt_flavor: str | None,
-    compute_capability: tuple[str, ...],
-    max_batch_size: int | None,
-    max_size: tuple[int, int] | None,
-) -> None:
+def main(checkpoint: Path, output: Path | None, triton: Path | None, trt: str | None, **given: Any) -> None:
     """Export CHECKPOINT as a verified bundle. With --trt, also build TensorRT engines for the bundle.
 
     Exporting requires the extra export. CHECKPOINT is a file written by caflow-train or by the public CAFLOW
@@ -159,65 +95,50 @@ def main(
     wrong use; 3 the bundle is complete, but its engines were not built because this machine has no GPU; 130 stopped
     by Ctrl-C; 143 stopped by SIGTERM.
     """
-    console = CommandConsole()
-    is_bundle = (checkpoint / MANIFEST).is_file()
-    if trt and precision and precision != trt:
+    console, engines = CommandConsole(), gathered(EngineOptions, given)
+    as_it_is = (checkpoint / MANIFEST).is_file() and not output
+    if trt and given["precision"] not in (None, trt):
         end(
-            f"--precision {precision} contradicts --trt {trt}: a bundle and its engines have the same precision; omit "
-            "--precision"
+            f"--precision {given['precision']} contradicts --trt {trt}: a bundle and its engines have the same "
+            "precision; omit --precision"
         )
-    for_trt = {
-        "--trt-flavor": trt_flavor,
-        "--compute-capability": compute_capability,
-        "--max-batch-size": max_batch_size,
-        "--max-size": max_size,
-    }
-    if not trt and (given := [option for option, value in for_trt.items() if value]):
-        end(f"{' and '.join(given)}: no effect without --trt; also give --trt fp32, fp16 or bf16")
-    if (precision == "int8") != (data is not None):
-        end("--precision int8 requires --data, and --data requires --precision int8: give both or neither")
-    as_it_is = is_bundle and not output
-    if as_it_is and not (trt or triton):
-        end(
-            f"{checkpoint} is already a bundle: give --trt to build its engines, --triton to write a model repository, "
-            "or -o to export its model again"
-        )
-    if as_it_is and (rank or temperature is not None):
-        end(f"{checkpoint} is already a bundle, whose --temperature and --rank cannot be changed: give -o")
-    if as_it_is and force and not triton:
-        end(f"{checkpoint} is already a bundle, which --trt does not replace: omit --force")
-    if as_it_is and precision:
-        end(
-            f"{checkpoint} is already a bundle, whose precision cannot be changed: omit --precision, or give -o to "
-            "export its model again"
-        )
-    if as_it_is and trt:
-        _check_precision(checkpoint, trt)
-    cannot_build = _why_not(trt_flavor, compute_capability) if trt else None
-    settings = {"force": force, "photographs": data, "temperature": temperature, "rank": rank}
-    precision = trt or precision or "fp32"
-    bundle = checkpoint if as_it_is else _export(checkpoint, output, precision, settings, console)
+    if not trt and engines.given:
+        end(f"{' and '.join(engines.given)}: no effect without --trt; also give --trt fp32, fp16 or bf16")
+    try:
+        options = gathered(ExportOptions, given | {"precision": trt or given["precision"] or "fp32"})
+    except InputError as error:
+        end(str(error))
+    if as_it_is:
+        _check_as_it_is(checkpoint, given, trt, triton)
+    cannot_build = _why_not(engines) if trt else None
+    bundle = checkpoint if as_it_is else _export(checkpoint, output, options, console)
     if trt and not cannot_build:
-        sides = max_size or (DEFAULT_PROFILE.height, DEFAULT_PROFILE.width)
-        _build(
-            bundle,
-            trt_flavor,
-            compute_capability,
-            Profile(max_batch_size or DEFAULT_PROFILE.batch_size, *sides),
-            console,
-        )
+        _build(bundle, engines, console)
     if triton:
-        _serve(bundle, triton, force, console)
+        _serve(bundle, triton, options.force, console)
     if cannot_build:
-        again = f"caflow-export {bundle} --trt {trt}{cannot_build.options}{_sizes_given(max_batch_size, max_size)}"
+        again = f"caflow-export {bundle} --trt {trt}{cannot_build.options}{engines.sizes_given}"
         end(f"{cannot_build}: {again}", code=NO_GPU)
 
 
-def _sizes_given(max_batch_size: int | None, max_size: tuple[int, int] | None) -> str:
-    """Return --max-batch-size and --max-size as the user gave them, for a command that is to be run elsewhere."""
-    items = f" --max-batch-size {max_batch_size}" if max_batch_size else ""
-    size = f" --max-size {max_size[1]}x{max_size[0]}" if max_size else ""
-    return items + size
+def _check_as_it_is(bundle: Path, given: Mapping[str, Any], trt: str | None, triton: Path | None) -> None:
+    """End the command if options do not fit a bundle whose graphs stay unchanged."""
+    if not (trt or triton):
+        end(
+            f"{bundle} is already a bundle: give --trt to build its engines, --triton to write a model repository, "
+            "or -o to export its model again"
+        )
+    if given["rank"] or given["temperature"] is not None:
+        end(f"{bundle} is already a bundle, whose --temperature and --rank cannot be changed: give -o")
+    if given["force"] and not triton:
+        end(f"{bundle} is already a bundle, which --trt does not replace: omit --force")
+    if given["precision"]:
+        end(
+            f"{bundle} is already a bundle, whose precision cannot be changed: omit --precision, or give -o to export "
+            "its model again"
+        )
+    if trt:
+        _check_precision(bundle, trt)
 
 
 def _check_precision(bundle: Path, precision: str) -> None:
@@ -237,7 +158,7 @@ def _check_precision(bundle: Path, precision: str) -> None:
         )
 
 
-def _why_not(flavor: Any, compute_capabilities: tuple[str, ...]) -> "NeedsGpu | None":
+def _why_not(engines: EngineOptions) -> "NeedsGpu | None":
     """Return the error if engines cannot be built because this machine has no GPU, or None if they can be built.
 
     End the command if TensorRT is missing or does not support the GPUs. The check runs before the export, which takes
@@ -248,7 +169,7 @@ def _why_not(flavor: Any, compute_capabilities: tuple[str, ...]) -> "NeedsGpu | 
     except ModuleNotFoundError as error:
         end(f"--trt requires {error.name}: {INSTALL_BUILDER}")
     try:
-        choose(flavor, compute_capabilities, gpu() if has_gpu() else None)
+        choose(engines.trt_flavor, engines.compute_capability, gpu() if has_gpu() else None)
     except NeedsGpu as error:
         return error
     except TensorRTUnavailable as error:
@@ -256,10 +177,8 @@ def _why_not(flavor: Any, compute_capabilities: tuple[str, ...]) -> "NeedsGpu | 
     return None
 
 
-def _export(
-    checkpoint: Path, output: Path | None, precision: str, settings: Mapping[str, Any], console: CommandConsole
-) -> Path:
-    """Export a checkpoint. Return the path of the bundle. `settings` are further arguments of `export`."""
+def _export(checkpoint: Path, output: Path | None, options: ExportOptions, console: CommandConsole) -> Path:
+    """Export a checkpoint. Return the path of the bundle."""
     try:
         from caflow_export.export import ExportError, export
         from caflow_export.measure import VerificationFailed
@@ -271,13 +190,7 @@ def _export(
     try:
         with _progress(console, "tracing") as show:
             report = export(
-                checkpoint,
-                output,
-                precision,  # type: ignore[arg-type]
-                processes=min(2, os.cpu_count() or 1),
-                say=console.message,
-                show=show,
-                **settings,
+                checkpoint, output, options, processes=min(2, os.cpu_count() or 1), say=console.message, show=show
             )
     except (CheckpointError, ConfigError, ExportError, OSError) as error:
         end(str(error))
@@ -293,9 +206,7 @@ def _export(
     return report.path
 
 
-def _build(
-    bundle: Path, flavor: Any, compute_capabilities: tuple[str, ...], profile: Profile, console: CommandConsole
-) -> None:
+def _build(bundle: Path, engines: EngineOptions, console: CommandConsole) -> None:
     from caflow_export.measure import VerificationFailed
     from caflow_export.tensorrt_builder import BuildFailed
     from caflow_export.to_tensorrt import build_engines
@@ -303,12 +214,7 @@ def _build(
     try:
         with _progress(console, "building") as show:
             folders = build_engines(
-                bundle,
-                flavor,
-                compute_capabilities,
-                profile,
-                show,
-                say=console.message,
+                bundle, engines.trt_flavor, engines.compute_capability, engines.profile, show, say=console.message
             )
     except (BundleError, OSError) as error:
         end(str(error))

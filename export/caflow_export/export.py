@@ -17,6 +17,7 @@ import torch
 from caflow_cli.stops import ctrl_c_blocked
 from caflow_deploy.images.photographs import Pair, pairs_of, photographs_in
 from caflow_export.cuda_nodes import nodes_on_cpu
+from caflow_export.export_options import ExportOptions
 from caflow_export.graphs import ModelGraphs
 from caflow_export.int8 import in_int8
 from caflow_export.levels import Precision
@@ -25,7 +26,6 @@ from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_export.weights import WeightStore
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.batching.draw_options import Rank
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.bundle_errors import BundleError
@@ -81,14 +81,11 @@ class ExportReport:
 def export(
     checkpoint: str | Path,
     output: str | Path | None = None,
-    precision: PrecisionName = "fp32",
-    force: bool = False,
+    options: ExportOptions = ExportOptions(),
+    *,
     processes: int = 1,
     say: Callable[[str], None] | None = None,
     show: Callable[[str, int, int], None] | None = None,
-    photographs: str | Path | None = None,
-    temperature: float | None = None,
-    rank: Rank | None = None,
 ) -> ExportReport:
     """Export the model of a checkpoint as a bundle, and verify the bundle.
 
@@ -98,15 +95,11 @@ def export(
         checkpoint: a checkpoint file of this project or of the public reference implementation, a float32 bundle, or
             the name of a built-in model.
         output: folder of the bundle. By default the path of the checkpoint with the suffix `.caflow`.
-        precision: precision of the networks inside the layers. Everything else stays float32.
-        force: replace an existing bundle at `output`.
+        options: precision of the networks, and what the bundle names as best.
         processes: number of processes that trace graphs in parallel. With more than one, the calling script requires
             `if __name__ == "__main__":`.
         say: called with each line of the verification's table, and with each note for the user.
         show: called after each graph with its name, the number of graphs traced so far, and their total number.
-        photographs: folder of photographs from which int8 networks learn their ranges. Required for int8 only.
-        temperature, rank: settings that the model is best used with. By default those of the bundle that is exported
-            again, or of `DEFAULT_SAMPLING`.
 
     Raises:
         CheckpointError, ConfigError: if the checkpoint cannot be read.
@@ -126,15 +119,14 @@ def export(
         raise ExportError(f"{output} is both the input and the output: give another name with -o")
     if output.exists() and not (output / MANIFEST).is_file():
         raise ExportError(f"{output} already exists and is not a bundle: give another name with -o")
-    if output.exists() and not force:
+    if output.exists() and not options.force:
         raise ExportError(f"{output} already exists: give --force to replace it, or another name with -o")
-    if (precision == "int8") != (photographs is not None):
-        raise ExportError("precision int8 requires photographs, and no other precision uses them: give both or neither")
-    own = _sampling_of(checkpoint)
-    sampling = bundle.Sampling(own.temperature if temperature is None else temperature, rank or own.rank)
+    precision, own = options.precision, _sampling_of(checkpoint)
+    given_temperature = own.temperature if options.temperature is None else options.temperature
+    sampling = bundle.Sampling(given_temperature, options.rank or own.rank)
     numbers = numbers_of(model, sampling)
     quiet = say or (lambda _: None)
-    pairs = None if photographs is None else _pairs(Path(photographs), model.config.task, numbers, quiet)
+    pairs = None if options.data is None else _pairs(Path(options.data), model.config.task, numbers, quiet)
     types = PRECISIONS[precision]
     to_trace = list(graphs_to_trace(model, ModelGraphs.of(model, types), types.state))
     loses_calibration = (output / calibration.NAME).exists()

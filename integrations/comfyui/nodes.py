@@ -46,19 +46,13 @@ class Enlarge:
         }
 
     def enlarge(
-        self,
-        image: Tensor,
-        model: str,
-        n: int,
-        temperature: float,
-        seed: int,
-        rank: Any,
-        mask: Tensor | None = None,
+        self, image: Tensor, model: str, mask: Tensor | None = None, **drawing: Any
     ) -> tuple[Tensor, Tensor, list[float]]:
         """Draw samples of a batch of images.
 
         Arguments:
             mask: (B, H, W) or (1, H, W), 0.5 or more where a model that fills holes replaces the image.
+            drawing: fields of `caflow.DrawOptions`.
 
         Returns:
             The best sample of each image; all samples, image after image, the best of each image first; and the
@@ -67,8 +61,8 @@ class Enlarge:
         Raises:
             CaflowError: if the model cannot be opened, or an argument is wrong. ComfyUI shows its message.
         """
-        spread = None if temperature < 0 else temperature
-        options = caflow.DrawOptions(n, spread, seed, rank=rank)
+        own = {"temperature": None} if drawing["temperature"] < 0 else {}
+        options = caflow.DrawOptions(**drawing | own)
         given = to_integers(image)
         holes = [None] * len(given) if mask is None else list(to_holes(mask, given.shape))
         inputs = [{} if hole is None else {"mask": hole} for hole in holes]
@@ -77,7 +71,7 @@ class Enlarge:
             caflow.draw(one, model=model, inputs=of_one, options=options, output=kept)
             for one, of_one in zip(given, inputs, strict=True)
         ]
-        images = np.stack([[result.pixels(k) for k in range(n)] for result in drawn])
+        images = np.stack([[result.pixels(k) for k in range(options.n)] for result in drawn])
         every = [result.drawn for result in drawn if result.drawn is not None]
         bits = [float(value) for of_image in every for value in of_image.bits_per_dim.reshape(-1)]
         return to_tensor(images[:, 0]), to_tensor(images.reshape(-1, *images.shape[2:])), bits

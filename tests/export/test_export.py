@@ -14,6 +14,7 @@ from tiny import DATA
 
 from caflow_export import verify as verification
 from caflow_export.export import ExportError, ExportReport, export
+from caflow_export.export_options import ExportOptions
 from caflow_export.measure import VerificationFailed
 from caflow_export.weights import WeightStore, load_whole, widen
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
@@ -171,7 +172,7 @@ def test_half_networks_leave_the_state_in_float32(exported_half: ExportReport) -
 
 @pytest.mark.full
 def test_bfloat16_is_verified_where_it_runs(least: Path, tmp_path: Path) -> None:
-    report = export(least, tmp_path / "brain.caflow", precision="bf16", processes=1)
+    report = export(least, tmp_path / "brain.caflow", ExportOptions("bf16"), processes=1)
     assert {m.verified_with for m in report.manifest.verification} == {"PyTorch CPU, same types"}
 
 
@@ -181,12 +182,12 @@ def test_force_replaces_bundles_and_nothing_else(least: Path, tmp_path: Path, le
     (tmp_path / "photographs" / "precious.jpg").touch()
     for force in (True, False):  # so no message may recommend --force
         with pytest.raises(ExportError, match="already exists and is not a bundle: give another name with -o"):
-            export(least, tmp_path / "photographs", force=force)
+            export(least, tmp_path / "photographs", ExportOptions(force=force))
     assert (tmp_path / "photographs" / "precious.jpg").exists()
     shutil.copytree(least_exported, tmp_path / "old.caflow")
     (tmp_path / "old.caflow" / "calibration.json").touch()
     said: list[str] = []
-    export(least, tmp_path / "old.caflow", force=True, say=said.append)
+    export(least, tmp_path / "old.caflow", ExportOptions(force=True), say=said.append)
     assert "the calibration of the replaced bundle was removed" in said[-1]
     assert not (tmp_path / "old.caflow" / "calibration.json").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"photographs", "old.caflow"}

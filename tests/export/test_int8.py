@@ -11,7 +11,9 @@ from onnx import TensorProto
 from tiny import photograph
 
 from caflow_export.export import ExportError, ExportReport, export
+from caflow_export.export_options import ExportOptions
 from caflow_export.weights import load_whole
+from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import load
 
 SCALE = 2
@@ -21,7 +23,7 @@ SCALE = 2
 @pytest.fixture(scope="module")
 def small(least: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
     folder = tmp_path_factory.mktemp("int8") / "small.caflow"
-    return export(least, folder, "int8", photographs=photographs)
+    return export(least, folder, ExportOptions("int8", str(photographs)))
 
 
 def convolutions(proto: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
@@ -92,13 +94,13 @@ def test_an_int8_model_is_close_to_the_model_in_float32(
 
 
 def test_photographs_are_given_with_int8_and_with_nothing_else(least: Path, photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="int8 requires photographs, and no other precision uses them"):
-        export(least, tmp_path / "new.caflow", "int8")
+    with pytest.raises(InputError, match="precision int8 requires data"):
+        export(least, tmp_path / "new.caflow", ExportOptions("int8"))
     with pytest.raises(ExportError, match="expected photographs"):
-        export(least, tmp_path / "new.caflow", "int8", photographs=tmp_path)
+        export(least, tmp_path / "new.caflow", ExportOptions("int8", str(tmp_path)))
     for options in (["--precision", "int8"], ["--data", photographs], ["--precision", "fp16", "--data", photographs]):
         done = caflow_export(least, "-o", tmp_path / "new.caflow", *options, code=2)
-        assert "--precision int8 requires --data" in done.stderr
+        assert "precision int8 requires data" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -122,6 +124,6 @@ def test_photographs_that_cannot_be_read_are_skipped(
     shutil.copy(photographs / "casa-mila.jpg", tmp_path)
     said: list[str] = []
     with pytest.raises(Learned):
-        export(least, tmp_path / "new.caflow", "int8", say=said.append, photographs=tmp_path)
+        export(least, tmp_path / "new.caflow", ExportOptions("int8", str(tmp_path)), say=said.append)
     assert said[0].startswith(f"skipped: {tmp_path / 'broken.jpg'}: ")
     assert said[1:] == ["photographs that set the ranges of the integers: 1; give 32 or more"]

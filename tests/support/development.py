@@ -14,6 +14,7 @@ from made_once import made_once
 from small_models import LEAST, OURS, small_model
 
 from caflow_export.export import ExportReport, export
+from caflow_export.export_options import ExportOptions
 from caflow_export.to_onnx import GraphToTrace
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_training import checkpoint
@@ -104,5 +105,7 @@ def exported_half(least_exported: Path, tmp_path_factory: pytest.TempPathFactory
     """Bundle with networks in fp16, exported from the bundle `least_exported`. Do not change it."""
     half: PrecisionName = "fp16"
     return made_once(
-        tmp_path_factory, "exported-half", lambda folder: export(least_exported, folder / "half.caflow", half)
+        tmp_path_factory,
+        "exported-half",
+        lambda folder: export(least_exported, folder / "half.caflow", ExportOptions(half)),
     )

@@ -14,6 +14,7 @@ from tiny import CALIBRATED_TEMPERATURE, DATA, TINY, calibrate, pairs_of_photogr
 
 from caflow_deploy.images.photographs import with_grey_copies
 from caflow_export.export import export
+from caflow_export.export_options import ExportOptions
 from caflow_runtime.bundle.file_names import CARD, SHEET
 from caflow_runtime.ood.calibration import write_calibration
 from caflow_runtime.pipeline.pipeline import load
@@ -59,7 +60,7 @@ RECIPE = {
 
 def write_bundle(trained: Path, bundle: Path) -> None:
     """Export a checkpoint, without the files for people, which no test reads."""
-    export(trained, bundle, force=True)
+    export(trained, bundle, ExportOptions(force=True))
     for name in (CARD, SHEET):
         (bundle / name).unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import click
 from msgspec import inspect as types
 
-from caflow_deploy.commands.option_values import Command, NumberRange, options
+from caflow_cli.option_values import Command, NumberRange, options
 from caflow_runtime.options import OptionField, Options, fields_of
 
 Values = TypeVar("Values")
