@@ -21,24 +21,26 @@ from sampling import Graphs
 from caflow_export.export import PRECISIONS
 from caflow_export.verify import torch_graphs
 from caflow_runtime.bundle.manifest import Model
-from caflow_runtime.flow import scan, selftest
+from caflow_runtime.flow import level_chain, selftest
 from caflow_training import checkpoint
 
 Size = tuple[int, int]
 """Height and width of the result in pixels."""
 
 
-def inputs_of(graphs: Graphs, model: Model, n: int, size: Size) -> dict[str, scan.Arrays]:
+def inputs_of(graphs: Graphs, model: Model, n: int, size: Size) -> dict[str, level_chain.Arrays]:
     """Return the inputs of each graph that runs when `n` samples of one image are drawn, by name."""
-    given: dict[str, scan.Arrays] = {}
+    given: dict[str, level_chain.Arrays] = {}
 
-    def recording(name: str, arrays: scan.Arrays) -> dict[str, scan.Array]:
+    def recording(name: str, arrays: level_chain.Arrays) -> dict[str, level_chain.Array]:
         given[name] = arrays
         return graphs[name](arrays)
 
     recorded = {name: partial(recording, name) for name in graphs}
     condition, _, noise = selftest.case(model, n, size)
-    scan.sample(recorded, model.levels, scan.encode(recorded, condition[:1]), np.zeros(n, np.int64), noise)
+    level_chain.sample(
+        recorded, model.levels, level_chain.encode(recorded, condition[:1]), np.zeros(n, np.int64), noise
+    )
     return given
 
 

@@ -51,7 +51,7 @@ from caflow_export.graphs import ModelGraphs
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.manifest import PrecisionName
-from caflow_runtime.flow import scan
+from caflow_runtime.flow import level_chain
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
 
@@ -62,7 +62,7 @@ Graph = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 def runner(graph: GraphToTrace, device: torch.device, layout: torch.memory_format) -> Graph:
-    """Return a graph's module on a device as a callable for `flow.scan`. Its weights have this memory layout."""
+    """Return a graph's module on a device as a callable for `flow.level_chain`. Its weights have this memory layout."""
     module = copy.deepcopy(graph.module).to(device).to(memory_format=layout)  # type: ignore[call-overload]
 
     def run(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -74,7 +74,7 @@ def runner(graph: GraphToTrace, device: torch.device, layout: torch.memory_forma
     return run
 
 
-def captured(run: Callable[[], scan.ChainResult]) -> tuple[Callable[[], None], scan.ChainResult]:
+def captured(run: Callable[[], level_chain.ChainResult]) -> tuple[Callable[[], None], level_chain.ChainResult]:
     """Capture a chain as one CUDA graph. Return the function that replays it, and the tensors with its results."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -90,7 +90,7 @@ def captured(run: Callable[[], scan.ChainResult]) -> tuple[Callable[[], None], s
 
 def in_pytorch(
     model: CAFlow, case: Case, precision: PrecisionName, layout: torch.memory_format = LAYOUTS[""]
-) -> Callable[[], scan.ChainResult]:
+) -> Callable[[], level_chain.ChainResult]:
     """Return a function that runs the chain of transformed graphs in PyTorch."""
     device = case.condition.device
     traced = graphs_to_trace(model, ModelGraphs.of(model, PRECISIONS[precision]), torch.float32)

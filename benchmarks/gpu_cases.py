@@ -16,7 +16,7 @@ from torch import Tensor
 from caflow_export.export import export
 from caflow_export.export_options import ExportOptions
 from caflow_runtime.bundle.manifest import PrecisionName
-from caflow_runtime.flow import scan
+from caflow_runtime.flow import level_chain
 from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
@@ -81,9 +81,11 @@ class Case:
         return [TEMPERATURE * torch.cat([self.noise[i, j] for i in range(j, levels)], 1) for j in range(levels)]
 
 
-def chain(graphs: Mapping[str, Any], levels: int, condition: Any, image: Any, noise: list[Any]) -> scan.ChainResult:
+def chain(
+    graphs: Mapping[str, Any], levels: int, condition: Any, image: Any, noise: list[Any]
+) -> level_chain.ChainResult:
     """Draw N samples of one condition with their likelihoods, and convert the samples to uint8."""
-    rows = scan.sample(graphs, levels, scan.encode(graphs, condition), image, noise)
+    rows = level_chain.sample(graphs, levels, level_chain.encode(graphs, condition), image, noise)
     graphs["to_image"]({"pixels": rows.pixels})
     return rows
 
@@ -112,7 +114,7 @@ class Truth:
     pixels: Tensor
     log_likelihood: Tensor
 
-    def errors(self, rows: scan.ChainResult, device_to_tensor: Callable[[Any], Tensor]) -> dict[str, float]:
+    def errors(self, rows: level_chain.ChainResult, device_to_tensor: Callable[[Any], Tensor]) -> dict[str, float]:
         """Return two errors of `rows`.
 
         These are the root mean square error of the pixels, as a fraction of full scale, and the largest relative error

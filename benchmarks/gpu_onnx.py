@@ -19,9 +19,9 @@ from caflow_runtime.backends.provider_sessions import ERRORS_ONLY, ProviderSessi
 from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import BackendError
-from caflow_runtime.flow import scan
+from caflow_runtime.flow import level_chain
 
-Open = Callable[[], Mapping[str, scan.Graph]]
+Open = Callable[[], Mapping[str, level_chain.Graph]]
 
 RECORDINGS: dict[str, dict[str, str]] = {
     "onnxruntime, CUDA graphs": {},
@@ -38,7 +38,7 @@ class Recorded:
     """
 
     def __init__(
-        self, path: Path, graph: scan.Graph, stream: torch.cuda.Stream | None, settings: dict[str, str]
+        self, path: Path, graph: level_chain.Graph, stream: torch.cuda.Stream | None, settings: dict[str, str]
     ) -> None:
         """Open the graph.
 
@@ -63,7 +63,7 @@ class Recorded:
         self.binding: Any = None
         self.results: dict[str, Any] = {}
 
-    def __call__(self, arrays: scan.Arrays) -> dict[str, Any]:
+    def __call__(self, arrays: level_chain.Arrays) -> dict[str, Any]:
         """Run or replay the graph."""
         options = self.options
         if self.binding is None:
@@ -86,10 +86,10 @@ def ways(backend: OnnxRuntimeBound, folder: Path) -> Iterator[tuple[str, Open]]:
         if graph.name.startswith(("encode", "decode", "reverse", "to_image"))
     }
 
-    def plain() -> dict[str, scan.Graph]:
+    def plain() -> dict[str, level_chain.Graph]:
         return {name: backend.load(folder / path) for name, path in names.items()}
 
-    def recorded(settings: dict[str, str]) -> dict[str, scan.Graph]:
+    def recorded(settings: dict[str, str]) -> dict[str, level_chain.Graph]:
         stream = torch.cuda.Stream() if backend.memory == "cuda" else None
         graphs = plain()
         return {name: Recorded(folder / path, graphs[name], stream, settings) for name, path in names.items()}
@@ -100,8 +100,8 @@ def ways(backend: OnnxRuntimeBound, folder: Path) -> Iterator[tuple[str, Open]]:
 
 
 def in_onnx_runtime(
-    backend: OnnxRuntimeBound, graphs: Mapping[str, scan.Graph], case: Case, levels: int
-) -> Callable[[], scan.ChainResult]:
+    backend: OnnxRuntimeBound, graphs: Mapping[str, level_chain.Graph], case: Case, levels: int
+) -> Callable[[], level_chain.ChainResult]:
     """Return a function that runs the chain of graphs, with all values on the device."""
     condition = backend.to_device(case.condition.permute(0, 2, 3, 1).contiguous().cpu().numpy())
     image = backend.to_device(torch.zeros(case.samples, dtype=torch.int64).numpy())

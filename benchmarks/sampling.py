@@ -26,13 +26,13 @@ from caflow_export.export import PRECISIONS, export
 from caflow_export.verify import torch_graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.reading import read_manifest
-from caflow_runtime.flow import scan
+from caflow_runtime.flow import level_chain
 from caflow_training import checkpoint
 from caflow_training.model import CHANNELS, CAFlow
 from caflow_training.reference_checkpoint import DEFAULT_SIZE
 from caflow_training.results import to_integers
 
-Graphs = Mapping[str, scan.Graph]
+Graphs = Mapping[str, level_chain.Graph]
 
 SIDE = 64
 SAMPLES = (1, 10)
@@ -60,7 +60,7 @@ def batched(model: CAFlow, conditions: Tensor) -> None:
     model.log_prob(to_integers(model.sample(conditions, temperature=TEMPERATURE).images), conditions)
 
 
-def chain(model: CAFlow, graphs: Graphs, condition: scan.Array, samples: int) -> None:
+def chain(model: CAFlow, graphs: Graphs, condition: level_chain.Array, samples: int) -> None:
     """Run variant (c) or (d), with one condition for all samples or with one for each sample."""
     levels, rng = model.config.levels, np.random.default_rng(0)
     shapes = model.conditional_flow.latent_shapes(CHANNELS, SIDE, SIDE)
@@ -68,9 +68,9 @@ def chain(model: CAFlow, graphs: Graphs, condition: scan.Array, samples: int) ->
     for j in range(levels):
         channels = sum(shapes[i, j][0] for i in range(j, levels))
         noise.append(TEMPERATURE * rng.standard_normal((samples, channels, *shapes[j, j][1:]), np.float32))
-    encoded = scan.encode(graphs, condition)
+    encoded = level_chain.encode(graphs, condition)
     image = np.zeros(samples, np.int64) if len(condition) == 1 else np.arange(samples)
-    graphs["to_image"]({"pixels": scan.sample(graphs, levels, encoded, image, noise).pixels})
+    graphs["to_image"]({"pixels": level_chain.sample(graphs, levels, encoded, image, noise).pixels})
 
 
 @torch.no_grad()

@@ -49,7 +49,7 @@ def list_all(models: Sequence[ImageModel], jobs: Sequence[ImageJob], done: Set[s
             model_text = f"; {job.choice}" if job.choice else ""
             tally.console.summary(line_of_image(job, needs[job.output]) + model_text)
     if len(needs) > 1:
-        tally.console.summary(line_of_folder(needs, len(needs), models[0].config.n, 1, is_timed=True))
+        tally.console.summary(line_of_folder(needs, len(needs), 1, is_timed=True))
     tally.end_of_failed()
 
 
@@ -103,11 +103,11 @@ def _plan_folder(
     needs: dict[Path, ImageEstimate] = {}
     for model, jobs in groups:
         needs |= needs_by_header(model.pipe, model.config, jobs)
-    count, n = sum(len(jobs) for _, jobs in groups), groups[0][0].config.n
+    count = sum(len(jobs) for _, jobs in groups)
     processes = executor.size if isinstance(executor, ProcessExecutor) else 1
     if console.shows_messages:
         is_timed = isinstance(executor, SerialExecutor)
-        console.message(line_of_folder(needs, count, n, processes, is_timed))
+        console.message(line_of_folder(needs, count, processes, is_timed))
     if processes > 1 and len(needs) > 1:  # otherwise the process that draws an image checks its memory
         check_memory((need.memory for need in needs.values()), processes)
     if isinstance(executor, RayExecutor):

@@ -10,11 +10,11 @@ from typing import Any, Self
 import click
 
 from caflow_cli.console import CommandConsole, counted
+from caflow_deploy.commands.drawing_options import draw_options_for
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.image_progress import ImageProgress
 from caflow_deploy.commands.pipeline_options import BUNDLES, BundlePath
 from caflow_deploy.commands.pipes import shown
-from caflow_deploy.commands.sampling_options import draw_options_for
 from caflow_deploy.images.model_choice import MIN_QUALITY, MODELS, choose_model
 from caflow_deploy.images.native_stderr import native_stderr
 from caflow_deploy.jobs.executor import Executor, SerialExecutor, WorkerLost
@@ -56,14 +56,18 @@ class ImageModel:
     max_pixels: int
 
     @classmethod
-    def open(cls, execution: ExecutionOptions, draw: DrawOptions, max_pixels: int) -> Self:
+    def open(cls, execution: ExecutionOptions, draw: DrawOptions, max_pixels: int, shows_all: bool) -> Self:
         """Open the bundle.
+
+        Arguments:
+            shows_all: whether all samples are wanted, not only the best one.
 
         Raises:
             InputError: if the model or its calibration does not support the settings.
         """
         pipe = execution.open_pipeline()
-        return cls(execution, pipe, draw_options_for(pipe, draw), max_pixels)
+        options = draw_options_for(pipe, draw)
+        return cls(execution, pipe, options.for_result(1, shows_all) if shows_all else options, max_pixels)
 
 
 class ModelRunner:

@@ -10,6 +10,7 @@ import click
 from caflow_cli.command_error import CommandError
 from caflow_cli.console import CommandConsole
 from caflow_cli.stops import exit_code
+from caflow_deploy.commands.drawing_options import check_assumed
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.image_drawing import draw_folder, list_all
 from caflow_deploy.commands.image_models import ImageModel, ModelRunner, announce_choices, choose_models, settings_of
@@ -18,7 +19,6 @@ from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, war
 from caflow_deploy.commands.outcome_counter import OutcomeCounter
 from caflow_deploy.commands.pipes import refuse_beside
 from caflow_deploy.commands.result_names import ResultNames
-from caflow_deploy.commands.sampling_options import check_assumed
 from caflow_deploy.images.image_files import WITH_16_BITS
 from caflow_deploy.images.maps import names
 from caflow_deploy.images.model_passes import Bits
@@ -95,9 +95,9 @@ class ImageOptions:
         bundles = self.bundles
         if len(bundles) > 1 and self.needed:
             bundles = [Path(DEFAULT_FOR_INPUTS[self.needed[0]])]
-        models = [
-            ImageModel.open(replace(self.execution, bundle=bundle), self.draw, self.max_pixels) for bundle in bundles
-        ]
+        shows_all = self.files.keep_all or self.files.sheet or self.files.maps
+        executions = [replace(self.execution, bundle=bundle) for bundle in bundles]
+        models = [ImageModel.open(one, self.draw, self.max_pixels, shows_all) for one in executions]
         model = models[0].pipe.manifest.model
         check_assumed(self.assume, [one.pipe for one in models])
         if self.size is not None:
@@ -115,7 +115,7 @@ class ImageOptions:
 
     def names(self, output: Path, model: ImageModel) -> ResultNames:
         """Return the names of the files that are written for each image."""
-        files, n = self.files, model.config.n
+        files, n = self.files, model.config.number
         extras = ["sheet"] * files.sheet + ["suggested"] * (files.suggest_hints is not None)
         extras += names(model.pipe.manifest.model.levels, 0 if self.draw.rejects else n) if files.maps else []
         return ResultNames(output, files, n - 1 if files.keep_all else 0, extras)

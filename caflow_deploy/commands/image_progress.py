@@ -46,7 +46,7 @@ def needs_by_header(pipe: Pipeline, config: DrawOptions, jobs: Sequence[ImageJob
 
 def line_of_image(job: ImageJob, need: ImageEstimate) -> str:
     """Return the line about one image: files, sizes, tiles, memory and time."""
-    windows = _windows(need.windows, need.wanted.config.n)
+    windows = _windows(need.windows, need.wanted.config.number)
     return f"{names_of(job)}: {_sides(need)} {windows}, {_memory(need, 1)}{_time([need])}"
 
 
@@ -55,13 +55,12 @@ def names_of(job: ImageJob) -> str:
     return shown(f"{as_text(job.source)} → {as_text(job.output)}")
 
 
-def line_of_folder(needs: dict[Path, ImageEstimate], count: int, n: int, processes: int, is_timed: bool) -> str:
+def line_of_folder(needs: dict[Path, ImageEstimate], count: int, processes: int, is_timed: bool) -> str:
     """Return the line about the unfinished images of a folder: number, largest size, tiles, memory and time.
 
     Arguments:
         needs: needs of the images whose size is known, by the paths of their results.
         count: number of unfinished images.
-        n: number of samples of each image.
         processes: number of local processes that work at the same time.
         is_timed: whether to estimate the time, which is that of this process.
     """
@@ -69,7 +68,8 @@ def line_of_folder(needs: dict[Path, ImageEstimate], count: int, n: int, process
     if not needs:
         return f"{images} of unknown size"
     largest = max(needs.values(), key=lambda need: need.memory)
-    windows = _windows(sum(need.windows for need in needs.values()), n)
+    numbers = {need.wanted.config.number for need in needs.values()}
+    windows = _windows(sum(need.windows for need in needs.values()), *numbers)
     of_processes = f" in {processes} processes" if processes > 1 else ""
     memory, time = f"{_memory(largest, processes)}{of_processes}", _time([*needs.values()]) if is_timed else ""
     if count == 1:
@@ -165,8 +165,12 @@ def _sides(need: ImageEstimate) -> str:
     return f"{source.width}×{source.height} → {size.width}×{size.height}"
 
 
-def _windows(windows: int, n: int) -> str:
-    return f"in {counted(windows, 'tile')} of {counted(n, 'sample')}" if windows else "without the model"
+def _windows(windows: int, *numbers: int) -> str:
+    """Return the number of tiles, and of samples of each image, which may differ."""
+    if not windows:
+        return "without the model"
+    samples = counted(*numbers, "sample") if len(numbers) == 1 else f"{min(numbers)} to {max(numbers)} samples"
+    return f"in {counted(windows, 'tile')} of {samples}"
 
 
 def _time(needs: Sequence[ImageEstimate]) -> str:

@@ -46,7 +46,7 @@ class OutcomeCounter:
             self.console.error(shown(done.wrong))
         elif done.report is not None:
             self.outcomes[done.report.outcome] += 1
-            self.console.result(_json(done.report) if self.console.as_json else line(done.report, self.config.n))
+            self.console.result(_json(done.report) if self.console.as_json else line(done.report))
             for warning in done.report.warnings or ():
                 self.console.warning(shown(f"{done.report.input}: {warning}"))
 
@@ -101,7 +101,7 @@ def _json(report: ImageReport) -> str:
     return json.dumps(report.fields() | paths, allow_nan=False)
 
 
-def line(report: ImageReport, n: int) -> str:
+def line(report: ImageReport) -> str:
     """Return the line about a finished image, for people."""
     names = f"{shown(report.input)} → {shown(report.output)}"
     if report.outcome == "bicubic":
@@ -109,7 +109,7 @@ def line(report: ImageReport, n: int) -> str:
     if report.outcome == "reduced":
         return f"{names}  not enlarged: the input is not smaller than the result, so there are no samples"
     of_model = "" if isinstance(report.model_because, UnsetType) else f" of {report.model}"
-    parts = [f"{report.bits_per_dim:.3f} bits/dim{of_model}", f"sample {report.sample + 1} of {n}"]
+    parts = [f"{report.bits_per_dim:.3f} bits/dim{of_model}", f"sample {report.sample + 1} of {report.n}"]
     for name in ("sample", "image"):
         if isinstance(value := getattr(report, f"{name}_typicality"), float):
             parts.append(f"{name} typicality {value:.3f}{_verdict(report) if report.judge == name else ''}")

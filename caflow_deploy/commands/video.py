@@ -12,6 +12,7 @@ from caflow_cli.console import command_console, same_command
 from caflow_cli.field_options import field_option, field_options, gathered
 from caflow_cli.option_values import FilePath
 from caflow_cli.stops import exit_code
+from caflow_deploy.commands.drawing_options import frame_options, rejecting_options
 from caflow_deploy.commands.execution_options import workers_options
 from caflow_deploy.commands.pipeline_options import (
     bundle_option,
@@ -23,7 +24,6 @@ from caflow_deploy.commands.pipeline_options import (
 )
 from caflow_deploy.commands.pipes import is_pipe, standard_output
 from caflow_deploy.commands.result_options import size_options
-from caflow_deploy.commands.sampling_options import frame_options, rejecting_options
 from caflow_deploy.commands.video_command import (
     VideoCommand,
     VideoCommandOptions,

@@ -12,9 +12,9 @@ import click
 from caflow_cli.field_options import field_option
 from caflow_cli.option_values import NumberRange, options
 from caflow_deploy.commands.pipes import PIPE, standard_input
+from caflow_deploy.video.any_source import cut_source, open_video
 from caflow_deploy.video.frame_source import Source
 from caflow_deploy.video.live import LiveSource, is_live
-from caflow_deploy.video.open_source import cut_source, open_video
 from caflow_deploy.video.pipe import PipeSource
 from caflow_deploy.video.video_options import VideoOptions
 from caflow_runtime.errors import InputError

@@ -78,7 +78,7 @@ class ImageEstimate:
     def windows(self) -> int:
         """Number of windows of one sample, in all passes."""
         drawn = self.stages[: self.wanted.form.size.passes]
-        return sum(stage.windows for stage in drawn) // self.wanted.config.n
+        return sum(stage.windows for stage in drawn) // self.wanted.config.number
 
     @property
     def work(self) -> int:
@@ -97,7 +97,7 @@ class ImageEstimate:
         Raises:
             TooLittleMemory
         """
-        has_many = self.wanted.keeps_all and self.wanted.config.n > 1
+        has_many = self.wanted.keeps_all and self.wanted.config.number > 1
         check_memory(
             [self.memory], remedy="use fewer samples or a smaller image" if has_many else "use a smaller image"
         )
@@ -114,12 +114,12 @@ def estimate_image(pipe: Pipeline, source: ImageProperties, wanted: OutputReques
     factors = [model.scale**k for k in range(1, wanted.form.size.passes + 1)]
     targets = [(factor * height, factor * width) for factor in factors]
     scored = wanted.is_scored or config.consistent
-    stages = [stage_of(pipe.runner, *target, config.n) for target in targets]
+    stages = [stage_of(pipe.runner, *target, config.number) for target in targets]
     if targets and scored:
         stages.append(stage_of(pipe.runner, *targets[-1]))
     alpha = [stage_of(pipe.runner, *target) for target in targets if source.is_alpha_drawn]
-    memory = pipe.memory.of(targets, config.n, _buffers(source, wanted, model), scored=scored)
-    return ImageEstimate(source, wanted, tuple(stages), tuple(alpha), pipe.trials[config.n], memory)
+    memory = pipe.memory.of(targets, config.number, _buffers(source, wanted, model), scored=scored)
+    return ImageEstimate(source, wanted, tuple(stages), tuple(alpha), pipe.trials[config.number], memory)
 
 
 def _buffers(source: ImageProperties, wanted: OutputRequest, model: Model) -> Buffers:
@@ -135,11 +135,11 @@ def _buffers(source: ImageProperties, wanted: OutputRequest, model: Model) -> Bu
     given += COPIES * RGB * condition**2 * source.height * source.width
     pixels = (condition * model.scale) ** 2 * source.height * source.width / area
     compared = 2 * FLOATS * (config.consistent or config.rank == "consistency")
-    kept = config.n if wanted.keeps_all or config.rejects_images else min(config.n, 2)
+    kept = config.number if wanted.keeps_all or config.rejects_images else min(config.number, 2)
     picture = area * (RGB + DEEP * (form.bits == 16))
     return Buffers(
         kept,
         picture,
-        max(written / pixels, area * (PICTURES + RGB * (config.n + 2)) * wanted.has_pictures, compared),
+        max(written / pixels, area * (PICTURES + RGB * (config.number + 2)) * wanted.has_pictures, compared),
         given,
     )

@@ -50,6 +50,11 @@ class OutputSpec:
         wanted = own if size is None else size.of(height, width, scale)
         return cls(wanted, wanted == own, bits)
 
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the result."""
+        return self.size.height * self.size.width
+
     def resampled(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return colours, (H, W, 3), or alpha, (H, W), in the final size."""
         kind = resample if pixels.ndim == 3 else resample_alpha

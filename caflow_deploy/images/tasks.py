@@ -222,13 +222,14 @@ def _drawn(image: CompletedImage, options: DrawOptions, output: OutputOptions, r
     height, width = given.rgb.shape[:2]
     bits: Bits = output.bits or (16 if given.bits > 8 else 8)
     form = OutputSpec.of(output.size, (height, width), pipe.manifest.model.scale, bits)
+    options = options.for_result(form.pixels, output.keep_all)
     judged = None
     if options.judge == "image":
         check_suffix(Path(f"image{output.judge_as}"), given.alpha is not None)
         if not form.is_own:
             raise InputError("judge = 'image' requires a result of the model's own size: omit either judge or the size")
         judged = FileFormat(output.judge_as)
-    keeps_all = output.keep_all and options.n > 1
+    keeps_all = output.keep_all and options.number > 1
     work = OutputRequest(form, options, keeps_all, keeps_all, judged is not None, FILE_COPIES)
     estimate_image(pipe, ImageProperties.of(given, pipe.manifest.model), work).check_memory()
     return draw_image(image, ImageRequest(options, form, output.keep_all, run.assume, judged))

@@ -77,7 +77,7 @@ class ImageJob:
         """
         form = self.form(given.rgb.shape[0], given.rgb.shape[1], given.bits, scale)
         judged = FileFormat(self.output.suffix, self.files.quality) if config.judge == "image" else None
-        return ImageRequest(config, form, self.wants_all(config), self.assume, judged)
+        return ImageRequest(config.for_result(form.pixels), form, self.wants_all(config), self.assume, judged)
 
     def wants_all(self, config: DrawOptions) -> bool:
         """Return whether all samples of a draw are needed, not only the best one."""
@@ -95,7 +95,7 @@ class ImageJob:
         webp = LOSSLESS_WEBP_COPIES if is_lossless_webp else WEBP_COPIES
         wanted = OutputRequest(
             form,
-            config,
+            config.for_result(form.pixels),
             keeps_all=self.wants_all(config),
             has_pictures=bool(self.extras),
             is_scored=config.judge == "image",

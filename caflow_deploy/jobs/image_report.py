@@ -43,6 +43,8 @@ class ImageReport(msgspec.Struct, frozen=True):
     sample: Annotated[int, msgspec.Meta(ge=REJECTED)]
     """Number of the chosen sample, from 0; −1 if the output is the resized input (`outcome` is `bicubic` or
     `reduced`)."""
+    n: Annotated[int, msgspec.Meta(ge=1)]
+    """Number of samples that were asked for, without those in place of rejected ones."""
     outcome: Literal["unjudged", "accepted", "rejected", "bicubic", "reduced"]
     """Origin of the output file.
 
@@ -119,6 +121,7 @@ def report_of(job: ImageJob, result: ImageResult, config: DrawOptions, **others:
         output=as_text(job.output),
         input_bits=result.given.bits,
         sample=REJECTED,
+        n=config.number,
         outcome=result.outcome,
         density_at="sample",
         output_bits=form.bits,

@@ -91,7 +91,7 @@ def process_image(
         left_out, made = _write(job, result, image)
         warnings = [*dict.fromkeys(said), *result.warnings, *left_out] or UNSET
         made |= {"model": model, "model_because": because, "input_stamp": stamp, "warnings": warnings}
-        report = report_of(job, result, config, bytes=job.output.stat().st_size, **made)
+        report = report_of(job, result, wanted.config, bytes=job.output.stat().st_size, **made)
         return ImageOutcome(job, report, stamp=stamp, input_stamps=stamps, model=model)
     except Untypical as error:
         wrong = f"{job.source}: {error.why}: dropped"

@@ -77,8 +77,8 @@ class Metrics:
             late: whether each image was too late. It then has no outcome here, as its request counts as an error; None
                 if no image was.
         """
-        n = config.keep[-1] if config.keep else config.n
-        most = n + config.most_samples - config.n
+        n = config.keep[-1] if config.keep else config.number
+        most = n + config.most_samples - config.number
         rejected = np.zeros(len(best.outcome), int) if best.rejected is None else best.rejected
         for k, (outcome, drawn) in enumerate(zip(best.outcome, best.bits_per_dim_drawn, strict=True)):
             is_late = late is not None and late[k]

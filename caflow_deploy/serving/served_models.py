@@ -48,6 +48,11 @@ class Sampler(Service):
     def _typicality_model(self) -> TypicalityModel | None:
         return self.pipe.likelihoods.typicality_model(self.pipe.manifest.model.sampling.temperature)
 
+    def _for_images(self, parameters: DrawOptions, images: list[list[Image]]) -> DrawOptions:
+        largest = max(image.shape[0] * image.shape[1] for image in images[0])
+        found = parameters.for_model(self.pipe.manifest)
+        return found.for_result(self.pipe.manifest.model.scale**2 * largest)
+
     def _check(self, parameters: DrawOptions, images: list[list[Image]]) -> None:
         config = parameters.for_model(self.pipe.manifest)
         if config.needs_calibration:

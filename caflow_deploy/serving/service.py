@@ -130,6 +130,7 @@ class Service(ABC):
             raise InputError(f"parameters of {self.name}: {error}") from None
         specs = self.inputs_of(self.pipe.manifest.model.condition_channels)
         images = [as_images(np.asarray(request.tensors[spec.name]), spec.name, spec.shape[-1]) for spec in specs]
+        parameters = self._for_images(parameters, images)
         self._check(parameters, images)
         pixels = self._pixels(parameters, images)
         if pixels > self.max_pixels:
@@ -179,6 +180,14 @@ class Service(ABC):
     @abstractmethod
     def _typicality_model(self) -> TypicalityModel | None:
         """Return the typicality model that drift is measured against; None if there is none."""
+
+    def _for_images(self, parameters: Any, images: list[list[Image]]) -> Any:
+        """Return the parameters for these images, with what is not given.
+
+        Raises:
+            InputError: if the model does not support them.
+        """
+        return parameters
 
     @abstractmethod
     def _check(self, parameters: Any, images: list[list[Image]]) -> None:

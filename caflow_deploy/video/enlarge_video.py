@@ -6,10 +6,10 @@ from pathlib import Path
 
 from caflow_deploy.images.open_models import RunOptions, opened
 from caflow_deploy.jobs.folder import make_folder, settings_of_pipeline
+from caflow_deploy.video.any_source import open_video
 from caflow_deploy.video.frame_source import Source, VideoInfo
 from caflow_deploy.video.job import VideoJob, VideoOutcome
 from caflow_deploy.video.numbered import is_numbered, numbered, numbers_of
-from caflow_deploy.video.open_source import open_video
 from caflow_deploy.video.results import holds_alpha
 from caflow_deploy.video.segment_store import VideoSettings, holds_a_job, identity_of
 from caflow_deploy.video.video_options import VideoOptions

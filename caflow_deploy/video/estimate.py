@@ -53,7 +53,7 @@ def estimate_video(
     Raises:
         InputError: if frames cannot be cut into tiles.
     """
-    n, batch, scale = settings.draw.n, settings.batch, pipe.manifest.model.scale
+    n, batch, scale = settings.draw.number, settings.batch, pipe.manifest.model.scale
     target, finished = (scale * sides[0], scale * sides[1]), final[0] * final[1]
     constant, of_pixel = ENCODERS.get(codec or "", OTHER_ENCODERS)
     waiting = (WAITING_FRAMES + 1) * ((FLOATS + has_alpha) * finished + (RGB + has_alpha) * sides[0] * sides[1])

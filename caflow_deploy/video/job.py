@@ -68,15 +68,19 @@ class VideoOutcome:
     """Counts of the frames that were drawn, and why there are no more."""
 
     frames: int = 0
+    """Number of frames that were drawn."""
     written: int = 0
     """Number of frames in the output: fewer than `frames` if untypical frames were dropped."""
     finished: int = 0
     """Number of frames in the finished segments: a resumed job continues after them."""
     rejected: int = 0
+    """Number of frames without a finite sample, which are the enlarged input."""
     untypical: int = 0
+    """Number of frames whose typicality is below `min_typicality`."""
     dropped: int = 0
     """Number of frames of a live source that arrived too fast."""
     ended_early: str | None = None
+    """Why there are fewer frames than in the source; None if there are not."""
     stopped: KeyboardInterrupt | None = None
     """Interrupt that ended the drawing before the end of the source, such as Ctrl-C."""
     lost: list[str] = field(default_factory=list)

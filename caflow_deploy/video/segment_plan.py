@@ -11,9 +11,9 @@ from zlib import crc32
 
 import msgspec
 
+from caflow_deploy.video.any_source import open_video
 from caflow_deploy.video.file_source import FileSource
 from caflow_deploy.video.frame_source import WHOLE, Source, TimeRange, UnreadableVideo, resized
-from caflow_deploy.video.open_source import open_video
 from caflow_deploy.video.segment_lengths import SEGMENT_FRAMES, frames_of_segment
 from caflow_deploy.video.transparency import without_alpha
 from caflow_runtime.bundle.reading import sha256_of

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from caflow_deploy.jobs.folder import is_intact
+from caflow_deploy.video.any_source import open_video
 from caflow_deploy.video.bounded_queue import WAITING_FRAMES, read_ahead
 from caflow_deploy.video.encoding import Encoding
 from caflow_deploy.video.frame_source import Source, TimeRange, UnreadableVideo, UnwritableVideo, VideoInfo
-from caflow_deploy.video.open_source import open_video
 from caflow_deploy.video.opening import import_av
 from caflow_deploy.video.results import cut_to, write_result
 from caflow_deploy.video.segment_plan import Segment, pictures
@@ -221,6 +221,6 @@ def _info(source: Path, cut: TimeRange, _sha256: str) -> VideoInfo:
 
 def _skip_to(stream: Stream, source: Path, segment: Segment, has_alpha: bool) -> None:
     first, start = segment.frames.first, segment.scene_start
-    is_chosen_before = stream.config.n > 1 and start.first < first
+    is_chosen_before = stream.config.number > 1 and start.first < first
     chosen_on = without_alpha(next(pictures(source, start, has_alpha))) if is_chosen_before else None
     stream.skip_to(first, segment.scene, start.first, chosen_on)

@@ -24,9 +24,9 @@ from caflow_export.networks import Mixings
 from caflow_export.to_onnx import GraphToTrace
 from caflow_runtime.backends.onnx_packages import import_onnxruntime
 from caflow_runtime.bundle.manifest import Model, cell_side
-from caflow_runtime.flow import scan
+from caflow_runtime.flow import level_chain
+from caflow_runtime.flow.level_chain import Array, Arrays, Graph
 from caflow_runtime.flow.noise import NoiseWindow, draw_window_noise
-from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 TEMPERATURE = 0.8
 LEVELS, LARGEST_WEIGHT = 255, 63
@@ -93,14 +93,14 @@ def _learn(
         height, width = (side // model.size_multiple * model.size_multiple for side in pair.target.shape[:2])
         condition = pair.condition[None, : height // model.scale, : width // model.scale]
         target = pair.target[None, :height, :width]
-        encoded, image = scan.encode(graphs, condition), np.zeros(1, np.int64)
+        encoded, image = level_chain.encode(graphs, condition), np.zeros(1, np.int64)
         noise = []
         for j, channels in enumerate(model.noise_channels):
             cell = cell_side(model, f"decode_{j}")
             place = NoiseWindow(0, 0, height // cell, width // cell, (0,))
             noise.append(np.float32(TEMPERATURE) * draw_window_noise(channels, j, place, seed=0))
-        scan.sample(graphs, model.levels, encoded, image, noise)
-        scan.score(graphs, model.levels, encoded, image, target.astype(np.float32) + np.float32(0.5))
+        level_chain.sample(graphs, model.levels, encoded, image, noise)
+        level_chain.score(graphs, model.levels, encoded, image, target.astype(np.float32) + np.float32(0.5))
     return ranges
 
 

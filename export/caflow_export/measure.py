@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from caflow_runtime.bundle.manifest import Measurement
-from caflow_runtime.flow import scan
-from caflow_runtime.flow.scan import Array, Arrays, Graph
+from caflow_runtime.flow import level_chain
+from caflow_runtime.flow.level_chain import Array, Arrays, Graph
 
 
 class VerificationFailed(RuntimeError):
@@ -64,20 +64,20 @@ class GroupedConvolutions:
     place: str
     """Suffix of the names of the measured outputs."""
 
-    def run(self, levels: int, condition: Array, image: Array, noise: list[Array]) -> scan.ChainResult:
+    def run(self, levels: int, condition: Array, image: Array, noise: list[Array]) -> level_chain.ChainResult:
         """Measure the errors of all graphs while the exact chain draws samples and scores the rounded samples.
 
         Returns:
             The samples of the exact chain.
         """
         both = {name: self._both(name) for name in self.exact}
-        encoded = scan.encode(both, condition)
-        drawn = scan.sample(both, levels, encoded, image, noise)
+        encoded = level_chain.encode(both, condition)
+        drawn = level_chain.sample(both, levels, encoded, image, noise)
         integers = both["to_image"]({"pixels": drawn.pixels})["integers"]
         pixels = (integers + np.float32(0.5)).astype(drawn.pixels.dtype)
         if "dequantize" in both:
             pixels = both["dequantize"]({"integers": integers})["pixels"]
-        scan.score(both, levels, encoded, image, pixels)
+        level_chain.score(both, levels, encoded, image, pixels)
         return drawn
 
     def _both(self, name: str) -> Graph:

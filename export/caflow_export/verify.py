@@ -18,8 +18,8 @@ from caflow_export.measure import GroupedConvolutions, Measure
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.manifest import DEGRADE, Measurement, PrecisionName
-from caflow_runtime.flow import scan
-from caflow_runtime.flow.scan import Array, Arrays, Graph
+from caflow_runtime.flow import level_chain
+from caflow_runtime.flow.level_chain import Array, Arrays, Graph
 from caflow_runtime.flow.selftest import flow_errors, likelihood_error
 from caflow_runtime.flow.tolerances import TOLERANCES, Tolerances
 from caflow_training.model import CHANNELS, CAFlow
@@ -90,8 +90,8 @@ def _measure_chain(
     by_item = torch.from_numpy(case.condition[case.image]).permute(0, 3, 1, 2)
     noise = _noise_by_block(model, case)
     expected = model.sample(by_item, noise)
-    encoded = scan.encode(graphs, case.condition)
-    drawn = scan.sample(graphs, levels, encoded, case.image, _singles(case.noise))
+    encoded = level_chain.encode(graphs, case.condition)
+    drawn = level_chain.sample(graphs, levels, encoded, case.image, _singles(case.noise))
     pixels = expected.images.permute(0, 2, 3, 1).numpy()
     error = (drawn.pixels - pixels) / max(256.0, float(np.abs(pixels).max()))
     measure("sample", f"pixels {size}, share of full scale", error, tolerances.pixels)
@@ -121,7 +121,7 @@ def _measure_flow(
 
 
 def torch_graphs(model: CAFlow, precision: Precision) -> dict[str, Graph]:
-    """Return the graphs of a model as callables for `flow.scan` that run in PyTorch."""
+    """Return the graphs of a model as callables for `flow.level_chain` that run in PyTorch."""
     traced = graphs_to_trace(model, ModelGraphs.of(model, precision), precision.state)
     return {graph.name: _torch_graph(graph) for graph in traced}
 
@@ -154,11 +154,13 @@ def _array(tensor: torch.Tensor) -> Array:
 
 def _score_integers(
     graphs: Mapping[str, Graph], levels: int, encoded: Arrays, case: Case
-) -> tuple[scan.ChainResult, Array | float]:
+) -> tuple[level_chain.ChainResult, Array | float]:
     if "dequantize" not in graphs:
-        return scan.score(graphs, levels, encoded, case.image, case.target.astype(np.float32) + np.float32(0.5)), 0.0
+        return level_chain.score(
+            graphs, levels, encoded, case.image, case.target.astype(np.float32) + np.float32(0.5)
+        ), 0.0
     out = graphs["dequantize"]({"integers": case.target})
-    scored = scan.score(graphs, levels, encoded, case.image, out["pixels"])
+    scored = level_chain.score(graphs, levels, encoded, case.image, out["pixels"])
     return scored, out["log_likelihood_map"].sum((1, 2), dtype=np.float64)
 
 

@@ -13,8 +13,8 @@ from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.manifest import Manifest, Measurement
-from caflow_runtime.flow import scan
-from caflow_runtime.flow.scan import Graph
+from caflow_runtime.flow import level_chain
+from caflow_runtime.flow.level_chain import Graph
 from caflow_runtime.flow.selftest import ITEMS, Case, case, case_within, flow_errors, is_invertible, likelihood_error
 from caflow_runtime.flow.tolerances import TOLERANCES
 
@@ -54,7 +54,7 @@ def _measure_graphs(
     size = f"{len(inputs[1])} × {height}×{width}"
 
     drawn = GroupedConvolutions(exact, hosted, measure, tolerances.graph, f", {size}").run(levels, *inputs)
-    again = scan.sample(hosted, levels, scan.encode(hosted, inputs[0]), *inputs[1:])
+    again = level_chain.sample(hosted, levels, level_chain.encode(hosted, inputs[0]), *inputs[1:])
     error = (again.pixels - drawn.pixels) / max(256.0, float(np.abs(drawn.pixels).max()))
     measure("sample", f"pixels, {size}, share of full scale", error, tolerances.pixels)
     measure("sample", f"pixels, {size}, root mean square", np.sqrt(np.square(error).mean()), tolerances.pixels_rms)
@@ -80,10 +80,10 @@ def _measure_batches(
     height, width = (side * manifest.model.scale for side in inputs[0].shape[1:3])
     condition, image, noise = case(manifest.model, 1, (height, width))
     levels, tolerances = manifest.model.levels, TOLERANCES[manifest.precision]
-    encoded = scan.encode(hosted, condition)
-    alone = scan.sample(hosted, levels, encoded, image, noise).pixels
+    encoded = level_chain.encode(hosted, condition)
+    alone = level_chain.sample(hosted, levels, encoded, image, noise).pixels
     for items in range(2, 1 + (ITEMS if backend.profile is None else backend.profile.batch_size)):
         same = [np.repeat(z, items, 0) for z in noise]
-        alike = scan.sample(hosted, levels, encoded, np.repeat(image, items), same).pixels
+        alike = level_chain.sample(hosted, levels, encoded, np.repeat(image, items), same).pixels
         measure(FLOW, f"{items} identical items, pixels", (alike - alike[:1]) / 256, tolerances.flow["items"])
         measure(FLOW, f"{items} items against one alone, pixels", (alike - alone) / 256, tolerances.pixels)

@@ -34,7 +34,10 @@ class Enlarge:
             "required": {
                 "image": ("IMAGE",),
                 "model": MODEL,
-                "n": ("INT", {"default": 10, "min": 1, "max": 1000}),
+                "n": (
+                    "INT",
+                    {"default": 0, "min": 0, "max": 1000, "tooltip": "0: 10 of small images, fewer of large ones"},
+                ),
                 "temperature": (
                     "FLOAT",
                     {"default": OWN_TEMPERATURE, "min": OWN_TEMPERATURE, "max": 2.0, "step": 0.05},
@@ -61,7 +64,7 @@ class Enlarge:
         Raises:
             CaflowError: if the model cannot be opened, or an argument is wrong. ComfyUI shows its message.
         """
-        own = {"temperature": None} if drawing["temperature"] < 0 else {}
+        own = {name: None for name, value in (("n", 0), ("temperature", OWN_TEMPERATURE)) if drawing[name] == value}
         options = caflow.DrawOptions(**drawing | own)
         given = to_integers(image)
         holes = [None] * len(given) if mask is None else list(to_holes(mask, given.shape))
@@ -71,7 +74,7 @@ class Enlarge:
             caflow.draw(one, model=model, inputs=of_one, options=options, output=kept)
             for one, of_one in zip(given, inputs, strict=True)
         ]
-        images = np.stack([[result.pixels(k) for k in range(options.n)] for result in drawn])
+        images = np.stack([[result.pixels(k) for k in range(len(result.pictures))] for result in drawn])
         every = [result.drawn for result in drawn if result.drawn is not None]
         bits = [float(value) for of_image in every for value in of_image.bits_per_dim.reshape(-1)]
         return to_tensor(images[:, 0]), to_tensor(images.reshape(-1, *images.shape[2:])), bits

@@ -22,7 +22,7 @@ from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle import run_memory
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.reading import read_manifest, sha256_of, verify_files
-from caflow_runtime.flow import scan
+from caflow_runtime.flow import level_chain
 from caflow_training import checkpoint, checkpoint_in_bundle
 from caflow_training.bijections import TransitionStep
 from caflow_training.checkpoint_in_bundle import WEIGHTS
@@ -36,7 +36,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
     return export(DATA / "reference" / "unshared" / "lightning.ckpt", output)
 
 
-def load_graphs(folder: Path) -> dict[str, scan.Graph]:
+def load_graphs(folder: Path) -> dict[str, level_chain.Graph]:
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     return {graph.name: OnnxRuntimeCpu(threads=1).load(folder / graph.file.path) for graph in manifest.graphs}
@@ -146,13 +146,13 @@ def test_the_graphs_reproduce_the_public_implementation(reference: ExportReport)
         np.concatenate([given[f"sample_z.{n - 1 - i}.{n - 1 - j}"].numpy() for i in range(j, n)], 1) for j in range(n)
     ]
     rows = np.arange(2)
-    encoded = scan.encode(graphs, condition)
-    drawn = scan.sample(graphs, n, encoded, rows, noise)
+    encoded = level_chain.encode(graphs, condition)
+    drawn = level_chain.sample(graphs, n, encoded, rows, noise)
     expected = given["sample_W_continuous"].permute(0, 2, 3, 1).numpy()
     assert np.abs(drawn.pixels - expected).max() / 256 < 1e-4
     integers = graphs["to_image"]({"pixels": drawn.pixels})["integers"]
     assert (integers == given["sample_W_8bit"].permute(0, 2, 3, 1).numpy()).mean() >= 0.999
-    scored = scan.score(graphs, n, encoded, rows, target + np.float32(0.5))
+    scored = level_chain.score(graphs, n, encoded, rows, target + np.float32(0.5))
     np.testing.assert_allclose(scored.log_likelihood.sum(1), given["log_prob_w_given_y"], rtol=1e-5)
 
 
@@ -198,7 +198,7 @@ def test_a_failed_verification_leaves_no_bundle(least: Path, tmp_path: Path, mon
     """A graph with a wrong output is found and named, and nothing is written."""
     true_graphs = verification.torch_graphs
 
-    def wrong_graphs(*arguments: object) -> dict[str, scan.Graph]:
+    def wrong_graphs(*arguments: object) -> dict[str, level_chain.Graph]:
         graphs = true_graphs(*arguments)  # type: ignore[arg-type]
         right = graphs["reverse_0"]
         graphs["reverse_0"] = lambda arrays: {

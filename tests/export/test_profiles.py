@@ -16,7 +16,7 @@ from caflow_runtime.bundle.engine_sets import Profile, compiled_graphs
 from caflow_runtime.bundle.manifest import cell_side, size_of
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.scan import Array, Arrays
+from caflow_runtime.flow.level_chain import Array, Arrays
 from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline.pipeline import Pipeline
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from caflow_export.fold import FoldedChain
 from caflow_export.levels import FlowLevel, Precision
 from caflow_export.verify import torch_graphs
-from caflow_runtime.flow import scan
+from caflow_runtime.flow import level_chain
 from caflow_training.bijections import Chain, ReferenceSqueeze, Squeeze, TransitionStep
 from caflow_training.model import CAFlow
 from caflow_training.tasks import ImageToImage, SuperResolution
@@ -71,7 +71,7 @@ def test_the_chain_samples_as_the_model_does_and_knows_its_likelihood(model: CAF
     graphs, levels = torch_graphs(model, DOUBLE), model.config.levels
     with torch.no_grad():
         expected = model.sample(condition[image], blocks)
-    drawn = scan.sample(graphs, levels, encode(graphs, condition), image.numpy(), side_by_side(blocks, levels))
+    drawn = level_chain.sample(graphs, levels, encode(graphs, condition), image.numpy(), side_by_side(blocks, levels))
     pixels = torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2)
     torch.testing.assert_close(pixels, expected.images, rtol=EXACT, atol=EXACT)
     per_level = torch.from_numpy(drawn.log_likelihood)
@@ -86,12 +86,12 @@ def test_the_chain_scores_as_the_model_does(model: CAFlow) -> None:
     with torch.no_grad():
         expected = model.log_prob(target, condition).total
     integers = target.permute(0, 2, 3, 1).contiguous().numpy()
-    pixels: scan.Array = integers + 0.5
-    dequantization: scan.Array = np.zeros(2)
+    pixels: level_chain.Array = integers + 0.5
+    dequantization: level_chain.Array = np.zeros(2)
     if "dequantize" in graphs:
         out = graphs["dequantize"]({"integers": integers})
         pixels, dequantization = out["pixels"], out["log_likelihood_map"].sum((1, 2))
-    scored = scan.score(graphs, levels, encode(graphs, condition), image.numpy(), pixels)
+    scored = level_chain.score(graphs, levels, encode(graphs, condition), image.numpy(), pixels)
     got = torch.from_numpy(scored.log_likelihood.sum(1) + dequantization)
     torch.testing.assert_close(got, expected, rtol=EXACT, atol=0)
 
@@ -102,8 +102,8 @@ def test_scoring_returns_the_noise(model: CAFlow) -> None:
     graphs, levels = torch_graphs(model, DOUBLE), model.config.levels
     blocks = {key: 0.1 * z for key, z in model.draw_noise(2, side, side).items()}
     encoded = encode(graphs, condition)
-    drawn = scan.sample(graphs, levels, encoded, image.numpy(), side_by_side(blocks, levels))
-    scored = scan.score(graphs, levels, encoded, image.numpy(), drawn.pixels)
+    drawn = level_chain.sample(graphs, levels, encoded, image.numpy(), side_by_side(blocks, levels))
+    scored = level_chain.score(graphs, levels, encoded, image.numpy(), drawn.pixels)
     for sent, returned in zip(drawn.noise, scored.noise, strict=True):
         torch.testing.assert_close(torch.from_numpy(returned), torch.from_numpy(sent), rtol=0, atol=1e-7)
 
@@ -113,9 +113,9 @@ def conditions(model: CAFlow, count: int, height: int, width: int) -> Tensor:
     return torch.randint(0, 256, (count, 3, height // scale, width // scale), dtype=torch.uint8)
 
 
-def encode(graphs: dict[str, scan.Graph], condition: Tensor) -> dict[str, scan.Array]:
-    return scan.encode(graphs, condition.permute(0, 2, 3, 1).contiguous().numpy())
+def encode(graphs: dict[str, level_chain.Graph], condition: Tensor) -> dict[str, level_chain.Array]:
+    return level_chain.encode(graphs, condition.permute(0, 2, 3, 1).contiguous().numpy())
 
 
-def side_by_side(blocks: dict[tuple[int, int], Tensor], levels: int) -> list[scan.Array]:
+def side_by_side(blocks: dict[tuple[int, int], Tensor], levels: int) -> list[level_chain.Array]:
     return [torch.cat([blocks[i, j] for i in range(levels) if (i, j) in blocks], 1).numpy() for j in range(levels)]

@@ -9,10 +9,10 @@ from mutations import changed_bytes, changed_file
 
 from caflow_deploy.images.job_file import JOB_FILE
 from caflow_deploy.jobs.folder import PipelineSettings
+from caflow_deploy.video.any_source import open_video
 from caflow_deploy.video.encoding import Encoding
 from caflow_deploy.video.file_source import FileSource
 from caflow_deploy.video.frame_source import Source
-from caflow_deploy.video.open_source import open_video
 from caflow_deploy.video.pipe import PipeSource
 from caflow_deploy.video.segment_store import (
     JOURNAL,

@@ -22,7 +22,7 @@ from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.backends.select import open_backend
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.errors import BackendError
-from caflow_runtime.flow.scan import Array, Arrays
+from caflow_runtime.flow.level_chain import Array, Arrays
 from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 

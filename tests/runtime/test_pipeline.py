@@ -19,7 +19,7 @@ from tiny import edited, photograph
 import caflow_deploy
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.flow.scan import Array, Arrays
+from caflow_runtime.flow.level_chain import Array, Arrays
 from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 

@@ -16,8 +16,8 @@ from caflow_runtime.backends.providers import PLUGINS, PROVIDERS, Provider, Sess
 from caflow_runtime.backends.select import may_use_gpu, open_backend, split_device
 from caflow_runtime.bundle.engine_model import check_engine_model
 from caflow_runtime.errors import BackendError
+from caflow_runtime.flow.level_chain import Graph
 from caflow_runtime.flow.ports import GraphPorts
-from caflow_runtime.flow.scan import Graph
 from caflow_runtime.pipeline.pipeline import load
 
 OPENVINO = PLUGINS["openvino"]

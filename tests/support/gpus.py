@@ -11,8 +11,8 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCp
 from caflow_runtime.backends.provider_sessions import ProviderSessions
 from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.errors import BackendError
+from caflow_runtime.flow.level_chain import Array, Arrays, Graph
 from caflow_runtime.flow.ports import GraphPorts
-from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

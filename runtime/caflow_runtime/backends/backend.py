@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.errors import BackendError, CaflowError
+from caflow_runtime.flow.level_chain import Array, Graph
 from caflow_runtime.flow.noise import LevelNoise, draw_items
 from caflow_runtime.flow.ports import GraphPorts
-from caflow_runtime.flow.scan import Array, Graph
 
 OUT_OF_MEMORY = (
     *("allocate memory", "alloc_failed", "bad allocation", "bad_alloc", "out of memory", "out_of_memory"),

@@ -17,8 +17,8 @@ from caflow_runtime.backends.onnx_packages import import_onnxruntime
 from caflow_runtime.backends.onnx_runtime import TYPES, OnnxRuntimeBound
 from caflow_runtime.backends.provider_sessions import ProviderSessions
 from caflow_runtime.errors import InputError
+from caflow_runtime.flow.level_chain import Array
 from caflow_runtime.flow.noise import NORMALS_PER_CALL, LevelNoise
-from caflow_runtime.flow.scan import Array
 
 THREADS = 256
 """Threads per block."""

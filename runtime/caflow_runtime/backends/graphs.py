@@ -13,9 +13,9 @@ from caflow_runtime.bundle.bundle_errors import BrokenGraph
 from caflow_runtime.bundle.manifest import DEGRADE, File
 from caflow_runtime.bundle.reading import file_state, read_manifest, verify_file, verify_files
 from caflow_runtime.errors import BackendError
-from caflow_runtime.flow import scan
+from caflow_runtime.flow import level_chain
+from caflow_runtime.flow.level_chain import Array, Arrays, Graph
 from caflow_runtime.flow.ports import GraphPorts
-from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 
 class Graphs(Mapping[str, Graph]):
@@ -119,7 +119,7 @@ class Graphs(Mapping[str, Graph]):
             side = model.size_multiple // model.scale
             smallest = np.zeros((1, side, side, model.channels), np.uint8)
             with suppress(MemoryError):  # if even this input does not fit, the next run that fits frees the memory
-                scan.encode(self, self.backend.to_device(smallest))
+                level_chain.encode(self, self.backend.to_device(smallest))
 
     def close(self) -> None:
         """Remove the loaded graphs, which cannot be used after that. Work that is running fails at its next graph."""

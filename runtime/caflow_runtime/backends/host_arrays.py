@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.scan import Array
+from caflow_runtime.flow.level_chain import Array
 
 
 class HostArrays(Backend):

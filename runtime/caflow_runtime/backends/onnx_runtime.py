@@ -16,8 +16,8 @@ from caflow_runtime.backends.onnx_packages import import_onnxruntime
 from caflow_runtime.backends.provider_sessions import ProviderSessions
 from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.errors import InputError
+from caflow_runtime.flow.level_chain import Array, Arrays, Graph
 from caflow_runtime.flow.ports import GraphPorts
-from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 TYPES = {
     "tensor(float)": "float32",

@@ -19,8 +19,8 @@ from caflow_runtime.backends.backend import explaining
 from caflow_runtime.backends.host_arrays import HostArrays
 from caflow_runtime.backends.interruptible import interruptible
 from caflow_runtime.errors import BackendError
+from caflow_runtime.flow.level_chain import Array, Arrays, Graph
 from caflow_runtime.flow.ports import GraphPorts
-from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 DEVICE = "CPU"
 TELEMETRY = "openvino_telemetry"

@@ -15,8 +15,8 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import BackendError
 from caflow_runtime.file_io.atomic_files import write_atomically
-from caflow_runtime.flow import scan
-from caflow_runtime.flow.scan import Array, Graph
+from caflow_runtime.flow import level_chain
+from caflow_runtime.flow.level_chain import Array, Graph
 from caflow_runtime.flow.selftest import Case, case_within, flow_errors, is_invertible, likelihood_error
 from caflow_runtime.flow.tolerances import TOLERANCES, Tolerances
 
@@ -81,14 +81,14 @@ def _differences(
 ) -> Iterator[tuple[str, Array, float]]:
     """Yield each compared result: its name, the differences, and the largest difference that is allowed."""
     condition, image, noise = inputs
-    encoded, encoded_here = scan.encode(exact, condition), scan.encode(tried, condition)
-    drawn = scan.sample(exact, levels, encoded, image, noise)
-    here = scan.sample(tried, levels, encoded_here, image, noise)
+    encoded, encoded_here = level_chain.encode(exact, condition), level_chain.encode(tried, condition)
+    drawn = level_chain.sample(exact, levels, encoded, image, noise)
+    here = level_chain.sample(tried, levels, encoded_here, image, noise)
     full_scale = max(256.0, float(np.abs(drawn.pixels).max()))
     yield "pixels, as a fraction of full scale", (here.pixels - drawn.pixels) / full_scale, tolerances.pixels
     error = likelihood_error(here.log_likelihood.sum(1), drawn.log_likelihood.sum(1), drawn.pixels)
     yield "log-likelihood of samples, relative", error, tolerances.log_likelihood
-    scored = scan.score(exact, levels, encoded, image, drawn.pixels).log_likelihood.sum(1)
-    scored_here = scan.score(tried, levels, encoded_here, image, drawn.pixels).log_likelihood.sum(1)
+    scored = level_chain.score(exact, levels, encoded, image, drawn.pixels).log_likelihood.sum(1)
+    scored_here = level_chain.score(tried, levels, encoded_here, image, drawn.pixels).log_likelihood.sum(1)
     error = likelihood_error(scored_here, scored, drawn.pixels)
     yield "log-likelihood of images, relative", error, tolerances.log_likelihood

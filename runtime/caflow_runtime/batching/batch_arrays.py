@@ -13,9 +13,9 @@ from caflow_runtime.batching.pixels import DevicePixels, HostPixels, Pixels
 from caflow_runtime.batching.tile_merging import TileResult
 from caflow_runtime.bundle.bundle_errors import WrongShape
 from caflow_runtime.bundle.manifest import Model, cell_side
-from caflow_runtime.flow import scan
+from caflow_runtime.flow import level_chain
+from caflow_runtime.flow.level_chain import Array, Arrays
 from caflow_runtime.flow.noise import DrawNoise, LevelNoise, NoiseWindow
-from caflow_runtime.flow.scan import Array, Arrays
 from caflow_runtime.flow.tiles import Tile, pad
 from caflow_runtime.image_arrays import Image
 
@@ -79,7 +79,7 @@ def draw_noise(
     return drawn
 
 
-def score(graphs: Graphs, units: list[TileBatch], targets: list[Image], encoded: Arrays) -> scan.ChainResult:
+def score(graphs: Graphs, units: list[TileBatch], targets: list[Image], encoded: Arrays) -> level_chain.ChainResult:
     """Compute the likelihoods and the latents of existing targets.
 
     Arguments:
@@ -89,14 +89,16 @@ def score(graphs: Graphs, units: list[TileBatch], targets: list[Image], encoded:
     levels, backend, image = graphs.manifest.model.levels, graphs.backend, owners(graphs, units)
     integers = np.stack([_window_of(targets[unit.image], unit.window, 1) for unit in units])
     if "dequantize" not in graphs:
-        return scan.score(graphs, levels, encoded, image, backend.to_device(integers + np.float32(0.5)))
+        return level_chain.score(graphs, levels, encoded, image, backend.to_device(integers + np.float32(0.5)))
     out = graphs["dequantize"]({"integers": backend.to_device(integers)})
-    items = scan.score(graphs, levels, encoded, image, out["pixels"])
+    items = level_chain.score(graphs, levels, encoded, image, out["pixels"])
     items.maps[-1].append(out["log_likelihood_map"])
     return items
 
 
-def results_of_samples(graphs: Graphs, units: list[TileBatch], run: scan.ChainResult, stays: bool) -> list[TileResult]:
+def results_of_samples(
+    graphs: Graphs, units: list[TileBatch], run: level_chain.ChainResult, stays: bool
+) -> list[TileResult]:
     """Return drawn samples with their pixels.
 
     Arguments:
@@ -111,7 +113,7 @@ def results_of_samples(graphs: Graphs, units: list[TileBatch], run: scan.ChainRe
     return _results(graphs, units, run, pixels, [])
 
 
-def results_of_targets(graphs: Graphs, units: list[TileBatch], run: scan.ChainResult) -> list[TileResult]:
+def results_of_targets(graphs: Graphs, units: list[TileBatch], run: level_chain.ChainResult) -> list[TileResult]:
     """Return existing targets with their latents."""
     return _results(graphs, units, run, [None] * len(units), [graphs.backend.to_host(z) for z in run.noise])
 
@@ -136,7 +138,7 @@ def map_on_host(graphs: Graphs, array: Array, window: Tile) -> NDArray[np.float3
 def _results(
     graphs: Graphs,
     units: list[TileBatch],
-    run: scan.ChainResult,
+    run: level_chain.ChainResult,
     pixels: Sequence[Pixels | None],
     latents: list[NDArray[Any]],
 ) -> list[TileResult]:

@@ -18,6 +18,10 @@ Judge = Literal["sample", "image"]
 """Typicality that decides about rejection: that of the drawn sample, or that of the image as it is written."""
 Otherwise = Literal["keep", "bicubic", "drop"]
 """Result if all samples are rejected: the best rejected sample, the bicubically enlarged input, or an error."""
+USUAL_SAMPLES = 10
+"""Number of samples of an image where nothing else is said."""
+LARGEST_WITH_USUAL = 2**18
+"""Largest number of pixels of a result of which so many samples are drawn by default."""
 Temperature = Annotated[float, Meta(ge=0)] | Sequence[float]
 """One temperature τ for all levels, or one for each level, the coarsest first."""
 
@@ -25,7 +29,7 @@ Temperature = Annotated[float, Meta(ge=0)] | Sequence[float]
 class DrawFields(TypedDict, total=False):
     """Fields of `DrawOptions` as keyword arguments."""
 
-    n: int
+    n: int | None
     temperature: Temperature | None
     seed: int
     frame: int
@@ -45,8 +49,10 @@ class DrawOptions(Options, frozen=True):
         InputError: if a value is not valid.
     """
 
-    n: Annotated[int, Meta(ge=1, le=MAX_SAMPLES)] = 10
-    """Number of samples of each image. The best one is the result."""
+    n: Annotated[int, Meta(ge=1, le=MAX_SAMPLES)] | None = None
+    """Number of samples of each image. The best one is the result. By default 10 for results of up to 512×512 pixels,
+    fewer for larger ones, 1 from 2 megapixels on, and 1 where the temperature is 0. What shows all samples, such as a
+    sheet, makes it 10. `Pipeline.best_of` and C do not know the final size, and draw 10."""
     temperature: Temperature | None = None
     """Spread of the samples, the factor τ on the noise. 0: all samples are the same smooth result. 1: the distribution
     that the model learned. In Python also one number for each level, the coarsest first. By default what the model
@@ -86,7 +92,7 @@ class DrawOptions(Options, frozen=True):
         super().__post_init__()
         if self.temperature is not None:
             structs.force_setattr(self, "temperature", _temperature(self.temperature))
-        structs.force_setattr(self, "keep", _keep(self.keep, self.n))
+        structs.force_setattr(self, "keep", _keep(self.keep, self.number))
         if self.keep is not None and self.rank not in ("likelihood", None):
             raise InputError(f"keep drops samples by likelihood, so rank must be 'likelihood'; got {self.rank!r}")
         if self.keep is not None and self.rejects:
@@ -108,6 +114,28 @@ class DrawOptions(Options, frozen=True):
         found.check_fits(manifest)
         return found
 
+    def for_result(self, pixels: int, shows_all: bool = False) -> Self:
+        """Return the options for a result of this size: with a number of samples where it is not given.
+
+        Samples of a large image take long, and the best of ten is hardly better than the best of one: they show where a
+        result is uncertain. With x4-photo, LPIPS of the best of 1, 2, 5 and 10 is RULE.
+
+        Arguments:
+            pixels: number of pixels of the result.
+            shows_all: whether all samples are wanted, not only the best one.
+        """
+        if self.n is not None:
+            return self
+        if self.temperature is not None and not any(np.atleast_1d(self.temperature)):
+            return structs.replace(self, n=1)  # all samples are the same
+        few = min(USUAL_SAMPLES, max(1, USUAL_SAMPLES * LARGEST_WITH_USUAL // max(1, pixels)))
+        return structs.replace(self, n=USUAL_SAMPLES if shows_all else few)
+
+    @property
+    def number(self) -> int:
+        """Number of samples of each image, where no size of a result decides."""
+        return USUAL_SAMPLES if self.n is None else self.n
+
     @property
     def rejects(self) -> bool:
         """Whether samples are judged and rejected."""
@@ -126,7 +154,7 @@ class DrawOptions(Options, frozen=True):
     @property
     def most_samples(self) -> int:
         """Largest number of samples that are drawn for an image."""
-        return self.n + (self.redraws if self.rejects else 0)
+        return self.number + (self.redraws if self.rejects else 0)
 
     def temperatures(self, levels: int) -> list[float]:
         """Return the temperature of each level, the coarsest first. Without a model, it is the default one."""
@@ -146,8 +174,8 @@ class DrawOptions(Options, frozen=True):
             )
         if self.keep is not None and len(self.keep) != levels:
             raise InputError(
-                f"keep must have {levels} numbers of samples, one per level, from n = {self.n} down, such as "
-                f"{_kept(self.n, levels)}; got {shown(self.keep)}"
+                f"keep must have {levels} numbers of samples, one per level, from n = {self.number} down, such as "
+                f"{_kept(self.number, levels)}; got {shown(self.keep)}"
             )
         if self.rank == "consistency" and not manifest.has_consistency:
             raise InputError(f"rank 'consistency': {manifest.without_consistency}")

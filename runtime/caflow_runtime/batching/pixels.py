@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.flow.scan import Array
+from caflow_runtime.flow.level_chain import Array
 from caflow_runtime.image_arrays import Image
 
 LINES_AT_ONCE = 256

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.batching.batch_arrays import map_on_host
 from caflow_runtime.batching.batch_size import TileBatch
-from caflow_runtime.flow.scan import Array
+from caflow_runtime.flow.level_chain import Array
 from caflow_runtime.flow.tiles import weighted
 
 

@@ -19,9 +19,9 @@ from caflow_runtime.batching.work import SamplingWork, ScoringWork
 from caflow_runtime.bundle.known_values import drawn_pixels, with_known
 from caflow_runtime.degradation import known
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow import scan
+from caflow_runtime.flow import level_chain
+from caflow_runtime.flow.level_chain import Array
 from caflow_runtime.flow.noise import DrawNoise
-from caflow_runtime.flow.scan import Array
 from caflow_runtime.flow.tiles import WINDOW, Tile, TooSmall, cut, estimate_windows
 from caflow_runtime.image_arrays import Image
 
@@ -202,7 +202,7 @@ class Runner:
         degradations = self.degradations(conditions)
         plan, encoded = self._plan(work, self.pixel_budget, finished), dict[str, Array]()
         noise: list[Array] | None
-        run: scan.ChainResult | None
+        run: level_chain.ChainResult | None
         while plan.batches:
             units, results, ran_out = plan.batches.popleft(), list[TileResult](), None
             try:
@@ -210,7 +210,9 @@ class Runner:
                 if isinstance(work, SamplingWork):
                     pruning = None if work.config.keep is None else LevelPruning(graphs, units, work.config.keep)
                     noise = batch_arrays.draw_noise(graphs, units, work.config, work.draw_noise)
-                    run = scan.sample(graphs, levels, encoded, batch_arrays.owners(graphs, units), noise, pruning)
+                    run = level_chain.sample(
+                        graphs, levels, encoded, batch_arrays.owners(graphs, units), noise, pruning
+                    )
                     results = batch_arrays.results_of_samples(graphs, units, run, plan.stays)
                 else:
                     run = batch_arrays.score(graphs, units, work.targets, encoded)

@@ -10,8 +10,8 @@ from caflow_runtime.batching.tile_merging import BatchItem, TileMerger, TileResu
 from caflow_runtime.bundle.known_values import with_known
 from caflow_runtime.bundle.manifest import cell_side
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow import scan
-from caflow_runtime.flow.scan import Arrays
+from caflow_runtime.flow import level_chain
+from caflow_runtime.flow.level_chain import Arrays
 from caflow_runtime.image_arrays import Image
 
 LevelNoises = list[NDArray[np.float32]]
@@ -46,7 +46,7 @@ def decode_noise(runner: Runner, noise: LevelNoises, condition: Image) -> BatchI
     if [z.shape for z in noise] != wanted:
         raise InputError(f"noise: expected arrays of shapes {wanted}; got {[z.shape for z in noise]}")
     image, given = batch_arrays.owners(runner.graphs, units), [runner.backend.to_device(z) for z in noise]
-    run = scan.sample(runner.graphs, runner.model.levels, encoded, image, given)
+    run = level_chain.sample(runner.graphs, runner.model.levels, encoded, image, given)
     return _only_item(runner, condition, batch_arrays.results_of_samples(runner.graphs, units, run, stays=False))
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.checks import LARGEST_WORD, shown
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.scan import Array
+from caflow_runtime.flow.level_chain import Array
 
 Words = NDArray[np.uint32]
 

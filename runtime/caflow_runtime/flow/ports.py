@@ -10,7 +10,7 @@ from pathlib import Path
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.bundle_errors import WrongShape
 from caflow_runtime.bundle.manifest import Port
-from caflow_runtime.flow.scan import Array, Arrays
+from caflow_runtime.flow.level_chain import Array, Arrays
 
 Describe = Callable[[Array], tuple[str, tuple[int, ...]]]
 """Function that returns the type of an array, as manifests name it, and the array's shape."""

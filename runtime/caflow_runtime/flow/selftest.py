@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.bundle.manifest import Manifest, Model, cell_side
-from caflow_runtime.flow import scan
+from caflow_runtime.flow import level_chain
+from caflow_runtime.flow.level_chain import Array, Graph
 from caflow_runtime.flow.noise import NoiseWindow, draw_window_noise
-from caflow_runtime.flow.scan import Array, Graph
 
 SIDES_IN_MULTIPLES = (2, 3)
 IMAGES, ITEMS = 2, 6
@@ -39,21 +39,21 @@ def flow_errors(
     pixels, and an item must give the same pixels alone and in a batch (errors as fractions of full scale).
 
     Arguments:
-        condition, image, noise: inputs of `scan.encode` and `scan.sample`, with at least two items.
+        condition, image, noise: inputs of `level_chain.encode` and `level_chain.sample`, with at least two items.
         is_invertible: False skips the first two properties, for imported models whose inverse is only approximate.
     """
-    encoded = scan.encode(graphs, condition)
-    drawn = scan.sample(graphs, levels, encoded, image, noise)
+    encoded = level_chain.encode(graphs, condition)
+    drawn = level_chain.sample(graphs, levels, encoded, image, noise)
     if is_invertible:
-        scored = scan.score(graphs, levels, encoded, image, drawn.pixels)
+        scored = level_chain.score(graphs, levels, encoded, image, drawn.pixels)
         for j, (sent, returned) in enumerate(zip(noise, scored.noise, strict=True)):
             yield "noise", f"noise of level {j} after decode and likelihood", sent - returned
         again, total = scored.log_likelihood.sum(1), drawn.log_likelihood.sum(1)
         yield "density", "density: sampling against scoring, relative", likelihood_error(again, total, drawn.pixels)
     same = [np.repeat(z[:1], len(image), 0) for z in noise]
-    alike = scan.sample(graphs, levels, encoded, np.zeros_like(image), same).pixels
+    alike = level_chain.sample(graphs, levels, encoded, np.zeros_like(image), same).pixels
     yield "items", "identical items, pixels", (alike - alike[:1]) / 256
-    alone = scan.sample(graphs, levels, encoded, image[1:2], [z[1:2] for z in noise]).pixels
+    alone = level_chain.sample(graphs, levels, encoded, image[1:2], [z[1:2] for z in noise]).pixels
     yield "items", "an item alone and in a batch, pixels", (alone - drawn.pixels[1:2]) / 256
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.bundle.manifest import DEGRADE, Manifest
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.scan import Graph
+from caflow_runtime.flow.level_chain import Graph
 from caflow_runtime.flow.tiles import Floats
 from caflow_runtime.image_arrays import Image
 

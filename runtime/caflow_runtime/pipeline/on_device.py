@@ -13,7 +13,7 @@ from caflow_runtime.batching.runner import Runner
 from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.flow import scan
+from caflow_runtime.flow import level_chain
 from caflow_runtime.flow.tiles import Tile, TileAxis
 from caflow_runtime.pipeline.choice import TRY_LOWER
 from caflow_runtime.pipeline.results import bits_per_dim
@@ -58,7 +58,7 @@ def best_on_device(runner: Runner, condition: Any, config: DrawOptions) -> Devic
     """
     if runner.model.condition_channels != VALUES:
         raise InputError("run: a model with a mask keeps known values on the host; use best_of")
-    (count, height, width), n = _checked(runner.model, condition), config.n
+    (count, height, width), n = _checked(runner.model, condition), config.number
     graphs, backend, levels = runner.graphs, runner.backend, runner.model.levels
     y, x = (TileAxis(0, np.ones(side, np.float32)) for side in (height, width))
     window = Tile(y, x)
@@ -71,7 +71,7 @@ def best_on_device(runner: Runner, condition: Any, config: DrawOptions) -> Devic
         degradations = runner.degradations(list(backend.to_host(given["condition"])))
         assert degradations is not None
         given["degradation"] = backend.to_device(degradations)
-    items = scan.sample(graphs, levels, graphs["encode"](given), owners(graphs, units), noise)
+    items = level_chain.sample(graphs, levels, graphs["encode"](given), owners(graphs, units), noise)
     maps = [[map_on_host(graphs, one, window) for one in level] for level in items.maps]
     per_level = [sum(one.sum((1, 2), dtype=np.float64) for one in level) for level in maps]
     likelihood = np.stack(per_level, 1).reshape(count, n, -1)

@@ -53,7 +53,7 @@ def sample_best(
     config, written = config.for_model(pipe.manifest), written or ResultEncoding()
     typicality_model = typicality_model_for(pipe, config)
     chooser = Chooser(pipe.runner.model, pipe.consistency, conditions, config, typicality_model, written.is_deep)
-    for item in pipe.runner.draw(conditions, range(config.n), config, show):
+    for item in pipe.runner.draw(conditions, range(config.number), config, show):
         chooser.take(item)
         del item  # free its continuous pixels
     for k in range(len(conditions)):
@@ -95,7 +95,7 @@ def sample_all(
         InputError: if an argument is not valid, or the model or its calibration does not support these settings.
         NotFinite: if any sample is not finite.
     """
-    conditions, n = as_images(images, "images", pipe.manifest.model.condition_channels), config.n
+    conditions, n = as_images(images, "images", pipe.manifest.model.condition_channels), config.number
     config, count = config.for_model(pipe.manifest), len(conditions)
     chooser = Chooser(
         pipe.runner.model, pipe.consistency, conditions, config, typicality_model_for(pipe, config), is_deep
@@ -167,14 +167,14 @@ def score_items(
 
 def _redraw(runner: Runner, chooser: Chooser, k: int) -> None:
     """Draw samples of one image in place of rejected ones, until `n` are accepted or the most were drawn in total."""
-    config, drawn = chooser.config, chooser.config.n
-    while (missing := config.n - chooser.choices[k].accepted) > 0 and drawn < config.most_samples:
+    config, drawn = chooser.config, chooser.config.number
+    while (missing := config.number - chooser.choices[k].accepted) > 0 and drawn < config.most_samples:
         drawn = _draw_more(runner, chooser, k, range(drawn, min(config.most_samples, drawn + missing)))
 
 
 def _judge_images(pipe: OpenModel, chooser: Chooser, k: int, as_read: AsWritten | None) -> None:
     """Choose the first sample of one image whose image is typical. Draw more samples until one is, up to the limit."""
-    config, condition, drawn = chooser.config, chooser.conditions[k], chooser.config.n
+    config, condition, drawn = chooser.config, chooser.conditions[k], chooser.config.number
     while True:
         for candidate in chooser.take_waiting(k):
             (item,) = pipe.runner.score([_as_read(candidate, as_read)], [condition])
@@ -182,7 +182,7 @@ def _judge_images(pipe: OpenModel, chooser: Chooser, k: int, as_read: AsWritten 
                 return
         if drawn == config.most_samples:
             return
-        drawn = _draw_more(pipe.runner, chooser, k, range(drawn, min(config.most_samples, drawn + config.n)))
+        drawn = _draw_more(pipe.runner, chooser, k, range(drawn, min(config.most_samples, drawn + config.number)))
 
 
 def _as_read(candidate: Candidate, as_read: AsWritten | None) -> Image:

@@ -22,8 +22,8 @@ from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.checks import is_number, shown
 from caflow_runtime.errors import InputError
+from caflow_runtime.flow.level_chain import Array
 from caflow_runtime.flow.noise import DrawNoise, DriftingNoise, LevelNoise, SceneNoise, draw_items
-from caflow_runtime.flow.scan import Array
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.linear_light import resample
 from caflow_runtime.ood.consistency import enlarge
@@ -204,7 +204,7 @@ class Stream:
         if not self._is_within:
             return
         self._start_scene(start)
-        if self.config.n == 1:
+        if self.config.number == 1:
             self.sample = 0
         elif first is not None:
             self._choose_for_scene(start, first)
@@ -252,7 +252,7 @@ class Stream:
     def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         """Return the best of N samples of a frame. If no sample is finite, reject the frame."""
         best: tuple[float, BatchItem] | None = None
-        for item in self._items([frame], range(self.config.n), number):
+        for item in self._items([frame], range(self.config.number), number):
             value = self.value(item, frame)
             if value > (-np.inf if best is None else best[0]):
                 best = value, _on_host(item)

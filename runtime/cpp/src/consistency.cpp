@@ -6,7 +6,7 @@
 
 #include "errors.hpp"
 #include "resizing.hpp"
-#include "scan.hpp"
+#include "level_chain.hpp"
 
 namespace caflow::runtime {
 

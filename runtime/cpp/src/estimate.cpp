@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "scan.hpp"
+#include "level_chain.hpp"
 
 namespace caflow::runtime {
 

@@ -6,7 +6,7 @@
 #include "nvidia_libraries.hpp"
 #include "parity.hpp"
 #include "ports.hpp"
-#include "scan.hpp"
+#include "level_chain.hpp"
 
 namespace caflow::runtime {
 

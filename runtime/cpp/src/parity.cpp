@@ -9,7 +9,7 @@
 
 #include "errors.hpp"
 #include "noise.hpp"
-#include "scan.hpp"
+#include "level_chain.hpp"
 
 namespace caflow::runtime {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "batch_size.hpp"
-#include "scan.hpp"
+#include "level_chain.hpp"
 
 namespace caflow::runtime {
 

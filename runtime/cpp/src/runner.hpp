@@ -11,7 +11,7 @@
 #include "graphs.hpp"
 #include "image.hpp"
 #include "noise.hpp"
-#include "scan.hpp"
+#include "level_chain.hpp"
 #include "tiles.hpp"
 
 namespace caflow::runtime {

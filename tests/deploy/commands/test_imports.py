@@ -12,7 +12,7 @@ HEAVY = ("torch", "onnx", "onnxruntime", "cv2", "ray", "tensorrt", "tensorrt_rtx
 PHOTOGRAPHS = str(DATA / "photographs")
 
 
-@pytest.mark.parametrize("module", ["caflow_runtime.bundle.manifest", "caflow_runtime.flow.scan"])
+@pytest.mark.parametrize("module", ["caflow_runtime.bundle.manifest", "caflow_runtime.flow.level_chain"])
 def test_light_modules_are_imported_without_heavy_packages(module: str) -> None:
     result = run_without(HEAVY, f"import {module}")
     assert result.returncode == 0, result.stderr

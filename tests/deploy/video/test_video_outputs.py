@@ -11,9 +11,9 @@ from clips import FRAMES, RATE, ffmpeg, frames_of, packets, pixels_of
 from video_runs import LOSSLESS, video
 
 from caflow_deploy.video import file_source, segments
+from caflow_deploy.video.any_source import CutSource
 from caflow_deploy.video.file_source import FileSource
 from caflow_deploy.video.frame_source import CLOCK, TimeRange
-from caflow_deploy.video.open_source import CutSource
 
 SECOND = int(1 / CLOCK)
 

@@ -1,4 +1,4 @@
-#include "scan.hpp"
+#include "level_chain.hpp"
 
 #include <numeric>
 
