@@ -21,20 +21,25 @@ if TYPE_CHECKING:
     from caflow_deploy.video.video_options import VideoOptions
     from caflow_runtime.batching.draw_options import DrawOptions
     from caflow_runtime.completion.color_hints import Point
+    from caflow_runtime.errors import CaflowError, InputError, TooLittleMemory, UnreadableImage
     from caflow_runtime.flow.tiles import Tiling
     from caflow_runtime.pipeline.choice import Untypical
     from caflow_runtime.pipeline.pipeline import load
     from caflow_runtime.sizes import Size
 
 __all__ = [
+    "CaflowError",
     "CalibrateOptions",
     "DrawOptions",
     "ImageResult",
+    "InputError",
     "OutputOptions",
     "Point",
     "RunOptions",
     "Size",
     "Tiling",
+    "TooLittleMemory",
+    "UnreadableImage",
     "Untypical",
     "VideoOptions",
     "calibrate",
@@ -60,6 +65,7 @@ _MODULES = {
     "caflow_deploy.video.video_options": ["VideoOptions"],
     "caflow_runtime.batching.draw_options": ["DrawOptions"],
     "caflow_runtime.completion.color_hints": ["Point"],
+    "caflow_runtime.errors": ["CaflowError", "InputError", "TooLittleMemory", "UnreadableImage"],
     "caflow_runtime.flow.tiles": ["Tiling"],
     "caflow_runtime.pipeline.choice": ["Untypical"],
     "caflow_runtime.pipeline.pipeline": ["load"],

@@ -12,7 +12,7 @@ from caflow_deploy.images.image_estimate import ImageEstimate, ImageProperties, 
 from caflow_deploy.images.image_headers import size_of_file
 from caflow_deploy.jobs.image_job import ImageJob
 from caflow_runtime.available_memory import readable
-from caflow_runtime.batching.draw_options import DrawOptions
+from caflow_runtime.batching.draw_options import USUAL_SAMPLES, DrawOptions
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.file_io.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -47,7 +47,7 @@ def needs_by_header(pipe: Pipeline, config: DrawOptions, jobs: Sequence[ImageJob
 def line_of_image(job: ImageJob, need: ImageEstimate) -> str:
     """Return the line about one image: files, sizes, tiles, memory and time."""
     windows = _windows(need.windows, need.wanted.config.number)
-    return f"{names_of(job)}: {_sides(need)} {windows}, {_memory(need, 1)}{_time([need])}"
+    return f"{names_of(job)}: {_sides(need)} {windows}, {_memory(need, 1)}{_time([need])}{_why_few(need)}"
 
 
 def names_of(job: ImageJob) -> str:
@@ -177,6 +177,17 @@ def _time(needs: Sequence[ImageEstimate]) -> str:
     """Return the estimated time of all images, with a comma before it; empty if it is short."""
     work, trial = sum(need.work for need in needs), needs[0].trial
     return f", about {duration(trial.seconds(work))}" if trial.is_short_for(work) else ""
+
+
+def _why_few(need: ImageEstimate) -> str:
+    """Return why there are few samples, and what more would cost; empty if there are not."""
+    if not need.wanted.has_few:
+        return ""
+    seconds = need.trial.seconds(need.work_of_usual)
+    return (
+        f"; {counted(need.wanted.config.number, 'sample')}, because the image is large: -n {USUAL_SAMPLES} also shows "
+        f"where it is uncertain, in about {duration(seconds)}"
+    )
 
 
 def _memory(need: ImageEstimate, processes: int) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from caflow_deploy.images.image_files import ImageFile
 from caflow_deploy.images.model_passes import OutputSpec
-from caflow_runtime.batching.draw_options import DrawOptions
+from caflow_runtime.batching.draw_options import USUAL_SAMPLES, DrawOptions
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, check_memory
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -58,6 +58,8 @@ class OutputRequest:
     """Whether the image is scored as it is written."""
     file_copies: int
     """Memory for encoding and writing the output file, as a multiple of its picture's bytes."""
+    has_few: bool = False
+    """Whether there are fewer samples than usual, because the result is large."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,12 @@ class ImageEstimate:
         finished = (*self.alpha_stages, *self.stages[:stage])
         now = windows * self.stages[stage].window_pixels if stage < len(self.stages) else 0
         return sum(one.work for one in finished) + now
+
+    @property
+    def work_of_usual(self) -> int:
+        """Target pixels of the windows of all stages with the usual number of samples."""
+        drawn = sum(stage.work for stage in self.stages[: self.wanted.form.size.passes])
+        return self.work + drawn * (USUAL_SAMPLES - self.wanted.config.number) // self.wanted.config.number
 
     def check_memory(self) -> None:
         """Check that the memory is available, in addition to the memory that the process uses already.

@@ -170,6 +170,28 @@ def write_image(
         OSError: if the file cannot be written.
     """
     path = checked_path("path", path)
+    contents, left_out = encode_image(path, rgb, alpha, is_grey, metadata, quality)
+    try:
+        write_atomically(path, contents)
+    except ValueError as error:  # The name is not valid for any file.
+        raise InputError(f"{str(path)!r} cannot be written: {error}") from None
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror}") from None
+    return left_out
+
+
+def encode_image(
+    path: Path,
+    rgb: Image | NDArray[np.uint16],
+    alpha: NDArray[np.uint8] | None = None,
+    is_grey: bool = False,
+    metadata: Metadata | None = None,
+    quality: int | None = None,
+) -> tuple[bytes, list[str]]:
+    """Return the contents of an image file, and messages about metadata that it cannot store.
+
+    The arguments and errors are those of `write_image`. Nothing is written; only the suffix of the path counts.
+    """
     _check_pixels(rgb, alpha)
     check_switch("is_grey", is_grey)
     if quality is not None:
@@ -182,16 +204,9 @@ def write_image(
         colours = np.repeat(pixels[..., None], 3, 2) if is_grey else pixels
         pixels = np.dstack([colours, alpha if rgb.dtype == np.uint8 else alpha * np.uint16(257)])
     try:
-        contents, left_out = encode(path.suffix.lower(), pixels, metadata or Metadata(), quality or DEFAULT_QUALITY)
+        return encode(path.suffix.lower(), pixels, metadata or Metadata(), quality or DEFAULT_QUALITY)
     except (cv2.error, OSError, ValueError) as error:
         raise OSError(f"{path}: the image cannot be encoded: {error}") from None
-    try:
-        write_atomically(path, contents)
-    except ValueError as error:  # The name is not valid for any file.
-        raise InputError(f"{str(path)!r} cannot be written: {error}") from None
-    except OSError as error:
-        raise OSError(f"{path} cannot be written: {error.strerror}") from None
-    return left_out
 
 
 def _check_pixels(rgb: Any, alpha: Any) -> None:
@@ -246,7 +261,7 @@ def _undecodable(path: Path, contents: bytes) -> UnreadableImage:
     if contents.startswith(GIF_START):
         why = "GIF is not a supported format; enlarge it with caflow video, or convert it to PNG"
     else:
-        suffixes = ", ".join(sorted(SUFFIXES))
+        suffixes = ", ".join(sorted(SUFFIXES | {".avif"}))
         extras = "; HEIC requires the extra heic" if path.suffix.lower() in READ_ONLY else ""
         why = f"it is damaged, too large, or not an image of a supported format ({suffixes}{extras})"
     return UnreadableImage(path, f"cannot decode this file: {why}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from os import PathLike
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -12,12 +13,12 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from caflow_deploy.images.image_files import WITH_16_BITS, ImageFile, write_image
+from caflow_deploy.images.image_files import WITH_16_BITS, ImageFile, encode_image, write_image
 from caflow_deploy.images.maps import pictures
 from caflow_deploy.images.model_choice import ModelChoice
 from caflow_deploy.images.model_passes import Bits, OutputSpec
 from caflow_deploy.images.sheet import sheet
-from caflow_runtime.checks import check_integer, checked_path
+from caflow_runtime.checks import check_integer, check_switch, checked_path, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.typicality import Typicality
@@ -156,9 +157,19 @@ class ImageResult:
         path = checked_path("path", path)
         if not force and path.exists():
             raise InputError(f"{path} already exists: give another name, or force=True to replace it")
-        copied = self.given.metadata if metadata else self.given.metadata.colours()
-        bits: Bits | None = None if path.suffix.lower() in WITH_16_BITS else 8
-        return write_image(path, self.pixels(k, bits), self.alpha, self.is_grey, copied, quality)
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: there is no folder {path.parent}: make it first")
+        return write_image(path, **self._written(path.suffix, k, metadata), quality=quality)
+
+    def encoded(self, suffix: str = ".png", k: int = 0, *, quality: int | None = None, metadata: bool = True) -> bytes:
+        """Return the contents of the file that `save` would write under a name with this suffix, such as ".jpg".
+
+        Raises:
+            InputError: if there is no such format, or it cannot store transparency where the result has it.
+        """
+        if not isinstance(suffix, str):
+            raise InputError(f"suffix must be that of a file name, such as '.png'; got {shown(suffix)}")
+        return encode_image(Path(f"image{suffix}"), **self._written(suffix, k, metadata), quality=quality)[0]
 
     def sheet(self) -> PIL.Image.Image:
         """Return a sheet of the image, all samples with their likelihoods, and where they differ.
@@ -205,6 +216,13 @@ class ImageResult:
         if self.is_grey:
             pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
         return PIL.Image.fromarray(pixels if self.alpha is None else np.dstack([pixels, self.alpha]))
+
+    def _written(self, suffix: str, k: int, metadata: bool) -> dict[str, Any]:
+        """Return arguments of `write_image` for sample k."""
+        check_switch("metadata", metadata)
+        bits: Bits | None = None if suffix.lower() in WITH_16_BITS else 8
+        copied = self.given.metadata if metadata else self.given.metadata.colours()
+        return {"rgb": self.pixels(k, bits), "alpha": self.alpha, "is_grey": self.is_grey, "metadata": copied}
 
     def _of_best(self, name: str) -> float | None:
         if self.drawn is None or not self.is_sample:

@@ -5,8 +5,6 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-from msgspec import structs
-
 from caflow_deploy.images.any_image import AnyImage, as_image_file
 from caflow_deploy.images.drawing import FileFormat, ImageRequest, draw_image
 from caflow_deploy.images.image_estimate import FILE_COPIES, ImageProperties, OutputRequest, estimate_image
@@ -36,8 +34,6 @@ Model = str | PathLike[str] | Pipeline
 class OutputOptions(Options, frozen=True):
     """What a result consists of."""
 
-    size: Size | None = None
-    """Size of the result, for models that enlarge; None is the size that the model makes."""
     bits: Bits | None = None
     """Bits per channel, 8 or 16. None: 16 if the image has more than 8. A format with 8 bits gets 8 in any case."""
     keep_all: bool = False
@@ -63,7 +59,8 @@ def enlarge(
     """Enlarge an image, with its alpha, its bits and its metadata.
 
     Arguments:
-        image: the image, in any form that `AnyImage` lists.
+        image: the image: a path, the bytes of a file, an open file, a PIL image, or an array of uint8 or uint16, (H, W)
+            grey, (H, W, 3) RGB or (H, W, 4) RGBA.
         model: a model that enlarges. None chooses x4-photo, or x4-real for a degraded image, as `caflow image` does.
         size: size of the result; None is the size that the model makes, for these models four times width and height.
         options: how samples are drawn, and which is the best.
@@ -89,9 +86,7 @@ def enlarge(
                 f"the model {pipe.folder.stem} does not enlarge, its task is {pipe.manifest.model.task!r}: use "
                 "inpaint, colorize or draw"
             )
-        result = _drawn(
-            CompletedImage(pipe, given, {}), options, structs.replace(output, size=size or output.size), run
-        )
+        result = _drawn(CompletedImage(pipe, given, {}), options, output, run, size)
     return replace(result, choice=choice)
 
 
@@ -214,14 +209,18 @@ def score(
         return pipe.score(pipe.target_of(target.rgb), CompletedImage.read(pipe, given, inputs).condition)
 
 
-def _drawn(image: CompletedImage, options: DrawOptions, output: OutputOptions, run: RunOptions) -> ImageResult:
+def _drawn(
+    image: CompletedImage, options: DrawOptions, output: OutputOptions, run: RunOptions, size: Size | None = None
+) -> ImageResult:
     """Draw an image, if the options fit it and there is enough memory for it."""
+    if size is not None and not isinstance(size, Size):
+        raise InputError(f"size must be a Size, such as Size(width=1600); got {shown(size)}")
     pipe, given, options = image.pipe, image.given, options_with(options, {}).for_model(image.pipe.manifest)
     if output.keep_all and options.rejects:
         raise InputError("keep_all keeps rejected samples, too: give either keep_all or min_typicality")
     height, width = given.rgb.shape[:2]
     bits: Bits = output.bits or (16 if given.bits > 8 else 8)
-    form = OutputSpec.of(output.size, (height, width), pipe.manifest.model.scale, bits)
+    form = OutputSpec.of(size, (height, width), pipe.manifest.model.scale, bits)
     options = options.for_result(form.pixels, output.keep_all)
     judged = None
     if options.judge == "image":

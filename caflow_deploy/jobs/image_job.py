@@ -93,13 +93,15 @@ class ImageJob:
         suffix = self.output.suffix.lower()
         is_lossless_webp = self.files.quality == MAX_QUALITY
         webp = LOSSLESS_WEBP_COPIES if is_lossless_webp else WEBP_COPIES
+        drawn = config.for_result(form.pixels)
         wanted = OutputRequest(
             form,
-            config.for_result(form.pixels),
+            drawn,
             keeps_all=self.wants_all(config),
             has_pictures=bool(self.extras),
             is_scored=config.judge == "image",
             file_copies=webp if suffix == ".webp" else FILE_COPIES,
+            has_few=drawn.number < config.for_result(1).number,
         )
         return estimate_image(pipe, source, wanted)
 

@@ -57,6 +57,10 @@ class NotFinite(CaflowError, ArithmeticError):
     """A sample or a likelihood is not finite, so there is no result."""
 
 
+class TooLittleMemory(CaflowError, MemoryError):
+    """More memory is required than is available. Raised before anything is drawn."""
+
+
 def format_error(error: Exception) -> str:
     """Return the message of an error. Errors of the operating system are told in words, without their number."""
     if isinstance(error, BrokenPipeError):

@@ -107,7 +107,7 @@ NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), -1, True, "1", None, 10
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
 def test_invalid_numbers_are_refused_for_every_argument(pipe: Pipeline, uncalibrated: Path, value: Any) -> None:
     """Each number that the pipeline accepts is checked, and the error begins with its name."""
-    own = set() if value is not None else {"temperature"}  # None is the bundle's own temperature
+    own = set() if value is not None else {"temperature", "n"}  # None is what the bundle, or the size, decides
     for method in (pipe.best_of, pipe.sample):
         for name in {"n", "temperature", "seed", "frame"} - own:
             with pytest.raises(InputError, match=f"^{name}(: expected| must be)"):
@@ -253,3 +253,26 @@ def test_a_score_that_is_not_finite_is_an_error(copied: Path) -> None:
         for call in (pipe.score, pipe.encode):
             with pytest.raises(NotFinite, match=r"target\[0\]: its log-likelihood is not finite"):
                 call(np.full((16, 16, 3), 200, np.uint8), GOOD)
+
+
+@pytest.mark.parametrize(
+    ("options", "pixels", "n"),
+    [
+        (DrawOptions(), 512**2, 10),
+        (DrawOptions(), 512 * 513, 9),
+        (DrawOptions(), 1024**2, 2),
+        (DrawOptions(), 2_000_000, 1),
+        (DrawOptions(), 10**9, 1),
+        (DrawOptions(temperature=0), 64**2, 1),
+        (DrawOptions(temperature=(0, 0.5)), 64**2, 10),
+        (DrawOptions(4), 10**9, 4),
+    ],
+)
+def test_large_results_have_fewer_samples_by_default(options: DrawOptions, pixels: int, n: int) -> None:
+    assert options.for_result(pixels).n == n
+
+
+def test_what_shows_all_samples_has_ten_by_default() -> None:
+    assert DrawOptions().for_result(10**9, shows_all=True).n == 10
+    assert DrawOptions(temperature=0).for_result(10**9, shows_all=True).n == 1  # all would be the same
+    assert DrawOptions(3).for_result(10**9, shows_all=True).n == 3

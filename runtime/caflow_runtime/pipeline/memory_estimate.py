@@ -12,7 +12,7 @@ from functools import cached_property
 from caflow_runtime.available_memory import available_memory, memory_of_all, readable, resident_memory
 from caflow_runtime.batching.runner import Runner
 from caflow_runtime.bundle.run_memory import UNMEASURED, bytes_of_maps, read_memory
-from caflow_runtime.errors import CaflowError
+from caflow_runtime.errors import TooLittleMemory
 
 RGB, FLOATS = 3, 12
 """Bytes of an RGB pixel with 8 bits, and as float32."""
@@ -21,10 +21,6 @@ LIBRARY_PAGES = 8_000_000
 SPARE = 1.12
 """Factor on all memory: freed memory is fragmented, so not all of it can be used again, and small arrays do not count.
 """
-
-
-class TooLittleMemory(CaflowError, MemoryError):
-    """More memory is required than is available. Raised before anything is drawn."""
 
 
 @dataclass(frozen=True)

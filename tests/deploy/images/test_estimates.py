@@ -20,10 +20,10 @@ from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.run_memory import NAME, write_memory
+from caflow_runtime.errors import TooLittleMemory
 from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.pipeline import memory_estimate
 from caflow_runtime.pipeline.measured_memory import measure_memory
-from caflow_runtime.pipeline.memory_estimate import TooLittleMemory
 from caflow_runtime.pipeline.pipeline import load
 
 OPTIONS = ["--model", TINY, "--backend", "cpu", "--threads", 1]
@@ -87,6 +87,15 @@ def test_the_first_line_says_how_long_it_takes(source: Path, tmp_path: Path) -> 
         write_image(tmp_path / f"{k:02}.png", read_image(source).rgb)
     done = caflow("video", tmp_path / "%02d.png", "-o", tmp_path / "out.mkv", "-n", 1, *OPTIONS)
     assert re.search(rf"30 frames .* in 1 tile each, {MEMORY}, about \d+ s\n", done.stderr)
+
+
+def test_the_plan_of_a_large_image_says_why_it_has_few_samples(tmp_path: Path) -> None:
+    write_image(tmp_path / "large.png", np.full((300, 400, 3), 99, np.uint8))
+    given = ["image", tmp_path / "large.png", "-o", tmp_path / "out.png", "--model", TINY, "--dry-run"]
+    few = "1 sample, because the image is large: -n 10 also shows where it is uncertain, in about"
+    assert few in caflow(*given, code=0).stdout
+    for options in (["-n", 1], ["--sheet"], ["--width", 500], ["--temperature", 0]):
+        assert "because the image is large" not in caflow(*given, *options, code=0).stdout
 
 
 @pytest.mark.usefixtures("small_tiles")

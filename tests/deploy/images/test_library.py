@@ -171,7 +171,7 @@ def test_a_result_never_overwrites_unasked_and_says_what_it_lacks(rgb: Any, cali
         ({"output": {"bits": 12}}, "bits must be one of 8, 16 or None"),
         ({"output": {"keep_all": "no"}}, "keep_all must be True or False"),
         ({"output": {"judge_as": "jpg"}}, "judge_as must be one of"),
-        ({"output": {"size": 40}}, "size must be a Size"),
+        ({"size": 40}, "size must be a Size"),
         ({"options": DrawOptions(judge="image"), "size": Size(width=40)}, "omit either judge or the size"),
         ({"run": {"max_pixels": 20}}, "more than the limit"),
     ],
@@ -186,6 +186,19 @@ def test_wrong_options_are_refused_by_name(given: dict[str, Any], message: str, 
 
     with pytest.raises(CaflowError, match=message):
         enlarged()
+
+
+def test_an_encoded_result_is_the_file_that_save_writes(rgb: Any, calibrated: Path, tmp_path: Path) -> None:
+    deep = rgb.astype(np.uint16) * 257
+    result = caflow_deploy.enlarge(deep, model=calibrated, options=TWO)
+    for name in ("out.png", "out.jpg"):
+        result.save(tmp_path / name, quality=80)
+        assert result.encoded(Path(name).suffix, quality=80) == (tmp_path / name).read_bytes()
+    assert read_image(tmp_path / "out.png").bits == 16
+    with pytest.raises(InputError, match="must end in"):
+        result.encoded(".gif")
+    with pytest.raises(InputError, match=r"there is no folder .*missing: make it first"):
+        result.save(tmp_path / "missing" / "out.png")
 
 
 def test_a_damaged_pil_image_and_endless_files_are_unreadable(rgb: Any, calibrated: Path, tmp_path: Path) -> None:

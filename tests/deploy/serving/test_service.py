@@ -107,6 +107,15 @@ def test_untypical_results_are_dropped_replaced_or_marked_as_requested(pipe: Pip
     assert [tensors(answer)["outcome"][0, 0] for answer in (replaced, marked)] == [b"bicubic", b"rejected"]
 
 
+@pytest.mark.parametrize(("side", "n"), [(8, 10), (160, 6)])
+def test_large_images_get_fewer_samples_by_default(pipe: Pipeline, photographs: Path, side: int, n: int) -> None:
+    image = photograph(photographs, 1, side, side)
+    (answer,) = Sampler(pipe).answer([ask(image[None])])
+    wanted = pipe.best_of(image, n=n)
+    assert tensors(answer)["sample"].item() == wanted.sample[0]
+    assert tensors(answer)["log_likelihood"].item() == pytest.approx(wanted.log_likelihood[0], rel=1e-6)
+
+
 def test_targets_are_scored_and_judged(pipe: Pipeline, photographs: Path) -> None:
     pairs = pairs_of_photographs(pipe, photographs, 1)
     target, condition = (np.stack([getattr(pair, name) for pair in pairs]) for name in ("target", "condition"))
