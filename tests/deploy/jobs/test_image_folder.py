@@ -40,6 +40,7 @@ def drawn(job: ImageJob, **more: Any) -> ImageOutcome:
         "output": as_text(job.output),
         "outcome": "accepted",
         "input_bits": 8,
+        "n": 2,
         "sample": 0,
         "density_at": "sample",
         "log_likelihood": -7352.5,
