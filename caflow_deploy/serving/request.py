@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from caflow_runtime.errors import CaflowError
+from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image_arrays import Image
 
 Tensors = dict[str, NDArray[Any]]
@@ -50,6 +50,25 @@ class Checked:
     """Images of each input."""
     pixels: int
     """Number of pixels of the results, over all samples."""
+
+
+Parameters = TypeVar("Parameters", bound=msgspec.Struct)
+
+
+def checked_parameters(request: Request, kind: type[Parameters], model: str) -> Parameters:
+    """Return the parameters of a request as options.
+
+    Arguments:
+        model: name of the model, for the message.
+
+    Raises:
+        InputError: if there is no such parameter, or a value is not valid.
+    """
+    try:
+        # Not strict, because some clients can only send strings.
+        return msgspec.convert(dict(request.parameters), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InputError(f"parameters of {model}: {error}") from None
 
 
 class ScoreParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
 
-import msgspec
 import numpy as np
 
 from caflow_deploy.serving.metrics import Metrics
@@ -20,6 +19,7 @@ from caflow_deploy.serving.request import (
     ScoreParameters,
     Tensors,
     TensorSpec,
+    checked_parameters,
 )
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import CaflowError, InputError
@@ -123,11 +123,7 @@ class Service(ABC):
             if 0 in tensor.shape:  # check this first: the other sizes may be huge
                 shape = tuple(tensor.shape)
                 raise InputError(f"{name} must contain at least one image of at least one pixel; got shape {shape}")
-        try:
-            # Not strict, because some clients can only send strings.
-            parameters = msgspec.convert(dict(request.parameters), self.parameters, strict=False)
-        except msgspec.ValidationError as error:
-            raise InputError(f"parameters of {self.name}: {error}") from None
+        parameters = checked_parameters(request, self.parameters, self.name)
         specs = self.inputs_of(self.pipe.manifest.model.condition_channels)
         images = [as_images(np.asarray(request.tensors[spec.name]), spec.name, spec.shape[-1]) for spec in specs]
         parameters = self._for_images(parameters, images)
