@@ -34,7 +34,7 @@ from caflow_deploy.commands.video_command import (
 from caflow_deploy.commands.video_input import live_options, part_options
 from caflow_deploy.commands.video_report import report
 from caflow_deploy.jobs.folder import make_folder
-from caflow_deploy.video.enlarge_video import check_drops, check_frames, check_overwriting
+from caflow_deploy.video.enlarge_video import check_drops, check_frames, check_overwriting, with_number
 from caflow_deploy.video.frame_source import UnwritableVideo
 from caflow_deploy.video.job import VideoJob, VideoOutcome
 from caflow_deploy.video.numbered import is_numbered
@@ -48,7 +48,10 @@ OUTPUT_HELP = (
     "File to write: a video (.mp4, .mkv, .mov, .webm), an animation (.gif, .png, .webp), or numbered images, such as "
     "frames/%05d.png. - writes YUV4MPEG2 to standard output."
 )
-N_HELP = "Number of samples to draw of each scene's first frame; the scene keeps the noise of the best one."
+N_HELP = (
+    "Number of samples to draw of each scene's first frame; the scene keeps the noise of the best one. By default as "
+    "many as for an image of this size."
+)
 
 
 @click.command("video")
@@ -98,7 +101,7 @@ def command(source: str, output: Path, dry_run: bool, **given: Any) -> None:
         check_drops(streaming, is_pipe(output) or is_numbered(output))
         keeps_alpha = out is None and holds_alpha(output)
         opened = stack.enter_context(closing(options.live.open(source, video, keeps_alpha, console.warning)))
-        work = VideoCommand(pipe, opened, streaming, options, console)
+        work = VideoCommand(pipe, opened, with_number(pipe, streaming, opened.info), options, console)
         if out is None:
             # An unfinished job may replace its output; `_draw_file` checks later that it is the same job.
             check_overwriting(output, source, video.force or holds_a_job(output))

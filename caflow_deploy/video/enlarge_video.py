@@ -4,6 +4,8 @@ from contextlib import closing
 from os import PathLike
 from pathlib import Path
 
+from msgspec import structs
+
 from caflow_deploy.images.open_models import RunOptions, opened
 from caflow_deploy.jobs.folder import make_folder, settings_of_pipeline
 from caflow_deploy.video.any_source import open_video
@@ -58,6 +60,7 @@ def enlarge_video(
         check_drops(streaming, is_numbered(file))
         with closing(open_video(given, video.cut, video.frames_per_second, holds_alpha(file))) as opened_source:
             check_overwriting(file, str(given), video.force or holds_a_job(file))
+            streaming = with_number(pipe, streaming, opened_source.info)
             job = video_job(pipe, opened_source, file, streaming, video)
             make_folder(file.parent)
             outcome = job.run(video.force)
@@ -93,6 +96,12 @@ def sides_of(pipe: Pipeline, info: VideoInfo, streaming: StreamSettings) -> tupl
         return scale * info.height, scale * info.width
     final = streaming.size.of(info.height, info.width, scale)
     return final.height, final.width
+
+
+def with_number(pipe: Pipeline, streaming: StreamSettings, info: VideoInfo) -> StreamSettings:
+    """Return settings with the number of samples of a scene's first frame, which the size of the result decides."""
+    height, width = sides_of(pipe, info, streaming)
+    return structs.replace(streaming, draw=streaming.draw.for_result(height * width))
 
 
 def check_frames(pipe: Pipeline, streaming: StreamSettings) -> None:

@@ -31,5 +31,5 @@ def test_the_script_writes_the_bytes_of_the_commands(tmp_path: Path, monkeypatch
         caflow("image", given, "-o", Path("commands") / name, *options, code=0)
         assert Path(name).read_bytes() == (Path("commands") / name).read_bytes(), name
     sheets = [np.asarray(Image.open(folder / "large-photo-sheet.png")) for folder in (Path(), Path("commands"))]
-    np.testing.assert_array_equal(*sheets)
+    np.testing.assert_array_equal(sheets[0], sheets[1])
     assert Path("large-array.png").read_bytes() == Path("large-photo.png").read_bytes()
