@@ -13,7 +13,7 @@ import click
 from msgspec import inspect as types
 
 from caflow_cli.option_values import Command, NumberRange, options
-from caflow_runtime.options import OptionField, Options, fields_of
+from caflow_runtime.option_fields import OptionField, Options, fields_of
 
 Values = TypeVar("Values")
 

@@ -27,7 +27,7 @@ from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.checks import LARGEST_WORD, check_integer, checked_path, is_number, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.ood.calibration import Calibration, WrongCalibration, read_calibration, write_calibration
-from caflow_runtime.options import Options
+from caflow_runtime.option_fields import Options
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 MIN_MULTIPLES = 2

@@ -17,7 +17,7 @@ from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.checks import checked_path
 from caflow_runtime.degradation import known
-from caflow_runtime.options import Options
+from caflow_runtime.option_fields import Options
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 KEPT = 2

@@ -21,7 +21,7 @@ from caflow_runtime.checks import shown
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import check_pair
-from caflow_runtime.options import Options
+from caflow_runtime.option_fields import Options
 from caflow_runtime.pipeline.named_inputs import check_takes
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Score

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from caflow_deploy.images.image_formats import SUFFIXES
 from caflow_runtime.errors import InputError
-from caflow_runtime.options import Options
+from caflow_runtime.option_fields import Options
 
 SOURCE: Literal["source"] = "source"
 """Value of `ResultFiles.format`: each result has the format of its source."""

@@ -15,7 +15,7 @@ from caflow_deploy.jobs.result_naming import ResultFiles
 from caflow_deploy.serving.served_models import Sampler
 from caflow_deploy.video.video_options import VideoOptions
 from caflow_runtime.batching.draw_options import DrawOptions
-from caflow_runtime.options import fields_of
+from caflow_runtime.option_fields import fields_of
 from caflow_runtime.sizes import Size
 
 CLASSES = (DrawOptions, Size, OutputOptions, ResultFiles, RunOptions, VideoOptions, CalibrateOptions)

@@ -8,7 +8,7 @@ from caflow_runtime.batching.draw_options import Rank
 from caflow_runtime.bundle.engine_sets import DEFAULT_PROFILE, Profile
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.errors import InputError
-from caflow_runtime.options import Options
+from caflow_runtime.option_fields import Options
 
 
 class ExportOptions(Options, frozen=True):

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from caflow_runtime.checks import check_integer, shown
 from caflow_runtime.errors import InputError
-from caflow_runtime.options import Options
+from caflow_runtime.option_fields import Options
 
 MAX_SIDE = 2**20
 """Maximum side of a result, in pixels. OpenCV does not write larger images."""

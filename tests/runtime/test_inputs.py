@@ -17,7 +17,7 @@ from caflow_runtime.bundle.bundle_errors import BrokenGraph, BundleError
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import BackendError, InputError, NotFinite
 from caflow_runtime.flow.tiles import Tiling
-from caflow_runtime.options import fields_of
+from caflow_runtime.option_fields import fields_of
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 

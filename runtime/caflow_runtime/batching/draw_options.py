@@ -9,7 +9,7 @@ from msgspec import Meta, structs
 from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, Manifest
 from caflow_runtime.checks import LARGEST_WORD, MAX_SAMPLES, is_integer, is_number, is_real, shown
 from caflow_runtime.errors import InputError
-from caflow_runtime.options import Options, fields_of
+from caflow_runtime.option_fields import Options, fields_of
 
 Rank = Literal["likelihood", "consistency", "typical"]
 """Ranking of samples: by their likelihood, by their consistency with the image, or by how typical their bits per

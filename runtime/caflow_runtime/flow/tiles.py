@@ -16,7 +16,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps
-from caflow_runtime.options import Options
+from caflow_runtime.option_fields import Options
 
 Floats = NDArray[np.float32]
 WINDOW = 128

@@ -28,7 +28,7 @@ from caflow_runtime.image_arrays import Image
 from caflow_runtime.linear_light import resample
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.ood.typicality import covariates, typicality
-from caflow_runtime.options import Options
+from caflow_runtime.option_fields import Options
 from caflow_runtime.pipeline.choice import Ranking, bits_of
 from caflow_runtime.pipeline.open_model import OpenModel
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
