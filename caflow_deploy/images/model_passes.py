@@ -32,6 +32,8 @@ class OutputSpec:
     """Whether the size is the one that the model makes from the source in a single pass."""
     bits: Bits
     """Bits per channel."""
+    drawn: int
+    """Number of pixels of the image that the model makes, before it gets the size of the result."""
 
     @classmethod
     def of(cls, size: Size | None, source: tuple[int, int], scale: int, bits: Bits) -> Self:
@@ -48,12 +50,7 @@ class OutputSpec:
         height, width = source
         own = FinalSize(scale * height, scale * width, 1)
         wanted = own if size is None else size.of(height, width, scale)
-        return cls(wanted, wanted == own, bits)
-
-    @property
-    def pixels(self) -> int:
-        """Number of pixels of the result."""
-        return self.size.height * self.size.width
+        return cls(wanted, wanted == own, bits, scale ** (2 * wanted.passes) * height * width)
 
     def resampled(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return colours, (H, W, 3), or alpha, (H, W), in the final size."""

@@ -221,7 +221,7 @@ def _drawn(
     height, width = given.rgb.shape[:2]
     bits: Bits = output.bits or (16 if given.bits > 8 else 8)
     form = OutputSpec.of(size, (height, width), pipe.manifest.model.scale, bits)
-    options = options.for_result(form.pixels, output.keep_all)
+    options = options.for_result(form.drawn, output.keep_all)
     judged = None
     if options.judge == "image":
         check_suffix(Path(f"image{output.judge_as}"), given.alpha is not None)

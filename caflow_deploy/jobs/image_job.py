@@ -77,7 +77,7 @@ class ImageJob:
         """
         form = self.form(given.rgb.shape[0], given.rgb.shape[1], given.bits, scale)
         judged = FileFormat(self.output.suffix, self.files.quality) if config.judge == "image" else None
-        return ImageRequest(config.for_result(form.pixels), form, self.wants_all(config), self.assume, judged)
+        return ImageRequest(config.for_result(form.drawn), form, self.wants_all(config), self.assume, judged)
 
     def wants_all(self, config: DrawOptions) -> bool:
         """Return whether all samples of a draw are needed, not only the best one."""
@@ -93,7 +93,7 @@ class ImageJob:
         suffix = self.output.suffix.lower()
         is_lossless_webp = self.files.quality == MAX_QUALITY
         webp = LOSSLESS_WEBP_COPIES if is_lossless_webp else WEBP_COPIES
-        drawn = config.for_result(form.pixels)
+        drawn = config.for_result(form.drawn)
         wanted = OutputRequest(
             form,
             drawn,

@@ -122,7 +122,7 @@ class DrawOptions(Options, frozen=True):
         0.186 (60 photographs), and ten samples take five times as long as one.
 
         Arguments:
-            pixels: number of pixels of the result.
+            pixels: number of pixels of the result, as the model makes it.
             shows_all: whether all samples are wanted, not only the best one.
         """
         if self.n is not None:
