@@ -131,7 +131,7 @@ speed: cpp $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Measure speed and 
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
 	$(BIN)/caflow-export x4-photo --precision int8 --data $(PHOTOGRAPHS)/calibration -o build/x4-photo-int8.caflow --force
 	$(BENCHMARK)/speed.py chains $(THREADS) --model build/default.caflow --json $(RESULTS)/sampling.json
-	$(BENCHMARK)/speed.py sizes $(BUNDLE) --json $(RESULTS)/machines.json
+	$(BENCHMARK)/speed.py photographs $(THREADS) --json $(RESULTS)/photographs.json
 	$(BENCHMARK)/speed.py progressive $(BUNDLE) --json $(RESULTS)/progressive.json
 	$(BENCHMARK)/speed.py memory $(BUNDLE) --json $(RESULTS)/memory.json
 	$(BENCHMARK)/speed.py precisions $(BUNDLE) $(PHOTOGRAPHS)/test --fp16 build/x4-photo-fp16.caflow --bf16 build/x4-photo-bf16.caflow --int8 build/x4-photo-int8.caflow --json $(RESULTS)/hardware.json

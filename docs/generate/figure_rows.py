@@ -103,11 +103,12 @@ def of_dots(found: Any) -> Iterator[Row]:
         yield row | {"where": row["where"] if row["dots"] else ""}
 
 
-def of_a_core(found: Any) -> Iterator[Row]:
-    """Yield the rows of a core with the hours and the price of a million images."""
+def of_two_cores(found: Any) -> Iterator[Row]:
+    """Yield the rows of `caflow image` on two cores with the hours and the price of a million images."""
     for row in found["rows"]:
-        hours = 1e6 * row["s"] / 3600
-        yield row | {"hours": hours, "price": hours * CORE_PRICE}
+        if row["method"] == "caflow image":
+            hours = 2e6 * row["s"] / 3600
+            yield row | {"hours": hours, "price": hours * CORE_PRICE}
 
 
 def of_families(found: Any) -> Iterator[Row]:
