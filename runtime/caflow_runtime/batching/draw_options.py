@@ -52,7 +52,7 @@ class DrawOptions(Options, frozen=True):
     n: Annotated[int, Meta(ge=1, le=MAX_SAMPLES)] | None = None
     """Number of samples of each image. The best one is the result. By default 10 for results of up to 512×512 pixels,
     fewer for larger ones, 1 from 2 megapixels on, and 1 where the temperature is 0. What shows all samples, such as a
-    sheet, makes it 10. `Pipeline.best_of` and C do not know the final size, and draw 10."""
+    sheet, makes it 10."""
     temperature: Temperature | None = None
     """Spread of the samples, the factor τ on the noise. 0: all samples are the same smooth result. 1: the distribution
     that the model learned. In Python also one number for each level, the coarsest first. By default what the model

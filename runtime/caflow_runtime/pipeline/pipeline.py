@@ -223,7 +223,7 @@ class Pipeline(OpenModel):
             options: how samples are drawn; None is `DrawOptions()`.
             show: callback for a progress bar. It receives how many windows of samples are finished, and how many there
                 are in total.
-            fields: fields of `DrawOptions`, in place of those of `options`.
+            fields: fields of `DrawOptions`, in place of those of `options`. `n` is 10 unless it is given.
 
         Raises:
             InputError: if an argument is not valid.
