@@ -17,7 +17,8 @@ from PIL import Image
 PHOTOGRAPH = Path("tests/data/photographs/canyon-wren.jpg")
 INPUTS = {"0.3": (640, 480), "2": (1632, 1224), "12": (4000, 3000)}
 CROP = (320, 240)
-"""Size of the crop of which the peers' time is measured: it grows with the area."""
+"""Width and height of the crop that peers enlarge. Their seconds for a photograph are computed from it, in proportion
+to the area, because large photographs would take too long."""
 PEERS = ("realesr-animevideov3", "real-esrgan x4plus")
 CAFLOW = Path(sys.executable).with_name("caflow")
 
@@ -26,7 +27,7 @@ CAFLOW = Path(sys.executable).with_name("caflow")
 @click.option("--megapixels", type=click.Choice(list(INPUTS)), multiple=True, default=list(INPUTS), show_default=True)
 @report.options
 def measure_photographs(megapixels: tuple[str, ...], threads: int, json_file: Path | None) -> None:
-    """Measure how long photographs take with the default command, and with peers, which get them without files."""
+    """Measure the seconds of the default command; those of peers are computed from a crop, without files."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     photograph, rows = Image.open(PHOTOGRAPH).convert("RGB"), list[report.Row]()
     crop = np.asarray(photograph.resize(CROP))

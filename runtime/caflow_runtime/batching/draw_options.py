@@ -192,7 +192,7 @@ def options_with(options: DrawOptions | None, fields: DrawFields) -> DrawOptions
     """
     if options is not None and not isinstance(options, DrawOptions):
         raise InputError(f"options must be DrawOptions, such as DrawOptions(n=4); got {shown(options)}")
-    return structs.replace(options or DrawOptions(), **fields) if fields else options or DrawOptions()
+    return structs.replace(options or DrawOptions(), **fields)
 
 
 def _temperature(given: Any) -> Temperature:

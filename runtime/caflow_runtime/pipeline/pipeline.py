@@ -100,11 +100,7 @@ class Pipeline(OpenModel):
     """
 
     def __init__(
-        self,
-        graphs: Graphs,
-        tiling: Tiling,
-        is_calibrated: bool = True,
-        assume: Mapping[str, float] | None = None,
+        self, graphs: Graphs, tiling: Tiling, is_calibrated: bool = True, assume: Mapping[str, float] | None = None
     ) -> None:
         runner = Runner(graphs, tiling.pixel_budget, tiling.overlap, assume)
         super().__init__(runner, read_calibration(graphs.folder) if is_calibrated else None)
