@@ -19,7 +19,7 @@ DEEP = 6
 """Bytes of an RGB pixel with 16 bits."""
 PICTURES = 22
 """Bytes per target pixel for making the sheet or the maps, without the pictures of the sheet: two more than samples."""
-FILE_COPIES, WEBP_COPIES, LOSSLESS_WEBP_COPIES = 4, 6, 14
+FILE_COPIES, WEBP_COPIES, LOSSLESS_WEBP_COPIES = 4, 5, 14
 """Memory for encoding and writing a file, as a multiple of the picture's bytes."""
 ALPHA = 4
 """Further channels of a picture with alpha: the alpha, and the colours of a copy."""
