@@ -17,10 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from caflow_cli.command_error import CommandError
-from caflow_cli.line_wrapping import is_terminal, wrapped
-from caflow_cli.standard_streams import naming_stdout, print_message
+from caflow_cli.standard_streams import is_terminal, naming_stdout, print_message, wrapped
 from caflow_runtime.deferred_stops import deferring_stops
-from caflow_runtime.file_io.path_text import printable
+from caflow_runtime.file_io.paths import printable
 
 WIDTH_IN_FILES = 160
 """Width of tables that are not printed to a terminal, in characters."""

@@ -10,7 +10,7 @@ import click
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.standard_streams import flush, naming_stdout, print_message, replace_closed_streams
 from caflow_runtime.errors import format_error
-from caflow_runtime.file_io.path_text import printable
+from caflow_runtime.file_io.paths import printable
 
 
 class Program(click.Command):

@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_deploy.images.image_files import read_image, write_image
-from caflow_deploy.images.maps import pictures
-from caflow_deploy.images.rings import with_rings
-from caflow_deploy.images.sheet import sheet
+from caflow_deploy.images.result_pictures import pictures, sheet, with_rings
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.completion.color_space import rgb_to_ycbcr
 from caflow_runtime.completion.hint_suggestions import suggest_hints

@@ -13,7 +13,7 @@ from caflow_cli.console import command_console
 from caflow_deploy.commands.pipeline_options import bundle_argument, json_option
 from caflow_deploy.health.doctor import check_bundle, check_environment
 from caflow_runtime.bundle.builtin import find_bundle
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 
 
 @click.command("doctor")

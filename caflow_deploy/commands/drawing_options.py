@@ -1,5 +1,6 @@
-"""Options that say how samples are drawn, which of them is the result, and what is known of the input."""
+"""Options that say how samples are drawn, what is known of the input, and which files of which size are written."""
 
+import re
 from collections.abc import Sequence
 
 import click
@@ -7,11 +8,13 @@ import click
 from caflow_cli.field_options import field_option, field_options
 from caflow_cli.option_values import options
 from caflow_deploy.images.open_models import RunOptions
+from caflow_deploy.jobs.result_naming import ResultFiles
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import check_calibrated
 from caflow_runtime.pipeline.stream import FrameNoise, FrameOptions
+from caflow_runtime.sizes import MAX_SIDE, Size
 
 drawing_options = field_options(DrawOptions, "n", "temperature", "seed", "rank")
 """Options that say how samples are drawn, and which of them is the best."""
@@ -75,3 +78,27 @@ def check_assumed(assume: dict[str, float], pipes: Sequence[Pipeline]) -> None:
         )
     for pipe in told:
         pipe.assuming(assume)
+
+
+result_options = field_options(ResultFiles, "format", "quality", "suffix", "metadata", "keep_all", "sheet", "maps")
+"""Options about the files that are written for each image."""
+hints_option = field_option(ResultFiles, "suggest_hints", metavar="N")
+
+
+def _box(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    """Parse the value of --fit into width and height."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,7})[x×](\d{1,7})", text)
+    sides = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not all(1 <= side <= MAX_SIDE for side in sides):
+        raise click.BadParameter(
+            f"must be a width and a height from 1 to {MAX_SIDE}, such as 1920x1080; got {text!r}", context, parameter
+        )
+    return sides
+
+
+size_options = options(
+    field_options(Size, "scale", "width", "height"), field_option(Size, "fit", metavar="WxH", callback=_box)
+)
+"""Options about the size of results, for models that enlarge. They become a `Size`, or None if none is given."""

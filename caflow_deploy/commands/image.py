@@ -10,7 +10,14 @@ from caflow_cli.command_error import FAILED
 from caflow_cli.console import command_console
 from caflow_cli.field_options import field_option, field_options, gathered
 from caflow_cli.option_values import FilePath
-from caflow_deploy.commands.drawing_options import assume_option, drawing_options, rejecting_options
+from caflow_deploy.commands.drawing_options import (
+    assume_option,
+    drawing_options,
+    hints_option,
+    rejecting_options,
+    result_options,
+    size_options,
+)
 from caflow_deploy.commands.execution_options import workers_options
 from caflow_deploy.commands.image_models import bundles_option
 from caflow_deploy.commands.image_plan import ImageOptions, plan_images
@@ -22,7 +29,6 @@ from caflow_deploy.commands.pipeline_options import (
     running_options,
 )
 from caflow_deploy.commands.pipes import is_pipe, piped_images
-from caflow_deploy.commands.result_options import hints_option, result_options, size_options
 from caflow_deploy.images.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES
 from caflow_deploy.jobs.result_naming import FORMATS
 from caflow_runtime.batching.draw_options import DrawOptions

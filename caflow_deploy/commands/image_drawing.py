@@ -24,7 +24,7 @@ from caflow_deploy.jobs.images import ImageOutcome, inspect_image, refusal
 from caflow_deploy.jobs.process_executor import ProcessExecutor
 from caflow_deploy.jobs.ray_executor import RayExecutor
 from caflow_runtime.errors import CaflowError, format_error
-from caflow_runtime.pipeline.memory_estimate import check_memory
+from caflow_runtime.pipeline.estimates import check_memory
 
 
 def list_all(models: Sequence[ImageModel], jobs: Sequence[ImageJob], done: Set[str], tally: OutcomeCounter) -> None:

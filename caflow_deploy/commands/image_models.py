@@ -24,7 +24,7 @@ from caflow_deploy.jobs.images import ImageOutcome, ProgressCallbacks, check_cla
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.builtin import DEFAULT, DEFAULT_FOR_DEGRADED
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 PROPERTIES = ("clean", f"noisy, or JPEG files of a quality below {MIN_QUALITY}")

@@ -15,13 +15,19 @@ from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.image_drawing import draw_folder, list_all
 from caflow_deploy.commands.image_models import ImageModel, ModelRunner, announce_choices, choose_models, settings_of
 from caflow_deploy.commands.image_progress import ImageProgress
-from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, warn_of_results, with_input_files
+from caflow_deploy.commands.jobs import (
+    ResultNames,
+    is_for_one,
+    make_folders,
+    plan_jobs,
+    warn_of_results,
+    with_input_files,
+)
 from caflow_deploy.commands.outcome_counter import OutcomeCounter
 from caflow_deploy.commands.pipes import refuse_beside
-from caflow_deploy.commands.result_names import ResultNames
 from caflow_deploy.images.image_files import WITH_16_BITS
-from caflow_deploy.images.maps import names
 from caflow_deploy.images.model_passes import Bits
+from caflow_deploy.images.result_pictures import names
 from caflow_deploy.jobs.executor import Executor
 from caflow_deploy.jobs.folder import exclusive_lock
 from caflow_deploy.jobs.image_folder import (

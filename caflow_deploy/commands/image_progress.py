@@ -14,7 +14,7 @@ from caflow_deploy.jobs.image_job import ImageJob
 from caflow_runtime.available_memory import readable
 from caflow_runtime.batching.draw_options import USUAL_SAMPLES, DrawOptions
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 THIS_IMAGE = "this image"

@@ -13,7 +13,7 @@ from caflow_deploy.commands.pipes import as_given, shown
 from caflow_deploy.jobs.image_report import ImageReport, ModelImage
 from caflow_deploy.jobs.images import ImageOutcome
 from caflow_runtime.batching.draw_options import DrawOptions
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 
 VISIBLE_BLUR, VISIBLE_NOISE, VISIBLE_JPEG, VISIBLE_CRF = 0.5, 1.5, 97, 8
 """Degradations that lines name: σ of blur in pixels of the result and of noise in grey levels, and CRF, from these on;

@@ -13,7 +13,7 @@ import click
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_deploy.images.image_headers import holds_several
 from caflow_runtime.errors import InputError, format_error
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 
 PIPE = "-"
 """Name that stands for standard input or standard output."""

@@ -13,8 +13,8 @@ from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.pipeline_options import bundle_option, json_option, max_pixels_option, running_options
 from caflow_deploy.images.image_files import read_image, write_image
 from caflow_deploy.images.input_files import CompletedImage
-from caflow_deploy.images.maps import pictures
-from caflow_runtime.file_io.path_text import as_text
+from caflow_deploy.images.result_pictures import pictures
+from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.image_arrays import check_pair
 from caflow_runtime.ood.typicality import reason
 from caflow_runtime.pipeline.named_inputs import check_takes

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from caflow_cli.command_error import FAILED, CommandError
-from caflow_cli.console import command_console, same_command
+from caflow_cli.console import CommandConsole, command_console, counted, same_command
 from caflow_cli.field_options import field_option, field_options, gathered
 from caflow_cli.option_values import FilePath
 from caflow_cli.stops import exit_code
-from caflow_deploy.commands.drawing_options import frame_options, rejecting_options
+from caflow_deploy.commands.drawing_options import frame_options, rejecting_options, size_options
 from caflow_deploy.commands.execution_options import workers_options
 from caflow_deploy.commands.pipeline_options import (
     bundle_option,
@@ -22,8 +22,7 @@ from caflow_deploy.commands.pipeline_options import (
     quiet_option,
     running_options,
 )
-from caflow_deploy.commands.pipes import is_pipe, standard_output
-from caflow_deploy.commands.result_options import size_options
+from caflow_deploy.commands.pipes import STANDARD_OUTPUT, is_pipe, standard_output
 from caflow_deploy.commands.video_command import (
     VideoCommand,
     VideoCommandOptions,
@@ -32,16 +31,16 @@ from caflow_deploy.commands.video_command import (
     draw_to_stream,
 )
 from caflow_deploy.commands.video_input import live_options, part_options
-from caflow_deploy.commands.video_report import report
 from caflow_deploy.jobs.folder import make_folder
 from caflow_deploy.video.enlarge_video import check_drops, check_frames, check_overwriting, with_number
 from caflow_deploy.video.frame_source import UnwritableVideo
-from caflow_deploy.video.job import VideoJob, VideoOutcome
+from caflow_deploy.video.job import VideoJob, VideoOutcome, where_resumed
+from caflow_deploy.video.live import LiveSource
 from caflow_deploy.video.numbered import is_numbered
 from caflow_deploy.video.results import holds_alpha
 from caflow_deploy.video.segment_store import holds_a_job
 from caflow_deploy.video.video_options import VideoOptions
-from caflow_runtime.batching.draw_options import DrawOptions
+from caflow_runtime.batching.draw_options import DrawOptions, Otherwise
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 
 OUTPUT_HELP = (
@@ -130,3 +129,45 @@ def _draw_file(work: VideoCommand, job: VideoJob, dry_run: bool) -> VideoOutcome
         way = f"{same_command()} resumes with them" if work.source.path else "they can be played"
         kept = f"; the finished segments are in {job.folder}, and {way}" if holds_a_job(job.output) else ""
         raise CommandError(f"stopped before {job.output} was written{kept}", exit_code(stop)) from None
+
+
+def report(work: VideoCommand, outcome: VideoOutcome, output: Path) -> None:
+    """Report the outcome of the video.
+
+    Raises:
+        CommandError: if the video is incomplete.
+    """
+    source, untypical, console = work.source, work.streaming.draw.otherwise, work.console
+    _report_frames(source.name, outcome, untypical, console)
+    frames = counted(outcome.frames, "frame")
+    kept = f"the typical ones of {frames}" if untypical == "drop" else frames
+    way = f"; {same_command()} {where_resumed(outcome.finished)}" if holds_a_job(output) else ""
+    result = STANDARD_OUTPUT if is_pipe(output) else output
+    where = f"; {result} contains {kept}{way}"
+    if outcome.frames and not outcome.written:
+        raise CommandError(f"{output} was not written: all {frames} are untypical and were dropped", FAILED)
+    if outcome.ended_early is not None:
+        raise CommandError(f"{outcome.ended_early}{where}", FAILED)
+    if not outcome.frames:
+        code = exit_code(outcome.stopped) if outcome.stopped else FAILED
+        raise CommandError("stopped before the first frame, so nothing was written", code)
+    if outcome.stopped and not isinstance(source, LiveSource):
+        raise CommandError(f"stopped after {frames}{where}", exit_code(outcome.stopped))
+    done = f"{source.name} → {result}  {frames}"
+    if is_pipe(output) and not console.as_json:
+        console.message(done)
+    elif not console.as_json:
+        console.result(done)
+
+
+def _report_frames(source: str, outcome: VideoOutcome, otherwise: Otherwise, console: CommandConsole) -> None:
+    """Print warnings about frames, and about what of the source was not kept."""
+    for line in outcome.lost:
+        console.warning(f"{source}: {line}")
+    if outcome.rejected:
+        console.warning(f"{outcome.rejected} frames were replaced by the enlarged input: no sample was finite")
+    if outcome.untypical:
+        what = {"drop": "dropped", "bicubic": "replaced by the enlarged input"}.get(otherwise, "marked")
+        console.warning(f"{outcome.untypical} frames are untypical: {what}")
+    if outcome.dropped:
+        console.warning(f"{outcome.dropped} frames arrived too fast and were dropped")

@@ -31,7 +31,7 @@ from caflow_deploy.video.segments import draw_segment
 from caflow_deploy.video.video_options import VideoOptions
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError
-from caflow_runtime.pipeline.memory_estimate import check_memory
+from caflow_runtime.pipeline.estimates import check_memory
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Stream, StreamSettings
 

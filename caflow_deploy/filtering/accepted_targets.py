@@ -10,7 +10,7 @@ from typing import Literal
 from caflow_deploy.images.pairs import FilePair
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.atomic_files import atomic_file
-from caflow_runtime.file_io.real_path import real_path
+from caflow_runtime.file_io.paths import real_path
 
 LIST, FILES = "accepted.txt", "accepted"
 

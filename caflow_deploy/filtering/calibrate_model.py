@@ -18,7 +18,7 @@ from caflow_deploy.filtering.calibration_job import (
     measure_photograph,
     survey_photographs,
 )
-from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.file_search import JOB_FILE
 from caflow_deploy.images.open_models import RunOptions
 from caflow_deploy.images.photographs import Photograph, photographs_in
 from caflow_deploy.jobs.executor import Executor, SerialExecutor

@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 
 from caflow_deploy.filtering.calibrate import Survey, measure_crops
-from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.file_search import JOB_FILE
 from caflow_deploy.images.photographs import Pair, Photograph, pairs_of, with_grey_copies
 from caflow_deploy.jobs.folder import PipelineSettings, State, find_job, flat, has_changed, stamp_of
 from caflow_deploy.jobs.journal import Journal
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.file_io.atomic_files import remove_leftovers
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 COMMAND = "caflow calibrate"

@@ -12,7 +12,7 @@ from caflow_deploy.filtering.report_summary import Summary, read_job, read_lines
 from caflow_deploy.images.image_files import read_image
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.file_io.atomic_files import remove_leftovers, write_atomically
-from caflow_runtime.file_io.path_text import as_path
+from caflow_runtime.file_io.paths import as_path
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.drift import MIN_VALUES, SMALL_P
 

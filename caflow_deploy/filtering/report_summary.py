@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.file_search import JOB_FILE
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io import strict_json
 from caflow_runtime.file_io.line_checksum import has_valid_checksum

@@ -26,7 +26,7 @@ from caflow_deploy.filtering.accepted_targets import (
     write_list,
 )
 from caflow_deploy.filtering.verdicts import BATCH
-from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.file_search import JOB_FILE
 from caflow_deploy.images.pairs import FilePair
 from caflow_deploy.jobs.folder import (
     PipelineSettings,
@@ -40,8 +40,7 @@ from caflow_deploy.jobs.folder import (
 from caflow_deploy.jobs.journal import Journal
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.atomic_files import remove_leftovers
-from caflow_runtime.file_io.path_text import as_path, as_text
-from caflow_runtime.file_io.real_path import real_path
+from caflow_runtime.file_io.paths import as_path, as_text, real_path
 from caflow_runtime.ood.verdict import Verdict
 
 COMMAND = "caflow filter"

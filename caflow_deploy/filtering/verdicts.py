@@ -13,8 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS
 from caflow_deploy.images.image_files import read_image
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
 from caflow_deploy.images.input_files import pair_of
 from caflow_deploy.images.open_models import RunOptions, opened
 from caflow_deploy.images.pairs import FilePair, list_pairs
@@ -23,7 +23,7 @@ from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.checks import check_share, checked_path
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.verdict import Verdict, decide
 from caflow_runtime.pipeline.calibrated_likelihoods import NOT_FINITE

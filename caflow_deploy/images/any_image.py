@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS
 from caflow_deploy.images.image_files import (
     MAX_BYTES_PER_PIXEL,
     MAX_OTHER_BYTES,
@@ -17,7 +18,6 @@ from caflow_deploy.images.image_files import (
     image_of_array,
     read_image,
 )
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
 from caflow_runtime.checks import check_integer
 from caflow_runtime.errors import InputError, UnreadableImage
 

@@ -18,7 +18,7 @@ from caflow_deploy.images.model_choice import jpeg_quality
 from caflow_deploy.images.model_passes import ModelOutput, ModelPasses, OutputSpec
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.batching.runner import ShowWindows
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.typicality import Typicality
 from caflow_runtime.pipeline.pipeline import Pipeline

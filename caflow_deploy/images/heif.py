@@ -15,9 +15,8 @@ from PIL import ImageOps
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.Image import Image
 
-from caflow_deploy.images.exif import MAX_BYTES
 from caflow_deploy.images.image_headers import ImageHeader
-from caflow_deploy.images.tiff_tags import read_entries, read_start
+from caflow_deploy.images.tiff_tags import MAX_BYTES, read_entries, read_start
 from caflow_runtime.errors import InputError
 
 BRANDS_START, MAX_BRAND_BYTES = 8, 256

@@ -9,9 +9,8 @@ from caflow_deploy.images.image_files import ImageFile
 from caflow_deploy.images.model_passes import OutputSpec
 from caflow_runtime.batching.draw_options import USUAL_SAMPLES, DrawOptions
 from caflow_runtime.bundle.manifest import Model
-from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers, check_memory
+from caflow_runtime.pipeline.estimates import FLOATS, RGB, Buffers, SpeedTrial, Stage, check_memory, stage_of
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, stage_of
 
 COPIES = 3
 """Number of copies of a condition: as it was read, as it is padded, and in the form of the model."""

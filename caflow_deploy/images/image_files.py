@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from caflow_deploy.images import heif
 from caflow_deploy.images.decoding import decode
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
+from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
 from caflow_deploy.images.image_headers import GIF_START, is_cut_off, is_heif, read_header
 from caflow_deploy.images.matte import matted
 from caflow_deploy.images.metadata import Metadata

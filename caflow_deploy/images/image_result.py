@@ -14,10 +14,9 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from caflow_deploy.images.image_files import WITH_16_BITS, ImageFile, encode_image, write_image
-from caflow_deploy.images.maps import pictures
 from caflow_deploy.images.model_choice import ModelChoice
 from caflow_deploy.images.model_passes import Bits, OutputSpec
-from caflow_deploy.images.sheet import sheet
+from caflow_deploy.images.result_pictures import pictures, sheet
 from caflow_runtime.checks import check_integer, check_switch, checked_path, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import Image
@@ -184,7 +183,7 @@ class ImageResult:
     def maps(self) -> Iterator[tuple[str, Image, float, float]]:
         """Yield maps of where the result is unlikely, and of where the samples differ, as pictures.
 
-        Yields: the same as `caflow_deploy.images.maps.pictures`; nothing if the result is no sample.
+        Yields: the same as `caflow_deploy.images.result_pictures.pictures`; nothing if the result is no sample.
         """
         if self.drawn is not None and self.is_sample:
             yield from pictures(self.drawn)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_deploy.images.any_image import AnyImage, as_image_file
+from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS, READABLE, images_below
 from caflow_deploy.images.image_files import ImageFile, read_image
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS, READABLE, images_below
 from caflow_deploy.images.pairs import FilePair
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.completion.filling import has_patches, uses_patches

@@ -3,8 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 
-from caflow_deploy.images.exif import upright
-from caflow_deploy.images.tiff_tags import MALFORMED
+from caflow_deploy.images.tiff_tags import MALFORMED, upright
 from caflow_runtime.checks import check_integer
 
 PROFILE_HEADER, COLOURED, GREY = 128, b"RGB ", b"GRAY"

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from caflow_deploy.images import exif as tags
-from caflow_deploy.images.exif import dpi_of
+from caflow_deploy.images import tiff_tags as tags
 from caflow_deploy.images.image_headers import ImageHeader
 from caflow_deploy.images.metadata import Metadata, checked, is_profile_of
-from caflow_deploy.images.tiff_tags import MALFORMED
+from caflow_deploy.images.tiff_tags import MALFORMED, dpi_of
 from caflow_deploy.images.tiff_tags import STARTS as TIFF_STARTS
 
 EXIF_START = b"Exif\0\0"

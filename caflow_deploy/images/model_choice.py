@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS
 from caflow_deploy.images.image_files import ImageFile, read_image
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
 from caflow_deploy.images.image_headers import header_of_file
 from caflow_runtime.bundle.builtin import DEFAULT, DEFAULT_FOR_DEGRADED
 from caflow_runtime.checks import checked_path

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
+from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS
 from caflow_runtime.backends import MAX_THREADS
 from caflow_runtime.backends.select import BackendName
 from caflow_runtime.bundle.builtin import find_bundle

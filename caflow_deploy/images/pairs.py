@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from caflow_deploy.images.image_formats import READABLE, images_below, partners
+from caflow_deploy.images.file_search import READABLE, images_below, partners
 from caflow_runtime.errors import InputError
-from caflow_runtime.file_io.path_text import as_path
+from caflow_runtime.file_io.paths import as_path
 from caflow_runtime.file_io.strict_json import WrongJson, parse_json, read_lines
 
 TABLE, JSON_LINES = {".csv"}, {".jsonl", ".ndjson"}

@@ -8,10 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS, READABLE, originals_below
 from caflow_deploy.images.image_files import read_image
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS, READABLE
 from caflow_deploy.images.input_files import pair_of
-from caflow_deploy.images.job_file import originals_below
 from caflow_deploy.images.pairs import TARGETS, FilePair, holds_pairs, list_pairs
 from caflow_runtime.bundle.known_values import VALUES
 from caflow_runtime.bundle.manifest import Model

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from caflow_deploy.images.any_image import AnyImage, as_image_file
 from caflow_deploy.images.drawing import FileFormat, ImageRequest, draw_image
+from caflow_deploy.images.file_search import SUFFIXES
 from caflow_deploy.images.image_estimate import FILE_COPIES, ImageProperties, OutputRequest, estimate_image
 from caflow_deploy.images.image_files import check_suffix
-from caflow_deploy.images.image_formats import SUFFIXES
 from caflow_deploy.images.image_result import ImageResult
 from caflow_deploy.images.input_files import CompletedImage
 from caflow_deploy.images.model_choice import choose_model_of

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.file_search import JOB_FILE
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import sha256_of

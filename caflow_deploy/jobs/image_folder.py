@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.file_search import JOB_FILE
 from caflow_deploy.images.model_passes import Bits
 from caflow_deploy.jobs.folder import PipelineSettings, State, find_job, flat, has_changed
 from caflow_deploy.jobs.image_job import ImageJob
@@ -25,7 +25,7 @@ from caflow_deploy.jobs.result_naming import DEFAULT, ResultFiles
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.atomic_files import remove_leftovers
-from caflow_runtime.file_io.path_text import as_path, as_text
+from caflow_runtime.file_io.paths import as_path, as_text
 from caflow_runtime.file_io.strict_json import WrongJson, convert
 from caflow_runtime.sizes import Size
 

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from caflow_deploy.images.image_result import ImageResult
 from caflow_deploy.jobs.image_job import ImageJob
 from caflow_runtime.batching.draw_options import DrawOptions, Judge
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.ood.typicality import Typicality
 from caflow_runtime.ood.verdict import Probability
 from caflow_runtime.pipeline.results import REJECTED, Likelihood, Samples

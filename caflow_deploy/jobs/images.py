@@ -12,14 +12,14 @@ import numpy as np
 from msgspec import UNSET
 
 from caflow_deploy.images.drawing import draw_image
+from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS
 from caflow_deploy.images.image_estimate import ImageEstimate, ImageProperties
 from caflow_deploy.images.image_files import ImageFile, check_suffix, read_image, write_image
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
 from caflow_deploy.images.image_headers import size_of_file
 from caflow_deploy.images.image_result import ImageResult
 from caflow_deploy.images.input_files import CompletedImage
 from caflow_deploy.images.native_stderr import native_stderr
-from caflow_deploy.images.rings import with_rings
+from caflow_deploy.images.result_pictures import with_rings
 from caflow_deploy.jobs.folder import stamp_of
 from caflow_deploy.jobs.image_job import ImageJob
 from caflow_deploy.jobs.image_report import ImageReport, report_of
@@ -27,7 +27,7 @@ from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.batching.runner import ShowWindows
 from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import CaflowError, UnreadableImage, format_error
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from caflow_deploy.images.image_formats import SUFFIXES
+from caflow_deploy.images.file_search import SUFFIXES
 from caflow_runtime.errors import InputError
 from caflow_runtime.option_fields import Options
 

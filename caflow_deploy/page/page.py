@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import gradio
 from starlette.middleware import Middleware
 
-from caflow_deploy.images.image_formats import SUFFIXES
+from caflow_deploy.images.file_search import SUFFIXES
 from caflow_deploy.page import page_texts
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample

@@ -18,7 +18,7 @@ import numpy as np
 from caflow_deploy.serving.model_instruments import VERDICTS, Instruments, ModelInstruments, Prometheus, buckets_of
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.ood.drift import WINDOW, Drift
 from caflow_runtime.ood.typicality import Floats, rank
 from caflow_runtime.ood.typicality_model import TypicalityModel

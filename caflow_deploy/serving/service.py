@@ -23,7 +23,7 @@ from caflow_deploy.serving.request import (
 )
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.image_arrays import Image, as_images
 from caflow_runtime.ood.drift import WINDOW
 from caflow_runtime.ood.typicality_model import TypicalityModel

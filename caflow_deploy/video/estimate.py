@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from caflow_deploy.video.bounded_queue import WAITING_FRAMES
-from caflow_runtime.pipeline.memory_estimate import FLOATS, RGB, Buffers
+from caflow_runtime.pipeline.estimates import FLOATS, RGB, Buffers, SpeedTrial, Stage, stage_of
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.speed_trial import SpeedTrial, Stage, stage_of
 from caflow_runtime.pipeline.stream import StreamSettings
 
 LIBRARIES = 40e6

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 
-from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.file_search import JOB_FILE
 from caflow_deploy.jobs.folder import exclusive_lock
 from caflow_deploy.video.bounded_queue import BoundedQueue, read_ahead
 from caflow_deploy.video.frame_source import Source, TimedFrame, UnwritableVideo, resized

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import msgspec
 
-from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.file_search import JOB_FILE
 from caflow_deploy.jobs.folder import (
     PipelineSettings,
     State,

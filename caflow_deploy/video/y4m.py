@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
+from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS
 
 MAGIC, FRAME = b"YUV4MPEG2", b"FRAME"
 LONGEST_LINE = 1024

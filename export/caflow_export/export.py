@@ -29,9 +29,9 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.bundle_errors import BundleError
+from caflow_runtime.bundle.external_data import OPERATORS
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, PrecisionName
-from caflow_runtime.bundle.operators import OPERATORS
 from caflow_runtime.bundle.reading import describe_file, read_manifest, verify_files, write_manifest
 from caflow_runtime.bundle.run_memory import write_memory
 from caflow_runtime.deferred_stops import deferring_stops
@@ -236,7 +236,7 @@ def _check_kernels(folder: Path, graphs: list[bundle.Graph]) -> None:
         if missing := nodes_on_cpu(onnx.load(folder / graph.file.path, load_external_data=False)):
             raise ExportError(
                 f"{graph.name}: ONNX Runtime's CUDA provider has no kernel for {', '.join(missing)}, so each such node "
-                "would copy its input to the CPU: compute it with other operators, as arctangent.py does"
+                "would copy its input to the CPU: compute it with other operators, as arctangents in to_onnx.py are"
             )
 
 

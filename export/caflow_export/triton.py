@@ -13,7 +13,7 @@ from caflow_deploy.serving.served_models import SERVICES
 from caflow_deploy.serving.service import MAX_REQUEST_PIXELS, Service
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
-from caflow_runtime.file_io.real_path import real_path
+from caflow_runtime.file_io.paths import real_path
 
 VERSION, CONFIG_NAME = "1", "config.pbtxt"
 MODEL = '''"""The model class that Triton loads."""

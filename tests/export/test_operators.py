@@ -18,7 +18,7 @@ from caflow_export.graphs import ModelGraphs
 from caflow_export.to_onnx import graphs_to_trace, trace
 from caflow_export.weights import WeightStore
 from caflow_runtime.bundle.builtin import MODELS
-from caflow_runtime.bundle.operators import OPERATORS
+from caflow_runtime.bundle.external_data import OPERATORS
 from caflow_runtime.bundle.reading import read_manifest, verify_files
 from caflow_training.tasks import ImageToImage
 

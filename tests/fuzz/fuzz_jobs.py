@@ -14,8 +14,8 @@ from tiny import TINY
 from caflow_deploy.filtering.report import most_by_chance
 from caflow_deploy.filtering.report_summary import Summary, read_job, read_lines
 from caflow_deploy.filtering.verdict_folder import SCORES, FilterJob, FilterSettings, FilterState
+from caflow_deploy.images.file_search import JOB_FILE
 from caflow_deploy.images.image_files import read_image
-from caflow_deploy.images.job_file import JOB_FILE
 from caflow_deploy.images.pairs import FilePair, list_pairs
 from caflow_deploy.jobs.folder import PipelineSettings, State, flat, stamp_of
 from caflow_deploy.jobs.image_folder import COMMAND, RESULTS, ImageFolder, ImageSettings
@@ -24,7 +24,7 @@ from caflow_deploy.jobs.image_report import ImageReport
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.file_io.line_checksum import fields_with_checksum, with_checksum
-from caflow_runtime.file_io.path_text import as_path, as_text
+from caflow_runtime.file_io.paths import as_path, as_text
 from caflow_runtime.file_io.strict_json import WrongJson, convert, parse_json
 from caflow_runtime.ood.calibration import read_calibration
 from caflow_runtime.ood.verdict import Verdict

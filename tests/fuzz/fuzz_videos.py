@@ -7,7 +7,7 @@ from clips import ffmpeg
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_file
 
-from caflow_deploy.images.job_file import JOB_FILE
+from caflow_deploy.images.file_search import JOB_FILE
 from caflow_deploy.jobs.folder import PipelineSettings
 from caflow_deploy.video.any_source import open_video
 from caflow_deploy.video.encoding import Encoding

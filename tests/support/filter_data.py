@@ -10,8 +10,8 @@ from tiny import DATA, photograph
 
 from caflow_deploy.filtering.verdict_folder import FilterJob, FilterSettings, hash_of
 from caflow_deploy.filtering.verdicts import judge
+from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS
 from caflow_deploy.images.image_files import write_image
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
 from caflow_deploy.images.pairs import FilePair
 from caflow_deploy.jobs.folder import settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline, load

@@ -11,9 +11,15 @@ import cv2
 import numpy as np
 
 from caflow_cli.console import CommandConsole
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS, SUFFIXES, images_below, partners
+from caflow_deploy.images.file_search import (
+    MAX_IMAGE_PIXELS,
+    SUFFIXES,
+    images_below,
+    job_folders_below,
+    originals_below,
+    partners,
+)
 from caflow_deploy.images.image_headers import claimed_size, is_cut_off
-from caflow_deploy.images.job_file import job_folders_below, originals_below
 from caflow_training.task_traits import Image
 from caflow_training.tasks import Task
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.dataclasses import dataclass
 
-from caflow_deploy.images.image_formats import MAX_IMAGE_PIXELS
+from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS
 from caflow_training.config import (
     CAFlowConfig,
     ConfigError,

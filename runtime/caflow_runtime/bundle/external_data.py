@@ -6,9 +6,9 @@ The C++ runtime has the same search in `external_data.cpp`.
 """
 
 from collections.abc import Iterator
+from importlib.resources import files
 
 from caflow_runtime.bundle.onnx_fields import WrongGraph, bytes_in, fields_of
-from caflow_runtime.bundle.operators import OPERATORS
 
 FIELDS = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -64,3 +64,7 @@ def external_files(contents: bytes) -> Iterator[bytes]:
 
 def _shown(name: memoryview) -> str:
     return repr(bytes(name[:LONGEST_NAME]).decode(errors="backslashreplace"))
+
+
+OPERATORS = frozenset(files("caflow_runtime.bundle").joinpath("operators.txt").read_bytes().split())
+"""Names of the operators, as bytes."""

@@ -31,13 +31,12 @@ from caflow_runtime.image_arrays import Image, Images, as_image, as_images, chec
 from caflow_runtime.ood.calibration import read_calibration
 from caflow_runtime.pipeline.calibrated_likelihoods import check_finite
 from caflow_runtime.pipeline.choice import finite_pixels
-from caflow_runtime.pipeline.memory_estimate import MemoryEstimates
+from caflow_runtime.pipeline.estimates import MemoryEstimates, SpeedTrials
 from caflow_runtime.pipeline.named_inputs import finish, prepare_condition, target_of
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.open_model import OpenModel
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
 from caflow_runtime.pipeline.sampling import sample_all, sample_best, score_items
-from caflow_runtime.pipeline.speed_trial import SpeedTrials
 from caflow_runtime.pipeline.stream import Frame, FrameNoise, Stream, StreamSettings
 from caflow_runtime.sizes import Size
 

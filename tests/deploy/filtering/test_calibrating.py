@@ -13,8 +13,8 @@ from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibrate, crops_of, 
 from tiny import calibrated_pipe as pipe
 
 from caflow_deploy.filtering.calibration_job import FOLDER, MEASURES
+from caflow_deploy.images.file_search import JOB_FILE
 from caflow_deploy.images.image_files import write_image
-from caflow_deploy.images.job_file import JOB_FILE
 from caflow_deploy.images.photographs import Pair, photographs_in
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.ood.calibration import NAME as CALIBRATION

@@ -22,7 +22,7 @@ from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.run_memory import NAME, write_memory
 from caflow_runtime.errors import TooLittleMemory
 from caflow_runtime.flow.tiles import Tiling
-from caflow_runtime.pipeline import memory_estimate
+from caflow_runtime.pipeline import estimates
 from caflow_runtime.pipeline.measured_memory import measure_memory
 from caflow_runtime.pipeline.pipeline import load
 
@@ -65,7 +65,7 @@ def source(tmp_path: Path) -> Path:
 def short_of(monkeypatch: pytest.MonkeyPatch, bytes_: int) -> None:
     """Make this number of bytes appear as the available memory."""
     for name in ("available_memory", "memory_of_all"):
-        monkeypatch.setattr(memory_estimate, name, lambda: Available(bytes_, "ulimit -v"))
+        monkeypatch.setattr(estimates, name, lambda: Available(bytes_, "ulimit -v"))
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -130,7 +130,7 @@ def test_memory_is_at_most_as_predicted(measured: Path, tmp_path: Path, height: 
 def test_an_image_that_does_not_fit_is_refused(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One image requires much more memory than the other one, whose result is still written."""
     write_image(tmp_path / "large.png", np.tile(read_image(source).rgb, (8, 8, 1)))
-    monkeypatch.setattr(memory_estimate, "resident_memory", lambda: 0)  # earlier tests may have left memory
+    monkeypatch.setattr(estimates, "resident_memory", lambda: 0)  # earlier tests may have left memory
     with load(TINY, "cpu", 1) as pipe:
         jobs = [ImageJob(tmp_path / name, tmp_path / "out.png", (), {}) for name in ("photo.png", "large.png")]
         short_of(monkeypatch, sum(inspect_image(pipe, job, DrawOptions(1))[1].memory for job in jobs) // 2)
@@ -228,7 +228,7 @@ def test_what_fits_by_its_header_may_not_fit(source: Path, tmp_path: Path, monke
         jobs = [ImageJob(tmp_path / f"{name}.png", tmp_path / "out.png", (), {}) for name in ("photo", "alpha", "deep")]
         plain, *more = (inspect_image(pipe, job, DrawOptions(1))[1].memory for job in jobs)
         assert min(more) > plain
-        monkeypatch.setattr(memory_estimate, "resident_memory", lambda: 0)
+        monkeypatch.setattr(estimates, "resident_memory", lambda: 0)
         short_of(monkeypatch, plain)
         inspect_image(pipe, jobs[0], DrawOptions(1))
         for job in jobs[1:]:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny import photograph
 
+from caflow_deploy.images.file_search import SUFFIXES
 from caflow_deploy.images.image_files import read_image, write_image
-from caflow_deploy.images.image_formats import SUFFIXES
 from caflow_deploy.images.image_headers import PNG_START, claimed_size
 from caflow_runtime.errors import InputError, UnreadableImage
 

@@ -19,9 +19,9 @@ from described import ALL, IPTC, MAKER_NOTE, PROFILE, THUMBNAIL, XMP, exif_file,
 from PIL import ExifTags, IptcImagePlugin, PngImagePlugin
 from tiny import TINY
 
-from caflow_deploy.images.exif import upright
 from caflow_deploy.images.image_files import read_image, write_image
 from caflow_deploy.images.metadata import Metadata
+from caflow_deploy.images.tiff_tags import upright
 from caflow_runtime.errors import UnreadableImage
 
 FORMATS = ["png", "jpg", "webp", "tiff"]

@@ -14,9 +14,9 @@ from PIL import Image
 from tiny import photograph
 
 from caflow_deploy.images import model_choice
+from caflow_deploy.images.file_search import JOB_FILE
 from caflow_deploy.images.image_files import read_image, write_image
 from caflow_deploy.images.image_headers import header_of_file
-from caflow_deploy.images.job_file import JOB_FILE
 from caflow_deploy.images.model_choice import (
     MAX_NOISE,
     MIN_QUALITY,

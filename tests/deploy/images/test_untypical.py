@@ -14,8 +14,8 @@ from msgspec import structs
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibrated_pipe, photograph
 
 from caflow_deploy.images.image_files import read_image, write_image
-from caflow_deploy.images.maps import names
 from caflow_deploy.images.photographs import CROPS
+from caflow_deploy.images.result_pictures import names
 from caflow_deploy.jobs.image_job import ImageJob
 from caflow_deploy.jobs.images import process_image
 from caflow_deploy.serving.request import Request

@@ -22,7 +22,7 @@ from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.folder_lock import LOCK
 from caflow_runtime.file_io.line_checksum import fields_with_checksum
-from caflow_runtime.file_io.path_text import as_text
+from caflow_runtime.file_io.paths import as_text
 
 PIPELINE = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
 SETTINGS = ImageSettings(PIPELINE, DrawOptions(2))

@@ -15,8 +15,7 @@ from tiny import DATA, TINY, photograph
 
 from caflow_deploy.images.image_files import write_image
 from caflow_deploy.images.pairs import FilePair
-from caflow_runtime.file_io.path_text import as_path, as_text
-from caflow_runtime.file_io.real_path import real_path
+from caflow_runtime.file_io.paths import as_path, as_text, real_path
 
 NAMES = {
     b"plain name.png": "plain name.png",

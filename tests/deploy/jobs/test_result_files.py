@@ -8,8 +8,7 @@ import pytest
 from commands import caflow, json_lines_of, messages
 from tiny import TINY
 
-from caflow_deploy.commands.jobs import plan_jobs
-from caflow_deploy.commands.result_names import ResultNames
+from caflow_deploy.commands.jobs import ResultNames, plan_jobs
 from caflow_deploy.images.image_files import write_image
 from caflow_deploy.images.image_headers import PNG_START
 from caflow_deploy.jobs.result_naming import ResultFiles

@@ -1,4 +1,4 @@
-r"""Conversion of paths to text that any JSON reader accepts, and back.
+r"""Paths as text that any JSON reader accepts, and back; and paths without links.
 
 On Linux, file names are bytes that need not be valid UTF-8, but JSON must be UTF-8. A byte that is not part of valid
 UTF-8 is written as a backslash, `x` and two hexadecimal digits, such as `\xe9`. If a name literally contains four such
@@ -9,6 +9,7 @@ Text for people also has its control characters escaped, because a terminal woul
 
 import os
 import re
+from pathlib import Path
 
 ESCAPED = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -38,3 +39,11 @@ def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     byte = code - SURROGATE_OF_BYTE if code > SURROGATE_OF_BYTE else code
     return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{code:04x}"
+
+
+def real_path(path: str | Path) -> Path:
+    """Return the path with all links resolved. A link that leads to itself stays as it is.
+
+    `Path.resolve` of Python 3.11 and 3.12 raises a RuntimeError for such a link.
+    """
+    return Path(os.path.realpath(path))

@@ -1,10 +1,17 @@
-"""Image files by their suffixes: which are read and written, which lie in a folder, and which form pairs."""
+"""Image files by their suffixes: which are read and written, which lie in a folder, and which form pairs.
+
+A folder of results is marked by its `job.json`, so that results of earlier jobs are not mistaken for inputs.
+"""
 
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NoReturn
+
+import msgspec
+
+from caflow_runtime.file_io.strict_json import WrongJson, read_json
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 READ_ONLY = {".avif", ".heic", ".heif"}
@@ -53,3 +60,37 @@ def _may_be_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return True
+
+
+JOB_FILE = "job.json"
+
+
+class _Job(msgspec.Struct):
+    command: str
+
+
+def originals_below(
+    folder: Path, suffixes: Collection[str], on_error: Callable[[OSError], object] = throw
+) -> list[Path]:
+    """Return what `images_below` returns, without the images in `job_folders_below`."""
+    jobs = job_folders_below(folder)
+    return [file for file in images_below(folder, suffixes, on_error) if jobs.isdisjoint(file.parents)]
+
+
+def job_folders_below(folder: Path) -> set[Path]:
+    """Return the subfolders with results of earlier jobs. The folder itself is not among them."""
+    found = set()
+    for place, folders, names in os.walk(folder):
+        path = Path(place)
+        if JOB_FILE in names and path != folder and _is_ours(path / JOB_FILE):
+            found.add(path)
+            folders.clear()
+    return found
+
+
+def _is_ours(file: Path) -> bool:
+    """Return whether a file named `job.json` was written by a command of this project."""
+    try:
+        return read_json(file, _Job).command.startswith("caflow ")
+    except (OSError, WrongJson):
+        return False
