@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import click
 from msgspec import inspect as types
 
-from caflow_cli.option_values import Command, NumberRange, options
+from caflow_cli.option_values import Command, NumberRange, options, with_flags
 from caflow_runtime.option_fields import OptionField, Options, fields_of
 
 Values = TypeVar("Values")
@@ -80,10 +80,8 @@ def _type_of(field: OptionField) -> Any:
 
 def _help_of(kind: type[Options], name: str) -> str:
     """Return the docstring of a field in the words of the command line: `fields` are --fields."""
-    text = _docstrings(kind).get(name, "")
-    for other in fields_of(kind):
-        text = text.replace(f"`{other}`", f"-{other}" if len(other) == 1 else f"--{other.replace('_', '-')}")
-    return text.replace("`", "")
+    flags = {other: f"-{other}" if len(other) == 1 else f"--{other.replace('_', '-')}" for other in fields_of(kind)}
+    return with_flags(_docstrings(kind).get(name, ""), flags).replace("`", "")
 
 
 @cache

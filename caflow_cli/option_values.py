@@ -1,12 +1,15 @@
-"""Types and parsers of the values of options."""
+"""Types and parsers of the values of options, and options in texts."""
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+QUOTED = re.compile(r"`(\w+)`")
+"""Name of an argument or of a field in a text, in backticks."""
 
 
 class NumberRange(click.FloatRange):
@@ -52,3 +55,14 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
         return command
 
     return add
+
+
+def in_words_of(command: click.Command, text: str) -> str:
+    """Return the message of an error in the words of a command: `output`, an argument of the library, is -o."""
+    named = ((name.lstrip("-").replace("-", "_"), one.opts[0]) for one in command.params for name in one.opts)
+    return with_flags(text, dict(named))
+
+
+def with_flags(text: str, flags: Mapping[str, str]) -> str:
+    """Return a text with the options of a command in place of the names of fields in backticks."""
+    return QUOTED.sub(lambda found: flags.get(found[1], found[0]), text)

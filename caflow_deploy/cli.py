@@ -1,4 +1,4 @@
-"""The `caflow` command: image, video, page, score, filter, report, calibrate, batch, serve, info, bench, doctor."""
+"""The `caflow` command and its subcommands."""
 
 import os
 import sys
@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from caflow_cli.command_error import ERROR_CODE, FAILED, WRONG_USE, CommandError
+from caflow_cli.option_values import in_words_of
 from caflow_cli.program import Program
 from caflow_cli.standard_streams import flush, print_message
 from caflow_cli.stops import ending_when_stopped
@@ -59,7 +60,8 @@ class LazyGroup(Program, click.Group):
             except (CaflowError, CommandError, MemoryError, OSError) as error:
                 code = ctx.meta.get(ERROR_CODE, WRONG_USE)
                 ending = error if isinstance(error, CommandError) else CommandError.of(error, code)
-                print_message(f"caflow: {ending}")
+                command = self.get_command(ctx, ctx.invoked_subcommand or "")
+                print_message(f"caflow: {in_words_of(command or self, str(ending))}")
                 sys.exit(ending.code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

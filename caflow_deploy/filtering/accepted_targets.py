@@ -46,7 +46,7 @@ def check_fits_in_a_line(name: str) -> None:
         InputError: if the check fails.
     """
     if name.splitlines() != [name]:
-        raise InputError(f"{name!r} contains a line break, so it cannot be written to {LIST}; use --accepted copy")
+        raise InputError(f"{name!r} contains a line break, so it cannot be written to {LIST}; use `accepted` copy")
 
 
 def place_of(name: str) -> Path:
@@ -67,7 +67,7 @@ def common_folder(pairs: Iterable[FilePair]) -> str:
         return os.path.commonpath({place_of(pair.target).parent for pair in pairs})
     except ValueError:
         raise InputError(
-            "the targets are on different drives, so they have no common folder; use --accepted list"
+            "the targets are on different drives, so they have no common folder; use `accepted` list"
         ) from None
 
 

@@ -164,7 +164,7 @@ def check_free(folder: Path, force: bool) -> None:
         return
     if found is not None and not force:
         raise InputError(
-            f"{folder} is calibrated already; calibrate a copy of it, or give --force to overwrite the calibration"
+            f"{folder} is calibrated already; calibrate a copy of it, or use `force` to overwrite the calibration"
         )
 
 
@@ -183,5 +183,5 @@ def _photographs(pipe: Pipeline, data: Path, sides: Sequence[int]) -> list[Photo
         )
     smallest = MIN_MULTIPLES * pipe.manifest.model.size_multiple
     if min(sides) < smallest and any(photograph.condition is None for photograph in photographs):
-        raise InputError(f"--sides must be at least {smallest} pixels for this model; got {min(sides)}")
+        raise InputError(f"`sides` must be at least {smallest} pixels for this model; got {min(sides)}")
     return photographs

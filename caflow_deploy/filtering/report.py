@@ -45,7 +45,7 @@ def write_report(
 
     job = read_job(scores)
     if job.bundle not in (None, calibration.manifest_sha256):
-        raise InputError(f"{scores} belongs to another bundle: use the same --model as for caflow filter")
+        raise InputError(f"{scores} belongs to another bundle: use the same `model` as for caflow filter")
     if calibration_sha256 and job.calibration not in (None, calibration_sha256):
         raise InputError(f"{scores} was made with another calibration of the bundle: run caflow filter again")
     min_typicality = job.min_typicality

@@ -208,7 +208,7 @@ def check_apart(folder: Path, inputs: Iterable[str]) -> None:
     for name in inputs:
         place = place_of(name)
         if place in results or place.is_relative_to(files):
-            raise InputError(f"{name} is an input and would be overwritten; choose another -o")
+            raise InputError(f"{name} is an input and would be overwritten; choose another `output`")
 
 
 def resume(folder: Path, settings: FilterSettings) -> FilterState | None:
@@ -220,8 +220,8 @@ def resume(folder: Path, settings: FilterSettings) -> FilterState | None:
     found = find_job(folder, FilterState, COMMAND, settings, {})
     if found is None and folder.is_dir() and not all(map(is_passing, folder.iterdir())):
         raise InputError(
-            f"{folder} contains other files, but no job of {COMMAND}; choose another -o, or use --force to write to it "
-            "anyway"
+            f"{folder} contains other files, but no job of {COMMAND}; choose another `output`, or use `force` to "
+            "write to it anyway"
         )
     return found
 

@@ -27,12 +27,12 @@ CHANGED = {
     "bundle": "the model",
     "calibration": "the calibration of the model",
     "precision": "the model",
-    "further_models": "the model or its choice (--model)",
+    "further_models": "the model or its choice (`model`)",
     "source": "the input file",
     "pairs": "the list of pairs",
-    "start": "--start",
-    "end": "--end",
-    "hardware": "the encoder that --encoder chooses",
+    "start": "`start`",
+    "end": "`end`",
+    "hardware": "the encoder that `encoder` chooses",
 }
 """Settings that messages only call changed, because their values, such as hashes, tell users nothing."""
 
@@ -76,12 +76,13 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(
-            f"{folder} must be a folder, but this path or a part of it is a file or a broken link; choose another -o"
+            f"{folder} must be a folder, but this path or a part of it is a file or a broken link; choose another "
+            "`output`"
         ) from None
     except OSError as error:
-        raise InputError(f"{folder} cannot be created: {error.strerror}; choose another -o") from None
+        raise InputError(f"{folder} cannot be created: {error.strerror}; choose another `output`") from None
     if not os.access(folder, os.W_OK):
-        raise InputError(f"{folder} cannot be written to; change its permissions, or choose another -o")
+        raise InputError(f"{folder} cannot be written to; change its permissions, or choose another `output`")
 
 
 @contextmanager
@@ -99,7 +100,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         with folder_lock(folder) as is_free:
             if not is_free:
                 raise InputError(
-                    f"another process is working in {folder}; wait until it ends, or choose another output"
+                    f"another process is working in {folder}; wait until it ends, or choose another `output`"
                 )
             yield
     finally:
@@ -166,7 +167,7 @@ def read_state(folder: Path, kind: type[Kind], command: str) -> Kind:
         InputError: if `job.json` is malformed, or the job belongs to another command.
         OSError: if `job.json` cannot be read; FileNotFoundError if there is none.
     """
-    again = "choose another output, or use --force to start again"
+    again = "choose another `output`, or use `force` to start again"
     try:
         found = read_json(folder / JOB_FILE, kind)
     except WrongJson as error:
@@ -192,17 +193,13 @@ def check_same(folder: Path, found: State, settings: msgspec.Struct, options: Ma
         texts = (
             f"{CHANGED[key]} has changed"
             if key in CHANGED
-            else f"{options.get(key) or _option(key)} {_value(key, before)} (now {_value(key, now)})"
+            else f"{options.get(key) or f'`{key}`'} {_value(key, before)} (now {_value(key, now)})"
             for key in named
         )
         raise InputError(
             f"{folder} contains a job with other settings: {', '.join(dict.fromkeys(texts))}; use the same settings to "
-            "resume it, choose another output, or use --force to start again"
+            "resume it, choose another `output`, or use `force` to start again"
         )
-
-
-def _option(key: str) -> str:
-    return "-n" if key == "n" else f"--{key.replace('_', '-')}"
 
 
 def _value(key: str, settings: Mapping[str, Any]) -> str:

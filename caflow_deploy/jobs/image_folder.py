@@ -33,7 +33,7 @@ COMMAND = "caflow image"
 RESULTS = "results.jsonl"
 OPTIONS = {
     **{"frame": "", "keep": "", "multiple": "", "further_models": ""},
-    **{name: f"--assume {name}" for name in ("blur", "noise", "jpeg", "video")},
+    **{name: f"`assume` {name}" for name in ("blur", "noise", "jpeg", "video")},
 }
 """Options of the settings that have another name (`check_same`)."""
 DROPPED = "dropped"
@@ -152,7 +152,7 @@ def check_free(paths: Iterable[Path]) -> None:
     """
     for path in paths:
         if _is_there(path):
-            raise InputError(f"{path} already exists; use --force to overwrite it, or choose another -o")
+            raise InputError(f"{path} already exists; use `force` to overwrite it, or choose another `output`")
 
 
 def name_of(path: Path) -> str:

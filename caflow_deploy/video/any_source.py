@@ -107,7 +107,7 @@ def _open(path: Path | str, rate: Fraction | None, keeps_alpha: bool) -> Source:
         return NumberedSource(path, rate or USUAL_RATE, keeps_alpha)
     if rate is not None:
         raise InputError(
-            f"{without_secrets(str(path))} has its own frame rate: --rate is only for numbered images, such as "
+            f"{without_secrets(str(path))} has its own frame rate: `rate` is only for numbered images, such as "
             "frames/%05d.png"
         )
     if isinstance(path, Path) and is_animation(path):

@@ -161,7 +161,7 @@ def bits_of(pixel_format: str) -> int:
         return int(import_av().VideoFormat(pixel_format).components[0].bits)
     except ValueError:
         raise InputError(
-            f"--pixel-format {pixel_format} is unknown to FFmpeg: ffmpeg -pix_fmts lists all names"
+            f"`pixel_format` {pixel_format} is unknown to FFmpeg: ffmpeg -pix_fmts lists all names"
         ) from None
 
 
@@ -182,17 +182,17 @@ def check_encoder(encoding: Encoding, height: int, width: int) -> None:
         return
     if encoding.codec in PICTURES or (encoding.preset is not None and encoding.codec not in PRESETS):
         raise InputError(
-            f"{encoding.codec} does not support --preset{' or --pixel-format' * (encoding.codec in PICTURES)}"
+            f"{encoding.codec} does not support `preset`{' or `pixel_format`' * (encoding.codec in PICTURES)}"
         )
     formats = [found.name for found in import_av().Codec(encoding.encoder, "w").video_formats or ()]
     formats = [name for name in formats if not name.startswith("yuvj")]  # these imply full range, which a tag says here
     if encoding.given_format is not None and encoding.given_format not in formats:
         raise InputError(
-            f"--pixel-format must be one of {', '.join(formats)} for {encoding.encoder}; got {encoding.given_format}"
+            f"`pixel_format` must be one of {', '.join(formats)} for {encoding.encoder}; got {encoding.given_format}"
         )
     refusal = _refusal(encoding, height, width)
     if refusal is not None:
-        asked = {"--preset": encoding.preset, "--pixel-format": encoding.given_format}
+        asked = {"`preset`": encoding.preset, "`pixel_format`": encoding.given_format}
         options = " ".join(f"{option} {value}" for option, value in asked.items() if value is not None)
         raise InputError(f"{encoding.encoder} cannot encode {width}×{height} with {options}: {refusal}")
 
@@ -219,13 +219,13 @@ def check_sides(encoding: Encoding, height: int, width: int) -> None:
     if width % (2 // chroma.chroma_width()) or height % (2 // chroma.chroma_height()):
         raise InputError(
             f"frames must have an even width and height, because {encoding.pixel_format} halves the resolution of "
-            f"colours; got {width}×{height}: use --pixel-format yuv444p, or --codec ffv1, which supports any size"
+            f"colours; got {width}×{height}: use `pixel_format` yuv444p, or `codec` ffv1, which supports any size"
         )
 
 
 def wrong_size(encoding: Encoding, height: int, width: int, refusal: str) -> InputError:
     """Return the error for frames of a size that the encoder does not support. `refusal` is the encoder's message."""
-    return InputError(f"{encoding.encoder} cannot encode frames of {width}×{height}: {refusal}: use another --codec")
+    return InputError(f"{encoding.encoder} cannot encode frames of {width}×{height}: {refusal}: use another `codec`")
 
 
 def _refusal(encoding: Encoding, height: int, width: int) -> str | None:
@@ -258,7 +258,7 @@ def check_output(path: Path, encoding: Encoding) -> None:
         )
     codecs = ("numbered",) if is_numbered(path) else CONTAINERS[suffix]
     if codec not in codecs:
-        way = f"set --codec to one of {', '.join(codecs)}" if len(codecs) > 1 else "omit --codec"
+        way = f"set `codec` to one of {', '.join(codecs)}" if len(codecs) > 1 else "omit `codec`"
         raise InputError(f"{path}: {path.suffix} files cannot contain {codec}: {way}, or use a name that ends in .mkv")
     if codec in ("h264", "hevc") and encoding.crf > LARGEST_CRF:
         raise InputError(f"crf must be at most {LARGEST_CRF} for {codec}; got {encoding.crf}")

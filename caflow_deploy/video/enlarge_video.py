@@ -135,13 +135,13 @@ def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
         InputError: if one would be.
     """
     if output.is_dir():
-        raise InputError(f"{output} is a folder; give the name of a file as -o")
+        raise InputError(f"{output} is a folder; give the name of a file as `output`")
     given = Path(source)
     results = _on_disk(output, is_numbered(output))
     if results & _on_disk(given, is_numbered(given) and not given.exists()):
-        raise InputError(f"{output} is the input file, or one of its images; choose another -o")
+        raise InputError(f"{output} is the input file, or one of its images; choose another `output`")
     if results and not overwrites:
-        raise InputError(f"{output} already exists; use --force to overwrite it, or choose another -o")
+        raise InputError(f"{output} already exists; use `force` to overwrite it, or choose another `output`")
 
 
 def _on_disk(path: Path, is_pattern: bool) -> set[tuple[int, int]]:

@@ -150,7 +150,7 @@ class VideoDrawing:
         if skipped < segment.frames:
             raise TooFewFrames(
                 f"{self.source.name} has only {segment.first + skipped} frames, fewer than the finished segments: "
-                "start again with --force"
+                "start again with `force`"
             )
 
     def _count_dropped(self) -> None:

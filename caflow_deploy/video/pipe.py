@@ -132,7 +132,7 @@ class PipeWriter:
         self.pixel_format = pixel_format or (info.pixel_format if info.pixel_format in PIXEL_FORMATS else usual)
         if self.pixel_format not in PIXEL_FORMATS:
             raise InputError(
-                f"--pixel-format must be one of {', '.join(sorted(PIXEL_FORMATS))} for standard output; got "
+                f"`pixel_format` must be one of {', '.join(sorted(PIXEL_FORMATS))} for standard output; got "
                 f"{self.pixel_format}"
             )
         self.info = info

@@ -37,7 +37,7 @@ from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import StreamSettings
 
 COMMAND = "caflow video"
-OPTIONS = {"given_format": "--pixel-format", "bits": "", "frame": "", "has_alpha": "", "multiple": ""}
+OPTIONS = {"given_format": "`pixel_format`", "bits": "", "frame": "", "has_alpha": "", "multiple": ""}
 """Options of the settings that have another name (`check_same`)."""
 JOURNAL = "segments.jsonl"
 OWN = re.compile(rf"{re.escape(JOB_FILE)}|{re.escape(JOURNAL)}|\d{{5,}}\.\w+")

@@ -109,7 +109,7 @@ class VideoOptions(FrameOptions, frozen=True):
             return replace(software, hardware=True)
         if self.encoder == "nvenc":
             raise InputError(
-                f"--encoder nvenc: NVENC cannot encode {software.codec} of {width}×{height} here; remove --encoder"
+                f"`encoder` nvenc: NVENC cannot encode {software.codec} of {width}×{height} here; remove `encoder`"
             )
         return software
 

@@ -159,7 +159,7 @@ def test_a_passed_backend_is_not_compared_again(
 def test_networks_in_bfloat16_are_not_for_onnx_runtime_on_the_cpu(copied: Path) -> None:
     with edited(copied) as manifest:
         manifest["precision"] = "bf16"
-    message = "onnxruntime cpu does not support networks in bf16: use --backend openvino"
+    message = "onnxruntime cpu does not support networks in bf16: use `backend` openvino"
     with load(copied, backend="cpu") as pipe, pytest.raises(BackendError, match=message):
         pipe.best_of(np.zeros((8, 8, 3), np.uint8))
     states = {check.name: check.state for check in check_bundle(copied)}

@@ -34,7 +34,7 @@ def find_gpus() -> list[Gpu]:
         driver = ctypes.CDLL(DRIVER)
     except OSError:
         raise BackendError(
-            f"the NVIDIA driver is missing: {DRIVER} cannot be loaded", "install the driver, or use --backend cpu"
+            f"the NVIDIA driver is missing: {DRIVER} cannot be loaded", "install the driver, or use `backend` cpu"
         ) from None
     count = ctypes.c_int()
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:

@@ -47,7 +47,7 @@ class Graphs(Mapping[str, Graph]):
             if name != DEGRADE and self.manifest.precision in self.backend.lacks:
                 raise BackendError(
                     f"{self.backend.name} does not support networks in {self.manifest.precision}",
-                    "use --backend openvino, or a bundle of another precision",
+                    "use `backend` openvino, or a bundle of another precision",
                 )
             if name not in self._loaded:
                 graph, backend = self.manifest.graph(name), self._backend_of(name)

@@ -72,7 +72,7 @@ def check_parity(graphs: Graphs) -> None:
             raise BackendError(
                 f"{graphs.backend.name} is not used, because its results differ from those of the CPU: {what}: "
                 f"the error is {worst:.1e}, at most {allowed:.0e} is allowed",
-                "use another --backend",
+                "use another `backend`",
             )
 
 

@@ -89,7 +89,7 @@ class ProviderSessions:
         """Return the error for a provider that cannot run on this machine."""
         return BackendError(
             f"ONNX Runtime's {self.provider.name} cannot run on this machine ({reason.strip()})",
-            f"pip install '{self.provider.install}', and install the driver of the device; or use --backend cpu",
+            f"pip install '{self.provider.install}', and install the driver of the device; or use `backend` cpu",
         )
 
     def _options(self, needs: SessionNeeds) -> Any:
@@ -148,7 +148,7 @@ def _device_of(provider: Provider, plugin: Any, number: int) -> Any:
     found = ", ".join(f"{k}: {one.device.vendor} {one.device.type.name}" for k, one in numbered.items()) or "none"
     raise BackendError(
         f"{provider.name} has no device {number} on this machine; its devices are {found}",
-        "give the number of one of them, as in --backend ort:openvino:0"
+        "give the number of one of them, as in `backend` ort:openvino:0"
         if devices
         else "it requires a device that it supports, and the driver of that device",
     )

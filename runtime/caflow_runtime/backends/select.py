@@ -67,7 +67,7 @@ def split_device(name: BackendName) -> tuple[str, int]:
     if not (base and number.isdecimal()):
         return name, 0
     if base in ("auto", "cpu", "openvino"):
-        raise BackendError(f"{base} has no devices with numbers; got {name!r}", f"use --backend {base}")
+        raise BackendError(f"{base} has no devices with numbers; got {name!r}", f"use `backend` {base}")
     return base, int(number)
 
 

@@ -180,7 +180,7 @@ def test_scores_of_another_bundle_or_job_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=r"belongs to a job of caflow image"):
         report_of(entries, {"command": "caflow image", "settings": {}})
-    with pytest.raises(InputError, match=r"belongs to another bundle: use the same --model as for caflow filter"):
+    with pytest.raises(InputError, match=r"belongs to another bundle: use the same `model` as for caflow filter"):
         report_of(entries, {"settings": {"min_typicality": ALPHA, "bundle": "0" * 64}})
     job = {"settings": {"min_typicality": ALPHA, "bundle": calibration.manifest_sha256}}
     assert "α = 0.1" in report_of(entries, job).text

@@ -139,7 +139,7 @@ def test_a_job_with_other_settings_is_refused_with_the_differences(tmp_path: Pat
     list(ImageFolder(out, jobs, SETTINGS).run(map(drawn, jobs)))
     cuda = replace(PIPELINE, bundle="1" * 64, backend="onnxruntime cuda")
     for other, differing in (
-        (replace(SETTINGS, config=DrawOptions(2, seed=1)), r"--seed 0 \(now 1\)"),
+        (replace(SETTINGS, config=DrawOptions(2, seed=1)), r"`seed` 0 \(now 1\)"),
         (replace(SETTINGS, config=DrawOptions(2, min_typicality=0.1)), "--min-typicality 0.0 .now 0.1"),
         (replace(SETTINGS, pipeline=cuda), "the model has changed, --backend "),
         (replace(SETTINGS, files=ResultFiles(keep_all=True, sheet=True)), "--keep-all .*--sheet "),
@@ -174,7 +174,7 @@ def test_files_that_no_job_has_written_are_not_replaced(tmp_path: Path) -> None:
     (out / "notes.txt").touch()
     for name in ("a.png", "a-2.png", "a-sheet.png", RESULTS):
         (out / name).touch()
-        with pytest.raises(InputError, match=f"{name} already exists; use --force to overwrite it"):
+        with pytest.raises(InputError, match=f"{name} already exists; use `force` to overwrite it"):
             ImageFolder(out, jobs, SETTINGS)
         (out / name).unlink()
     ImageFolder(out, jobs, SETTINGS)

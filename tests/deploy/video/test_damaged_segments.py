@@ -123,7 +123,7 @@ def test_a_job_with_more_segments_than_the_video_has_is_refused(clips: Path, unc
         file = describe_file(stopped, f"{number:05d}.mp4")
         journal.append(msgspec.structs.replace(first, number=number, first=10 * number, file=file))
     done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), uncalibrated, "0.8")
-    assert "frames, fewer than the finished segments: start again with --force" in done.stderr.splitlines()[-1]
+    assert "frames, fewer than the finished segments: start again with `force`" in done.stderr.splitlines()[-1]
     assert stopped.with_name("out.mp4").read_bytes() == before
 
 

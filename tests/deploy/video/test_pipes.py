@@ -237,5 +237,5 @@ def test_uneven_times_are_reported_as_lost() -> None:
         for time in ticks:
             writer.write(np.zeros((16, 32, 3), np.float32), time)
         assert len(writer.lost) == said
-    with pytest.raises(InputError, match=r"--pixel-format must be one of gray, .* for standard output; got bgr0"):
+    with pytest.raises(InputError, match=r"`pixel_format` must be one of gray, .* for standard output; got bgr0"):
         PipeWriter(io.BytesIO(), info, "bgr0")
