@@ -141,8 +141,8 @@ def test_a_job_with_other_settings_is_refused_with_the_differences(tmp_path: Pat
     for other, differing in (
         (replace(SETTINGS, config=DrawOptions(2, seed=1)), r"`seed` 0 \(now 1\)"),
         (replace(SETTINGS, config=DrawOptions(2, min_typicality=0.1)), "`min_typicality` 0.0 .now 0.1"),
-        (replace(SETTINGS, pipeline=cuda), "the model has changed, --backend "),
-        (replace(SETTINGS, files=ResultFiles(keep_all=True, sheet=True)), "--keep-all .*--sheet "),
+        (replace(SETTINGS, pipeline=cuda), "the model has changed, `backend` "),
+        (replace(SETTINGS, files=ResultFiles(keep_all=True, sheet=True)), "`keep_all` .*`sheet` "),
     ):
         with pytest.raises(InputError, match=differing):
             ImageFolder(out, jobs, other)
