@@ -101,10 +101,6 @@ class Adversary:
         return {"weights": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Load what `state` has returned. The weights must fit.
-
-        Raises:
-            AttributeError, LookupError, TypeError, ValueError: if the state of the optimizer does not fit.
-        """
+        """Load what `state` has returned. It must fit."""
         self.discriminator.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])

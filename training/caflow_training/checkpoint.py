@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
-from zipfile import ZipFile, is_zipfile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
 from torch import nn
@@ -23,6 +23,10 @@ from caflow_training.model import CAFlow
 
 FORMAT = "caflow-checkpoint"
 FORMAT_VERSION = 1
+MAX_STEP = 2**31
+"""Largest number of a step."""
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Adam's moving averages of a gradient and of its square."""
 LAST_CHECKPOINT = "last.pt"
 """Name of the checkpoint in the output folder of a training run."""
 CONTENTS: dict[str, tuple[type, ...]] = {
@@ -135,14 +139,20 @@ def _read_file(path: str | Path) -> Any:
 def _damaged_part(path: Path) -> str | None:
     """Return the name of the first damaged part of a file, or None. `torch.load` does not check the parts' CRCs.
 
-    Files in the form of PyTorch before 1.6 have no CRCs.
+    Files in the form of PyTorch before 1.6 have no CRCs. PyTorch stores parts uncompressed, one after the other, so
+    together they are smaller than the file: to read them takes no longer than to read the file.
 
     Raises:
-        Exception: of any type, if the file is an archive that cannot be read.
+        Exception: of any type, if the file is an archive that cannot be read, or that PyTorch does not write.
     """
     if not is_zipfile(path):
         return None
     with ZipFile(path) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type != ZIP_STORED for part in parts):
+            raise BadZipFile("it has compressed parts")
+        if sum(part.file_size for part in parts) > path.stat().st_size:
+            raise BadZipFile("its parts overlap")
         return archive.testzip()
 
 
@@ -176,8 +186,43 @@ def check_weights_of(path: str | Path, module: nn.Module, weights: Mapping[str, 
 
 
 def _is_dense(tensor: Any) -> bool:
-    """Return whether a value is a dense floating-point tensor, which can be copied into a weight."""
-    return isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.layout == torch.strided
+    """Return whether a value is a dense floating-point tensor in host memory, which can be copied into a weight."""
+    is_strided = isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.layout == torch.strided
+    return is_strided and tensor.device.type == "cpu"
+
+
+def adam_state(path: str | Path, optimizer: torch.optim.Adam, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored state of Adam for `load_state_dict`, after a comparison with the parameters.
+
+    Fused Adam writes to the moments without a look at their sizes. The hyperparameters are those of the optimizer.
+
+    Raises:
+        CheckpointError: if the state is not one of these parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    states = stored.get("state")
+    if not isinstance(states, dict) or not all(
+        isinstance(k, int) and 0 <= k < len(parameters) and _is_of_adam(states[k], parameters[k]) for k in states
+    ):
+        raise CheckpointError(
+            f"{path} is damaged: the state of the optimizer does not fit the weights; restore the file from a copy"
+        )
+    own = {
+        k: {"step": states[k]["step"]} | {name: torch.empty_like(parameters[k], device="cpu") for name in MOMENTS}
+        for k in states
+    }
+    for k, state in own.items():
+        for name in MOMENTS:
+            state[name].copy_(states[k][name])
+    return {"state": own, "param_groups": optimizer.state_dict()["param_groups"]}
+
+
+def _is_of_adam(state: Any, parameter: torch.Tensor) -> bool:
+    """Return whether a value is Adam's state of a parameter: its step, and its moments."""
+    if not isinstance(state, dict) or not all(_is_dense(state.get(name)) for name in ("step", *MOMENTS)):
+        return False
+    shapes = {tuple(state[name].shape) for name in MOMENTS}
+    return shapes == {tuple(parameter.shape)} and state["step"].ndim == 0 and 0 <= float(state["step"]) <= MAX_STEP
 
 
 def save(

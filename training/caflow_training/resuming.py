@@ -56,6 +56,11 @@ def read_resumable(path: Path, recipe: Recipe, digest: int) -> dict[str, Any]:
             f"{path} was trained on photographs that differ from those in --data: use the same folder to resume, or "
             + _new_run(path)
         )
+    if not 0 <= training["step"] <= checkpoint.MAX_STEP:
+        raise checkpoint.CheckpointError(
+            f"{path} is damaged: its step must be from 0 to {checkpoint.MAX_STEP}; got {training['step']}; restore the "
+            "file from a copy"
+        )
     for weights in (contents["weights"], contents["ema"]):
         checkpoint.check_weights(path, recipe.model, weights)
     if recipe.training.adversarial_weight:

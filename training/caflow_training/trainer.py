@@ -20,7 +20,7 @@ from caflow_runtime.file_io.folder_lock import folder_lock
 from caflow_runtime.file_io.paths import real_path
 from caflow_training import checkpoint
 from caflow_training.adversarial import Adversary, adversarial_share
-from caflow_training.checkpoint import LAST_CHECKPOINT
+from caflow_training.checkpoint import LAST_CHECKPOINT, adam_state
 from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.model import CAFlow
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
@@ -175,21 +175,17 @@ class _Run:
         """Load the state of the run from a checkpoint.
 
         Raises:
-            CheckpointError, ResumeError: as `read_resumable`, and if the state of the optimizer cannot be loaded.
+            CheckpointError, ResumeError: as `read_resumable`, and if the state of the optimizer does not fit.
         """
         contents = read_resumable(path, self.recipe, self.data.digest)
         training = contents["training"]
         self.model.load_state_dict(contents["weights"])
         self.average.load(contents["ema"])
-        try:
-            self.optimizer.load_state_dict(training["optimizer"])
-            if self.adversary:
-                self.adversary.load(training[ADVERSARY])
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ResumeError(
-                f"{path} is damaged: the state of the optimizer cannot be loaded: {error}; use another --out to start "
-                "a new run"
-            ) from None
+        self.optimizer.load_state_dict(adam_state(path, self.optimizer, training["optimizer"]))
+        if self.adversary:
+            stored = training[ADVERSARY]
+            state = adam_state(path, self.adversary.optimizer, stored["optimizer"])
+            self.adversary.load({"weights": stored["weights"], "optimizer": state})
         self.flow_is_trained = training.get(FLOW_IS_TRAINED, True)
         self.step = training["step"]
 
