@@ -18,8 +18,8 @@ from rich.text import Text
 
 from caflow_cli.command_error import CommandError
 from caflow_cli.standard_streams import is_terminal, naming_stdout, print_message, wrapped
-from caflow_runtime.deferred_stops import deferring_stops
 from caflow_runtime.file_io.paths import printable
+from caflow_runtime.interruptible import deferring_stops
 
 WIDTH_IN_FILES = 160
 """Width of tables that are not printed to a terminal, in characters."""

@@ -1,5 +1,6 @@
 """What `caflow`, `caflow-export` and `caflow-train` have in common as programs: their streams and wrong arguments."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +10,10 @@ import click
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.standard_streams import flush, naming_stdout, print_message, replace_closed_streams
+from caflow_cli.stops import STOPPED
 from caflow_runtime.errors import format_error
 from caflow_runtime.file_io.paths import printable
+from caflow_runtime.interruptible import is_call_left
 
 
 class Program(click.Command):
@@ -23,6 +26,9 @@ class Program(click.Command):
             super().main(*args, **options)
         except SystemExit as end:
             lost = flush(sys.stdout)
+            if is_call_left(end.code in STOPPED):  # the process would wait until the call ends
+                flush(sys.stderr)
+                os._exit(end.code if isinstance(end.code, int) else FAILED)
             if end.code or lost is None:
                 raise
             ending = CommandError(f"standard output: {format_error(lost)}", FAILED)

@@ -9,6 +9,9 @@ from typing import Literal, NoReturn
 
 from caflow_cli.standard_streams import print_message
 
+STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+"""Exit codes of stopped commands."""
+
 
 class Terminated(KeyboardInterrupt):
     """Raised by SIGTERM. It is a `KeyboardInterrupt`, so that code which handles Ctrl-C also handles SIGTERM."""

@@ -1,6 +1,5 @@
 """The `caflow` command and its subcommands."""
 
-import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -8,14 +7,13 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from caflow_cli.command_error import ERROR_CODE, FAILED, WRONG_USE, CommandError
+from caflow_cli.command_error import ERROR_CODE, WRONG_USE, CommandError
 from caflow_cli.option_values import in_words_of
 from caflow_cli.program import Program
-from caflow_cli.standard_streams import flush, print_message
+from caflow_cli.standard_streams import print_message
 from caflow_cli.stops import ending_when_stopped
 from caflow_deploy import __version__
 from caflow_deploy.silence import silence
-from caflow_runtime.backends.interruptible import is_call_left
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.extras import HOW_TO_INSTALL
 
@@ -38,17 +36,6 @@ COMMANDS = {
 
 class LazyGroup(Program, click.Group):
     """Group that imports each command when it is used. Its exit code tells Ctrl-C from SIGTERM."""
-
-    def main(self, *args: Any, **options: Any) -> Any:
-        """Run the program, and exit, even if an operator of a stopped graph still runs."""
-        try:
-            super().main(*args, **options)
-        except SystemExit as end:
-            if is_call_left():
-                flush(sys.stdout)
-                flush(sys.stderr)
-                os._exit(end.code if isinstance(end.code, int) else FAILED)
-            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. If it is stopped or fails, and does not report that itself, report it in one line."""

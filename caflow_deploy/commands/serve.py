@@ -21,8 +21,8 @@ from caflow_deploy.serving.worker_pool import BatchSettings, WorkerPool
 from caflow_deploy.serving.worker_process import WorkerSettings
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest
-from caflow_runtime.deferred_stops import deferring_stops
 from caflow_runtime.file_io.paths import real_path
+from caflow_runtime.interruptible import deferring_stops
 
 LOOPBACK = "127.0.0.1"
 PACKAGES = ("grpc", "h11", "starlette", "tritonclient", "uvicorn")

@@ -25,6 +25,7 @@ from caflow_runtime.checks import check_share, checked_path
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.image_arrays import Image
+from caflow_runtime.interruptible import abandoned
 from caflow_runtime.ood.verdict import Verdict, decide
 from caflow_runtime.pipeline.calibrated_likelihoods import NOT_FINITE
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -141,7 +142,7 @@ def smallest_typicality(pipe: Pipeline) -> float:
 def _read_ahead(pairs: Iterable[FilePair], load: Callable[[FilePair], Loaded]) -> Iterator[Loaded]:
     """Yield loaded pairs in the order of the list. Meanwhile, threads read up to `READ_AHEAD` further pairs."""
     waiting: deque[Future[Loaded]] = deque()
-    with ThreadPoolExecutor(READERS) as pool:
+    with abandoned(ThreadPoolExecutor(READERS)) as pool:
         for files in pairs:
             waiting.append(pool.submit(load, files))
             if len(waiting) > READ_AHEAD:

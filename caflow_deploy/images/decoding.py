@@ -4,24 +4,30 @@ Unlike Pillow, OpenCV decodes colours of 16 bits and of floating-point values.
 """
 
 import struct
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_deploy.images.image_headers import ImageHeader
+from caflow_deploy.images.image_headers import CHECKSUM_BYTES, PNG_START, PNG_TEXTS, ImageHeader, number_of_scans
 from caflow_deploy.images.tiff_tags import MALFORMED, Contents, Entry, read_entries, read_start
 from caflow_runtime.errors import InputError
+from caflow_runtime.interruptible import bounded
 
 TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 """Flags of OpenCV for decoding without alpha. The image is rotated as its EXIF orientation says."""
 PHOTOMETRIC, EXTRA_SAMPLES, SHORT = 262, 338, 3
 """TIFF tags PhotometricInterpretation and ExtraSamples, and the type of their values."""
-CMYK = 5
-"""Value of PhotometricInterpretation."""
+CMYK, LAB = 5, (8, 9, 10)
+"""Values of PhotometricInterpretation. OpenCV would return wrong colours for CIELAB, ICCLab and ITULab."""
 ASSOCIATED, UNASSOCIATED = 1, 2
 """Values of ExtraSamples, for alpha that the stored colours are multiplied with, and for other alpha."""
+MAX_SCANNED_PIXELS, MAX_DECODING_S = 2**32, 30
+"""Limits of decoding: pixels times scans of a progressive JPEG, which take some ten seconds; and seconds."""
+Decoded = TypeVar("Decoded")
 IHDR_BYTES, GREY = 13, 0
 """Size of the header of a PNG, and the colour type of grey images without alpha."""
 
@@ -49,6 +55,37 @@ def decode(contents: bytes, header: ImageHeader) -> tuple[NDArray[Any], list[str
     if extra is not None and extra.value in (ASSOCIATED, UNASSOCIATED):
         wrong.append("its alpha was not copied: it is not supported for grey TIFF files; convert the image to PNG")
     return _with_transparent_grey(turned, header.chunks), wrong
+
+
+def within_limits(decoding: Callable[[bytes], Decoded], contents: bytes, header: ImageHeader) -> Decoded:
+    """Return what a decoder returns for a file. It gets a PNG without its texts, which it would unpack.
+
+    Raises:
+        InputError: if the decoder would return wrong colours, or would work for too long.
+    """
+    photometric, _ = _tiff_samples(contents)
+    if photometric is not None and photometric.value in LAB:
+        raise InputError("TIFF files in CIELAB colours are not supported; convert the image to RGB")
+    if (scans := number_of_scans(contents)) * header.size.width * header.size.height > MAX_SCANNED_PIXELS:
+        raise InputError(f"to decode its {scans} scans would take too long; save the JPEG again")
+    try:
+        return bounded(partial(decoding, _without_texts(contents, header)), MAX_DECODING_S)
+    except TimeoutError:
+        raise InputError(f"to decode it takes more than {MAX_DECODING_S} s; save the image again") from None
+
+
+def _without_texts(contents: bytes, header: ImageHeader) -> bytes:
+    """Return a PNG without its texts, and other files unchanged."""
+    if header.chunks.keys().isdisjoint(PNG_TEXTS):
+        return contents
+    kept, place, kind = [PNG_START], len(PNG_START), b""
+    while kind != b"IEND" and place < len(contents):
+        size, kind = int.from_bytes(contents[place : place + 4], "big"), contents[place + 4 : place + 8]
+        following = place + 8 + size + CHECKSUM_BYTES
+        if kind not in PNG_TEXTS:
+            kept.append(contents[place:following])
+        place = following
+    return b"".join(kept)
 
 
 def _decoded(contents: bytes, flags: int) -> NDArray[Any]:

@@ -16,7 +16,7 @@ from PIL.AvifImagePlugin import AvifImageFile
 from PIL.Image import Image
 
 from caflow_deploy.images.image_headers import ImageHeader
-from caflow_deploy.images.tiff_tags import MAX_BYTES, read_entries, read_start
+from caflow_deploy.images.tiff_tags import MAX_BYTES, size_of_values
 from caflow_runtime.errors import InputError
 
 BRANDS_START, MAX_BRAND_BYTES = 8, 256
@@ -69,7 +69,7 @@ def _check_exif(contents: bytes) -> None:
         raise ValueError("too many parts of the file look like EXIF")
     for start in starts:
         exif = contents[start:]
-        if sum(entry.size for entry in read_entries(exif, *read_start(exif))[0]) > MAX_BYTES:
+        if size_of_values(exif) > MAX_BYTES:
             raise ValueError("the values of its EXIF are too large, or overlap")
 
 

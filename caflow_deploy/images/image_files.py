@@ -8,6 +8,7 @@ import math
 import stat
 import struct
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_deploy.images import heif
-from caflow_deploy.images.decoding import decode
+from caflow_deploy.images.decoding import decode, within_limits
 from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
-from caflow_deploy.images.image_headers import GIF_START, is_cut_off, is_heif, read_header
+from caflow_deploy.images.image_headers import GIF_START, ImageHeader, is_cut_off, is_heif, read_header
 from caflow_deploy.images.matte import matted
 from caflow_deploy.images.metadata import Metadata
 from caflow_deploy.images.metadata_files import encode, read_metadata
@@ -111,11 +112,7 @@ def decode_image(contents: bytes, path: Path, max_pixels: int = MAX_IMAGE_PIXELS
             f"{max_pixels / 1e6:.4g} (max_pixels); reduce the image, or raise the limit",
         )
     try:
-        if is_heif(contents):
-            pixels, header = heif.decode(contents, header)
-            wrong = list[str]()
-        else:
-            pixels, wrong = decode(contents, header)
+        pixels, header, wrong = within_limits(partial(_decoded, header=header), contents, header)
     except InputError as error:
         raise UnreadableImage(path, str(error)) from None
     except UNDECODABLE:
@@ -125,6 +122,14 @@ def decode_image(contents: bytes, path: Path, max_pixels: int = MAX_IMAGE_PIXELS
     metadata, malformed = read_metadata(contents, header)
     found = _image_file(path, pixels)
     return replace(found, metadata=metadata, warnings=(*malformed, *wrong), quantization=header.quantization or None)
+
+
+def _decoded(contents: bytes, header: ImageHeader) -> tuple[NDArray[Any], ImageHeader, list[str]]:
+    """Return the pixels, the header, and messages about what was not read."""
+    if is_heif(contents):
+        return *heif.decode(contents, header), []
+    pixels, wrong = decode(contents, header)
+    return pixels, header, wrong
 
 
 def image_of_array(pixels: NDArray[Any]) -> ImageFile:

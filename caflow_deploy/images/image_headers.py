@@ -9,6 +9,7 @@ Pillow's classes are used without `Image.open`, whose limit on pixels is a globa
 
 import re
 import struct
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -42,7 +43,12 @@ INCH, CENTIMETRE = 1, 2
 MAX_CHUNKS, MAX_CHUNK_BYTES = 2**16, 64
 """Largest number of chunks that are read from a PNG, and size of the largest chunk that is not metadata."""
 CHECKSUM_BYTES = 4
-PNG_METADATA = (b"eXIf", b"iCCP", b"iTXt", b"pHYs", b"tEXt", b"zTXt")
+PNG_TEXTS = (b"iTXt", b"tEXt", b"zTXt")
+PNG_METADATA = (b"eXIf", b"iCCP", b"pHYs", *PNG_TEXTS)
+XMP_KEYWORD, RAW_PROFILE, MAX_KEYWORD_BYTES = b"XML:com.adobe.xmp", b"Raw profile type ", 80
+"""Keyword of the text that is XMP, and start of the keywords of other metadata. Only XMP is unpacked."""
+MAX_REPEATED = 4
+"""Largest number of chunks of one kind that are unpacked: a file of 1 MB may contain a thousand, of 1 MB each."""
 WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH = 256, 257, 322, 323
 """TIFF tags."""
 
@@ -115,16 +121,26 @@ def header_of_file(path: Path) -> ImageHeader | None:
 def is_cut_off(contents: bytes) -> bool:
     """Return whether a file is a JPEG without an end.
 
-    OpenCV before version 5 fills the missing part with grey without an error. Data may follow the end, such as the film
-    of a motion photo; and the header may contain the end of a thumbnail.
+    OpenCV before version 5 fills the missing part with grey without an error.
     """
-    if not contents.startswith(JPEG_START):
-        return False
+    return contents.startswith(JPEG_START) and _scans(contents)[1] < 0
+
+
+def number_of_scans(contents: bytes) -> int:
+    """Return how often a decoder of a JPEG goes through its pixels; 1 for other files."""
+    return contents.count(START_OF_SCAN, *_scans(contents)) if contents.startswith(JPEG_START) else 1
+
+
+def _scans(contents: bytes) -> tuple[int, int]:
+    """Return where the scans of a JPEG begin, and where they end; −1 if they have no end.
+
+    Data may follow the end, such as the film of a motion photo; and the header may contain the end of a thumbnail.
+    """
     place = len(JPEG_START)
     while contents[place : place + 1] == FILL and contents[place : place + 2] != START_OF_SCAN:
         is_filled = contents[place + 1 : place + 2] == FILL  # any number of these bytes may precede a marker
         place += 1 if is_filled else 2 + max(2, int.from_bytes(contents[place + 2 : place + 4], "big"))
-    return contents.find(JPEG_END, place) < 0
+    return place, contents.find(JPEG_END, place)
 
 
 def holds_several(contents: bytes) -> bool:
@@ -162,7 +178,7 @@ def _jpeg(contents: Contents) -> ImageHeader:
 
 def _png(contents: Contents) -> ImageHeader:
     """Read the chunks of a PNG by Pillow, but skip the pixels, and chunks that are damaged or too large for Pillow."""
-    file, chunks = _file(contents), dict[bytes, bytes]()
+    file, chunks, seen = _file(contents), dict[bytes, bytes](), Counter[bytes]()
     file.seek(len(PNG_START))
     stream = PngStream(file)
     with suppress(struct.error, SyntaxError):  # the end of the file
@@ -170,8 +186,13 @@ def _png(contents: Contents) -> ImageHeader:
             kind, place, size = stream.read()
             if kind in PNG_METADATA:
                 chunks.setdefault(kind, b"")
-                with suppress(OSError, SyntaxError, ValueError, LookupError):
-                    stream.call(kind, place, size)
+                name = contents[place : place + MAX_KEYWORD_BYTES].split(b"\0")[0] if kind in PNG_TEXTS else kind
+                if name.startswith(RAW_PROFILE):
+                    stream.im_info[name.decode("latin-1")] = ""
+                elif seen[name] < MAX_REPEATED and (name == XMP_KEYWORD or kind not in PNG_TEXTS):
+                    seen[name] += 1
+                    with suppress(OSError, SyntaxError, ValueError, LookupError):
+                        stream.call(kind, place, size)
             elif b"IDAT" not in chunks:
                 chunks.setdefault(kind, file.read(size) if size <= MAX_CHUNK_BYTES else b"")
             if kind == b"IEND":

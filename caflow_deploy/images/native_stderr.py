@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile
 
-from caflow_runtime.deferred_stops import deferring_stops
+from caflow_runtime.interruptible import deferring_stops
 
 
 @contextmanager

@@ -99,7 +99,7 @@ X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 INCH, CENTIMETRE, CM_PER_INCH = 2, 3, 2.54
 """Values of the tag ResolutionUnit."""
 XMP, IPTC, PROFILE = 700, 33723, 34675
-EXIF_DIRECTORY, GPS_DIRECTORY = 34665, 34853
+EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY = 34665, 34853, 40965
 DESCRIPTIVE = {EXIF_DIRECTORY, GPS_DIRECTORY, 270, 271, 272, 306, 315, 33432}
 """Tags of a TIFF file about its origin: subdirectories, description, camera, time, artist and copyright."""
 WIDTHS, HEIGHTS = {256, 0xA002}, {257, 0xA003}
@@ -197,9 +197,23 @@ def _number(contents: Contents, layout: Layout, entry: Entry | None) -> float:
     return float(above / below) if below else 0.0
 
 
-def _below(contents: bytes, layout: Layout, entries: Iterable[Entry]) -> list[Entry]:
-    """Return the entries of the EXIF subdirectory, if `entries` has one that is not malformed."""
-    place = next((entry.value for entry in entries if entry.tag == EXIF_DIRECTORY), None)
+def size_of_values(exif: bytes) -> int:
+    """Return the bytes of all values together: of EXIF, and of its subdirectories. Values may overlap.
+
+    Raises:
+        struct.error, ValueError: if EXIF is malformed.
+    """
+    layout, first = read_start(exif)
+    found, last = [], read_entries(exif, layout, first)[0]
+    for tags in ((EXIF_DIRECTORY, GPS_DIRECTORY), (INTEROPERABILITY,)):
+        found += last
+        last = [entry for tag in tags for entry in _below(exif, layout, last, tag)]
+    return sum(entry.size for entry in (*found, *last))
+
+
+def _below(contents: bytes, layout: Layout, entries: Iterable[Entry], tag: int = EXIF_DIRECTORY) -> list[Entry]:
+    """Return the entries of a subdirectory, if `entries` has one that is not malformed."""
+    place = next((entry.value for entry in entries if entry.tag == tag), None)
     with suppress(*MALFORMED):
         return read_entries(contents, layout, place)[0] if place else []
     return []

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 
 from caflow_cli.stops import ctrl_c_blocked
-from caflow_runtime.deferred_stops import STOPPING
+from caflow_runtime.interruptible import STOPPING
 
 SPAWN = multiprocessing.get_context("spawn")
 ENDS_S = 5.0

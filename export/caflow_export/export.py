@@ -34,9 +34,9 @@ from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, PrecisionName
 from caflow_runtime.bundle.reading import describe_file, read_manifest, verify_files, write_manifest
 from caflow_runtime.bundle.run_memory import write_memory
-from caflow_runtime.deferred_stops import deferring_stops
 from caflow_runtime.errors import CaflowError, UnreadableImage
 from caflow_runtime.file_io.atomic_files import atomic_folder
+from caflow_runtime.interruptible import deferring_stops
 from caflow_runtime.ood import calibration
 from caflow_runtime.pipeline.measured_memory import CannotMeasure, measure_memory
 from caflow_training import checkpoint as checkpoints

@@ -15,10 +15,10 @@ import onnx
 from onnx import helper
 
 from caflow_export.weights import load_whole, widen
-from caflow_runtime.backends.interruptible import interruptible
 from caflow_runtime.backends.providers import PROVIDERS, Shape
 from caflow_runtime.bundle.engine_model import CONTEXT, DOMAIN, EMBED_MODE, OPERATOR
 from caflow_runtime.bundle.engine_sets import NAMES, Flavor
+from caflow_runtime.interruptible import interruptible
 
 MODULES: dict[Flavor, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 """Name of the Python module of each flavor."""

@@ -17,7 +17,7 @@ from test_altered_graphs import CONDITION, TARGET, change_graph
 from tiny import DATA
 
 from caflow_runtime.backends import onnx_runtime
-from caflow_runtime.backends.interruptible import interruptible, is_call_left
+from caflow_runtime.interruptible import interruptible, is_call_left
 from caflow_runtime.pipeline.pipeline import load
 
 CONVOLUTIONS = 1000

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from caflow_runtime.degradation import GROUPS, Degradation
+from caflow_runtime.interruptible import abandoned
 from caflow_training.degradations import BORDER, CONTEXT, Degradations, checkerboard
 from caflow_training.photographs import DataError, Photographs, Unreadable, read_rgb
 from caflow_training.recipe import SHIFTS, TrainingConfig
@@ -98,7 +99,7 @@ class CropSampler:
         Arguments:
             threads: number of threads that prepare batches in advance, each another batch.
         """
-        with ThreadPoolExecutor(threads) as pool:
+        with abandoned(ThreadPoolExecutor(threads)) as pool:
             pending: list[Future[TrainingBatch]] = []
             step = first_step
             while True:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 
 from caflow_cli.console import CommandConsole
+from caflow_deploy.images.decoding import within_limits
 from caflow_deploy.images.file_search import (
     MAX_IMAGE_PIXELS,
     SUFFIXES,
@@ -19,7 +21,9 @@ from caflow_deploy.images.file_search import (
     originals_below,
     partners,
 )
-from caflow_deploy.images.image_headers import claimed_size, is_cut_off
+from caflow_deploy.images.image_headers import is_cut_off, read_header
+from caflow_runtime.errors import InputError
+from caflow_runtime.interruptible import abandoned
 from caflow_training.task_traits import Image
 from caflow_training.tasks import Task
 
@@ -74,7 +78,7 @@ def find_photographs(
     targets: list[Path] = []
     console = CommandConsole()
     console.shows_messages = shows_progress
-    with ThreadPoolExecutor() as pool, console.progress_bar() as bar:
+    with abandoned(ThreadPoolExecutor()) as pool, console.progress_bar() as bar:
         read = pool.map(partial(_size, max_pixels=max_pixels), candidates)
         sizes = bar.track(read, total=len(candidates), description="reading photographs")
         for path, size in zip(candidates, sizes, strict=True):
@@ -147,20 +151,25 @@ def read_rgb(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> Image:
     """
     try:
         contents = path.read_bytes()
-        claimed = claimed_size(contents)
-        width, height = claimed or (0, 0)
+        header = read_header(contents)
+        width, height = header.size if header else (0, 0)
         if width * height > max_pixels:
             raise Unreadable(
                 f"is {width}×{height}, {width * height / 1e6:.4g} megapixels, but the limit is {max_pixels / 1e6:.4g} "
                 "megapixels: reduce the image, or raise max_pixels in the recipe"
             )
-        is_image = width * height > 0 and not is_cut_off(contents)
-        image = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_COLOR_RGB) if is_image else None
+        image = within_limits(_decoded, contents, header) if header and not is_cut_off(contents) else None
+    except InputError as error:
+        raise Unreadable(f"cannot be read: {error}") from None
     except (OSError, cv2.error):
         image = None
     if image is None:
         raise Unreadable("cannot be read: the file is damaged, incomplete, not accessible or of an unsupported format")
     return image.astype(np.uint8, copy=False)
+
+
+def _decoded(contents: bytes) -> Image | None:
+    return cast(Image | None, cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_COLOR_RGB))
 
 
 def _size(path: Path, max_pixels: int) -> tuple[int, int] | str:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from caflow_runtime.deferred_stops import deferring_stops
 from caflow_runtime.file_io.atomic_files import remove_leftovers, write_atomically
 from caflow_runtime.file_io.folder_lock import folder_lock
 from caflow_runtime.file_io.paths import real_path
+from caflow_runtime.interruptible import deferring_stops
 from caflow_training import checkpoint
 from caflow_training.adversarial import Adversary, adversarial_share
 from caflow_training.checkpoint import LAST_CHECKPOINT, adam_state

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.backend import Backend, explained, explaining
 from caflow_runtime.backends.engines import Engines
 from caflow_runtime.backends.host_arrays import HostArrays
-from caflow_runtime.backends.interruptible import interruptible
 from caflow_runtime.backends.onnx_packages import import_onnxruntime
 from caflow_runtime.backends.provider_sessions import ProviderSessions
 from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.level_chain import Array, Arrays, Graph
 from caflow_runtime.flow.ports import GraphPorts
+from caflow_runtime.interruptible import interruptible
 
 TYPES = {
     "tensor(float)": "float32",

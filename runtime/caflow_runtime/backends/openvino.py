@@ -17,10 +17,10 @@ import numpy as np
 
 from caflow_runtime.backends.backend import explaining
 from caflow_runtime.backends.host_arrays import HostArrays
-from caflow_runtime.backends.interruptible import interruptible
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.level_chain import Array, Arrays, Graph
 from caflow_runtime.flow.ports import GraphPorts
+from caflow_runtime.interruptible import interruptible
 
 DEVICE = "CPU"
 TELEMETRY = "openvino_telemetry"

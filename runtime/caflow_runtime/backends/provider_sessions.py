@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from caflow_runtime.backends.gpu import Gpu, gpu
-from caflow_runtime.backends.interruptible import interruptible
 from caflow_runtime.backends.onnx_packages import check_installed, import_onnxruntime
 from caflow_runtime.backends.providers import Provider, SessionNeeds
 from caflow_runtime.errors import BackendError
+from caflow_runtime.interruptible import interruptible
 
 ERRORS_ONLY = 3
 """Log level of ONNX Runtime: report errors, but no warnings."""

@@ -13,7 +13,7 @@ from commands import caflow, command, started
 from many import workers_of
 
 from caflow_deploy.commands import doctor
-from caflow_runtime.deferred_stops import deferring_stops
+from caflow_runtime.interruptible import deferring_stops
 from caflow_training.cli import stoppable
 
 

@@ -1,0 +1,139 @@
+"""Small files that would take long or much memory to decode, and stops while a file is decoded."""
+
+import io
+import random
+import signal
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from commands import in_a_process, started
+from tiny import TINY
+
+from caflow_deploy.images.decoding import MAX_SCANNED_PIXELS
+from caflow_deploy.images.image_files import read_image
+from caflow_deploy.images.image_headers import JPEG_END, START_OF_SCAN
+from caflow_runtime.errors import UnreadableImage
+from caflow_runtime.interruptible import bounded
+
+SIDE = 512
+WITH_PEAK = """
+import sys
+from caflow_deploy.images.image_files import read_image
+from caflow_runtime.errors import UnreadableImage
+from caflow_runtime.available_memory import peak_memory
+before = peak_memory()
+try:
+    print(read_image(sys.argv[1]).rgb.shape)
+except UnreadableImage as error:
+    print(error)
+print(peak_memory() - before)
+"""
+SLOW = """
+import sys, time
+import cv2
+import {program} as program
+def decode(*_):
+    print("decodes", flush=True)
+    time.sleep(600)
+cv2.imdecode = decode
+program.main()
+"""
+
+
+def progressive(scans: int) -> bytes:
+    """Return a JPEG of `SIDE`² pixels with this number of scans and more. The last one is repeated."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.full((SIDE, SIDE), 99, np.uint8)).save(file, "JPEG", progressive=True)
+    contents = file.getvalue()
+    last, end = contents.rindex(START_OF_SCAN), contents.rindex(JPEG_END)
+    return contents[:end] + contents[last:end] * scans + JPEG_END
+
+
+def with_texts(kind: bytes, texts: int) -> bytes:
+    """Return a PNG of 8×8 pixels with compressed texts of 1 MB each."""
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (8, 8), (1, 2, 3)).save(file, "PNG")
+    data = kind + {b"zTXt": b"k\0\0", b"iTXt": b"XML:com.adobe.xmp\0\1\0\0\0"}[kind] + zlib.compress(b"a" * 10**6)
+    chunk = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+    return file.getvalue()[:33] + chunk * texts + file.getvalue()[33:]
+
+
+def avif_with_exif(exif: bytes) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (16, 16)).save(file, "AVIF", exif=exif)
+    return file.getvalue()
+
+
+def exif_with(pointer: int) -> bytes:
+    """Return EXIF whose subdirectory has 4,000 values of 100 kB, one above the other."""
+    entries = [struct.pack("<HHII", 40_000 + k, 1, 100_000, 26) for k in range(4000)]
+    start = struct.pack("<HHHIII", 1, pointer, 4, 1, 26, 0)
+    below = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0\x08\0\0\0" + start + (below + random.Random(0).randbytes(150_000))
+
+
+def test_scans_of_a_jpeg_are_limited(tmp_path: Path) -> None:
+    path = tmp_path / "in.jpg"
+    for scans in (50, MAX_SCANNED_PIXELS // SIDE**2):
+        path.write_bytes(progressive(scans) + START_OF_SCAN * 10**6)  # what follows the end does not count
+        if scans == 50:
+            assert (read_image(path).rgb == 99).all()
+        else:
+            with pytest.raises(UnreadableImage, match=r"to decode its \d+ scans would take too long"):
+                read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "found"),
+    [
+        ("in.png", with_texts(b"zTXt", 1500), "(8, 8, 3)"),
+        ("in.png", with_texts(b"iTXt", 1500), "(8, 8, 3)"),
+        ("in.avif", avif_with_exif(exif_with(0x8769)), "cannot decode this file"),
+        ("in.avif", avif_with_exif(exif_with(0x8825)), "cannot decode this file"),
+    ],
+    ids=["texts", "XMP", "EXIF", "GPS"],
+)
+def test_metadata_does_not_fill_memory(name: str, contents: bytes, found: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(contents)
+    done = in_a_process([sys.executable, "-c", WITH_PEAK, tmp_path / name])
+    shape, memory = done.stdout.splitlines()
+    assert found in shape, done.stderr
+    assert int(memory) < 10**8
+
+
+def test_colours_that_opencv_reads_wrongly_are_refused(tmp_path: Path) -> None:
+    PIL.Image.new("LAB", (8, 6), (128, 128, 128)).save(tmp_path / "in.tif")
+    with pytest.raises(UnreadableImage, match="CIELAB colours are not supported; convert the image to RGB"):
+        read_image(tmp_path / "in.tif")
+
+
+def test_a_call_that_takes_too_long_is_left_alone() -> None:
+    with pytest.raises(TimeoutError):
+        bounded(lambda: signal.sigtimedwait([], 2), 0.1)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("command", ["image", "filter", "train"])
+def test_a_file_that_is_decoded_does_not_delay_a_stop(
+    command: str, number: signal.Signals, code: int, photographs: Path, calibrated: Path, tmp_path: Path
+) -> None:
+    """Decoding, which takes ten minutes here, goes on in another thread until the process has ended."""
+    image = next(photographs.glob("*.jpg"))
+    (tmp_path / "pairs.csv").write_text(f"target,condition\n{image},{image}\n")
+    line = {
+        "image": ["image", image, "-o", tmp_path / "out.png", "--model", TINY, "--backend", "cpu"],
+        "filter": ["filter", tmp_path / "pairs.csv", "-o", tmp_path / "out", "--model", calibrated],
+        "train": ["tiny", "--data", photographs, "--out", tmp_path / "out"],
+    }[command]
+    program = "caflow_training.cli" if command == "train" else "caflow_deploy.cli"
+    with started([sys.executable, "-c", SLOW.format(program=program), *line]) as process:
+        assert process.stdout.readline() == "decodes\n"
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
