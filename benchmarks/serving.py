@@ -17,7 +17,7 @@ import click
 import numpy as np
 import report
 from many_files import measure_files
-from servers import Asked, Protocol, Server, ask_all, caflow_server, triton_environment, triton_server
+from servers import Asked, Server, ask_all, caflow_server, triton_environment, triton_server
 
 from caflow_runtime.bundle.builtin import DEFAULT, find_bundle
 from caflow_runtime.flow.selftest import smooth_conditions
@@ -46,13 +46,13 @@ def plain_loop(pipe: Pipeline, asked: Sequence[Asked]) -> list[float]:
     return seconds
 
 
-def served(server: Server, model: str, protocol: Protocol, clients: int, asked: Sequence[Asked]) -> list[float]:
+def served(server: Server, model: str, clients: int, asked: Sequence[Asked]) -> list[float]:
     """Return the seconds of each request, as its client measures them.
 
     Raises:
         RuntimeError: if a request failed.
     """
-    replies = ask_all(server, model, asked, clients, [protocol])
+    replies = ask_all(server, model, asked, clients)
     if errors := [reply.error for reply in replies if reply.error]:
         raise RuntimeError(f"{len(errors)} of {len(replies)} requests failed: {errors[0]}")
     return [reply.seconds for reply in replies]
@@ -96,11 +96,8 @@ def measure_servers(bundle: Path, environment: Path, count: int, rounds: int, js
         triton = stack.enter_context(triton_server(folder, triton_environment(environment).resolve(), WORKERS))
         ways: dict[str, Callable[[Sequence[Asked]], list[float]]] = {"plain loop": partial(plain_loop, pipe)}
         for name, server in (("caflow serve", caflow), ("Triton", triton)):
-            protocols: tuple[Protocol, ...] = ("http", "grpc")
-            for protocol in protocols:
-                for clients in (1, CLIENTS):
-                    way = partial(served, server, model, protocol, clients)
-                    ways[f"{name}, {protocol}, {clients} client{'s' if clients > 1 else ''}"] = way
+            for clients in (1, CLIENTS):
+                ways[f"{name}, {clients} client{'s' if clients > 1 else ''}"] = partial(served, server, model, clients)
         rows = measure(ways, count, rounds)
     report.show(rows)
     report.write(json_file, rows, count=count, rounds=rounds, clients=CLIENTS, workers=WORKERS)

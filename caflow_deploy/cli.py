@@ -25,7 +25,7 @@ COMMANDS = {
     "filter": "Accept or reject each pair of a list by its typicality.",
     "report": "Write an HTML report about the verdicts of caflow filter.",
     "calibrate": "Learn from photographs which likelihoods are typical.",
-    "serve": "Serve a bundle over HTTP and gRPC.",
+    "serve": "Serve a bundle over HTTP.",
     "info": "Show the contents of a bundle.",
     "bench": "Measure the speed of a bundle on this machine.",
     "doctor": "Check the installation, the backends and a bundle.",

@@ -1,4 +1,4 @@
-"""`caflow serve`: serve a bundle to many clients over HTTP and gRPC."""
+"""`caflow serve`: serve a bundle to many clients over HTTP."""
 
 import threading
 from contextlib import nullcontext, suppress
@@ -25,7 +25,7 @@ from caflow_runtime.file_io.paths import real_path
 from caflow_runtime.interruptible import deferring_stops
 
 LOOPBACK = "127.0.0.1"
-PACKAGES = ("grpc", "h11", "starlette", "tritonclient", "uvicorn")
+PACKAGES = ("h11", "starlette", "uvicorn")
 """Packages of the extra `serve` that every server requires."""
 SPARE_BYTES = 2**16
 """Bytes that a request may have in addition to its pixels."""
@@ -40,7 +40,6 @@ SPARE_BYTES = 2**16
     help="Address to listen on; with 0.0.0.0, other machines can connect.",
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port for HTTP.")
-@click.option("--grpc-port", type=click.IntRange(1, 65535), help="Port for gRPC.  [default: no gRPC]")
 @click.option(
     "--metrics",
     "metrics_port",
@@ -97,24 +96,23 @@ SPARE_BYTES = 2**16
     help="Maximum time from the arrival of a whole request to its answer, in seconds. Later answers become HTTP status "
     "504.",
 )
-def command(host: str, port: int, grpc_port: int | None, metrics_port: int | None, workers: int, **given: Any) -> None:
-    """Serve a bundle over HTTP and gRPC with the Open Inference Protocol v2.
+def command(host: str, port: int, metrics_port: int | None, workers: int, **given: Any) -> None:
+    """Serve a bundle over HTTP with the Open Inference Protocol v2.
 
-    Requires the extra serve. The HTTP and gRPC clients of Triton (tritonclient) work with this server. A bundle NAME is
-    served as two models: NAME draws the best of n samples of each image, and NAME-score judges existing targets. Worker
+    Requires the extra serve. The HTTP client of Triton (tritonclient) works with this server. A bundle NAME is served
+    as two models: NAME draws the best of n samples of each image, and NAME-score judges existing targets. Worker
     processes compute the answers. A worker that dies is replaced.
 
     The command prints the address when the server is ready. After Ctrl-C or SIGTERM, the server answers the requests
     that have arrived, and ends.
     """
     console = command_console()
-    ports = [one for one in (port, grpc_port, metrics_port) if one is not None]
-    if len(set(ports)) < len(ports):
-        raise CommandError("--port, --grpc-port and --metrics must be different ports")
+    if port == metrics_port:
+        raise CommandError("--port and --metrics must be different ports")
     _check_packages()
     folder, batches = real_path(find_bundle(given["bundle"])), gathered(BatchSettings, given)
     channels = read_manifest(folder).model.condition_channels  # workers check all files
-    for place, wanted in ((host, port), (host, grpc_port), (LOOPBACK, metrics_port)):
+    for place, wanted in ((host, port), (LOOPBACK, metrics_port)):
         if wanted is not None:
             listen(place, wanted).close()  # report a port that is in use before workers start
     metrics = None if metrics_port is None else WorkerMetrics()
@@ -131,10 +129,10 @@ def command(host: str, port: int, grpc_port: int | None, metrics_port: int | Non
         largest = (3 + channels) * settings.max_pixels  # a target and its condition
         bodies = BodyLimiter(SPARE_BYTES + largest)
         app = InferenceApp(models_of(folder.stem, channels), pool, bodies, batches.deadline)
-        addresses = ServerRunner(app, host, port, grpc_port)
+        server = ServerRunner(app, host, port)
         exported = metrics.instruments.serving(metrics_port, LOOPBACK) if metrics and metrics_port else nullcontext()
-        with exported, addresses.open(run):
-            console.result(f"{folder.stem} is ready at {addresses.text}")
+        with exported, server.open(run):
+            console.result(f"{folder.stem} is ready at {server.text}")
             threading.Event().wait()
 
 

@@ -1,9 +1,9 @@
 """Limits of requests: the memory that their bodies take together, and the time until their answers."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from caflow_deploy.serving.failures import Busy, TooLarge, TooSlow
@@ -16,9 +16,6 @@ MAX_ARRIVING = 1024
 """Maximum number of bodies that arrive at the same time."""
 MAX_HELD = 32
 """Memory limit for all bodies, as a number of bodies of the largest size. More bodies fit if they are smaller."""
-MAX_MESSAGES = 24
-"""Maximum number of gRPC messages that are read at the same time; further ones wait. The rest of `MAX_HELD` remains
-for bodies that have arrived, and for HTTP."""
 MICROSECONDS = 1e6
 
 
@@ -35,8 +32,6 @@ class BodyLimiter:
     arriving: int = 0
     held: int = 0
     """Bytes of all bodies whose requests are not answered yet."""
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_MESSAGES))
-    """Turns of the gRPC messages that are read."""
 
     @asynccontextmanager
     async def read(self, parts: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:
@@ -49,37 +44,10 @@ class BodyLimiter:
         """
         body = bytearray()
         try:
-            async with self._arrives():
-                async for part in parts:
-                    self._check(len(body), len(part))
-                    body += part
-                    self.held += len(part)
+            await self._receive(parts, body)
             yield body
         finally:
             self.held -= len(body)
-
-    @asynccontextmanager
-    async def read_message(self, receive: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
-        """Read one message of gRPC, which must have at most `largest` bytes. The block should last as that of `read`.
-
-        gRPC holds the parts of a message until all have arrived. Until then, the message counts as `largest` bytes.
-
-        Raises:
-            Busy: if too many messages are arriving or waiting for answers.
-            TooSlow: if the message does not arrive in time.
-        """
-        counted = 0
-        try:
-            async with self._arrives(), self.turns:
-                self._check(0, self.largest)
-                counted = self.largest
-                self.held += counted
-                message = await receive()
-                self.held += len(message) - counted
-                counted = len(message)
-            yield message
-        finally:
-            self.held -= counted
 
     def check_length(self, stated: str | None) -> None:
         """Check the size that the client states before it sends the body.
@@ -93,14 +61,17 @@ class BodyLimiter:
         """
         self._check(0, int(stated or 0))
 
-    @asynccontextmanager
-    async def _arrives(self) -> AsyncIterator[None]:
+    async def _receive(self, parts: AsyncIterable[bytes], body: bytearray) -> None:
+        """Append all parts to the body."""
         if self.arriving >= self.most:
             raise Busy(f"too many requests: {self.most} are arriving already; try again later")
         self.arriving += 1
         try:
             async with asyncio.timeout(self.seconds):
-                yield
+                async for part in parts:
+                    self._check(len(body), len(part))
+                    body += part
+                    self.held += len(part)
         except TimeoutError:
             raise TooSlow(f"the request did not arrive within {self.seconds:g} s: send it faster") from None
         finally:

@@ -1,9 +1,9 @@
-"""Failures of requests, and the HTTP and gRPC status that each of them is sent with."""
+"""Failures of requests, and the HTTP status that each of them is sent with."""
 
 from caflow_runtime.errors import CaflowError, InputError
 
 MAX_TEXT = 1000
-"""Maximum length of an error, in characters. Longer errors do not fit into the header in which gRPC sends them."""
+"""Maximum length of an error, in characters."""
 
 
 class UnknownModel(InputError):
@@ -25,28 +25,28 @@ class Busy(CaflowError):
 class Failure(CaflowError):
     """Reason why a request has no answer, in the form in which it is sent to a client or to another process."""
 
-    def __init__(self, http: int, grpc: str, text: str) -> None:
+    def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
-        self.args = (http, grpc, text)  # pickle calls the constructor with these arguments
-        self.http, self.grpc, self.text = http, grpc, text
+        self.args = (status, text)  # pickle calls the constructor with these arguments
+        self.status, self.text = status, text
 
 
-STATUS: tuple[tuple[type[BaseException], int, str], ...] = (
-    (UnknownModel, 404, "NOT_FOUND"),
-    (TooLarge, 413, "INVALID_ARGUMENT"),
-    (TooSlow, 408, "DEADLINE_EXCEEDED"),
-    (Busy, 503, "RESOURCE_EXHAUSTED"),
-    (InputError, 400, "INVALID_ARGUMENT"),
-    (CaflowError, 422, "FAILED_PRECONDITION"),
-    (TimeoutError, 504, "DEADLINE_EXCEEDED"),
-    (MemoryError, 503, "RESOURCE_EXHAUSTED"),
-)
-"""HTTP and gRPC status of each type of error. The first type that matches counts."""
+STATUS: dict[type[BaseException], int] = {
+    UnknownModel: 404,
+    TooLarge: 413,
+    TooSlow: 408,
+    Busy: 503,
+    InputError: 400,
+    CaflowError: 422,
+    TimeoutError: 504,
+    MemoryError: 503,
+}
+"""HTTP status of each type of error. The first type that matches counts."""
 
 
-def status(error: BaseException) -> tuple[int, str]:
-    """Return the HTTP and gRPC status of an error."""
-    return next(((http, grpc) for kind, http, grpc in STATUS if isinstance(error, kind)), (500, "INTERNAL"))
+def status(error: BaseException) -> int:
+    """Return the HTTP status of an error."""
+    return next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
 
 
 def text(error: BaseException) -> str:
@@ -64,4 +64,4 @@ def text(error: BaseException) -> str:
 
 def failure_of(error: BaseException) -> Failure:
     """Return an error in the form that is sent to clients."""
-    return error if isinstance(error, Failure) else Failure(*status(error), text(error))
+    return error if isinstance(error, Failure) else Failure(status(error), text(error))

@@ -1,4 +1,4 @@
-"""HTTP and gRPC handlers of the Open Inference Protocol v2.
+"""HTTP handlers of the Open Inference Protocol v2.
 
 A front receives and checks requests, and passes them to an `InferenceBackend`. The backend only gets complete requests
 of the right form.
@@ -10,23 +10,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import grpc
 import msgspec
-from google.protobuf.json_format import ParseDict
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
-from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
-from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.body_limiter import BodyLimiter, shorten_deadline
 from caflow_deploy.serving.request import Request, Tensors
 from caflow_deploy.serving.served_models import SERVICES
 from caflow_runtime.errors import InputError
 
-GRPC_SERVICE = "inference.GRPCInferenceService"
 LOG = logging.getLogger("caflow.serve")
 CLOSE = {"Connection": "close"}
 """Header of error replies. It closes the connection, because the rest of the body may still arrive."""
@@ -51,7 +46,7 @@ class InferenceBackend(Protocol):
 
 @dataclass(frozen=True)
 class InferenceApp:
-    """Handlers for the HTTP and gRPC servers."""
+    """Handlers for the HTTP server."""
 
     models: Mapping[str, protocol.Model]
     backend: InferenceBackend
@@ -68,8 +63,10 @@ class InferenceApp:
         except ClientDisconnect:
             return
         except Exception as error:
-            failure = _failure(error)
-            response = JSONResponse({"error": failure.text}, failure.http, CLOSE)
+            failure = failures.failure_of(error)
+            if failure.status == 500:
+                LOG.error("caflow: a request failed", exc_info=error)  # clients do not get the traceback
+            response = JSONResponse({"error": failure.text}, failure.status, CLOSE)
         await response(scope, receive, send)
 
     async def _routed(self, request: HttpRequest) -> tuple[bytes, dict[str, str]]:
@@ -101,81 +98,14 @@ class InferenceApp:
             length = request.headers.get(protocol.HEADER_LENGTH)
             header, asked = await asyncio.to_thread(protocol.read_http, body, length)
             protocol.check_outputs(model, header.outputs)
-            answer = self._answer(model, asked, header.parameters, limit)
+            until = shorten_deadline(limit, header.parameters)
+            answer = self.backend.answer(model.name, replace(asked, until=until))
             tensors = await _unless_gone(request.receive, answer)
             return await asyncio.to_thread(protocol.write_http, model, header, tensors)
-
-    async def _answer(
-        self, model: protocol.Model, asked: Request, parameters: Mapping[str, Any], limit: asyncio.Timeout
-    ) -> Tensors:
-        """Compute an answer within the deadline, or within the client's own timeout if that is shorter."""
-        until = shorten_deadline(limit, parameters)
-        return await self.backend.answer(model.name, replace(asked, until=until))
 
     async def _check(self) -> None:
         async with asyncio.timeout(self.deadline):
             await self.backend.check()
-
-    async def ModelInfer(self, message: bytes) -> Any:  # noqa: N802 - names of the protocol
-        async with asyncio.timeout(self.deadline) as limit:
-            request = await asyncio.to_thread(messages.parse_request, message)
-            model = protocol.find(self.models, request.model_name, request.model_version)
-            asked = await asyncio.to_thread(messages.read_request, request)
-            protocol.check_outputs(model, request.outputs)
-            tensors = await self._answer(model, asked, messages.parameters_of(request), limit)
-            reply = service_pb2.ModelInferResponse()
-            await asyncio.to_thread(messages.write_reply, model, request, tensors, reply)
-            return reply
-
-    async def ModelMetadata(self, message: bytes) -> Any:  # noqa: N802
-        request = messages.parse(service_pb2.ModelMetadataRequest, message)
-        found = protocol.metadata(protocol.find(self.models, request.name, request.version))
-        return ParseDict(found, service_pb2.ModelMetadataResponse())
-
-    async def ModelReady(self, message: bytes) -> Any:  # noqa: N802
-        request = messages.parse(service_pb2.ModelReadyRequest, message)
-        protocol.find(self.models, request.name, request.version)
-        await self._check()
-        return service_pb2.ModelReadyResponse(ready=True)
-
-    async def ServerLive(self, _: bytes) -> Any:  # noqa: N802
-        return service_pb2.ServerLiveResponse(live=True)
-
-    async def ServerReady(self, _: bytes) -> Any:  # noqa: N802
-        await self._check()
-        return service_pb2.ServerReadyResponse(ready=True)
-
-    async def ServerMetadata(self, _: bytes) -> Any:  # noqa: N802
-        return ParseDict(protocol.server_metadata(), service_pb2.ServerMetadataResponse())
-
-    def grpc_handlers(self) -> Any:
-        """Return the handlers of the gRPC service, for a server of `grpc.aio`.
-
-        Each request is read as a stream of one message, because only streams allow a timeout for the arrival.
-        """
-        methods = (
-            *(self.ModelInfer, self.ModelMetadata, self.ModelReady),
-            *(self.ServerLive, self.ServerMetadata, self.ServerReady),
-        )
-        handlers = {method.__name__: grpc.stream_unary_rpc_method_handler(self._called(method)) for method in methods}
-        return grpc.method_handlers_generic_handler(GRPC_SERVICE, handlers)
-
-    def _called(self, method: Callable[[bytes], Awaitable[Any]]) -> Any:
-        async def call(_: Any, context: Any) -> bytes:
-            async def receive() -> bytes:
-                message = await context.read()
-                return b"" if message is grpc.aio.EOF else message
-
-            try:
-                async with self.bodies.read_message(receive) as message:
-                    reply = await method(message)
-                    return bytes(reply.SerializeToString())
-            except Exception as error:
-                failure = _failure(error)
-                await context.abort(grpc.StatusCode[failure.grpc], failure.text)
-                raise
-
-        return call
 
 
 def models_of(stem: str, condition_channels: int = 3) -> dict[str, protocol.Model]:
@@ -209,14 +139,6 @@ async def _unless_gone(receive: Callable[[], Awaitable[Any]], answer: Awaitable[
     finally:
         answering.cancel()
         leaving.cancel()
-
-
-def _failure(error: Exception) -> failures.Failure:
-    """Return an error in the form that clients get, and log unexpected errors. Clients do not get the traceback."""
-    failure = failures.failure_of(error)
-    if failure.http == 500:
-        LOG.error("caflow: a request failed", exc_info=error)
-    return failure
 
 
 def _is_version(parts: list[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Messages of the Open Inference Protocol v2 over HTTP, and the checks that HTTP and gRPC share.
+"""Messages of the Open Inference Protocol v2 over HTTP.
 
 The protocol is described at https://github.com/kserve/open-inference-protocol. Tensors may be JSON, or binary data as
 in Triton's extension of the protocol.
@@ -6,7 +6,7 @@ in Triton's extension of the protocol.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -31,7 +31,7 @@ ENGINE_PARAMETERS = {"binary_data_output", "priority", "sequence_end", "sequence
 MAX_JSON_BYTES = 2**22
 """Maximum number of JSON bytes of a request. JSON is for small images: a parsed number takes many times its bytes."""
 MAX_NUMBERS = 2**20
-"""Maximum number of values of an output as JSON, or of an input over gRPC that is not raw."""
+"""Maximum number of values of an output as JSON."""
 MAX_INT64 = 2**63 - 1
 MAX_TENSORS = 16
 """Maximum number of inputs, and of outputs, in a request. Models have at most two inputs and six outputs."""
@@ -85,11 +85,8 @@ class RequestHeader(msgspec.Struct):
     parameters: Parameters = {}
 
 
-def check_outputs(model: Model, wanted: Iterable[Any]) -> None:
+def check_outputs(model: Model, wanted: Iterable[WantedOutput]) -> None:
     """Check the outputs that a request asks for.
-
-    Arguments:
-        wanted: `outputs` of a `RequestHeader` or of a `ModelInferRequest`.
 
     Raises:
         InputError: if the model does not have one of them.
@@ -146,10 +143,12 @@ def read_http(body: bytes | bytearray, header_length: str | None) -> tuple[Reque
         raise InputError(f"JSON must have at most {MAX_JSON_BYTES} bytes; got {length}. Send tensors as binary data")
     rest = memoryview(body)[length:]
     header = _json(memoryview(body)[:length], RequestHeader)
-    check_names(header.inputs)
+    names = Counter(given.name for given in header.inputs)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise InputError(f"input {twice[0]!r} must be given only once")
     tensors = {}
     for given in header.inputs:
-        check_shape(given)
+        _check_shape(given)
         size = given.parameters.get("binary_data_size")
         if size is None:
             raw: Any = _numbers(given)
@@ -157,10 +156,11 @@ def read_http(body: bytes | bytearray, header_length: str | None) -> tuple[Reque
             raw, rest = rest[:size], rest[size:]
         else:
             raise InputError(f"{given.name}: binary_data_size must be 0 to {len(rest)}; got {size!r}")
-        tensors[given.name] = tensor_of(given, raw)
+        tensors[given.name] = _tensor(given, raw)
     if len(rest):
         raise InputError(f"{len(rest)} bytes follow the last input: binary_data_size must count all bytes of the body")
-    return header, Request(tensors, for_the_model(header.parameters))
+    parameters = {name: value for name, value in header.parameters.items() if name not in ENGINE_PARAMETERS}
+    return header, Request(tensors, parameters)
 
 
 def write_http(model: Model, header: RequestHeader, tensors: Tensors) -> tuple[bytes, dict[str, str]]:
@@ -172,19 +172,22 @@ def write_http(model: Model, header: RequestHeader, tensors: Tensors) -> tuple[b
     wanted = {output.name: output.parameters for output in header.outputs}
     is_binary = header.parameters.get("binary_data_output", False)
     outputs, blobs = [], []
-    for name, datatype, tensor in outputs_of(model, tensors, wanted):
-        output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(tensor.shape)}
-        if wanted.get(name, {}).get("binary_data", is_binary):
-            blobs.append(as_bytes(tensor))
+    for spec in model.outputs:
+        if wanted and spec.name not in wanted:
+            continue
+        tensor = tensors[spec.name]
+        output: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype, "shape": list(tensor.shape)}
+        if wanted.get(spec.name, {}).get("binary_data", is_binary):
+            blobs.append(_as_bytes(tensor))
             output["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
             if tensor.size > MAX_NUMBERS:
                 raise InputError(
-                    f"{name} has {tensor.size} values, but JSON outputs may have at most {MAX_NUMBERS}; request binary "
-                    "data with the parameter binary_data or binary_data_output"
+                    f"{spec.name} has {tensor.size} values, but JSON outputs may have at most {MAX_NUMBERS}; request "
+                    "binary data with the parameter binary_data or binary_data_output"
                 )
             values = tensor.ravel().tolist()
-            output["data"] = [value.decode() for value in values] if datatype == "BYTES" else values
+            output["data"] = [value.decode() for value in values] if spec.datatype == "BYTES" else values
         outputs.append(output)
     names = {"model_name": model.name, "model_version": VERSION, "id": header.id}
     reply = msgspec.json.encode({**names, "outputs": outputs})
@@ -194,24 +197,8 @@ def write_http(model: Model, header: RequestHeader, tensors: Tensors) -> tuple[b
     return b"".join([reply, *blobs]), headers
 
 
-def outputs_of(model: Model, tensors: Tensors, wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, NDArray[Any]]]:
-    """Yield the name, data type and tensor of each requested output. If none is named, yield all."""
-    for spec in model.outputs:
-        if not wanted or spec.name in wanted:
-            yield spec.name, spec.datatype, tensors[spec.name]
-
-
-def for_the_model(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters without those for the server."""
-    return {name: value for name, value in parameters.items() if name not in ENGINE_PARAMETERS}
-
-
-def check_shape(given: Any) -> None:
-    """Check the type and shape of an input before its numbers are read.
-
-    Raises:
-        InputError: if no model supports them.
-    """
+def _check_shape(given: TensorHeader) -> None:
+    """Check the type and shape of an input before its numbers are read."""
     shape = tuple(given.shape)
     if given.datatype != "UINT8" or len(shape) != AXES:
         raise InputError(f"{given.name}: expected UINT8 of shape (B, H, W, 3); got {given.datatype} of shape {shape}")
@@ -219,27 +206,12 @@ def check_shape(given: Any) -> None:
         raise InputError(f"{given.name}: all sizes of the shape must be at least 1; got {shape}")
 
 
-def tensor_of(given: Any, raw: Any) -> NDArray[np.uint8]:
-    """Return an input from its bytes. `check_shape` must have been called before.
-
-    Raises:
-        InputError: if the number of bytes does not fit the shape.
-    """
+def _tensor(given: TensorHeader, raw: Any) -> NDArray[np.uint8]:
+    """Return an input from its bytes. `_check_shape` must have been called before."""
     shape = tuple(given.shape)
     if len(raw) != math.prod(shape):
         raise InputError(f"{given.name}: expected {math.prod(shape)} bytes for shape {shape}; got {len(raw)}")
     return np.frombuffer(raw, np.uint8).reshape(shape)
-
-
-def check_names(inputs: Sequence[Any]) -> None:
-    """Check that all inputs have different names.
-
-    Raises:
-        InputError: if a name is repeated.
-    """
-    names = Counter(given.name for given in inputs)
-    if twice := [name for name, count in names.items() if count > 1]:
-        raise InputError(f"input {twice[0]!r} must be given only once")
 
 
 def _json(text: Any, kind: type[Decoded]) -> Decoded:
@@ -250,25 +222,17 @@ def _json(text: Any, kind: type[Decoded]) -> Decoded:
 
 
 def _numbers(given: TensorHeader) -> bytes:
-    """Return the bytes of an input whose numbers are JSON, flat or nested. `uint8_of` rejects ragged lists."""
-    return uint8_of(given.name, np.asarray(_json(given.data, object), object).ravel().tolist())
-
-
-def uint8_of(name: str, numbers: Sequence[Any]) -> bytes:
-    """Return the bytes of an input from its numbers.
-
-    Raises:
-        InputError: if one is not an integer from 0 to 255.
-    """
+    """Return the bytes of an input whose numbers are JSON, flat or nested. Ragged lists are refused."""
+    numbers = np.asarray(_json(given.data, object), object).ravel().tolist()
     try:
         if set(map(type, numbers)) <= {int}:  # bytes() would accept booleans as 0 and 1
             return bytes(numbers)
     except ValueError:  # out of range
         pass
-    raise InputError(f"{name}: data must be integers from 0 to 255")
+    raise InputError(f"{given.name}: data must be integers from 0 to 255")
 
 
-def as_bytes(tensor: NDArray[Any]) -> bytes:
+def _as_bytes(tensor: NDArray[Any]) -> bytes:
     """Return a tensor as little-endian bytes in row-major order. Each string follows its length in four bytes."""
     if tensor.dtype == object:
         return b"".join(len(word).to_bytes(4, "little") + word for word in tensor.ravel())

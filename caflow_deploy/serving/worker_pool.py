@@ -18,7 +18,7 @@ from caflow_deploy.serving.worker_process import CHECK, Reply, WorkerSettings
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """Pause before a process that could not start is started again, in seconds. It doubles each time."""
-LOST = Failure(503, "UNAVAILABLE", "the worker process died before it answered: try again")
+LOST = Failure(503, "the worker process died before it answered: try again")
 LOG = logging.getLogger("caflow.serve")
 
 
@@ -116,7 +116,7 @@ class WorkerPool:
             Failure: if no worker runs, or the check fails.
         """
         if not any(worker.is_up for worker in self.workers):
-            raise Failure(503, "UNAVAILABLE", "no worker process is running: try again later")
+            raise Failure(503, "no worker process is running: try again later")
         if not self._queue and not any(worker.is_busy for worker in self.workers):
             await self.answer(CHECK, Request({}, {}))
 

@@ -43,7 +43,6 @@ READERS: dict[str, tuple[str, int]] = {
     "reference_checkpoints": ("fuzz_training", 4),
     "recipes": ("fuzz_training", 50),
     "http_requests": ("fuzz_requests", 80),
-    "grpc_requests": ("fuzz_requests", 50),
     "python_calls": ("fuzz_calls", 25),
     "c_calls": ("fuzz_calls", 25),
 }

@@ -22,12 +22,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tritonclient.grpc
 import tritonclient.http
 from many import processes_of
 from numpy.typing import NDArray
 from ports import free_port
-from tritonclient.utils import InferenceServerException
 
 from caflow_deploy.serving.service import MAX_REQUEST_PIXELS
 from caflow_export.triton import write_repository
@@ -37,8 +35,6 @@ STARTS_S, ENDS_S, ANSWERS_S = 600.0, 60.0, 120.0
 WORKER, STUB = "--multiprocessing-fork", "triton_python_backend_stub"
 """Parts of the command lines of worker processes."""
 Engine = Literal["caflow", "triton"]
-Protocol = Literal["http", "grpc"]
-CLIENTS: dict[Protocol, Any] = {"http": tritonclient.http, "grpc": tritonclient.grpc}
 
 
 @dataclass
@@ -46,15 +42,16 @@ class Server:
     """A running server."""
 
     process: subprocess.Popen[bytes]
-    ports: dict[Protocol, int]
+    port: int
     scraped: int
     """Port of the metrics, which Prometheus would read."""
     worker: str
     """Text by which the command lines of the worker processes are recognized."""
 
-    def url(self, protocol: Protocol) -> str:
-        """Return the address for tritonclient: host:port."""
-        return f"127.0.0.1:{self.ports[protocol]}"
+    @property
+    def url(self) -> str:
+        """Address for tritonclient: host:port."""
+        return f"127.0.0.1:{self.port}"
 
     def metrics(self) -> str:
         """Return the text that Prometheus would read."""
@@ -76,7 +73,7 @@ class Server:
     def is_ready(self) -> bool:
         """Return whether the server answers that it is ready."""
         try:
-            client = tritonclient.http.InferenceServerClient(self.url("http"))
+            client = tritonclient.http.InferenceServerClient(self.url)
             return bool(client.is_server_ready())
         except Exception:  # a starting server may fail in many ways
             return False
@@ -107,12 +104,10 @@ def caflow_server(
     bundle: Path, workers: int = 1, max_pixels: int = MAX_REQUEST_PIXELS, *options: object
 ) -> Iterator[Server]:
     """Run `caflow serve` until the context ends."""
-    ports: dict[Protocol, int] = {"http": free_port(), "grpc": free_port()}
     command = [sys.executable, "-m", "caflow_deploy.cli", "serve", "--model", str(bundle), "--workers", str(workers)]
-    scraped = free_port()
-    given = ["--port", str(ports["http"]), "--grpc-port", str(ports["grpc"]), "--metrics", str(scraped)]
-    given += ["--max-pixels", str(max_pixels), *map(str, options)]
-    with running([*command, *given], os.environ, ports, scraped, WORKER) as server:
+    port, scraped = free_port(), free_port()
+    given = ["--port", str(port), "--metrics", str(scraped), "--max-pixels", str(max_pixels), *map(str, options)]
+    with running([*command, *given], os.environ, port, scraped, WORKER) as server:
         yield server
 
 
@@ -125,8 +120,7 @@ def triton_server(
     Arguments:
         installed: environment that `triton_environment` returned.
     """
-    ports: dict[Protocol, int] = {"http": free_port(), "grpc": free_port()}
-    scraped = free_port()
+    port, scraped = free_port(), free_port()
     folder = Path(tempfile.mkdtemp(prefix="caflow-"))
     for model in write_repository(bundle, folder / "models", force=False):
         config = model / "config.pbtxt"
@@ -150,11 +144,11 @@ def triton_server(
         f"--model-repository={folder / 'models'}",
         f"--backend-directory={folder / 'backends'}",
         *(f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")),
-        *(f"--{name}-port={port}" for name, port in (*ports.items(), ("metrics", scraped))),
+        *(f"--http-port={port}", f"--grpc-port={free_port()}", f"--metrics-port={scraped}"),
     ]
     try:
         environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
-        with running(command, environment, ports, scraped, STUB) as server:
+        with running(command, environment, port, scraped, STUB) as server:
             yield server
     finally:
         shutil.rmtree(folder)
@@ -173,7 +167,7 @@ def triton_environment(folder: Path) -> Path:
 def running(
     command: Sequence[str],
     environment: Mapping[str, str],
-    ports: dict[Protocol, int],
+    port: int,
     scraped: int,
     worker: str,
 ) -> Iterator[Server]:
@@ -184,7 +178,7 @@ def running(
     """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        server = Server(process, ports, scraped, worker)
+        server = Server(process, port, scraped, worker)
         try:
             until = time.monotonic() + STARTS_S
             while not server.is_ready():
@@ -205,36 +199,25 @@ def running(
                     os.kill(pid, signal.SIGKILL)
 
 
-def ask(server: Server, model: str, asked: Asked, protocol: Protocol) -> Replied:
+def ask(server: Server, model: str, asked: Asked) -> Replied:
     """Send one request with an unmodified tritonclient. An error is returned in the reply, not raised."""
-    package = CLIENTS[protocol]
     inputs = []
     for name, tensor in asked.tensors.items():
-        inputs.append(package.InferInput(name, list(tensor.shape), "UINT8"))
+        inputs.append(tritonclient.http.InferInput(name, list(tensor.shape), "UINT8"))
         inputs[-1].set_data_from_numpy(tensor)
-    waits = {"network_timeout": ANSWERS_S, "connection_timeout": ANSWERS_S} if protocol == "http" else {}
     reply, began = Replied(asked), time.perf_counter()
     try:
-        with package.InferenceServerClient(server.url(protocol), **waits) as client:
+        with tritonclient.http.InferenceServerClient(
+            server.url, network_timeout=ANSWERS_S, connection_timeout=ANSWERS_S
+        ) as client:
             found = client.infer(model, inputs, parameters=dict(asked.parameters))
-            response = found.get_response()
-            if protocol == "http":
-                names = [output["name"] for output in response["outputs"]]
-            else:
-                names = [output.name for output in response.outputs]
+            names = [output["name"] for output in found.get_response()["outputs"]]
             reply.tensors = {name: found.as_numpy(name) for name in names}
     except Exception as error:  # of many types, some of them from gevent
         reply.error = f"{type(error).__name__}: {error}"
-        reply.disconnected = is_disconnection(error)
+        reply.disconnected = isinstance(error, OSError | http.client.HTTPException)
     reply.seconds = time.perf_counter() - began
     return reply
-
-
-def is_disconnection(error: Exception) -> bool:
-    """Return whether a client's error says that the server could not be reached or closed the connection."""
-    if isinstance(error, InferenceServerException):
-        return bool(error.status() == "StatusCode.UNAVAILABLE")  # the HTTP client gives numbers
-    return isinstance(error, OSError | http.client.HTTPException)
 
 
 def ask_all(
@@ -242,20 +225,18 @@ def ask_all(
     model: str,
     asked: Sequence[Asked],
     clients: int,
-    protocols: Sequence[Protocol] = ("http", "grpc"),
     done: Callable[[int], None] = lambda _: None,
 ) -> list[Replied]:
     """Send all requests with several clients at once and return the replies in the order of the requests.
 
     Arguments:
         clients: number of requests that are in flight at once.
-        protocols: used in turns, one for each request.
         done: called after each reply with the number of replies so far.
     """
     count = iter(range(1, len(asked) + 1))
 
     def one(k: int) -> Replied:
-        reply = ask(server, model, asked[k], protocols[k % len(protocols)])
+        reply = ask(server, model, asked[k])
         done(next(count))
         return reply
 

@@ -33,7 +33,7 @@ MISSING: list[tuple[str, str, list[str], str]] = [
     ("torch", "caflow_export", ["model.pt"], "export"),
     ("ray", "caflow_deploy", ["image", PHOTOGRAPHS, "-o", "out", "--ray", "auto"], "ray"),
     ("gradio", "caflow_deploy", ["page", "--port", "1"], "page"),
-    *((name, "caflow_deploy", ["serve"], "serve") for name in ("grpc", "h11", "starlette", "tritonclient", "uvicorn")),
+    *((name, "caflow_deploy", ["serve"], "serve") for name in ("h11", "starlette", "uvicorn")),
     *((name, "caflow_deploy", ["report", "scores.jsonl"], "report") for name in ("jinja2", "matplotlib")),
 ]
 

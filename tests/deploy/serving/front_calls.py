@@ -1,4 +1,4 @@
-"""Servers of a real model that answers when it is told to, and calls of them over HTTP and gRPC."""
+"""Servers of a real model that answers when it is told to, and requests to them."""
 
 import asyncio
 import json
@@ -13,14 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from ports import free_port
-from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving.body_limiter import BodyLimiter
-from caflow_deploy.serving.inference_app import GRPC_SERVICE, InferenceApp, models_of
+from caflow_deploy.serving.inference_app import InferenceApp, models_of
 from caflow_deploy.serving.loop_thread import loop_thread
 from caflow_deploy.serving.request import Request, Tensors
 from caflow_deploy.serving.served_models import Sampler
@@ -32,7 +30,6 @@ PIXELS = bytes(range(6))
 GOOD = {"name": "image", "shape": [1, 1, 2, 3], "datatype": "UINT8"}
 PATIENCE_S = 120
 """Timeout in seconds, so that an answer that never comes fails the test instead of blocking it."""
-CALL = f"/{GRPC_SERVICE}/ModelInfer"
 
 
 @dataclass
@@ -76,9 +73,9 @@ def backend(sampler: Sampler) -> HeldBackend:
 
 @contextmanager
 def answering(backend: HeldBackend, deadline: float = PATIENCE_S, **limits: Any) -> Iterator[ServerRunner]:
-    """Serve HTTP and gRPC until the block ends."""
+    """Serve until the block ends."""
     front = InferenceApp(models_of("model"), backend, BodyLimiter(**{"largest": 2**20, **limits}), deadline)
-    opened = ServerRunner(front, "127.0.0.1", free_port(), free_port())
+    opened = ServerRunner(front, "127.0.0.1", free_port())
     with loop_thread() as run, opened.open(run):
         yield opened
 
@@ -100,43 +97,10 @@ def http_good(server: ServerRunner) -> bool:
     return status == 200 and answer["outputs"][0]["shape"] == [1, 4, 8, 3]
 
 
-def message(**given: Any) -> Any:
-    made = service_pb2.ModelInferRequest(model_name="model", raw_input_contents=[given.pop("raw", PIXELS)])
-    made.inputs.add(**{**GOOD, **given})
-    made.parameters["n"].int64_param = 1
-    return made
-
-
-def call(server: ServerRunner, request: bytes) -> tuple[str, str]:
-    """Return the code and the details of a gRPC call, or OK and the shape of the first output."""
-    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        try:
-            reply = channel.unary_unary(CALL)(request, timeout=PATIENCE_S)
-        except grpc.RpcError as error:
-            return error.code().name, error.details()
-    return "OK", str(service_pb2.ModelInferResponse.FromString(reply).outputs[0].shape)
-
-
 def half_sent(server: ServerRunner) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", server.port), PATIENCE_S)
     connection.sendall(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
     return connection
-
-
-@contextmanager
-def half_called(server: ServerRunner) -> Iterator[Any]:
-    """Yield a gRPC call whose message is never sent."""
-    ended = threading.Event()
-
-    def nothing() -> Iterator[bytes]:
-        ended.wait(PATIENCE_S)
-        yield from ()
-
-    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        try:
-            yield channel.stream_unary(CALL).future(nothing(), timeout=PATIENCE_S)
-        finally:
-            ended.set()
 
 
 def wait_for(find: Any, is_found: Any) -> Any:

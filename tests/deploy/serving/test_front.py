@@ -1,4 +1,4 @@
-"""HTTP and gRPC servers of a real model: answers, errors for wrong requests, limits, deadlines, start and end."""
+"""HTTP server of a real model: answers, errors for wrong requests, limits, deadlines, start and end."""
 
 import contextlib
 import json
@@ -8,24 +8,19 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import numpy as np
 import pytest
 import uvicorn
 from front_calls import (
-    CALL,
     GOOD,
     PATIENCE_S,
     PIXELS,
     HeldBackend,
     answering,
     backend,
-    call,
-    half_called,
     half_sent,
     http,
     http_good,
-    message,
     sampler,
     wait_for,
 )
@@ -54,7 +49,7 @@ def got(server: ServerRunner, address: str, method: str = "GET") -> int:
         return error.code
 
 
-def test_http_and_grpc_answer_with_the_best_sample(backend: HeldBackend, sampler: Sampler) -> None:
+def test_the_answer_is_the_best_sample(backend: HeldBackend, sampler: Sampler) -> None:
     image = np.frombuffer(PIXELS, np.uint8).reshape(1, 1, 2, 3)
     with answering(backend) as server:
         header = {"inputs": [{**GOOD, "parameters": {"binary_data_size": 6}}], "parameters": {"n": 2, "seed": 3}}
@@ -62,33 +57,29 @@ def test_http_and_grpc_answer_with_the_best_sample(backend: HeldBackend, sampler
         assert status == 200
         best = sampler.pipe.best_of(image, n=2, seed=3)
         np.testing.assert_array_equal(answer["outputs"][0]["data"], np.ravel(best.images))
-        assert call(server, message().SerializeToString()) == ("OK", "[1, 4, 8, 3]")
 
 
-def error_of(addresses: ServerRunner) -> BaseException:
-    """Return the error of addresses that cannot be served."""
-    with pytest.raises((InputError, RuntimeError)) as caught, loop_thread() as run, addresses.open(run):
+def error_of(server: ServerRunner) -> BaseException:
+    """Return the error of a server that cannot start."""
+    with pytest.raises((InputError, RuntimeError)) as caught, loop_thread() as run, server.open(run):
         pass
     return caught.value
 
 
 def test_a_server_that_cannot_start_leaves_no_open_port(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The port for gRPC may be in use, and HTTP may fail."""
-
     async def fail(*_: object) -> None:
         raise RuntimeError("no HTTP here")
 
     front = InferenceApp(models_of("model"), backend, BodyLimiter(1), PATIENCE_S)
-    port, grpc_port = free_port(), free_port()
-    opened = ServerRunner(front, "127.0.0.1", port, grpc_port)
-    with listen("127.0.0.1", grpc_port):
+    port = free_port()
+    opened = ServerRunner(front, "127.0.0.1", port)
+    with listen("127.0.0.1", port):
         in_use = error_of(opened)
     monkeypatch.setattr(uvicorn.Server, "serve", fail)
     failed = error_of(opened)
-    for free in (port, grpc_port):
-        listen("127.0.0.1", free).close()
+    listen("127.0.0.1", port).close()
     # Until here, the tracebacks of the errors kept alive all sockets that were not closed.
-    assert str(in_use).startswith(f"cannot listen on port {grpc_port} of 127.0.0.1: the port is in use")
+    assert str(in_use).startswith(f"cannot listen on port {port} of 127.0.0.1: Address already in use")
     assert str(failed) == "no HTTP here"
 
 
@@ -104,13 +95,12 @@ def test_requests_that_arrived_before_the_stop_are_answered(backend: HeldBackend
     assert found == [True]
 
 
-def test_a_wrong_tensor_is_the_fault_of_the_client_over_both_protocols(backend: HeldBackend) -> None:
+def test_a_wrong_tensor_is_the_fault_of_the_client(backend: HeldBackend) -> None:
     """`test_open_inference.py` has all kinds of wrong tensors."""
     wrong, said = {"shape": [6]}, "image: expected UINT8 of shape (B, H, W, 3); got UINT8 of shape (6,)"
     with answering(backend) as server:
         for header, blob in (({"data": list(PIXELS)}, b""), ({"parameters": {"binary_data_size": 6}}, PIXELS)):
             assert http(server, {"inputs": [{**GOOD, **wrong, **header}]}, blob) == (400, said)
-        assert call(server, message(**wrong).SerializeToString()) == ("INVALID_ARGUMENT", said)
 
 
 def test_only_a_version_may_follow_the_name_of_a_model(backend: HeldBackend) -> None:
@@ -131,9 +121,6 @@ def test_a_request_must_arrive_in_time(backend: HeldBackend) -> None:
             answer = connection.makefile("rb").read()  # returns once the connection is closed
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"did not arrive within 0.1 s" in answer
-        with half_called(server) as called:
-            assert called.code().name == "DEADLINE_EXCEEDED"
-            assert "did not arrive within 0.1 s" in called.details()
 
 
 @pytest.mark.parametrize("earlier", [0, 1])
@@ -162,7 +149,6 @@ def test_the_number_of_arriving_requests_is_limited(backend: HeldBackend) -> Non
         with half_sent(server):
             found = wait_for(lambda: http(server, {"inputs": []}), lambda found: found[0] == 503)
             assert found[1] == "too many requests: 1 are arriving already; try again later"
-            assert call(server, b"")[0] == "RESOURCE_EXHAUSTED"
         wait_for(lambda: http_good(server), bool)
         assert server.front.bodies.arriving == server.front.bodies.held == 0
 
@@ -176,7 +162,6 @@ def test_the_size_of_a_request_is_limited(backend: HeldBackend) -> None:
             connection.sendall(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
             connection.sendall(b"3e9\r\n" + bytes(1001) + b"\r\n")
             assert connection.makefile("rb").read().startswith(b"HTTP/1.1 413 ")
-        assert call(server, message(raw=bytes(1001)).SerializeToString())[0] == "RESOURCE_EXHAUSTED"  # by gRPC itself
         assert http_good(server)
 
 
@@ -189,12 +174,9 @@ def test_the_memory_of_waiting_requests_is_limited(backend: HeldBackend, monkeyp
         assert backend.asked.wait(PATIENCE_S)
         status, text = http(server, held)
         assert (status, "use all memory for requests" in text) == (503, True)
-        code, text = call(server, message().SerializeToString())
-        assert (code, "use all memory for requests" in text) == ("RESOURCE_EXHAUSTED", True)
         backend.may_answer.set()
         assert waiting.result()[0] == 200
         assert http_good(server)
-        assert call(server, message().SerializeToString())[0] == "OK"
 
 
 def test_a_request_whose_client_has_left_is_cancelled(backend: HeldBackend) -> None:
@@ -206,20 +188,10 @@ def test_a_request_whose_client_has_left_is_cancelled(backend: HeldBackend) -> N
             connection.sendall(start + text)
             assert backend.asked.wait(PATIENCE_S)
         assert backend.left.wait(PATIENCE_S)
-        backend.left.clear()
-        backend.asked.clear()
-        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-            called = channel.unary_unary(CALL).future(message().SerializeToString())
-            assert backend.asked.wait(PATIENCE_S)
-            called.cancel()
-            assert backend.left.wait(PATIENCE_S)
 
 
 def test_a_client_may_set_a_shorter_timeout(backend: HeldBackend) -> None:
     backend.may_answer.clear()
-    request = message()
-    request.parameters["timeout"].int64_param = 1
     with answering(backend) as server:
         header = {"inputs": [{**GOOD, "data": list(PIXELS)}], "parameters": {"timeout": 1}}
         assert http(server, header)[0] == 504
-        assert call(server, request.SerializeToString())[0] == "DEADLINE_EXCEEDED"

@@ -5,13 +5,11 @@ import random
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
-import grpc
 import numpy as np
 import pytest
-from fuzz_requests import grpc_message, http_body
+from fuzz_requests import http_body
 from servers import STUB, Asked, Engine, Server, ask
 from test_serving import ENGINES, environment, serve
 from tiny import photograph
@@ -37,10 +35,8 @@ PATIENCE_S = {"caflow": 600, "triton": 60}
 
 Triton may never answer what a worker was given that it then killed, so the same requests are soon sent again.
 """
-LATE = "DEADLINE_EXCEEDED"
-NOTICES_S = 1
-"""Time between two checks that the server still runs while a request waits for its answer, in seconds."""
-UNWANTED = {"500", "502", "INTERNAL", "UNKNOWN", "UNAVAILABLE"}
+LATE = "no answer in time"
+UNWANTED = {"500", "502"}
 """Statuses that mean a fault of the server."""
 LARGE = b"\x00" * 2**20
 ENDS_TRITON = re.compile(rb"\d{10}")
@@ -67,8 +63,7 @@ def test_ten_thousand_wrong_requests_end_no_server_and_leak_no_memory(
             resident.append(server.resident())
         grown = np.diff(resident)
         print(f"{engine}: {dict(seen)}, more MiB in each phase: {np.round(grown / 2**20, 1)}")
-        for protocol in ("http", "grpc"):
-            np.testing.assert_array_equal(ask(server, "model", good, protocol).tensors["image"], wanted)
+        np.testing.assert_array_equal(ask(server, "model", good).tensors["image"], wanted)
         assert sum(seen.values()) == WARM + PHASES * PHASE
         assert grown.min() < GROWS_BYTES
         if engine == "caflow":  # Triton answers requests that it cannot parse with a status of UNWANTED
@@ -97,19 +92,11 @@ def send(server: Server, numbers: range, patience: float) -> Counter[str]:
         return Counter(pool.map(lambda k: send_one(server, k, patience), numbers))
 
 
-def send_one(server: Server, k: int, patience: float) -> str:
-    """Send wrong request number `k`, which is the same in each run."""
-    check_runs(server)
-    source = random.Random(k)
-    return send_grpc(server, source, patience) if k % 2 else send_http(server, source, patience)
-
-
-def check_runs(server: Server) -> None:
+def send_one(server: Server, number: int, patience: float) -> str:
+    """Send a wrong request, which is the same for the same number in each run."""
     assert server.process.poll() is None, "the server has ended"  # no request would be answered
-
-
-def send_http(server: Server, source: random.Random, patience: float) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"], timeout=patience)
+    source = random.Random(number)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=patience)
     k = source.randrange(2)
     body, length = http_body(source, k)
     if server.worker == STUB and ENDS_TRITON.search(body):
@@ -127,14 +114,3 @@ def send_http(server: Server, source: random.Random, patience: float) -> str:
         return type(error).__name__
     finally:
         connection.close()
-
-
-def send_grpc(server: Server, source: random.Random, patience: float) -> str:
-    with grpc.insecure_channel(f"127.0.0.1:{server.ports['grpc']}") as channel:
-        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        message = grpc_message(source, source.randrange(2))
-        answer = call.future(message, timeout=patience, wait_for_ready=True)  # connecting may take long
-        while True:
-            with suppress(grpc.FutureTimeoutError):
-                return "OK" if answer.exception(NOTICES_S) is None else str(answer.code().name)
-            check_runs(server)

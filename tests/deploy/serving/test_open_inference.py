@@ -7,17 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tritonclient.grpc
 import tritonclient.http
 from front_calls import GOOD, PIXELS
 from numpy.typing import NDArray
 from tiny import calibrated_pipe as pipe
 from tiny import photograph
-from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
-from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.body_limiter import client_timeout
 from caflow_deploy.serving.inference_app import models_of
 from caflow_deploy.serving.request import Request, Tensors
@@ -49,7 +46,7 @@ def as_input(package: Any, image: NDArray[np.uint8], **how: bool) -> Any:
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_requests_and_replies_of_tritonclient_over_http_are_understood(
+def test_requests_and_replies_of_tritonclient_are_understood(
     image: NDArray[np.uint8], tensors: Tensors, binary: bool
 ) -> None:
     """The client's own code writes the request and reads the reply, with binary tensors and with JSON."""
@@ -76,32 +73,6 @@ def test_requests_and_replies_of_tritonclient_over_http_are_understood(
 
 def as_words(tensor: NDArray[Any]) -> NDArray[Any]:
     return np.vectorize(bytes.decode)(tensor) if tensor.dtype == object else tensor.astype(str)
-
-
-@pytest.mark.parametrize("raw", [True, False])
-def test_tritonclient_is_understood_over_grpc(image: NDArray[np.uint8], tensors: Tensors, raw: bool) -> None:
-    """Tensors may be sent as raw contents, as tritonclient does, or as contents of the input."""
-    message = service_pb2.ModelInferRequest(model_name="model", id="7")
-    given = message.inputs.add(name="image", datatype="UINT8", shape=image.shape)
-    if raw:
-        message.raw_input_contents.append(image.tobytes())
-    else:
-        given.contents.uint_contents.extend(image.ravel().tolist())
-    message.parameters["temperature"].string_param = "0.5"
-    message.parameters["timeout"].int64_param = 3_000_000
-    message.outputs.add(name="image")
-    message.outputs.add(name="outcome")
-    request = messages.read_request(message)
-    np.testing.assert_array_equal(request.tensors["image"], image)
-    assert request.parameters == {"temperature": "0.5"}
-    assert client_timeout(messages.parameters_of(message)) == 3
-    reply = service_pb2.ModelInferResponse()
-    messages.write_reply(MODEL, message, tensors, reply)
-    found = tritonclient.grpc.InferResult(reply)
-    np.testing.assert_array_equal(found.as_numpy("image"), tensors["image"])
-    assert found.as_numpy("outcome").tolist() == tensors["outcome"].tolist()
-    assert found.as_numpy("sample_typicality") is None  # it was not requested
-    assert found.get_response().id == "7"
 
 
 def test_tensors_in_json_may_be_nested() -> None:
@@ -159,43 +130,6 @@ def test_wrong_bodies_are_refused(body: bytes, length: str | None, message: str)
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("given", "contents", "message"),
-    [
-        ({"shape": [0, 2**62, 2**62, 3]}, b"", "image: all sizes of the shape must be at least 1; got (0, 46116"),
-        ({"shape": [2**62, 2**62, 2, 3]}, PIXELS, f"image: expected {6 * 2**124} bytes for shape"),
-        ({}, PIXELS[1:], "image: expected 6 bytes for shape (1, 1, 2, 3); got 5"),
-        ({"name": "x" * 257}, PIXELS, "inputs: names must have at most 256 characters, and shapes at most 8"),
-        ({"shape": [1] * 9}, PIXELS, "inputs: names must have at most 256 characters, and shapes at most 8"),
-    ],
-)
-def test_wrong_inputs_are_refused_over_grpc(given: dict[str, Any], contents: bytes, message: str) -> None:
-    request = service_pb2.ModelInferRequest(raw_input_contents=[contents])
-    request.inputs.add(**{**GOOD, **given})
-    with pytest.raises(InputError) as error:
-        messages.read_request(request)
-    assert message in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("message", "said"),
-    [
-        (b"\x2a\x00" * 1000, "must have at most 256 inputs, outputs and parameters"),  # empty inputs
-        (b"\x22\x00" * 1000, "must have at most 256 inputs, outputs and parameters"),
-        (b"\x2a\x81\x80\x80\x02" + b"\x2a\x00" * 2**21, "at most 4194304 bytes beside raw contents"),
-        (b"\x2a", "it ends within a field"),
-        (b"\xff" * 100, "it ends within a field"),
-        (b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "must have at most 256"),
-        (b"\x2a\x05", "not a valid ModelInferRequest: "),
-        (b"\x08\x01", "a field has the wrong type"),
-    ],
-)
-def test_messages_are_measured_before_they_are_parsed(message: bytes, said: str) -> None:
-    with pytest.raises(InputError) as error:
-        messages.parse_request(message)
-    assert said in str(error.value)
-
-
 def test_models_are_described() -> None:
     described = protocol.metadata(models_of("model")["model-score"])
     assert [given["name"] for given in described["inputs"]] == ["target", "condition"]
@@ -203,24 +137,24 @@ def test_models_are_described() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "http", "grpc"),
+    ("error", "status"),
     [
-        (failures.UnknownModel("x"), 404, "NOT_FOUND"),
-        (failures.TooLarge("x"), 413, "INVALID_ARGUMENT"),
-        (failures.TooSlow("x"), 408, "DEADLINE_EXCEEDED"),
-        (failures.Busy("x"), 503, "RESOURCE_EXHAUSTED"),
-        (InputError("x"), 400, "INVALID_ARGUMENT"),
-        (CaflowError("x"), 422, "FAILED_PRECONDITION"),
-        (TimeoutError(), 504, "DEADLINE_EXCEEDED"),
-        (MemoryError(), 503, "RESOURCE_EXHAUSTED"),
-        (ZeroDivisionError(), 500, "INTERNAL"),
+        (failures.UnknownModel("x"), 404),
+        (failures.TooLarge("x"), 413),
+        (failures.TooSlow("x"), 408),
+        (failures.Busy("x"), 503),
+        (InputError("x"), 400),
+        (CaflowError("x"), 422),
+        (TimeoutError(), 504),
+        (MemoryError(), 503),
+        (ZeroDivisionError(), 500),
     ],
 )
-def test_errors_have_a_status(error: Exception, http: int, grpc: str) -> None:
-    assert failures.status(error) == (http, grpc)
+def test_errors_have_a_status(error: Exception, status: int) -> None:
+    assert failures.status(error) == status
     assert failures.text(error)
     failure = pickle.loads(pickle.dumps(failures.failure_of(error)))  # failures come from another process
-    assert (failure.http, failure.grpc, failure.text) == (http, grpc, failures.text(error))
+    assert (failure.status, failure.text) == (status, failures.text(error))
     assert failures.failure_of(failure) is failure
 
 
@@ -232,19 +166,6 @@ def test_an_input_that_is_given_twice_is_refused() -> None:
     given = {**GOOD, "data": list(PIXELS)}
     with pytest.raises(InputError, match="input 'image' must be given only once"):
         protocol.read_http(json.dumps({"inputs": [given, given]}).encode(), None)
-    message = service_pb2.ModelInferRequest(raw_input_contents=[PIXELS, PIXELS])
-    for _ in range(2):
-        message.inputs.add(**GOOD)
-    with pytest.raises(InputError, match="input 'image' must be given only once"):
-        messages.read_request(message)
-
-
-def test_numbers_of_grpc_are_bounded() -> None:
-    message = service_pb2.ModelInferRequest()
-    given = message.inputs.add(**GOOD)
-    given.contents.uint_contents.extend([0] * (2**20 + 1))
-    with pytest.raises(InputError, match="image: must have at most 1048576 numbers; got 1048577"):
-        messages.read_request(message)
 
 
 def test_wrong_outputs_are_refused(tensors: Tensors) -> None:
@@ -259,18 +180,3 @@ def test_wrong_outputs_are_refused(tensors: Tensors) -> None:
 def test_timeouts_are_microseconds(timeout: Any) -> None:
     with pytest.raises(InputError, match="timeout must be 0 to"):
         client_timeout({"timeout": timeout})
-
-
-@pytest.mark.parametrize("what", ["inputs", "outputs", "parameters", "raw_input_contents"])
-def test_numbers_of_names_are_bounded_over_grpc(what: str) -> None:
-    message = service_pb2.ModelInferRequest()
-    message.inputs.add(**GOOD)
-    for name in map(str, range(40_000)):
-        if what == "parameters":
-            message.parameters[name].int64_param = 1
-        elif what == "raw_input_contents":
-            message.raw_input_contents.append(b"")
-        else:
-            getattr(message, what).add(name=name)
-    with pytest.raises(InputError, match=rf"{what}: the length must be at most \d+; got 4000\d"):
-        messages.read_request(message)

@@ -24,7 +24,6 @@ from servers import (
     STARTS_S,
     Asked,
     Engine,
-    Protocol,
     Replied,
     Server,
     ask,
@@ -47,7 +46,6 @@ pytestmark = [
 ]
 
 ENGINES: list[Engine] = ["caflow", "triton"]
-PROTOCOLS: list[Protocol] = ["http", "grpc"]
 CLIENTS, REQUESTS, KILLED_AT = 16, 500, 150
 MAX_BATCH = 8
 """Default of `--max-batch`."""
@@ -142,28 +140,20 @@ def test_a_killed_worker_costs_only_its_own_requests(
                 assert reply.disconnected or "stub" in str(reply.error).lower(), reply.error
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_verdicts_refusals_and_metrics_are_the_same_with_each_server_and_protocol(
-    engine: Engine,
-    protocol: Protocol,
-    calibrated: Path,
-    pipe: Pipeline,
-    photographs: Path,
-    request: pytest.FixtureRequest,
+def test_verdicts_refusals_and_metrics_are_the_same_with_each_server(
+    engine: Engine, calibrated: Path, pipe: Pipeline, photographs: Path, request: pytest.FixtureRequest
 ) -> None:
     (pair,) = pairs_of_photographs(pipe, photographs, 1)[:1]
     image = photograph(photographs, 0, 16, 12)[None]
     with serve(engine, calibrated, request, workers=1) as server:
-        judged = ask(
-            server, "model-score", Asked({"target": pair.target[None], "condition": pair.condition[None]}, {}), protocol
-        )
+        judged = ask(server, "model-score", Asked({"target": pair.target[None], "condition": pair.condition[None]}, {}))
         score = pipe.score(pair.target, pair.condition)
         assert judged.error is None
         np.testing.assert_allclose(judged.tensors["log_likelihood"][:, 0], score.log_likelihood, rtol=1e-6)
         assert score.image_typicality is not None
         assert judged.tensors["accepted"][:, 0].tolist() == score.image_typicality.accept().tolist()
-        drawn = ask(server, "model", Asked({"image": image}, {"n": 3, "temperature": "0.5"}), protocol)
+        drawn = ask(server, "model", Asked({"image": image}, {"n": 3, "temperature": "0.5"}))
         np.testing.assert_array_equal(drawn.tensors["image"], pipe.best_of(image, n=3, temperature=0.5).images)
         for tensors, parameters, message in (
             ({"image": image}, {"n": 0}, "Expected `int` >= 1 - at `$.n`"),
@@ -171,7 +161,7 @@ def test_verdicts_refusals_and_metrics_are_the_same_with_each_server_and_protoco
             ({"image": image}, {"tau": 1}, "unknown field `tau`"),
             ({"image": image[..., :2]}, {}, "3"),
         ):
-            refused = ask(server, "model", Asked(tensors, parameters), protocol)
+            refused = ask(server, "model", Asked(tensors, parameters))
             assert refused.error is not None
             assert message in refused.error
             assert not refused.disconnected
