@@ -19,6 +19,7 @@ from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
 from caflow_deploy.page.page_texts import CSS, DISMISS_ERRORS, FONTS, MONOSPACED, SHOW_RESULTS
+from caflow_deploy.page.painting import Painting, read_painting
 from caflow_runtime.bundle.manifest import ModelInput
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -44,7 +45,7 @@ class Inputs(NamedTuple):
     """Components that a visitor sets."""
 
     given: gradio.File
-    looked: gradio.Image | gradio.ImageEditor
+    looked: gradio.Image | Painting
     n: gradio.Slider
     temperature: gradio.Dropdown
     rank: gradio.Radio
@@ -123,7 +124,7 @@ def _inputs(sampler: PageSampler) -> Inputs:
     )
 
 
-def _looked(painted: list[ModelInput]) -> gradio.Image | gradio.ImageEditor:
+def _looked(painted: list[ModelInput]) -> gradio.Image | Painting:
     """Return what shows the input; for a model with a mask or hints, with a brush to paint them.
 
     Arguments:
@@ -133,9 +134,8 @@ def _looked(painted: list[ModelInput]) -> gradio.Image | gradio.ImageEditor:
         return gradio.Image(label="Input", interactive=False, height=150, buttons=[], elem_id="looked")
     (port,) = painted
     gradio.Markdown(page_texts.painting_of(port))
-    return gradio.ImageEditor(
+    return Painting(
         label="Input",
-        type="numpy",
         sources=[],
         transforms=[],
         layers=False,
@@ -208,7 +208,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
         temperature: float | str | None,
         rank: Any,
         seed: int,
-        edited: dict[str, Any] | None = None,
+        painting: bytes | None = None,
         progress: gradio.Progress = gradio.Progress(),  # noqa: B008  Gradio passes its progress bar to a default of this kind
     ) -> list[Any]:
         def show(done: int, count: int) -> None:
@@ -218,8 +218,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
             if source is None:
                 raise InputError("there is no image: drop one into the box first")
             chosen = Settings(n, _number(temperature), rank, seed)
-            painted = next(iter(edited["layers"]), None) if edited else None
-            results = sampler.draw(Path(source), chosen, show, painted)
+            results = sampler.draw(Path(source), chosen, show, read_painting(painting))
         settings = page_texts.settings_of(chosen)
         best = results.samples[0]
         captioned = [(sample.path, page_texts.caption_of(sample, k)) for k, sample in enumerate(results.samples)]
@@ -249,7 +248,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     looking = given.upload(look, given, looked, show_progress="hidden")
     looking.failure(lambda: [None, None], outputs=[given, looked])
     given.clear(lambda: None, outputs=looked)
-    asked = [given, *settings, *([looked] if isinstance(looked, gradio.ImageEditor) else [])]
+    asked = [given, *settings, *([looked] if isinstance(looked, Painting) else [])]
     running = go.click(run, asked, [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
     running.success(js=SHOW_RESULTS)
     changed = [given.upload, given.clear]

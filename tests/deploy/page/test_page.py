@@ -6,8 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from commands import caflow, run_without
+from gradio.components.image_editor import AcceptBlobs, BlobData, EditorData
+from gradio.data_classes import FileData
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from tiny import calibrated_pipe as pipe
@@ -19,8 +22,9 @@ from caflow_deploy.page import guard, page_results
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
 from caflow_deploy.page.page_texts import ranks_of
+from caflow_deploy.page.painting import MAX_WAITING, Painting, read_painting
 from caflow_runtime.completion.color_hints import Point, draw_hints
-from caflow_runtime.errors import InputError
+from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -258,3 +262,31 @@ def test_a_sample_of_an_uncalibrated_model_is_not_judged(uncalibrated: Path, sou
         results = PageSampler(pipe, tmp_path).draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
     assert results.uncertainty is None
     assert results.samples[0].typicality is None
+
+
+@pytest.mark.parametrize("kind", ["EPS", "TIFF", "GIF", "JPEG2000", "opaque PNG", "large PNG", "nothing"])
+def test_what_is_painted_is_read_as_a_small_png_alone(kind: str, tmp_path: Path) -> None:
+    """Gradio itself would give an EPS to Ghostscript, and layers of any size to Pillow, again and again."""
+    side = 6000 if kind == "large PNG" else 8
+    picture = PIL.Image.new("RGB" if kind in ("EPS", "opaque PNG") else "RGBA", (side, side))
+    path = tmp_path / "layer.png"
+    picture.save(path, kind.split()[-1] if kind != "nothing" else "PNG")
+    layers = [FileData(path=str(path))] * (kind != "nothing")
+    given = EditorData(background=FileData(path=str(tmp_path)), layers=layers, composite=FileData(path="/"))
+    contents = Painting().preprocess(given)
+    if kind == "nothing":
+        assert read_painting(contents) is None
+    else:
+        with pytest.raises(UnreadableImage, match=r"expected a PNG|megapixels, more than the limit"):
+            read_painting(contents)
+
+
+def test_posted_layers_are_bounded() -> None:
+    painting = Painting()
+    for k in range(100):
+        for kind, index in (("layer", 0), ("layer", 10**12), ("background", None), ("composite", None)):
+            data = BlobData(type=kind, index=index, file=b"", id=str(k))
+            painting.accept_blobs(AcceptBlobs(data=data, files=[("file", kind.encode())]))
+    assert len(painting.blob_storage) == MAX_WAITING
+    assert painting.preprocess(EditorData(background=None, layers=[], composite=None, id="99")) == b"layer"
+    assert painting.preprocess(EditorData(background=None, layers=[], composite=None, id="99")) is None
