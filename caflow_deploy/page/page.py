@@ -19,7 +19,7 @@ from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
 from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
 from caflow_deploy.page.page_texts import CSS, DISMISS_ERRORS, FONTS, MONOSPACED, SHOW_RESULTS
-from caflow_deploy.page.painting import Painting, read_painting
+from caflow_deploy.page.painting import painting_editor, read_painting
 from caflow_runtime.bundle.manifest import ModelInput
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -45,7 +45,7 @@ class Inputs(NamedTuple):
     """Components that a visitor sets."""
 
     given: gradio.File
-    looked: gradio.Image | Painting
+    looked: gradio.Image | gradio.ImageEditor
     n: gradio.Slider
     temperature: gradio.Dropdown
     rank: gradio.Radio
@@ -124,7 +124,7 @@ def _inputs(sampler: PageSampler) -> Inputs:
     )
 
 
-def _looked(painted: list[ModelInput]) -> gradio.Image | Painting:
+def _looked(painted: list[ModelInput]) -> gradio.Image | gradio.ImageEditor:
     """Return what shows the input; for a model with a mask or hints, with a brush to paint them.
 
     Arguments:
@@ -134,7 +134,7 @@ def _looked(painted: list[ModelInput]) -> gradio.Image | Painting:
         return gradio.Image(label="Input", interactive=False, height=150, buttons=[], elem_id="looked")
     (port,) = painted
     gradio.Markdown(page_texts.painting_of(port))
-    return Painting(
+    return painting_editor(
         label="Input",
         sources=[],
         transforms=[],
@@ -248,7 +248,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     looking = given.upload(look, given, looked, show_progress="hidden")
     looking.failure(lambda: [None, None], outputs=[given, looked])
     given.clear(lambda: None, outputs=looked)
-    asked = [given, *settings, *([looked] if isinstance(looked, Painting) else [])]
+    asked = [given, *settings, *([looked] if isinstance(looked, gradio.ImageEditor) else [])]
     running = go.click(run, asked, [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
     running.success(js=SHOW_RESULTS)
     changed = [given.upload, given.clear]

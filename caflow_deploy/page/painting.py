@@ -6,8 +6,7 @@ from typing import Any
 import gradio
 import numpy as np
 from gradio.components.base import server
-from gradio.components.image_editor import AcceptBlobs, EditorData, EditorDataBlobs
-from gradio.data_classes import FileData
+from gradio.components.image_editor import AcceptBlobs, EditorData
 
 from caflow_deploy.images.image_files import decode_image
 from caflow_deploy.images.image_headers import PNG_START
@@ -22,30 +21,30 @@ MAX_WAITING = 16
 """Largest number of paintings that have arrived and are not used yet. The oldest one is dropped."""
 
 
-class Painting(gradio.ImageEditor):
-    """Editor whose value is the file of its first layer, a PNG.
+def painting_editor(**options: Any) -> gradio.ImageEditor:
+    """Return an editor whose value is the file of its first layer, a PNG, as bytes; None if nothing was painted.
 
-    Gradio itself opens everything that is posted, in any format that Pillow decodes, of any size.
+    Gradio itself opens everything that is posted, in any format that Pillow decodes, of any size. A class of our own
+    would make it write a file beside this module, so two methods of the editor are replaced.
     """
-
-    is_template = True
-
-    def preprocess(self, payload: EditorData | None) -> bytes | None:  # type: ignore[override]
-        """Return the file of the first layer; None if nothing was painted."""
-        stored: Any = payload
-        if payload is not None and payload.id is not None:
-            stored = self.blob_storage.pop(payload.id, None)
-        layer = next(iter(stored.layers or []), None) if stored is not None else None
-        return Path(layer.path).read_bytes() if isinstance(layer, FileData) else layer
+    editor = gradio.ImageEditor(**options)
+    waiting: dict[str, bytes] = {}
 
     @server  # type: ignore[untyped-decorator]
-    def accept_blobs(self, data: AcceptBlobs) -> None:
-        """Keep the first layer of a painting until the painting is used."""
+    def accept_blobs(data: AcceptBlobs) -> None:
         given = data.data
         if (given["type"], str(given["index"])) == FIRST_LAYER:
-            while len(self.blob_storage) >= MAX_WAITING:
-                self.blob_storage.pop(next(iter(self.blob_storage)))
-            self.blob_storage[given["id"]] = EditorDataBlobs(background=None, layers=[data.files[0][1]], composite=None)
+            while len(waiting) >= MAX_WAITING:
+                waiting.pop(next(iter(waiting)))
+            waiting[given["id"]] = data.files[0][1]
+
+    def preprocess(payload: EditorData | None) -> bytes | None:
+        if payload is None or payload.id is not None:
+            return None if payload is None else waiting.pop(str(payload.id), None)
+        return Path(payload.layers[0].path).read_bytes() if payload.layers else None
+
+    editor.accept_blobs, editor.preprocess = accept_blobs, preprocess  # type: ignore[method-assign, assignment]
+    return editor
 
 
 def read_painting(contents: bytes | None) -> Image | None:

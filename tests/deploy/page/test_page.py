@@ -4,6 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -22,7 +23,7 @@ from caflow_deploy.page import guard, page_results
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
 from caflow_deploy.page.page_texts import ranks_of
-from caflow_deploy.page.painting import MAX_WAITING, Painting, read_painting
+from caflow_deploy.page.painting import MAX_WAITING, painting_editor, read_painting
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.flow.tiles import Tiling
@@ -273,7 +274,7 @@ def test_what_is_painted_is_read_as_a_small_png_alone(kind: str, tmp_path: Path)
     picture.save(path, kind.split()[-1] if kind != "nothing" else "PNG")
     layers = [FileData(path=str(path))] * (kind != "nothing")
     given = EditorData(background=FileData(path=str(tmp_path)), layers=layers, composite=FileData(path="/"))
-    contents = Painting().preprocess(given)
+    contents: Any = painting_editor().preprocess(given)
     if kind == "nothing":
         assert read_painting(contents) is None
     else:
@@ -282,11 +283,11 @@ def test_what_is_painted_is_read_as_a_small_png_alone(kind: str, tmp_path: Path)
 
 
 def test_posted_layers_are_bounded() -> None:
-    painting = Painting()
-    for k in range(100):
+    painting = painting_editor()
+    for k in range(MAX_WAITING + 1):
         for kind, index in (("layer", 0), ("layer", 10**12), ("background", None), ("composite", None)):
             data = BlobData(type=kind, index=index, file=b"", id=str(k))
             painting.accept_blobs(AcceptBlobs(data=data, files=[("file", kind.encode())]))
-    assert len(painting.blob_storage) == MAX_WAITING
-    assert painting.preprocess(EditorData(background=None, layers=[], composite=None, id="99")) == b"layer"
-    assert painting.preprocess(EditorData(background=None, layers=[], composite=None, id="99")) is None
+    used: list[Any] = [painting.preprocess(EditorData(id=str(k))) for k in (0, 1, MAX_WAITING, MAX_WAITING)]
+    assert used == [None, b"layer", b"layer", None]
+    assert not painting.blob_storage
