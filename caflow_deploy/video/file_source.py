@@ -22,7 +22,7 @@ from caflow_deploy.video.frame_source import (
     UnreadableVideo,
     VideoInfo,
 )
-from caflow_deploy.video.opening import address_of, import_av, open_to_read, without_secrets
+from caflow_deploy.video.opening import address_of, import_av, is_playlist, open_to_read, without_secrets
 from caflow_deploy.video.rotation import Upright, has_alpha, is_on_its_side
 from caflow_deploy.video.side_data import PQ, x265_hdr10
 from caflow_deploy.video.timestamps import is_restarting, steady
@@ -75,6 +75,11 @@ class FileSource:
         try:
             self.container = open_to_read(path)
         except av.FFmpegError as error:
+            if is_playlist(path):
+                raise InputError(
+                    f"{self.name} is a list of other files, and they might change while a job is stopped; join "
+                    "them first: ffmpeg -i LIST -c copy OUT.mkv"
+                ) from None
             raise UnreadableVideo(
                 f"{self.name} cannot be read as a video: FFmpeg tried to open it and reports: {error.strerror}; check "
                 "that it is complete, and that a player shows it"

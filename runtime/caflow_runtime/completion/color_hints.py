@@ -25,6 +25,8 @@ MAX_PIXELS = 2**18
 """Largest image whose equations are solved, which takes some seconds and a gigabyte. Larger ones are halved first."""
 SMALLEST_VARIANCE = 2e-6
 """Smallest variance of luma, on the scale of 0…1, below which neighbours count as equal."""
+PULL_TO_GREY = 1e-9
+"""Weight with which pixels become grey where the equations have no single solution."""
 MODULES = ("scipy.sparse", "scipy.sparse.linalg")
 
 
@@ -56,7 +58,11 @@ def propagate(luma: NDArray[np.uint8], chroma: NDArray[np.uint8], known: NDArray
     columns = np.concatenate([at, *(p.ravel() for p in places)])
     system = sparse.csc_array((values, (np.tile(at, 1 + len(weights)), columns)), shape=(count, count))
     wanted = np.where(free[:, None], 0.0, chroma.reshape(-1, 2).astype(np.float64) - GREY)
-    found = solver.splu(system).solve(wanted).reshape(chroma.shape)
+    try:
+        factors = solver.splu(system)
+    except RuntimeError:  # the weights of a ramp's middle are 0 in float64, so no hint reaches some pixels
+        factors = solver.splu(system + PULL_TO_GREY * sparse.eye_array(count, format="csc"))
+    found = factors.solve(wanted).reshape(chroma.shape)
     spread = np.rint(found + GREY).clip(0, 255).astype(np.uint8)
     return np.where(known[..., None], chroma, spread)
 

@@ -135,6 +135,17 @@ def test_hints_fill_what_looks_alike(most: int, monkeypatch: pytest.MonkeyPatch)
     assert (color_hints.propagate(luma, chroma, np.zeros_like(known)) == 128).all()
 
 
+def test_pixels_that_no_hint_reaches_become_grey() -> None:
+    """At both ends of a ramp, the weights of the neighbours inside are 0 in float64."""
+    luma = np.tile(np.arange(12, dtype=np.uint8) * 10, (12, 1))
+    known = np.zeros(luma.shape, bool)
+    known[0, 1] = True
+    chroma = np.where(known[..., None], np.uint8(200), np.uint8(0)).repeat(2, 2)
+    spread = color_hints.propagate(luma, chroma, known)
+    assert (spread[:, 1] == 200).all()
+    assert (spread[:, [0, -1]] == 128).all()
+
+
 def test_luma_is_kept_and_samples_agree_with_their_hints(coloring: Pipeline, image: Picture) -> None:
     grey = np.repeat(rgb_to_ycbcr(image)[..., :1], 3, 2)
     condition = coloring.prepare(grey, hints=hints_of(grey))

@@ -82,6 +82,18 @@ def test_sound_of_an_unknown_codec_is_omitted_but_not_frames(clips: Path, uncali
         assert len(frames_of(tmp_path / output)) == len(frames_of(clips / "vfr.mp4"))
 
 
+@pytest.mark.parametrize("name", ["list.m3u8", "list.mp4"])
+@pytest.mark.parametrize("place", ["clip.ts", "../{folder}/clip.ts", "{path}", "file://{path}"])
+@pytest.mark.parametrize(
+    "text", ["#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile '{}'\n"]
+)
+def test_a_list_of_other_files_is_refused(name: str, place: str, text: str, uncalibrated: Path, tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=5:d=1", "-c:v", "mpeg2video", tmp_path / "clip.ts")
+    (tmp_path / name).write_text(text.format(place.format(folder=tmp_path.name, path=tmp_path / "clip.ts")))
+    done = video(tmp_path / name, tmp_path / "out.mkv", uncalibrated, code=2)
+    assert f"{name} is a list of other files" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("source", "output", "options", "message"),
     [
