@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from small_models import small_model
 from test_objective import batch_of
@@ -11,7 +10,6 @@ from test_trainer import log_of, short_recipe
 
 from caflow_runtime.degradation import PARAMETERS, Degradation
 from caflow_training import checkpoint
-from caflow_training.config import ConfigError, config_from_dict
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.recipe import TrainingConfig
@@ -84,8 +82,3 @@ def test_the_estimator_is_trained_alone_and_the_next_stage_goes_on_from_it(photo
     start_from(model, [path], lambda _: None)
     for name, weight in earlier.mean_network.state_dict().items():  # type: ignore[union-attr]
         assert torch.equal(model.state_dict()[f"mean_network.{name}"], weight)
-
-
-def test_an_aware_model_needs_a_mean_network() -> None:
-    with pytest.raises(ConfigError, match="degradation_aware = true requires a mean network"):
-        config_from_dict({"residual": True, "degradation_aware": True})

@@ -10,7 +10,6 @@ from tiny import photograph
 
 from caflow_runtime.degradation import PARAMETERS, Degradation
 from caflow_runtime.ood.consistency import psnr
-from caflow_training.config import ConfigError
 from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler
 from caflow_training.degradations import Degradations, MissingPackage
 from caflow_training.photographs import find_photographs
@@ -114,35 +113,6 @@ def test_noise_has_the_requested_standard_deviation(window: Image) -> None:
         grey, 4, np.random.default_rng(0)
     )
     assert degraded.astype(float).std() == pytest.approx(8, rel=0.05)
-
-
-AWARE = {"residual": True, "mean_blocks": 1, "degradation_aware": True}
-"""Keys of a model that is told how its input was degraded."""
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"jpeg_share": 0.7, "video_share": 0.7}, "must be at most 1"),
-        ({"dither_bits": [0, 2]}, "dither_bits"),
-        ({"noise_sigma": [5.0, 1.0]}, "must contain the smaller value first"),
-        ({"noises": []}, "must contain at least one entry"),
-        ({"jpeg_quality": [0, 90]}, "jpeg_quality"),
-        ({"clean_share": 1.5}, "clean_share"),
-        ({"blur_share": 0.5}, "blur_share has no effect with clean_share = 1"),
-        ({"noise_share": 0.5, "dither_share": 0.5}, "noise_share has .* or remove noise_share and dither_share"),
-        ({"reductions": ["area"]}, "reductions has no effect with clean_share = 1"),
-        ({"codecs": ["mpeg2"]}, "codecs"),
-        ({"clean_share": 0.5, "task": "colorization"}, "degradations require task = 'super-resolution'"),
-        ({"clean_share": 0.5, "pairs": True}, "the conditions of pairs are files, and are not degraded"),
-        ({"crop_scales": [1.0, 0.5], "pairs": True}, "crop_scales must be \\[1.0\\] with pairs = true"),
-        (AWARE | {"pairs": True, "known_share": 0.5}, "the degradation of pairs is not known"),
-        (AWARE | {"pairs": True, "known_share": 0.0, "degradation_weight": 1.0}, "of pairs is not known"),
-    ],
-)
-def test_contradictory_degradations_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        recipe_from_dict(values)
 
 
 def test_videos_require_pyav(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from caflow_training.bijections import AffineNetwork
 from caflow_training.conditional_flow import Dependencies
-from caflow_training.config import ConfigError, config_from_dict
-from caflow_training.results import to_integers
 from caflow_training.tasks import Colorization, ImageToImage, Inpainting, SuperResolution, Task
 
 VARIANTS: list[Dependencies] = ["unshared", "shared", "dual-glow"]
@@ -136,17 +134,6 @@ def test_the_same_noise_gives_the_same_row_whatever_the_batch() -> None:
     torch.testing.assert_close(alone.log_likelihood.total, together.log_likelihood.total[1:2], rtol=1e-12, atol=0)
 
 
-def test_the_condition_of_super_resolution_is_the_small_image() -> None:
-    model = small_model(task=SuperResolution(scale=4), residual=True)
-    sample = model.sample(images(2, 8, 12))
-    assert sample.images.shape == (2, 3, 32, 48)
-    integers = to_integers(sample.images)
-    assert integers.dtype == torch.uint8
-    likelihood = model.log_prob(integers, images(2, 8, 12))
-    assert likelihood.per_level.shape == (2, 3)
-    torch.testing.assert_close(likelihood.per_level.sum(1), likelihood.total)
-
-
 @pytest.mark.parametrize(
     ("task", "shape", "message"),
     [
@@ -215,12 +202,3 @@ def test_the_mean_sees_no_more_than_the_prepared_condition(task: Task) -> None:
         given: Any = model.encode(image.double())
         prepared: Any = model.encode(task.prepare(image.double()))
     torch.testing.assert_close(given.mean, prepared.mean, rtol=0, atol=0)
-
-
-def test_contradictory_settings_of_the_mean_network_are_refused() -> None:
-    with pytest.raises(ConfigError, match="mean_blocks above 0 requires residual = true"):
-        config_from_dict({"mean_blocks": 2})
-    with pytest.raises(ConfigError, match="mean_features above 0 requires a mean network"):
-        config_from_dict({"residual": True, "mean_features": 4})
-    with pytest.raises(ConfigError, match="log_scale_bound"):
-        config_from_dict({"log_scale_bound": 3.0})

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from caflow_runtime.degradation import PARAMETERS
 from caflow_training import checkpoint
-from caflow_training.config import CAFlowConfig, ConfigError
+from caflow_training.config import CAFlowConfig
 from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
@@ -221,25 +221,6 @@ def test_a_run_starts_from_a_mean_network_and_from_flows(photographs: Path, tmp_
             source = stored[mean if name.startswith("mean_network.") else flow][name]
             taken = weight[:, : source.shape[1]] if weight.ndim == 4 else weight
             assert torch.equal(taken, source), name
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"lowest_feature_temperature": 1.0}, "lowest_feature_temperature must be at most 0.9, which is"),
-        ({"mean_weight": 1.0}, "mean_weight above 0 requires a mean network"),
-        ({"likelihood_weight": 0.0}, "all weights of the loss are 0"),
-        ({"feature_weight": -1.0}, "feature_weight"),
-        ({"feature_weight": 1.0, "crop": 8, "levels": 1}, "feature_weight above 0 requires crop of 16 or more"),
-        ({"feature_weight": 1.0, "crop": 32, "feature_side": 18}, "feature_side must be 0, or from 16 to 17"),
-        ({"crop_scales": [1.0, 8.0], "crop": 4, "levels": 1}, "crop_scales contains 8, .* a crop of 4 pixels"),
-        ({"compared": "mean", "lattice_weight": 1.0}, "compared = 'mean' requires a mean network"),
-        ({"degradation_weight": 1.0}, "degradation_weight above 0 requires degradation_aware"),
-    ],
-)
-def test_settings_of_the_loss_that_cannot_train_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        short_recipe(**changes)
 
 
 def test_features_come_from_the_file_that_is_given(tmp_path: Path) -> None:
