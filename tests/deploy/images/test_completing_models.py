@@ -184,8 +184,10 @@ def test_files_of_masks(inpainting: Pipeline, image: Picture, hole: NDArray[np.b
         report = image_report(given, out.parent, inpainting.folder, "--mask", tmp_path / f"{mask}.png")
         results.append(read_image(out).rgb)
         assert FILLED_SMOOTHLY not in report.get("warnings", [])
+        assert report["density_at"] == "sample"
         np.testing.assert_array_equal(results[-1][~hole], image[~hole])
         np.testing.assert_array_equal(results[-1], results[0])
+    assert (results[0][hole] != image[hole]).any(1).mean() > 0.5
 
 
 def test_files_of_hints(completing: dict[str, Path], image: Picture, tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
-"""`caflow image --mask`: only white areas are filled, and the reported likelihood is that of the written file."""
+"""`caflow image --mask`: masks of a folder, new masks, and wrong ones."""
 
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from commands import caflow, image_report, json_lines_of, messages
+from commands import caflow, json_lines_of, messages
 from tiny import photograph
 
-from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.images.image_files import write_image
 from caflow_deploy.jobs.image_folder import RESULTS
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
@@ -46,20 +46,6 @@ def bundle(completing: dict[str, Path]) -> Path:
 def fill(bundle: Path, *arguments: object) -> list[str]:
     """Return the lines on standard output."""
     return caflow("image", *arguments, "--model", bundle, "-n", 2, code=0).stdout.splitlines()
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_only_the_hole_changes(bundle: Path, folder: Path, suffix: str) -> None:
-    given, out = folder / "in" / "a.png", folder / f"out{suffix}"
-    mask = "--mask", folder / "masks" / "a.bmp"
-    report = image_report(given, out, bundle, *mask)
-    assert report["density_at"] == "sample"
-    known, filled = read_image(given).rgb, read_image(out).rgb
-    hole = np.zeros((HEIGHT, WIDTH), bool)
-    hole[HOLE] = True
-    if suffix == ".png":
-        np.testing.assert_array_equal(filled[~hole], known[~hole])
-    assert (filled[hole] != known[hole]).any(1).mean() > 0.5
 
 
 def test_a_folder_has_a_mask_for_each_and_a_new_mask_is_done_again(bundle: Path, folder: Path) -> None:

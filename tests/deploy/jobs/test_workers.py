@@ -233,28 +233,6 @@ def test_a_killed_video_is_resumed(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "stderr", "stdout"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["image", "a.png", "-o", "out.png", "--workers", 2], "out.png names a single image: --workers and --ray"),
-        (["image", "a.png", "-o", "out", "--ray", "127.0.0.1:1"], "caflow: no Ray cluster at 127.0.0.1:1: "),
-        (
-            ["image", "a.png", "-o", "out", "--ray", "auto", "--backend", "tensorrt"],
-            "tensorrt does not work with --ray",
-        ),
-    ],
-)
-def test_options_that_do_not_fit_workers_are_refused(
-    calibrated: Path, tmp_path: Path, arguments: list[object], said: str
-) -> None:
-    """The errors come before anything is written, or a cluster is started."""
-    write_image(tmp_path / "a.png", photograph(DATA / "photographs", 0, 8, 8))
-    done = in_a_process(command(*arguments, "--model", calibrated), cwd=tmp_path)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_worker_opens_the_same_bundle_or_none(calibrated: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.caflow"
     shutil.copytree(calibrated, copy)

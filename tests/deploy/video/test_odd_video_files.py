@@ -90,6 +90,11 @@ def test_sound_of_an_unknown_codec_is_omitted_but_not_frames(clips: Path, uncali
         ("vfr.mp4", "out.avi", [], "the name must end in .mp4, .mov"),
         ("vfr.mp4", "out.mp4", ["--codec", "ffv1"], ".mp4 files cannot contain ffv1"),
         ("vfr.mp4", "out.mp4", ["--crf", 60], "crf must be at most 51 for h264; got 60"),
+        ("vfr.mp4", "out.mp4", ["--batch", 2, "--noise", "fresh"], "--batch requires --noise fixed"),
+        *(
+            ("vfr.mp4", "out.mp4", [option, value], f"{option} requires a camera or a stream")
+            for option, value in (("--drop", "latest"), ("--patience", 5), ("--duration", 2))
+        ),
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--metrics", 9100], "--metrics does not work with --workers"),
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--encoder", "nvenc"], "--encoder nvenc does not work with --workers"),
         ("vfr.mp4", "out.mp4", ["--noise", "blue"], "must be fixed, fresh, or a number"),
