@@ -1,12 +1,12 @@
 """Builds of the C++ runtime: its own tests, sanitizers, a fuzzer, and applications outside the source tree."""
 
-import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from cpp_build import BUILD, MISSING, ROOT, SOURCE, build, library_of_the_wheel, run
+from cpp_build import BUILD, MISSING, SOURCE, build, library_of_the_wheel, run
+from documentation import blocks
 from tiny import TINY
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
@@ -73,17 +73,12 @@ def usage(header: str, prefix: str) -> str:
     return "\n".join(line.removeprefix(prefix) for line in text.splitlines() if line.startswith(f"{prefix}    "))
 
 
-def documented_programs(page: Path) -> list[str]:
-    """Return the C++ programs of a page of the documentation."""
-    return re.findall(r"^```cpp\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-
-
 def check_application(folder: Path, find: str, *options: str) -> None:
     """Build and run programs outside the source tree: the examples of the headers and of the documentation."""
     folder.mkdir()
     (folder / "in_c.c").write_text(C_MAIN.format(example=usage("caflow.h", " *")))
     (folder / "in_cpp.cpp").write_text(CPP_MAIN.format(example=usage("caflow.hpp", "//")))
-    programs = documented_programs(ROOT / "docs" / "guides" / "cpp.md")
+    programs = [block.code for block in blocks("cpp", ("docs/guides/cpp.md",))]
     for number, program in enumerate(programs):
         (folder / f"documented_{number}.cpp").write_text(program)
     (folder / "CMakeLists.txt").write_text(APPLICATION.format(find=find))

@@ -79,7 +79,7 @@ def test_cpp_judges_images_as_python_does(model: CModel, pipe: Pipeline, photogr
     targets, conditions = pairs(photographs)
     score: Any = pipe.score(targets, conditions)
     outcomes = set()
-    for k, result in enumerate(model.judge(targets, conditions, alpha)):
+    for k, result in enumerate(model.score(targets, conditions, alpha)):
         typical = score.image_typicality.of(k)
         check_typicality(result, result.image_typicality, typical)
         assert np.isnan(result.sample_typicality)
@@ -109,7 +109,7 @@ def test_cpp_does_not_judge_images_unlike_the_calibration(without_grey: Path, ph
     targets, conditions = pairs(photographs)
     with load(without_grey, backend="cpu") as pipe, CModel(without_grey) as model:
         typical: Any = pipe.score(targets, conditions).image_typicality
-        judged = model.judge(targets, conditions, 0.02)
+        judged = model.score(targets, conditions, 0.02)
         for k, result in enumerate(judged):
             check_typicality(result, result.image_typicality, typical.of(k))
             if result.outcome == "unjudged":
@@ -228,7 +228,7 @@ def test_cpp_refuses_requests_that_the_calibration_does_not_support(
                 plain.best_of(conditions, **unknown)
             assert refused.value.status == "input"
         with pytest.raises(CError, match="is not calibrated"):
-            plain.judge(targets, conditions, 0.1)
+            plain.score(targets, conditions, 0.1)
         assert np.isnan(plain.score(targets, conditions)[0].image_typicality)
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"min_typicality": 1e-6}, "In the smallest group"),
@@ -248,7 +248,7 @@ def test_cpp_refuses_requests_that_the_calibration_does_not_support(
     with pytest.raises(CError, match="caflow_best_of"):
         model.sample(conditions, min_typicality=0.1)
     with pytest.raises(CError, match="min_typicality"):
-        model.judge(targets, conditions, 0.0)
+        model.score(targets, conditions, 0.0)
     of_streams: Any = ({"consistent": 1}, {"keep": [10, 5]}, {"min_typicality": 0.1, "judge": JUDGES["image"]})
     for options in of_streams:
         with pytest.raises(CError, match="keep, consistent, judge"):

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -253,16 +252,6 @@ def test_results_are_those_of_onnx_runtime(
     assert (a.images[0] != b.images[0]).mean() < 1e-3
     c, d = (one.score(b.images, condition) for one in (openvino, pipe))
     np.testing.assert_allclose(c.log_likelihood, d.log_likelihood, rtol=1e-5)
-
-
-def test_results_do_not_depend_on_other_threads(openvino: Pipeline, photographs: Path) -> None:
-    conditions = [photograph(photographs, k, 8, 8 + 4 * (k % 3)) for k in range(8)]
-    alone = [openvino.best_of(condition, n=2) for condition in conditions]
-    with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(lambda condition: openvino.best_of(condition, n=2), conditions))
-    for a, b in zip(alone, together, strict=True):
-        np.testing.assert_array_equal(a.images, b.images)
-        np.testing.assert_array_equal(a.per_level, b.per_level)
 
 
 def test_a_missing_input_of_a_graph_is_an_error(openvino: Pipeline) -> None:

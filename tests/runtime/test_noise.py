@@ -48,20 +48,17 @@ def test_the_noise_of_a_window_is_a_part_of_that_of_the_image(top: int, left: in
     np.testing.assert_array_equal(part, whole[[3, 1], :, top : top + height, left : left + width])
 
 
-def drawn(
-    channels: list[int], *, level: int, top: int, left: int, samples: tuple[int, ...], seed: int, frame: int
-) -> NDArray[np.float32]:
-    return draw_window_noise(channels, level, NoiseWindow(top, left, 32, 32, samples), seed, frame)
-
-
 @pytest.mark.parametrize(
     "other", [{"seed": 1}, {"frame": 1}, {"level": 1}, {"samples": (1,)}, {"top": 32}, {"left": 32}]
 )
 def test_noise_of_another_place_sample_seed_or_frame_is_independent(other: dict[str, Any]) -> None:
-    place: dict[str, Any] = {"level": 0, "top": 0, "left": 0, "samples": (0,), "seed": 0, "frame": 0}
-    a, b = (drawn([8], **p) for p in (place, {**place, **other}))
+    def drawn(channels: list[int], level: int = 0, seed: int = 0, frame: int = 0, **place: Any) -> NDArray[np.float32]:
+        window = NoiseWindow(**{"top": 0, "left": 0, "height": 32, "width": 32, "samples": (0,), **place})
+        return draw_window_noise(channels, level, window, seed, frame)
+
+    a, b = drawn([8]), drawn([8], **other)
     assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.05
-    blocks = drawn([8, 8], **place)
+    blocks = drawn([8, 8])
     assert abs(np.corrcoef(blocks[:, :8].ravel(), blocks[:, 8:].ravel())[0, 1]) < 0.05
 
 

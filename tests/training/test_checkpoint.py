@@ -112,12 +112,17 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         checkpoint.load(tmp_path)
 
 
+def change_first(change: Callable[[torch.Tensor], object]) -> Callable[[Any], object]:
+    """Return a function that changes the first weight of a checkpoint."""
+    return lambda contents: contents["weights"].update({k: change(w) for k, w in [*contents["weights"].items()][:1]})
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda contents: contents.pop("weights"), "the entry 'weights' is missing"),
         (lambda contents: contents.update(version=torch.zeros(2)), "expected checkpoint version 1; got tensor"),
-        (lambda contents: _make_sparse(contents["weights"]), "got none"),
+        (change_first(lambda weight: weight.float().to_sparse()), "got none"),
         (lambda contents: contents.update(ema=3), "the entry 'ema' is missing"),
         (lambda contents: contents.update(config=["levels"]), "the entry 'config' is missing or is no table"),
         (lambda contents: contents["config"].update(levels=2**40), "levels: expected 8 or less"),
@@ -126,8 +131,8 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         (lambda contents: contents["config"].update({3: 3}), "unknown key 3"),
         (lambda contents: contents["config"].update(image_width=4096), "by its configuration; got"),
         (lambda contents: contents["weights"].popitem(), "by its configuration; got none"),
-        (lambda contents: contents["weights"].update({next(iter(contents["weights"])): "text"}), "got none"),
-        (lambda contents: _make_scalar(contents["weights"]), r"got \(\);"),
+        (change_first(lambda _: "text"), "got none"),
+        (change_first(lambda weight: weight.float().sum()), r"got \(\);"),
         (lambda contents: contents["weights"].update(more=torch.zeros(1)), "weight 'more'"),
     ],
 )
@@ -140,16 +145,6 @@ def test_damaged_contents_are_named(damage: Callable[[Any], object], message: st
     with pytest.raises((CheckpointError, ConfigError), match=message) as refusal:
         checkpoint.load(path)
     assert str(path) in str(refusal.value)
-
-
-def _make_sparse(weights: dict[str, torch.Tensor]) -> None:
-    name = next(iter(weights))
-    weights[name] = weights[name].float().to_sparse()
-
-
-def _make_scalar(weights: dict[str, torch.Tensor]) -> None:
-    name = next(iter(weights))
-    weights[name] = weights[name].float().sum()
 
 
 def test_a_damaged_or_unpublished_reference_checkpoint_is_refused(tmp_path: Path) -> None:

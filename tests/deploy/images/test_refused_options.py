@@ -41,10 +41,8 @@ WITH_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="requires Ray")
         (["--suffix", "a\nb"], "must be at most 64 printable characters"),
         (["--quality", 0], "0 is not in the range 1<=x<=100"),
         (["--workers", 2], "out.jpg names a single image: --workers and --ray"),
-        pytest.param(["-o", "out", "--ray", "127.0.0.1:1"], "caflow: no Ray cluster at 127.0.0.1:1: ", marks=WITH_RAY),
-        pytest.param(
-            ["-o", "out", "--ray", "auto", "--backend", "cuda"], "cuda does not work with --ray", marks=WITH_RAY
-        ),
+        pytest.param(["-o", "out", "--ray", "127.0.0.1:1"], "no Ray cluster at 127.0.0.1:1: ", marks=WITH_RAY),
+        pytest.param(["--ray", "auto", "--backend", "tensorrt", "-o", "x"], "does not work with --ray", marks=WITH_RAY),
         (["-o", "out.gif"], "the name of an image must end in .bmp"),
         (["-o", ""], "the path is empty"),
     ],

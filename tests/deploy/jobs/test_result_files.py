@@ -110,6 +110,9 @@ def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
         ([], "--quality 80 (now not given)"),
         (["--quality", 80, "--suffix", "-x4"], "--suffix not given (now -x4)"),
         (["--quality", 80, "--no-metadata"], "--metadata given (now not given)"),
+        (["--quality", 80, "--min-typicality", 0.1], "--min-typicality 0.0 (now 0.1)"),
+        (["--quality", 80, "--keep-all", "--sheet"], "--keep-all not given (now given), --sheet "),
+        (["--quality", 80, "--backend", "openvino"], "--backend onnxruntime cpu (now openvino"),
     ):
         done = caflow("image", given, "-o", out, "--model", TINY, "-n", 1, *options, code=2)
         assert said in done.stderr

@@ -210,15 +210,12 @@ def drawing_video(bundle: Path) -> list[object]:
 
 @pytest.mark.parametrize(
     ("begun_by", "resumed_by"),
-    [(2, 2), pytest.param(0, 2, marks=pytest.mark.full), pytest.param(2, 0, marks=pytest.mark.full)],
+    [(0, 0), (2, 2), pytest.param(0, 2, marks=pytest.mark.full), pytest.param(2, 0, marks=pytest.mark.full)],
 )
 def test_a_killed_video_is_resumed(
     calibrated: Path, clip: Path, whole: Path, tmp_path: Path, begun_by: int, resumed_by: int
 ) -> None:
-    """One process or workers resume it, whichever started it. The bytes are always equal.
-
-    test_video_resuming.py covers jobs that one process starts and resumes.
-    """
+    """One process or workers resume it, whichever started it. The bytes are always equal."""
     out, options = tmp_path / "out.mp4", drawing_video(calibrated)
     first, second = (["--workers", count][: 2 * bool(count)] for count in (begun_by, resumed_by))
     with started(command("video", clip, "-o", out, *options, *first), tmp_path) as process:

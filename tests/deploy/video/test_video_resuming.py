@@ -15,24 +15,6 @@ from caflow_deploy.video.job import where_resumed
 from caflow_runtime.bundle import builtin
 
 
-@pytest.mark.parametrize("noise", [pytest.param("fixed", marks=pytest.mark.full), "0.8"])
-def test_a_killed_job_resumes_to_the_same_bytes(clips: Path, uncalibrated: Path, tmp_path: Path, noise: str) -> None:
-    source, whole, killed = clips / "cut.mp4", tmp_path / "whole.mp4", tmp_path / "killed.mp4"
-    done = job(source, whole, uncalibrated, noise)
-    assert done.returncode == 0, done.stderr
-    done = job(source, killed, uncalibrated, noise, how="SIGKILL", last=45)
-    assert done.returncode == -signal.SIGKILL
-    assert not killed.exists()
-    finished = segments_of(tmp_path / "killed.mp4.segments")
-    assert 0 < len(finished) < 6
-    for segment in finished:
-        assert len(frames_of(tmp_path / "killed.mp4.segments" / segment["file"]["path"])) == segment["written"] == 10
-    done = job(source, killed, uncalibrated, noise)
-    assert done.returncode == 0, done.stderr
-    assert killed.read_bytes() == whole.read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.mp4", "whole.mp4"]
-
-
 def test_a_second_stop_keeps_the_longer_file(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """The first stop also wrote 5 frames of an unfinished segment. The second run drew only 2 of these frames."""
     source, output = clips / "cut.mp4", tmp_path / "out.mp4"
