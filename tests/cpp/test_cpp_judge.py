@@ -1,5 +1,6 @@
-"""Verdicts of the C++ runtime, equal to Python's: typicality, ranking and rejection."""
+"""Calibrations and verdicts of the C++ runtime are Python's: what it refuses, typicality, ranking and rejection."""
 
+import json
 import shutil
 from itertools import product
 from pathlib import Path
@@ -9,7 +10,8 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from c_library import JUDGES, NO_SAMPLE, OTHERWISE, CError, CModel, Result
+from c_library import JUDGES, NO_SAMPLE, OTHERWISE, WITHOUT_CALIBRATION, CError, CModel, Result
+from calibration_cases import EDITED, IMPOSSIBLE, changed
 from cpp_build import model
 from numpy.typing import NDArray
 from tiny import calibrated_pipe as pipe
@@ -17,7 +19,7 @@ from tiny import photograph
 
 from caflow_runtime.batching.draw_options import Otherwise
 from caflow_runtime.flow.tiles import Tiling
-from caflow_runtime.ood.calibration import read_calibration, write_calibration
+from caflow_runtime.ood.calibration import NAME, Calibration, read_calibration, write_calibration
 from caflow_runtime.ood.typicality import Typicality, reason
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -253,3 +255,37 @@ def test_cpp_refuses_requests_that_the_calibration_does_not_support(
     for options in of_streams:
         with pytest.raises(CError, match="keep, consistent, judge"):
             next(model.stream(conditions, **options))
+
+
+@pytest.mark.parametrize(("path", "value"), IMPOSSIBLE + EDITED)
+def test_cpp_refuses_the_calibrations_that_python_refuses(copied_calibrated: Path, path: str, value: Any) -> None:
+    bundle = copied_calibrated
+    (bundle / NAME).write_text(json.dumps(changed(json.loads((bundle / NAME).read_text()), path, value)))
+    with pytest.raises(CError, match=rf"{NAME}.*: run caflow calibrate again") as refused:
+        CModel(bundle)
+    assert refused.value.status == "bundle"
+    CModel(bundle, flags=WITHOUT_CALIBRATION).close()
+
+
+def shortest(text: str) -> float | int:
+    """Return a number as other programs may write it: 1 instead of 1.0."""
+    number = float(text)
+    is_whole = number.is_integer() and 0 < abs(number) < 2**53
+    return int(number) if is_whole else number
+
+
+def test_the_hash_of_a_calibration_does_not_depend_on_how_numbers_are_written(copied_calibrated: Path) -> None:
+    """The checksum of a calibration is a hash of its values, not of its text, in both readers."""
+    bundle = copied_calibrated
+    found: Any = read_calibration(bundle)
+    unusual = [1e-5, 1.5e-7, -0.0, 5e-324, 1e16, 1.2345e22, 123456789012345.0, 0.1, 1e30, 2.0]
+    coloured = found.truth.coloured
+    mean = [[*unusual, *coloured.mean[0][len(unusual) :]], *coloured.mean[1:]]
+    truth = msgspec.structs.replace(found.truth, coloured=msgspec.structs.replace(coloured, mean=mean))
+    canary = msgspec.structs.replace(found.canary, backend='"\\\n\té €')
+    write_calibration(bundle, msgspec.structs.replace(found, truth=truth, canary=canary))
+    CModel(bundle).close()
+    fields = json.loads((bundle / NAME).read_text(), parse_float=shortest)
+    (bundle / NAME).write_text(json.dumps(dict(reversed(fields.items())), indent=2))
+    assert isinstance(read_calibration(bundle), Calibration)
+    CModel(bundle).close()

@@ -165,7 +165,7 @@ def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path
 def test_a_killed_filter_is_resumed(calibrated: Path, data: Path, tmp_path: Path) -> None:
     """The lines and their order equal those of one undisturbed process, byte for byte. One pair fails.
 
-    test_filter_resumed.py covers jobs without workers.
+    test_filter_jobs.py covers jobs without workers.
     """
     listed = list_pairs(data) * 23
     listed[20] = FilePair(listed[20].target, "nowhere.png")
