@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import log_density_by_autograd, small_model
+from small_models import MEAN, log_density_by_autograd, small_model
 from torch import Tensor
 
 from caflow_training.bijections import AffineNetwork
@@ -19,7 +19,6 @@ def images(rows: int = 2, height: int = 32, width: int = 32) -> Tensor:
     return torch.randint(0, 256, (rows, 3, height, width))
 
 
-MEAN: dict[str, Any] = {"residual": True, "mean_blocks": 1, "mean_width": 8, "mean_features": 4}
 EXACT: dict[str, dict[str, Any]] = {
     **{name: {"dependencies": name} for name in VARIANTS},
     "residual": {"residual": True},

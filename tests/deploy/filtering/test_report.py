@@ -30,6 +30,7 @@ from caflow_runtime.pipeline.pipeline import load
 
 ALPHA = 0.1
 Entry = dict[str, Any]
+Write = Callable[[list[Entry]], Path]
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +65,7 @@ def line_of(entry: Entry) -> str:
 
 
 @pytest.fixture
-def scores(tmp_path: Path) -> Callable[[list[Entry]], Path]:
+def scores(tmp_path: Path) -> Write:
     """Return a function that writes lines to a file, with the `job.json` beside it."""
 
     def write(entries: list[Entry]) -> Path:
@@ -107,8 +108,11 @@ class Page(HTMLParser):
         self.text += data
 
 
+Report = Callable[..., Page]
+
+
 @pytest.fixture
-def report_of(calibration: Calibration, scores: Callable[[list[Entry]], Path]) -> Callable[..., Page]:
+def report_of(calibration: Calibration, scores: Write) -> Report:
     """Return a function that reports about lines, with another `job.json` if one is given."""
 
     def write(entries: list[Entry], job: dict[str, Any] | None = None) -> Page:
@@ -129,7 +133,7 @@ def error_of(name: str, why: str = "cannot be read") -> Entry:
 
 
 def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
-    calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+    calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Write
 ) -> None:
     path = scores([*entries, error_of("broken.png")])
     output = path.with_name("report.html")
@@ -167,7 +171,7 @@ def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
     assert path.read_text() == lines
 
 
-def test_few_pairs_raise_no_alarm(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+def test_few_pairs_raise_no_alarm(entries: list[Entry], report_of: Report) -> None:
     """From FEWEST judged pairs on, a list is compared as a whole. A single rejected pair is no alarm."""
     for count in (1, MIN_VALUES - 1, MIN_VALUES):
         text = report_of([entry | {"verdict": "accepted"} for entry in entries[1:count]] + [entries[-1]]).text
@@ -185,7 +189,7 @@ def test_the_limit_of_rejections_by_chance_is_exact(alpha: float, count: int) ->
     assert most_by_chance(0.01, 1, 306) == 1
 
 
-def test_a_report_loads_nothing_from_elsewhere(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+def test_a_report_loads_nothing_from_elsewhere(entries: list[Entry], report_of: Report) -> None:
     page = report_of(entries)
     assert page.addresses
     assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in page.addresses)
@@ -196,7 +200,7 @@ def test_a_report_loads_nothing_from_elsewhere(entries: list[Entry], report_of: 
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page.source))
 
 
-def test_names_of_files_are_shown_as_text_and_not_as_html(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+def test_names_of_files_are_shown_as_text_and_not_as_html(entries: list[Entry], report_of: Report) -> None:
     undecodable = r"caf\xe9.png"  # how caflow filter writes a name that is not UTF-8
     marked = [entry | {"target": HOSTILE, "condition": undecodable, "reason": HOSTILE} for entry in entries[:3]]
     page = report_of([*marked, error_of(HOSTILE, "<img src=x onerror=alert(1)>")])
@@ -229,7 +233,7 @@ def test_memory_does_not_grow_with_the_lines(calibration: Calibration, entries: 
 
 
 def test_scores_of_another_bundle_or_job_are_refused(
-    calibration: Calibration, entries: list[Entry], report_of: Callable[..., Page]
+    calibration: Calibration, entries: list[Entry], report_of: Report
 ) -> None:
     with pytest.raises(InputError, match=r"belongs to a job of caflow image"):
         report_of(entries, {"command": "caflow image", "settings": {}})
@@ -239,9 +243,7 @@ def test_scores_of_another_bundle_or_job_are_refused(
     assert "α = 0.1" in report_of(entries, job).text
 
 
-def test_pairs_that_are_not_judged_are_counted(
-    calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
+def test_pairs_that_are_not_judged_are_counted(calibrated: Path, entries: list[Entry], scores: Write) -> None:
     unknown = dict.fromkeys(("image_typicality", "image_typicality_per_level", "residuals"))
     path = scores([entries[0] | unknown | {"verdict": "unjudged", "reason": "unlike the calibration"}])
     output = path.with_name("report.html")
@@ -267,7 +269,7 @@ def test_pairs_that_are_not_judged_are_counted(
     ],
 )
 def test_invalid_lines_are_refused_by_number(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path], change: Entry, message: str
+    calibration: Calibration, entries: list[Entry], scores: Write, change: Entry, message: str
 ) -> None:
     path = scores([entries[0], entries[1] | {"verdict": "accepted"} | change, entries[2]])
     output = path.with_name("report.html")
@@ -278,7 +280,7 @@ def test_invalid_lines_are_refused_by_number(
 
 @pytest.mark.parametrize("change", [{"bits_per_dim": 3.0}, {"verdict": "error"}, {"sha256": ""}, {"note": "mine"}])
 def test_an_edited_line_is_refused(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path], change: Entry
+    calibration: Calibration, entries: list[Entry], scores: Write, change: Entry
 ) -> None:
     """The same contents with another order or spacing are accepted."""
     path = scores(entries[:3])
@@ -294,7 +296,7 @@ def test_an_edited_line_is_refused(
 
 
 def test_files_that_are_no_verdicts_are_refused_in_one_line(
-    calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+    calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Write
 ) -> None:
     path = scores(entries[:3])
     whole = path.read_bytes()
