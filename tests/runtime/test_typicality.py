@@ -257,8 +257,6 @@ def test_requests_that_the_calibration_does_not_support_are_refused(
         pipe.best_of(condition, n=4, keep=(4, 2), min_typicality=0.01)
     with pytest.raises(InputError, match="min_typicality must be a number that is at least 0 and below 1; got 1"):
         pipe.best_of(condition, min_typicality=1)
-    with pytest.raises(InputError, match="also give min_typicality"):
-        pipe.best_of(condition, otherwise="drop")
     with pytest.raises(InputError, match="sample returns all samples"):
         pipe.sample(condition, min_typicality=0.01)
     with load(uncalibrated, backend="cpu") as plain:

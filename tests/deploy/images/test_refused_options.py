@@ -29,7 +29,6 @@ WITH_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="requires Ray")
         (["--otherwise", "drop"], "otherwise is about samples that min_typicality rejects"),
         (["--width", 40, "--judge", "image"], "--judge image requires results of the model's"),
         (["--redraws", 0], "also give min_typicality"),
-        (["--scale", 2, "--width", 5], "expected exactly one of a scale, a size"),
         (["--scale", 1], "1.0 is not in the range 1<x<=64"),
         (["--fit", "40"], "such as 1920x1080; got '40'"),
         (["--fit", "0x40"], "must be a width and a height"),
