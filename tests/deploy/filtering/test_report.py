@@ -172,7 +172,7 @@ def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
 
 
 def test_few_pairs_raise_no_alarm(entries: list[Entry], report_of: Report) -> None:
-    """From FEWEST judged pairs on, a list is compared as a whole. A single rejected pair is no alarm."""
+    """From MIN_VALUES judged pairs on, a list is compared as a whole. A single rejected pair is no alarm."""
     for count in (1, MIN_VALUES - 1, MIN_VALUES):
         text = report_of([entry | {"verdict": "accepted"} for entry in entries[1:count]] + [entries[-1]]).text
         assert ("Drift" in text) == ("chance alone leads" in text) == (count == MIN_VALUES)

@@ -17,12 +17,11 @@ from caflow_deploy.images.image_files import read_image, write_image
 ROOT = Path(__file__).parents[3]
 
 
-def environment_of(python: str, folder: Path, extras: str, *packages: str, system: bool = False) -> Path:
+def environment_of(python: str, folder: Path, *packages: str, system: bool = False) -> Path:
     """Create a virtual environment in a folder, install the package into it, and return its folder `bin`.
 
     Arguments:
         python: command of the interpreter. The test is skipped if it is not installed or has no ensurepip.
-        extras: extras of the package, separated by commas.
         packages: further packages to install.
         system: make the packages that are installed for this interpreter visible too.
     """
@@ -34,7 +33,7 @@ def environment_of(python: str, folder: Path, extras: str, *packages: str, syste
         pytest.skip(f"{python} cannot create environments: its package venv is not installed")
     options = ["--system-site-packages"] if system else []
     subprocess.run([python, "-m", "venv", *options, folder], check=True)
-    pip = [str(folder / "bin" / "pip"), "install", "--quiet", f"{ROOT}[{extras}]", *packages]
+    pip = [str(folder / "bin" / "pip"), "install", "--quiet", f"{ROOT}[cpu]", *packages]
     subprocess.run(pip, check=True, cwd=folder)
     return folder / "bin"
 
@@ -68,7 +67,7 @@ class Gst:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.programs = environment_of(PYTHON, folder / "venv", "cpu", system=True)
+        self.programs = environment_of(PYTHON, folder / "venv", system=True)
         (folder / "gst" / "python").mkdir(parents=True)
         shutil.copy(ELEMENT, folder / "gst" / "python")
         (packages,) = self.programs.parent.glob("lib/python3*/site-packages")
@@ -160,7 +159,7 @@ except vs.Error as error:
 
 
 def test_a_script_gives_the_pixels_of_the_command(photographs: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    programs = environment_of("python3.13", tmp_path / "venv", "cpu", "vapoursynth")
+    programs = environment_of("python3.13", tmp_path / "venv", "vapoursynth")
     given = np.stack([photograph(photographs, number, HEIGHT, WIDTH) for number in range(FRAMES)])
     np.save(tmp_path / "given.npy", given)
     (tmp_path / "script.py").write_text(SCRIPT)
