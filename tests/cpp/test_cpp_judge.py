@@ -77,34 +77,25 @@ def check_typicality(result: Result, value: float, typical: Typicality) -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.02, 0.5])
-def test_cpp_judges_images_as_python_does(model: CModel, pipe: Pipeline, photographs: Path, alpha: float) -> None:
+@pytest.mark.parametrize("settings", [{}, {"pixel_budget": 48 * 48, "overlap": 8}], ids=["whole", "tiles"])
+def test_cpp_judges_images_as_python_does(
+    calibrated: Path, photographs: Path, settings: dict[str, Any], alpha: float
+) -> None:
     targets, conditions = pairs(photographs)
-    score: Any = pipe.score(targets, conditions)
-    outcomes = set()
-    for k, result in enumerate(model.score(targets, conditions, alpha)):
+    with load(calibrated, backend="cpu", tiling=Tiling(**settings)) as pipe, CModel(calibrated, **settings) as model:
+        assert (len(pipe.tiles(conditions[-1])) > 4) == bool(settings)
+        score: Any = pipe.score(targets, conditions)
+        judged, plain = model.score(targets, conditions, alpha), model.score(targets, conditions)
+    for k, result in enumerate(judged):
         typical = score.image_typicality.of(k)
         check_typicality(result, result.image_typicality, typical)
         assert np.isnan(result.sample_typicality)
         is_accepted = bool(typical.accept(alpha))
         assert result.outcome == ("accepted" if is_accepted else "rejected")
         assert result.reason == (None if is_accepted else reason(typical))
-        outcomes.add(result.outcome)
-    assert outcomes == {"accepted", "rejected"}
-    plain = model.score(targets, conditions)
+    assert {result.outcome for result in judged} == {"accepted", "rejected"}
     assert {result.outcome for result in plain} == {"unjudged"}
     np.testing.assert_allclose([result.image_typicality for result in plain], score.image_typicality.value, atol=SAME)
-
-
-def test_cpp_judges_tiled_images_as_python_does(calibrated: Path, photographs: Path) -> None:
-    targets, conditions = pairs(photographs)
-    with (
-        load(calibrated, backend="cpu", tiling=Tiling(48 * 48, 8)) as pipe,
-        CModel(calibrated, pixel_budget=48 * 48, overlap=8) as model,
-    ):
-        assert len(pipe.tiles(conditions[-1])) > 4
-        typical: Any = pipe.score(targets, conditions).image_typicality
-        for k, result in enumerate(model.score(targets, conditions)):
-            check_typicality(result, result.image_typicality, typical.of(k))
 
 
 def test_cpp_does_not_judge_images_unlike_the_calibration(without_grey: Path, photographs: Path) -> None:
