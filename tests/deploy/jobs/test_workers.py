@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import ffmpeg, packets
-from commands import caflow, command, heeding_ctrl_c, in_a_process, json_lines, json_lines_of, messages
+from commands import caflow, command, in_a_process, json_lines, json_lines_of, messages
 from deadly import DeadlyConfig, fail, square
 from filter_data import data, write_list
 from many import crops, drawn_alike, is_running, started, wait_for_lines, workers_of
@@ -109,7 +109,7 @@ def test_a_stop_ends_all_workers(calibrated: Path, images: Path, tmp_path: Path,
     """Ctrl-C also reaches the workers, which ignore it."""
     out = tmp_path / "out"
     run = command("image", images, "-o", out, *drawing(calibrated), "--workers", 2)
-    with started(heeding_ctrl_c(run), tmp_path) as process:
+    with started(run, tmp_path) as process:
         wait_for_lines(process, tmp_path, out / RESULTS, 3)
         own = workers_of(process.pid)
         for pid in [*own, process.pid] if how == signal.SIGINT else [process.pid]:
@@ -167,7 +167,7 @@ def test_a_killed_filter_is_resumed(calibrated: Path, data: Path, tmp_path: Path
 
     test_filter_jobs.py covers jobs without workers.
     """
-    listed = list_pairs(data) * 23
+    listed = list_pairs(data) * 46  # so many that the command is still busy when it is killed
     listed[20] = FilePair(listed[20].target, "nowhere.png")
     pairs = write_list(tmp_path / "pairs.jsonl", listed)
     options = ["--model", calibrated, "--min-typicality", 0.1, "--accepted", "copy", "--threads", 1]
