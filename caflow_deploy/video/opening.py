@@ -49,8 +49,8 @@ def without_secrets(address: str) -> str:
 def open_to_read(path: Path | str) -> Any:
     """Open a file or an address with PyAV, and return the container.
 
-    FFmpeg opens no other files: playlists and lists of files are refused. Tags that are not UTF-8, as in most old files,
-    are read as Windows-1252, which includes the printable characters of Latin-1.
+    FFmpeg opens no other file: playlists are refused. Tags that are not UTF-8, as in most old files, are read as
+    Windows-1252, which includes the printable characters of Latin-1.
 
     Raises:
         InputError: if PyAV is not installed.

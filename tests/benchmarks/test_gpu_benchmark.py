@@ -1,4 +1,4 @@
-"""The benchmark for GPUs, on the CPU: everything in it that needs no GPU runs and is right."""
+"""The benchmark for GPUs, on the CPU: everything in it that needs no GPU runs and is right; and floors of times."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ import gpu_cases
 import numpy as np
 import pytest
 import torch
+from floors import work_of
 from gpu_floors import Floor, Rates, Work
 from gpu_onnx import RECORDINGS, Recorded
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -102,3 +103,18 @@ def test_the_floor_is_the_larger_of_computing_and_memory_time() -> None:
     work = Work.of(lambda: matrix @ matrix)
     assert work.floor(RATES) == Floor(2 * 8**3 / 1e9, "operations")
     assert work.floor(Rates({torch.float32: 1e12}, 1e9)) == Floor(3 * 4 * 8**2 / 1e9, "bytes")
+
+
+SAMPLES = 3
+
+
+def test_all_operations_of_the_graphs_are_counted(least_exported: Path) -> None:
+    manifest, size = read_manifest(least_exported), (16, 32)
+    work = work_of(least_exported, manifest.model, SAMPLES, size)
+    levels = range(manifest.model.levels)
+    assert set(work) == {"encode", *(f"{name}_{j}" for name in ("decode", "reverse") for j in levels)}
+    for graph in manifest.graphs:
+        if graph.name in work:
+            times = 1 if graph.name == "encode" else SAMPLES
+            counted = sum(work[graph.name].operations.values())
+            assert counted == times * graph.operations_per_pixel * size[0] * size[1]

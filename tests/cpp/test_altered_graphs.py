@@ -54,7 +54,7 @@ CASES = [
 ]
 
 
-def change_graph(folder: Path, name: str, change: Callable[[onnx.ModelProto], None]) -> None:
+def change_graph(folder: Path, name: str, change: Callable[[onnx.ModelProto], object]) -> None:
     """Change an ONNX file, and update its hash in the manifest."""
     path = folder / f"{name}.onnx"
     model = onnx.load(path, load_external_data=False)
@@ -170,10 +170,6 @@ def twice(model: onnx.ModelProto) -> None:
     tensor.external_data.add(key="location", value="other.bin")
 
 
-def read_by_an_operator(model: onnx.ModelProto) -> None:
-    model.graph.node[0].domain = "com.microsoft"
-
-
 def repeated(model: onnx.ModelProto) -> None:
     """Add a loop that would not end in a lifetime."""
     bool_, number = TensorProto.BOOL, TensorProto.INT64
@@ -183,35 +179,29 @@ def repeated(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Loop", ["trips", ""], [], body=body))
 
 
-def with_an_inner_graph(model: onnx.ModelProto) -> None:
-    model.graph.node[0].attribute.append(helper.make_attribute("body", helper.make_graph([], "inner", [], [])))
-
-
-def with_a_function(model: onnx.ModelProto) -> None:
-    model.functions.append(helper.make_function("", "Neg", [], [], [], [helper.make_opsetid("", 18)]))
-
-
-def with_training(model: onnx.ModelProto) -> None:
-    model.training_info.add()
-
-
-REFUSED: list[tuple[Callable[[onnx.ModelProto], None], type[BundleError], str]] = [
+INNER = helper.make_attribute("body", helper.make_graph([], "inner", [], []))
+FUNCTION = helper.make_function("", "Neg", [], [], [], [helper.make_opsetid("", 18)])
+REFUSED: list[tuple[Callable[[onnx.ModelProto], object], type[BundleError], str]] = [
     *((renamed(location), UnlistedFile, "does not list") for location in (
         *("other.bin", "../w2/weights.bin", "./weights.bin", "weights.bin/", "a/../weights.bin", "/etc/passwd", ""),
         *("WEIGHTS.BIN", "weights.bin\0", "manifest.json", "*/_ORT_MEM_ADDR_/*", "encode.onnx", "x" * 300),
     )),
     (into_an_attribute, UnlistedFile, "'other.bin'"),
     (twice, UnlistedFile, "'other.bin'"),
-    (read_by_an_operator, BrokenGraph, "operators must be ONNX's own; got one of 'com.microsoft'"),
+    (lambda model: setattr(model.graph.node[0], "domain", "com.microsoft"),
+     BrokenGraph, "operators must be ONNX's own; got one of 'com.microsoft'"),
     (repeated, BrokenGraph, "operators must be those that this version exports; got 'Loop'"),
-    *((change, BrokenGraph, "must have one graph and no inner graphs, functions or training steps")
-      for change in (with_an_inner_graph, with_a_function, with_training)),
+    *((change, BrokenGraph, "must have one graph and no inner graphs, functions or training steps") for change in (
+        lambda model: model.graph.node[0].attribute.append(INNER),
+        lambda model: model.functions.append(FUNCTION),
+        lambda model: model.training_info.add(),
+    )),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("change", "error", "message"), REFUSED)
 def test_graphs_that_read_other_files_or_might_never_end_are_refused(
-    copied: Path, change: Callable[[onnx.ModelProto], None], error: type[BundleError], message: str
+    copied: Path, change: Callable[[onnx.ModelProto], object], error: type[BundleError], message: str
 ) -> None:
     """They are refused although other.bin and ../w2/weights.bin exist and have the right contents."""
     (copied.parent / "w2").mkdir()

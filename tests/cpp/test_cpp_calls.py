@@ -1,15 +1,22 @@
-"""Calls of the C library: what it reads, errors for wrong calls and for files that change, and a thousand calls."""
+"""Calls of the C library: what it reads, errors for wrong calls and for files that change, and execution providers."""
 
 import os
+import re
+from ctypes.util import find_library
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from c_library import CError, CModel
+from commands import caflow_export
 from cpp_build import model, run
 from tiny import TINY, photograph
+from tiny import calibrated_pipe as pipe
 
-__all__ = ["model"]  # a fixture
+from caflow_runtime.pipeline.pipeline import Pipeline
+
+__all__ = ["model", "pipe"]  # fixtures
 
 pytestmark = pytest.mark.usefixtures("built_cpp")
 
@@ -95,3 +102,91 @@ def test_images_whose_rows_are_apart_in_memory_are_read(model: CModel, photograp
 @pytest.mark.full
 def test_a_thousand_calls_do_not_grow_memory(built_cpp: Path) -> None:
     run("ctest", "--output-on-failure", "-R", "growth", cwd=built_cpp)
+
+
+CPU = Path("/proc/cpuinfo").read_text()
+VERSION_WITH_PLUGINS = 23
+PLUGINS = {"ort:openvino": "onnxruntime_ep_openvino", "tensorrt-rtx": "onnxruntime_ep_nv_tensorrt_rtx"}
+"""Python packages that contain plug-in libraries."""
+
+
+def version_of_headers(build: Path) -> int:
+    """Return the version of ONNX Runtime's interface that a build of the C++ runtime was compiled with."""
+    (folder,) = re.findall(r"^OnnxRuntime_INCLUDE_DIR:PATH=(.*)$", (build / "CMakeCache.txt").read_text(), re.MULTILINE)
+    (version,) = re.findall(r"#define ORT_API_VERSION (\d+)", (Path(folder) / "onnxruntime_c_api.h").read_text())
+    return int(version)
+
+
+def plugin_options(build: Path, backend: str) -> dict[str, Any]:
+    """Return the option that names the plug-in library of a backend, if it needs one, or skip the test."""
+    if backend not in PLUGINS:
+        return {}
+    package = pytest.importorskip(PLUGINS[backend])
+    if version_of_headers(build) < VERSION_WITH_PLUGINS:
+        pytest.skip("the headers of ONNX Runtime are older than 1.23, so the C++ runtime cannot load plug-ins")
+    return {"plugin_library": package.get_library_path().encode()}
+
+
+def check_results(model: CModel, pipe: Pipeline, photographs: Path) -> None:
+    """Check that samples, scores and frames are those of Python on the CPU."""
+    condition = photograph(photographs, 7, 24, 32)
+    best = pipe.best_of(condition, n=3)
+    (result,) = model.best_of([condition], n=3)
+    assert result.sample == best.sample[0]
+    assert (result.rgb != best.images[0]).mean() < 1e-3
+    assert result.log_likelihood == pytest.approx(best.log_likelihood[0], rel=1e-5)
+    (result,) = model.best_of([condition], n=3, rank="consistency")
+    consistent: Any = pipe.best_of(condition, n=3, rank="consistency")
+    assert result.consistency == pytest.approx(consistent.consistency[0], abs=0.01)
+    (scored,) = model.score([best.images[0]], [condition])
+    assert scored.log_likelihood == pytest.approx(pipe.score(best.images, condition).log_likelihood[0], rel=1e-5)
+    frames = [condition, np.ascontiguousarray(condition[:, ::-1])]
+    for frame, drawn in zip(pipe.stream(frames, n=2), model.stream(frames, n=2), strict=True):
+        assert (drawn.rgb != frame.image).mean() < 1e-3
+
+
+@pytest.mark.skipif("GenuineIntel" not in CPU, reason="OpenVINO's plug-in offers no device on other makers' processors")
+def test_a_plugin_in_cpp_gives_the_results_of_python(built_cpp: Path, pipe: Pipeline, photographs: Path) -> None:
+    options = plugin_options(built_cpp, "ort:openvino")
+    with CModel(TINY, backend=b"ort:openvino", **options) as model:
+        assert model.info["backend"] == b"onnxruntime ort:openvino"
+        check_results(model, pipe, photographs)
+
+
+@pytest.mark.parametrize("backend", ["ort:openvino:200", "ort:webgpu"])
+def test_a_device_that_a_plugin_does_not_offer_is_named(built_cpp: Path, backend: str) -> None:
+    options = plugin_options(built_cpp, "ort:openvino")
+    with pytest.raises(CError, match=f"the backend {backend} has no device of this number: .* offers ") as refused:
+        CModel(TINY, backend=backend.encode(), **options)
+    assert refused.value.status == "backend"
+
+
+def test_a_plugin_that_cannot_be_loaded_is_named(built_cpp: Path, tmp_path: Path) -> None:
+    path = tmp_path / "no plug-in.so"
+    path.write_bytes(b"no library")
+    too_old = version_of_headers(built_cpp) < VERSION_WITH_PLUGINS
+    message = "built with headers of ONNX Runtime 1.23 or newer" if too_old else r"cannot load .*no plug-in\.so"
+    with pytest.raises(CError, match=f"the backend tensorrt-rtx .*{message}") as refused:
+        CModel(TINY, backend=b"tensorrt-rtx", plugin_library=str(path).encode())
+    assert refused.value.status == "backend"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("with_engines", [False, True])
+@pytest.mark.parametrize("backend", ["cuda", "tensorrt", "tensorrt-rtx"])
+def test_a_gpu_in_cpp_gives_the_results_of_python_on_the_cpu(
+    built_cpp: Path, pipe: Pipeline, photographs: Path, tmp_path: Path, backend: str, with_engines: bool
+) -> None:
+    """`cuda` and `tensorrt` require the library of onnxruntime-gpu, and `tensorrt` requires TensorRT 10."""
+    options = plugin_options(built_cpp, backend)
+    if backend == "tensorrt" and find_library("nvinfer") is None:
+        pytest.skip("TensorRT is not installed")
+    bundle = TINY
+    if with_engines:
+        if backend == "cuda":
+            pytest.skip("CUDA has no engines")
+        bundle = tmp_path / "model.caflow"
+        caflow_export(TINY, "-o", bundle, "--trt", "fp32")
+    cache = str(tmp_path / "cache").encode()
+    with CModel(bundle, backend=backend.encode(), engine_cache=cache, **options) as model:
+        check_results(model, pipe, photographs)

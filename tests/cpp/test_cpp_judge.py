@@ -1,5 +1,6 @@
-"""Verdicts of the C++ runtime, equal to Python's: typicality, ranking and rejection."""
+"""Calibrations and verdicts of the C++ runtime are Python's: what it refuses, typicality, ranking and rejection."""
 
+import json
 import shutil
 from itertools import product
 from pathlib import Path
@@ -9,7 +10,8 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from c_library import JUDGES, NO_SAMPLE, OTHERWISE, CError, CModel, Result
+from c_library import JUDGES, NO_SAMPLE, OTHERWISE, WITHOUT_CALIBRATION, CError, CModel, Result
+from calibration_cases import EDITED, IMPOSSIBLE, changed
 from cpp_build import model
 from numpy.typing import NDArray
 from tiny import calibrated_pipe as pipe
@@ -17,7 +19,7 @@ from tiny import photograph
 
 from caflow_runtime.batching.draw_options import Otherwise
 from caflow_runtime.flow.tiles import Tiling
-from caflow_runtime.ood.calibration import read_calibration, write_calibration
+from caflow_runtime.ood.calibration import NAME, Calibration, read_calibration, write_calibration
 from caflow_runtime.ood.typicality import Typicality, reason
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -75,41 +77,32 @@ def check_typicality(result: Result, value: float, typical: Typicality) -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.02, 0.5])
-def test_cpp_judges_images_as_python_does(model: CModel, pipe: Pipeline, photographs: Path, alpha: float) -> None:
+@pytest.mark.parametrize("settings", [{}, {"pixel_budget": 48 * 48, "overlap": 8}], ids=["whole", "tiles"])
+def test_cpp_judges_images_as_python_does(
+    calibrated: Path, photographs: Path, settings: dict[str, Any], alpha: float
+) -> None:
     targets, conditions = pairs(photographs)
-    score: Any = pipe.score(targets, conditions)
-    outcomes = set()
-    for k, result in enumerate(model.judge(targets, conditions, alpha)):
+    with load(calibrated, backend="cpu", tiling=Tiling(**settings)) as pipe, CModel(calibrated, **settings) as model:
+        assert (len(pipe.tiles(conditions[-1])) > 4) == bool(settings)
+        score: Any = pipe.score(targets, conditions)
+        judged, plain = model.score(targets, conditions, alpha), model.score(targets, conditions)
+    for k, result in enumerate(judged):
         typical = score.image_typicality.of(k)
         check_typicality(result, result.image_typicality, typical)
         assert np.isnan(result.sample_typicality)
         is_accepted = bool(typical.accept(alpha))
         assert result.outcome == ("accepted" if is_accepted else "rejected")
         assert result.reason == (None if is_accepted else reason(typical))
-        outcomes.add(result.outcome)
-    assert outcomes == {"accepted", "rejected"}
-    plain = model.score(targets, conditions)
+    assert {result.outcome for result in judged} == {"accepted", "rejected"}
     assert {result.outcome for result in plain} == {"unjudged"}
     np.testing.assert_allclose([result.image_typicality for result in plain], score.image_typicality.value, atol=SAME)
-
-
-def test_cpp_judges_tiled_images_as_python_does(calibrated: Path, photographs: Path) -> None:
-    targets, conditions = pairs(photographs)
-    with (
-        load(calibrated, backend="cpu", tiling=Tiling(48 * 48, 8)) as pipe,
-        CModel(calibrated, pixel_budget=48 * 48, overlap=8) as model,
-    ):
-        assert len(pipe.tiles(conditions[-1])) > 4
-        typical: Any = pipe.score(targets, conditions).image_typicality
-        for k, result in enumerate(model.score(targets, conditions)):
-            check_typicality(result, result.image_typicality, typical.of(k))
 
 
 def test_cpp_does_not_judge_images_unlike_the_calibration(without_grey: Path, photographs: Path) -> None:
     targets, conditions = pairs(photographs)
     with load(without_grey, backend="cpu") as pipe, CModel(without_grey) as model:
         typical: Any = pipe.score(targets, conditions).image_typicality
-        judged = model.judge(targets, conditions, 0.02)
+        judged = model.score(targets, conditions, 0.02)
         for k, result in enumerate(judged):
             check_typicality(result, result.image_typicality, typical.of(k))
             if result.outcome == "unjudged":
@@ -228,7 +221,7 @@ def test_cpp_refuses_requests_that_the_calibration_does_not_support(
                 plain.best_of(conditions, **unknown)
             assert refused.value.status == "input"
         with pytest.raises(CError, match="is not calibrated"):
-            plain.judge(targets, conditions, 0.1)
+            plain.score(targets, conditions, 0.1)
         assert np.isnan(plain.score(targets, conditions)[0].image_typicality)
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"min_typicality": 1e-6}, "In the smallest group"),
@@ -248,8 +241,42 @@ def test_cpp_refuses_requests_that_the_calibration_does_not_support(
     with pytest.raises(CError, match="caflow_best_of"):
         model.sample(conditions, min_typicality=0.1)
     with pytest.raises(CError, match="min_typicality"):
-        model.judge(targets, conditions, 0.0)
+        model.score(targets, conditions, 0.0)
     of_streams: Any = ({"consistent": 1}, {"keep": [10, 5]}, {"min_typicality": 0.1, "judge": JUDGES["image"]})
     for options in of_streams:
         with pytest.raises(CError, match="keep, consistent, judge"):
             next(model.stream(conditions, **options))
+
+
+@pytest.mark.parametrize(("path", "value"), IMPOSSIBLE + EDITED)
+def test_cpp_refuses_the_calibrations_that_python_refuses(copied_calibrated: Path, path: str, value: Any) -> None:
+    bundle = copied_calibrated
+    (bundle / NAME).write_text(json.dumps(changed(json.loads((bundle / NAME).read_text()), path, value)))
+    with pytest.raises(CError, match=rf"{NAME}.*: run caflow calibrate again") as refused:
+        CModel(bundle)
+    assert refused.value.status == "bundle"
+    CModel(bundle, flags=WITHOUT_CALIBRATION).close()
+
+
+def shortest(text: str) -> float | int:
+    """Return a number as other programs may write it: 1 instead of 1.0."""
+    number = float(text)
+    is_whole = number.is_integer() and 0 < abs(number) < 2**53
+    return int(number) if is_whole else number
+
+
+def test_the_hash_of_a_calibration_does_not_depend_on_how_numbers_are_written(copied_calibrated: Path) -> None:
+    """The checksum of a calibration is a hash of its values, not of its text, in both readers."""
+    bundle = copied_calibrated
+    found: Any = read_calibration(bundle)
+    unusual = [1e-5, 1.5e-7, -0.0, 5e-324, 1e16, 1.2345e22, 123456789012345.0, 0.1, 1e30, 2.0]
+    coloured = found.truth.coloured
+    mean = [[*unusual, *coloured.mean[0][len(unusual) :]], *coloured.mean[1:]]
+    truth = msgspec.structs.replace(found.truth, coloured=msgspec.structs.replace(coloured, mean=mean))
+    canary = msgspec.structs.replace(found.canary, backend='"\\\n\té €')
+    write_calibration(bundle, msgspec.structs.replace(found, truth=truth, canary=canary))
+    CModel(bundle).close()
+    fields = json.loads((bundle / NAME).read_text(), parse_float=shortest)
+    (bundle / NAME).write_text(json.dumps(dict(reversed(fields.items())), indent=2))
+    assert isinstance(read_calibration(bundle), Calibration)
+    CModel(bundle).close()

@@ -15,7 +15,7 @@ from made_once import made_once
 from numpy.typing import NDArray
 from PIL import Image
 from small_models import LEAST
-from test_degradation_aware import aware_model
+from test_degradations import aware_model
 from tiny import photograph
 
 from caflow_deploy.images.image_files import read_image, write_image

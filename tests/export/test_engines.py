@@ -64,24 +64,6 @@ def with_engines(smallest_engines: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(smallest_engines, tmp_path / "small.caflow"))
 
 
-def check_sets(folder: Path, precision: str) -> None:
-    """Check that a bundle has complete engine sets for both targets, and that each engine is what a provider reads."""
-    manifest = read_manifest(folder)
-    found = [one for one in engines.find(folder) if one.engines]
-    assert {one.engines.compute_capability for one in found if one.engines} == set(TARGETS)
-    for one in found:
-        assert one.engines is not None
-        assert one.stale is None
-        assert (one.engines.flavor, one.engines.precision, one.engines.gpu) == ("rtx", precision, None)
-        assert [engine.graph for engine in one.engines.engines] == [graph.name for graph in compiled_graphs(manifest)]
-        for engine in one.engines.engines:
-            path = engines.check_engine(one.folder, engine)
-            assert sha256_of(path) == engine.file.sha256
-            if one.engines.compute_capability == "8.6":
-                check_node(onnx.load(path), onnx.load(folder / f"{engine.graph}.onnx", load_external_data=False))
-    verify_files(folder, manifest)
-
-
 def check_node(model: onnx.ModelProto, source: onnx.ModelProto) -> None:
     """Check an engine's only node, and that inputs and outputs have the names, types and shapes of the graph's."""
     (node,) = model.graph.node
@@ -98,7 +80,21 @@ def check_node(model: onnx.ModelProto, source: onnx.ModelProto) -> None:
 
 
 def test_every_graph_is_built_for_every_target(smallest_engines: Path) -> None:
-    check_sets(smallest_engines, "fp32")
+    """Both sets are complete, and each engine is what a provider reads."""
+    folder, manifest = smallest_engines, read_manifest(smallest_engines)
+    found = [one for one in engines.find(folder) if one.engines]
+    assert {one.engines.compute_capability for one in found if one.engines} == set(TARGETS)
+    for one in found:
+        assert one.engines is not None
+        assert one.stale is None
+        assert (one.engines.flavor, one.engines.precision, one.engines.gpu) == ("rtx", "fp32", None)
+        assert [engine.graph for engine in one.engines.engines] == [graph.name for graph in compiled_graphs(manifest)]
+        for engine in one.engines.engines:
+            path = engines.check_engine(one.folder, engine)
+            assert sha256_of(path) == engine.file.sha256
+            if one.engines.compute_capability == "8.6":
+                check_node(onnx.load(path), onnx.load(folder / f"{engine.graph}.onnx", load_external_data=False))
+    verify_files(folder, manifest)
 
 
 def test_onnx_runtime_reads_engines_as_those_of_tensorrt_rtx(smallest_engines: Path) -> None:

@@ -1,4 +1,7 @@
-"""`caflow-export`: exported graphs in ONNX Runtime, compared with the model and the public implementation."""
+"""`caflow-export`: exported graphs compared with the model and the public code, and the repository for Triton.
+
+test_serving.py runs Triton with the repository.
+"""
 
 import shutil
 from pathlib import Path
@@ -12,17 +15,21 @@ from commands import caflow_export
 from safetensors.torch import load_file
 from tiny import DATA
 
+from caflow_deploy.serving.served_models import SERVICES, Sampler, Scorer
 from caflow_export import verify as verification
 from caflow_export.export import ExportError, ExportReport, export
 from caflow_export.export_options import ExportOptions
 from caflow_export.measure import VerificationFailed
+from caflow_export.triton import config, write_repository
 from caflow_export.weights import WeightStore, load_whole, widen
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle import run_memory
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.reading import read_manifest, sha256_of, verify_files
+from caflow_runtime.errors import InputError
 from caflow_runtime.flow import level_chain
+from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint, checkpoint_in_bundle
 from caflow_training.bijections import TransitionStep
 from caflow_training.checkpoint_in_bundle import WEIGHTS
@@ -34,12 +41,6 @@ FORBIDDEN = {"MatrixInverse", "Det", "RandomNormal", "RandomNormalLike", "Random
 def reference(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
     output = tmp_path_factory.mktemp("reference") / "unshared.caflow"
     return export(DATA / "reference" / "unshared" / "lightning.ckpt", output)
-
-
-def load_graphs(folder: Path) -> dict[str, level_chain.Graph]:
-    manifest = read_manifest(folder)
-    verify_files(folder, manifest)
-    return {graph.name: OnnxRuntimeCpu(threads=1).load(folder / graph.file.path) for graph in manifest.graphs}
 
 
 @pytest.mark.full
@@ -137,7 +138,8 @@ def test_weights_that_halves_hold_are_stored_as_such(tmp_path: Path) -> None:
 @pytest.mark.full
 def test_the_graphs_reproduce_the_public_implementation(reference: ExportReport) -> None:
     given = load_file(DATA / "reference" / "unshared" / "tensors.safetensors")
-    graphs, model = load_graphs(reference.path), reference.manifest.model
+    model = reference.manifest.model
+    graphs = {g.name: OnnxRuntimeCpu(1).load(reference.path / g.file.path) for g in reference.manifest.graphs}
     assert (model.task, model.scale) == ("image-to-image", 1)
     n = model.levels
     condition = given["Y"].permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy()
@@ -222,3 +224,58 @@ def test_the_command_refuses_existing_bundles_and_unknown_models(least: Path, le
     missing = caflow_export("x4-phto", code=2)
     assert missing.stderr.startswith("caflow-export: x4-phto: expected a checkpoint, a bundle, or a built-in model")
     assert "x4-photo" in missing.stderr
+
+
+def test_a_repository_has_both_models_and_one_bundle(copied_calibrated: Path, tmp_path: Path) -> None:
+    done = caflow_export(copied_calibrated.rename(tmp_path / "model.caflow"), "--triton", tmp_path / "new", code=0)
+    assert "model" in done.stdout
+    folders = sorted((tmp_path / "new").iterdir())
+    assert [folder.name for folder in folders] == ["model", "model-score"]
+    for folder in folders:
+        assert sorted(path.name for path in folder.iterdir()) == ["1", "config.pbtxt"]
+        assert "import TritonPythonModel" in (folder / "1" / "model.py").read_text()
+        text = (folder / "config.pbtxt").read_text()
+        assert f'name: "{folder.name}"' in text
+        assert 'key: "bundle" value { string_value: "model/1/model.caflow" }' in text  # shared by both models
+    with load(folders[0] / "1" / "model.caflow") as pipe:
+        assert pipe.calibration.typicality_model(0.8)
+
+
+@pytest.mark.parametrize("kind", SERVICES)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_tensors_are_those_of_the_service(kind: type[Sampler] | type[Scorer], channels: int) -> None:
+    text = config(kind, "name", "bundle", channels)
+    for spec in kind.inputs_of(channels):
+        sides = list(spec.shape[1:])
+        assert f'name: "{spec.name}" data_type: TYPE_UINT8 dims: {sides} allow_ragged_batch: true' in text
+    for spec in kind.outputs:
+        datatype = "STRING" if spec.datatype == "BYTES" else spec.datatype
+        assert f'name: "{spec.name}" data_type: TYPE_{datatype} dims: {list(spec.shape[1:])} }}' in text
+
+
+def test_nothing_is_overwritten_unasked(calibrated: Path, tmp_path: Path) -> None:
+    (tmp_path / "model-score").mkdir()
+    (tmp_path / "model-score" / "mine").touch()
+    (tmp_path / "model-score" / "config.pbtxt").touch()
+    with pytest.raises(InputError, match="model-score already exists: give --force to replace it"):
+        write_repository(calibrated, tmp_path, force=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["model-score"]
+    write_repository(calibrated, tmp_path, force=True)
+    assert not (tmp_path / "model-score" / "mine").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model-score"]
+
+
+def test_only_triton_models_are_replaced_and_never_the_exported_bundle(
+    calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(InputError, match="model is not a Triton model, so --force does not replace it"):
+        write_repository(calibrated, tmp_path, force=True)
+    (tmp_path / "model").rmdir()
+    write_repository(calibrated, tmp_path, force=False)
+    copy = tmp_path / "model" / "1" / "model.caflow"
+    monkeypatch.chdir(copy)
+    for inside in (copy, Path()):
+        with pytest.raises(InputError, match="which would be replaced: give another folder with --triton"):
+            write_repository(inside, tmp_path, force=True)
+    assert (copy / "manifest.json").exists()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from small_models import small_model, stir
+from small_models import MEAN, small_model, stir
 from torch import Tensor
 
 from caflow_export.fold import FoldedChain
@@ -23,15 +23,9 @@ VARIANTS: dict[str, dict[str, object]] = {
     "dual-glow": {"dependencies": "dual-glow"},
     "residual super-resolution": {"residual": True, "task": SuperResolution(scale=4)},
     "mean network": {"residual": True, "mean_blocks": 1, "task": SuperResolution(scale=2)},
-    "mean network, features": {"residual": True, "mean_blocks": 1, "mean_features": 4, "log_scale_bound": 0.5},
-    "mean network, degradation": {"mean_features": 4, "degradation_aware": True, "residual": True, "mean_blocks": 1},
-    "mean network, features, shared, ×8": {
-        "residual": True,
-        "mean_blocks": 1,
-        "mean_features": 4,
-        "dependencies": "shared",
-        "task": SuperResolution(scale=8),
-    },
+    "mean network, features": {**MEAN, "log_scale_bound": 0.5},
+    "mean network, degradation": {**MEAN, "degradation_aware": True},
+    "mean network, features, shared, ×8": {**MEAN, "dependencies": "shared", "task": SuperResolution(scale=8)},
     "logit, variational": {"pixels": "logit", "dequantization_steps": 1},
     "one level": {"levels": 1},
     "one level, ×8": {"levels": 1, "task": SuperResolution(scale=8)},

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -15,43 +16,31 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_writing_a_file_replaces_the_old_one(tmp_path: Path) -> None:
-    for content in (b"old", b"new"):
-        write_atomically(tmp_path / "file", content)
-        assert (tmp_path / "file").read_bytes() == content
-    assert names_in(tmp_path) == ["file"]
+def test_writing_replaces_the_old_file_or_folder(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        write_atomically(tmp_path / "file", name.encode())
+        assert (tmp_path / "file").read_text() == name
+        with atomic_folder(tmp_path / "folder") as partial:
+            (partial / name).touch()
+        assert names_in(tmp_path / "folder") == [name]
+    assert names_in(tmp_path) == ["file", "folder"]
 
 
-def fail_in_a_file(path: Path) -> None:
-    with atomic_file(path) as partial:
-        partial.write_bytes(b"half")
-        raise ZeroDivisionError
-
-
-def fail_in_a_folder(path: Path) -> None:
-    with atomic_folder(path) as partial:
-        (partial / "inner").touch()
+def fail(writing: AbstractContextManager[Path], name: str) -> None:
+    with writing as partial:
+        (partial / name).write_bytes(b"half")
         raise ZeroDivisionError
 
 
 def test_a_failed_write_changes_nothing(tmp_path: Path) -> None:
     write_atomically(tmp_path / "file", b"old")
-    with pytest.raises(ZeroDivisionError):
-        fail_in_a_file(tmp_path / "file")
-    with pytest.raises(ZeroDivisionError):
-        fail_in_a_folder(tmp_path / "folder")
+    for writing, name in ((atomic_file(tmp_path / "file"), ""), (atomic_folder(tmp_path / "folder"), "inner")):
+        with pytest.raises(ZeroDivisionError):
+            fail(writing, name)
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "file"):
         pass  # no partial file was written
     assert (tmp_path / "file").read_bytes() == b"old"
     assert names_in(tmp_path) == ["file"]
-
-
-def test_writing_a_folder_replaces_the_old_one(tmp_path: Path) -> None:
-    for name in ("old", "new"):
-        with atomic_folder(tmp_path / "folder") as partial:
-            (partial / name).touch()
-        assert names_in(tmp_path / "folder") == [name]
-    assert names_in(tmp_path) == ["folder"]
 
 
 def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:

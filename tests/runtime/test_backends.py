@@ -1,9 +1,10 @@
-"""Backends: the requested backend is used, or an error says what to install."""
+"""Backends: the requested one is used, or an error says what to install, and results are those of ONNX Runtime."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +233,39 @@ def test_a_backend_reports_nothing_and_writes_only_that_it_agrees_with_the_cpu(
     subprocess.run([sys.executable, "-c", code, uncalibrated], env=environment, check=True)
     written = [path.parent for path in tmp_path.rglob("*") if path.is_file()]
     assert written == [tmp_path / "XDG_CACHE_HOME" / "caflow-deploy" / "parity"] * (backend != "cpu")
+
+
+@pytest.fixture(scope="module")
+def openvino(uncalibrated: Path) -> Iterator[Pipeline]:
+    pytest.importorskip("openvino")
+    with load(uncalibrated, backend="openvino") as pipe:
+        yield pipe
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (9, 13), (24, 8)])
+def test_results_are_those_of_onnx_runtime(
+    openvino: Pipeline, pipe: Pipeline, photographs: Path, sides: tuple[int, int]
+) -> None:
+    condition = photograph(photographs, 0, *sides)
+    a, b = (one.best_of(condition, n=3) for one in (openvino, pipe))
+    np.testing.assert_allclose(a.log_likelihood, b.log_likelihood, rtol=1e-5)
+    assert (a.images[0] != b.images[0]).mean() < 1e-3
+    c, d = (one.score(b.images, condition) for one in (openvino, pipe))
+    np.testing.assert_allclose(c.log_likelihood, d.log_likelihood, rtol=1e-5)
+
+
+def test_a_missing_input_of_a_graph_is_an_error(openvino: Pipeline) -> None:
+    with pytest.raises(BackendError, match=r"reverse_0\.onnx: the graph requires an input 'latent'"):
+        openvino.runner.graphs.backend.load(openvino.folder / "reverse_0.onnx")({})
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2, 2), (1, 24, 2), (1, 24, 2, 2, 1)])
+def test_inputs_of_another_shape_are_refused(openvino: Pipeline, shape: tuple[int, ...]) -> None:
+    """OpenVINO itself accepts all of them, both in its first run and after a correct one."""
+    run = openvino.runner.graphs.backend.load(openvino.folder / "reverse_0.onnx")
+    for _ in range(2):
+        with pytest.raises(
+            BackendError, match=r"reverse_0\.onnx: input 'latent': expected shape \(any, 24, any, any\)"
+        ):
+            run({"latent": np.zeros(shape, np.float32)})
+        assert run({"latent": np.zeros((1, 24, 2, 2), np.float32)})["next_carry"].shape == (1, 6, 4, 4)

@@ -256,23 +256,20 @@ def test_a_score_that_is_not_finite_is_an_error(copied: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "pixels", "n"),
+    ("options", "pixels", "n", "if_all_are_shown"),
     [
-        (DrawOptions(), 512**2, 10),
-        (DrawOptions(), 512 * 513, 9),
-        (DrawOptions(), 1024**2, 2),
-        (DrawOptions(), 2_000_000, 1),
-        (DrawOptions(), 10**9, 1),
-        (DrawOptions(temperature=0), 64**2, 1),
-        (DrawOptions(temperature=(0, 0.5)), 64**2, 10),
-        (DrawOptions(4), 10**9, 4),
+        (DrawOptions(), 512**2, 10, 10),
+        (DrawOptions(), 512 * 513, 9, 10),
+        (DrawOptions(), 1024**2, 2, 10),
+        (DrawOptions(), 2_000_000, 1, 10),
+        (DrawOptions(), 10**9, 1, 10),
+        (DrawOptions(temperature=0), 64**2, 1, 1),  # all would be the same
+        (DrawOptions(temperature=(0, 0.5)), 64**2, 10, 10),
+        (DrawOptions(4), 10**9, 4, 4),
     ],
 )
-def test_large_results_have_fewer_samples_by_default(options: DrawOptions, pixels: int, n: int) -> None:
+def test_large_results_have_fewer_samples_by_default(
+    options: DrawOptions, pixels: int, n: int, if_all_are_shown: int
+) -> None:
     assert options.for_result(pixels).n == n
-
-
-def test_what_shows_all_samples_has_ten_by_default() -> None:
-    assert DrawOptions().for_result(10**9, shows_all=True).n == 10
-    assert DrawOptions(temperature=0).for_result(10**9, shows_all=True).n == 1  # all would be the same
-    assert DrawOptions(3).for_result(10**9, shows_all=True).n == 3
+    assert options.for_result(pixels, shows_all=True).n == if_all_are_shown

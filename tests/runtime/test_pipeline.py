@@ -123,15 +123,20 @@ def test_the_first_samples_do_not_depend_on_their_number(pipe: Pipeline, conditi
     assert not np.array_equal(other.images[0], few.images[0])
 
 
-def test_best_of_returns_the_first_of_the_ranked_samples(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
-    for rank in ("likelihood", "consistency"):
-        best = pipe.best_of(conditions, n=5, rank=rank)
-        drawn: Any = pipe.sample(conditions, n=5, rank=rank)
-        for k in range(3):
-            np.testing.assert_array_equal(best.images[k], drawn.images[k][0])
-        np.testing.assert_allclose(best.log_likelihood, drawn.log_likelihood[:, 0])
-        np.testing.assert_array_equal(best.sample, drawn.sample[:, 0])
-    assert (np.diff(drawn.consistency, axis=1) <= 0).all()
+@pytest.mark.parametrize("tiling", [Tiling(), Tiling(28**2, 4)], ids=["whole", "tiled"])
+def test_best_of_returns_the_first_of_the_ranked_samples(
+    uncalibrated: Path, conditions: list[NDArray[np.uint8]], tiling: Tiling
+) -> None:
+    with load(uncalibrated, backend="cpu", tiling=tiling) as pipe:
+        assert (len(pipe.tiles(conditions[0])) > 1) == (tiling != Tiling())
+        for rank in ("likelihood", "consistency"):
+            best = pipe.best_of(conditions, n=5, rank=rank)
+            drawn: Any = pipe.sample(conditions, n=5, rank=rank)
+            for k in range(3):
+                np.testing.assert_array_equal(best.images[k], drawn.images[k][0])
+            np.testing.assert_allclose(best.log_likelihood, drawn.log_likelihood[:, 0])
+            np.testing.assert_array_equal(best.sample, drawn.sample[:, 0])
+            assert (np.diff(drawn.consistency if rank == "consistency" else drawn.log_likelihood, axis=1) <= 0).all()
     assert np.asarray(drawn.std).shape == (3, 32, 40, 3)
     np.testing.assert_allclose(drawn.std[0], np.std(drawn.images[0].astype(np.float64), 0), atol=1e-3)
 
@@ -214,18 +219,14 @@ def test_a_tiled_result_is_close_to_the_untiled_one_and_has_no_seams(
     assert 0.95 < steps[1] / steps[0] < 1.05
 
 
-def test_the_best_sample_of_a_tiled_image_is_that_of_the_whole_image(uncalibrated: Path, photographs: Path) -> None:
-    condition = photograph(photographs, 3, 40, 40)
-    with load(uncalibrated, backend="cpu", tiling=Tiling(112**2, 16)) as pipe:
-        best, drawn = pipe.best_of(condition, n=3), pipe.sample(condition, n=3)
-    np.testing.assert_array_equal(best.images[0], drawn.images[0][0])
-    assert (np.diff(drawn.log_likelihood[0]) <= 0).all()
-
-
-def test_results_do_not_depend_on_other_threads(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
-    expected = [pipe.best_of(conditions[k % 3], n=2, seed=k) for k in range(12)]
-    with ThreadPoolExecutor(6) as pool:
-        results = list(pool.map(lambda k: pipe.best_of(conditions[k % 3], n=2, seed=k), range(12)))
+@pytest.mark.parametrize("backend", ["cpu", "openvino"])
+def test_results_do_not_depend_on_other_threads(uncalibrated: Path, photographs: Path, backend: str) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    images = [photograph(photographs, k, 8, 8 + 4 * k) for k in range(3)]
+    with load(uncalibrated, backend=backend) as pipe, ThreadPoolExecutor(6) as pool:
+        expected = [pipe.best_of(images[k % 3], n=2, seed=k) for k in range(12)]
+        results = list(pool.map(lambda k: pipe.best_of(images[k % 3], n=2, seed=k), range(12)))
     for one, other in zip(expected, results, strict=True):
         np.testing.assert_array_equal(one.images, other.images)
         np.testing.assert_array_equal(one.per_level, other.per_level)

@@ -147,8 +147,9 @@ def test_frames_of_a_scene_without_a_sample_do_not_depend_on_where_a_run_begins(
 
 def test_a_frame_of_another_size_starts_a_scene(pipe: Pipeline, scenes: list[Picture]) -> None:
     sizes = [scenes[0], scenes[1], np.ascontiguousarray(scenes[2][:8])]
-    shapes = [frame.image.shape for frame in pipe.stream(sizes, batch=4)]
-    assert shapes == [(64, 96, 3), (64, 96, 3), (32, 96, 3)]
+    frames = list(pipe.stream(sizes, batch=4))
+    assert [frame.image.shape for frame in frames] == [(64, 96, 3), (64, 96, 3), (32, 96, 3)]
+    assert [frame.starts_scene for frame in frames] == [True, False, True]
 
 
 def test_wrong_arguments_of_a_stream_are_refused(pipe: Pipeline, scenes: list[Picture]) -> None:

@@ -136,21 +136,13 @@ class CModel:
         return self._draw(self._library.caflow_sample, conditions, options)
 
     def score(
-        self, targets: list[NDArray[np.uint8]], conditions: list[NDArray[np.uint8]], flags: int = 0
+        self, targets: list[NDArray[np.uint8]], conditions: list[NDArray[np.uint8]], alpha: float | None = None
     ) -> list[Result]:
-        """Return one result for each pair of a target and a condition."""
-        results = POINTER(_Results)()
-        given = (_images(targets), _images(conditions), c_size_t(len(targets)), c_uint32(flags))
-        self._check(self._library.caflow_score(self._model, *given, byref(results)))
-        return self._take(results)
-
-    def judge(
-        self, targets: list[NDArray[np.uint8]], conditions: list[NDArray[np.uint8]], alpha: float
-    ) -> list[Result]:
-        """Return one result with a verdict for each pair of a target and a condition."""
-        results = POINTER(_Results)()
-        given = (_images(targets), _images(conditions), c_size_t(len(targets)), c_double(alpha), c_uint32(0))
-        self._check(self._library.caflow_judge(self._model, *given, byref(results)))
+        """Return one result for each pair of a target and a condition; with `alpha`, by `caflow_judge`."""
+        results, verdict = POINTER(_Results)(), () if alpha is None else (c_double(alpha),)
+        function = self._library.caflow_score if alpha is None else self._library.caflow_judge
+        given = (_images(targets), _images(conditions), c_size_t(len(targets)), *verdict, c_uint32(0))
+        self._check(function(self._model, *given, byref(results)))
         return self._take(results)
 
     def stream(

@@ -20,7 +20,7 @@ from caflow_export.cli import main as export
 from caflow_training.cli import main as train
 
 HEEDING_CTRL_C = (
-    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
 )
 
 PLAN_OR_PROGRESS = re.compile(
@@ -115,10 +115,7 @@ def started(line: Iterable[object], **options: Any) -> Iterator[Any]:
 
 
 def heeding_ctrl_c(line: Iterable[object]) -> list[str]:
-    """Return a command line that reacts to SIGINT even if its parent process ignores it. The process ID stays the same.
-
-    The first part of `line` must be the path of an executable file.
-    """
+    """Return a command line that reacts to SIGINT even if its parent ignores it. The process ID stays the same."""
     return [sys.executable, "-c", HEEDING_CTRL_C, *map(str, line)]
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
+import commands
 import numpy as np
 import pytest
 from commands import json_lines_of
@@ -31,19 +33,14 @@ def environment() -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def started(
-    run: list[str], folder: Path, environment: Mapping[str, str] = os.environ
-) -> Iterator["subprocess.Popen[bytes]"]:
+def started(run: list[str], folder: Path, environment: Mapping[str, str] = os.environ) -> Iterator[Any]:
     """Start a process that is killed at the end of the block. Its output is written to files in `folder`."""
     with (
         (folder / "stdout").open("wb") as stdout,
         (folder / "stderr").open("wb") as stderr,
-        subprocess.Popen(run, env=environment, stdout=stdout, stderr=stderr) as process,
+        commands.started(run, env=environment, stdout=stdout, stderr=stderr) as process,
     ):
-        try:
-            yield process
-        finally:
-            process.kill()
+        yield process
 
 
 def processes_of(first: int) -> dict[int, str]:

@@ -12,35 +12,11 @@ from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow
 from caflow_training.tasks import SuperResolution
 
-OURS: dict[str, Any] = {
-    "levels": 2,
-    "target_steps": 1,
-    "own_steps": 1,
-    "residual": True,
-    "mean_blocks": 1,
-    "mean_width": 8,
-    "mean_features": 4,
-    "log_scale_bound": 1.0,
-    "dequantization_steps": 1,
-    "task": SuperResolution(scale=4),
-}
-COMPLETING: dict[str, Any] = {
-    "levels": 1,
-    "target_steps": 1,
-    "own_steps": 1,
-    "residual": True,
-    "mean_blocks": 1,
-    "mean_depth": 2,
-    "mean_width": 4,
-    "mean_features": 4,
-}
-LEAST: dict[str, Any] = {
-    "levels": 1,
-    "target_steps": 1,
-    "own_steps": 1,
-    "residual": True,
-    "task": SuperResolution(scale=2),
-}
+_ONE_LEVEL: dict[str, Any] = {"levels": 1, "target_steps": 1, "own_steps": 1, "residual": True}
+MEAN: dict[str, Any] = {"residual": True, "mean_blocks": 1, "mean_width": 8, "mean_features": 4}
+LEAST = {**_ONE_LEVEL, "task": SuperResolution(scale=2)}
+COMPLETING = {**_ONE_LEVEL, **MEAN, "mean_depth": 2, "mean_width": 4}
+OURS = {**_ONE_LEVEL, **MEAN, "levels": 2, "log_scale_bound": 1.0, "dequantization_steps": 1, "task": SuperResolution()}
 
 
 def torch_noise(

@@ -3,6 +3,7 @@
 import os
 import pickle
 import resource
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ TASKS: list[Task] = [
     Sketch(low_threshold=50.0),
     ImageToImage(),
 ]
+AWARE: dict[str, object] = {"residual": True, "mean_blocks": 1, "degradation_aware": True}
+"""Keys of a model that is told how its input was degraded."""
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.task)
@@ -109,12 +112,17 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         checkpoint.load(tmp_path)
 
 
+def change_first(change: Callable[[torch.Tensor], object]) -> Callable[[Any], object]:
+    """Return a function that changes the first weight of a checkpoint."""
+    return lambda contents: contents["weights"].update({k: change(w) for k, w in [*contents["weights"].items()][:1]})
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda contents: contents.pop("weights"), "the entry 'weights' is missing"),
         (lambda contents: contents.update(version=torch.zeros(2)), "expected checkpoint version 1; got tensor"),
-        (lambda contents: _make_sparse(contents["weights"]), "got none"),
+        (change_first(lambda weight: weight.float().to_sparse()), "got none"),
         (lambda contents: contents.update(ema=3), "the entry 'ema' is missing"),
         (lambda contents: contents.update(config=["levels"]), "the entry 'config' is missing or is no table"),
         (lambda contents: contents["config"].update(levels=2**40), "levels: expected 8 or less"),
@@ -123,8 +131,8 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         (lambda contents: contents["config"].update({3: 3}), "unknown key 3"),
         (lambda contents: contents["config"].update(image_width=4096), "by its configuration; got"),
         (lambda contents: contents["weights"].popitem(), "by its configuration; got none"),
-        (lambda contents: contents["weights"].update({next(iter(contents["weights"])): "text"}), "got none"),
-        (lambda contents: _make_scalar(contents["weights"]), r"got \(\);"),
+        (change_first(lambda _: "text"), "got none"),
+        (change_first(lambda weight: weight.float().sum()), r"got \(\);"),
         (lambda contents: contents["weights"].update(more=torch.zeros(1)), "weight 'more'"),
     ],
 )
@@ -139,29 +147,21 @@ def test_damaged_contents_are_named(damage: Callable[[Any], object], message: st
     assert str(path) in str(refusal.value)
 
 
-def _make_sparse(weights: dict[str, torch.Tensor]) -> None:
-    name = next(iter(weights))
-    weights[name] = weights[name].float().to_sparse()
-
-
-def _make_scalar(weights: dict[str, torch.Tensor]) -> None:
-    name = next(iter(weights))
-    weights[name] = weights[name].float().sum()
-
-
-def test_a_damaged_reference_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_or_unpublished_reference_checkpoint_is_refused(tmp_path: Path) -> None:
     whole = checkpoint.read(Path(__file__).parents[1] / "data/reference/unshared/lightning.ckpt")
     path = tmp_path / "lightning.ckpt"
-    names = list(whole["state_dict"])
-    damages: list[dict[str, Any]] = [
-        {"hyper_parameters": {}},
-        {"state_dict": {**whole["state_dict"], names[0]: "text"}},
-        {"state_dict": {name: whole["state_dict"][name] for name in names[: len(names) // 2]}},
-        {"state_dict": {**whole["state_dict"], names[0].replace(".layers", "9999999999.layers"): torch.zeros(1)}},
+    names, options = list(whole["state_dict"]), whole["hyper_parameters"]["opts"]
+    other = Namespace(**vars(options) | {"nn_type": "nnflowpp"})
+    damages: list[tuple[dict[str, Any], str]] = [
+        ({"hyper_parameters": {}}, ""),
+        ({"hyper_parameters": {"opts": other}}, "option nn_type .* must be 'SimpleConvNet'; got 'nnflowpp'"),
+        ({"state_dict": {**whole["state_dict"], names[0]: "text"}}, ""),
+        ({"state_dict": {name: whole["state_dict"][name] for name in names[: len(names) // 2]}}, ""),
+        ({"state_dict": {**whole["state_dict"], names[0].replace(".layers", "9999999999.layers"): torch.zeros(1)}}, ""),
     ]
-    for damage in damages:
+    for damage, message in damages:
         torch.save(whole | damage, path)
-        with pytest.raises(CheckpointError, match=r"lightning.ckpt: "):
+        with pytest.raises(CheckpointError, match=rf"lightning.ckpt: .*{message}"):
             checkpoint.load(path)
 
 
@@ -219,6 +219,34 @@ def test_keys_of_tasks_may_be_lists() -> None:
         ({"crop_scales": ["a"]}, r"^crop_scales\.0: expected a number; got 'a'$"),
         ({"blur_sigma": [1.0]}, r"^blur_sigma\.1: expected another value in the list; got \[1\.0\]$"),
         ({"levels": 3, "crop": 40}, "crop must be a multiple of 16 for levels = 3 .*; got 40"),
+        ({"mean_blocks": 2}, "mean_blocks above 0 requires residual = true"),
+        ({"residual": True, "mean_features": 4}, "mean_features above 0 requires a mean network"),
+        ({"log_scale_bound": 3.0}, "log_scale_bound"),
+        ({"residual": True, "degradation_aware": True}, "degradation_aware = true requires a mean network"),
+        ({"lowest_feature_temperature": 1.0}, "lowest_feature_temperature must be at most 0.9, which is"),
+        ({"mean_weight": 1.0}, "mean_weight above 0 requires a mean network"),
+        ({"likelihood_weight": 0.0}, "all weights of the loss are 0"),
+        ({"feature_weight": -1.0}, "feature_weight"),
+        ({"feature_weight": 1.0, "crop": 8, "levels": 1}, "feature_weight above 0 requires crop of 16 or more"),
+        ({"feature_weight": 1.0, "crop": 32, "feature_side": 18}, "feature_side must be 0, or from 16 to 17"),
+        ({"crop_scales": [1.0, 8.0], "crop": 4, "levels": 1}, "crop_scales contains 8, .* a crop of 4 pixels"),
+        ({"compared": "mean", "lattice_weight": 1.0}, "compared = 'mean' requires a mean network"),
+        ({"degradation_weight": 1.0}, "degradation_weight above 0 requires degradation_aware"),
+        ({"jpeg_share": 0.7, "video_share": 0.7}, "must be at most 1"),
+        ({"dither_bits": [0, 2]}, "dither_bits"),
+        ({"noise_sigma": [5.0, 1.0]}, "must contain the smaller value first"),
+        ({"noises": []}, "must contain at least one entry"),
+        ({"jpeg_quality": [0, 90]}, "jpeg_quality"),
+        ({"clean_share": 1.5}, "clean_share"),
+        ({"blur_share": 0.5}, "blur_share has no effect with clean_share = 1"),
+        ({"noise_share": 0.5, "dither_share": 0.5}, "noise_share has .* or remove noise_share and dither_share"),
+        ({"reductions": ["area"]}, "reductions has no effect with clean_share = 1"),
+        ({"codecs": ["mpeg2"]}, "codecs"),
+        ({"clean_share": 0.5, "task": "colorization"}, "degradations require task = 'super-resolution'"),
+        ({"clean_share": 0.5, "pairs": True}, "the conditions of pairs are files, and are not degraded"),
+        ({"crop_scales": [1.0, 0.5], "pairs": True}, "crop_scales must be \\[1.0\\] with pairs = true"),
+        (AWARE | {"pairs": True, "known_share": 0.5}, "the degradation of pairs is not known"),
+        (AWARE | {"pairs": True, "known_share": 0.0, "degradation_weight": 1.0}, "of pairs is not known"),
     ],
 )
 def test_wrong_recipes_are_refused_by_name(values: dict[str, object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Degraded conditions in training: reproducible for a seed, step and row, and with the effects of each degradation."""
+"""Degraded conditions in training, and models that are told how their condition was degraded, or estimate it."""
 
 import sys
 from pathlib import Path
@@ -6,17 +6,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from small_models import small_model
+from test_objective import batch_of
+from test_trainer import log_of, short_recipe
 from tiny import photograph
 
 from caflow_runtime.degradation import PARAMETERS, Degradation
 from caflow_runtime.ood.consistency import psnr
-from caflow_training.config import ConfigError
+from caflow_training import checkpoint
 from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler
 from caflow_training.degradations import Degradations, MissingPackage
+from caflow_training.model import CAFlow
+from caflow_training.objective import Objective
 from caflow_training.photographs import find_photographs
-from caflow_training.recipe import recipe_from_dict
+from caflow_training.recipe import TrainingConfig, recipe_from_dict
+from caflow_training.start import start_from
 from caflow_training.task_traits import Image
 from caflow_training.tasks import SuperResolution
+from caflow_training.trainer import train
 
 EVERYTHING: dict[str, Any] = {
     "clean_share": 0.2,
@@ -116,35 +124,6 @@ def test_noise_has_the_requested_standard_deviation(window: Image) -> None:
     assert degraded.astype(float).std() == pytest.approx(8, rel=0.05)
 
 
-AWARE = {"residual": True, "mean_blocks": 1, "degradation_aware": True}
-"""Keys of a model that is told how its input was degraded."""
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"jpeg_share": 0.7, "video_share": 0.7}, "must be at most 1"),
-        ({"dither_bits": [0, 2]}, "dither_bits"),
-        ({"noise_sigma": [5.0, 1.0]}, "must contain the smaller value first"),
-        ({"noises": []}, "must contain at least one entry"),
-        ({"jpeg_quality": [0, 90]}, "jpeg_quality"),
-        ({"clean_share": 1.5}, "clean_share"),
-        ({"blur_share": 0.5}, "blur_share has no effect with clean_share = 1"),
-        ({"noise_share": 0.5, "dither_share": 0.5}, "noise_share has .* or remove noise_share and dither_share"),
-        ({"reductions": ["area"]}, "reductions has no effect with clean_share = 1"),
-        ({"codecs": ["mpeg2"]}, "codecs"),
-        ({"clean_share": 0.5, "task": "colorization"}, "degradations require task = 'super-resolution'"),
-        ({"clean_share": 0.5, "pairs": True}, "the conditions of pairs are files, and are not degraded"),
-        ({"crop_scales": [1.0, 0.5], "pairs": True}, "crop_scales must be \\[1.0\\] with pairs = true"),
-        (AWARE | {"pairs": True, "known_share": 0.5}, "the degradation of pairs is not known"),
-        (AWARE | {"pairs": True, "known_share": 0.0, "degradation_weight": 1.0}, "of pairs is not known"),
-    ],
-)
-def test_contradictory_degradations_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        recipe_from_dict(values)
-
-
 def test_videos_require_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     Degradations(clean_share=0.0).check_packages()
@@ -161,3 +140,62 @@ def test_patterns_have_two_colours_and_whole_pixels(photographs: Path) -> None:
     assert len(np.unique(batch.targets.numpy())) > 8
     some = crops(photographs, pattern_share=0.5).batch(0, range(16)).targets.numpy()
     assert 3 < sum(len(np.unique(target.reshape(3, -1), axis=1).T) <= 2 for target in some) < 13
+
+
+ESTIMATING: dict[str, Any] = {"mean_blocks": 2, "mean_width": 4, "mean_features": 2, "degradation_aware": True}
+
+
+def aware_model(dtype: torch.dtype = torch.float64, **changes: Any) -> Any:
+    """Return a small model whose modulations are not the identity."""
+    model: Any = small_model(dtype, **{"task": SuperResolution(), "residual": True, **ESTIMATING, **changes})
+    for block in model.mean_network.blocks:
+        for layer in (block.second, block.modulation):
+            torch.nn.init.normal_(layer.weight, std=0.3)
+    torch.nn.init.normal_(model.mean_network.last.weight, std=0.1)
+    return model
+
+
+def test_by_default_the_degradation_is_estimated() -> None:
+    model, condition = aware_model(), torch.randint(0, 256, (2, 3, 8, 12)).double()
+    with torch.no_grad():
+        estimated = model.degradation_estimator(condition).clamp(0, 1)
+        assert estimated.shape == (2, len(PARAMETERS))
+        by_default, told = model.encode(condition), model.encode(condition, degradation=estimated)
+        blurred = torch.from_numpy(Degradation(blur_sigma=3.0).vector()).double().expand(2, -1)
+        other = model.encode(condition, degradation=blurred)
+    assert torch.equal(by_default.mean, told.mean)
+    assert not torch.equal(by_default.mean, other.mean)
+    assert not torch.equal(by_default.features[0], other.features[0])
+
+
+def test_the_estimator_learns_from_its_own_error_alone() -> None:
+    model, batch = aware_model(torch.float32), batch_of()
+    config = TrainingConfig(likelihood_weight=0.01, mean_weight=1.0, still_weight=1.0, known_share=0.0)
+    terms = Objective(model, config)(batch)
+    terms["loss"].backward()
+    assert all(not weight.grad.any() for weight in model.degradation_estimator.parameters() if weight.grad is not None)
+    assert terms["degradation"] > 0
+    terms = Objective(model, TrainingConfig(likelihood_weight=0.0, mean_weight=1.0, degradation_weight=1.0))(batch)
+    terms["loss"].backward()
+    assert all(
+        weight.grad is not None and weight.grad.any() for weight in model.degradation_estimator.last.parameters()
+    )
+
+
+def test_the_estimator_is_trained_alone_and_the_next_stage_goes_on_from_it(photographs: Path, tmp_path: Path) -> None:
+    """The estimator's stage passes on the mean network that it starts from."""
+    degraded = {"clean_share": 0.2, "blur_share": 0.5, "noise_share": 0.5, "jpeg_share": 0.5}
+    recipe = short_recipe(
+        **ESTIMATING, likelihood_weight=0.0, degradation_weight=1.0, learning_rate=2e-3, steps=40, **degraded
+    )
+    torch.manual_seed(1)
+    earlier = CAFlow(recipe.model)
+    torch.nn.init.normal_(earlier.mean_network.last.weight)  # type: ignore[union-attr]
+    checkpoint.save(tmp_path / "earlier.pt", earlier, training={"flow_is_trained": False})
+    path = train(recipe, photographs, tmp_path / "run", start=[tmp_path / "earlier.pt"])
+    errors = [line["degradation"] for line in log_of(tmp_path / "run") if "degradation" in line]
+    assert sum(errors[-10:]) < 0.8 * sum(errors[:10])
+    model = CAFlow(recipe.model)
+    start_from(model, [path], lambda _: None)
+    for name, weight in earlier.mean_network.state_dict().items():  # type: ignore[union-attr]
+        assert torch.equal(model.state_dict()[f"mean_network.{name}"], weight)

@@ -5,13 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import log_density_by_autograd, small_model
+from small_models import MEAN, log_density_by_autograd, small_model
 from torch import Tensor
 
 from caflow_training.bijections import AffineNetwork
 from caflow_training.conditional_flow import Dependencies
-from caflow_training.config import ConfigError, config_from_dict
-from caflow_training.results import to_integers
 from caflow_training.tasks import Colorization, ImageToImage, Inpainting, SuperResolution, Task
 
 VARIANTS: list[Dependencies] = ["unshared", "shared", "dual-glow"]
@@ -21,7 +19,6 @@ def images(rows: int = 2, height: int = 32, width: int = 32) -> Tensor:
     return torch.randint(0, 256, (rows, 3, height, width))
 
 
-MEAN: dict[str, Any] = {"residual": True, "mean_blocks": 1, "mean_width": 8, "mean_features": 4}
 EXACT: dict[str, dict[str, Any]] = {
     **{name: {"dependencies": name} for name in VARIANTS},
     "residual": {"residual": True},
@@ -136,17 +133,6 @@ def test_the_same_noise_gives_the_same_row_whatever_the_batch() -> None:
     torch.testing.assert_close(alone.log_likelihood.total, together.log_likelihood.total[1:2], rtol=1e-12, atol=0)
 
 
-def test_the_condition_of_super_resolution_is_the_small_image() -> None:
-    model = small_model(task=SuperResolution(scale=4), residual=True)
-    sample = model.sample(images(2, 8, 12))
-    assert sample.images.shape == (2, 3, 32, 48)
-    integers = to_integers(sample.images)
-    assert integers.dtype == torch.uint8
-    likelihood = model.log_prob(integers, images(2, 8, 12))
-    assert likelihood.per_level.shape == (2, 3)
-    torch.testing.assert_close(likelihood.per_level.sum(1), likelihood.total)
-
-
 @pytest.mark.parametrize(
     ("task", "shape", "message"),
     [
@@ -215,12 +201,3 @@ def test_the_mean_sees_no_more_than_the_prepared_condition(task: Task) -> None:
         given: Any = model.encode(image.double())
         prepared: Any = model.encode(task.prepare(image.double()))
     torch.testing.assert_close(given.mean, prepared.mean, rtol=0, atol=0)
-
-
-def test_contradictory_settings_of_the_mean_network_are_refused() -> None:
-    with pytest.raises(ConfigError, match="mean_blocks above 0 requires residual = true"):
-        config_from_dict({"mean_blocks": 2})
-    with pytest.raises(ConfigError, match="mean_features above 0 requires a mean network"):
-        config_from_dict({"residual": True, "mean_features": 4})
-    with pytest.raises(ConfigError, match="log_scale_bound"):
-        config_from_dict({"log_scale_bound": 3.0})

@@ -132,20 +132,6 @@ def test_a_run_starts_from_a_built_in_model_by_its_name(few: Path, tmp_path: Pat
     assert f"starting from {builtin.MODELS / 'x2-video.caflow'}: " in done.stderr
 
 
-def test_an_unknown_start_is_refused(few: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "recipe.toml")
-    done = caflow_train(recipe, "--data", few, "--out", tmp_path / "run", "--start", "x2-vidoe", code=2)
-    assert "x2-vidoe: there is no such file or folder" in done.stderr
-    assert not (tmp_path / "run").exists()
-
-
-def test_an_output_name_that_is_not_utf_8_is_refused(few: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "recipe.toml", steps=1)
-    done = caflow_train(recipe, "--data", few, "--out", os.fsdecode(bytes(tmp_path) + b"/\xff"), code=2)
-    assert len(done.stderr.splitlines()) == 1
-    assert "the name of --out is not valid UTF-8" in done.stderr
-
-
 def test_a_finished_run_says_how_to_continue(few: Path, tmp_path: Path) -> None:
     path = train(short_recipe(steps=2), few, tmp_path / "run")
     before = path.read_bytes()
@@ -155,3 +141,24 @@ def test_a_finished_run_says_how_to_continue(few: Path, tmp_path: Path) -> None:
     assert path.read_bytes() == before
     train(short_recipe(steps=3), few, tmp_path / "run", said.append)
     assert said[-1] == f"resuming from step 2 of {path}"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["tyni"], "caflow-train: tyni is neither a recipe file nor"),
+        (["tiny", "--data", "empty"], "expected photographs; neither this folder nor its subfolders contain a file"),
+        (["tiny", "--start", "x2-vidoe"], "x2-vidoe: there is no such file or folder"),
+        (["tiny", "--out", os.fsdecode(b"\xff")], "caflow-train: the name of --out is not valid UTF-8"),
+        (["tiny", "--vgg16", "weights.pt"], "--vgg16: no effect on tiny"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_written(
+    given: list[str], message: str, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("weights.pt").touch()
+    done = caflow_train("--data", few, "--out", "run", *given, code=2)
+    assert message in done.stderr
+    assert {path.parent for path in tmp_path.rglob("*") if path.is_file()} == {tmp_path, few}

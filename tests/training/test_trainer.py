@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,31 +201,36 @@ def test_resuming_with_another_recipe_is_refused(photographs: Path, tmp_path: Pa
         train(short_recipe(batch=8), photographs, tmp_path)
 
 
-@pytest.mark.parametrize(("precision", "remedy"), [("fp32", "gradient_clip"), ("bf16", "precision = 'fp32'")])
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
-    precision: str, remedy: str, photographs: Path, tmp_path: Path
-) -> None:
-    train(short_recipe(steps=4, precision=precision), photographs, tmp_path)
-    contents = checkpoint.read(tmp_path / "last.pt")
+def explode(contents: dict[str, Any]) -> None:
+    """Let the loss overflow."""
     contents["weights"]["target_flow.levels.0.layers.1.norm.bias"].fill_(1e30)
-    torch.save(contents, tmp_path / "last.pt")
-    before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(TrainingStopped, match=rf"step 4: the loss .* is not finite.*last\.pt.*{remedy}"):
-        train(short_recipe(precision=precision), photographs, tmp_path)
-    assert (tmp_path / "last.pt").read_bytes() == before
 
 
-def test_an_exploding_inverse_stops_and_keeps_the_last_checkpoint(photographs: Path, tmp_path: Path) -> None:
-    still = {"learning_rate": 1e-9}
-    train(short_recipe(steps=4, **still), photographs, tmp_path)
-    contents = checkpoint.read(tmp_path / "last.pt")
-    for key in ("weights", "ema"):  # nearly singular: forward works, but the inverse divides by almost 0
+def make_singular(contents: dict[str, Any]) -> None:
+    """Let the inverse divide by almost 0, while the forward direction works."""
+    for key in ("weights", "ema"):
         weight = contents[key]["target_flow.levels.0.layers.1.conv.weight"]
         weight[0] = weight[1] + 1e-7 * torch.randn_like(weight[1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "changes", "message"),
+    [
+        (explode, {}, r"step 4: the loss .* is not finite.*last\.pt.*gradient_clip"),
+        (explode, {"precision": "bf16"}, r"step 4: the loss .* is not finite.*last\.pt.*precision = 'fp32'"),
+        (make_singular, {"learning_rate": 1e-9}, "step 6: exploding inverse"),
+    ],
+)
+def test_numbers_that_explode_stop_training_and_keep_the_last_checkpoint(
+    damage: Callable[[Any], None], changes: dict[str, Any], message: str, photographs: Path, tmp_path: Path
+) -> None:
+    train(short_recipe(steps=4, **changes), photographs, tmp_path)
+    contents = checkpoint.read(tmp_path / "last.pt")
+    damage(contents)
     torch.save(contents, tmp_path / "last.pt")
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(TrainingStopped, match="step 6: exploding inverse"):
-        train(short_recipe(**still), photographs, tmp_path)
+    with pytest.raises(TrainingStopped, match=message):
+        train(short_recipe(**changes), photographs, tmp_path)
     assert (tmp_path / "last.pt").read_bytes() == before
 
 

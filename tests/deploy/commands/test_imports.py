@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from commands import caflow_train, run_without
+from commands import run_without
 from tiny import DATA
 
 from caflow_deploy.cli import COMMANDS
@@ -63,15 +63,3 @@ def test_help_is_shown_without_loading_what_the_commands_require(
     result = run_without(blocked, f"from {program}.cli import main; main(['--help'])")
     assert result.returncode == 0, result.stderr
     assert all(text in result.stdout for text in shown)
-
-
-@pytest.mark.parametrize(
-    ("recipe", "message"),
-    [
-        ("tyni", "caflow-train: tyni is neither a recipe file nor"),
-        ("tiny", "expected photographs; neither this folder nor its subfolders contain a file"),
-    ],
-)
-def test_wrong_input_of_training_ends_it_with_exit_code_2(tmp_path: Path, recipe: str, message: str) -> None:
-    done = caflow_train(recipe, "--data", tmp_path, "--out", tmp_path.with_name("run"), code=2)
-    assert message in done.stderr

@@ -17,6 +17,7 @@ from caflow_runtime.interruptible import deferring_stops
 from caflow_training.cli import stoppable
 
 
+@pytest.mark.usefixtures("heeding_ctrl_c")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_any_command_says_by_its_exit_code_what_stopped_it(
     monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
@@ -27,11 +28,7 @@ def test_any_command_says_by_its_exit_code_what_stopped_it(
         raise AssertionError("the signal did nothing")
 
     monkeypatch.setattr(doctor, "check_environment", stop)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores SIGINT
-    try:
-        done = caflow("doctor")
-    finally:
-        signal.signal(signal.SIGINT, before)
+    done = caflow("doctor")
     assert (done.returncode, done.stderr) == (code, "caflow: stopped\n")
 
 

@@ -8,19 +8,73 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 from commands import caflow, json_lines_of
-from report_data import ALPHA, Entry, calibration, entries, line_of, scores
 from scipy import stats
+from tiny import pairs_of_photographs
 
 from caflow_deploy.filtering.report import most_by_chance, write_report
 from caflow_deploy.filtering.report_summary import ACCEPTED, UNTYPICAL, Summary, read_lines
+from caflow_deploy.filtering.verdicts import verdicts_of
+from caflow_deploy.images.image_files import write_image
+from caflow_deploy.images.pairs import FilePair
 from caflow_runtime.errors import InputError
+from caflow_runtime.file_io.line_checksum import with_checksum
 from caflow_runtime.file_io.strict_json import MAX_BYTES_OF_A_LINE
-from caflow_runtime.ood.calibration import Calibration
+from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.ood.drift import MIN_VALUES, Drift
+from caflow_runtime.ood.verdict import Verdict
+from caflow_runtime.pipeline.pipeline import load
 
-__all__ = ["calibration", "entries", "scores"]  # fixtures
+ALPHA = 0.1
+Entry = dict[str, Any]
+Write = Callable[[list[Entry]], Path]
+
+
+@pytest.fixture(scope="session")
+def entries(calibrated: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
+    """Lines about crops of photographs, and about two targets of noise."""
+    folder = tmp_path_factory.mktemp("pairs")
+    with load(calibrated) as pipe:
+        images = [(pair.target, pair.condition) for pair in pairs_of_photographs(pipe, photographs, each=3)]
+        noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+        images += [(target, images[0][1]) for target in noise]
+        pairs = [FilePair(str(folder / f"{k}.png"), str(folder / f"{k}-small.png")) for k in range(len(images))]
+        for paths, pictures in zip(pairs, images, strict=True):
+            for path, picture in zip(paths, pictures, strict=True):
+                write_image(Path(path), picture)
+        return [msgspec.to_builtins(verdict) for verdict in verdicts_of(pipe, pairs, ALPHA)]
+
+
+@pytest.fixture
+def calibration(calibrated: Path) -> Calibration:
+    found = read_calibration(calibrated)
+    assert found is not None
+    return found
+
+
+def line_of(entry: Entry) -> str:
+    """Return a line as caflow filter writes it. The values may be wrong; then its checksum is, too."""
+    try:
+        sha256 = with_checksum(msgspec.convert(entry, Verdict)).sha256
+    except msgspec.ValidationError:
+        sha256 = "0"
+    return json.dumps(entry | {"sha256": sha256}) + "\n"
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> Write:
+    """Return a function that writes lines to a file, with the `job.json` beside it."""
+
+    def write(entries: list[Entry]) -> Path:
+        path = tmp_path / "scores.jsonl"
+        path.write_text("".join(map(line_of, entries)))
+        (tmp_path / "job.json").write_text(json.dumps({"settings": {"min_typicality": ALPHA, "precision": "fp32"}}))
+        return path
+
+    return write
 
 
 HOSTILE = "<script>alert(1)</script>&\"'{{ 7 * 7 }}.png"
@@ -54,8 +108,11 @@ class Page(HTMLParser):
         self.text += data
 
 
+Report = Callable[..., Page]
+
+
 @pytest.fixture
-def report_of(calibration: Calibration, scores: Callable[[list[Entry]], Path]) -> Callable[..., Page]:
+def report_of(calibration: Calibration, scores: Write) -> Report:
     """Return a function that reports about lines, with another `job.json` if one is given."""
 
     def write(entries: list[Entry], job: dict[str, Any] | None = None) -> Page:
@@ -76,7 +133,7 @@ def error_of(name: str, why: str = "cannot be read") -> Entry:
 
 
 def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
-    calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+    calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Write
 ) -> None:
     path = scores([*entries, error_of("broken.png")])
     output = path.with_name("report.html")
@@ -114,8 +171,8 @@ def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
     assert path.read_text() == lines
 
 
-def test_few_pairs_raise_no_alarm(entries: list[Entry], report_of: Callable[..., Page]) -> None:
-    """From FEWEST judged pairs on, a list is compared as a whole. A single rejected pair is no alarm."""
+def test_few_pairs_raise_no_alarm(entries: list[Entry], report_of: Report) -> None:
+    """From MIN_VALUES judged pairs on, a list is compared as a whole. A single rejected pair is no alarm."""
     for count in (1, MIN_VALUES - 1, MIN_VALUES):
         text = report_of([entry | {"verdict": "accepted"} for entry in entries[1:count]] + [entries[-1]]).text
         assert ("Drift" in text) == ("chance alone leads" in text) == (count == MIN_VALUES)
@@ -132,7 +189,7 @@ def test_the_limit_of_rejections_by_chance_is_exact(alpha: float, count: int) ->
     assert most_by_chance(0.01, 1, 306) == 1
 
 
-def test_a_report_loads_nothing_from_elsewhere(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+def test_a_report_loads_nothing_from_elsewhere(entries: list[Entry], report_of: Report) -> None:
     page = report_of(entries)
     assert page.addresses
     assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in page.addresses)
@@ -143,7 +200,7 @@ def test_a_report_loads_nothing_from_elsewhere(entries: list[Entry], report_of: 
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page.source))
 
 
-def test_names_of_files_are_shown_as_text_and_not_as_html(entries: list[Entry], report_of: Callable[..., Page]) -> None:
+def test_names_of_files_are_shown_as_text_and_not_as_html(entries: list[Entry], report_of: Report) -> None:
     undecodable = r"caf\xe9.png"  # how caflow filter writes a name that is not UTF-8
     marked = [entry | {"target": HOSTILE, "condition": undecodable, "reason": HOSTILE} for entry in entries[:3]]
     page = report_of([*marked, error_of(HOSTILE, "<img src=x onerror=alert(1)>")])
@@ -176,7 +233,7 @@ def test_memory_does_not_grow_with_the_lines(calibration: Calibration, entries: 
 
 
 def test_scores_of_another_bundle_or_job_are_refused(
-    calibration: Calibration, entries: list[Entry], report_of: Callable[..., Page]
+    calibration: Calibration, entries: list[Entry], report_of: Report
 ) -> None:
     with pytest.raises(InputError, match=r"belongs to a job of caflow image"):
         report_of(entries, {"command": "caflow image", "settings": {}})
@@ -186,9 +243,7 @@ def test_scores_of_another_bundle_or_job_are_refused(
     assert "α = 0.1" in report_of(entries, job).text
 
 
-def test_pairs_that_are_not_judged_are_counted(
-    calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
+def test_pairs_that_are_not_judged_are_counted(calibrated: Path, entries: list[Entry], scores: Write) -> None:
     unknown = dict.fromkeys(("image_typicality", "image_typicality_per_level", "residuals"))
     path = scores([entries[0] | unknown | {"verdict": "unjudged", "reason": "unlike the calibration"}])
     output = path.with_name("report.html")
@@ -214,7 +269,7 @@ def test_pairs_that_are_not_judged_are_counted(
     ],
 )
 def test_invalid_lines_are_refused_by_number(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path], change: Entry, message: str
+    calibration: Calibration, entries: list[Entry], scores: Write, change: Entry, message: str
 ) -> None:
     path = scores([entries[0], entries[1] | {"verdict": "accepted"} | change, entries[2]])
     output = path.with_name("report.html")
@@ -225,7 +280,7 @@ def test_invalid_lines_are_refused_by_number(
 
 @pytest.mark.parametrize("change", [{"bits_per_dim": 3.0}, {"verdict": "error"}, {"sha256": ""}, {"note": "mine"}])
 def test_an_edited_line_is_refused(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path], change: Entry
+    calibration: Calibration, entries: list[Entry], scores: Write, change: Entry
 ) -> None:
     """The same contents with another order or spacing are accepted."""
     path = scores(entries[:3])
@@ -241,7 +296,7 @@ def test_an_edited_line_is_refused(
 
 
 def test_files_that_are_no_verdicts_are_refused_in_one_line(
-    calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+    calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Write
 ) -> None:
     path = scores(entries[:3])
     whole = path.read_bytes()

@@ -186,6 +186,7 @@ def test_a_dry_run_refuses_what_the_command_would_refuse(source: Path, tmp_path:
         dry, real = (caflow("image", *line, *OPTIONS, *more) for more in (["--dry-run"], []))
         assert (dry.returncode, dry.stdout) == (2, "")
         assert dry.stderr == real.stderr
+        assert line[2] == out or f"{existing} already exists; use --force" in real.stderr
         caflow("image", *line, *OPTIONS, "--dry-run", "--force", code=0)
     assert existing.read_bytes() == b"of the user"
     before = {path: path.read_bytes() for path in out.iterdir()}

@@ -1,6 +1,7 @@
 """Options of `caflow image` that are wrong or contradict each other: they are refused before anything is written."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from commands import caflow
 from tiny import photograph
 
 from caflow_deploy.images.image_files import write_image
+
+WITH_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="requires Ray")
 
 
 @pytest.mark.parametrize(
@@ -26,21 +29,36 @@ from caflow_deploy.images.image_files import write_image
         (["--otherwise", "drop"], "otherwise is about samples that min_typicality rejects"),
         (["--width", 40, "--judge", "image"], "--judge image requires results of the model's"),
         (["--redraws", 0], "also give min_typicality"),
-        (["--scale", 2, "--width", 5], "expected exactly one of a scale, a size"),
         (["--scale", 1], "1.0 is not in the range 1<x<=64"),
         (["--fit", "40"], "such as 1920x1080; got '40'"),
         (["--fit", "0x40"], "must be a width and a height"),
         (["--width", 40, "--judge", "image", "--min-typicality", 0.1], "--judge image requires results of the model's"),
         (["--bits", 16], "out.jpg: --bits 16 requires a result in .png, .tif, .tiff"),
+        (["--format", "png"], "--format and --suffix require a folder as -o"),
+        (["--suffix", "-x4"], "--format and --suffix require a folder as -o"),
+        (["--suffix", "a/b"], "must be at most 64 printable characters"),
+        (["--suffix", "a\nb"], "must be at most 64 printable characters"),
+        (["--quality", 0], "0 is not in the range 1<=x<=100"),
+        (["--workers", 2], "out.jpg names a single image: --workers and --ray"),
+        pytest.param(["-o", "out", "--ray", "127.0.0.1:1"], "no Ray cluster at 127.0.0.1:1: ", marks=WITH_RAY),
+        pytest.param(["--ray", "auto", "--backend", "tensorrt", "-o", "x"], "does not work with --ray", marks=WITH_RAY),
+        (["-o", "out.gif"], "the name of an image must end in .bmp"),
+        (["-o", ""], "the path is empty"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_written(
-    calibrated: Path, photographs: Path, tmp_path: Path, options: list[object], message: str
+    calibrated: Path,
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[object],
+    message: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     write_image(tmp_path / "small.png", photograph(photographs, 1, 8, 12))
-    done = caflow("image", tmp_path / "small.png", "-o", tmp_path / "out.jpg", "--model", calibrated, *options, code=2)
+    done = caflow("image", "small.png", "-o", "out.jpg", "--model", calibrated, *options, code=2)
     assert message in done.stderr
-    assert not (tmp_path / "out.jpg").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["small.png"]
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ def test_a_lossy_file_has_two_typicalities(calibrated_pipe: Pipeline, source: Pa
     assert report.sample_typicality == pytest.approx(drawn.sample_typicality.value[0], rel=1e-6)
     assert report.image_typicality == pytest.approx(written.image_typicality.value[0], rel=1e-6)
     assert report.bits_per_dim == pytest.approx(drawn.bits_per_dim[0], rel=1e-6)
+    assert report.density_at == "sample"
 
 
 @pytest.mark.parametrize("name", ["out.png", "out.jpg"])
@@ -196,18 +197,24 @@ def test_maps_of_all_levels_add_up_to_the_likelihood(calibrated_pipe: Pipeline, 
     np.testing.assert_allclose(levels.sum(2), np.asarray(drawn.log_likelihood_map), rtol=1e-3, atol=1e-4)
 
 
-def test_caflow_score_reports_typicality_and_maps(calibrated_pipe: Pipeline, source: Path, tmp_path: Path) -> None:
+def test_caflow_score_reports_likelihood_typicality_and_maps(
+    calibrated_pipe: Pipeline, source: Path, tmp_path: Path
+) -> None:
     large, condition = tmp_path / "large.png", read_image(source).rgb
     write_image(large, calibrated_pipe.best_of(condition, n=1).images[0])
     scored = calibrated_pipe.score(read_image(large).rgb, condition)
     assert scored.image_typicality is not None
     bundle, maps = calibrated_pipe.folder, ["--maps", tmp_path / "maps"]
-    assert score_report(large, source, bundle, *maps)["image_typicality"] == pytest.approx(
-        scored.image_typicality.value[0]
-    )
+    report = score_report(large, source, bundle, *maps)
+    assert report["image_typicality"] == pytest.approx(scored.image_typicality.value[0])
+    assert report["log_likelihood"] == pytest.approx(scored.log_likelihood[0])
+    assert report["bits_per_dim"] == pytest.approx(scored.bits_per_dim[0])
     names = {"large-likelihood.png", "large-likelihood-0.png", "large-likelihood-1.png"}
     assert {path.name for path in (tmp_path / "maps").iterdir()} == names
-    assert f"{scored.image_typicality.value[0]:.3f}" in caflow("score", large, source, "--model", bundle, *maps).stdout
+    table = caflow("score", large, source, "--model", bundle, *maps).stdout
+    assert f"{scored.image_typicality.value[0]:.3f}" in table
+    assert f"{scored.bits_per_dim[0]:.4f}" in table
+    assert "both sides must be 4 times as long" in caflow("score", large, large, "--model", bundle, code=2).stderr
 
 
 def test_a_wrong_calibration_is_replaced(uncalibrated: Path, photographs: Path, source: Path, tmp_path: Path) -> None:

@@ -109,25 +109,12 @@ def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
         ([], "--quality 80 (now not given)"),
         (["--quality", 80, "--suffix", "-x4"], "--suffix not given (now -x4)"),
         (["--quality", 80, "--no-metadata"], "--metadata given (now not given)"),
+        (["--quality", 80, "--min-typicality", 0.1], "--min-typicality 0.0 (now 0.1)"),
+        (["--quality", 80, "--keep-all", "--sheet"], "--keep-all not given (now given), --sheet "),
+        (["--quality", 80, "--backend", "openvino"], "--backend onnxruntime cpu (now openvino"),
     ):
         done = caflow("image", given, "-o", out, "--model", TINY, "-n", 1, *options, code=2)
         assert said in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--format", "png"], "--format and --suffix require a folder as -o"),
-        (["--suffix", "-x4"], "--format and --suffix require a folder as -o"),
-        (["--suffix", "a/b"], "must be at most 64 printable characters"),
-        (["--suffix", "a\nb"], "must be at most 64 printable characters"),
-        (["--quality", 0], "0 is not in the range 1<=x<=100"),
-    ],
-)
-def test_options_that_do_not_fit_are_refused(tmp_path: Path, options: list[object], said: str) -> None:
-    given = pictures(tmp_path, "a.png")
-    done = caflow("image", given / "a.png", "-o", tmp_path / "out.png", "--model", TINY, *options, code=2)
-    assert said in done.stderr
 
 
 def test_a_result_with_a_folder_in_its_place_fails_and_the_others_do_not(tmp_path: Path) -> None:

@@ -102,6 +102,11 @@ def test_a_list_of_other_files_is_refused(name: str, place: str, text: str, unca
         ("vfr.mp4", "out.avi", [], "the name must end in .mp4, .mov"),
         ("vfr.mp4", "out.mp4", ["--codec", "ffv1"], ".mp4 files cannot contain ffv1"),
         ("vfr.mp4", "out.mp4", ["--crf", 60], "crf must be at most 51 for h264; got 60"),
+        ("vfr.mp4", "out.mp4", ["--batch", 2, "--noise", "fresh"], "--batch requires --noise fixed"),
+        *(
+            ("vfr.mp4", "out.mp4", [option, value], f"{option} requires a camera or a stream")
+            for option, value in (("--drop", "latest"), ("--patience", 5), ("--duration", 2))
+        ),
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--metrics", 9100], "--metrics does not work with --workers"),
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--encoder", "nvenc"], "--encoder nvenc does not work with --workers"),
         ("vfr.mp4", "out.mp4", ["--noise", "blue"], "must be fixed, fresh, or a number"),
@@ -125,12 +130,7 @@ def test_a_list_of_other_files_is_refused(name: str, place: str, text: str, unca
         ("vfr.mp4", "out.mp4", ["--width", 32], "results must be larger than the frames"),
         ("vfr.mp4", "out.mp4", ["--width", 51], "width must be a multiple of 2"),
         ("vfr.mp4", "out.mp4", ["--scale", 2, "--fit", "50x50"], "expected exactly one of a scale, a size"),
-        (
-            "vfr.mp4",
-            "a.mkv",
-            ["--width", 45, "--codec", "ffv1", "--pixel-format", "yuv420p"],
-            "must have an even width",
-        ),
+        ("vfr.mp4", "a.mkv", ["--width", 45, "--codec", "ffv1", "--pixel-format", "yuv420p"], "have an even width"),
     ],
 )
 def test_wrong_video_files_and_options_are_refused_in_one_line(

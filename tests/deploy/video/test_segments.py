@@ -1,20 +1,21 @@
-"""Segments of a video that separate processes draw: joined, they equal the result of one process."""
+"""Segments of a video, which separate processes draw: their frames are the same wherever seeking leads, and joined,
+they equal the result of one process."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import msgspec
 import numpy as np
 import pytest
-from clips import frames_of, packets
-from segment_clips import CLIPS, SEGMENT_FRAMES, clips
+from clips import UNEVEN, ffmpeg, frames_of, packets
 from tiny import calibrated_pipe
 from video_jobs import H264, video_job, video_settings
 
 from caflow_deploy.video.file_source import FileSource
 from caflow_deploy.video.frame_source import TimedFrame, UnreadableVideo, UnwritableVideo
 from caflow_deploy.video.job import TakeFrame, VideoOutcome
-from caflow_deploy.video.segment_plan import Plan, plan_segments
+from caflow_deploy.video.segment_plan import Plan, pictures, plan_segments
 from caflow_deploy.video.segment_store import (
     JOURNAL,
     SegmentRecord,
@@ -29,7 +30,44 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
 
-__all__ = ["calibrated_pipe", "clips"]  # fixtures
+__all__ = ["calibrated_pipe"]  # a fixture
+
+SEGMENT_FRAMES = 10
+X264 = ["-c:v", "libx264", "-crf", 20]
+CLIPS = ["scenes.mp4", "vfr.mp4", "open.mkv", "far.mp4", "late.ts", "mpeg2.ts", "b_frames.avi", "raw.h264"]
+CLIPS += ["refresh.mkv", "false_keys.mp4"]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of 32×16 clips. In `scenes.mp4`, one scene starts within a segment, and one where a segment starts."""
+    folder = tmp_path_factory.mktemp("clips")
+    scenes = ["testsrc2=s=32x16:r=30,scroll=h=0.07", "mandelbrot=s=32x16:r=30"]
+    scenes += ["testsrc2=s=32x16:r=30,negate,scroll=v=0.13"]
+    inputs = [part for scene in scenes for part in ("-f", "lavfi", "-i", scene)]
+    trims = [f"[{k}:v]trim=end_frame={n},format=yuv420p[{k}]" for k, n in enumerate((14, 6, 16))]
+    graph = ";".join([*trims, "[0][1][2]concat=n=3[v]"])
+    sound = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1.2"]
+    streams = ["-filter_complex", graph, "-map", "[v]", "-map", "3:a", "-c:a", "aac", "-ac", 2]
+    ffmpeg(*inputs, *sound, *streams, *X264, "-bf", 3, "-g", 7, folder / "scenes.mp4")
+    moving = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=30:d=2"]
+    thinned = ["-vf", UNEVEN, "-fps_mode", "vfr"]
+    ffmpeg(*moving, *thinned, *X264, "-bf", 3, "-g", 8, folder / "vfr.mp4")
+    ffmpeg(*moving, *thinned, *X264, "-bf", 3, "-g", 8, "-x264-params", "open-gop=1:scenecut=0", folder / "open.mkv")
+    ffmpeg(*moving, *X264, "-bf", 2, "-g", 500, folder / "far.mp4")
+    ffmpeg("-i", folder / "vfr.mp4", "-c", "copy", "-output_ts_offset", 5, "-f", "mpegts", folder / "late.ts")
+    ffmpeg(*moving, "-c:v", "mpeg2video", "-bf", 2, "-g", 8, folder / "mpeg2.ts")
+    ffmpeg(*moving, "-c:v", "mpeg4", "-bf", 2, "-g", 8, folder / "b_frames.avi")
+    ffmpeg(*moving, *X264, "-bf", 3, "-g", 8, folder / "raw.h264")
+    ffmpeg(*moving, *X264, "-x264-params", "intra-refresh=1:keyint=8", folder / "refresh.mkv")
+    ffmpeg(*moving, "-c:v", "mpeg4", "-g", 24, folder / "keys.mp4")
+    with av.open(str(folder / "keys.mp4")) as keys, av.open(str(folder / "false_keys.mp4"), "w") as false_keys:
+        copy = false_keys.add_stream_from_template(keys.streams.video[0])
+        for packet in keys.demux(keys.streams.video[0]):
+            packet.is_keyframe, packet.stream = True, copy
+            false_keys.mux(packet)
+    return folder
+
 
 BEST_OF_4 = StreamSettings(draw=DrawOptions(4, seed=10, rank="consistency"))
 """Settings with which a later frame of the scene would choose another sample than its first frame."""
@@ -183,3 +221,47 @@ def test_wrong_segments_are_refused_by_name(pipe: Pipeline, clips: Path, tmp_pat
         join_segments([msgspec.structs.replace(report, start=None)], tmp_path, FileSource(source), output)
     join_segments([report], tmp_path, FileSource(source), output)
     assert len(frames_of(output)) == SEGMENT_FRAMES
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_segment_has_its_frames_wherever_seeking_leads(clips: Path, name: str) -> None:
+    every = list(FileSource(clips / name).frames())
+    planned = plan_segments(clips / name, SEGMENT_FRAMES)
+    assert [time for segment in planned.segments for time in segment.frames.ticks] == [frame.ticks for frame in every]
+    for segment in reversed(planned.segments):
+        found = list(pictures(clips / name, segment.frames))
+        first = segment.frames.first
+        np.testing.assert_array_equal(found, [frame.image for frame in every[first : first + len(found)]])
+    assert len(found) == SEGMENT_FRAMES
+
+
+@pytest.mark.parametrize("name", ["vfr.mp4", "open.mkv", "late.ts", "mpeg2.ts"])
+def test_frames_far_before_a_segment_are_not_decoded(clips: Path, tmp_path: Path, name: str) -> None:
+    stretch = plan_segments(clips / name, SEGMENT_FRAMES).segments[3].frames
+    whole = list(pictures(clips / name, stretch))
+    with av.open(str(clips / name)) as container:
+        places = [(p.pos, p.pos + p.size) for p in container.demux(container.streams.video[0]) if p.pos is not None]
+    spoilt = bytearray((clips / name).read_bytes())
+    for start, end in places[2:12]:
+        if name.endswith(".ts"):  # MPEG-TS packets have 188 bytes, each with a header
+            start, end = start + 100, start + 188
+        spoilt[start + 8 : end] = bytes(end - start - 8)
+    (tmp_path / name).write_bytes(spoilt)
+    np.testing.assert_array_equal(list(pictures(tmp_path / name, stretch)), whole)
+    with pytest.raises((UnreadableVideo, AssertionError)):  # otherwise the damage had no effect
+        np.testing.assert_array_equal(
+            [frame.image for frame in FileSource(tmp_path / name).frames()],
+            [frame.image for frame in FileSource(clips / name).frames()],
+        )
+
+
+def test_where_seeking_leads_astray_the_file_is_decoded_from_its_beginning(clips: Path) -> None:
+    source = clips / "vfr.mp4"
+    third, fourth = (segment.frames for segment in plan_segments(source, SEGMENT_FRAMES).segments[2:4])
+    right = list(pictures(source, third))
+    for astray in (
+        msgspec.structs.replace(third, seek=fourth.seek),
+        msgspec.structs.replace(third, seek=10**9),
+        msgspec.structs.replace(third, checksums=(*third.checksums[:4], 0, *third.checksums[5:])),
+    ):
+        np.testing.assert_array_equal(list(pictures(source, astray)), right)

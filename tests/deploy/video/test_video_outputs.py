@@ -1,19 +1,30 @@
-"""`caflow video` with parts of a video, and with other containers, pixel formats and presets."""
+"""`caflow video` with parts of a video, numbered images, and other containers, pixel formats, presets and sizes."""
 
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
-from clips import FRAMES, RATE, ffmpeg, frames_of, packets, pixels_of
+from clips import FRAMES, PICTURE, RATE, ffmpeg, frames_of, packets, pixels_of
+from commands import caflow, json_lines
+from tiny import stored
 from video_runs import LOSSLESS, video
 
+from caflow_deploy.images.image_files import read_image
 from caflow_deploy.video import file_source, segments
 from caflow_deploy.video.any_source import CutSource
 from caflow_deploy.video.file_source import FileSource
 from caflow_deploy.video.frame_source import CLOCK, TimeRange
+from caflow_deploy.video.numbered import NumberedSource
+from caflow_runtime.batching.draw_options import DrawOptions
+from caflow_runtime.errors import InputError
+from caflow_runtime.linear_light import resample
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.stream import Stream, StreamSettings
+from caflow_runtime.sizes import Size
 
 SECOND = int(1 / CLOCK)
 
@@ -142,3 +153,124 @@ def test_workers_write_the_same_part_of_a_video(clip: Path, uncalibrated: Path, 
     video(clip, tmp_path / "two.mkv", uncalibrated, *LOSSLESS, *times, "--workers", 1)
     for kind in ("video", "audio"):
         assert packets(tmp_path / "two.mkv", kind) == packets(tmp_path / "one.mkv", kind) != []
+
+
+SMALL_FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lossless clip of 34×18 pixels."""
+    path = tmp_path_factory.mktemp("clips") / "clip.mkv"
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=34x18:r=10", "-frames:v", SMALL_FRAMES]
+    ffmpeg(*picture, "-c:v", "ffv1", "-pix_fmt", "bgr0", path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "width", "height"),
+    [
+        (["--scale", 2], 68, 36),
+        (["--scale", 1.5], 52, 28),  # 51 and 27, rounded to even numbers
+        (["--scale", 1.5, "--codec", "ffv1"], 51, 27),
+        (["--width", 100], 100, 52),
+        (["--fit", "101x101"], 100, 52),
+        (["--width", 100, "--height", 50], 100, 50),
+        (["--scale", 4], 136, 72),
+        (["--scale", 5], 170, 90),
+        (["--width", 180, "--height", 50], 180, 50),  # one side is enlarged further, the other one reduced
+    ],
+)
+def test_a_video_has_the_size_that_is_wanted(
+    small_clip: Path, calibrated: Path, tmp_path: Path, options: list[object], width: int, height: int
+) -> None:
+    out = tmp_path / "out.mkv"
+    done = video(small_clip, out, calibrated, "--json", *options)
+    assert [size for _, size, _ in frames_of(out)] == [(width, height)] * SMALL_FRAMES
+    of = {line["likelihood_of"]["width"] for line in json_lines(done.stdout) if "likelihood_of" in line}
+    assert of == (set() if width == 136 else {136})
+
+
+@pytest.mark.parametrize("scale", [2, 5])
+def test_frames_are_those_of_the_model_resampled(small_clip: Path, calibrated: Path, scale: int) -> None:
+    """Their sample and its likelihood are those before the resampling."""
+    images = [frame.image for frame in FileSource(small_clip).frames()]
+    assert all(image.flags.c_contiguous for image in images)  # although FFmpeg pads lines of 34 pixels
+    with load(calibrated, "cpu") as pipe:
+        plain = list(Stream(pipe, StreamSettings(draw=DrawOptions(2)))(images))
+        resized = list(Stream(pipe, StreamSettings(draw=DrawOptions(2), size=Size(scale)))(images))
+    for own, other in zip(plain, resized, strict=True):
+        np.testing.assert_array_equal(other.pixels, resample(own.pixels, 18 * scale, 34 * scale))
+        assert (other.bits_per_dim, other.sample) == (own.bits_per_dim, own.sample)
+        assert (own.drawn_sides, other.drawn_sides) == (None, (72, 136))
+
+
+def test_numbered_images_have_the_frames_of_a_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    ffmpeg("-i", clip, "-start_number", 8, tmp_path / "frames" / "%03d.png")
+    rate = Fraction(24000, 1001)
+    video(clip, tmp_path / "file.mkv", uncalibrated, *LOSSLESS)
+    video(tmp_path / "frames/%03d.png", tmp_path / "a.mkv", uncalibrated, *LOSSLESS, "--rate", rate)
+    wanted = pixels_of(tmp_path / "file.mkv", 64, 128)
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        assert container.streams.video[0].average_rate == rate
+    assert np.array_equal(pixels_of(tmp_path / "a.mkv", 64, 128), wanted)
+    done = video(clip, tmp_path / "out/%d.png", uncalibrated)
+    assert "audio is omitted" in done.stderr
+    written = [read_image(tmp_path / "out" / f"{k}.png").rgb for k in range(1, FRAMES + 1)]
+    assert np.array_equal(written, wanted)
+    assert len(list((tmp_path / "out").iterdir())) == FRAMES
+    again = video(tmp_path / "frames/%03d.png", tmp_path / "out/%d.png", uncalibrated, "--end", 0.4, code=2)
+    assert "already exists; use --force" in again.stderr
+    video(tmp_path / "frames/%03d.png", tmp_path / "out/%d.png", uncalibrated, "--end", 0.4, "--force")
+    assert len(list((tmp_path / "out").iterdir())) == 10  # images of the longer result are removed
+
+
+@pytest.mark.parametrize(("channels", "suffix"), [(3, ".tif"), (4, ".png")])
+def test_numbered_images_keep_16_bits(uncalibrated: Path, tmp_path: Path, channels: int, suffix: str) -> None:
+    """The 16 bits come from the continuous result, as for single images. Formats with 8 bits get 8 bits."""
+    deep = np.random.default_rng(0).integers(0, 65536, (8, 12, channels), np.uint16)
+    for number in (1, 2):
+        assert cv2.imwrite(str(tmp_path / f"{number}.png"), deep)
+    video(tmp_path / "%d.png", tmp_path / f"large/%d{suffix}", uncalibrated)
+    caflow("image", tmp_path / "1.png", "-o", tmp_path / f"one{suffix}", "-n", 1, "--model", uncalibrated, code=0)
+    wanted = stored(tmp_path / f"one{suffix}")
+    assert wanted.dtype == np.uint16
+    for number in (1, 2):
+        np.testing.assert_array_equal(stored(tmp_path / f"large/{number}{suffix}"), wanted)
+    if channels == 3:
+        video(tmp_path / "%d.png", tmp_path / "small/%d.jpg", uncalibrated)
+        assert read_image(tmp_path / "small/1.jpg").bits == 8
+
+
+def test_a_missing_number_ends_the_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    ffmpeg("-i", clip, "-frames:v", 6, tmp_path / "%d.png")
+    (tmp_path / "4.png").unlink()
+    (tmp_path / "04.png").touch()  # another name, not number 4
+    done = video(tmp_path / "%d.png", tmp_path / "out.mkv", uncalibrated, code=1)
+    assert "4.png is missing, but later images exist" in done.stderr
+    assert len(frames_of(tmp_path / "out.mkv")) == 3
+    with pytest.raises(InputError, match=r"there are no such images; the first would be .*0001\.jpg"):
+        NumberedSource(tmp_path / "%04d.jpg")
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("%02d.png", "%d.png"),  # both patterns have 10.png
+        ("%02d.png", "../frames/%d.png"),
+        ("%02d.png", "linked/%d.png"),
+        ("%02d.png", "10.png"),
+        ("30.png", "%d.png"),  # an animation
+    ],
+)
+def test_the_input_is_never_overwritten(uncalibrated: Path, tmp_path: Path, source: str, output: str) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    (folder / "linked").symlink_to(folder)
+    ffmpeg(*PICTURE, "-frames:v", 12, folder / "%02d.png")
+    ffmpeg(*PICTURE, "-frames:v", 3, "-f", "apng", folder / "30.png")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    done = video(folder / source, folder / output, uncalibrated, "--force", code=2)
+    assert "is the input file, or one of its images; choose another -o" in done.stderr
+    assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
