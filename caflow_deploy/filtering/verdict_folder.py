@@ -264,16 +264,18 @@ def _batches_in(journal: Journal[Verdict], batches: Sequence[Sequence[FilePair]]
     """Yield the number of each batch that counts, and the place of its first line in the file.
 
     A list may contain a pair several times, so a line alone does not tell its batch. The lines of a batch follow each
-    other. Blocks of `BATCH` lines are therefore compared with the batches; the last batch may be shorter.
+    other. Blocks of `BATCH` lines are therefore compared with the batches; the last batch may be shorter. Where none
+    begins, the next block begins one line later, as lines may be missing, or others may be between them; or a whole
+    block later if the list contains a pair twice, as the lines would then fit several places.
     """
     missing: dict[tuple[str, str], list[int]] = {}
     for number, batch in enumerate(batches):
         missing.setdefault(_names(batch[0]), []).append(number)
     lines = ((len(text), _names_if_valid(verdict)) for text, verdict in journal.lines())
     block: list[tuple[int, tuple[str, str] | None]] = []
-    place = 0
+    place = step = 0
     while block := [*block, *islice(lines, BATCH - len(block))]:
-        names, used = [names for _, names in block], len(block)
+        names = [names for _, names in block]
         alike = [] if names[0] is None else missing.get(names[0], [])
         found = next((k for k in alike if names[: len(batches[k])] == list(map(_names, batches[k]))), None)
         # Lines of the short last batch might also be the beginning of another one that is damaged.
@@ -281,8 +283,16 @@ def _batches_in(journal: Journal[Verdict], batches: Sequence[Sequence[FilePair]]
             alike.remove(found)
             yield found, place
             used = len(batches[found])
+        else:
+            step = step or (1 if _are_distinct(batches) else BATCH)
+            used = min(step, len(block))
         place += sum(length for length, _ in block[:used])
         block = block[used:]
+
+
+def _are_distinct(batches: Iterable[Sequence[FilePair]]) -> bool:
+    hashes = [hash(pair) for batch in batches for pair in batch]
+    return len(set(hashes)) == len(hashes)
 
 
 def _names(pair: FilePair) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -277,6 +278,34 @@ def test_pairs_whose_files_have_changed_are_judged_again(
     assert [verdict.verdict for verdict in job.verdicts()][4:] == ["accepted", "rejected", "rejected", "error"]
     shutil.copy(Path(pairs[0].condition), tmp_path / "new.png")  # a failed pair is judged again
     assert again().done == 6
+
+
+@pytest.mark.parametrize(
+    ("damage", "kept"),
+    [
+        (lambda lines: [b"\n", *lines], 8),
+        (lambda lines: lines[1:], 6),
+        (lambda lines: [lines[0], lines[1][:-1], *lines[2:]], 4),
+        (lambda lines: [*lines[:5], b"{}\n", lines[5][:9], b"\n", *lines[6:]], 6),
+    ],
+    ids=["blank line", "first line removed", "line break removed", "line in two"],
+)
+def test_damage_to_a_line_costs_no_other_batch(
+    damage: Callable[[list[bytes]], list[bytes]],
+    kept: int,
+    pipe: Pipeline,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(filter_job, "BATCH", 2)
+    pairs, out = list_pairs(data)[:8], tmp_path / "out"
+    run_job(out, pipe, pairs)
+    whole = (out / "scores.jsonl").read_bytes()
+    (out / "scores.jsonl").write_bytes(b"".join(damage(whole.splitlines(keepends=True))))
+    assert FilterJob(out, pairs, settings_of(pipe, pairs)).done == kept
+    run_job(out, pipe, pairs)
+    assert (out / "scores.jsonl").read_bytes() == whole
 
 
 @pytest.mark.parametrize("workers", [0, 2])
