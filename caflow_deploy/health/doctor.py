@@ -19,6 +19,7 @@ from caflow_runtime.backends.onnx_packages import installed_builds
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.batching.batch_size import BatchLimits
 from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle import stored_checkpoint
 from caflow_runtime.bundle.bundle_errors import BundleError, NoBundle
 from caflow_runtime.bundle.reading import read_manifest, verify_files
 from caflow_runtime.errors import BackendError, CaflowError, format_error
@@ -78,6 +79,8 @@ def check_bundle(folder: Path) -> Iterator[Check]:
         return
     size = sum(file.bytes for file in bundle.files_of(manifest)) / 2**20
     yield Check("bundle", "ok", f"{len(manifest.graphs)} graphs, {size:.1f} MiB, all files match the manifest")
+    if (folder / stored_checkpoint.NAME).exists():
+        yield _check_checkpoint(folder)
     exported = [m for m in manifest.verification if m.graph in ("sample", "score")]
     if exported:
         worst = max(exported, key=lambda m: m.max_error / m.tolerance)
@@ -93,6 +96,15 @@ def check_bundle(folder: Path) -> Iterator[Check]:
                 yield Check(name, "absent", error.what, error.remedy)
             continue
         yield from _check_on(Graphs(folder, backend), calibrated.state == "ok")
+
+
+def _check_checkpoint(folder: Path) -> Check:
+    """Check the weights and settings from which the model can be exported or trained again."""
+    try:
+        stored, _ = stored_checkpoint.read_checkpoint(folder)
+    except (stored_checkpoint.DamagedCheckpoint, OSError) as error:
+        return Check("checkpoint", "failed", format_error(error), "copy the bundle again")
+    return Check("checkpoint", "ok", f"{len(stored.weights)} weights, as they were exported")
 
 
 def _check_calibration(folder: Path) -> Check:

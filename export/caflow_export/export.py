@@ -10,6 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import torch
@@ -26,7 +27,7 @@ from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_export.weights import WeightStore
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.bundle import builtin
+from caflow_runtime.bundle import builtin, stored_checkpoint
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.external_data import OPERATORS
@@ -34,14 +35,13 @@ from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.manifest import DEFAULT_SAMPLING, PrecisionName
 from caflow_runtime.bundle.reading import describe_file, read_manifest, verify_files, write_manifest
 from caflow_runtime.bundle.run_memory import write_memory
+from caflow_runtime.bundle.stored_checkpoint import WEIGHTS
 from caflow_runtime.errors import CaflowError, UnreadableImage
 from caflow_runtime.file_io.atomic_files import atomic_folder
 from caflow_runtime.interruptible import deferring_stops
 from caflow_runtime.ood import calibration
 from caflow_runtime.pipeline.measured_memory import CannotMeasure, measure_memory
 from caflow_training import checkpoint as checkpoints
-from caflow_training import checkpoint_in_bundle
-from caflow_training.checkpoint_in_bundle import WEIGHTS
 from caflow_training.config import config_to_dict
 from caflow_training.model import CAFlow
 from caflow_training.task_traits import Image
@@ -272,16 +272,16 @@ def _pairs(folder: Path, task: Task, numbers: bundle.Model, say: Callable[[str],
 def _write_checkpoint(model: CAFlow, store: WeightStore, folder: Path, training: dict[str, Any]) -> None:
     """Write `checkpoint.json`. With this file, training can start from the bundle, and its model can be exported."""
     weights = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
-    stored = checkpoint_in_bundle.StoredCheckpoint(
+    stored = stored_checkpoint.StoredCheckpoint(
         format=checkpoints.FORMAT,
         version=checkpoints.FORMAT_VERSION,
         config=config_to_dict(model.config),
         training=training or None,
         weights={name: store.keep(weight) for name, weight in weights.items()},
-        sha256=checkpoint_in_bundle.digest(weights),
-        config_sha256=checkpoint_in_bundle.digest_of_config(config_to_dict(model.config)),
+        sha256=stored_checkpoint.digest(weights),
+        config_sha256=stored_checkpoint.digest_of_config(config_to_dict(model.config)),
     )
-    (folder / checkpoint_in_bundle.NAME).write_text(stored.model_dump_json())
+    (folder / stored_checkpoint.NAME).write_bytes(msgspec.json.encode(stored))
 
 
 def _runnable(

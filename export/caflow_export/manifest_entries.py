@@ -12,9 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from caflow_export.to_onnx import GraphToTrace, Port
 from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle import stored_checkpoint
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_training import checkpoint as checkpoints
-from caflow_training import checkpoint_in_bundle, reference_checkpoint
+from caflow_training import reference_checkpoint
 from caflow_training.model import CHANNELS, CAFlow
 
 TYPE_NAMES: dict[int, Any] = {
@@ -94,7 +95,7 @@ def source_of(path: Path) -> bundle.Source:
     training = {} if is_reference or contents["training"] is None else dict(contents["training"])
     training.pop("optimizer", None)
     return bundle.Source(
-        checkpoint_sha256=sha256_of(path / checkpoint_in_bundle.NAME if path.is_dir() else path),
+        checkpoint_sha256=sha256_of(path / stored_checkpoint.NAME if path.is_dir() else path),
         checkpoint_format="public reference implementation" if is_reference else checkpoints.FORMAT,
         training=training,
         exporter_version=version("caflow-deploy"),

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from caflow_training.checkpoint_in_bundle import WEIGHTS, Piece, StoredWeight, as_rows
+from caflow_runtime.bundle.stored_checkpoint import WEIGHTS, Piece, StoredWeight, as_rows
 
 ALIGNMENT_BYTES = 64
 INLINE_BYTES = 1024

@@ -24,15 +24,15 @@ from caflow_export.triton import config, write_repository
 from caflow_export.weights import WeightStore, load_whole, widen
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import manifest as bundle
-from caflow_runtime.bundle import run_memory
+from caflow_runtime.bundle import run_memory, stored_checkpoint
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.reading import read_manifest, sha256_of, verify_files
+from caflow_runtime.bundle.stored_checkpoint import WEIGHTS
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow import level_chain
 from caflow_runtime.pipeline.pipeline import load
-from caflow_training import checkpoint, checkpoint_in_bundle
+from caflow_training import checkpoint
 from caflow_training.bijections import TransitionStep
-from caflow_training.checkpoint_in_bundle import WEIGHTS
 
 FORBIDDEN = {"MatrixInverse", "Det", "RandomNormal", "RandomNormalLike", "RandomUniform", "Loop", "If"}
 
@@ -50,7 +50,7 @@ def test_the_bundle_is_whole_and_says_what_it_is(ours: Path, exported: ExportRep
     verify_files(exported.path, manifest)
     assert manifest == exported.manifest
     named = {file.path for file in bundle.files_of(manifest)}
-    named |= {MANIFEST, CARD, SHEET, checkpoint_in_bundle.NAME, run_memory.NAME}
+    named |= {MANIFEST, CARD, SHEET, stored_checkpoint.NAME, run_memory.NAME}
     assert {path.name for path in exported.path.iterdir()} == named
     assert (manifest.model.task, manifest.model.scale, manifest.model.size_multiple) == ("super-resolution", 4, 8)
     assert manifest.source.checkpoint_sha256 == sha256_of(ours)
@@ -90,7 +90,7 @@ def test_weights_are_stored_once(reference: ExportReport) -> None:
     protos = [onnx.load(reference.path / g.file.path, load_external_data=False) for g in reference.manifest.graphs]
     entries = [{e.key: e.value for e in t.external_data} for proto in protos for t in proto.graph.initializer]
     of_graphs = max(int(entry["offset"]) + int(entry["length"]) for entry in entries if entry)
-    weights, stored = (reference.path / name for name in (WEIGHTS, checkpoint_in_bundle.NAME))
+    weights, stored = (reference.path / name for name in (WEIGHTS, stored_checkpoint.NAME))
     of_checkpoint = weights.stat().st_size - of_graphs + stored.stat().st_size
     assert (reference.bytes - of_checkpoint) / parameters <= 1.2
     assert of_checkpoint <= 1.15 * mixing

@@ -9,15 +9,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_file, changed_toml
 
 from caflow_export.weights import WeightStore
+from caflow_runtime.bundle.stored_checkpoint import NAME, WEIGHTS, StoredCheckpoint, digest
 from caflow_training import checkpoint
 from caflow_training.checkpoint import CheckpointError
-from caflow_training.checkpoint_in_bundle import NAME, WEIGHTS, StoredCheckpoint, digest
 from caflow_training.config import CAFlowConfig, ConfigError, config_to_dict, field_names
 from caflow_training.degradations import Degradations
 from caflow_training.model import CAFlow
@@ -64,7 +65,7 @@ def bundle_checkpoints(folder: Path) -> Attempt:
         weights=stored,
         sha256=digest(weights),
     )
-    (bundle / NAME).write_text(good.model_dump_json())
+    (bundle / NAME).write_bytes(msgspec.json.encode(good))
     contents = {path.name: path.read_bytes() for path in bundle.iterdir()}
 
     def attempt(source: random.Random) -> str:

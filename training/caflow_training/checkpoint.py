@@ -16,8 +16,9 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 import torch
 from torch import nn
 
+from caflow_runtime.bundle import stored_checkpoint
 from caflow_runtime.file_io.atomic_files import write_atomically
-from caflow_training import checkpoint_in_bundle, reference_checkpoint
+from caflow_training import reference_checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
 from caflow_training.model import CAFlow
 
@@ -96,7 +97,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def _read_bundle(folder: Path) -> dict[str, Any]:
     try:
-        return checkpoint_in_bundle.read(folder)
+        stored, weights = stored_checkpoint.read_checkpoint(folder)
     except FileNotFoundError:
         if (folder / LAST_CHECKPOINT).is_file():
             raise CheckpointError(
@@ -104,11 +105,19 @@ def _read_bundle(folder: Path) -> dict[str, Any]:
             ) from None
         raise CheckpointError(
             f"{folder}: expected a checkpoint or a bundle with a checkpoint; the folder has no "
-            f"{checkpoint_in_bundle.NAME} with {checkpoint_in_bundle.WEIGHTS}: export the model with --precision fp32, "
+            f"{stored_checkpoint.NAME} with {stored_checkpoint.WEIGHTS}: export the model with --precision fp32, "
             "which writes both files"
         ) from None
-    except checkpoint_in_bundle.DamagedBundle as error:
+    except stored_checkpoint.DamagedCheckpoint as error:
         raise CheckpointError(str(error)) from None
+    return {
+        "format": stored.format,
+        "version": stored.version,
+        "config": stored.config,
+        "weights": {name: torch.from_numpy(array) for name, array in weights.items()},
+        "ema": None,
+        "training": stored.training,
+    }
 
 
 def _read_file(path: str | Path) -> Any:

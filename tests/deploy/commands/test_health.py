@@ -9,6 +9,7 @@ from commands import caflow, json_lines
 from msgspec.structs import replace
 
 from caflow_runtime.bundle.reading import describe_file, read_manifest, write_manifest
+from caflow_runtime.bundle.stored_checkpoint import NAME
 from caflow_runtime.ood.calibration import read_calibration, write_calibration
 
 
@@ -42,6 +43,17 @@ def test_caflow_doctor_passes_a_valid_bundle_and_names_a_damaged_file(uncalibrat
     damaged = caflow("doctor", copy, code=1)
     assert "decode_0.onnx" in damaged.stdout
     assert "copy or export the bundle again" in damaged.stdout
+
+
+def test_caflow_doctor_finds_a_changed_checkpoint(uncalibrated: Path, tmp_path: Path) -> None:
+    """The manifest does not list it."""
+    folder = shutil.copytree(uncalibrated, tmp_path / "model.caflow")
+    assert "weights, as they were exported" in caflow("doctor", folder, code=0).stdout
+    text = (folder / NAME).read_text()
+    assert '"log_scale_bound":' in text
+    (folder / NAME).write_text(text.replace('"log_scale_bound":', '"log_scale_bound":1', 1))
+    done = caflow("doctor", folder, code=1)
+    assert "its settings differ from those that were exported" in done.stdout
 
 
 def test_caflow_doctor_finds_a_graph_that_computes_wrong_densities(uncalibrated: Path, tmp_path: Path) -> None:

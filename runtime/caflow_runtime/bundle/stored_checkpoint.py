@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-import torch
+from msgspec import Meta
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from caflow_runtime.bundle.manifest import Strict
+from caflow_runtime.file_io.strict_json import WrongJson, read_json
 
 NAME = "checkpoint.json"
 WEIGHTS = "weights.bin"
 MAX_BYTES = 64 * 2**20
 """Largest allowed size of `checkpoint.json`, which is read at once."""
+Positive = Annotated[int, Meta(ge=1)]
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
 
-class DamagedBundle(ValueError):
+class DamagedCheckpoint(ValueError):
     """Error for a bundle whose checkpoint is damaged."""
 
 
@@ -32,25 +35,23 @@ class Piece(NamedTuple):
     """Position of some input channels of a weight: a contiguous array (rows, channels, …) in `weights.bin`."""
 
     dtype: Literal["float16", "float32"]
-    offset: Annotated[int, Field(ge=0, lt=2**63)]
+    offset: Annotated[int, Meta(ge=0)]
     """Offset from the beginning of the file, in bytes."""
-    channels: PositiveInt
+    channels: Positive
     """Number of input channels in this piece."""
 
 
-class StoredWeight(BaseModel):
+class StoredWeight(Strict, frozen=True):
     """Position of a weight: its pieces, which are joined along axis 1."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    shape: Annotated[list[PositiveInt], Field(max_length=4)]
+    shape: Annotated[list[Positive], Meta(max_length=4)]
     """Shape of the whole weight."""
     pieces: list[Piece]
 
 
-class StoredCheckpoint(BaseModel):
+class StoredCheckpoint(Strict, frozen=True):
     """Contents of `checkpoint.json`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     format: str
     """Format of the checkpoint, as in a checkpoint file."""
     version: int
@@ -64,46 +65,36 @@ class StoredCheckpoint(BaseModel):
     """SHA-256 of `config`, computed by `digest_of_config`. Bundles of version 1 have none."""
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """Return the contents of a bundle's checkpoint in the form of a checkpoint file. All weights are float32.
+def read_checkpoint(folder: Path) -> tuple[StoredCheckpoint, dict[str, NDArray[np.float32]]]:
+    """Return a bundle's checkpoint, and its weights by their names.
 
     Raises:
         FileNotFoundError: if the folder has no `checkpoint.json` or no `weights.bin`.
-        DamagedBundle: if the weights in these files, or the settings, differ from those of the exported model.
+        DamagedCheckpoint: if the weights in these files, or the settings, differ from those of the exported model.
     """
     path = folder / NAME
-    if path.stat().st_size > MAX_BYTES:
-        raise DamagedBundle(f"{path} is damaged: it has more than {MAX_BYTES} bytes; export the model again")
     try:
-        stored = StoredCheckpoint.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise DamagedBundle(
-            f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}; export the model again"
-        ) from None
+        stored = read_json(path, StoredCheckpoint, MAX_BYTES)
+    except WrongJson as error:
+        raise DamagedCheckpoint(f"{path} is damaged: {error}; export the model again") from None
     try:
         data = np.memmap(folder / WEIGHTS, np.uint8, "r")
         if sum(math.prod(weight.shape) for weight in stored.weights.values()) > data.size // 2:
             raise ValueError("the weights' shapes require more values than the file has")
         arrays = {name: _put_together(data, weight) for name, weight in stored.weights.items()}
     except ValueError as error:  # also from NumPy: the file is empty, or pieces end after it or do not fit together
-        raise DamagedBundle(
+        raise DamagedCheckpoint(
             f"{path} is damaged: no weights can be assembled from {folder / WEIGHTS}: {error}; export the model again"
         ) from None
     if digest(arrays) != stored.sha256:
-        raise DamagedBundle(
+        raise DamagedCheckpoint(
             f"{path} is damaged: the weights in {WEIGHTS} differ from the exported weights; export the model again"
         )
     if stored.config_sha256 not in (None, digest_of_config(stored.config)):
-        raise DamagedBundle(f"{path} is damaged: its settings differ from the exported model's; export the model again")
-    return {
-        "format": stored.format,
-        "version": stored.version,
-        "config": stored.config,
-        "weights": {name: torch.from_numpy(array) for name, array in arrays.items()},
-        "ema": None,
-        "training": stored.training,
-    }
+        raise DamagedCheckpoint(
+            f"{path} is damaged: its settings differ from those that were exported; export the model again"
+        )
+    return stored, arrays
 
 
 def digest(weights: Mapping[str, NDArray[np.float32]]) -> str:
