@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from caflow_deploy.images.pairs import FilePair
-from caflow_runtime.errors import InputError
+from caflow_runtime.errors import NO_SPACE, InputError
 from caflow_runtime.file_io.atomic_files import atomic_file
 from caflow_runtime.file_io.paths import real_path
 
@@ -76,6 +76,9 @@ def copy_files(folder: Path, names: Iterable[str], common: str) -> None:
 
     Arguments:
         common: folder that contains all files. Their paths relative to it are kept in `folder`.
+
+    Raises:
+        OSError: if a file cannot be read or written.
     """
     folder.mkdir(exist_ok=True)
     for name in names:
@@ -83,7 +86,12 @@ def copy_files(folder: Path, names: Iterable[str], common: str) -> None:
         place = folder / source.relative_to(common)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)  # otherwise a copy would follow an old link and overwrite the original
-        shutil.copy2(source, place)
+        try:
+            shutil.copy2(source, place)
+        except OSError as error:
+            if error.errno in NO_SPACE:  # the error names the source, too, which has nothing to do with it
+                raise OSError(error.errno, error.strerror, str(place)) from None
+            raise
 
 
 @lru_cache(maxsize=1024)

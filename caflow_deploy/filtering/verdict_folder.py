@@ -7,7 +7,6 @@ verdicts are there and in the order of the list.
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -39,7 +38,7 @@ from caflow_deploy.jobs.folder import (
 )
 from caflow_deploy.jobs.journal import Journal
 from caflow_runtime.errors import InputError
-from caflow_runtime.file_io.atomic_files import remove_leftovers
+from caflow_runtime.file_io.atomic_files import remove, remove_leftovers
 from caflow_runtime.file_io.paths import as_path, as_text, real_path
 from caflow_runtime.ood.verdict import Verdict
 
@@ -249,7 +248,7 @@ def remove_made(folder: Path) -> None:
     """Remove the files that were made from a job's verdicts."""
     (folder / LIST).unlink(missing_ok=True)
     if (folder / FILES).is_dir():
-        shutil.rmtree(folder / FILES)
+        remove(folder / FILES)
 
 
 def _is_job(folder: Path) -> bool:

@@ -92,6 +92,8 @@ def build_page(sampler: PageSampler) -> gradio.Blocks:
         with gradio.Row(elem_id="columns"):
             with gradio.Column(scale=3 if pipe.manifest.model.inputs else 1, min_width=280):
                 inputs = _inputs(sampler)
+                for setting in (inputs.n, inputs.temperature, inputs.rank, inputs.seed):
+                    setting.preprocess = _as_posted  # type: ignore[method-assign, assignment]
             with gradio.Column(scale=3, min_width=480, elem_id="results"):
                 outputs = _outputs(pipe)
         _connect(sampler, inputs, outputs)
@@ -204,10 +206,10 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
 
     def run(
         source: str | None,
-        n: int,
-        temperature: float | str | None,
+        n: Any,
+        temperature: Any,
         rank: Any,
-        seed: int,
+        seed: Any,
         painting: bytes | None = None,
         progress: gradio.Progress = gradio.Progress(),  # noqa: B008  Gradio passes its progress bar to a default of this kind
     ) -> list[Any]:
@@ -287,15 +289,20 @@ def open_page(pipe: Pipeline, folder: Path, host: str, port: int, opens_browser:
         page.close(verbose=False)
 
 
-def _number(temperature: float | str | None) -> float:
+def _as_posted(value: Any) -> Any:
+    """Return a value unchanged: it is checked when it is used. Gradio's checks log a traceback for each wrong one."""
+    return value
+
+
+def _number(temperature: Any) -> float:
     """Return a temperature that was chosen or typed.
 
     Raises:
         InputError: if it is not a number.
     """
     try:
-        return float("" if temperature is None else temperature)
-    except ValueError:
+        return float(temperature)
+    except (TypeError, ValueError):
         raise InputError(f"the temperature must be a number, such as 0.8; got {temperature!r}") from None
 
 

@@ -35,7 +35,7 @@ other visitors wait."""
 class Settings(NamedTuple):
     """Settings with which samples are drawn, as in `Pipeline.sample`."""
 
-    n: int
+    n: int | None
     temperature: float
     rank: Rank
     seed: int
@@ -121,10 +121,11 @@ class PageSampler:
             show(done, count)
 
         n, temperature, rank, seed = settings
-        options = DrawOptions(n, temperature, seed, rank=rank)
+        options = DrawOptions(n, temperature, seed, rank=rank).for_model(self.pipe.manifest)
         given = self.read(source)
         height, width = given.rgb.shape[:2]
-        self._check_size(height, width, n)
+        options = options.for_result(height * width * self.pipe.manifest.model.scale**2)
+        self._check_size(height, width, options.number)
         if (
             rank == "typical"
             and self._calibration is not None
@@ -136,7 +137,7 @@ class PageSampler:
             )
         image = CompletedImage(self.pipe, given, self._inputs(painted))
         form = OutputSpec.of(None, (height, width), self.pipe.manifest.model.scale, 8)
-        wanted = ImageRequest(options.for_model(self.pipe.manifest), form, keeps_all=True)
+        wanted = ImageRequest(options, form, keeps_all=True)
         with self._drawing:
             self._check_open()
             return self._results(source.stem, image, draw_image(image, wanted, show_unless_closed), temperature)

@@ -13,6 +13,7 @@ from caflow_deploy.video.stream_copy import StreamCopy
 from caflow_runtime.file_io.atomic_files import move_into_place
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MATROSKA = (".mkv", ".webm")
 QUICKTIME_HEVC = "hvc1"
 """Codec tag of HEVC. QuickTime plays HEVC only with this tag."""
 
@@ -36,7 +37,9 @@ def join(parts: Sequence[SegmentPart], output: Path, source: str | None, info: V
         Properties of the source that could not be kept, one line each.
     """
     av = import_av()
-    with av.open(address_of(output), "w") as container:
+    # bitexact: in Matroska, FFmpeg would otherwise write random numbers, so two runs would differ.
+    options = {"fflags": "+bitexact"} if output.suffix.lower() in MATROSKA else {}
+    with av.open(address_of(output), "w", options=options) as container:
         container.metadata.update(info.metadata)
         with open_to_read(parts[0].path) as first:
             # opaque: without an encoder. Some decoders, such as dav1d for AV1, cannot encode.

@@ -13,6 +13,7 @@ from caflow_deploy.serving.served_models import SERVICES
 from caflow_deploy.serving.service import MAX_REQUEST_PIXELS, Service
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
+from caflow_runtime.file_io.atomic_files import remove
 from caflow_runtime.file_io.paths import real_path
 
 VERSION, CONFIG_NAME = "1", "config.pbtxt"
@@ -79,7 +80,7 @@ def write_repository(bundle: Path, repository: Path, force: bool) -> list[Path]:
         shutil.copytree(bundle, partial / copy)
         for folder in folders:
             if folder.exists():
-                shutil.rmtree(folder)
+                remove(folder)
             (partial / folder.name).rename(folder)
     return folders
 

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from caflow_runtime.file_io.atomic_files import LEFTOVER, atomic_file, atomic_folder, remove_leftovers, write_atomically
+from caflow_runtime.file_io.atomic_files import (
+    LEFTOVER,
+    atomic_file,
+    atomic_folder,
+    leftover_of,
+    partial_path,
+    remove_leftovers,
+    write_atomically,
+)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -88,3 +96,25 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fsync", fsync)
     write_atomically(path, b"content")
     assert done == ["file, not named", "folder, named"]
+
+
+@pytest.mark.parametrize("length", [1, 237, 238, 255])
+def test_names_of_any_length_are_written(length: int, tmp_path: Path) -> None:
+    path, other = (tmp_path / (letter * length) for letter in "ab")
+    write_atomically(path, b"contents")
+    assert path.read_bytes() == b"contents"
+    for place in (path, other):
+        partial_path(place).touch()
+    remove_leftovers([path])
+    left = [leftover_of(found) for found in tmp_path.iterdir()]
+    assert left.count(None) == 1
+    assert len(left) == 2
+
+
+def test_links_with_temporary_names_are_removed_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "file").touch()
+    partial_path(tmp_path / "name").symlink_to(tmp_path / "own", target_is_directory=True)
+    remove_leftovers([tmp_path / "name"])
+    assert names_in(tmp_path) == ["own"]
+    assert names_in(tmp_path / "own") == ["file"]

@@ -1,7 +1,8 @@
 """Atomic writing of files and folders: completely or not at all, even if the process is killed or the machine stops.
 
-Until NAME is complete, it is written beside its final place as `.NAME.TOKEN.partial`. Each writer has its own token, so
-several processes may write the same file at the same time; the last process to finish wins.
+Until NAME is complete, it is written beside its final place as `.NAME.TOKEN.partial`, or with a hash in place of a long
+NAME. Each writer has its own token, so several processes may write the same file at the same time; the last process to
+finish wins.
 """
 
 import os
@@ -10,9 +11,12 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 TOKEN_BYTES = 4
+MAX_NAME_BYTES = 255 - len(f"..{TOKEN_BYTES * '00'}.partial")
+"""Length of a name with which the temporary name is not too long for file systems."""
 LEFTOVER = re.compile(rf"\.(.+)\.[0-9a-f]{{{2 * TOKEN_BYTES}}}\.partial", re.DOTALL)
 
 
@@ -85,11 +89,14 @@ def move_into_place(file: Path, path: Path) -> None:
 
 def partial_path(path: Path) -> Path:
     """Return a temporary name for `path` that no other process uses."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(TOKEN_BYTES)}.partial")
+    return path.with_name(f".{_short(path.name)}.{secrets.token_hex(TOKEN_BYTES)}.partial")
 
 
 def leftover_of(path: Path) -> str | None:
-    """Return the final name of a temporary file or folder, or None if `path` is not a temporary name."""
+    """Return the final name of a temporary file or folder, or None if `path` is not a temporary name.
+
+    In place of a long name, its hash is returned.
+    """
     found = LEFTOVER.fullmatch(path.name)
     return None if found is None else found[1]
 
@@ -102,16 +109,30 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
     """
     names: dict[Path, set[str]] = {}
     for path in paths:
-        names.setdefault(path.parent, set()).add(path.name)
+        names.setdefault(path.parent, set()).add(_short(path.name))
     for folder, own in names.items():
         for found in folder.glob(".*.partial"):
             if leftover_of(found) not in own:
                 continue
             with suppress(FileNotFoundError):  # a live writer has moved it into place, or another process removed it
-                if found.is_dir():
-                    shutil.rmtree(found)
-                else:
-                    found.unlink()
+                remove(found)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with everything in it, or a link.
+
+    Raises:
+        OSError: if something cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _short(name: str) -> str:
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= MAX_NAME_BYTES else sha256(encoded).hexdigest()
 
 
 def to_disk(file: Path) -> None:

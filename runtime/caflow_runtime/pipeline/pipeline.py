@@ -311,7 +311,7 @@ class Pipeline(OpenModel):
             InputError: if an argument or a frame is not valid.
         """
         try:
-            frames = iter(frames)
+            frames = iter(np.asarray(frames) if isinstance(frames, memoryview) else frames)
         except TypeError:
             raise InputError(f"frames: expected an iterable of images; got {shown(frames)}") from None
         config = options_with(options or DrawOptions(1), fields).for_model(self.manifest)

@@ -1,5 +1,6 @@
 """`caflow filter`: what the command prints and writes, accepted images, folders that it refuses, and resumed jobs."""
 
+import errno
 import os
 import shlex
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -154,6 +156,31 @@ def test_accepted_files_are_listed_or_copied(calibrated: Path, data: Path, tmp_p
         assert path.read_bytes() == originals[below / "B" / path.relative_to(out / "accepted")]
     assert "is already complete" in caflow(*given, "--accepted", "copy").stdout
     assert {path: path.read_bytes() for path in (below / "B").rglob("*.png")} == originals
+
+
+def test_a_full_disk_is_named_by_the_copy(
+    calibrated: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(source: Path, place: Path) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(place))
+
+    monkeypatch.setattr(shutil, "copy2", fill)
+    done = caflow("filter", data, "-o", tmp_path / "out", "--model", calibrated, "--accepted", "copy", code=1)
+    assert f"{tmp_path / 'out' / 'accepted'}" in done.stderr
+    assert str(data) not in done.stderr.partition("No space left")[0].splitlines()[-1]
+
+
+def test_a_link_in_place_of_accepted_files_is_replaced_and_not_followed(
+    calibrated: Path, data: Path, tmp_path: Path
+) -> None:
+    given = ["filter", data, "-o", tmp_path / "out", "--model", calibrated, "--accepted", "copy"]
+    caflow(*given, code=0)
+    (tmp_path / "out" / "accepted").rename(tmp_path / "elsewhere")
+    (tmp_path / "out" / "accepted").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    before = sorted(path.name for path in (tmp_path / "elsewhere").rglob("*"))
+    caflow(*given, "--force", code=0)
+    assert not (tmp_path / "out" / "accepted").is_symlink()
+    assert sorted(path.name for path in (tmp_path / "elsewhere").rglob("*")) == before
 
 
 def test_names_that_are_not_utf_8_survive_in_lists_and_json(pipe: Pipeline, data: Path, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from tiny import photograph
 from visit import Served, Visit, browser, source
 
@@ -210,3 +212,18 @@ def test_the_picture_of_the_readme(serve: Callable[..., Served], browser: Any) -
     visit.page.wait_for_selector("#looked img")
     visit.draw(8)
     visit.page.screenshot(path=SCREENSHOT, full_page=True, type="jpeg", quality=60)
+
+
+def test_wrong_values_are_refused_without_a_line_in_the_log(
+    uncalibrated: Path, source: Path, serve: Callable[..., Served]
+) -> None:
+    served = serve(uncalibrated)
+    client = Client(served.address, verbose=False)
+    good = [handle_file(source), 1, 0.8, "likelihood", 0]
+    assert client.predict(*good, api_name="/run")
+    for place in range(1, len(good)):
+        hostile: list[Any] = ["abc", [], {}, -1, 2**70, "1" * 5000]
+        for wrong in hostile:
+            with pytest.raises(AppError, match=r"must be|not finite"):
+                client.predict(*good[:place], wrong, *good[place + 1 :], api_name="/run")
+    assert served.end(signal.SIGINT) == (0, "")

@@ -274,3 +274,11 @@ def test_the_input_is_never_overwritten(uncalibrated: Path, tmp_path: Path, sour
     done = video(folder / source, folder / output, uncalibrated, "--force", code=2)
     assert "is the input file, or one of its images; choose another -o" in done.stderr
     assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".mp4"])
+def test_two_runs_write_the_same_bytes(suffix: str, clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / f"{k}{suffix}" for k in range(2)]
+    for output in outputs:
+        video(clips / "words.mkv", output, uncalibrated, code=0)
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
