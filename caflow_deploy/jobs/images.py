@@ -31,6 +31,9 @@ from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 
+NUMERICAL = (ArithmeticError, RuntimeError, np.linalg.LinAlgError)
+"""Errors of libraries that compute. They end one image, not the job."""
+
 
 @dataclass(frozen=True)
 class ImageOutcome:
@@ -103,6 +106,8 @@ def process_image(
         return ImageOutcome(job, wrong=wrong, is_dropped=True, stamp=stamp, input_stamps=stamps, model=model)
     except (CaflowError, OSError, MemoryError) as error:
         return ImageOutcome(job, wrong=refusal(job, error, said))
+    except NUMERICAL as error:
+        return ImageOutcome(job, wrong=f"{job.source}: a computation failed: {error}; report this image")
 
 
 def inspect_image(

@@ -13,10 +13,18 @@ import numpy as np
 import PIL.Image
 
 from caflow_deploy.images.image_headers import GIF_START, PNG_START
-from caflow_deploy.video.frame_source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
+from caflow_deploy.video.frame_source import (
+    CLOCK,
+    MAX_FRAME_PIXELS,
+    TimedFrame,
+    UnreadableVideo,
+    VideoInfo,
+    assumed_colours,
+)
 from caflow_deploy.video.transparency import framed, split_alpha
 from caflow_runtime.image_arrays import Image
 
+FORMATS = ("GIF", "PNG", "WEBP")
 WEBP_KIND, WEBP_EXTENDED = b"WEBP", b"VP8X"
 IS_ANIMATED = 2
 """Animation bit of the flags in byte 20 of a WebP file."""
@@ -128,9 +136,11 @@ def _decoded(path: Path) -> Iterator[tuple[Image, dict[Any, Any]]]:
     """
     number = 0
     try:
-        with PIL.Image.open(path) as file:
+        with PIL.Image.open(path, formats=FORMATS) as file:
             for number in count(int(bool(file.info.get("default_image")))):
                 file.seek(number)
+                if file.width * file.height > MAX_FRAME_PIXELS:  # a frame of a GIF may be larger than the animation
+                    raise UnreadableVideo(f"a frame has {file.width}×{file.height} pixels, more than the limit")
                 image = np.asarray(file.convert("RGBA"), np.uint8)
                 yield image, file.info | {"format": file.format}
     except EOFError:  # the last frame was read

@@ -15,6 +15,7 @@ from caflow_deploy.video.frame_source import (
     CLOCK,
     HD_LINES,
     LIMITED_RANGE,
+    MAX_FRAME_PIXELS,
     RGB_MATRIX,
     TAGS,
     UNSPECIFIED,
@@ -95,6 +96,7 @@ class FileSource:
         if self.stream.codec_context is None:
             raise UnreadableVideo(f"{self.name}: FFmpeg does not know the codec of its pictures")
         self.stream.thread_type = "AUTO"
+        self.stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         self.ended_early: str | None = None
         context = self.stream.codec_context
         # Most programs that write raw pixels leave their alpha at 0.

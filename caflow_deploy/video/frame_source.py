@@ -29,6 +29,8 @@ class TimeRange(msgspec.Struct, frozen=True):
 
 
 WHOLE = TimeRange()
+MAX_FRAME_PIXELS = 2**26
+"""Largest number of pixels of a frame: 67 megapixels, twice as many as in 8K."""
 
 
 class UnreadableVideo(CaflowError, ValueError):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from costly_images import avif_with_exif, progressive, with_texts
 from described import ALL, IPTC, PROFILE, XMP, exif_file, nested_exif
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes
@@ -18,6 +19,7 @@ from caflow_deploy.images.image_files import read_image
 from caflow_deploy.images.image_headers import read_header
 from caflow_deploy.images.metadata import Metadata
 from caflow_deploy.images.metadata_files import encode, read_metadata
+from caflow_deploy.page.painting import read_painting
 from caflow_runtime.errors import UnreadableImage
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -50,6 +52,43 @@ def images(folder: Path) -> Attempt:
         assert found.alpha is None or found.alpha.shape == (height, width)
         for suffix, pixels in results.items():
             _check_metadata(suffix, pixels, found.metadata)
+        return "read"
+
+    return attempt
+
+
+def paintings(_: Path) -> Attempt:
+    """Change what is posted as painted on the page: PNG, or another format by the name of one."""
+    picture = Image.new("RGBA", (12, 10), (200, 30, 30, 90))
+    good = []
+    for kind in (
+        "PNG",
+        "PNG",
+        "PNG",
+        "GIF",
+        "TIFF",
+        "WEBP",
+        "ICO",
+        "TGA",
+        "SGI",
+        "DDS",
+        "JPEG2000",
+        "IM",
+        "PCX",
+        "EPS",
+    ):
+        file = BytesIO()
+        picture.convert("RGB" if kind in ("EPS", "PCX") else "RGBA").save(file, kind)
+        good.append(file.getvalue())
+
+    def attempt(source: random.Random) -> str:
+        try:
+            found = read_painting(changed_bytes(source, source.choice(good)))
+        except UnreadableImage:
+            return REFUSED
+        assert found is not None
+        assert found.ndim == 3
+        assert found.shape[2] == 4
         return "read"
 
     return attempt
@@ -104,6 +143,8 @@ def _good_images() -> list[tuple[str, bytes]]:
     avif = BytesIO()
     Image.fromarray(rgb).save(avif, "AVIF", exif=b"Exif\0\0" + EXIF[6:], xmp=XMP, icc_profile=PROFILE)
     described += [(".tif", tiff), (".avif", avif.getvalue())]
+    described += [(".jpg", progressive(300, 24)), (".avif", avif_with_exif(nested_exif("<", 50)))]
+    described += [(".png", with_texts(kind, 20)) for kind in (b"zTXt", b"iTXt")]
     for order in "<>":
         nested = BytesIO()
         Image.fromarray(rgb).save(nested, "JPEG", exif=b"Exif\0\0" + nested_exif(order, 50))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import msgspec
 import numpy as np
@@ -40,6 +41,41 @@ def checkpoints(folder: Path) -> Attempt:
     model = _tiny()
     checkpoint.save(folder / "good.pt", model, ema=model.state_dict(), training={"step": 1})
     return _broken(folder, folder / "good.pt")
+
+
+def training_states(folder: Path) -> Attempt:
+    """Change the state of the optimizer in a checkpoint, or the archive that it is stored in. Train a step with it."""
+    model, path = _tiny(), folder / "broken.pt"
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    state = optimizer.state_dict()
+
+    def attempt(source: random.Random) -> str:
+        checkpoint.save(path, model, training={"optimizer": _changed(source, state)})
+        if source.random() < 0.3:
+            _repack(source, path)
+        try:
+            stored = checkpoint.read(path)["training"]["optimizer"]
+            again = torch.optim.Adam(model.parameters(), fused=True)
+            again.load_state_dict(checkpoint.adam_state(path, again, stored))
+        except CheckpointError:
+            return REFUSED
+        again.step()
+        return "read"
+
+    return attempt
+
+
+def _repack(source: random.Random, path: Path) -> None:
+    """Write an archive again with compressed, repeated or renamed parts."""
+    with ZipFile(path) as archive:
+        parts = [(name, archive.read(name)) for name in archive.namelist()]
+    with ZipFile(path, "w", source.choice([ZIP_STORED, ZIP_STORED, ZIP_DEFLATED])) as archive:
+        for name, contents in parts:
+            archive.writestr(name + "x" * (source.random() < 0.05), contents)
+        archive.filelist *= source.choice([1, 1, 2, 1000])
 
 
 def reference_checkpoints(folder: Path) -> Attempt:

@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+import pytest
 from clips import ffmpeg
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_file
@@ -50,8 +51,15 @@ def videos(folder: Path) -> Attempt:
         sound = SOUND if name == "sound.mkv" else ()
         ffmpeg(*PICTURE, *sound, *options, folder / name)
         good.append((Path(name).suffix, (folder / name).read_bytes()))
+    lists = [f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{folder / 'plain.mp4'}\n#EXT-X-ENDLIST\n".encode()]
+    lists.append(b"ffconcat version 1.0\nfile plain.mp4\n")
 
     def attempt(source: random.Random) -> str:
+        if source.random() < 0.1:  # of other files, which must not be read
+            (folder / "list.mp4").write_bytes(changed_bytes(source, source.choice(lists)))
+            with pytest.raises(CaflowError):
+                read_all(open_video(folder / "list.mp4"))
+            return REFUSED
         suffix, contents = source.choice(good)
         path = folder / f"broken{suffix}"
         path.write_bytes(changed_bytes(source, contents))

@@ -17,6 +17,8 @@ from pathlib import Path
 
 LIMIT_S = 60.0
 """Timeout of one input, in seconds. It is long enough for a busy machine."""
+MAX_PEAK_BYTES = 2**30
+"""Largest growth of the process's memory by inputs, all of which are smaller than 2 MB."""
 MAX_BYTES = 16 * 2**30
 """Limit of the process's address space, in bytes. Most of the reserved space is never used."""
 REFUSED = "refused"
@@ -38,7 +40,9 @@ READERS: dict[str, tuple[str, int]] = {
     "pipes": ("fuzz_videos", 40),
     "videos": ("fuzz_videos", 12),
     "images": ("fuzz_images", 140),
+    "paintings": ("fuzz_images", 20),
     "checkpoints": ("fuzz_training", 20),
+    "training_states": ("fuzz_training", 20),
     "bundle_checkpoints": ("fuzz_training", 20),
     "reference_checkpoints": ("fuzz_training", 4),
     "recipes": ("fuzz_training", 50),
@@ -56,7 +60,7 @@ def run(name: str, first: int, count: int, folder: Path) -> Counter[str]:
         folder: empty folder for the reader's files.
     """
     attempt: Attempt = getattr(import_module(READERS[name][0]), name)(folder)
-    seen: Counter[str] = Counter()
+    seen, before = Counter[str](), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with (folder / "number").open("wb", buffering=0) as progress:
         for number in range(first, first + count):
             progress.seek(0)
@@ -68,6 +72,8 @@ def run(name: str, first: int, count: int, folder: Path) -> Counter[str]:
                 seen["failed"] += 1
                 print(f"{name} {number}:", traceback.format_exc(), file=sys.stderr)
     faulthandler.cancel_dump_traceback_later()
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert grown < MAX_PEAK_BYTES, f"an input took {grown / 1e6:.0f} MB"
     return seen
 
 

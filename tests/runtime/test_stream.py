@@ -32,7 +32,8 @@ def scenes(photographs: Path) -> list[Picture]:
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
 def test_each_frame_equals_the_result_of_its_image_alone(pipe: Pipeline, scenes: list[Picture], batch: int) -> None:
-    frames = list(pipe.stream(scenes if batch > 1 else np.stack(scenes).data, n=3, seed=5, batch=batch))
+    given: Any = scenes if batch > 1 else np.stack(scenes).data
+    frames = list(pipe.stream(given, n=3, seed=5, batch=batch))
     assert [frame.number for frame in frames] == list(range(8))
     assert [frame.starts_scene for frame in frames] == [True, *[False] * 4, True, *[False] * 2]
     for scene, numbers in enumerate((range(5), range(5, 8))):

@@ -1,22 +1,20 @@
 """Small files that would take long or much memory to decode, and stops while a file is decoded."""
 
-import io
 import random
 import signal
 import struct
 import sys
-import zlib
 from pathlib import Path
 
-import numpy as np
 import PIL.Image
 import pytest
 from commands import in_a_process, started
+from costly_images import avif_with_exif, progressive, with_texts
 from tiny import TINY
 
 from caflow_deploy.images.decoding import MAX_SCANNED_PIXELS
 from caflow_deploy.images.image_files import read_image
-from caflow_deploy.images.image_headers import JPEG_END, START_OF_SCAN
+from caflow_deploy.images.image_headers import START_OF_SCAN
 from caflow_runtime.errors import UnreadableImage
 from caflow_runtime.interruptible import bounded
 
@@ -45,30 +43,6 @@ program.main()
 """
 
 
-def progressive(scans: int) -> bytes:
-    """Return a JPEG of `SIDE`² pixels with this number of scans and more. The last one is repeated."""
-    file = io.BytesIO()
-    PIL.Image.fromarray(np.full((SIDE, SIDE), 99, np.uint8)).save(file, "JPEG", progressive=True)
-    contents = file.getvalue()
-    last, end = contents.rindex(START_OF_SCAN), contents.rindex(JPEG_END)
-    return contents[:end] + contents[last:end] * scans + JPEG_END
-
-
-def with_texts(kind: bytes, texts: int) -> bytes:
-    """Return a PNG of 8×8 pixels with compressed texts of 1 MB each."""
-    file = io.BytesIO()
-    PIL.Image.new("RGB", (8, 8), (1, 2, 3)).save(file, "PNG")
-    data = kind + {b"zTXt": b"k\0\0", b"iTXt": b"XML:com.adobe.xmp\0\1\0\0\0"}[kind] + zlib.compress(b"a" * 10**6)
-    chunk = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
-    return file.getvalue()[:33] + chunk * texts + file.getvalue()[33:]
-
-
-def avif_with_exif(exif: bytes) -> bytes:
-    file = io.BytesIO()
-    PIL.Image.new("RGB", (16, 16)).save(file, "AVIF", exif=exif)
-    return file.getvalue()
-
-
 def exif_with(pointer: int) -> bytes:
     """Return EXIF whose subdirectory has 4,000 values of 100 kB, one above the other."""
     entries = [struct.pack("<HHII", 40_000 + k, 1, 100_000, 26) for k in range(4000)]
@@ -80,7 +54,7 @@ def exif_with(pointer: int) -> bytes:
 def test_scans_of_a_jpeg_are_limited(tmp_path: Path) -> None:
     path = tmp_path / "in.jpg"
     for scans in (50, MAX_SCANNED_PIXELS // SIDE**2):
-        path.write_bytes(progressive(scans) + START_OF_SCAN * 10**6)  # what follows the end does not count
+        path.write_bytes(progressive(scans, SIDE) + START_OF_SCAN * 10**6)  # what follows the end does not count
         if scans == 50:
             assert (read_image(path).rgb == 99).all()
         else:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import msgspec
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from commands import caflow, image_report, json_lines_of, messages, score_report
@@ -320,3 +322,25 @@ def test_a_model_takes_only_the_inputs_that_its_bundle_names(bundle: Path, photo
     central = msgspec.structs.replace(model, inputs=[], can_be_tiled=False)
     with pytest.raises(InputError, match="takes the image alone"):
         check_takes(central, "mask")
+
+
+def test_a_computation_that_fails_ends_one_image_of_a_folder(
+    completing: dict[str, Path], image: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_in_the_dark(luma: Picture, *given: Any) -> Picture:
+        if luma.mean() < 50:
+            raise RuntimeError("Factor is exactly singular")
+        return propagate(luma, *given)
+
+    propagate = color_hints.propagate
+    monkeypatch.setattr(color_hints, "propagate", fail_in_the_dark)
+    height, width = image.shape[:2]
+    hints = draw_hints(height, width, [Point(8, 8, RED)])
+    for name, picture in (("a.png", image // 8), ("b.png", 255 - image // 8)):
+        for folder, written in (("in", picture), ("hints", hints)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            PIL.Image.fromarray(written).save(tmp_path / folder / name)
+    given = ["image", tmp_path / "in", "-o", tmp_path / "out", "--hints", tmp_path / "hints", "-n", 1]
+    done = caflow(*given, "--model", completing["color-hints"], code=1)
+    assert "a.png: a computation failed: Factor is exactly singular" in done.stderr
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["b.png"]
