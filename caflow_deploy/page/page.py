@@ -3,6 +3,7 @@
 Gradio reads environment variables when it is imported, so `caflow page` sets them before it imports this module.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
@@ -22,6 +23,7 @@ from caflow_deploy.page.page_texts import CSS, DISMISS_ERRORS, FONTS, MONOSPACED
 from caflow_deploy.page.painting import painting_editor, read_painting
 from caflow_runtime.bundle.manifest import ModelInput
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
+from caflow_runtime.interruptible import is_call_left
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 LARGEST_FILE = "64mb"
@@ -286,6 +288,9 @@ def open_page(pipe: Pipeline, folder: Path, host: str, port: int, opens_browser:
         yield str(page.local_url)
     finally:
         sampler.close()
+        if is_call_left(is_stopped=True):  # an upload is decoded: do not wait for the end of its request
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            page.server.force_exit = True
         page.close(verbose=False)
 
 
