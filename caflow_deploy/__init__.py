@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from caflow_deploy.filtering.calibrate_model import CalibrateOptions, calibrate
     from caflow_deploy.filtering.verdicts import filter_pairs
+    from caflow_deploy.images.image_files import read_image
     from caflow_deploy.images.image_result import ImageResult
     from caflow_deploy.images.open_models import RunOptions, close_models
     from caflow_deploy.images.tasks import OutputOptions, colorize, draw, enlarge, inpaint, score
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from caflow_deploy.video.video_options import VideoOptions
     from caflow_runtime.batching.draw_options import DrawOptions
     from caflow_runtime.completion.color_hints import Point
-    from caflow_runtime.errors import CaflowError, InputError, TooLittleMemory, UnreadableImage
+    from caflow_runtime.errors import CaflowError, InputError, TooLarge, TooLittleMemory, UnreadableImage
     from caflow_runtime.flow.tiles import Tiling
     from caflow_runtime.pipeline.choice import Untypical
     from caflow_runtime.pipeline.pipeline import load
@@ -38,6 +39,7 @@ __all__ = [
     "RunOptions",
     "Size",
     "Tiling",
+    "TooLarge",
     "TooLittleMemory",
     "UnreadableImage",
     "Untypical",
@@ -51,6 +53,7 @@ __all__ = [
     "filter_pairs",
     "inpaint",
     "load",
+    "read_image",
     "score",
 ]
 __version__ = "0.1.0"
@@ -58,6 +61,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "caflow_deploy.filtering.calibrate_model": ["CalibrateOptions", "calibrate"],
     "caflow_deploy.filtering.verdicts": ["filter_pairs"],
+    "caflow_deploy.images.image_files": ["read_image"],
     "caflow_deploy.images.image_result": ["ImageResult"],
     "caflow_deploy.images.open_models": ["RunOptions", "close_models"],
     "caflow_deploy.images.tasks": ["OutputOptions", "colorize", "draw", "enlarge", "inpaint", "score"],
@@ -65,7 +69,7 @@ _MODULES = {
     "caflow_deploy.video.video_options": ["VideoOptions"],
     "caflow_runtime.batching.draw_options": ["DrawOptions"],
     "caflow_runtime.completion.color_hints": ["Point"],
-    "caflow_runtime.errors": ["CaflowError", "InputError", "TooLittleMemory", "UnreadableImage"],
+    "caflow_runtime.errors": ["CaflowError", "InputError", "TooLarge", "TooLittleMemory", "UnreadableImage"],
     "caflow_runtime.flow.tiles": ["Tiling"],
     "caflow_runtime.pipeline.choice": ["Untypical"],
     "caflow_runtime.pipeline.pipeline": ["load"],

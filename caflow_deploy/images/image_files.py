@@ -24,7 +24,7 @@ from caflow_deploy.images.matte import matted
 from caflow_deploy.images.metadata import Metadata
 from caflow_deploy.images.metadata_files import encode, read_metadata
 from caflow_runtime.checks import check_integer, check_switch, checked_path, shown
-from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.errors import InputError, TooLarge, UnreadableImage
 from caflow_runtime.file_io.atomic_files import write_atomically
 from caflow_runtime.image_arrays import Image
 
@@ -106,7 +106,7 @@ def decode_image(contents: bytes, path: Path, max_pixels: int = MAX_IMAGE_PIXELS
         raise _undecodable(path, contents)
     width, height = header.size
     if width * height > max_pixels:
-        raise UnreadableImage(
+        raise TooLarge(
             path,
             f"{width}×{height} are {width * height / 1e6:.4g} megapixels, more than the limit of "
             f"{max_pixels / 1e6:.4g} (max_pixels); reduce the image, or raise the limit",

@@ -202,6 +202,7 @@ class ImageResult:
         known = self.typicality
         kind = "sample" if self.image_typicality is None else "image"
         verdict = "" if known is None or np.isnan(known.value) else f", {kind} typicality {known.value:.3f}"
+        verdict += "" if self.outcome == "unjudged" else f", {self.outcome}"
         return f"{size} of {self.model}, {self.bits_per_dim:.3f} bits/dim{verdict}"
 
     def _repr_png_(self) -> bytes:

@@ -92,7 +92,7 @@ def choose_model_of(image: ImageFile) -> ModelChoice:
         return choice
     noise = estimate_noise(image.rgb)
     if noise > MAX_NOISE:
-        return ModelChoice(DEFAULT_FOR_DEGRADED, f"it looks noisy (estimated σ of luma: {noise:.1f} grey levels)")
+        return ModelChoice(DEFAULT_FOR_DEGRADED, f"it looks noisy (noise of about {noise:.1f} grey levels)")
     return ModelChoice(DEFAULT, "it is clean")
 
 

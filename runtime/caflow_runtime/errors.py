@@ -49,6 +49,10 @@ class UnreadableImage(CaflowError, ValueError):
         """Why it cannot be read, and what to do."""
 
 
+class TooLarge(UnreadableImage):
+    """An image has more pixels or bytes than allowed."""
+
+
 class BackendError(CaflowError, RuntimeError):
     """A backend cannot run on this machine or with these inputs."""
 
