@@ -19,7 +19,7 @@ from caflow_deploy.images.image_files import (
     read_image,
 )
 from caflow_runtime.checks import check_integer
-from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.errors import InputError, TooLarge, UnreadableImage
 
 AnyImage = str | PathLike[str] | bytes | BinaryIO | PIL.Image.Image | NDArray[Any] | ImageFile
 """Path of an image file, its contents, an open file, a PIL image, or an array: (H, W) grey, (H, W, 3) RGB or (H, W, 4)
@@ -62,7 +62,7 @@ def as_image_file(image: AnyImage, max_pixels: int = MAX_IMAGE_PIXELS, what: str
         )
     path = Path(str(getattr(image, "name", what)))
     if len(contents) > most:
-        raise UnreadableImage(
+        raise TooLarge(
             path, f"it has more than {most} bytes, more than an image within the limit of pixels can have (max_pixels)"
         )
     return decode_image(contents, path, max_pixels)

@@ -254,7 +254,7 @@ def _contents(path: Path, max_bytes: int) -> bytes:
     if not is_file:
         raise UnreadableImage(path, "cannot be read: not a regular file")
     if contents is None:
-        raise UnreadableImage(
+        raise TooLarge(
             path,
             f"cannot be read: its {found.st_size} bytes are more than an image within the limit of pixels can have "
             "(max_pixels)",

@@ -23,7 +23,7 @@ from tiny import TINY, photograph
 from caflow_deploy.images.file_search import SUFFIXES
 from caflow_deploy.images.image_files import read_image, write_image
 from caflow_deploy.images.image_headers import PNG_START, claimed_size
-from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.errors import InputError, TooLarge, UnreadableImage
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_a_small_file_may_not_claim_a_gigapixel(tmp_path: Path) -> None:
     rows = zlib.compress(bytes(side * (1 + side // 8)), 9)
     chunks = (png_chunk(b"IHDR", header), png_chunk(b"IDAT", rows), png_chunk(b"IEND", b""))
     (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
-    with pytest.raises(UnreadableImage, match=r"32000×32000 are 1024 megapixels, more than the limit of 268\.4"):
+    with pytest.raises(TooLarge, match=r"32000×32000 are 1024 megapixels, more than the limit of 268\.4"):
         read_image(tmp_path / "large.png")
 
 
