@@ -20,8 +20,8 @@ from caflow_deploy.images.image_files import read_image, write_image
 from caflow_deploy.jobs.executor import Executor, WorkerConfig, WorkerLost, versions_here
 from caflow_deploy.jobs.folder import flat, settings_of_pipeline
 from caflow_deploy.jobs.image_job import ImageJob
-from caflow_deploy.jobs.images import ImageOutcome, process_image
 from caflow_deploy.jobs.process_executor import open_process_executor
+from caflow_deploy.jobs.process_image import ImageOutcome, process_image
 from caflow_deploy.jobs.ray_executor import open_ray_executor
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.pipeline.pipeline import load

@@ -20,8 +20,8 @@ from caflow_deploy.images.image_estimate import ImageEstimate
 from caflow_deploy.jobs.executor import Executor, SerialExecutor
 from caflow_deploy.jobs.image_folder import ImageFolder, name_of
 from caflow_deploy.jobs.image_job import ImageJob
-from caflow_deploy.jobs.images import ImageOutcome, inspect_image, refusal
 from caflow_deploy.jobs.process_executor import ProcessExecutor
+from caflow_deploy.jobs.process_image import ImageOutcome, inspect_image, refusal
 from caflow_deploy.jobs.ray_executor import RayExecutor
 from caflow_runtime.errors import CaflowError, format_error
 from caflow_runtime.pipeline.estimates import check_memory

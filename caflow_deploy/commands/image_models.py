@@ -20,7 +20,7 @@ from caflow_deploy.images.native_stderr import native_stderr
 from caflow_deploy.jobs.executor import Executor, SerialExecutor, WorkerLost
 from caflow_deploy.jobs.image_folder import ModelSettings
 from caflow_deploy.jobs.image_job import ImageJob
-from caflow_deploy.jobs.images import ImageOutcome, ProgressCallbacks, check_claimed_size, process_image
+from caflow_deploy.jobs.process_image import ImageOutcome, ProgressCallbacks, check_claimed_size, process_image
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.builtin import DEFAULT, DEFAULT_FOR_DEGRADED
 from caflow_runtime.errors import CaflowError

@@ -39,7 +39,7 @@ from caflow_deploy.jobs.image_folder import (
     without_leftovers,
 )
 from caflow_deploy.jobs.image_job import ImageJob
-from caflow_deploy.jobs.images import ProgressCallbacks, process_image
+from caflow_deploy.jobs.process_image import ProgressCallbacks, process_image
 from caflow_deploy.jobs.result_naming import SOURCE, ResultFiles
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_INPUTS

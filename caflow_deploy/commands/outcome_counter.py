@@ -11,7 +11,7 @@ from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted
 from caflow_deploy.commands.pipes import as_given, shown
 from caflow_deploy.jobs.image_report import ImageReport, ModelImage
-from caflow_deploy.jobs.images import ImageOutcome
+from caflow_deploy.jobs.process_image import ImageOutcome
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.file_io.paths import as_text
 

@@ -19,8 +19,8 @@ from caflow_deploy.images.model_passes import Bits
 from caflow_deploy.jobs.folder import PipelineSettings, State, find_job, flat, has_changed
 from caflow_deploy.jobs.image_job import ImageJob
 from caflow_deploy.jobs.image_report import ImageReport
-from caflow_deploy.jobs.images import ImageOutcome
 from caflow_deploy.jobs.journal import Journal
+from caflow_deploy.jobs.process_image import ImageOutcome
 from caflow_deploy.jobs.result_naming import DEFAULT, ResultFiles
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError

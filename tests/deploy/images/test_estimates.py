@@ -15,7 +15,7 @@ from tiny import DATA, TINY, photograph
 from caflow_deploy.commands import execution_options, progress_reporter
 from caflow_deploy.images.image_files import read_image, write_image
 from caflow_deploy.jobs.image_job import ImageJob
-from caflow_deploy.jobs.images import inspect_image
+from caflow_deploy.jobs.process_image import inspect_image
 from caflow_runtime import available_memory
 from caflow_runtime.available_memory import Available
 from caflow_runtime.batching.draw_options import DrawOptions

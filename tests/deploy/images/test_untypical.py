@@ -17,7 +17,7 @@ from caflow_deploy.images.image_files import read_image, write_image
 from caflow_deploy.images.photographs import CROPS
 from caflow_deploy.images.result_pictures import names
 from caflow_deploy.jobs.image_job import ImageJob
-from caflow_deploy.jobs.images import process_image
+from caflow_deploy.jobs.process_image import process_image
 from caflow_deploy.serving.request import Request
 from caflow_deploy.serving.served_models import Scorer
 from caflow_runtime.batching.draw_options import DrawOptions

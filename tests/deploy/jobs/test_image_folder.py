@@ -21,8 +21,8 @@ from caflow_deploy.jobs.folder import PipelineSettings, State, exclusive_lock, s
 from caflow_deploy.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
 from caflow_deploy.jobs.image_job import ImageJob
 from caflow_deploy.jobs.image_report import ImageReport
-from caflow_deploy.jobs.images import ImageOutcome
 from caflow_deploy.jobs.journal import Journal
+from caflow_deploy.jobs.process_image import ImageOutcome
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError
 from caflow_runtime.file_io.folder_lock import LOCK
