@@ -22,6 +22,7 @@ from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import check_pair
 from caflow_runtime.option_fields import Options
+from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.named_inputs import check_takes
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Score
@@ -231,4 +232,7 @@ def _drawn(
     keeps_all = output.keep_all and options.number > 1
     work = OutputRequest(form, options, keeps_all, keeps_all, judged is not None, FILE_COPIES)
     estimate_image(pipe, ImageProperties.of(given, pipe.manifest.model), work).check_memory()
-    return draw_image(image, ImageRequest(options, form, output.keep_all, run.assume, judged))
+    try:
+        return draw_image(image, ImageRequest(options, form, output.keep_all, run.assume, judged))
+    except Untypical as error:
+        raise Untypical(error.why, error.choice) from None  # without the number of the only image

@@ -212,7 +212,7 @@ def test_a_damaged_pil_image_and_endless_files_are_unreadable(rgb: Any, calibrat
 
 def test_rejected_results_are_what_the_options_say(rgb: Any, calibrated: Path) -> None:
     none = 1 - 1e-6
-    with pytest.raises(caflow_deploy.Untypical):
+    with pytest.raises(caflow_deploy.Untypical, match=r"^all \d+ samples are untypical"):
         caflow_deploy.enlarge(
             rgb, model=calibrated, options=DrawOptions(1, min_typicality=none, redraws=0, otherwise="drop")
         )
