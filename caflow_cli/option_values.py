@@ -58,7 +58,7 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
 
 
 def in_words_of(command: click.Command, text: str) -> str:
-    """Return the message of an error in the words of a command: `output`, an argument of the library, is -o."""
+    """Return an error message with the options of a command, such as -o, in place of arguments of the library."""
     named = ((name.lstrip("-").replace("-", "_"), one.opts[0]) for one in command.params for name in one.opts)
     return with_flags(text, dict(named))
 

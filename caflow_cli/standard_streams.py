@@ -16,6 +16,8 @@ import click
 from caflow_runtime.file_io.paths import printable
 
 LAST_STANDARD_DESCRIPTOR = 2
+INDENT = "  "
+"""Start of the rows that continue a line."""
 
 
 def replace_closed_streams() -> None:
@@ -64,10 +66,6 @@ def print_message(line: str) -> None:
         click.echo(wrapped(line, sys.stderr), err=True)
     except OSError:
         flush(sys.stderr)
-
-
-INDENT = "  "
-"""Start of the rows that continue a line."""
 
 
 def is_terminal(stream: Any) -> bool:

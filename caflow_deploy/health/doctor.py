@@ -103,7 +103,7 @@ def _check_checkpoint(folder: Path) -> Check:
     try:
         stored, _ = stored_checkpoint.read_checkpoint(folder)
     except (stored_checkpoint.DamagedCheckpoint, OSError) as error:
-        return Check("checkpoint", "failed", format_error(error), "copy the bundle again")
+        return Check("checkpoint", "failed", format_error(error))
     return Check("checkpoint", "ok", f"{len(stored.weights)} weights, as they were exported")
 
 

@@ -58,20 +58,23 @@ def decode(contents: bytes, header: ImageHeader) -> tuple[NDArray[Any], list[str
 
 
 def within_limits(decoding: Callable[[bytes], Decoded], contents: bytes, header: ImageHeader) -> Decoded:
-    """Return what a decoder returns for a file. It gets a PNG without its texts, which it would unpack.
+    """Call a decoder with the contents of a file, and return its result. Texts are removed from a PNG before.
+
+    Arguments:
+        header: header of the file.
 
     Raises:
-        InputError: if the decoder would return wrong colours, or would work for too long.
+        InputError: if the decoder would return wrong colours, or takes too long.
     """
     photometric, _ = _tiff_samples(contents)
     if photometric is not None and photometric.value in LAB:
         raise InputError("TIFF files in CIELAB colours are not supported; convert the image to RGB")
     if (scans := number_of_scans(contents)) * header.size.width * header.size.height > MAX_SCANNED_PIXELS:
-        raise InputError(f"to decode its {scans} scans would take too long; save the JPEG again")
+        raise InputError(f"it has {scans} scans, which take too long to decode; save the JPEG again")
     try:
         return bounded(partial(decoding, _without_texts(contents, header)), MAX_DECODING_S)
     except TimeoutError:
-        raise InputError(f"to decode it takes more than {MAX_DECODING_S} s; save the image again") from None
+        raise InputError(f"decoding it takes more than {MAX_DECODING_S} s; save the image again") from None
 
 
 def _without_texts(contents: bytes, header: ImageHeader) -> bytes:

@@ -22,6 +22,7 @@ VIDEO_SUFFIXES = {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mp
 MAX_IMAGE_PIXELS = 2**28
 """Default maximum number of pixels that an image file may claim: 268 megapixels. Reading requires 6 to 40 bytes per
 pixel."""
+JOB_FILE = "job.json"
 
 
 def throw(error: OSError) -> NoReturn:
@@ -60,9 +61,6 @@ def _may_be_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return True
-
-
-JOB_FILE = "job.json"
 
 
 class _Job(msgspec.Struct):

@@ -19,7 +19,8 @@ DEEP = 6
 PICTURES = 22
 """Bytes per target pixel for making the sheet or the maps, without the pictures of the sheet: two more than samples."""
 FILE_COPIES, WEBP_COPIES, LOSSLESS_WEBP_COPIES = 4, 5, 14
-"""Memory for encoding and writing a file, as a multiple of the picture's bytes."""
+"""Memory for encoding and writing a file, as a multiple of the picture's bytes. For lossy WebP it depends on the
+picture: 3 for enlarged photographs, 4 to 6 for sharp ones."""
 ALPHA = 4
 """Further channels of a picture with alpha: the alpha, and the colours of a copy."""
 

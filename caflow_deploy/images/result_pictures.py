@@ -17,6 +17,10 @@ LONGEST_ROW = 2048
 """Largest width of a row of images, in pixels."""
 GAP, CAPTION = 8, 22
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
+BRIGHTEST = 0.99
+"""Quantile of a map that is shown brightest, so that a few outliers do not darken the rest."""
+CHANNELS = 3
+DARK, BRIGHT = (0, 0, 0), (255, 255, 255)
 
 
 def sheet(condition: Image, samples: Samples) -> Image:
@@ -68,11 +72,6 @@ def _grid(cells: list[Image]) -> Image:
     return page
 
 
-BRIGHTEST = 0.99
-"""Quantile of a map that is shown brightest, so that a few outliers do not darken the rest."""
-CHANNELS = 3
-
-
 def names(levels: int, samples: int) -> list[str]:
     """Return the names that `pictures` yields.
 
@@ -111,9 +110,6 @@ def coloured(values: NDArray[Any], darkest: float, brightest: float) -> Image:
     share = (values - darkest) / max(brightest - darkest, 1e-6)
     scaled = np.asarray(np.clip(255 * share, 0, 255), np.uint8)
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB), np.uint8)
-
-
-DARK, BRIGHT = (0, 0, 0), (255, 255, 255)
 
 
 def with_rings(image: Image, places: Sequence[tuple[int, int]]) -> Image:

@@ -16,7 +16,9 @@ from caflow_runtime.image_arrays import Image
 
 FIRST_LAYER = ("layer", "0")
 PAINTING = Path("painting.png")
-"""Name of what is painted in messages."""
+"""Name of a painting in messages."""
+MAX_BYTES = 2**26
+"""Largest file of a painting, in bytes. A larger one counts as if nothing was painted."""
 MAX_WAITING = 16
 """Largest number of paintings that have arrived and are not used yet. The oldest one is dropped."""
 
@@ -33,14 +35,17 @@ def painting_editor(**options: Any) -> gradio.ImageEditor:
     @server  # type: ignore[untyped-decorator]
     def accept_blobs(data: AcceptBlobs) -> None:
         given = data.data
-        if (given["type"], str(given["index"])) == FIRST_LAYER:
+        is_first = (given["type"], str(given["index"])) == FIRST_LAYER
+        if is_first and len(data.files[0][1]) <= MAX_BYTES:
             while len(waiting) >= MAX_WAITING:
                 waiting.pop(next(iter(waiting)))
             waiting[given["id"]] = data.files[0][1]
 
     def preprocess(payload: EditorData | None) -> bytes | None:
-        if payload is None or payload.id is not None:
-            return None if payload is None else waiting.pop(str(payload.id), None)
+        if payload is None:
+            return None
+        if payload.id is not None:
+            return waiting.pop(payload.id, None)
         return Path(payload.layers[0].path).read_bytes() if payload.layers else None
 
     editor.accept_blobs, editor.preprocess = accept_blobs, preprocess  # type: ignore[method-assign, assignment]

@@ -50,7 +50,7 @@ class HeaderTimeoutProtocol(H11Protocol):
 
 @dataclass(frozen=True)
 class ServerRunner:
-    """Address that a front listens on."""
+    """HTTP server of handlers, and the address that it listens on."""
 
     front: InferenceApp
     host: str

@@ -22,6 +22,16 @@ from caflow_deploy.video.side_data import side_data_of
 ANIMATIONS = (".gif", ".apng", ".png", ".webp")
 SQUARE = (None, 1)
 """Aspect ratios of square pixels; None is an unknown one."""
+UNKEPT = {
+    "MASTERING_DISPLAY_METADATA": "the HDR10 metadata of its display (mastering display) is",
+    "CONTENT_LIGHT_LEVEL": "the HDR10 metadata of its brightness (content light level) is",
+    "DYNAMIC_HDR_PLUS": "its HDR10+ metadata is",
+    "DOVI_METADATA": "its Dolby Vision metadata is",
+    "A53_CC": "the closed captions in its pictures are",
+}
+"""What is lost with side data of a frame, by PyAV's name."""
+ALPHA_MODE = "alpha_mode"
+"""Tag of pictures with alpha in Matroska and WebM. FFmpeg's own decoders of VP8 and VP9 ignore the alpha."""
 
 
 def holds_alpha(output: Path) -> bool:
@@ -82,18 +92,6 @@ def _has_wide_pixels(video: Path) -> bool:
     """Return whether a video says that its pixels are not square. FFmpeg does not write this with all codecs."""
     with open_to_read(video) as container:
         return container.streams.video[0].sample_aspect_ratio not in SQUARE
-
-
-UNKEPT = {
-    "MASTERING_DISPLAY_METADATA": "the HDR10 metadata of its display (mastering display) is",
-    "CONTENT_LIGHT_LEVEL": "the HDR10 metadata of its brightness (content light level) is",
-    "DYNAMIC_HDR_PLUS": "its HDR10+ metadata is",
-    "DOVI_METADATA": "its Dolby Vision metadata is",
-    "A53_CC": "the closed captions in its pictures are",
-}
-"""What is lost with side data of a frame, by PyAV's name."""
-ALPHA_MODE = "alpha_mode"
-"""Tag of pictures with alpha in Matroska and WebM. FFmpeg's own decoders of VP8 and VP9 ignore the alpha."""
 
 
 def unkept_of(source: str, segment: Path) -> list[str]:

@@ -29,6 +29,8 @@ _bounded: set[Future[Any]] = set()
 """Running calls of `bounded`."""
 _held: list[int] = []
 """Signals that wait for the end of a block of `deferring_stops`."""
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that stop a program: Ctrl-C, and what services are stopped by."""
 
 
 def interruptible(call: Callable[[], Result], end: Callable[[], None]) -> Result:
@@ -59,7 +61,12 @@ def interruptible(call: Callable[[], Result], end: Callable[[], None]) -> Result
 
 
 def bounded(call: Callable[[], Result], seconds: float) -> Result:
-    """Return what `call` returns, or leave it alone if it takes too long, or if a signal stops the program.
+    """Return what `call` returns. Stop waiting if it takes too long, or if a signal stops the program.
+
+    The call is made in a thread of its own, which then continues until the process ends.
+
+    Arguments:
+        seconds: maximum time to wait.
 
     Raises:
         TimeoutError: if the call takes longer.
@@ -85,7 +92,7 @@ def bounded(call: Callable[[], Result], seconds: float) -> Result:
 
 @contextmanager
 def abandoned(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool. If the block ends early, such as by a signal, calls of the pool are not waited for."""
+    """Yield a pool. When the block ends, for example by a signal, running calls are not waited for."""
     try:
         yield pool
     finally:
@@ -133,10 +140,6 @@ def _make(future: Future[Result], call: Callable[[], Result]) -> None:
         future.set_exception(error)
     finally:
         del future  # as above
-
-
-STOPPING = (signal.SIGINT, signal.SIGTERM)
-"""Signals that stop a program: Ctrl-C, and what services are stopped by."""
 
 
 @contextmanager

@@ -201,12 +201,13 @@ def _is_dense(tensor: Any) -> bool:
 
 
 def adam_state(path: str | Path, optimizer: torch.optim.Adam, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a stored state of Adam for `load_state_dict`, after a comparison with the parameters.
+    """Return a stored state of Adam in the form that `load_state_dict` takes, after checking that it fits.
 
-    Fused Adam writes to the moments without a look at their sizes. The hyperparameters are those of the optimizer.
+    Fused Adam does not check the sizes of the moments before it writes to them. The hyperparameters in the file are
+    ignored; those of the optimizer are used.
 
     Raises:
-        CheckpointError: if the state is not one of these parameters.
+        CheckpointError: if a shape, type, device or step is not one that the parameters can have.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     states = stored.get("state")
@@ -216,13 +217,11 @@ def adam_state(path: str | Path, optimizer: torch.optim.Adam, stored: Mapping[st
         raise CheckpointError(
             f"{path} is damaged: the state of the optimizer does not fit the weights; restore the file from a copy"
         )
-    own = {
-        k: {"step": states[k]["step"]} | {name: torch.empty_like(parameters[k], device="cpu") for name in MOMENTS}
-        for k in states
+    own = {  # copies, because tensors of a file may share memory
+        k: {"step": state["step"].float().clone()}
+        | {name: torch.empty_like(parameters[k], device="cpu").copy_(state[name]) for name in MOMENTS}
+        for k, state in states.items()
     }
-    for k, state in own.items():
-        for name in MOMENTS:
-            state[name].copy_(states[k][name])
     return {"state": own, "param_groups": optimizer.state_dict()["param_groups"]}
 
 

@@ -28,6 +28,8 @@ OWN_DOMAINS = (b"", b"ai.onnx")
 """Domains of ONNX's own operators. Operators of other domains may read files, such as EPContext of com.microsoft."""
 LONGEST_NAME = 100
 """Largest number of bytes of a refused name in a message."""
+OPERATORS = frozenset(files("caflow_runtime.bundle").joinpath("operators.txt").read_bytes().split())
+"""Names of the operators, as bytes."""
 
 
 def external_files(contents: bytes) -> Iterator[bytes]:
@@ -64,7 +66,3 @@ def external_files(contents: bytes) -> Iterator[bytes]:
 
 def _shown(name: memoryview) -> str:
     return repr(bytes(name[:LONGEST_NAME]).decode(errors="backslashreplace"))
-
-
-OPERATORS = frozenset(files("caflow_runtime.bundle").joinpath("operators.txt").read_bytes().split())
-"""Names of the operators, as bytes."""

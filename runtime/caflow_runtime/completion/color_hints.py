@@ -60,7 +60,7 @@ def propagate(luma: NDArray[np.uint8], chroma: NDArray[np.uint8], known: NDArray
     wanted = np.where(free[:, None], 0.0, chroma.reshape(-1, 2).astype(np.float64) - GREY)
     try:
         factors = solver.splu(system)
-    except RuntimeError:  # the weights of a ramp's middle are 0 in float64, so no hint reaches some pixels
+    except RuntimeError:  # no hint reaches some pixels: at the ends of a ramp, weights of neighbours are 0 in float64
         factors = solver.splu(system + PULL_TO_GREY * sparse.eye_array(count, format="csc"))
     found = factors.solve(wanted).reshape(chroma.shape)
     spread = np.rint(found + GREY).clip(0, 255).astype(np.uint8)

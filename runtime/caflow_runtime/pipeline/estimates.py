@@ -27,6 +27,13 @@ LIBRARY_PAGES = 8_000_000
 SPARE = 1.12
 """Factor on all memory: freed memory is fragmented, so not all of it can be used again, and small arrays do not count.
 """
+TRIAL_PIXELS, MAX_TRIAL_SAMPLES = 2**16, 4
+"""Number of target pixels of a trial, of all its samples together, and maximum number of these samples. Larger trials
+measure nearly the same speed."""
+TRIAL_SECONDS = 0.1
+"""Least time of a trial. A fast one is repeated, because other work on the machine may delay a single run."""
+MIN_WORK = 10
+"""Least work that is worth a trial, as a multiple of the trial's work. On most machines it takes a few seconds."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +123,6 @@ def check_memory(peaks: Iterable[int], processes: int = 1, remedy: str = "use a 
         f"{available.limited_by})",
         remedy,
     )
-
-
-TRIAL_PIXELS, MAX_TRIAL_SAMPLES = 2**16, 4
-"""Number of target pixels of a trial, of all its samples together, and maximum number of these samples. Larger trials
-measure nearly the same speed."""
-TRIAL_SECONDS = 0.1
-"""Least time of a trial. A fast one is repeated, because other work on the machine may delay a single run."""
-MIN_WORK = 10
-"""Least work that is worth a trial, as a multiple of the trial's work. On most machines it takes a few seconds."""
 
 
 class Stage(NamedTuple):
