@@ -29,7 +29,7 @@ from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import CaflowError, format_error
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.coverage import Coverage
-from caflow_runtime.ood.typicality_model import TypicalityModel
+from caflow_runtime.ood.typicality_records import TypicalityModel
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 ENOUGH = 100

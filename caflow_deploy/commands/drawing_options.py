@@ -61,6 +61,7 @@ def _assumed(context: click.Context, parameter: click.Parameter, given: Sequence
         raise click.BadParameter(message, context, parameter) from None
 
 
+mask_marks_option = field_option(RunOptions, "mask_marks")
 assume_option = field_option(RunOptions, "assume", callback=_assumed, metavar="NAME=VALUE", multiple=True, default=())
 
 

@@ -14,6 +14,7 @@ from caflow_deploy.commands.drawing_options import (
     assume_option,
     drawing_options,
     hints_option,
+    mask_marks_option,
     rejecting_options,
     result_options,
     size_options,
@@ -57,8 +58,9 @@ from caflow_runtime.batching.draw_options import DrawOptions
 @click.option(
     "--mask",
     type=FilePath(path_type=Path),
-    help="Inpainting only: image of the size of IN whose white or transparent pixels mark what to fill; or a folder "
-    "with one such image for each input image, of the same name.",
+    help="Inpainting only: image of the size of IN that marks what to fill: white on black, paint on a transparent "
+    "layer, or a copy of IN with that part erased; or a folder with one such image for each input image, of the same "
+    "name.",
 )
 @click.option(
     "--hints",
@@ -67,6 +69,7 @@ from caflow_runtime.batching.draw_options import DrawOptions
     "background; or a folder with one such image for each input image, of the same name.",
 )
 @hints_option
+@mask_marks_option
 @assume_option
 @rejecting_options
 @field_options(DrawOptions, "redraws", "judge")

@@ -26,6 +26,7 @@ from caflow_deploy.commands.jobs import (
 from caflow_deploy.commands.outcome_counter import OutcomeCounter
 from caflow_deploy.commands.pipes import refuse_beside
 from caflow_deploy.images.image_files import WITH_16_BITS
+from caflow_deploy.images.masks import MaskMarks
 from caflow_deploy.images.model_passes import Bits
 from caflow_deploy.images.result_pictures import names
 from caflow_deploy.jobs.executor import Executor
@@ -65,6 +66,7 @@ class ImageOptions:
     mask: Path | None
     hints: Path | None
     max_pixels: int
+    mask_marks: MaskMarks | None
 
     @property
     def beside(self) -> dict[str, Path]:
@@ -152,6 +154,7 @@ class ImagePlan:
             size=options.size,
             bits=options.bits,
             assume=options.assume or None,
+            mask_marks=options.mask_marks,
         )
 
     def list_all(self) -> None:
@@ -223,7 +226,8 @@ def plan_images(
     warn_of_results(map(Path, inputs), console.warning, output)
     unreadable: list[OSError] = []
     jobs = plan_jobs(inputs, options.names(output, models[0]), force, unreadable.append)
-    jobs = [replace(job, size=options.size, bits=options.bits, assume=options.assume) for job in jobs]
+    size, bits, assume, marks = options.size, options.bits, options.assume, options.mask_marks
+    jobs = [replace(job, size=size, bits=bits, assume=assume, mask_marks=marks) for job in jobs]
     for job in jobs:
         if job.bits == 16 and job.output.suffix.lower() not in WITH_16_BITS:
             raise InputError(f"{job.output}: --bits 16 requires a result in {', '.join(sorted(WITH_16_BITS))}")

@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import click
 from msgspec import UnsetType
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted
+from caflow_cli.option_values import in_words_of
 from caflow_deploy.commands.pipes import as_given, shown
 from caflow_deploy.jobs.image_report import ImageReport, ModelImage
 from caflow_deploy.jobs.process_image import ImageOutcome
@@ -43,7 +45,7 @@ class OutcomeCounter:
             if not done.is_dropped:
                 self.failed.append(shown(as_text(done.job.source)))
             self.outcomes["dropped"] += done.is_dropped
-            self.console.error(shown(done.wrong))
+            self.console.error(in_words_of(click.get_current_context().command, shown(done.wrong)))
         elif done.report is not None:
             self.outcomes[done.report.outcome] += 1
             self.console.result(_json(done.report) if self.console.as_json else line(done.report))
@@ -109,7 +111,8 @@ def line(report: ImageReport) -> str:
     if report.outcome == "reduced":
         return f"{names}  not enlarged: the input is not smaller than the result, so there are no samples"
     of_model = "" if isinstance(report.model_because, UnsetType) else f" of {report.model}"
-    parts = [f"{report.bits_per_dim:.3f} bits/dim{of_model}", f"sample {report.sample + 1} of {report.n}"]
+    parts = [] if isinstance(report.filled, UnsetType) else [f"fills {100 * report.filled:.1f} % of the image"]
+    parts += [f"{report.bits_per_dim:.3f} bits/dim{of_model}", f"sample {report.sample + 1} of {report.n}"]
     for name in ("sample", "image"):
         if isinstance(value := getattr(report, f"{name}_typicality"), float):
             parts.append(f"{name} typicality {value:.3f}{_verdict(report) if report.judge == name else ''}")

@@ -9,6 +9,7 @@ import click
 from caflow_cli.console import CommandConsole, command_console
 from caflow_cli.field_options import gathered
 from caflow_cli.option_values import FilePath
+from caflow_deploy.commands.drawing_options import mask_marks_option
 from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.pipeline_options import bundle_option, json_option, max_pixels_option, running_options
 from caflow_deploy.images.image_files import read_image, write_image
@@ -29,6 +30,7 @@ from caflow_runtime.pipeline.results import Score
     "--maps", metavar="DIR", type=FilePath(path_type=Path), help="Write maps of where TARGET is unlikely to DIR."
 )
 @click.option("--mask", type=FilePath(path_type=Path), help="Inpainting only: mask of what was filled in CONDITION.")
+@mask_marks_option
 @click.option(
     "--hints", type=FilePath(path_type=Path), help="Colorization with hints only: picture of the hints for CONDITION."
 )
@@ -56,7 +58,7 @@ def command(target: Path, condition: Path, maps: Path | None, max_pixels: int, *
         beside = {name: given[name] for name in ("mask", "hints") if given[name] is not None}
         for name in beside:
             check_takes(pipe.manifest.model, name)
-        image = CompletedImage.read(pipe, pair[1], beside)
+        image = CompletedImage.read(pipe, pair[1], beside, given["mask_marks"])
         task = bar.add_task("scoring")
 
         def show(done: int, count: int) -> None:

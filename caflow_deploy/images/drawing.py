@@ -102,6 +102,7 @@ def draw_image(image: CompletedImage, wanted: ImageRequest, show: ShowWindows | 
         shown=given.rgb if image.is_changed else made.condition,
         image_typicality=typicality if form.is_own else None,
         degradation=told.degradation(image.condition),
+        filled=image.filled,
         warnings=(*given.warnings, *image.warnings, *_contradiction(pipe, made)),
     )
 

@@ -54,6 +54,8 @@ class ImageResult:
     """Why this model was chosen; None if it was named."""
     degradation: dict[str, float] | None = None
     """What the model was told of how the image was degraded; None for models that are not told of it."""
+    filled: float | None = None
+    """Share of the image that the mask marked, 0…1; None without a mask."""
     warnings: tuple[str, ...] = ()
     """What a person should know: damage of the file, a hole that was filled smoothly, a sample that contradicts the
     image."""
@@ -203,7 +205,8 @@ class ImageResult:
         kind = "sample" if self.image_typicality is None else "image"
         verdict = "" if known is None or np.isnan(known.value) else f", {kind} typicality {known.value:.3f}"
         verdict += "" if self.outcome == "unjudged" else f", {self.outcome}"
-        return f"{size} of {self.model}, {self.bits_per_dim:.3f} bits/dim{verdict}"
+        filled = "" if self.filled is None else f", fills {100 * self.filled:.1f} % of the image"
+        return f"{size} of {self.model}{filled}, {self.bits_per_dim:.3f} bits/dim{verdict}"
 
     def _repr_png_(self) -> bytes:
         """Return the picture that a notebook shows."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from caflow_deploy.images.any_image import AnyImage, as_image_file
 from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS, READABLE, images_below
 from caflow_deploy.images.image_files import ImageFile, read_image
+from caflow_deploy.images.masks import HALF, MaskMarks, read_hole
 from caflow_deploy.images.pairs import FilePair
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.completion.filling import has_patches, uses_patches
@@ -21,11 +22,6 @@ from caflow_runtime.image_arrays import Image, mismatch_of
 from caflow_runtime.pipeline.named_inputs import prepare_condition, target_of
 from caflow_runtime.pipeline.pipeline import Pipeline
 
-WHITE = 128
-"""Smallest mean of the three colour values, 0…255, of a pixel that counts as white, and smallest alpha of one that
-counts as opaque."""
-PAINT = 250
-"""Smallest value of each colour of white paint. Photographs may be brighter than grey everywhere, but not all white."""
 WORDS = {"mask": "mask", "hints": "picture of hints"}
 FILLED_SMOOTHLY = (
     "the hole was filled smoothly before the model refined it, which is worse for large holes: with the package "
@@ -98,13 +94,23 @@ class CompletedImage:
     """Mask or hints by name, as in `Pipeline.prepare`."""
 
     @classmethod
-    def read(cls, pipe: Pipeline, given: ImageFile, files: Mapping[str, AnyImage]) -> "CompletedImage":
+    def read(
+        cls, pipe: Pipeline, given: ImageFile, files: Mapping[str, AnyImage], marks: MaskMarks | None = None
+    ) -> "CompletedImage":
         """Read an image's other inputs, such as the file of a mask, by name.
+
+        Arguments:
+            marks: what marks in a mask, as in `read_hole`.
 
         Raises:
             UnreadableImage: as from `input_of`.
         """
-        return cls(pipe, given, {name: input_of(name, path, given.rgb) for name, path in files.items()})
+        return cls(pipe, given, {name: input_of(name, path, given.rgb, marks) for name, path in files.items()})
+
+    @property
+    def filled(self) -> float | None:
+        """Share of the image that a mask marks, 0…1; None without a mask."""
+        return float(self.inputs["mask"].mean()) if "mask" in self.inputs else None
 
     @cached_property
     def condition(self) -> Image:
@@ -133,16 +139,18 @@ class CompletedImage:
         return np.stack(single).reshape(*drawn.shape[:-3], *single[0].shape)
 
 
-def input_of(name: str, given: AnyImage, image: Image) -> NDArray[Any]:
+def input_of(name: str, given: AnyImage, image: Image, marks: MaskMarks | None = None) -> NDArray[Any]:
     """Return another input of a model as `Pipeline.prepare` takes it: a mask, (H, W) bool, or hints, (H, W, 4) uint8.
 
     Arguments:
         name: "mask" or "hints".
         given: picture of the input, as large as the image; or a mask as (H, W) bool, True for what is to be filled.
         image: (H, W, 3) uint8 RGB.
+        marks: what marks in a picture of a mask, as in `read_hole`.
 
     Raises:
-        UnreadableImage: if it is not a readable image, differs in size from the image, or says nothing.
+        UnreadableImage: if it is not a readable image, differs in size from the image, or says nothing; or as from
+            `read_hole`.
     """
     if isinstance(given, np.ndarray) and given.dtype == np.bool_:
         return given
@@ -152,26 +160,12 @@ def input_of(name: str, given: AnyImage, image: Image) -> NDArray[Any]:
     if file.rgb.shape != image.shape:
         found = f"{file.rgb.shape[1]}×{file.rgb.shape[0]}"
         raise UnreadableImage(path, f"the {WORDS[name]} must be as large as its image, {width}×{height}; got {found}")
-    return _hole(path, file) if name == "mask" else _hints(path, file)
-
-
-def _hole(path: Path, mask: ImageFile) -> NDArray[np.bool_]:
-    """Return the hole that a mask marks, (H, W) bool: what is white, or what was erased.
-
-    White paint on a transparent layer marks the hole itself. Otherwise transparent pixels do, if there are any.
-    """
-    is_white = mask.rgb.mean(2) >= WHITE
-    is_opaque = np.ones(is_white.shape, bool) if mask.alpha is None else mask.alpha >= WHITE
-    is_erased = not is_opaque.all() and not (mask.rgb[is_opaque] >= PAINT).all()
-    hole: NDArray[np.bool_] = ~is_opaque if is_erased else is_white & is_opaque
-    if not hole.any():
-        raise UnreadableImage(path, "the mask has no white or transparent pixel, which mark the area to fill")
-    return hole
+    return read_hole(path, file, image, marks) if name == "mask" else _hints(path, file)
 
 
 def _hints(path: Path, hints: ImageFile) -> Image:
     """Return a picture of hints, (H, W, 4) uint8 RGBA."""
-    if hints.alpha is None or not (hints.alpha < WHITE).any() or not (hints.alpha >= WHITE).any():
+    if hints.alpha is None or not (hints.alpha < HALF).any() or not (hints.alpha >= HALF).any():
         raise UnreadableImage(
             path,
             "a picture of hints must be opaque where there is a hint, and transparent elsewhere: draw dots or strokes "

@@ -11,6 +11,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS
+from caflow_deploy.images.masks import MaskMarks
 from caflow_runtime.backends import MAX_THREADS
 from caflow_runtime.backends.select import BackendName
 from caflow_runtime.bundle.builtin import find_bundle
@@ -41,6 +42,11 @@ class RunOptions(Options, frozen=True):
     deviation of the blur in pixels of the result; noise, that of the noise in grey levels from 0 to 255; jpeg, the
     quality of the JPEG file, 1 to 100; video, the constant rate factor of H.264. 0 is none, but for jpeg. By default
     the quality of a JPEG file is read from it, and the model estimates the rest."""
+    mask_marks: MaskMarks | None = None
+    """What marks the pixels to fill in a picture of a mask: white or black ones, or opaque or transparent ones of a
+    layer. By default white ones; on a layer with transparent parts, paint of one or two colours, or what was erased
+    from a copy of the image. A mask that so marks more than half of the image is refused, because it may be inverted.
+    """
     max_pixels: Annotated[int, Meta(ge=1)] = MAX_IMAGE_PIXELS
     """Refuse images with more pixels than this before they are decoded. Reading a file takes 6 to 40 bytes of memory
     per pixel."""

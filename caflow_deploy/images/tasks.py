@@ -104,7 +104,8 @@ def inpaint(
 
     Arguments:
         image: the image, as in `enlarge`.
-        mask: as large as the image: white, or erased, where something is to go; or (H, W) bool, True there.
+        mask: as large as the image: white, painted on a layer, or erased where something is to go
+            (`RunOptions.mask_marks`); or (H, W) bool, True there.
         model: name or folder of a model that does this, or an open pipeline.
         options: as in `enlarge`.
         output: as in `enlarge`.
@@ -177,7 +178,7 @@ def draw(
             check_takes(pipe.manifest.model, name)
         if missing := [port.name for port in ports if port.preparation == "fill" and port.name not in inputs]:
             raise InputError(f"the model {pipe.folder.stem} fills what a mask marks: also give the {missing[0]}")
-        return _drawn(CompletedImage.read(pipe, given, inputs), options, output, run)
+        return _drawn(CompletedImage.read(pipe, given, inputs, run.mask_marks), options, output, run)
 
 
 def score(
@@ -207,7 +208,8 @@ def score(
         for name in inputs:
             check_takes(pipe.manifest.model, name)
         check_pair("image", target.rgb, given.rgb, pipe.manifest.model.scale)
-        return pipe.score(pipe.target_of(target.rgb), CompletedImage.read(pipe, given, inputs).condition)
+        completed = CompletedImage.read(pipe, given, inputs, run.mask_marks)
+        return pipe.score(pipe.target_of(target.rgb), completed.condition)
 
 
 def _drawn(

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from caflow_deploy.images.file_search import JOB_FILE
+from caflow_deploy.images.masks import MaskMarks
 from caflow_deploy.images.model_passes import Bits
 from caflow_deploy.jobs.folder import PipelineSettings, State, find_job, flat, has_changed
 from caflow_deploy.jobs.image_job import ImageJob
@@ -63,6 +64,8 @@ class ImageSettings(msgspec.Struct, frozen=True):
     """The other models if one is chosen for each image; None if all images have the same model."""
     assume: Mapping[str, float] | None = None
     """What the user says of how all images were degraded; None for nothing."""
+    mask_marks: MaskMarks | None = None
+    """What marks the pixels to fill in pictures of masks; None finds out."""
 
 
 class ImageFolder:

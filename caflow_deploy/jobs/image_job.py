@@ -15,6 +15,7 @@ from caflow_deploy.images.image_estimate import (
     estimate_image,
 )
 from caflow_deploy.images.image_files import WITH_16_BITS, ImageFile
+from caflow_deploy.images.masks import MaskMarks
 from caflow_deploy.images.model_choice import ModelChoice
 from caflow_deploy.images.model_passes import Bits, OutputSpec
 from caflow_deploy.jobs.result_naming import DEFAULT, ResultFiles
@@ -47,6 +48,8 @@ class ImageJob:
     """What the user says of how the source was degraded, as in `load`. It applies to models that are told of it."""
     inputs: Mapping[str, Path] = field(default_factory=dict)
     """Files beside the source, as large as it, by the name of the model's input: "mask" or "hints"."""
+    mask_marks: MaskMarks | None = None
+    """What marks the pixels to fill in the picture of a mask; None finds out."""
     choice: ModelChoice | None = None
     """Model that was chosen for the source, and why; None if the model was named, or the source cannot be read."""
 

@@ -92,6 +92,8 @@ class ImageReport(msgspec.Struct, frozen=True):
     suggested_hints: list[tuple[int, int]] | UnsetType = UNSET
     """Places where further hints of colour would help most, the best first: column and row in pixels. Only with
     `--suggest-hints`."""
+    filled: float | UnsetType = UNSET
+    """Share of the image that the mask marked, 0…1. Omitted without a mask."""
     output_bits: int = 8
     """Bits per channel of the output file."""
     bytes: int | UnsetType = UNSET
@@ -138,6 +140,7 @@ def report_of(job: ImageJob, result: ImageResult, config: DrawOptions, **others:
         "judge": config.judge if config.rejects else UNSET,
         "consistency_db": UNSET if drawn.consistency is None else float(drawn.consistency[best]),
         "degradation": UNSET if result.degradation is None else result.degradation,
+        "filled": UNSET if result.filled is None else result.filled,
     }
     if report.outcome != "bicubic" and not (form.is_own and form.bits == 8):
         height, width = result.pictures.shape[1:3]

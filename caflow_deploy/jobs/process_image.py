@@ -87,7 +87,7 @@ def process_image(
             given, need = inspect_image(pipe, job, config, max_pixels)
         if callbacks.begins is not None:
             callbacks.begins(job, need)
-        image = CompletedImage.read(pipe, given, job.inputs)
+        image = CompletedImage.read(pipe, given, job.inputs, job.mask_marks)
         wanted = job.request(config, given, pipe.manifest.model.scale)
         check_suffix(job.output, given.alpha is not None, wanted.form.bits)
         result = draw_image(image, wanted, callbacks.windows)

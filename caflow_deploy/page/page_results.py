@@ -13,7 +13,8 @@ from caflow_deploy.images.drawing import ImageRequest, draw_image
 from caflow_deploy.images.image_files import ImageFile, read_image, write_image
 from caflow_deploy.images.image_headers import claimed_size
 from caflow_deploy.images.image_result import ImageResult
-from caflow_deploy.images.input_files import WHITE, CompletedImage
+from caflow_deploy.images.input_files import CompletedImage
+from caflow_deploy.images.masks import HALF
 from caflow_deploy.images.model_passes import OutputSpec
 from caflow_deploy.page.judged_sample import ALPHA, JudgedSample
 from caflow_runtime.batching.draw_options import DrawOptions, Rank
@@ -179,7 +180,7 @@ class PageSampler:
         """
         for port in self.pipe.manifest.model.inputs:
             if painted is not None and painted[..., 3].any():
-                return {port.name: painted[..., 3] >= WHITE if port.name == "mask" else painted}
+                return {port.name: painted[..., 3] >= HALF if port.name == "mask" else painted}
             if port.preparation == "fill":
                 raise InputError("nothing is painted over: paint over all that the model should replace")
         return {}

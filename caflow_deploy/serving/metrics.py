@@ -21,7 +21,7 @@ from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.ood.drift import WINDOW, Drift
 from caflow_runtime.ood.typicality import Floats, rank
-from caflow_runtime.ood.typicality_model import TypicalityModel
+from caflow_runtime.ood.typicality_records import TypicalityModel
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Best, Score

@@ -13,7 +13,7 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.extras import import_optional
-from caflow_runtime.ood.typicality_model import TypicalityModel
+from caflow_runtime.ood.typicality_records import TypicalityModel
 from caflow_runtime.pipeline.canary import canary_difference
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Outcome

@@ -20,7 +20,7 @@ from caflow_deploy.serving.service import Service, are_late, count_images, count
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.image_arrays import Image, check_pairs
 from caflow_runtime.ood.typicality import Typicality, check_alpha
-from caflow_runtime.ood.typicality_model import TypicalityModel
+from caflow_runtime.ood.typicality_records import TypicalityModel
 from caflow_runtime.pipeline.results import Likelihood, Stack
 from caflow_runtime.pipeline.sampling import check_calibrated, sample_best
 

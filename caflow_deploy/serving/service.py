@@ -26,7 +26,7 @@ from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.image_arrays import Image, as_images
 from caflow_runtime.ood.drift import WINDOW
-from caflow_runtime.ood.typicality_model import TypicalityModel
+from caflow_runtime.ood.typicality_records import TypicalityModel
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 MAX_REQUEST_PIXELS = 2**23

@@ -92,11 +92,20 @@ def _reduce(
     for top in range(0, height, lines):
         part = slice(top, top + lines)
         first, last = int(rows[part].min()), int(rows[part].max())
-        light = decode((image[first : last + 1].astype(np.float32) - np.float32(black)) / np.float32(white))
+        light = _light_of(image[first : last + 1], decode)
         filtered = _filtered(light, rows[part] - first, row_weights[part], 0)
         values = encode(_filtered(filtered, columns, column_weights, 1)) * np.float32(white) + np.float32(black)
         result[part] = values if image.dtype == np.float32 else np.rint(values)
     return result  # type: ignore[return-value]
+
+
+def _light_of(values: NDArray[Any], decode: Callable[[Floats], Floats]) -> Floats:
+    """Return decoded values. Each of the few values of integers is decoded only once."""
+    white, black = VALUES[values.dtype]
+    if values.dtype == np.float32:
+        return decode((values - np.float32(black)) / np.float32(white))
+    light = decode(np.arange(white + 1, dtype=np.float32) / np.float32(white))
+    return np.take(light, values)
 
 
 def _filtered(light: Floats, places: NDArray[np.intp], weights: Floats, axis: int) -> Floats:
@@ -107,8 +116,11 @@ def _filtered(light: Floats, places: NDArray[np.intp], weights: Floats, axis: in
     shape = [1] * light.ndim
     shape[axis] = len(places)
     total: Floats = np.take(light, places[:, 0], axis) * weights[:, 0].reshape(shape)
+    term = np.empty_like(total)
     for place, weight in zip(places.T[1:], weights.T[1:], strict=True):
-        total += np.take(light, place, axis) * weight.reshape(shape)
+        np.take(light, place, axis, out=term, mode="clip")  # unlike "raise", this mode needs no copy
+        term *= weight.reshape(shape)
+        total += term
     return total
 
 

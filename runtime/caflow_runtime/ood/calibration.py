@@ -14,7 +14,7 @@ from caflow_runtime.file_io.line_checksum import has_valid_checksum, with_checks
 from caflow_runtime.file_io.strict_json import WrongJson, read_json
 from caflow_runtime.flow.latent_statistics import STATISTICS
 from caflow_runtime.ood.coverage import Coverage
-from caflow_runtime.ood.typicality_model import Count, Number, TypicalityModel
+from caflow_runtime.ood.typicality_records import Count, Number, TypicalityModel
 
 NAME = "calibration.json"
 FORMAT = "caflow-calibration"

@@ -8,7 +8,7 @@ from msgspec.structs import asdict
 from numpy.typing import NDArray
 
 from caflow_runtime.ood.typicality import Floats, basis, is_grey, mahalanobis, standardized
-from caflow_runtime.ood.typicality_model import (
+from caflow_runtime.ood.typicality_records import (
     DETAIL,
     FEWER_QUANTILES,
     MAX_COVARIATE,

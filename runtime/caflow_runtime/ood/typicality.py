@@ -25,7 +25,7 @@ from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.latent_statistics import DOWNWARDS, MEAN_SQUARE, STATISTICS, TO_THE_RIGHT, name_of
 from caflow_runtime.image_arrays import Image
-from caflow_runtime.ood.typicality_model import (
+from caflow_runtime.ood.typicality_records import (
     COLOUR,
     COMPLEXITIES,
     DETAIL,

@@ -16,7 +16,7 @@ from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.typicality import Floats, Typicality, covariates, temperature_of, typicality
-from caflow_runtime.ood.typicality_model import TypicalityModel
+from caflow_runtime.ood.typicality_records import TypicalityModel
 from caflow_runtime.pipeline.results import bits_per_dim
 
 NOT_FINITE = "its log-likelihood is not finite: the image is too different from the training images"

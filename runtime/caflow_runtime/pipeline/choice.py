@@ -16,7 +16,7 @@ from caflow_runtime.errors import NotFinite
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.consistency import Consistency, enlarge, enlarge_image
 from caflow_runtime.ood.typicality import Floats, Typicality, covariates, distance_of, typicality
-from caflow_runtime.ood.typicality_model import TypicalityModel
+from caflow_runtime.ood.typicality_records import TypicalityModel
 from caflow_runtime.pipeline.results import REJECTED, Outcome, bits_per_dim
 
 TRY_LOWER = "the model's inverse diverges there: use a lower temperature"

@@ -13,7 +13,7 @@ from caflow_runtime.batching.tile_merging import BatchItem
 from caflow_runtime.image_arrays import Image, Images, as_images
 from caflow_runtime.ood.calibration import Calibration
 from caflow_runtime.ood.typicality import Typicality, check_alpha, temperature_of
-from caflow_runtime.ood.typicality_model import TypicalityModel
+from caflow_runtime.ood.typicality_records import TypicalityModel
 from caflow_runtime.pipeline.calibrated_likelihoods import check_finite
 from caflow_runtime.pipeline.choice import Candidate, Chooser
 from caflow_runtime.pipeline.open_model import OpenModel

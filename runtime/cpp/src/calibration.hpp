@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "bundle.hpp"
-#include "typicality_model.hpp"
+#include "typicality_records.hpp"
 
 namespace caflow::runtime {
 

@@ -22,7 +22,7 @@ from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError
 from caflow_runtime.ood.drift import Drift
 from caflow_runtime.ood.typicality import rank
-from caflow_runtime.ood.typicality_model import TypicalityModel
+from caflow_runtime.ood.typicality_records import TypicalityModel
 from caflow_runtime.pipeline.choice import Choice, Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.sampling import sample_best

@@ -1,4 +1,4 @@
-#include "typicality_model.hpp"
+#include "typicality_records.hpp"
 
 #include <algorithm>
 #include <cmath>
