@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from caflow_deploy.images.input_files import CompletedImage
+from caflow_runtime.ood.typicality import reason
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.results import Samples
+
 ALPHA = 0.01
 """Samples with a lower typicality are unusual: the rule of `caflow image --min-typicality 0.01`."""
 MEANING = "This says how usual the result is for this model, not whether it is sharp or true."
@@ -76,3 +81,22 @@ class JudgedSample:
                 "input; higher is closer."
             )
         return "\n".join(f"* {line}" for line in lines)
+
+
+def can_be_inconsistent(pipe: Pipeline) -> bool:
+    """Return whether samples differ in consistency. Those of models that complete images keep all that is known."""
+    return pipe.manifest.has_consistency and pipe.manifest.model.condition_channels == pipe.manifest.model.channels
+
+
+def judged(path: Path, drawn: Samples, k: int, image: CompletedImage, obstacle: str) -> JudgedSample:
+    """Return sample `k` with its figures. `obstacle` says why no sample can be judged."""
+    typical, value = drawn.sample_typicality, None
+    if typical is not None and not obstacle:
+        if typical.is_judged[0, k]:
+            value = float(typical.value[0, k])
+        else:
+            obstacle = reason(typical.of((0, k)))
+    measured = (
+        image.pipe.consistency.psnr(drawn.images[0][k], image.condition) if can_be_inconsistent(image.pipe) else None
+    )
+    return JudgedSample(path, float(drawn.bits_per_dim[0, k]), value, obstacle, measured)

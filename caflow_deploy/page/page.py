@@ -1,27 +1,27 @@
-"""Web page to try a model: a visitor uploads an image and gets samples, their verdicts, and maps. Requires Gradio.
+"""Web page: a visitor uploads an image and gets samples, their verdicts, and maps. Requires Gradio.
 
 Gradio reads environment variables when it is imported, so `caflow page` sets them before it imports this module.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
+from time import monotonic
 from traceback import print_exc
 from typing import Any, NamedTuple
 
 import gradio
 from starlette.middleware import Middleware
 
-from caflow_deploy.images.file_search import SUFFIXES
 from caflow_deploy.page import page_texts
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.judged_sample import JudgedSample
-from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
+from caflow_deploy.page.page_inputs import Inputs, add_inputs, settings_of_visitor
+from caflow_deploy.page.page_sampler import Closed, PageSampler
 from caflow_deploy.page.page_texts import CSS, DISMISS_ERRORS, FONTS, MONOSPACED, SHOW_RESULTS
-from caflow_deploy.page.painting import painting_editor, read_painting
-from caflow_runtime.bundle.manifest import ModelInput
+from caflow_deploy.page.painting import read_painting
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.interruptible import is_call_left
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -30,29 +30,7 @@ LARGEST_FILE = "64mb"
 LOOK_FOR_OLD_FILES_S, OLD_S = 3600, 24 * 3600
 """Interval of the search for old files, and their age, in seconds. Uploads and results are deleted after a day, even if
 the page stays open."""
-SAMPLES = 8
-"""Initial values of the page's settings."""
-BRUSHES = {
-    "mask": gradio.Brush(colors=["#e02020"], color_mode="fixed"),
-    "hints": gradio.Brush(8, colors=["#d9b08c", "#6b4a2b", "#7fb4e0", "#3f7a32", "#c03028", "#e8c040", "#808080"]),
-}
-"""Brush for each input that a visitor paints. That for hints begins with 8 pixels, and with the colours of skin, wood,
-sky and leaves, red, yellow and grey."""
 MAP_LABELS = ("Likelihood map", "Uncertainty map")
-USUAL_TEMPERATURES = [0.0, 0.5, 0.7, 0.8, 0.9, 1.0]
-"""Temperatures that the page offers for a model that cannot judge samples."""
-
-
-class Inputs(NamedTuple):
-    """Components that a visitor sets."""
-
-    given: gradio.File
-    looked: gradio.Image | gradio.ImageEditor
-    n: gradio.Slider
-    temperature: gradio.Dropdown
-    rank: gradio.Radio
-    seed: gradio.Number
-    go: gradio.Button
 
 
 class Outputs(NamedTuple):
@@ -75,99 +53,42 @@ class Drawn(NamedTuple):
     samples: list[JudgedSample]
     settings: str
     """The settings with which they were drawn, in words."""
+    other_model: str
+    """Sentence about another model; empty if there is none."""
 
 
-def build_page(sampler: PageSampler) -> gradio.Blocks:
-    """Return the page of a model.
+def build_page(samplers: Sequence[PageSampler]) -> gradio.Blocks:
+    """Return the page, with a tab for each sampler if there are several.
 
     Between runs, the server keeps results only in files. Their names are known only to the visitor who made them, and
     to the server while the visitor's page is open.
 
     Arguments:
-        sampler: its folder must be in GRADIO_TEMP_DIR; Gradio would copy files from other folders there.
+        samplers: their folders must be in GRADIO_TEMP_DIR; Gradio would copy files from other folders there.
     """
-    pipe = sampler.pipe
-    title = page_texts.title_of(pipe)
+    is_single = len(samplers) == 1
+    title = page_texts.title_of(samplers[0].pipe) if is_single else page_texts.TITLE
     page = gradio.Blocks(False, title=title, delete_cache=(LOOK_FOR_OLD_FILES_S, OLD_S))
     with page:
         gradio.Markdown(f"# {title}\n{page_texts.ABOUT}")
-        with gradio.Row(elem_id="columns"):
-            with gradio.Column(scale=3 if pipe.manifest.model.inputs else 1, min_width=280):
-                inputs = _inputs(sampler)
-                for setting in (inputs.n, inputs.temperature, inputs.rank, inputs.seed):
-                    setting.preprocess = _as_posted  # type: ignore[method-assign, assignment]
-            with gradio.Column(scale=3, min_width=480, elem_id="results"):
-                outputs = _outputs(pipe)
-        _connect(sampler, inputs, outputs)
+        if is_single:
+            _add(samplers[0])
+        else:
+            with gradio.Tabs():
+                for sampler in samplers:
+                    with gradio.Tab(page_texts.TABS[sampler.pipe.manifest.model.task]):
+                        _add(sampler)
     return page
 
 
-def _inputs(sampler: PageSampler) -> Inputs:
-    own = sampler.pipe.manifest.model.sampling
-    return Inputs(
-        given=gradio.File(label="Image", file_types=sorted(SUFFIXES), elem_id="given"),
-        looked=_looked(sampler.pipe.manifest.model.inputs),
-        n=gradio.Slider(
-            1, MAX_SAMPLES, SAMPLES, step=1, label="Samples", info="How many results to draw.", elem_id="samples"
-        ),
-        temperature=_temperatures(sampler.temperatures, own.temperature),
-        rank=gradio.Radio(
-            page_texts.ranks_of(sampler.pipe),
-            value=own.rank,
-            label="Best sample",
-            info="Which sample to show first.",
-        ),
-        seed=gradio.Number(
-            0,
-            label="Seed",
-            precision=0,
-            elem_id="seed",
-            info="Starts the random numbers: the same number gives the same samples again, another one gives others.",
-        ),
-        go=gradio.Button("Draw samples", variant="primary", elem_id="go"),
-    )
-
-
-def _looked(painted: list[ModelInput]) -> gradio.Image | gradio.ImageEditor:
-    """Return what shows the input; for a model with a mask or hints, with a brush to paint them.
-
-    Arguments:
-        painted: the model's inputs beside the image, at most one.
-    """
-    if not painted:
-        return gradio.Image(label="Input", interactive=False, height=150, buttons=[], elem_id="looked")
-    (port,) = painted
-    gradio.Markdown(page_texts.painting_of(port))
-    return painting_editor(
-        label="Input",
-        sources=[],
-        transforms=[],
-        layers=False,
-        brush=BRUSHES[port.name],
-        format="png",
-        interactive=True,
-        buttons=[],
-        elem_id="editor",
-    )
-
-
-def _temperatures(judged: list[float], own: float) -> gradio.Dropdown:
-    """Return the choice of a temperature.
-
-    Arguments:
-        judged: temperatures at which samples can be judged.
-        own: temperature that the model is best used with.
-    """
-    hint = "0 to 1 is useful; higher values give more detail, and samples that differ more."
-    offered = judged or USUAL_TEMPERATURES
-    return gradio.Dropdown(
-        [(f"{temperature:g}", temperature) for temperature in offered],
-        value=min(offered, key=lambda temperature: abs(temperature - own)),
-        label="Temperature",
-        info=f"{hint} You can type other values, but their samples cannot be judged." if judged else hint,
-        allow_custom_value=True,
-        elem_id="temperature",
-    )
+def _add(sampler: PageSampler) -> None:
+    """Add what a visitor sets and sees of a sampler."""
+    with gradio.Row(elem_classes="columns"):
+        with gradio.Column(scale=3 if sampler.pipe.manifest.model.inputs else 1, min_width=280):
+            inputs = add_inputs(sampler)
+        with gradio.Column(scale=3, min_width=480, elem_classes="results"):
+            outputs = _outputs(sampler.pipe)
+    _connect(sampler, inputs, outputs)
 
 
 def _outputs(pipe: Pipeline) -> Outputs:
@@ -177,10 +98,10 @@ def _outputs(pipe: Pipeline) -> Outputs:
         image_mode=None,  # do not convert the files
         interactive=False,
         buttons=["fullscreen"],
-        elem_id="slider",
+        elem_classes="slider",
     )
-    verdict = gradio.HTML(elem_id="verdict")
-    download = gradio.DownloadButton("Download this sample (PNG)", interactive=False, elem_id="download")
+    verdict = gradio.HTML(elem_classes="judged")
+    download = gradio.DownloadButton("Download this sample (PNG)", interactive=False, elem_classes="download-sample")
     gallery = gradio.Gallery(
         label="Samples: click one to show it above",
         type="filepath",
@@ -188,10 +109,10 @@ def _outputs(pipe: Pipeline) -> Outputs:
         allow_preview=False,
         height="auto",
         buttons=[],
-        elem_id="gallery",
+        elem_classes="gallery",
     )
-    with gradio.Accordion("Figures and maps", open=False, elem_id="details"):
-        figures = gradio.Markdown(elem_id="figures")
+    with gradio.Accordion("Figures and maps", open=False, elem_classes="details"):
+        figures = gradio.Markdown(elem_classes="figures")
         with gradio.Row():
             maps = [_map(label) for label in MAP_LABELS]
         gradio.Markdown(page_texts.MAPS)
@@ -207,23 +128,25 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
             return str(sampler.write(sampler.read(Path(source))))
 
     def run(
-        source: str | None,
-        n: Any,
-        temperature: Any,
-        rank: Any,
-        seed: Any,
-        painting: bytes | None = None,
+        asked: dict[Any, Any],
+        request: gradio.Request,
         progress: gradio.Progress = gradio.Progress(),  # noqa: B008  Gradio passes its progress bar to a default of this kind
     ) -> list[Any]:
+        began = monotonic()
+
         def show(done: int, count: int) -> None:
-            progress((done, count), desc="sampling", unit="tiles")
+            left = (monotonic() - began) * (count - done) / max(1, done)
+            progress((done, count), desc=f"drawing, about {left:.0f} s left", unit="tiles")
 
         with _shown_errors():
+            source = asked[inputs.given]
             if source is None:
                 raise InputError("there is no image: drop one into the box first")
-            chosen = Settings(n, _number(temperature), rank, seed)
-            results = sampler.draw(Path(source), chosen, show, read_painting(painting))
-        settings = page_texts.settings_of(chosen)
+            painting = read_painting(asked.get(looked)) if isinstance(looked, gradio.ImageEditor) else None
+            results = sampler.draw(
+                Path(source), settings_of_visitor(inputs, asked), show, painting, request.session_hash
+            )
+        settings, other = page_texts.settings_of(results), page_texts.other_model(sampler, results.model)
         best = results.samples[0]
         captioned = [(sample.path, page_texts.caption_of(sample, k)) for k, sample in enumerate(results.samples)]
         return [
@@ -233,7 +156,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
             gradio.Gallery(captioned, selected_index=0),
             best.figures,
             *map(_filled, MAP_LABELS, (results.likelihood, results.uncertainty)),
-            Drawn(results.enlarged, results.samples, settings),
+            Drawn(results.enlarged, results.samples, settings, other),
         ]
 
     def pick(drawn: Drawn | None, event: gradio.SelectData) -> list[Any]:
@@ -241,30 +164,39 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
             if drawn is None or event.index not in range(len(drawn.samples)):
                 raise InputError("this sample is not here any more; draw samples again")
         picked = drawn.samples[event.index]
-        verdict = page_texts.verdict_of(picked, drawn.samples, drawn.settings, other)
+        verdict = page_texts.verdict_of(picked, drawn.samples, drawn.settings, drawn.other_model)
         return [(drawn.enlarged, picked.path), verdict, picked.path, picked.figures]
 
+    def cancel(request: gradio.Request) -> None:
+        sampler.cancel(request.session_hash)
+
     # Visitors could name other files of this machine in the values of the gallery, so the server remembers its own.
-    other = page_texts.other_model(sampler.pipe)
     drawn = gradio.State(time_to_live=OLD_S)
-    given, looked, *settings, go = inputs
+    given, looked, *settings, go, stop = inputs
     gradio.on([go.click, given.upload, given.clear, outputs.gallery.select], js=DISMISS_ERRORS)
     looking = given.upload(look, given, looked, show_progress="hidden")
     looking.failure(lambda: [None, None], outputs=[given, looked])
     given.clear(lambda: None, outputs=looked)
-    asked = [given, *settings, *([looked] if isinstance(looked, gradio.ImageEditor) else [])]
+    asked: set[gradio.blocks.Block] = {given, *settings, *([looked] if isinstance(looked, gradio.ImageEditor) else [])}
     running = go.click(run, asked, [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
     running.success(js=SHOW_RESULTS)
     changed = [given.upload, given.clear]
+    stop.click(cancel, cancels=running, show_progress="hidden")
     gradio.on(changed, _empty, outputs=[*outputs, drawn], show_progress="hidden", cancels=running)
     outputs.gallery.select(pick, drawn, [*outputs[:3], outputs.figures], show_progress="hidden")
 
 
 @contextmanager
-def open_page(pipe: Pipeline, folder: Path, host: str, port: int, opens_browser: bool) -> Iterator[str]:
-    """Serve the page until the block ends, and yield its address."""
-    sampler = PageSampler(pipe, folder)
-    page = build_page(sampler)
+def open_page(
+    tabs: Sequence[Sequence[Pipeline]], folder: Path, host: str, port: int, opens_browser: bool
+) -> Iterator[str]:
+    """Serve the page until the block ends, and yield its address.
+
+    Arguments:
+        tabs: the models of each tab, as in `PageSampler`.
+    """
+    samplers = [PageSampler(pipes, folder) for pipes in tabs]
+    page = build_page(samplers)
     # Do not use mount_gradio_app: visitors could then read any file of this machine by naming it as their upload.
     page.launch(
         server_name=host,
@@ -287,28 +219,12 @@ def open_page(pipe: Pipeline, folder: Path, host: str, port: int, opens_browser:
     try:
         yield str(page.local_url)
     finally:
-        sampler.close()
+        for sampler in samplers:
+            sampler.close()
         if is_call_left(is_stopped=True):  # an upload is decoded: do not wait for the end of its request
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             page.server.force_exit = True
         page.close(verbose=False)
-
-
-def _as_posted(value: Any) -> Any:
-    """Return a value unchanged: it is checked when it is used. Gradio's checks log a traceback for each wrong one."""
-    return value
-
-
-def _number(temperature: Any) -> float:
-    """Return a temperature that was chosen or typed.
-
-    Raises:
-        InputError: if it is not a number.
-    """
-    try:
-        return float(temperature)
-    except (TypeError, ValueError):
-        raise InputError(f"the temperature must be a number, such as 0.8; got {temperature!r}") from None
 
 
 def _empty() -> list[Any]:

@@ -3,8 +3,9 @@
 from html import escape
 
 from caflow_deploy.images.input_files import FILLED_SMOOTHLY
-from caflow_deploy.page.judged_sample import JudgedSample
-from caflow_deploy.page.page_results import Settings, can_be_inconsistent
+from caflow_deploy.page.judged_sample import JudgedSample, can_be_inconsistent
+from caflow_deploy.page.page_sampler import PageSampler, Results
+from caflow_runtime.bundle.builtin import DEFAULT_FOR_DEGRADED
 from caflow_runtime.bundle.manifest import ModelInput
 from caflow_runtime.completion.filling import has_patches
 from caflow_runtime.ood.calibration import read_calibration
@@ -15,20 +16,18 @@ RANKS = {
     "consistency": "closest to the input",
     "typical": "the most usual",
 }
+TITLE = "Enlarge, repair and colour photographs"
 ABOUT = (
-    "The model draws several possible results, called samples, and computes how likely each is. Your images are not "
-    "sent to any other server."
+    "A model draws possible results, called samples, and computes how likely each is. Your images are not sent to any "
+    "other server."
 )
 MAPS = """
 * **Likelihood map**: bright where the best sample surprises the model, as in fine detail or at a fault.
 * **Uncertainty map**: bright where the samples differ, because the input does not say how it should look there.
 """
-OTHER_MODEL = (
-    "If your image is noisy or a JPEG, try the model made for that: in the terminal where this page was started, press "
-    "Ctrl-C, then type caflow page --model x4-real."
-)
-
-
+OTHER_MODEL = "If your image is noisy, or was compressed at any time, choose the model x4-real above."
+TABS = {"super-resolution": "Enlarge", "masked-inpainting": "Remove", "color-hints": "Colour"}
+"""Names of the tabs, by the task of their models."""
 PAINTING = {
     "mask": "**Paint over all that is to be removed**, up to its edges: only what you paint over is drawn again.",
     "hints": "**Paint dots of colour** where you know the colour. Few are enough; their brightness does not matter. "
@@ -40,16 +39,16 @@ MONOSPACED = ["ui-monospace", "monospace"]
 """Fonts of the visitor's machine. Gradio's own fonts would be fetched from another server."""
 CSS = """
 .gradio-container { max-width: 1280px }
-#given { height: 8.5rem }
-#looked, #slider, .map { padding-top: 2rem }
-#looked img { image-rendering: pixelated }
-#gallery .grid-wrap { min-height: 0; max-height: none }
-#gallery .grid-container { padding-top: 2rem; grid-template-columns: repeat(auto-fill, minmax(max(7rem, 20%), 1fr)) }
-#gallery .thumbnail-item { aspect-ratio: auto; display: flex; flex-direction: column }
-#gallery .caption-label { position: static; max-width: none; border: 0 }
-#slider { scroll-margin: 1rem }
-#slider .wrap:has(> .error) { display: none }
-@media (max-width: 800px) { #columns:has(#slider img) #results { order: -1 } }
+.given { height: 8.5rem }
+.looked, .slider, .map { padding-top: 2rem }
+.looked img { image-rendering: pixelated }
+.gallery .grid-wrap { min-height: 0; max-height: none }
+.gallery .grid-container { padding-top: 2rem; grid-template-columns: repeat(auto-fill, minmax(max(7rem, 20%), 1fr)) }
+.gallery .thumbnail-item { aspect-ratio: auto; display: flex; flex-direction: column }
+.gallery .caption-label { position: static; max-width: none; border: 0 }
+.slider { scroll-margin: 1rem }
+.slider .wrap:has(> .error) { display: none }
+@media (max-width: 800px) { .columns:has(.slider img) .results { order: -1 } }
 .verdict { font-size: 1.2rem; font-weight: 600 }
 .verdict::before { content: "●"; margin-right: 0.5rem }
 .verdict.unjudged { font-size: inherit; font-weight: inherit }
@@ -63,10 +62,10 @@ DISMISS_ERRORS = "() => document.querySelectorAll('[data-testid=toast-close]').f
 SHOW_RESULTS = """
 () => {
   const waiting = setInterval(() => {
-    const image = document.querySelector('#slider img')
+    const image = [...document.querySelectorAll('.slider img')].find(one => one.offsetParent)
     if (image?.complete) {
       clearInterval(waiting)
-      image.closest('#slider').scrollIntoView({ block: 'nearest' })
+      image.closest('.slider').scrollIntoView({ block: 'nearest' })
     }
   }, 50)
 }
@@ -81,14 +80,13 @@ def painting_of(port: ModelInput) -> str:
 
 
 def title_of(pipe: Pipeline) -> str:
-    """Return what the page does, and with which model."""
+    """Return what a page with a single model does."""
     return f"{pipe.manifest.model.description} — model {pipe.folder.stem}"
 
 
-def other_model(pipe: Pipeline) -> str:
-    """Return a sentence about a model for damaged images; empty if there is none, or if this is the model."""
-    is_other = pipe.manifest.model.scale > 1 and pipe.folder.stem != "x4-real"
-    return OTHER_MODEL if is_other else ""
+def other_model(sampler: PageSampler, model: str) -> str:
+    """Return a sentence about the model for damaged images; empty if it is not offered, or if this is the model."""
+    return OTHER_MODEL if DEFAULT_FOR_DEGRADED in sampler.pipes and model != DEFAULT_FOR_DEGRADED else ""
 
 
 def ranks_of(pipe: Pipeline) -> list[tuple[str, str]]:
@@ -104,11 +102,12 @@ def caption_of(sample: JudgedSample, k: int) -> str:
     return ("best" if k == 0 else str(k + 1)) + (": unusual" if sample.verdict == "unusual" else "")
 
 
-def settings_of(settings: Settings) -> str:
+def settings_of(results: Results) -> str:
     """Return the settings with which samples were drawn, in words."""
-    n, temperature, rank, seed = settings
-    best = "" if n == 1 else f"; best of {n}: {RANKS[rank]}"
-    return f"Drawn with temperature {temperature:g}, seed {seed}{best}."
+    options, n = results.options, len(results.samples)
+    by = f"by {results.model}, because {results.because}, " if results.because else ""
+    best = "" if n == 1 or options.rank is None else f"; best of {n}: {RANKS[options.rank]}"
+    return f"Drawn {by}with temperature {options.temperature:g}, seed {options.seed}{best}."
 
 
 def verdict_of(sample: JudgedSample, samples: list[JudgedSample], settings: str, other_model: str) -> str:

@@ -10,7 +10,7 @@ from gradio.components.image_editor import AcceptBlobs, EditorData
 
 from caflow_deploy.images.image_files import decode_image
 from caflow_deploy.images.image_headers import PNG_START
-from caflow_deploy.page.page_results import MAX_PAGE_PIXELS
+from caflow_deploy.page.page_sampler import MAX_PAGE_PIXELS
 from caflow_runtime.errors import UnreadableImage
 from caflow_runtime.image_arrays import Image
 

@@ -56,11 +56,12 @@ def source(tmp_path: Path, photographs: Path) -> Path:
 class Served:
     """One `caflow page` process."""
 
-    def __init__(self, bundle: Path, temporary: Path, *options: str, **environment: str) -> None:
+    def __init__(self, bundle: Path | None, temporary: Path, *options: str, **environment: str) -> None:
+        model = [] if bundle is None else ["--model", bundle]
         self.address = f"http://127.0.0.1:{(port := free_port())}/"
         self.temporary = temporary
         self.process = subprocess.Popen(
-            heeding_ctrl_c(command("page", "--model", bundle, "--port", port, *options)),
+            heeding_ctrl_c(command("page", *model, "--port", port, *options)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -97,23 +98,29 @@ class Visit:
             self.wrong.append(f"{request.url}: {request.failure}")
 
     def upload(self, path: Path) -> None:
-        if self.page.locator("#given [aria-label=Clear]").count():
-            self.page.click("#given [aria-label=Clear]")
-            self.page.wait_for_selector("#looked img", state="detached")  # otherwise it would be taken for the new one
-        self.page.set_input_files("#given input[type=file]", path)
+        if self.page.locator(".given [aria-label=Clear]").count():
+            self.page.click(".given [aria-label=Clear]")
+            self.page.wait_for_selector(".looked img", state="detached")  # otherwise it would be taken for the new one
+        self.page.set_input_files(".given input[type=file]", path)
+
+    def set_samples(self, n: int) -> None:
+        if not self.page.is_visible(".samples input"):
+            self.page.click(".more button")
+        self.page.fill(".samples input", str(n))
+        self.page.press(".samples input", "Enter")
 
     def draw(self, n: int) -> None:
-        self.page.fill("#samples input[type=number]", str(n))
-        self.page.click("#go")
-        self.page.wait_for_function(f"document.querySelectorAll('#gallery .thumbnail-item img').length == {n}")
+        self.set_samples(n)
+        self.page.click(".go")
+        self.page.wait_for_function(f"document.querySelectorAll('.gallery .thumbnail-item img').length == {n}")
         self.page.wait_for_function("[...document.images].every(image => image.complete)")
 
     def captions(self) -> list[str]:
-        return list(self.page.locator("#gallery .caption-label").all_inner_texts())
+        return list(self.page.locator(".gallery .caption-label").all_inner_texts())
 
     def shown(self) -> str:
         """Return the address of the sample in the slider."""
-        return str(self.page.locator("#slider img").nth(1).get_attribute("src"))
+        return str(self.page.locator(".slider img").nth(1).get_attribute("src"))
 
     def fetch(self, address: str) -> np.ndarray[Any, Any]:
         """Return the pixels at an address, as the browser receives them."""
@@ -123,7 +130,7 @@ class Visit:
     def download(self) -> tuple[str, np.ndarray[Any, Any]]:
         """Click the download button. Return the name and the pixels of the file."""
         with self.page.expect_download() as got:
-            self.page.click("#download")
+            self.page.click(".download-sample")
         return got.value.suggested_filename, rgb_of(Path(got.value.path()).read_bytes())
 
 

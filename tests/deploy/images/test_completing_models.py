@@ -298,7 +298,11 @@ def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
     write_mask(folder / "masks" / "below" / "b.png")
     for options, code, said in (
         ([given, "--mask", folder / "small.png"], 1, f"{given}: {folder / 'small.png'}: the mask must be as large"),
-        ([given, "--mask", folder / "dark.png"], 1, f"{given}: {folder / 'dark.png'}: the mask marks nothing: it has no"),
+        (
+            [given, "--mask", folder / "dark.png"],
+            1,
+            f"{given}: {folder / 'dark.png'}: the mask marks nothing: it has no",
+        ),
         ([folder / "in", "--mask", folder / "masks"], 2, f"{folder / 'in' / 'b.png'}: expected one mask"),
         ([given, "--mask", mask, "--model", "x4-photo"], 2, "has no input 'mask'"),
         ([given, "--mask", mask, "-o", mask, "--force"], 2, f"{mask} is the mask of an image"),

@@ -19,23 +19,24 @@ from tiny import photograph
 from visit import TIMEOUT_S, source
 
 from caflow_deploy.images.image_files import read_image, write_image
-from caflow_deploy.page import guard, page_results
+from caflow_deploy.page import guard, page_sampler
 from caflow_deploy.page.guard import Guard
-from caflow_deploy.page.page_results import MAX_SAMPLES, Closed, PageSampler, Settings
-from caflow_deploy.page.page_texts import ranks_of
+from caflow_deploy.page.page_sampler import MAX_SAMPLES, Closed, PageSampler, Settings
+from caflow_deploy.page.page_texts import other_model, ranks_of, settings_of
 from caflow_deploy.page.painting import MAX_WAITING, painting_editor, read_painting
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.sizes import Size
 
 __all__ = ["pipe", "source"]  # fixtures
 
 
 @pytest.fixture
 def sampler(pipe: Pipeline, tmp_path: Path) -> PageSampler:
-    return PageSampler(pipe, tmp_path)
+    return PageSampler([pipe], tmp_path)
 
 
 def nobody(done: int, count: int) -> None:
@@ -63,7 +64,7 @@ def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tm
     """A photograph gives usual samples, and white noise unusual ones, by the rule of --min-typicality."""
     write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8))
     with load("x4-photo", backend="cpu") as pipe:
-        sampler = PageSampler(pipe, tmp_path)
+        sampler = PageSampler([pipe], tmp_path)
         for path, outcome, message in (
             (source, "accepted", "Usual for photographs of this kind"),
             (tmp_path / "noise.png", "rejected", "Unusual: look at it"),
@@ -99,7 +100,7 @@ def test_what_is_painted_is_a_mask(completing: dict[str, Path], source: Path, tm
     painted = np.zeros((*image.shape[:2], 4), np.uint8)
     painted[2:9, 4:12] = (224, 32, 32, 255)
     with load(completing["masked-inpainting"], backend="cpu") as pipe:
-        sampler = PageSampler(pipe, tmp_path)
+        sampler = PageSampler([pipe], tmp_path)
         results = sampler.draw(source, settings, nobody, painted)
         wanted = pipe.sample(pipe.prepare(image, mask=painted[..., 3] > 0), n=2, temperature=0.8, seed=3)
         for nothing in (None, np.zeros_like(painted)):
@@ -119,7 +120,7 @@ def test_what_is_painted_are_hints_of_colour(completing: dict[str, Path], source
     settings, image = Settings(1, 0.8, "likelihood", 3), read_image(source).rgb
     painted = draw_hints(image.shape[0], image.shape[1], [Point(8, 8, (200, 40, 40))])
     with load(completing["color-hints"], backend="cpu") as pipe:
-        sampler = PageSampler(pipe, tmp_path)
+        sampler = PageSampler([pipe], tmp_path)
         hinted, free = (sampler.draw(source, settings, nobody, layer).samples[0] for layer in (painted, None))
         drawn = pipe.best_of(pipe.prepare(image, hints=painted), n=1, temperature=0.8, seed=3)
         np.testing.assert_array_equal(read_image(hinted.path).rgb, pipe.finish(image, drawn.images[0]))
@@ -131,11 +132,11 @@ def test_too_many_samples_or_pixels_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=f"must be at most {MAX_SAMPLES} for results of 80×64 pixels; got 33"):
         sampler.draw(source, Settings(MAX_SAMPLES + 1, 0.8, "likelihood", 0), nobody)
-    monkeypatch.setattr(page_results, "MAX_PAGE_PIXELS", 3 * 80 * 64)
+    monkeypatch.setattr(page_sampler, "MAX_PAGE_PIXELS", 3 * 80 * 64)
     assert len(sampler.draw(source, Settings(3, 0.8, "likelihood", 0), nobody).samples) == 3
     with pytest.raises(InputError, match="must be at most 3"):
         sampler.draw(source, Settings(4, 0.8, "likelihood", 0), nobody)
-    monkeypatch.setattr(page_results, "MAX_PAGE_PIXELS", 80 * 64 - 1)
+    monkeypatch.setattr(page_sampler, "MAX_PAGE_PIXELS", 80 * 64 - 1)
     with pytest.raises(InputError, match=r"would have 80×64 pixels.*use the command caflow image"):
         sampler.draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
 
@@ -143,7 +144,7 @@ def test_too_many_samples_or_pixels_are_refused(
 def test_closing_stops_sampling_after_the_current_tile(calibrated: Path, source: Path, tmp_path: Path) -> None:
     """The tile that is being drawn is finished, and the last tiles are not drawn."""
     with load(calibrated, backend="cpu", tiling=Tiling(80 * 64, 0)) as pipe:
-        sampler = PageSampler(pipe, tmp_path)
+        sampler = PageSampler([pipe], tmp_path)
         begun, closed, seen = threading.Event(), threading.Event(), []
 
         def show(done: int, count: int) -> None:
@@ -177,22 +178,26 @@ from caflow_deploy.commands.page import set_environment
 set_environment({str(tmp_path)!r})
 import gradio
 from caflow_deploy.page.page import build_page
-from caflow_deploy.page.page_results import PageSampler
+from caflow_deploy.page.page_sampler import PageSampler
 from caflow_runtime.pipeline.pipeline import load
-sampler = PageSampler(load({str(pipe.folder)!r}, backend="cpu"), Path({str(tmp_path)!r}))
-functions = {{block.name: block.fn for block in build_page(sampler).fns.values()}}
+sampler = PageSampler([load({str(pipe.folder)!r}, backend="cpu")], Path({str(tmp_path)!r}))
+functions = {{block.name: block for block in build_page([sampler]).fns.values()}}
+request = gradio.Request(session_hash="visitor")
+SETTINGS = ["by itself", "×4", 1, 0.8, "likelihood", 0]
 for name, arguments in (
     ("look", [{str(tmp_path / "<i>.png")!r}]),
     ("look", [{str(tmp_path / "bomb.png")!r}]),
-    ("run", [None, 1, 0.8, "likelihood", 0]),
-    ("run", [{str(tmp_path / "small.png")!r}, 1, "warm", "likelihood", 0]),
-    ("run", [{str(tmp_path / "small.png")!r}, 1, "-1", "likelihood", 0]),
+    ("run", [None, *SETTINGS]),
+    ("run", [{str(tmp_path / "small.png")!r}, *SETTINGS[:3], "warm", "likelihood", 0]),
+    ("run", [{str(tmp_path / "small.png")!r}, *SETTINGS[:3], "-1", "likelihood", 0]),
     ("look", [{str(tmp_path / "small.png")!r}]),
 ):
     if name == "look" and "small.png" in arguments[0]:
         sampler.folder = Path({str(tmp_path / "gone")!r})
     try:
-        functions[name](*arguments)
+        block = functions[name]
+        given = [dict(zip(sorted(block.inputs, key=lambda one: one._id), arguments)), request]
+        block.fn(*(given if name == "run" else arguments))
     except gradio.Error as error:
         print(error.message)
 """
@@ -260,7 +265,7 @@ def test_ipv6_addresses_are_refused() -> None:
 
 def test_a_sample_of_an_uncalibrated_model_is_not_judged(uncalibrated: Path, source: Path, tmp_path: Path) -> None:
     with load(uncalibrated, backend="cpu") as pipe:
-        results = PageSampler(pipe, tmp_path).draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
+        results = PageSampler([pipe], tmp_path).draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
     assert results.uncertainty is None
     assert results.samples[0].typicality is None
 
@@ -291,3 +296,44 @@ def test_posted_layers_are_bounded() -> None:
     used: list[Any] = [painting.preprocess(EditorData(id=str(k))) for k in (0, 1, MAX_WAITING, MAX_WAITING)]
     assert used == [None, b"layer", b"layer", None]
     assert not painting.blob_storage
+
+
+def test_the_model_is_chosen_by_the_image_as_by_the_command(source: Path, tmp_path: Path) -> None:
+    """A visitor can name another one, and sees which one was chosen and why."""
+    PIL.Image.fromarray(read_image(source).rgb).save(tmp_path / "phone.jpg", quality=60)
+    settings = Settings(1, None, "likelihood", 0)
+    with load("x4-photo", backend="cpu") as clean, load("x4-real", backend="cpu") as real:
+        sampler = PageSampler([clean, real], tmp_path)
+        results = sampler.draw(tmp_path / "phone.jpg", settings, nobody)
+        assert "by x4-real, because it is a JPEG of quality 60, with temperature 0.5" in settings_of(results)
+        assert "x4-real" not in other_model(sampler, results.model)
+        named = sampler.draw(tmp_path / "phone.jpg", settings._replace(model="x4-photo"), nobody)
+        assert (named.model, named.because, named.options.temperature) == ("x4-photo", "", 0.8)
+        assert "choose the model x4-real" in other_model(sampler, named.model)
+        with pytest.raises(InputError, match="the model must be one of x4-photo, x4-real; got 'x2-video'"):
+            sampler.draw(tmp_path / "phone.jpg", settings._replace(model="x2-video"), nobody)
+
+
+def test_results_have_the_size_that_is_asked_for(sampler: PageSampler, source: Path) -> None:
+    for size, sides in ((Size(scale=2), (32, 40)), (Size(width=60), (48, 60))):
+        results = sampler.draw(source, Settings(1, 0.8, "likelihood", 0, size=size), nobody)
+        assert read_image(results.samples[0].path).rgb.shape[:2] == sides
+        assert read_image(results.enlarged).rgb.shape[:2] == sides
+    for size in (Size(width=20), Size(scale=16)):
+        with pytest.raises(InputError, match="the size must be above 20×16"):
+            sampler.draw(source, Settings(1, 0.8, "likelihood", 0, size=size), nobody)
+
+
+def test_samples_that_would_all_be_the_same_are_drawn_once(sampler: PageSampler, source: Path) -> None:
+    assert len(sampler.draw(source, Settings(8, 0.0, "likelihood", 0), nobody).samples) == 1
+    assert len(sampler.draw(source, Settings(None, 0.8, "likelihood", 0), nobody).samples) == 10
+
+
+def test_only_the_visitor_who_asked_can_cancel(calibrated: Path, source: Path, tmp_path: Path) -> None:
+    settings = Settings(2, 0.8, "likelihood", 0)
+    with load(calibrated, backend="cpu", tiling=Tiling(80 * 64, 0)) as pipe:
+        sampler = PageSampler([pipe], tmp_path)
+        assert len(sampler.draw(source, settings, lambda *_: sampler.cancel("other"), None, "one").samples) == 2
+        with pytest.raises(Closed, match="cancelled"):
+            sampler.draw(source, settings, lambda *_: sampler.cancel("one"), None, "one")
+        assert len(sampler.draw(source, settings, nobody, None, "one").samples) == 2

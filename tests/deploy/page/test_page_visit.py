@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import PIL.Image
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -26,10 +27,10 @@ SCREENSHOT = os.environ.get("CAFLOW_SCREENSHOT")
 """Path of the README's picture of the page, if it is to be written. CONTRIBUTING.md shows the command."""
 ERROR = "[data-testid=toast-text]"
 ERRORS = f"[...document.querySelectorAll('{ERROR}')].map(error => error.innerText).join('|')"
-RESULT = "#gallery .thumbnail-item img"
+RESULT = ".gallery .thumbnail-item img"
 NO_RESULT = """
-!document.querySelector('#slider img, #gallery img, .verdict, #figures li')
-&& document.querySelector('#download').disabled
+!document.querySelector('.slider img, .gallery img, .verdict, .figures li')
+&& document.querySelector('.download-sample').disabled
 """
 
 
@@ -39,7 +40,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     started: list[Served] = []
     (tmp_path / "files").mkdir()
 
-    def start(bundle: Path, *options: str, **environment: str) -> Served:
+    def start(bundle: Path | None, *options: str, **environment: str) -> Served:
         started.append(Served(bundle, tmp_path / "files", *options, **environment))
         return started[-1]
 
@@ -61,17 +62,17 @@ def test_a_visitor_can_draw_compare_and_download_samples(
         drawn = pipe.sample(read_image(source).rgb, n=4)
 
     visit.upload(source)
-    page.wait_for_selector("#looked img")
+    page.wait_for_selector(".looked img")
     visit.draw(4)
     assert visit.captions() == ["best", "2", "3", "4"]
-    assert not page.is_visible("#figures")
-    page.click("#details button")
-    page.wait_for_selector(f"#figures :text('{drawn.bits_per_dim[0, 0]:.3f} bits/dim')")
+    assert not page.is_visible(".figures")
+    page.click(".details button")
+    page.wait_for_selector(f".figures :text('{drawn.bits_per_dim[0, 0]:.3f} bits/dim')")
     np.testing.assert_array_equal(visit.fetch(visit.shown()), drawn.images[0][0])
 
-    sample = page.locator("#slider img").nth(1)
+    sample = page.locator(".slider img").nth(1)
     before = sample.evaluate("image => getComputedStyle(image).clipPath")
-    handle = page.locator("#slider .icon-wrap").bounding_box()
+    handle = page.locator(".slider .icon-wrap").bounding_box()
     page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
     page.mouse.down()
     page.mouse.move(handle["x"] + 120, handle["y"], steps=5)
@@ -83,32 +84,32 @@ def test_a_visitor_can_draw_compare_and_download_samples(
     assert name == "wren-1.png"
     np.testing.assert_array_equal(pixels, drawn.images[0][0])
     first = visit.shown()
-    page.click("#gallery .thumbnail-item >> nth=2")
-    page.wait_for_function(f"document.querySelectorAll('#slider img')[1].src != {first!r}")
+    page.click(".gallery .thumbnail-item >> nth=2")
+    page.wait_for_function(f"document.querySelectorAll('.slider img')[1].src != {first!r}")
     np.testing.assert_array_equal(visit.fetch(visit.shown()), drawn.images[0][2])
-    page.wait_for_selector(f"#figures :text('{drawn.bits_per_dim[0, 2]:.3f} bits/dim')")
+    page.wait_for_selector(f".figures :text('{drawn.bits_per_dim[0, 2]:.3f} bits/dim')")
     name, pixels = visit.download()
     assert name == "wren-3.png"
     np.testing.assert_array_equal(pixels, drawn.images[0][2])
 
-    page.fill("#samples input[type=number]", "2")
-    page.fill("#seed input", "7")
-    page.wait_for_selector("#verdict :text-is('Drawn with temperature 0.8, seed 0; best of 4: the most likely.')")
+    visit.set_samples(2)
+    page.fill(".seed input", "7")
+    page.wait_for_selector(".judged :text-is('Drawn with temperature 0.8, seed 0; best of 4: the most likely.')")
 
     (tmp_path / "text.png").write_text("no image")
-    page.click("#given [aria-label=Clear]")
+    page.click(".given [aria-label=Clear]")
     page.wait_for_function(NO_RESULT)
     visit.upload(tmp_path / "text.png")
     message = page.wait_for_selector("[data-testid=toast-body]").inner_text()
     assert "text.png: cannot decode this file" in message
     assert str(served.temporary) not in message
-    page.wait_for_selector("#given input[type=file]", state="attached")
-    page.click("#go")
+    page.wait_for_selector(".given input[type=file]", state="attached")
+    page.click(".go")
     page.wait_for_function(f"{ERRORS} == 'there is no image: drop one into the box first'")
     assert visit.captions() == []
-    assert page.locator("#slider .error:visible").count() == 0
+    assert page.locator(".slider .error:visible").count() == 0
     visit.upload(source)
-    page.wait_for_selector("#looked img")
+    page.wait_for_selector(".looked img")
     visit.draw(2)
     page.wait_for_function(f"{ERRORS} == ''")
 
@@ -130,16 +131,16 @@ def test_a_visitor_paints_over_what_is_to_be_removed(
         picture = photograph(photographs, 1, height, 200)
         write_image(source, picture)
         visit.upload(source)
-        page.wait_for_selector(f"#editor :text('{zoom}')")  # the editor shows this image
-        page.click("#go")
+        page.wait_for_selector(f".editor :text('{zoom}')")  # the editor shows this image
+        page.click(".go")
         page.wait_for_function(f"{ERRORS} == 'nothing is painted over: paint over all that the model should replace'")
-        page.fill("#samples input[type=number]", "1")
+        visit.set_samples(1)
         for _ in range(5):  # the editor loads its image again, and loses what is painted meanwhile
             page.wait_for_timeout(3000)
-            canvas = page.locator("#editor canvas").first.bounding_box()
+            canvas = page.locator(".editor canvas").first.bounding_box()
             page.mouse.click(canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2)
             page.evaluate(f"document.querySelectorAll('{ERROR}').forEach(error => error.dataset.old = true)")
-            page.click("#go")
+            page.click(".go")
             page.wait_for_selector(f"{ERROR}:not([data-old]), {RESULT}")
             if page.locator(RESULT).count():
                 break
@@ -153,6 +154,33 @@ def test_a_visitor_paints_over_what_is_to_be_removed(
 
 
 @pytest.mark.full
+def test_the_page_without_a_model_has_a_tab_for_each_task(
+    serve: Callable[..., Served], browser: Any, source: Path, tmp_path: Path
+) -> None:
+    """The image decides which model enlarges it. A model with one result shows one."""
+    served = serve(None)
+    assert served.line == f"the page is at {served.address}  Press Ctrl-C to stop.\n"
+    visit = Visit(browser, served.address)
+    page = visit.page
+    page.wait_for_selector(".given input[type=file]", state="attached")
+    assert page.locator("[role=tab]:visible").all_inner_texts() == ["Enlarge", "Remove", "Colour"]
+    PIL.Image.open(source).save(tmp_path / "phone.jpg", quality=60)
+    visit.upload(tmp_path / "phone.jpg")
+    page.wait_for_selector(".looked img")
+    page.click(".go")
+    page.wait_for_selector(".judged :text('by x4-real, because it is a JPEG of quality 60')")
+    assert len(visit.captions()) == 10
+    page.click("[role=tab]:has-text('Colour')")
+    shown = page.locator("[role=tabpanel]:visible")
+    shown.locator(".given input[type=file]").set_input_files(source)
+    shown.locator(".editor canvas").first.wait_for()
+    shown.locator(".go").click()
+    shown.locator(".gallery .thumbnail-item img").wait_for()
+    assert shown.locator(".gallery .caption-label").all_inner_texts() == ["best"]
+    assert visit.wrong == []
+
+
+@pytest.mark.full
 def test_sigterm_ends_a_page_that_is_computing(
     serve: Callable[..., Served], browser: Any, photographs: Path, source: Path
 ) -> None:
@@ -161,10 +189,10 @@ def test_sigterm_ends_a_page_that_is_computing(
     visit = Visit(browser, served.address)
     write_image(source, photograph(photographs, 3, 256, 256))
     visit.upload(source)
-    visit.page.wait_for_selector("#looked img")
-    visit.page.fill("#samples input[type=number]", "32")
-    visit.page.click("#go")
-    visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('#slider').innerText)")
+    visit.page.wait_for_selector(".looked img")
+    visit.set_samples(32)
+    visit.page.click(".go")
+    visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('.slider').innerText)")
     assert not visit.captions()
     assert served.end(signal.SIGTERM) == (0, "")
     assert not list(served.temporary.iterdir())
@@ -206,11 +234,12 @@ def test_visitors_cannot_read_server_files(uncalibrated: Path, source: Path, ser
 @pytest.mark.full
 @pytest.mark.skipif(SCREENSHOT is None, reason="CAFLOW_SCREENSHOT is not set")
 def test_the_picture_of_the_readme(serve: Callable[..., Served], browser: Any) -> None:
-    served = serve(Path("x4-photo"))
-    visit = Visit(browser, served.address)
+    visit = Visit(browser, serve(None).address)
     visit.upload(CHELSEA)
-    visit.page.wait_for_selector("#looked img")
-    visit.draw(8)
+    visit.page.wait_for_selector(".looked img")
+    visit.page.click(".go")
+    visit.page.wait_for_selector(RESULT)
+    visit.page.wait_for_function("[...document.images].every(image => image.complete)")
     visit.page.screenshot(path=SCREENSHOT, full_page=True, type="jpeg", quality=60)
 
 
@@ -219,9 +248,9 @@ def test_wrong_values_are_refused_without_a_line_in_the_log(
 ) -> None:
     served = serve(uncalibrated)
     client = Client(served.address, verbose=False)
-    good = [handle_file(source), 1, 0.8, "likelihood", 0]
+    good = [handle_file(source), "by itself", "×4", 1, 0.8, "likelihood", 0]
     assert client.predict(*good, api_name="/run")
-    for place in range(1, len(good)):
+    for place in range(2, len(good)):
         hostile: list[Any] = ["abc", [], {}, -1, 2**70, "1" * 5000]
         for wrong in hostile:
             with pytest.raises(AppError, match=r"must be|not finite"):

@@ -1,11 +1,13 @@
-"""Results that the page shows for an image: judged samples in files, and maps. Does not require Gradio."""
+"""Sampler of the page: draws what it shows for an image, judged samples in files, and maps. Does not require Gradio."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Lock
 from typing import Any, NamedTuple
 
+from msgspec import structs
 from numpy.typing import NDArray
 
 from caflow_deploy.images.alpha import enlarge_alpha
@@ -15,17 +17,19 @@ from caflow_deploy.images.image_headers import claimed_size
 from caflow_deploy.images.image_result import ImageResult
 from caflow_deploy.images.input_files import CompletedImage
 from caflow_deploy.images.masks import HALF
+from caflow_deploy.images.model_choice import choose_model_of
 from caflow_deploy.images.model_passes import OutputSpec
-from caflow_deploy.page.judged_sample import ALPHA, JudgedSample
-from caflow_runtime.batching.draw_options import DrawOptions, Rank
+from caflow_deploy.page.judged_sample import ALPHA, JudgedSample, judged
+from caflow_runtime.batching.draw_options import DrawOptions, Rank, Temperature
 from caflow_runtime.batching.runner import ShowWindows
+from caflow_runtime.checks import shown
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.ood.consistency import enlarge_image
-from caflow_runtime.ood.typicality import reason
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Samples
+from caflow_runtime.sizes import Size
 
 MAX_SAMPLES = 32
 MAX_PAGE_PIXELS = 2**25
@@ -37,15 +41,27 @@ class Settings(NamedTuple):
     """Settings with which samples are drawn, as in `Pipeline.sample`."""
 
     n: int | None
-    temperature: float
+    """None: by the size of the result."""
+    temperature: float | None
+    """None: the one that the model is best used with."""
     rank: Rank
     seed: int
+    model: str | None = None
+    """Name of a model of the sampler. None: chosen by the image, if there are several."""
+    size: Size | None = None
+    """Size of the result. None: the one that the model makes."""
 
 
 @dataclass(frozen=True)
 class Results:
     """Results for one image."""
 
+    model: str
+    """Name of the model."""
+    because: str
+    """Why it was chosen, as a clause; empty if nothing was chosen."""
+    options: DrawOptions
+    """How the samples were drawn."""
     enlarged: Path
     """The condition, bicubically enlarged to the size of the samples."""
     samples: list[JudgedSample]
@@ -57,30 +73,35 @@ class Results:
 
 
 class Closed(CaflowError):
-    """The page is being closed, so no more samples are drawn."""
+    """The page is being closed, or the visitor has cancelled, so no more samples are drawn."""
 
 
 class PageSampler:
-    """Sampler of the page. It draws for one visitor at a time, until it is closed.
+    """Sampler of a tab of the page. It draws for one visitor at a time, until it is closed.
 
     Arguments:
+        pipes: models of one task with equal scales. If there are several, they are those that `choose_model` knows.
         folder: folder that results are written to.
     """
 
-    def __init__(self, pipe: Pipeline, folder: Path) -> None:
-        self.pipe = pipe
+    def __init__(self, pipes: Sequence[Pipeline], folder: Path) -> None:
+        self.pipes = {pipe.folder.stem: pipe for pipe in pipes}
         self.folder = folder
-        self._calibration = read_calibration(pipe.folder)
+        self._calibrations = {name: read_calibration(pipe.folder) for name, pipe in self.pipes.items()}
         self._drawing = Lock()
+        self._visitor: object = None
+        """Visitor for whom samples are drawn now."""
         self._is_closed = False
 
     @property
+    def pipe(self) -> Pipeline:
+        """The first model, which is like the others in all that the page shows before it draws."""
+        return next(iter(self.pipes.values()))
+
+    @property
     def temperatures(self) -> list[float]:
-        """Temperatures at which samples can be judged, in ascending order."""
-        if self._calibration is None:
-            return []
-        known = [one.temperature for one in self._calibration.samples if one.temperature is not None]
-        return sorted(temperature for temperature in known if not self._obstacle(temperature))
+        """Temperatures at which samples of any model can be judged, in ascending order."""
+        return sorted({temperature for name in self.pipes for temperature in self._judged_temperatures(name)})
 
     def read(self, source: Path) -> ImageFile:
         """Read an image file. Its claimed size is checked before it is decoded.
@@ -101,11 +122,19 @@ class PageSampler:
         write_image(path, given.rgb, given.alpha, given.is_grey, given.metadata.colours())
         return path
 
-    def draw(self, source: Path, settings: Settings, show: ShowWindows, painted: Image | None = None) -> Results:
+    def draw(
+        self,
+        source: Path,
+        settings: Settings,
+        show: ShowWindows,
+        painted: Image | None = None,
+        visitor: object = None,
+    ) -> Results:
         """Draw samples of the image in a file.
 
         Arguments:
             show: as in `Pipeline.sample`.
+            visitor: who asks, so that only they can cancel it.
             painted: (H, W, 4) uint8 RGBA, what a visitor painted over the image, for models with a mask or hints.
 
         Raises:
@@ -113,35 +142,40 @@ class PageSampler:
             InputError: if the samples would have too many pixels, a setting is out of range, or the model requires a
                 mask and nothing is painted.
             NotFinite: if any sample is not finite.
-            Closed: if the page is closed meanwhile.
+            Closed: if the page is closed, or the visitor cancels it meanwhile.
             OSError: if the results cannot be written.
         """
 
         def show_unless_closed(done: int, count: int) -> None:
             self._check_open()
+            if self._visitor != visitor:
+                raise Closed("cancelled")
             show(done, count)
 
-        n, temperature, rank, seed = settings
-        options = DrawOptions(n, temperature, seed, rank=rank).for_model(self.pipe.manifest)
         given = self.read(source)
+        pipe, because = self._chosen(given, settings.model)
+        options = self._options(pipe, settings)
         height, width = given.rgb.shape[:2]
-        options = options.for_result(height * width * self.pipe.manifest.model.scale**2)
-        self._check_size(height, width, options.number)
-        if (
-            rank == "typical"
-            and self._calibration is not None
-            and self.pipe.likelihoods.typicality_model(temperature) is None
-        ):
+        form = OutputSpec.of(settings.size, (height, width), pipe.manifest.model.scale, 8)
+        if form.size.passes != 1:
             raise InputError(
-                f"the most usual sample can be chosen only at the temperatures {_known(self._calibration)}; choose one "
-                "of them, or another Best sample"
+                f"the size must be above {width}×{height}, the size of the image, and within one pass of the model; "
+                f"got {form.size.width}×{form.size.height}"
             )
-        image = CompletedImage(self.pipe, given, self._inputs(painted))
-        form = OutputSpec.of(None, (height, width), self.pipe.manifest.model.scale, 8)
+        options = options.for_result(form.drawn)
+        self._check_size(height, width, options.number)
+        image = CompletedImage(pipe, given, self._inputs(painted))
         wanted = ImageRequest(options, form, keeps_all=True)
         with self._drawing:
             self._check_open()
-            return self._results(source.stem, image, draw_image(image, wanted, show_unless_closed), temperature)
+            self._visitor = visitor
+            result = draw_image(image, wanted, show_unless_closed)
+            return self._results(source.stem, image, result, because, options)
+
+    def cancel(self, visitor: object) -> None:
+        """Stop drawing at the next tile, if it is for this visitor."""
+        if self._visitor == visitor:
+            self._visitor = None
 
     def close(self) -> None:
         """Stop drawing at the next tile and wait for that, because Python must not exit while ONNX Runtime runs."""
@@ -172,6 +206,41 @@ class PageSampler:
                 "Request fewer samples, or reduce the image"
             )
 
+    def _chosen(self, given: ImageFile, name: str | None) -> tuple[Pipeline, str]:
+        """Return the model for an image, and why it was chosen; no reason if nothing was chosen.
+
+        Raises:
+            InputError: if there is no such model.
+        """
+        if len(self.pipes) == 1:
+            return self.pipe, ""
+        if name is None:
+            choice = choose_model_of(given)
+            return self.pipes[choice.model], choice.reason
+        if name not in self.pipes:
+            raise InputError(f"the model must be one of {', '.join(self.pipes)}; got {shown(name)}")
+        return self.pipes[name], ""
+
+    def _options(self, pipe: Pipeline, settings: Settings) -> DrawOptions:
+        """Return how the samples of a model are drawn. At temperature 0 all samples are the same, so there is one.
+
+        Raises:
+            InputError: if a setting is out of range, or the model cannot judge what the rank requires.
+        """
+        n, temperature, rank, seed = settings[:4]
+        options = DrawOptions(n, temperature, seed, rank=rank).for_model(pipe.manifest)
+        calibration = self._calibrations[pipe.folder.stem]
+        if (
+            rank == "typical"
+            and calibration is not None
+            and pipe.likelihoods.typicality_model(options.temperature) is None
+        ):
+            raise InputError(
+                f"the most usual sample can be chosen only at the temperatures {_known(calibration)}; choose one of "
+                "them, or another Best sample"
+            )
+        return structs.replace(options, n=1) if options.temperature == 0 else options
+
     def _inputs(self, painted: Image | None) -> dict[str, NDArray[Any]]:
         """Return the mask or the hints that are painted, by the name of the model's input. Empty if nothing is painted.
 
@@ -185,52 +254,50 @@ class PageSampler:
                 raise InputError("nothing is painted over: paint over all that the model should replace")
         return {}
 
-    def _results(self, name: str, image: CompletedImage, result: ImageResult, temperature: float) -> Results:
+    def _results(
+        self, name: str, image: CompletedImage, result: ImageResult, because: str, options: DrawOptions
+    ) -> Results:
         given, drawn = image.given, result.drawn
         assert isinstance(drawn, Samples)
-        enlarged = enlarge_image(given.rgb, self.pipe.manifest.model.scale)
+        enlarged = result.form.resampled(enlarge_image(given.rgb, image.pipe.manifest.model.scale))
         alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *enlarged.shape[:2])
         folder = self._new_folder()
         write_image(folder / "enlarged.png", enlarged, alpha, metadata=given.metadata.colours())
-        obstacle, samples = self._obstacle(temperature), []
+        obstacle, samples = self._obstacle(image.pipe, options.temperature), []
         for k in range(len(result.pictures)):
-            samples.append(self._judged(folder / f"{name}-{k + 1}.png", drawn, k, image.condition, obstacle))
-            result.save(samples[k].path, k, metadata=False)
+            path = folder / f"{name}-{k + 1}.png"
+            samples.append(judged(path, drawn, k, image, obstacle))
+            result.save(path, k)
         maps = {kind: (picture, darkest, brightest) for kind, picture, darkest, brightest in result.maps()}
         return Results(
+            model=result.model,
+            because=because,
+            options=options,
             enlarged=folder / "enlarged.png",
             samples=samples,
             likelihood=_with_range(*maps["likelihood"], "bits/dim"),
             uncertainty=_with_range(*maps["uncertainty"], "of 255") if "uncertainty" in maps else None,
         )
 
-    def _judged(self, path: Path, drawn: Samples, k: int, condition: Image, obstacle: str) -> JudgedSample:
-        """Return sample `k` with its figures. `obstacle` says why no sample can be judged."""
-        typical, value = drawn.sample_typicality, None
-        if typical is not None and not obstacle:
-            if typical.is_judged[0, k]:
-                value = float(typical.value[0, k])
-            else:
-                obstacle = reason(typical.of((0, k)))
-        measured = self.pipe.consistency.psnr(drawn.images[0][k], condition) if can_be_inconsistent(self.pipe) else None
-        return JudgedSample(path, float(drawn.bits_per_dim[0, k]), value, obstacle, measured)
+    def _judged_temperatures(self, name: str) -> Iterator[float]:
+        """Yield the temperatures at which samples of a model can be judged."""
+        calibration = self._calibrations[name]
+        for one in () if calibration is None else calibration.samples:
+            if one.temperature is not None and not self._obstacle(self.pipes[name], one.temperature):
+                yield one.temperature
 
-    def _obstacle(self, temperature: float) -> str:
+    def _obstacle(self, pipe: Pipeline, temperature: Temperature | None) -> str:
         """Return why no sample of this temperature can be judged; an empty text if the calibration knows them."""
-        if self._calibration is None:
+        calibration = self._calibrations[pipe.folder.stem]
+        if calibration is None:
             return "this model is not calibrated"
-        typicality_model = self.pipe.likelihoods.typicality_model(temperature)
+        typicality_model = pipe.likelihoods.typicality_model(temperature)
         if typicality_model is None:
-            return f"this model can judge samples only at these temperatures: {_known(self._calibration)}"
+            return f"this model can judge samples only at these temperatures: {_known(calibration)}"
         return "this model was calibrated with too few photographs" if typicality_model.smallest >= ALPHA else ""
 
     def _new_folder(self) -> Path:
         return Path(mkdtemp(dir=self.folder))
-
-
-def can_be_inconsistent(pipe: Pipeline) -> bool:
-    """Return whether samples differ in consistency. Those of models that complete images keep all that is known."""
-    return pipe.manifest.has_consistency and pipe.manifest.model.condition_channels == pipe.manifest.model.channels
 
 
 def _known(calibration: Calibration) -> str:

@@ -1,0 +1,179 @@
+"""What a visitor sets on the page: its components, and their values as settings."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import gradio
+
+from caflow_deploy.images.file_search import SUFFIXES
+from caflow_deploy.page import page_texts
+from caflow_deploy.page.page_sampler import MAX_SAMPLES, PageSampler, Settings
+from caflow_deploy.page.painting import painting_editor
+from caflow_runtime.bundle.manifest import ModelInput
+from caflow_runtime.checks import shown
+from caflow_runtime.errors import InputError
+from caflow_runtime.sizes import Size
+
+Number = TypeVar("Number", int, float)
+BRUSHES = {
+    "mask": gradio.Brush(10, colors=["#e02020"], color_mode="fixed"),
+    "hints": gradio.Brush(8, colors=["#d9b08c", "#6b4a2b", "#7fb4e0", "#3f7a32", "#c03028", "#e8c040", "#808080"]),
+}
+"""Brush for each input that a visitor paints, and its first diameter in pixels of the image. That for hints has the
+colours of skin, wood, sky and leaves, red, yellow and grey."""
+USUAL_TEMPERATURES = [0.0, 0.5, 0.7, 0.8, 0.9, 1.0]
+"""Temperatures that the page offers for a model that cannot judge samples."""
+BY_ITSELF = "by itself"
+"""Value of a setting that the image or the model decides."""
+
+
+class Inputs(NamedTuple):
+    """Components that a visitor sets."""
+
+    given: gradio.File
+    looked: gradio.Image | gradio.ImageEditor
+    model: gradio.Radio
+    size: gradio.Dropdown
+    n: gradio.Dropdown
+    temperature: gradio.Dropdown
+    rank: gradio.Radio
+    seed: gradio.Number
+    go: gradio.Button
+    stop: gradio.Button
+
+
+def add_inputs(sampler: PageSampler) -> Inputs:
+    """Add what a visitor sets: what everybody needs first, the rest in a part that opens."""
+    own, scale = sampler.pipe.manifest.model.sampling, sampler.pipe.manifest.model.scale
+    given = gradio.File(label="Image", file_types=sorted(SUFFIXES), elem_classes="given")
+    looked = _looked(sampler.pipe.manifest.model.inputs)
+    model = gradio.Radio(
+        [("chosen by the image", BY_ITSELF), *((name, name) for name in sampler.pipes)],
+        value=BY_ITSELF,
+        label="Model",
+        visible=len(sampler.pipes) > 1,
+        elem_classes="model",
+    )
+    size = gradio.Dropdown(
+        [f"×{factor}" for factor in range(scale, 1, -1)],
+        value=f"×{scale}",
+        label="Size",
+        info="Or type a width in pixels, such as 1920.",
+        allow_custom_value=True,
+        visible=scale > 1,
+        elem_classes="size",
+    )
+    with gradio.Row():
+        go = gradio.Button("Draw", variant="primary", elem_classes="go", min_width=100)
+        stop = gradio.Button("Cancel", elem_classes="cancel", min_width=100)
+    with gradio.Accordion("More settings", open=False, elem_classes="more"):
+        n = gradio.Dropdown(
+            [BY_ITSELF, "1", "4", "8", "16", str(MAX_SAMPLES)],
+            value=BY_ITSELF,
+            label="Samples",
+            info="How many results to draw. By itself, ten of a small image and one of a large one.",
+            allow_custom_value=True,
+            elem_classes="samples",
+        )
+        temperature = _temperatures(sampler)
+        rank = gradio.Radio(
+            page_texts.ranks_of(sampler.pipe), value=own.rank, label="Best sample", info="Which sample to show first."
+        )
+        seed = gradio.Number(
+            0,
+            label="Seed",
+            precision=0,
+            elem_classes="seed",
+            info="Starts the random numbers: the same number gives the same samples again, another one gives others.",
+        )
+    for setting in (model, size, n, temperature, rank, seed):
+        setting.preprocess = _as_posted  # type: ignore[method-assign, assignment]
+    return Inputs(given, looked, model, size, n, temperature, rank, seed, go, stop)
+
+
+def _looked(painted: list[ModelInput]) -> gradio.Image | gradio.ImageEditor:
+    """Return what shows the input; for a model with a mask or hints, with a brush to paint them.
+
+    Arguments:
+        painted: the model's inputs beside the image, at most one.
+    """
+    if not painted:
+        return gradio.Image(label="Input", interactive=False, height=150, buttons=[], elem_classes="looked")
+    (port,) = painted
+    gradio.Markdown(page_texts.painting_of(port))
+    return painting_editor(
+        label="Input",
+        sources=[],
+        transforms=[],
+        layers=False,
+        brush=BRUSHES[port.name],
+        format="png",
+        interactive=True,
+        buttons=[],
+        elem_classes="editor",
+    )
+
+
+def _temperatures(sampler: PageSampler) -> gradio.Dropdown:
+    """Return the choice of a temperature."""
+    hint = "0 to 1 is useful; higher values give more detail, and samples that differ more."
+    judged = sampler.temperatures
+    best = {f"{pipe.manifest.model.sampling.temperature:g}" for pipe in sampler.pipes.values()}
+    return gradio.Dropdown(
+        [
+            (f"by itself: {' or '.join(sorted(best))}", BY_ITSELF),
+            *((f"{temperature:g}", f"{temperature:g}") for temperature in judged or USUAL_TEMPERATURES),
+        ],
+        value=BY_ITSELF,
+        label="Temperature",
+        info=f"{hint} You can type other values, but their samples cannot be judged." if judged else hint,
+        allow_custom_value=True,
+        elem_classes="temperature",
+    )
+
+
+def settings_of_visitor(inputs: Inputs, asked: Mapping[Any, Any]) -> Settings:
+    """Return what a visitor has set.
+
+    Raises:
+        InputError: if a value that was typed is not a number.
+    """
+    n, temperature = asked[inputs.n], asked[inputs.temperature]
+    model = asked[inputs.model]
+    return Settings(
+        n=None if n == BY_ITSELF else _number("number of samples", n, int),
+        temperature=None if temperature == BY_ITSELF else _number("temperature", temperature, float),
+        rank=asked[inputs.rank],
+        seed=asked[inputs.seed],
+        model=None if model == BY_ITSELF else model,
+        size=_size(asked[inputs.size]) if inputs.size.visible else None,
+    )
+
+
+def _size(typed: Any) -> Size:
+    """Return the size that was chosen, such as "×2", or the width that was typed.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    text = str(typed).strip().lower().replace("x", "×")
+    if text.startswith("×"):
+        return Size(scale=_number("size", text[1:], float))
+    return Size(width=_number("size", text, int))
+
+
+def _number(name: str, typed: Any, kind: Callable[[Any], Number]) -> Number:
+    """Return a number that was chosen or typed.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        return kind(typed)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"the {name} must be a number; got {shown(typed)}") from None
+
+
+def _as_posted(value: Any) -> Any:
+    """Return a value unchanged: it is checked when it is used. Gradio's checks log a traceback for each wrong one."""
+    return value
