@@ -88,8 +88,8 @@ def command(inputs: tuple[str, ...], output: Path, dry_run: bool, force: bool, *
     are not followed, and folders with results of earlier jobs are skipped. Write -- before an IN that begins with a
     dash. HEIC images require the extra heic. Animations are refused: caflow video enlarges them.
 
-    Without --model, a model is chosen for each image, from the file alone: x4-real for noisy images and for JPEG files
-    of a low quality, otherwise x4-photo. A line on standard error says which one and why. With --mask the model is
+    Without --model, a model is chosen for each image, from the file alone: x4-real for images that look compressed,
+    noisy or blurred, otherwise x4-photo. A line on standard error says which one and why. With --mask the model is
     inpaint-photo, and with --hints or --suggest-hints colour-hints.
 
     If -o names a folder, each result has the format of its input. If -o names a file, its extension chooses the format

@@ -15,7 +15,7 @@ from caflow_deploy.commands.execution_options import ExecutionOptions
 from caflow_deploy.commands.image_progress import ImageProgress
 from caflow_deploy.commands.pipeline_options import BUNDLES, BundlePath
 from caflow_deploy.commands.pipes import shown
-from caflow_deploy.images.model_choice import MIN_QUALITY, MODELS, choose_model
+from caflow_deploy.images.model_choice import MODELS, Estimate, choose_model
 from caflow_deploy.images.native_stderr import native_stderr
 from caflow_deploy.jobs.executor import Executor, SerialExecutor, WorkerLost
 from caflow_deploy.jobs.image_folder import ModelSettings
@@ -27,8 +27,8 @@ from caflow_runtime.errors import CaflowError
 from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 
-PROPERTIES = ("clean", f"noisy, or JPEG files of a quality below {MIN_QUALITY}")
-"""Properties of the images for which each of `MODELS` is chosen."""
+REASONS = ("no damage was found", "they look compressed, noisy or blurred")
+"""Why each of `MODELS` is chosen for several images."""
 
 
 def _bundles(_: click.Context, __: click.Parameter, bundle: Path | None) -> list[Path]:
@@ -40,8 +40,8 @@ bundles_option = click.option(
     "bundles",
     type=BundlePath(),
     callback=_bundles,
-    help=f"Model to use: {BUNDLES}.  [default: chosen for each image: {DEFAULT_FOR_DEGRADED} for noisy images and for "
-    f"JPEG files of a quality below {MIN_QUALITY}, {DEFAULT} for all others]",
+    help=f"Model to use: {BUNDLES}.  [default: chosen for each image: {DEFAULT_FOR_DEGRADED} for those that look "
+    f"compressed, noisy or blurred, {DEFAULT} for all others]",
 )
 """Option for the bundle. Its value is a list: the given bundle, or all models to choose from."""
 
@@ -131,7 +131,8 @@ def choose_models(
         return [(models[0], job) for job in jobs]
     by_name = dict(zip(MODELS, models, strict=True))
     with console.progress_bar() as bar:
-        chosen = [_with_choice(models[0], job) for job in bar.track(jobs, description="choosing models")]
+        estimate = by_name[DEFAULT_FOR_DEGRADED].pipe.degradation
+        chosen = [_with_choice(models[0], job, estimate) for job in bar.track(jobs, description="choosing models")]
     return [(models[0] if job.choice is None else by_name[job.choice.model], job) for job in chosen]
 
 
@@ -141,22 +142,23 @@ def announce_choices(chosen: Sequence[tuple[ImageModel, ImageJob]], console: Com
     if len(chosen) == len(choices) == 1:
         console.message(shown(f"{as_text(chosen[0][1].source)}: {choices[0]}"))
         return
-    for model, properties in zip(MODELS, PROPERTIES, strict=True):
+    for model, usual in zip(MODELS, REASONS, strict=True):
         reasons = [choice.reason for choice in choices if choice.model == model]
         if reasons:
-            because = reasons[0] if len(reasons) == 1 else f"they are {properties}"
+            because = reasons[0] if len(reasons) == 1 else usual
             console.message(f"{model}: {counted(len(reasons), 'image')}, because {because}")
 
 
-def _with_choice(model: ImageModel, job: ImageJob) -> ImageJob:
+def _with_choice(model: ImageModel, job: ImageJob, estimate: Estimate) -> ImageJob:
     """Return a job with the choice for its image; without one if the image cannot be read.
 
     Arguments:
         model: a model that estimates whether there is enough memory to read the image.
+        estimate: as in `choose_model`.
     """
     try:
         with native_stderr():  # The messages of decoders are reported when the image is processed.
             check_claimed_size(model.pipe, job, model.config, model.max_pixels)
-            return replace(job, choice=choose_model(job.source, model.max_pixels))
+            return replace(job, choice=choose_model(job.source, estimate, model.max_pixels))
     except (CaflowError, OSError, MemoryError):
         return job

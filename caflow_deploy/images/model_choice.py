@@ -1,17 +1,13 @@
-"""Choice of the built-in ×4 model for an image file: x4-photo for clean images, x4-real for degraded ones.
+"""Choice of the built-in ×4 model for an image: x4-photo if no damage is found, x4-real for damaged ones.
 
-The choice depends on the bytes of the file alone. A JPEG of low quality is degraded, and so is a noisy image.
-
-The quality is that of the file's quantization table, so only JPEG files have one. Other files, such as lossy WebP, HEIC
-or a JPEG inside a TIFF, are judged by their noise.
+The choice depends on the bytes of the file alone: on the quality of a JPEG, and on the pixels of every format.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS
 from caflow_deploy.images.image_files import ImageFile, read_image
@@ -22,13 +18,10 @@ from caflow_runtime.image_arrays import Image
 
 MODELS = (DEFAULT, DEFAULT_FOR_DEGRADED)
 """Names of the models that `choose_model` chooses from. Both enlarge four times, with the same number of levels."""
-MIN_QUALITY = 95
-"""Least quality of a JPEG that x4-photo enlarges. The LPIPS of x4-real is higher by 0.010 without JPEG, equal within
-0.003 at quality 95, and lower by 0.015 at 92 (`benchmarks/quality.py choice`, 32 photographs)."""
-MAX_NOISE = 0.9
-"""Largest result of `estimate_noise` with which x4-photo enlarges an image. The LPIPS of x4-real is lower by 0.047 for
-noise of σ = 2 in each channel, and higher by 0.008 for σ = 1 and by 0.010 without noise. Of 306 photographs of full
-size, 3.9 % exceed this limit as they are, 87 % with noise of σ = 2, and all with σ = 3."""
+MIN_QUALITY, MAX_NOISE, MAX_BLUR = 95, 1.5, 0.7
+"""Least quality of JPEG, largest noise in grey levels, and largest blur in pixels of the result, of images that
+x4-photo enlarges. Pixels are judged by the estimates of x4-real, so a former JPEG is found in every format.
+`benchmarks/quality.py choice` has the LPIPS of both models for each kind of damage."""
 LUMINANCE = (
     *(16, 11, 10, 16, 24, 40, 51, 61),
     *(12, 12, 14, 19, 26, 58, 60, 55),
@@ -40,19 +33,8 @@ LUMINANCE = (
     *(72, 92, 95, 98, 112, 100, 103, 99),
 )
 """Quantization table of luminance in ITU-T T.81 (the standard of JPEG), table K.1, row by row."""
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Weights of R, G and B in luma, by BT.601."""
-BLOCK, MAX_BLOCKS = 8, 64
-"""Side of the blocks whose noise is estimated, in coefficients, and their largest number along each side of an image.
-"""
-ORDER = 5
-"""Order of the differences that are the coefficients. Higher ones contain less texture."""
-DARKEST, BRIGHTEST = 16, 239
-"""Range of the mean luma of blocks that are used: elsewhere, values are clipped and noise is smaller."""
-PERCENTILE = 5
-"""Percentile of the blocks' estimates that is the result. Texture adds least to the lowest ones."""
-MAD_OF_NORMAL = 0.6745
-"""Median of the absolute values of a normal distribution whose standard deviation is 1."""
+Estimate = Callable[[Image], Mapping[str, float] | None]
+"""Estimates how an image, (H, W, 3) uint8 RGB, was degraded, in the words of `assume`."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +50,13 @@ class ModelChoice:
         return f"{self.model}, because {self.reason}"
 
 
-def choose_model(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ModelChoice:
+def choose_model(path: str | Path, estimate: Estimate, max_pixels: int = MAX_IMAGE_PIXELS) -> ModelChoice:
     """Return the built-in ×4 model that is best for an image file, and the reason.
 
-    x4-real is chosen for JPEG files with a quality below `MIN_QUALITY`, whose pixels are not decoded, and for images
-    with more noise than `MAX_NOISE`.
+    x4-real is chosen for damaged images. Of JPEG files with a quality below `MIN_QUALITY`, the pixels are not decoded.
 
     Arguments:
+        estimate: `Pipeline.degradation` of x4-real.
         max_pixels: largest number of pixels, as in `read_image`, where pixels are decoded.
 
     Raises:
@@ -83,17 +65,24 @@ def choose_model(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ModelC
     path = checked_path("path", path)
     header = header_of_file(path)
     of_header = None if header is None else _of_quality(header.quantization)
-    return of_header or choose_model_of(read_image(path, max_pixels))
+    return of_header or choose_model_of(read_image(path, max_pixels), estimate)
 
 
-def choose_model_of(image: ImageFile) -> ModelChoice:
+def choose_model_of(image: ImageFile, estimate: Estimate) -> ModelChoice:
     """Return the built-in ×4 model that is best for an image that was read, and the reason, as `choose_model` does."""
     if (choice := _of_quality(image.quantization)) is not None:
         return choice
-    noise = estimate_noise(image.rgb)
-    if noise > MAX_NOISE:
-        return ModelChoice(DEFAULT_FOR_DEGRADED, f"it looks noisy (noise of about {noise:.1f} grey levels)")
-    return ModelChoice(DEFAULT, "it is clean")
+    found = estimate(image.rgb)
+    assert found is not None
+    damage = [
+        (found["jpeg"] < MIN_QUALITY, f"it looks compressed, as by JPEG of quality {found['jpeg']:.0f}"),
+        (found["noise"] > MAX_NOISE, f"it looks noisy, with noise of about {found['noise']:.1f} grey levels"),
+        (found["blur"] > MAX_BLUR, "it looks blurred"),
+    ]
+    for is_there, reason in damage:
+        if is_there:
+            return ModelChoice(DEFAULT_FOR_DEGRADED, reason)
+    return ModelChoice(DEFAULT, "no damage was found")
 
 
 def _of_quality(table: Sequence[int] | None) -> ModelChoice | None:
@@ -118,31 +107,3 @@ def jpeg_quality(table: Sequence[int]) -> int:
     tables = np.clip((np.outer(factors, LUMINANCE) + 50) // 100, 1, 255)
     distances = np.abs(np.log(tables / np.maximum(table, 1))).mean(1)
     return int(qualities[distances.argmin()])
-
-
-def estimate_noise(image: Image) -> float:
-    """Estimate the standard deviation of the noise in the luma of an image, in grey levels.
-
-    It is the median absolute deviation of the finest diagonal coefficients of a wavelet, divided by 0.6745 (Donoho and
-    Johnstone, "Ideal spatial adaptation by wavelet shrinkage", 1994). The filter is [1, −5, 10, −10, 5, −1], along both
-    axes. Because texture has such coefficients, too, each block has its own estimate, and the result is a low
-    percentile of them. It is therefore rather too small.
-
-    Arguments:
-        image: (H, W, 3) uint8 RGB. If it is smaller than a block, or all blocks are too dark, too bright or of one
-            colour, the result is 0.
-    """
-    side = BLOCK + ORDER
-    if min(image.shape[:2]) < side:
-        return 0.0
-    rows, columns = (max(BLOCK, -(-(length - side) // MAX_BLOCKS)) for length in image.shape[:2])
-    windows = sliding_window_view(image, (side, side), (0, 1))[::rows, ::columns]
-    luma = np.einsum("ijcyx,c->ijyx", windows, LUMA).reshape(-1, side, side)
-    mean = luma.mean((1, 2))
-    luma = luma[(mean >= DARKEST) & (mean <= BRIGHTEST) & (np.ptp(luma, (1, 2)) > 0)]
-    if not len(luma):
-        return 0.0
-    gain = np.sum(np.square(np.diff([0] * ORDER + [1] + [0] * ORDER, ORDER)))
-    coefficients = np.diff(np.diff(luma, ORDER, 1), ORDER, 2) / gain
-    noise = np.median(np.abs(coefficients), (1, 2)) / MAD_OF_NORMAL
-    return float(np.percentile(noise, PERCENTILE))

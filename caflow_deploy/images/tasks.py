@@ -16,7 +16,7 @@ from caflow_deploy.images.model_choice import choose_model_of
 from caflow_deploy.images.model_passes import Bits, OutputSpec
 from caflow_deploy.images.open_models import RunOptions, opened
 from caflow_runtime.batching.draw_options import DrawOptions, options_with
-from caflow_runtime.bundle.builtin import DEFAULT
+from caflow_runtime.bundle.builtin import DEFAULT, DEFAULT_FOR_DEGRADED
 from caflow_runtime.checks import shown
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.errors import InputError
@@ -62,7 +62,7 @@ def enlarge(
     Arguments:
         image: the image: a path, the bytes of a file, an open file, a PIL image, or an array of uint8 or uint16, (H, W)
             grey, (H, W, 3) RGB or (H, W, 4) RGBA.
-        model: a model that enlarges. None chooses x4-photo, or x4-real for a degraded image, as `caflow image` does.
+        model: a model that enlarges. None chooses x4-photo, or x4-real for a damaged image, as `caflow image` does.
         size: size of the result; None is the size that the model makes, for these models four times width and height.
         options: how samples are drawn, and which is the best.
         output: what the result consists of.
@@ -79,7 +79,8 @@ def enlarge(
     given = as_image_file(image, run.max_pixels)
     choice = None
     if model is None:
-        choice = choose_model_of(given)
+        with opened(DEFAULT_FOR_DEGRADED, run) as estimator:
+            choice = choose_model_of(given, estimator.degradation)
         model = choice.model
     with opened(model, run) as pipe:
         if pipe.manifest.model.scale == 1:

@@ -22,6 +22,7 @@ from caflow_deploy.images.model_passes import OutputSpec
 from caflow_deploy.page.judged_sample import ALPHA, JudgedSample, judged
 from caflow_runtime.batching.draw_options import DrawOptions, Rank, Temperature
 from caflow_runtime.batching.runner import ShowWindows
+from caflow_runtime.bundle.builtin import DEFAULT_FOR_DEGRADED
 from caflow_runtime.checks import shown
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image_arrays import Image
@@ -215,7 +216,7 @@ class PageSampler:
         if len(self.pipes) == 1:
             return self.pipe, ""
         if name is None:
-            choice = choose_model_of(given)
+            choice = choose_model_of(given, self.pipes[DEFAULT_FOR_DEGRADED].degradation)
             return self.pipes[choice.model], choice.reason
         if name not in self.pipes:
             raise InputError(f"the model must be one of {', '.join(self.pipes)}; got {shown(name)}")

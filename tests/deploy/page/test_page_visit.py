@@ -173,7 +173,7 @@ def test_the_page_without_a_model_has_a_tab_for_each_task(
     page.click("[role=tab]:has-text('Colour')")
     shown = page.locator("[role=tabpanel]:visible")
     shown.locator(".given input[type=file]").set_input_files(source)
-    shown.locator(".editor canvas").first.wait_for()
+    shown.locator(".given [aria-label=Clear]").wait_for()  # the file has arrived
     shown.locator(".go").click()
     shown.locator(".gallery .thumbnail-item img").wait_for()
     assert shown.locator(".gallery .caption-label").all_inner_texts() == ["best"]
