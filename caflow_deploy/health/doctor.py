@@ -26,7 +26,7 @@ from caflow_runtime.errors import BackendError, CaflowError, format_error
 from caflow_runtime.flow.selftest import case_within, flow_errors, is_invertible
 from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.flow.tolerances import TOLERANCES
-from caflow_runtime.ood.calibration import read_calibration
+from caflow_runtime.ood.calibration import read_calibration, why_missing
 from caflow_runtime.pipeline.canary import SIDE_IN_MULTIPLES, canary_difference
 from caflow_runtime.pipeline.pipeline import Pipeline
 
@@ -113,9 +113,7 @@ def _check_calibration(folder: Path) -> Check:
     except BundleError as error:
         return Check("calibration", "failed", error.what, error.remedy)
     if found is None:
-        return Check(
-            "calibration", "absent", "no calibration, so typicality is unknown", "run caflow calibrate to add one"
-        )
+        return Check("calibration", "absent", *why_missing(folder))
     return Check("calibration", "ok", f"from {found.truth.images} crops of {found.photographs} photographs")
 
 

@@ -50,10 +50,10 @@ CSS = """
 .slider .wrap:has(> .error) { display: none }
 @media (max-width: 800px) { .columns:has(.slider img) .results { order: -1 } }
 .verdict { font-size: 1.2rem; font-weight: 600 }
-.verdict::before { content: "●"; margin-right: 0.5rem }
+.verdict:not(.unjudged)::before { content: "●"; margin-right: 0.5rem }
 .verdict.unjudged { font-size: inherit; font-weight: inherit }
 .settings { color: var(--block-info-text-color) }
-.usual::before { color: #2e9e4f } .unusual::before { color: #e07b00 } .unjudged::before { color: #888 }
+.usual::before { color: #2e9e4f } .unusual::before { color: #e07b00 }
 """
 """The "Error" that Gradio would lay over an earlier result is hidden, because the message says what is wrong. On a
 narrow screen, results come before the settings as soon as there are some."""

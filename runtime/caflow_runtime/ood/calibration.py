@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from caflow_runtime.bundle.builtin import MODELS
 from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Strict
@@ -128,6 +129,14 @@ def read_calibration(folder: Path) -> Calibration | None:
             again,
         )
     return found
+
+
+def why_missing(folder: Path) -> tuple[str, str]:
+    """Return why the bundle in `folder` has no calibration, and what to do."""
+    if folder.resolve().parent == MODELS.resolve():
+        why = "because typicality does not tell its good results from bad ones"
+        return f"{folder.stem} is not calibrated, {why}", "judge them by eye"
+    return f"{folder} is not calibrated", f"run caflow calibrate {folder} --data PHOTOGRAPHS"
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:

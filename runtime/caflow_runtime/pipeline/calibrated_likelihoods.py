@@ -14,7 +14,7 @@ from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.latent_statistics import STATISTICS
 from caflow_runtime.flow.log_likelihood_maps import LogLikelihoodMaps
 from caflow_runtime.image_arrays import Image
-from caflow_runtime.ood.calibration import Calibration
+from caflow_runtime.ood.calibration import Calibration, why_missing
 from caflow_runtime.ood.typicality import Floats, Typicality, covariates, temperature_of, typicality
 from caflow_runtime.ood.typicality_records import TypicalityModel
 from caflow_runtime.pipeline.results import bits_per_dim
@@ -50,9 +50,7 @@ class Likelihoods:
             InputError: if the bundle is not calibrated.
         """
         if self._calibration is None:
-            raise InputError(
-                f"{self._folder} is not calibrated: run caflow calibrate {self._folder} --data PHOTOGRAPHS"
-            )
+            raise InputError(": ".join(why_missing(self._folder)))
         return self._calibration
 
     def typicality_model(self, temperature: float | Sequence[float] | None) -> TypicalityModel | None:

@@ -1,5 +1,6 @@
 """The built-in models: the inverse of x4-photo never explodes, and x4-real knows noisy photographs."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tiny import photograph
 
+import caflow_deploy
 from caflow_deploy.images.image_files import read_image
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.file_names import MANIFEST
@@ -120,3 +122,20 @@ def test_a_dithered_photograph_is_unknown_to_one(
     assert (WARNING in dithered) is is_warned
     warned = [line for line in messages(done.stderr) if WARNING in line]
     assert [names[1].name in line and "such as x4-real" in line for line in warned] == [True] * is_warned
+
+
+@pytest.mark.parametrize(("model", "inputs"), [("inpaint-photo", ["mask"]), ("colour-hints", [])])
+def test_fillings_and_colours_have_no_verdict(model: str, inputs: list[str], photographs: Path, tmp_path: Path) -> None:
+    """Typicality does not tell their good results from bad ones, as the models' cards show."""
+    given, mask = tmp_path / "given.png", tmp_path / "mask.png"
+    Image.fromarray(photograph(photographs, 0, 48, 48)).save(given)
+    Image.fromarray(np.pad(np.full((12, 12), 255, np.uint8), 18)).save(mask)
+    command = ["image", given, "--model", model, *(f"--{name}={mask}" for name in inputs), "-o", tmp_path / "out.png"]
+    assert "typicality" not in caflow(*command, code=0).stdout
+    report = json.loads(caflow(*command, "--force", "--json", code=0).stdout)
+    assert report["sample_typicality"] is report["image_typicality"] is None
+    refused = caflow(*command, "--force", "--min-typicality", 0.01, code=2)
+    assert f"{model} is not calibrated, because typicality does not tell its good results" in refused.stderr
+    result = caflow_deploy.draw(given, model=model, inputs=dict.fromkeys(inputs, mask))
+    assert result.typicality is None
+    assert "typicality" not in str(result)

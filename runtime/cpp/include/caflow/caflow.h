@@ -28,10 +28,11 @@
  * Calibration: typicalities are known if the bundle has been calibrated (caflow calibrate). The typicality of images
  * (caflow_judge, CAFLOW_JUDGE_IMAGE) does not depend on the temperature. The typicality of samples
  * (CAFLOW_JUDGE_SAMPLE, CAFLOW_RANK_TYPICAL, caflow_result.sample_typicality) is known only for the temperatures at
- * which the bundle was calibrated, and only with one temperature for all levels. The built-in models are calibrated at
- * 0, 0.5, 0.7, 0.8, 0.9 and 1. At another temperature, an option that requires the typicality of samples fails with
- * CAFLOW_ERROR_INPUT, and the message lists the calibrated temperatures. Without such an option the call succeeds, and
- * sample_typicality is NaN. The bundle's calibration.json contains the temperatures as samples[k].temperature.
+ * which the bundle was calibrated, and only with one temperature for all levels. x4-photo, x4-real and x2-video are
+ * calibrated at 0, 0.5, 0.7, 0.8, 0.9 and 1. At another temperature, an option that requires the typicality of samples
+ * fails with CAFLOW_ERROR_INPUT, and the message lists the calibrated temperatures. Without such an option the call
+ * succeeds, and sample_typicality is NaN. The bundle's calibration.json contains the temperatures as
+ * samples[k].temperature.
  *
  * Memory: the library reads images, options and texts of the caller during the call only. The caller owns what a
  * function returns through its last argument, and frees it once:
