@@ -349,7 +349,11 @@ def test_wrong_options_for_engines_are_refused(copied: Path, arguments: list[str
     ("missing", "options", "said"),
     [
         ("tensorrt_rtx", [], r"neither .*\[rtx-build\]', which builds without a GPU; or, .*\[trt\]' in an environment"),
-        ("tensorrt_rtx", ["--compute-capability", "8.6"], r"TensorRT-RTX is not installed: .*\[rtx-build\]', which builds without a GPU$"),
+        (
+            "tensorrt_rtx",
+            ["--compute-capability", "8.6"],
+            r"TensorRT-RTX is not installed: .*\[rtx-build\]', which builds without a GPU$",
+        ),
         ("onnx", [], r"--trt requires onnx: .*\[rtx-build\]'.*\[trt\]' in an environment without the extras cpu, "),
     ],
 )
