@@ -100,7 +100,7 @@ def sides_of(pipe: Pipeline, info: VideoInfo, streaming: StreamSettings) -> tupl
         return scale * info.height, scale * info.width
     final = streaming.size.of(info.height, info.width, scale)
     if streaming.size.of(info.width, info.height, scale).passes != 1:
-        streaming.final_size(info.height, info.width, scale)
+        streaming.final_size((info.height, info.width), scale)
     return final.height, final.width
 
 
