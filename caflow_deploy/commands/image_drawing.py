@@ -91,7 +91,7 @@ def draw_folder(models: Sequence[ImageModel], runner: ModelRunner, images: Image
 def _plan_folder(
     groups: Sequence[tuple[ImageModel, Sequence[ImageJob]]], executor: Executor, console: CommandConsole
 ) -> dict[Path, ImageEstimate]:
-    """Report the number of images and the memory required. Return the needs of the images whose size is known.
+    """Report the number of images and the memory required. Return the needs of the images that can be read.
 
     Arguments:
         groups: models, and the images of each of them.
@@ -102,7 +102,8 @@ def _plan_folder(
     """
     needs: dict[Path, ImageEstimate] = {}
     for model, jobs in groups:
-        needs |= needs_by_header(model.pipe, model.config, jobs)
+        readable = [job for job in jobs if len(groups) == 1 or job.choice]  # to choose a model, the images were read
+        needs |= needs_by_header(model.pipe, model.config, readable, model.max_pixels)
     count = sum(len(jobs) for _, jobs in groups)
     processes = executor.size if isinstance(executor, ProcessExecutor) else 1
     if console.shows_messages:

@@ -20,6 +20,7 @@ from caflow_deploy.commands.jobs import (
     is_for_one,
     make_folders,
     plan_jobs,
+    warn_of_animations,
     warn_of_results,
     with_input_files,
 )
@@ -224,6 +225,7 @@ def plan_images(
         inputs, output = [str(Path(text).absolute()) if text else text for text in inputs], output.absolute()
         beside = {name: place.absolute() for name, place in beside.items()}
     warn_of_results(map(Path, inputs), console.warning, output)
+    warn_of_animations(map(Path, inputs), console.warning)
     unreadable: list[OSError] = []
     jobs = plan_jobs(inputs, options.names(output, models[0]), force, unreadable.append)
     size, bits, assume, marks = options.size, options.bits, options.assume, options.mask_marks

@@ -1,5 +1,6 @@
 """Progress of `caflow image`: a line before the work, then a progress bar or, without a terminal, occasional lines."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from caflow_cli.console import CommandConsole, counted
 from caflow_deploy.commands.pipes import shown
 from caflow_deploy.commands.progress_reporter import ProgressReporter, duration
 from caflow_deploy.images.image_estimate import ImageEstimate, ImageProperties, OutputRequest
-from caflow_deploy.images.image_headers import size_of_file
+from caflow_deploy.images.image_headers import header_of_file
 from caflow_deploy.jobs.image_job import ImageJob
 from caflow_runtime.available_memory import readable
 from caflow_runtime.batching.draw_options import USUAL_SAMPLES, DrawOptions
@@ -21,18 +22,22 @@ THIS_IMAGE = "this image"
 """What the bar says while samples are drawn."""
 
 
-def needs_by_header(pipe: Pipeline, config: DrawOptions, jobs: Sequence[ImageJob]) -> dict[Path, ImageEstimate]:
+def needs_by_header(
+    pipe: Pipeline, config: DrawOptions, jobs: Sequence[ImageJob], max_pixels: int
+) -> dict[Path, ImageEstimate]:
     """Estimate what images require from the sizes in their file headers, assuming 8 bits.
 
     Returns:
-        The needs by the paths of the results. Images whose header cannot be read, or that cannot be drawn, are missing:
-        their errors are reported when they are processed.
+        The needs by the paths of the results. Images that cannot be read according to their header, or that cannot be
+        drawn, are missing: their errors are reported when they are processed.
     """
     known: dict[tuple[int, int, str], ImageEstimate | None] = {}
     found = {}
     for job in jobs:
-        if (size := size_of_file(job.source)) is None:
+        header = header_of_file(job.source)
+        if header is None or header.pictures > 1 or math.prod(header.size) > max_pixels:
             continue
+        size = header.size
         key = (*size, job.output.suffix.lower())  # everything else is the same for all images
         if key not in known:
             try:

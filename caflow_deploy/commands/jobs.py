@@ -7,7 +7,14 @@ from itertools import chain
 from pathlib import Path
 
 from caflow_cli.console import counted
-from caflow_deploy.images.file_search import JOB_FILE, READABLE, job_folders_below, originals_below, throw
+from caflow_deploy.images.file_search import (
+    ANIMATION_SUFFIXES,
+    JOB_FILE,
+    READABLE,
+    job_folders_below,
+    originals_below,
+    throw,
+)
 from caflow_deploy.images.image_files import check_suffix
 from caflow_deploy.images.input_files import find_input_files
 from caflow_deploy.jobs.folder import make_folder
@@ -163,6 +170,18 @@ def warn_of_results(searched: Iterable[Path], warn: Callable[[str], object], out
             f"skipped {counted(len(others), 'folder')} with results of earlier jobs ({names}): to process them, give "
             "such a folder itself"
         )
+
+
+def warn_of_animations(searched: Iterable[Path], warn: Callable[[str], object]) -> None:
+    """Warn of the animations in folders and below, which are skipped."""
+
+    def ignore(_: OSError) -> None:
+        """The search for images reports folders that cannot be read."""
+
+    found = {path for place in searched for path in originals_below(place, ANIMATION_SUFFIXES, ignore)}
+    if found:
+        suffixes = ", ".join(sorted(ANIMATION_SUFFIXES))
+        warn(f"skipped {counted(len(found), 'animation')} ({suffixes}): enlarge each with caflow video")
 
 
 def with_input_files(jobs: Sequence[ImageJob], name: str, place: Path) -> list[ImageJob]:

@@ -137,7 +137,7 @@ class VideoCommand:
         """
         first = next(self.source.frames(), None)
         if first is not None:
-            final = self.streaming.final_size(first.image, self.pipe.manifest.model.scale)
+            final = self.streaming.final_size(first.image.shape[:2], self.pipe.manifest.model.scale)
             if encoding is not None:
                 check_size(encoding, final.height, final.width)
 

@@ -19,6 +19,8 @@ READ_ONLY = {".avif", ".heic", ".heif"}
 READABLE = SUFFIXES | READ_ONLY
 VIDEO_SUFFIXES = {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
 """Suffixes of videos, which are refused where images are expected."""
+ANIMATION_SUFFIXES = {".apng", ".gif"}
+"""Suffixes of files that are animations only. PNG and WebP files may be animations, too."""
 MAX_IMAGE_PIXELS = 2**28
 """Default maximum number of pixels that an image file may claim: 268 megapixels. Reading requires 6 to 40 bytes per
 pixel."""

@@ -124,8 +124,8 @@ class Metrics:
         self._made.frames.labels("dropped").inc(frames)
 
     def observe_error(self, error: Exception) -> None:
-        """Count an image that has no result."""
-        self._made.requests.labels(self._model, "error").inc()
+        """Count an image that has no result. If the request dropped its untypical samples, that is no error."""
+        self._made.requests.labels(self._model, "rejected" if isinstance(error, Untypical) else "error").inc()
         if isinstance(error, NotFinite):
             self._made.all_rejected.labels("drop").inc()
         if isinstance(error, Untypical):

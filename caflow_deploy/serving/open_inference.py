@@ -28,6 +28,8 @@ AXES = 4
 """Number of axes of all input tensors: (B, H, W, 3)."""
 ENGINE_PARAMETERS = {"binary_data_output", "priority", "sequence_end", "sequence_id", "sequence_start", "timeout"}
 """Parameters that are meant for the server, not for the model."""
+FILE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"--")
+"""First bytes of image files, and of the forms in which browsers and `curl -F` send files. JSON begins with none."""
 MAX_JSON_BYTES = 2**22
 """Maximum number of JSON bytes of a request. JSON is for small images: a parsed number takes many times its bytes."""
 MAX_NUMBERS = 2**20
@@ -133,6 +135,11 @@ def read_http(body: bytes | bytearray, header_length: str | None) -> tuple[Reque
     Raises:
         InputError: if the request is malformed.
     """
+    if body.startswith(FILE_STARTS):
+        raise InputError(
+            "expected pixels, not an image file: decode the image, and send a UINT8 tensor of shape (B, H, W, 3) in "
+            "the form of the Open Inference Protocol v2; docs/guides/servers.md has examples for curl and Python"
+        )
     try:
         length = len(body) if header_length is None else int(header_length)
         if not 0 <= length <= len(body):

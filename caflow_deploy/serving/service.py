@@ -161,7 +161,7 @@ class Service(ABC):
         return self.metrics.stage(name) if self.metrics else nullcontext()
 
     def _failed(self, error: CaflowError | MemoryError | TimeoutError) -> CaflowError | MemoryError | TimeoutError:
-        if self.metrics:
+        if self.metrics and not isinstance(error, InputError):  # a wrong request is no error of the server
             self.metrics.observe_error(error)
         return error
 

@@ -90,11 +90,17 @@ def video_job(
 
 
 def sides_of(pipe: Pipeline, info: VideoInfo, streaming: StreamSettings) -> tuple[int, int]:
-    """Return height and width of the result. They are swapped if frames are rotated, which only decoding shows."""
+    """Return height and width of the result. They are swapped if frames are rotated, which only decoding shows.
+
+    Raises:
+        InputError: if results cannot have the requested size, whether or not frames are rotated.
+    """
     scale = pipe.manifest.model.scale
     if streaming.size is None:
         return scale * info.height, scale * info.width
     final = streaming.size.of(info.height, info.width, scale)
+    if streaming.size.of(info.width, info.height, scale).passes != 1:
+        streaming.final_size((info.height, info.width), scale)
     return final.height, final.width
 
 

@@ -22,7 +22,6 @@ METRICS = {
     "deviation": ("deviation", ".1f"),
 }
 """Key in the results, and format, of each metric of the paper's families."""
-CHOICES = ("likeliest", "best")
 
 
 class Best(float):
@@ -120,8 +119,9 @@ def of_families(found: Any) -> Iterator[Row]:
 def of_paper(found: Any) -> Iterator[Row]:
     """Yield a row for each task, family and temperature, and one for the method of each task that learns nothing.
 
-    A row has the scores, their differences from CAFLOW's, and the gains of choosing one of the samples: means over the
-    seeds with half of their intervals of 95 %.
+    A row has the scores, their differences from CAFLOW's, and the differences of a chosen sample from one sample: means
+    over the seeds with half of their intervals of 95 %. Differences have their sign with each seed, except those of the
+    best sample, whose sign is always the same.
     """
     cells: dict[tuple[str, str, float], list[Row]] = {}
     for row in sorted(found["rows"], key=lambda row: (row["temperature"], row["seed"])):
@@ -133,10 +133,10 @@ def of_paper(found: Any) -> Iterator[Row]:
             values = [row[key] for row in rows]
             pairs = zip(values, cells[task, "CAFLOW", temperature], strict=True)
             shown[name] = _interval(values, form)
-            shown[f"{name} − CAFLOW"] = _interval([value - other[key] for value, other in pairs], f"+{form}")
-            for choice in CHOICES if key.endswith(", mean") else ():
-                gains = [row[key.replace("mean", choice)] - row[key] for row in rows]
-                shown[f"{name} {choice}"] = _interval(gains, f"+{form}")
+            shown[f"{name} − CAFLOW"] = _difference([value - other[key] for value, other in pairs], f"+{form}")
+            for choice, shown_as in (("likeliest", _difference), ("best", _interval)):
+                if (chosen := f"{name.removesuffix(', one')}, {choice}") in rows[0]:
+                    shown[f"{chosen} − one"] = shown_as([row[chosen] - row[key] for row in rows], f"+{form}")
         yield shown
     for row in found["references"]:
         scores = {name: format(row[key], form) for name, (key, form) in _metrics(row["task"], row)}
@@ -148,6 +148,11 @@ def _metrics(task: str, row: Row) -> Iterator[tuple[str, tuple[str, str]]]:
     for name, (key, form) in METRICS.items():
         if key in row:
             yield name, (key, ".4f" if (task, name) == ("inpainting", "LPIPS") else form)
+
+
+def _difference(values: list[float], form: str) -> str:
+    """Return the interval of differences, and in parentheses the sign with each seed."""
+    return f"{_interval(values, form)} ({''.join('−' if value < 0 else '+' for value in values)})"
 
 
 def _interval(values: list[float], form: str) -> str:

@@ -15,7 +15,7 @@ from caflow_cli.field_options import field_option, field_options, gathered
 from caflow_cli.program import Program
 from caflow_cli.standard_streams import print_message
 from caflow_cli.stops import ending_when_stopped, exit_code
-from caflow_export.export_options import EngineOptions, ExportOptions
+from caflow_export.export_options import INSTALL_EITHER, EngineOptions, ExportOptions
 from caflow_runtime.backends.gpu import gpu, has_gpu
 from caflow_runtime.bundle.bundle_errors import BundleError
 from caflow_runtime.bundle.file_names import MANIFEST
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 ENGINE_PRECISIONS = ["fp32", "fp16", "bf16"]
 WRONG_USE, NO_GPU = 2, 3
-INSTALL_BUILDER = "pip install 'caflow-deploy[rtx-build]' or 'caflow-deploy[trt]'"
 
 
 def listed(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
@@ -167,7 +166,7 @@ def _why_not(engines: EngineOptions) -> "NeedsGpu | None":
     try:
         from caflow_export.engine_targets import NeedsGpu, TensorRTUnavailable, choose
     except ModuleNotFoundError as error:
-        end(f"--trt requires {error.name}: {INSTALL_BUILDER}")
+        end(f"--trt requires {error.name}: {INSTALL_EITHER}")
     try:
         choose(engines.trt_flavor, engines.compute_capability, gpu() if has_gpu() else None)
     except NeedsGpu as error:

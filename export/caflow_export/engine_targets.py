@@ -6,11 +6,11 @@ TensorRT builds for the local GPU only. TensorRT-RTX builds for any compute capa
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from caflow_export.export_options import INSTALL, INSTALL_EITHER
 from caflow_export.tensorrt_builder import MODULES, module
 from caflow_runtime.backends.gpu import Gpu
 from caflow_runtime.bundle.engine_sets import NAMES, Flavor
 
-EXTRAS: dict[Flavor, str] = {"tensorrt": "trt", "rtx": "rtx-build"}
 TENSORRT_MAJOR = "10"
 """Major version of the TensorRT that ONNX Runtime's provider loads."""
 OLDER_CAPABILITIES = ("8.6", "8.9")
@@ -43,6 +43,8 @@ def choose(flavor: Flavor | None, compute_capabilities: Sequence[str], gpu: Gpu 
     Raises:
         TensorRTUnavailable, NeedsGpu: as in `build_engines`.
     """
+    if not (flavor or compute_capabilities or any(map(find_spec, MODULES.values()))):
+        raise TensorRTUnavailable(f"neither TensorRT-RTX nor TensorRT is installed: {INSTALL_EITHER}")
     chosen = flavor or _installed(("rtx",) if compute_capabilities else ("tensorrt", "rtx"))
     _check_installed(chosen)
     if chosen == "tensorrt":
@@ -77,8 +79,7 @@ def _installed(order: Sequence[Flavor]) -> Flavor:
 
 
 def _check_installed(flavor: Flavor) -> None:
-    name, install = NAMES[flavor], f"pip install 'caflow-deploy[{EXTRAS[flavor]}]'"
-    install += ", which requires access to NVIDIA's package index" if flavor == "tensorrt" else ""
+    name, install = NAMES[flavor], INSTALL[flavor]
     if not find_spec(MODULES[flavor]):
         raise TensorRTUnavailable(f"{name} is not installed: {install}")
     try:

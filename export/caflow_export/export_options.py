@@ -5,10 +5,18 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from caflow_runtime.batching.draw_options import Rank
-from caflow_runtime.bundle.engine_sets import DEFAULT_PROFILE, Profile
+from caflow_runtime.bundle.engine_sets import DEFAULT_PROFILE, Flavor, Profile
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.errors import InputError
 from caflow_runtime.option_fields import Options
+
+INSTALL: dict[Flavor, str] = {
+    "rtx": "pip install 'caflow-deploy[rtx-build]', which builds without a GPU",
+    "tensorrt": "pip install 'caflow-deploy[trt]' in an environment without the extras cpu, rtx and export; it "
+    "downloads from pypi.nvidia.com",
+}
+"""How to install each builder of engines. The extra trt has another ONNX Runtime than these extras."""
+INSTALL_EITHER = f"{INSTALL['rtx']}; or, for the backend tensorrt, {INSTALL['tensorrt']}"
 
 
 class ExportOptions(Options, frozen=True):

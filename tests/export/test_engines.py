@@ -4,6 +4,7 @@ What the provider of TensorRT-RTX loads was read from version 0.5.0 of its plug-
 and from ONNX Runtime 1.32 (`onnxruntime/core/providers/nv_tensorrt_rtx/onnx_ctx_model_helper.cc`).
 """
 
+import re
 import shutil
 import signal
 import time
@@ -16,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 import tensorrt_rtx as trt
-from commands import caflow, caflow_export, command, environment_with, in_a_process, started
+from commands import caflow, caflow_export, command, environment_with, in_a_process, run_without, started
 from gpus import require
 from onnx import helper
 from tiny import photograph
@@ -342,6 +343,27 @@ def test_wrong_options_for_engines_are_refused(copied: Path, arguments: list[str
     assert done.stdout == ""
     assert message in done.stderr
     assert not (copied / "engines").exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "options", "said"),
+    [
+        ("tensorrt_rtx", [], r"neither .*\[rtx-build\]', which builds without a GPU; or, .*\[trt\]' in an environment"),
+        (
+            "tensorrt_rtx",
+            ["--compute-capability", "8.6"],
+            r"TensorRT-RTX is not installed: .*\[rtx-build\]', which builds without a GPU$",
+        ),
+        ("onnx", [], r"--trt requires onnx: .*\[rtx-build\]'.*\[trt\]' in an environment without the extras cpu, "),
+    ],
+)
+def test_a_missing_builder_is_named_with_the_extra_that_fits(
+    copied: Path, missing: str, options: list[str], said: str
+) -> None:
+    line = ["caflow-export", str(copied), "--trt", "fp32", *options]
+    done = run_without((missing,), f"sys.argv = {line!r}; from caflow_export.cli import main; main()")
+    assert done.returncode == 2
+    assert re.search(said, done.stderr), done.stderr
 
 
 def test_ctrl_c_leaves_no_unfinished_engines(copied: Path) -> None:

@@ -81,14 +81,18 @@ class StreamSettings(FrameOptions, frozen=True, kw_only=True):
         if self.draw.keep is not None or self.draw.consistent or self.draw.judge == "image":
             raise InputError("keep, consistent and judge = 'image' are for images: omit them for frames of a video")
 
-    def final_size(self, frame: Image, model_scale: int) -> FinalSize:
+    def final_size(self, sides: Sequence[int], model_scale: int) -> FinalSize:
         """Return the size of the result of a frame.
+
+        Arguments:
+            sides: height and width of the frame.
+            model_scale: factor by which the model enlarges.
 
         Raises:
             InputError: if the size does not take exactly one pass of the model. A scene keeps one sample, and a sample
                 belongs to one pass.
         """
-        height, width = frame.shape[:2]
+        height, width = sides
         if self.size is None:
             return FinalSize(model_scale * height, model_scale * width, 1)
         final = self.size.of(height, width, model_scale)
@@ -233,7 +237,7 @@ class Stream:
         """Return whether a new scene begins with a frame: because of its content, or because its size has changed."""
         resized, self._shape = self._shape != frame.shape, frame.shape
         if resized:
-            self.settings.final_size(frame, self.runner.model.scale)
+            self.settings.final_size(frame.shape[:2], self.runner.model.scale)
         within, self._is_within = self._is_within, False
         return (self.is_cut(frame) or resized) and not within
 
@@ -299,7 +303,7 @@ class Stream:
 
     def _resized(self, result: Frame, frame: Image) -> Frame:
         """Return the result in the requested size."""
-        final = self.settings.final_size(frame, self.runner.model.scale)
+        final = self.settings.final_size(frame.shape[:2], self.runner.model.scale)
         height, width = result.pixels.shape[:2]
         if (final.height, final.width) == (height, width):
             return result

@@ -6,8 +6,10 @@ import sys
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from commands import caflow, command, in_a_process
 from tiny import DATA, TINY, photograph
@@ -96,6 +98,23 @@ def test_the_plan_of_a_large_image_says_why_it_has_few_samples(tmp_path: Path) -
     assert few in caflow(*given, code=0).stdout
     for options in (["-n", 1], ["--sheet"], ["--temperature", 0]):
         assert "because the image is large" not in caflow(*given, *options, code=0).stdout
+
+
+@pytest.mark.parametrize("model", [["--model", TINY], []], ids=["named", "chosen"])
+def test_images_that_cannot_be_read_take_no_time(source: Path, tmp_path: Path, model: list[Any]) -> None:
+    """An animation and an image above the limit, by their headers; a damaged one, if it was read to choose a model."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pixels = read_image(source).rgb
+    write_image(folder / "good.png", pixels)
+    write_image(folder / "large.png", np.tile(pixels, (2, 2, 1)))
+    frames = [PIL.Image.fromarray(picture) for picture in (pixels, pixels[::-1])]
+    frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:])
+    if not model:
+        (folder / "damaged.png").write_bytes(source.read_bytes()[:-200])
+    given = ["image", folder, "-o", tmp_path / "out", "-n", 1, "--max-pixels", pixels[..., 0].size, *model]
+    plan = next(line for line in caflow(*given, code=1).stderr.splitlines() if " tile" in line)
+    assert re.search(r"^[34] images in 1 tile of 1 sample", plan), plan
 
 
 @pytest.mark.usefixtures("small_tiles")

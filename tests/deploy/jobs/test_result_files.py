@@ -101,6 +101,19 @@ def test_results_of_earlier_jobs_inside_the_input_folder_are_skipped(tmp_path: P
     assert len(image(given / "first", tmp_path / "out")) == 3
 
 
+def test_animations_in_a_folder_are_counted_in_one_line(tmp_path: Path) -> None:
+    given, said = tmp_path / "in", "caflow: skipped 2 animations (.apng, .gif): enlarge each with caflow video\n"
+    (given / "below").mkdir(parents=True)
+    for name in ("a.GIF", "below/b.apng"):
+        (given / name).write_bytes(b"GIF89a")
+    line = ["image", given, "-o", tmp_path / "out", "--model", TINY, "-n", 1]
+    only = caflow(*line, code=2)
+    assert only.stderr.startswith(said)
+    assert "found no image" in only.stderr
+    pictures(given, "c.png")
+    assert caflow(*line, code=0).stderr.count(said) == 1
+
+
 def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
     given, out = pictures(tmp_path / "in", "a.jpg"), tmp_path / "out"
     image(given, out, "--quality", 80)

@@ -1,5 +1,6 @@
 """`caflow video` with files that are old, damaged, without times or no videos, and with options that do not fit."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -143,3 +144,15 @@ def test_wrong_video_files_and_options_are_refused_in_one_line(
         assert message in last
         assert not usage or usage[0].startswith("Usage: ")
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [["--scale", 7], ["--width", 400], ["--fit", "6000x6000"]])
+@pytest.mark.parametrize("output", ["out.mp4", "-"])
+def test_a_size_is_refused_before_the_plan(
+    clips: Path, uncalibrated: Path, tmp_path: Path, options: list[str | int], output: str
+) -> None:
+    out = output if output == "-" else tmp_path / output
+    for more in ([], ["--dry-run"]):
+        done = video(clips / "vfr.mp4", out, uncalibrated, *options, *more, code=2)
+        assert re.fullmatch(r"caflow: results must be larger than the frames, .* of 32×16 and .*\n", done.stderr)
+        assert not done.stdout
