@@ -10,6 +10,7 @@ from caflow_cli.command_error import FAILED
 from caflow_cli.console import command_console
 from caflow_cli.field_options import field_option, field_options, gathered
 from caflow_cli.option_values import FilePath
+from caflow_cli.short_help import ShortHelp
 from caflow_deploy.commands.drawing_options import (
     assume_option,
     drawing_options,
@@ -35,7 +36,11 @@ from caflow_deploy.jobs.result_naming import FORMATS
 from caflow_runtime.batching.draw_options import DrawOptions
 
 
-@click.command("image")
+@click.command(
+    "image",
+    cls=ShortHelp,
+    first=("output", "bundles", "n", "scale", "width", "mask", "hints", "dry_run", "force"),
+)
 @click.argument("inputs", metavar="IN...", type=FilePath(), nargs=-1, required=True)
 @click.option(
     "-o",
@@ -86,25 +91,18 @@ def command(inputs: tuple[str, ...], output: Path, dry_run: bool, force: bool, *
 
     IN are files, folders with everything below them, or globs; - is standard input. Inside a folder, links to folders
     are not followed, and folders with results of earlier jobs are skipped. Write -- before an IN that begins with a
-    dash. HEIC images require the extra heic. Animations are refused: caflow video enlarges them.
+    dash. HEIC images require the extra heic.
 
-    Without --model, a model is chosen for each image, from the file alone: x4-real for images that look compressed,
-    noisy or blurred, otherwise x4-photo. A line on standard error says which one and why. With --mask the model is
-    inpaint-photo, and with --hints or --suggest-hints colour-hints.
+    Without --model, a model is chosen for each image by its pixels, and a line on standard error says why. With --mask
+    the model is inpaint-photo, and with --hints or --suggest-hints colour-hints.
 
-    If -o names a folder, each result has the format of its input. If -o names a file, its extension chooses the format
-    (.png, .jpg, .webp, .tiff, .bmp), and the exit code is 1 if --otherwise drop writes no file.
-    EXIF, XMP, IPTC, the resolution and the colour profile are copied as far as both formats support it; a warning names
-    the rest.
-
-    In a folder, OUT/results.jsonl has a line for each image. The same command resumes after a stop: it processes the
-    images that have no line yet, and those that were added or have changed. An image that fails, or a folder that
-    cannot be read, is reported, and the others are still processed; the exit code is then 1. If two results would have
+    If -o names a folder, each result has the format of its input; if it names a file, its extension chooses the format
+    (.png, .jpg, .webp, .tiff, .bmp). Metadata are copied as far as both formats support them. If two results would have
     the same name, the second name also gets the extension of its input, the name of its folder, or a number.
 
-    Before the work begins, a line on standard error reports the sizes, the number of tiles, the memory required and,
-    after a short trial, the time. An image that requires more memory than available is rejected. Progress and the
-    remaining time are shown as a bar on a terminal, and otherwise as lines from time to time.
+    In a folder, OUT/results.jsonl has a line for each image. The same command resumes after a stop. An image that fails
+    is reported, and the others are still processed; the exit code is then 1. It is also 1 if --otherwise drop leaves no
+    file for a single image.
     """
     console, options = command_console(), gathered(ImageOptions, given)
     if is_pipe(output) and console.as_json and not dry_run:

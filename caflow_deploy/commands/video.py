@@ -11,6 +11,7 @@ from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, command_console, counted, same_command
 from caflow_cli.field_options import field_option, field_options, gathered
 from caflow_cli.option_values import FilePath
+from caflow_cli.short_help import ShortHelp
 from caflow_cli.stops import exit_code
 from caflow_deploy.commands.drawing_options import frame_options, rejecting_options, size_options
 from caflow_deploy.commands.execution_options import workers_options
@@ -53,7 +54,11 @@ N_HELP = (
 )
 
 
-@click.command("video")
+@click.command(
+    "video",
+    cls=ShortHelp,
+    first=("output", "bundle", "scale", "width", "start", "end", "codec", "crf", "dry_run", "force"),
+)
 @click.argument("source", metavar="IN", type=FilePath())
 @click.option("-o", "--output", type=FilePath(path_type=Path), required=True, help=OUTPUT_HELP)
 @partial(bundle_option, default=DEFAULT_FOR_VIDEOS)
