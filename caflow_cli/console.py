@@ -39,6 +39,8 @@ class CommandConsole:
         """Start before anything is printed."""
         self.as_json = False
         """Whether results are JSON objects for programs."""
+        self.is_verbose = False
+        """Whether results have figures that only some people want to know."""
         self.shows_messages = True
         """Whether the plan and the progress are shown."""
         self.shows_warnings = True

@@ -29,6 +29,7 @@ from caflow_deploy.commands.pipeline_options import (
     max_pixels_option,
     quiet_option,
     running_options,
+    verbose_option,
 )
 from caflow_deploy.commands.pipes import is_pipe, piped_images
 from caflow_deploy.images.image_files import MAX_BYTES_PER_PIXEL, MAX_OTHER_BYTES
@@ -83,6 +84,7 @@ from caflow_runtime.batching.draw_options import DrawOptions
 @workers_options
 @max_pixels_option
 @json_option
+@verbose_option
 @quiet_option
 @dry_run_option
 @click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +12,7 @@ from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted
 from caflow_cli.option_values import in_words_of
 from caflow_deploy.commands.pipes import as_given, shown
+from caflow_deploy.images.image_result import UNUSUAL
 from caflow_deploy.jobs.image_report import ImageReport, ModelImage
 from caflow_deploy.jobs.process_image import ImageOutcome
 from caflow_runtime.batching.draw_options import DrawOptions
@@ -48,9 +49,12 @@ class OutcomeCounter:
             self.console.error(in_words_of(click.get_current_context().command, shown(done.wrong)))
         elif done.report is not None:
             self.outcomes[done.report.outcome] += 1
-            self.console.result(_json(done.report) if self.console.as_json else line(done.report))
+            self.console.result(self._line(done.report, done.seconds))
             for warning in done.report.warnings or ():
                 self.console.warning(shown(f"{done.report.input}: {warning}"))
+
+    def _line(self, report: ImageReport, seconds: float | None) -> str:
+        return _json(report) if self.console.as_json else line(report, seconds, self.console.is_verbose)
 
     def take_unreadable(self, error: OSError) -> None:
         """Report a folder that cannot be read. Its images are skipped."""
@@ -103,28 +107,55 @@ def _json(report: ImageReport) -> str:
     return json.dumps(report.fields() | paths, allow_nan=False)
 
 
-def line(report: ImageReport) -> str:
-    """Return the line about a finished image, for people."""
-    names = f"{shown(report.input)} → {shown(report.output)}"
-    if report.outcome == "bicubic":
+def line(done: ImageReport, seconds: float | None = None, is_verbose: bool = False) -> str:
+    """Return the line about a finished image, for people.
+
+    Arguments:
+        seconds: time that it took.
+        is_verbose: whether to add likelihoods, which sample it is, and what the model was told.
+    """
+    names = f"{shown(done.input)} → {shown(done.output)}"
+    if done.outcome == "bicubic":
         return f"{names}  untypical: replaced by the enlarged input"
-    if report.outcome == "reduced":
+    if done.outcome == "reduced":
         return f"{names}  not enlarged: the input is not smaller than the result, so there are no samples"
-    of_model = "" if isinstance(report.model_because, UnsetType) else f" of {report.model}"
-    parts = [] if isinstance(report.filled, UnsetType) else [f"fills {100 * report.filled:.1f} % of the image"]
-    parts += [f"{report.bits_per_dim:.3f} bits/dim{of_model}", f"sample {report.sample + 1} of {report.n}"]
-    for name in ("sample", "image"):
-        if isinstance(value := getattr(report, f"{name}_typicality"), float):
-            parts.append(f"{name} typicality {value:.3f}{_verdict(report) if report.judge == name else ''}")
+    of_model = "" if isinstance(done.model_because, UnsetType) else f" of {done.model}"
+    parts = [f"{done.output_width}×{done.output_height}{of_model}"]
+    if not isinstance(done.filled, UnsetType):
+        parts.append(f"fills {100 * done.filled:.1f} % of the image")
+    parts += _verdict(done)
+    if done.input_bits > done.output_bits:
+        parts.append(f"reduced from {done.input_bits} to {done.output_bits} bits")
+    if seconds is not None:
+        parts.append(f"{seconds:.1f} s")
+    return f"{names}  {', '.join([*parts, *(_figures(done) if is_verbose else [])])}"
+
+
+def _verdict(report: ImageReport) -> list[str]:
+    """Return one word with its number: how usual the image is if it was judged as written, else the sample."""
+    if isinstance(value := report.image_typicality, float):
+        kind = "image typicality"
+    elif isinstance(value := report.sample_typicality, float):
+        kind = "typicality"
+    else:
+        return []
+    usual = "unusual" if value < UNUSUAL else "usual"
+    word = report.outcome if report.outcome in ("accepted", "rejected") else usual
+    return [f"{word} ({kind} {value:.3f})"]
+
+
+def _figures(report: ImageReport) -> Iterator[str]:
+    """Yield what only some people want to know."""
+    yield f"{report.bits_per_dim:.3f} bits/dim"
+    yield f"sample {report.sample + 1} of {report.n}"
+    if isinstance(report.image_typicality, float) and isinstance(report.sample_typicality, float):
+        yield f"sample typicality {report.sample_typicality:.3f}"
     if not isinstance(report.consistency_db, UnsetType):
-        parts.append(f"consistency {report.consistency_db:.1f} dB")
+        yield f"consistency {report.consistency_db:.1f} dB"
     if isinstance(of := report.likelihood_of, ModelImage):
-        parts.append(f"likelihood of the model's {of.width}×{of.height} image with {of.bits} bits")
+        yield f"likelihood of the model's {of.width}×{of.height} image with {of.bits} bits"
     if not isinstance(report.degradation, UnsetType):
-        parts.append(assumed(report.degradation))
-    if report.input_bits > report.output_bits:
-        parts.append(f"reduced from {report.input_bits} to {report.output_bits} bits")
-    return f"{names}  {', '.join(parts)}"
+        yield assumed(report.degradation)
 
 
 def assumed(degradation: Mapping[str, float]) -> str:
@@ -137,8 +168,3 @@ def assumed(degradation: Mapping[str, float]) -> str:
     }
     texts = [text.format(degradation[name]) for name, (text, is_visible) in visible.items() if is_visible]
     return f"assumed {' and '.join(texts) or 'clean'}"
-
-
-def _verdict(report: ImageReport) -> str:
-    """Return the verdict to print after the typicality that --judge chose."""
-    return {"rejected": " (untypical)", "accepted": " (accepted)"}.get(report.outcome, "")

@@ -91,12 +91,24 @@ def _be_quiet(context: click.Context, _: click.Parameter, is_given: bool) -> Non
         context.with_resource(warnings.catch_warnings(action="ignore"))
 
 
+def _be_verbose(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    context.ensure_object(CommandConsole).is_verbose = is_given
+
+
 json_option = click.option(
     "--json",
     is_flag=True,
     expose_value=False,
     callback=_print_json,
     help='Print one JSON object per line, for programs. The page "Job folders" of the reference lists the fields.',
+)
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_be_verbose,
+    help="Print all figures. Without it, lines have the most important one.",
 )
 quiet_option = click.option(
     "--quiet",

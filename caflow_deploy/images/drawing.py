@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from caflow_deploy.images.alpha import draw_alpha
 from caflow_deploy.images.image_files import read_image, write_image
-from caflow_deploy.images.image_result import ImageResult
+from caflow_deploy.images.image_result import UNUSUAL, ImageResult
 from caflow_deploy.images.input_files import CompletedImage
 from caflow_deploy.images.matte import matted
 from caflow_deploy.images.model_choice import jpeg_quality
@@ -26,8 +26,6 @@ from caflow_runtime.pipeline.results import Outcome, Samples
 from caflow_runtime.pipeline.sampling import ResultEncoding
 
 LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
-SUSPICIOUS = 0.01
-"""Largest sample typicality of samples that are compared with their input."""
 CONTRADICTING_DB = 20.0
 """Consistency in dB below which a sample contradicts its input. With x4-photo, noise of σ = 50 left 22 dB or more, and
 dithering to black and white 18 dB or less."""
@@ -150,7 +148,7 @@ def _contradiction(pipe: Pipeline, made: ModelOutput) -> list[str]:
     """
     manifest, typicality = pipe.manifest, _of_best(made)
     is_comparable = manifest.model.scale > 1 and manifest.has_consistency and not pipe.is_told_degradation
-    if not is_comparable or typicality is None or not typicality.value <= SUSPICIOUS:
+    if not is_comparable or typicality is None or not typicality.value < UNUSUAL:
         return []
     picture = made.pictures[0] if made.pictures.dtype == np.uint8 else np.asarray(made.pictures[0] >> 8, np.uint8)
     agreement = pipe.consistency.psnr(picture, made.condition)

@@ -23,6 +23,9 @@ from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.typicality import Typicality
 from caflow_runtime.pipeline.results import Best, Outcome, Samples
 
+UNUSUAL = 0.01
+"""Typicality below which a result is called unusual: about 1 % of good ones are."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageResult:
@@ -201,12 +204,13 @@ class ImageResult:
             return f"{size}, reduced without a model"
         if self.outcome == "bicubic":
             return f"{size}, enlarged bicubically, because all samples of {self.model} are untypical"
-        known = self.typicality
-        kind = "sample" if self.image_typicality is None else "image"
-        verdict = "" if known is None or np.isnan(known.value) else f", {kind} typicality {known.value:.3f}"
-        verdict += "" if self.outcome == "unjudged" else f", {self.outcome}"
         filled = "" if self.filled is None else f", fills {100 * self.filled:.1f} % of the image"
-        return f"{size} of {self.model}{filled}, {self.bits_per_dim:.3f} bits/dim{verdict}"
+        verdict = f", {self.outcome}" if self.outcome in ("accepted", "rejected") else ""
+        if (known := self.typicality) is not None and not np.isnan(known.value):
+            kind = "typicality" if self.image_typicality is None else "image typicality"
+            usual = "unusual" if known.value < UNUSUAL else "usual"
+            verdict = f"{verdict or f', {usual}'} ({kind} {known.value:.3f})"
+        return f"{size} of {self.model}{filled}{verdict}"
 
     def _repr_png_(self) -> bytes:
         """Return the picture that a notebook shows."""

@@ -18,9 +18,10 @@ from caflow_runtime.image_arrays import Image
 
 MODELS = (DEFAULT, DEFAULT_FOR_DEGRADED)
 """Names of the models that `choose_model` chooses from. Both enlarge four times, with the same number of levels."""
-MIN_QUALITY, MAX_NOISE, MAX_BLUR = 95, 1.5, 0.7
-"""Least quality of JPEG, largest noise in grey levels, and largest blur in pixels of the result, of images that
-x4-photo enlarges. Pixels are judged by the estimates of x4-real, so a former JPEG is found in every format.
+MIN_QUALITY, MIN_GREY_QUALITY, MAX_NOISE, MAX_BLUR = 95, 75, 1.5, 0.7
+"""Least quality of JPEG, the same for grey images, largest noise in grey levels, and largest blur in pixels of the
+result, of images that x4-photo enlarges. Grey images have no damage in chroma, and the estimate for clean ones is 85 to
+93. Pixels are judged by the estimates of x4-real, so a former JPEG is found in every format.
 `benchmarks/quality.py choice` has the LPIPS of both models for each kind of damage."""
 LUMINANCE = (
     *(16, 11, 10, 16, 24, 40, 51, 61),
@@ -53,7 +54,8 @@ class ModelChoice:
 def choose_model(path: str | Path, estimate: Estimate, max_pixels: int = MAX_IMAGE_PIXELS) -> ModelChoice:
     """Return the built-in ×4 model that is best for an image file, and the reason.
 
-    x4-real is chosen for damaged images. Of JPEG files with a quality below `MIN_QUALITY`, the pixels are not decoded.
+    x4-real is chosen for damaged images. Of JPEG files with a quality below `MIN_GREY_QUALITY`, the pixels are not
+    decoded.
 
     Arguments:
         estimate: `Pipeline.degradation` of x4-real.
@@ -64,18 +66,19 @@ def choose_model(path: str | Path, estimate: Estimate, max_pixels: int = MAX_IMA
     """
     path = checked_path("path", path)
     header = header_of_file(path)
-    of_header = None if header is None else _of_quality(header.quantization)
+    of_header = None if header is None else _of_quality(header.quantization, MIN_GREY_QUALITY)
     return of_header or choose_model_of(read_image(path, max_pixels), estimate)
 
 
 def choose_model_of(image: ImageFile, estimate: Estimate) -> ModelChoice:
     """Return the built-in ×4 model that is best for an image that was read, and the reason, as `choose_model` does."""
-    if (choice := _of_quality(image.quantization)) is not None:
+    least = MIN_GREY_QUALITY if (image.rgb == image.rgb[..., :1]).all() else MIN_QUALITY
+    if (choice := _of_quality(image.quantization, least)) is not None:
         return choice
     found = estimate(image.rgb)
     assert found is not None
     damage = [
-        (found["jpeg"] < MIN_QUALITY, f"it looks compressed, as by JPEG of quality {found['jpeg']:.0f}"),
+        (found["jpeg"] < least, f"it looks compressed, as by JPEG of quality {found['jpeg']:.0f}"),
         (found["noise"] > MAX_NOISE, f"it looks noisy, with noise of about {found['noise']:.1f} grey levels"),
         (found["blur"] > MAX_BLUR, "it looks blurred"),
     ]
@@ -85,9 +88,9 @@ def choose_model_of(image: ImageFile, estimate: Estimate) -> ModelChoice:
     return ModelChoice(DEFAULT, "no damage was found")
 
 
-def _of_quality(table: Sequence[int] | None) -> ModelChoice | None:
-    """Return the choice for a JPEG file of low quality; None for all others."""
-    if not table or (quality := jpeg_quality(table)) >= MIN_QUALITY:
+def _of_quality(table: Sequence[int] | None, least: int) -> ModelChoice | None:
+    """Return the choice for a JPEG file of a quality below `least`; None for all others."""
+    if not table or (quality := jpeg_quality(table)) >= least:
         return None
     return ModelChoice(DEFAULT_FOR_DEGRADED, f"it is a JPEG of quality {quality}")
 

@@ -45,6 +45,10 @@ class ImageReport(msgspec.Struct, frozen=True):
     `reduced`)."""
     n: Annotated[int, msgspec.Meta(ge=1)]
     """Number of samples that were asked for, without those in place of rejected ones."""
+    output_width: int
+    """Width of the output file, in pixels."""
+    output_height: int
+    """Height of the output file, in pixels."""
     outcome: Literal["unjudged", "accepted", "rejected", "bicubic", "reduced"]
     """Origin of the output file.
 
@@ -124,6 +128,8 @@ def report_of(job: ImageJob, result: ImageResult, config: DrawOptions, **others:
         input_bits=result.given.bits,
         sample=REJECTED,
         n=config.number,
+        output_width=form.size.width,
+        output_height=form.size.height,
         outcome=result.outcome,
         density_at="sample",
         output_bits=form.bits,

@@ -6,6 +6,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,8 @@ class ImageOutcome:
     """`stamp_of` each file beside the source, by name, taken before it was read; empty if the job failed."""
     model: str | None = None
     """Name of the model, that of its bundle's folder; None if the job failed."""
+    seconds: float | None = None
+    """Time that it took; None if the job failed."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def process_image(
         config: how samples are drawn and the best one is chosen.
         max_pixels: largest number of pixels of the image file, as in `read_image`.
     """
+    began = monotonic()
     stamp, stamps = stamp_of(job.source), {name: stamp_of(path) for name, path in job.inputs.items()}
     model, because = as_text(pipe.folder.stem), UNSET if job.choice is None else job.choice.reason
     said: list[str] = []
@@ -95,7 +99,8 @@ def process_image(
         warnings = [*dict.fromkeys(said), *result.warnings, *left_out] or UNSET
         made |= {"model": model, "model_because": because, "input_stamp": stamp, "warnings": warnings}
         report = report_of(job, result, wanted.config, bytes=job.output.stat().st_size, **made)
-        return ImageOutcome(job, report, stamp=stamp, input_stamps=stamps, model=model)
+        took = monotonic() - began
+        return ImageOutcome(job, report, stamp=stamp, input_stamps=stamps, model=model, seconds=took)
     except Untypical as error:
         wrong = f"{job.source}: {error.why}: dropped"
         try:

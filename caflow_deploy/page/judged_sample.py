@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from caflow_deploy.images.image_result import UNUSUAL
 from caflow_deploy.images.input_files import CompletedImage
 from caflow_runtime.ood.typicality import reason
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Samples
 
-ALPHA = 0.01
-"""Samples with a lower typicality are unusual: the rule of `caflow image --min-typicality 0.01`."""
 MEANING = "This says how usual the result is for this model, not whether it is sharp or true."
 
 NONE_IS_USUAL = (
@@ -37,7 +36,7 @@ class JudgedSample:
     def verdict(self) -> Literal["usual", "unusual", "unjudged"]:
         if self.typicality is None:
             return "unjudged"
-        return "unusual" if self.typicality < ALPHA else "usual"
+        return "unusual" if self.typicality < UNUSUAL else "usual"
 
     @property
     def message(self) -> str:
@@ -73,7 +72,7 @@ class JudgedSample:
         if self.typicality is not None:
             lines.append(
                 f"**Typicality {self.typicality:.4f}**: the fraction of samples of similar photographs that are at "
-                f"least as unusual, from 0 to 1; a sample below {ALPHA:g} is called unusual."
+                f"least as unusual, from 0 to 1; a sample below {UNUSUAL:g} is called unusual."
             )
         if self.consistency is not None:
             lines.append(

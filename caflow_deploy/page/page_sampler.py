@@ -14,12 +14,12 @@ from caflow_deploy.images.alpha import enlarge_alpha
 from caflow_deploy.images.drawing import ImageRequest, draw_image
 from caflow_deploy.images.image_files import ImageFile, read_image, write_image
 from caflow_deploy.images.image_headers import claimed_size
-from caflow_deploy.images.image_result import ImageResult
+from caflow_deploy.images.image_result import UNUSUAL, ImageResult
 from caflow_deploy.images.input_files import CompletedImage
 from caflow_deploy.images.masks import HALF
 from caflow_deploy.images.model_choice import choose_model_of
 from caflow_deploy.images.model_passes import OutputSpec
-from caflow_deploy.page.judged_sample import ALPHA, JudgedSample, judged
+from caflow_deploy.page.judged_sample import JudgedSample, judged
 from caflow_runtime.batching.draw_options import DrawOptions, Rank, Temperature
 from caflow_runtime.batching.runner import ShowWindows
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_DEGRADED
@@ -295,7 +295,7 @@ class PageSampler:
         typicality_model = pipe.likelihoods.typicality_model(temperature)
         if typicality_model is None:
             return f"this model can judge samples only at these temperatures: {_known(calibration)}"
-        return "this model was calibrated with too few photographs" if typicality_model.smallest >= ALPHA else ""
+        return "this model was calibrated with too few photographs" if typicality_model.smallest >= UNUSUAL else ""
 
     def _new_folder(self) -> Path:
         return Path(mkdtemp(dir=self.folder))

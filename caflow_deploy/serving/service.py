@@ -84,6 +84,9 @@ class Service(ABC):
         answers: dict[int, Answer] = {}
         alike: dict[Any, list[Checked]] = {}
         for k, request in enumerate(requests):
+            if request.until < time.monotonic():  # its images may be gone
+                answers[k] = self._too_late()
+                continue
             try:
                 parameters, checked = self._checked(k, request)
             except InputError as error:

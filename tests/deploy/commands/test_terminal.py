@@ -103,7 +103,7 @@ def _read(terminal: int) -> bytes:
 
 WIDTHS = pytest.mark.parametrize("columns", [80, 120, 220])
 PLAN = re.compile(r".* (tile|tiles) .* of memory(, about .*)?")
-RESULT = re.compile(r"(\S+) → (\S+) .*sample typicality \d\.\d{3}")
+RESULT = re.compile(r"(\S+) → (\S+) .*\d+×\d+.*, \d+\.\d s")
 
 
 @pytest.fixture

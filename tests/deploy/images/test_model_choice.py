@@ -56,7 +56,7 @@ def write_both(folder: Path, clean: Picture) -> list[str]:
     Image.fromarray(clean).save(folder / "a.jpg", quality=LOW)
     Image.fromarray(clean).save(folder / "b.png")
     Image.fromarray(noisy(clean)).save(folder / "c.png")
-    Image.fromarray(clean).save(folder / "d.jpg", quality=98)
+    Image.fromarray(clean).save(folder / "d.jpg", quality=100, subsampling=0)
     return [REAL, PHOTO, REAL, PHOTO]
 
 
@@ -103,7 +103,10 @@ LOW_QUALITY, COMPRESSED = f"it is a JPEG of quality {LOW}", "it looks compressed
         ("in.png", "RGB", {"quality": LOW, "format": "JPEG"}, LOW_QUALITY),
         ("in.jpg", "RGB", {"quality": LOW, "progressive": True}, LOW_QUALITY),
         ("in.jpg", "CMYK", {"quality": LOW}, LOW_QUALITY),
-        ("in.jpg", "RGB", {"quality": MIN_QUALITY}, None),
+        ("in.jpg", "RGB", {"quality": 92}, "it is a JPEG of quality 92"),
+        ("in.jpg", "L", {"quality": 92}, None),
+        ("in.jpg", "L", {"quality": 70}, "it is a JPEG of quality 70"),
+        ("in.jpg", "RGB", {"quality": 100, "subsampling": 0}, None),
         ("in.tiff", "RGB", {"quality": LOW, "compression": "jpeg"}, COMPRESSED),
         ("in.webp", "RGB", {"quality": 30}, COMPRESSED),
         ("in.avif", "RGB", {"quality": 40}, COMPRESSED),
@@ -182,6 +185,7 @@ def test_a_finished_image_keeps_its_model(clean: Picture, tmp_path: Path, monkey
     monkeypatch.setattr(model_choice, "MAX_NOISE", 1e9)
     monkeypatch.setattr(model_choice, "MAX_BLUR", 1e9)
     monkeypatch.setattr(model_choice, "MIN_QUALITY", 1)
+    monkeypatch.setattr(model_choice, "MIN_GREY_QUALITY", 1)
     again = json_lines(caflow(*given, code=0).stdout)
     assert [(Path(line["input"]).name, line["model"]) for line in again] == [("c.png", PHOTO)]
     assert models_of(json_lines_of(tmp_path / "out" / RESULTS)) == [*expected[:2], PHOTO, *expected[3:]]

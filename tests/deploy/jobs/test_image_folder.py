@@ -48,6 +48,8 @@ def drawn(job: ImageJob, **more: Any) -> ImageOutcome:
         "input_bits": 8,
         "n": 2,
         "sample": 0,
+        "output_width": 8,
+        "output_height": 8,
         "density_at": "sample",
         "log_likelihood": -7352.5,
         **more,
