@@ -9,6 +9,7 @@ other sets that judge the models is used.
 """
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,10 +20,10 @@ import numpy as np
 import report
 import torch
 from degradations import generator, noisy
-from metrics import SCALE, Crop, Judge, centre, crop, folder_of, mean_difference, psnr, read
+from metrics import SCALE, Crop, Judge, Picture, centre, crop, folder_of, mean_difference, psnr, read
 from PIL import Image
 
-from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.images.image_files import read_image
 from caflow_deploy.images.model_choice import MAX_BLUR, MAX_NOISE, MIN_QUALITY, MODELS, choose_model
 from caflow_runtime.linear_light import resample
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -35,56 +36,32 @@ BLUR = 0.7
 REDUCED = 1.25
 """How much larger a former JPEG was, by side."""
 
-Save = Callable[[Crop, Path], Path]
-"""Writes the condition of a crop to a folder, as an image file, and returns its path."""
+Change = Callable[[Crop], Picture]
+"""Returns the condition of a crop, changed."""
 
 
-def compressed(suffix: str, quality: int) -> Save:
-    """Return the function that writes files of a quality."""
-
-    def save(one: Crop, folder: Path) -> Path:
-        path = folder / f"{one.name}.{suffix}"
-        Image.fromarray(one.condition).save(path, quality=quality)
-        return path
-
-    return save
-
-
-def once_a_jpeg(one: Crop, folder: Path) -> Path:
-    """Write a PNG of what was a larger JPEG of quality 80."""
+def once_a_jpeg(one: Crop) -> Picture:
+    """Return what was a larger JPEG of quality 80."""
     height, width = one.condition.shape[:2]
     large = Image.fromarray(resample(one.condition, int(REDUCED * height), int(REDUCED * width)))
-    large.save(folder / "large.jpg", quality=80)
-    path = folder / f"{one.name}.png"
-    write_image(path, resample(read_image(folder / "large.jpg").rgb, height, width))
-    return path
+    file = BytesIO()
+    large.save(file, "JPEG", quality=80)
+    return resample(np.asarray(Image.open(file)), height, width)
 
 
-def blurred(one: Crop, folder: Path) -> Path:
-    """Write a blurred PNG."""
-    path = folder / f"{one.name}.png"
-    write_image(path, np.asarray(cv2.GaussianBlur(one.condition, (0, 0), BLUR), np.uint8))
-    return path
+def with_noise(sigma: float) -> Change:
+    """Return the change that adds Gaussian noise."""
+    return lambda one: noisy(one.condition, sigma, generator(one.name))
 
 
-def with_noise(sigma: float) -> Save:
-    """Return the function that writes PNG files with Gaussian noise; with a `sigma` of 0, without noise."""
-
-    def save(one: Crop, folder: Path) -> Path:
-        path = folder / f"{one.name}.png"
-        Image.fromarray(noisy(one.condition, sigma, generator(one.name))).save(path)
-        return path
-
-    return save
-
-
-CASES: dict[str, Save] = {
-    "clean": with_noise(0),
-    **{f"{suffix.upper()} {quality}": compressed(suffix, quality) for suffix in SUFFIXES for quality in QUALITIES},
-    "PNG, once a larger JPEG 80": once_a_jpeg,
-    "blur": blurred,
-    **{f"noise {sigma}": with_noise(sigma) for sigma in SIGMAS},
+CASES: dict[str, tuple[Change, str, int]] = {
+    "clean": (with_noise(0), "png", 0),
+    **{f"{suffix.upper()} {q}": (with_noise(0), suffix, q) for suffix in SUFFIXES for q in QUALITIES},
+    "PNG, once a larger JPEG 80": (once_a_jpeg, "png", 0),
+    "blur": (lambda one: np.asarray(cv2.GaussianBlur(one.condition, (0, 0), BLUR), np.uint8), "png", 0),
+    **{f"noise {sigma}": (with_noise(sigma), "png", 0) for sigma in SIGMAS},
 }
+"""Change of each condition, and suffix and quality of its file; PNG has no quality."""
 
 
 def centres() -> list[Crop]:
@@ -97,9 +74,11 @@ def compared(case: str, given: list[Crop], pipes: dict[str, Pipeline], judge: Ju
 
     The difference is the LPIPS of x4-real minus that of x4-photo, with the half width of its 95 % interval.
     """
-    targets = [one.target for one in given]
+    targets, (change, suffix, quality) = [one.target for one in given], CASES[case]
     with TemporaryDirectory() as folder:
-        paths = [CASES[case](one, Path(folder)) for one in given]
+        paths = [Path(folder, f"{one.name}.{suffix}") for one in given]
+        for one, path in zip(given, paths, strict=True):
+            Image.fromarray(change(one)).save(path, quality=quality)
         conditions = [read_image(path).rgb for path in paths]
         is_real = np.array([choose_model(path, pipes[MODELS[1]].degradation).model == MODELS[1] for path in paths])
     row: dict[str, Any] = {"input": case, f"{MODELS[1]} chosen": float(is_real.mean())}
