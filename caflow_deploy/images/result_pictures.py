@@ -120,10 +120,15 @@ def with_rings(image: Image, places: Sequence[tuple[int, int]]) -> Image:
         places: column and row of each place, in pixels.
     """
     marked = np.ascontiguousarray(image).copy()
-    radius = max(5, min(image.shape[:2]) // 60)
-    for number, place in enumerate(places, start=1):
-        label = (place[0] + radius + 2, place[1] + radius // 2)
-        for colour, width in ((DARK, 4), (BRIGHT, 2)):  # a dark edge, so that rings are seen on every ground
-            cv2.circle(marked, place, radius, colour, width, cv2.LINE_AA)
-            cv2.putText(marked, str(number), label, cv2.FONT_HERSHEY_SIMPLEX, radius / 14, colour, width, cv2.LINE_AA)
+    height, width = image.shape[:2]
+    radius = max(5, min(height, width) // 60)
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, max(0.45, radius / 14)
+    for number, (x, y) in enumerate(places, start=1):
+        for colour, line in ((DARK, 4), (BRIGHT, 2)):  # a dark edge, so that rings are seen on every ground
+            cv2.circle(marked, (x, y), radius, colour, line, cv2.LINE_AA)
+        (wide, high), _ = cv2.getTextSize(str(number), font, size, 1)
+        left = x + radius + 5 if x + radius + wide + 8 < width else x - radius - wide - 5
+        bottom = min(max(y + high // 2, high + 3), height - 4)
+        cv2.rectangle(marked, (left - 3, bottom - high - 3), (left + wide + 2, bottom + 3), DARK, cv2.FILLED)
+        cv2.putText(marked, str(number), (left, bottom), font, size, BRIGHT, 1, cv2.LINE_AA)
     return marked

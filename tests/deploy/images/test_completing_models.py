@@ -18,6 +18,7 @@ from tiny import photograph
 from caflow_deploy.images.image_files import read_image, write_image
 from caflow_deploy.images.input_files import FILLED_SMOOTHLY
 from caflow_deploy.images.photographs import Photograph, pairs_of
+from caflow_deploy.images.result_pictures import with_rings
 from caflow_deploy.jobs.image_folder import RESULTS
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.completion import color_hints, filling
@@ -348,3 +349,15 @@ def test_a_computation_that_fails_ends_one_image_of_a_folder(
     done = caflow(*given, "--model", completing["color-hints"], code=1)
     assert "a.png: a computation failed: Factor is exactly singular" in done.stderr
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["b.png"]
+
+
+def test_numbers_of_suggested_hints_are_seen_on_any_ground_and_at_every_border() -> None:
+    for value in (0, 128, 255):
+        ground = np.full((60, 90, 3), value, np.uint8)
+        for place in ((45, 30), (89, 0), (0, 59), (89, 59)):
+            marked = with_rings(ground, [place])[..., 0]
+            beside = np.hypot(*np.subtract(np.indices(marked.shape), np.reshape(place[::-1], (2, 1, 1)))) > 9
+            label = marked[beside & (marked != value)] if value else marked[beside & (marked > 0)]
+            assert label.size > 20
+            assert label.max() > 200 or value == 255
+            assert label.min() < 60 or value == 0
