@@ -98,7 +98,7 @@ def export(
         options: precision of the networks, and what the bundle names as best.
         processes: number of processes that trace graphs in parallel. With more than one, the calling script requires
             `if __name__ == "__main__":`.
-        say: called with each line of the verification's table, and with each note for the user.
+        say: called with each note for the user.
         show: called after each graph with its name, the number of graphs traced so far, and their total number.
 
     Raises:
@@ -143,7 +143,7 @@ def export(
             if precision == "fp32":  # the graphs of other precisions contain rounded weights
                 _write_checkpoint(model, store, partial, source.training)
         runnable, verified_with = _runnable(model, partial, graphs, precision)
-        measured = verify(model, runnable, precision, verified_with, say)
+        measured = verify(model, runnable, precision, verified_with)
         manifest = bundle.Manifest(
             format=bundle.FORMAT,
             format_version=bundle.FORMAT_VERSION,

@@ -47,7 +47,7 @@ def build_engines(
         compute_capabilities: compute capabilities to build for, such as "8.6". By default that of the local GPU.
         profile: largest number of items, height and width in one run. Sides are rounded up to what the model requires.
         show: called with the progress.
-        say: called with each note for the user, and each line of the verification's table.
+        say: called with each note for the user.
 
     Raises:
         BundleError: if the bundle cannot be used.
@@ -132,7 +132,7 @@ class _Set:
             say(f"the engines were not verified on this {here.name}: {error}")
             return
         try:
-            measured = verify_engines(self.bundle, backend, say)
+            measured = verify_engines(self.bundle, backend)
         except BaseException:
             shutil.rmtree(self.folder)
             raise

@@ -5,7 +5,7 @@ are compared with `CAFlow.sample` and `CAFlow.log_prob` at two sizes. Last, prop
 the graphs alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,18 +43,13 @@ class Case:
 
 
 def verify(
-    model: CAFlow,
-    graphs: Mapping[str, Graph],
-    precision: PrecisionName,
-    verified_with: str,
-    say: Callable[[str], None] | None,
+    model: CAFlow, graphs: Mapping[str, Graph], precision: PrecisionName, verified_with: str
 ) -> list[Measurement]:
     """Compare `graphs` with the model in float64, and return all measurements.
 
     Arguments:
         graphs: callables that accept float32 and convert it to their own types.
         verified_with: name of the backend that runs the graphs.
-        say: called with each line of the table of measurements.
 
     Raises:
         VerificationFailed: at the first error that exceeds its tolerance. The message names the graph and the output.
@@ -62,7 +57,7 @@ def verify(
     tolerances = TOLERANCES[precision]
     exact_model = _double(model)
     exact = torch_graphs(exact_model, Precision(torch.float64, torch.float64))
-    measure = Measure(verified_with, say)
+    measure = Measure(verified_with)
     for number, (rows, columns) in enumerate(SIDES_IN_MULTIPLES):
         multiple = model.config.size_multiple
         height, width = rows * multiple, columns * multiple

@@ -3,7 +3,7 @@
 The results of ONNX Runtime were compared with the model in float64 when the bundle was exported.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +21,12 @@ from caflow_runtime.flow.tolerances import TOLERANCES
 FLOW = "flow"
 
 
-def verify_engines(folder: Path, backend: Backend, say: Callable[[str], None] | None = None) -> list[Measurement]:
+def verify_engines(folder: Path, backend: Backend) -> list[Measurement]:
     """Compare a bundle on a backend with ONNX Runtime on the CPU, and return all measurements.
 
     First each graph runs on the inputs that the CPU's chain computes. Then the whole chain runs, and properties of
     every flow are checked. One item also runs alone and at every batch size, because some engines are known to fail at
     certain batch sizes.
-
-    Arguments:
-        say: called with each line of the table of measurements.
 
     Raises:
         VerificationFailed: at the first error that exceeds its tolerance. The message names the graph and the output.
@@ -37,7 +34,7 @@ def verify_engines(folder: Path, backend: Backend, say: Callable[[str], None] | 
     built = Graphs(folder, backend)
     manifest, hosted = built.manifest, built.on_host()
     inputs = case_within(manifest.model, backend.profile)
-    measure = Measure(backend.name, say)
+    measure = Measure(backend.name)
     if manifest.precision != "bf16":  # ONNX Runtime has no bfloat16 convolutions on CPUs
         exact = Graphs(folder, OnnxRuntimeCpu()).on_host()
         _measure_graphs(exact, hosted, manifest, inputs, measure)
