@@ -190,7 +190,7 @@ def _why_few(need: ImageEstimate) -> str:
         return ""
     seconds = need.trial.seconds(need.work_of_usual)
     return (
-        f"; {counted(need.wanted.config.number, 'sample')}, because the image is large: -n {USUAL_SAMPLES} also shows "
+        f"; {counted(need.wanted.config.number, 'sample')}, because the result is large: -n {USUAL_SAMPLES} also shows "
         f"where it is uncertain, in about {duration(seconds)}"
     )
 

@@ -115,6 +115,12 @@ class ImageResult:
         return None if known is None else known.of((0, 0) if isinstance(self.drawn, Samples) else 0)
 
     @property
+    def is_unusual(self) -> bool:
+        """Whether `typicality` is known, and below 0.01, so that a person should look at the result."""
+        known = self.typicality
+        return known is not None and bool(known.value < UNUSUAL)
+
+    @property
     def uncertainty(self) -> NDArray[np.float32] | None:
         """Where the samples differ: their standard deviation in grey levels, (h, w, 3), in the size of the model.
 
@@ -208,7 +214,7 @@ class ImageResult:
         verdict = f", {self.outcome}" if self.outcome in ("accepted", "rejected") else ""
         if (known := self.typicality) is not None and not np.isnan(known.value):
             kind = "typicality" if self.image_typicality is None else "image typicality"
-            usual = "unusual" if known.value < UNUSUAL else "usual"
+            usual = "unusual" if self.is_unusual else "usual"
             verdict = f"{verdict or f', {usual}'} ({kind} {known.value:.3f})"
         return f"{size} of {self.model}{filled}{verdict}"
 

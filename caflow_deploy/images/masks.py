@@ -23,6 +23,8 @@ OTHER: dict[MaskMarks, MaskMarks] = {
 HALF = 128
 """Smallest mean of the three colour values, 0…255, of a pixel that counts as white, and smallest alpha of one that
 counts as opaque."""
+FAINT = 32
+"""Smallest alpha of paint that can be seen."""
 DARK, LIGHT, PLAIN = 64, 192, 0.5
 """A mask is mostly dark or light: the mean colour values of at least this share of its pixels are below `DARK`, or at
 least `LIGHT`. Most photographs are not."""
@@ -58,6 +60,8 @@ def read_hole(path: Path, mask: ImageFile, image: Image, marks: MaskMarks | None
     }
     chosen = marks or (_marks_of_layer(path, mask, image, is_opaque) if has_layer else _marks_of_mask(path, mask))
     hole = holes[chosen]
+    if marks is None and chosen == "opaque" and mask.alpha is not None:
+        _check_opacity(path, mask.alpha, hole)
     if not hole.any():
         raise UnreadableImage(path, f"the mask marks nothing: it has no {chosen} pixel")
     share, other = float(hole.mean()), OTHER[chosen]
@@ -77,7 +81,7 @@ def _marks_of_mask(path: Path, mask: ImageFile) -> MaskMarks:
         raise UnreadableImage(
             path,
             "this looks like a photograph, not like a mask: paint what is to go white and everything else black, or "
-            "export the painted layer without the photograph; or give `mask_marks` white if light pixels mark",
+            "export the painted layer without the photograph",
         )
     return "white"
 
@@ -86,9 +90,9 @@ def _marks_of_layer(path: Path, mask: ImageFile, image: Image, is_opaque: NDArra
     """Return what marks on a layer with transparency."""
     opaque = mask.rgb[is_opaque]
     if not len(opaque):
-        return "opaque"  # which refuses the mask: the paint is too faint
+        return "opaque"
     if is_opaque.all():
-        return "white"
+        return _marks_of_mask(path, mask)
     if float(cv2.absdiff(opaque, image[is_opaque]).mean()) <= SAME:
         return "transparent"
     if _is_paint(opaque):
@@ -98,6 +102,16 @@ def _marks_of_layer(path: Path, mask: ImageFile, image: Image, is_opaque: NDArra
         "part of the mask is transparent, and the rest is neither the image nor paint of one or two colours: give "
         "`mask_marks` opaque if that rest is to be filled, or transparent if what was erased is",
     )
+
+
+def _check_opacity(path: Path, alpha: NDArray[np.uint8], hole: NDArray[np.bool_]) -> None:
+    """Refuse paint most of which does not count, because it is less than half opaque."""
+    if (alpha >= FAINT).sum() > 2 * hole.sum():
+        raise UnreadableImage(
+            path,
+            "most of the paint is less than half opaque, and would not count: paint with full opacity, or give "
+            "`mask_marks` opaque to fill only what is more than half opaque",
+        )
 
 
 def _is_paint(opaque: Image) -> bool:

@@ -78,7 +78,7 @@ def choose_model_of(image: ImageFile, estimate: Estimate) -> ModelChoice:
     found = estimate(image.rgb)
     assert found is not None
     damage = [
-        (found["jpeg"] < least, f"it looks compressed, as by JPEG of quality {found['jpeg']:.0f}"),
+        (found["jpeg"] < least, "it shows traces of compression"),
         (found["noise"] > MAX_NOISE, f"it looks noisy, with noise of about {found['noise']:.1f} grey levels"),
         (found["blur"] > MAX_BLUR, "it looks blurred"),
     ]

@@ -44,7 +44,7 @@ class JudgedSample:
         return {
             "usual": "Usual for photographs of this kind",
             "unusual": "Unusual: look at it",
-            "unjudged": f"Cannot be judged: {self.obstacle}",
+            "unjudged": f"No verdict: {self.obstacle}",
         }[self.verdict]
 
     def advice(self, samples: Sequence["JudgedSample"], other_model: str = "") -> str:

@@ -23,7 +23,7 @@ BRUSHES = {
 colours of skin, wood, sky and leaves, red, yellow and grey."""
 USUAL_TEMPERATURES = [0.0, 0.5, 0.7, 0.8, 0.9, 1.0]
 """Temperatures that the page offers for a model that cannot judge samples."""
-BY_ITSELF = "by itself"
+AUTOMATIC = "automatic"
 """Value of a setting that the image or the model decides."""
 
 
@@ -48,8 +48,8 @@ def add_inputs(sampler: PageSampler) -> Inputs:
     given = gradio.File(label="Image", file_types=sorted(SUFFIXES), elem_classes="given")
     looked = _looked(sampler.pipe.manifest.model.inputs)
     model = gradio.Radio(
-        [("chosen by the image", BY_ITSELF), *((name, name) for name in sampler.pipes)],
-        value=BY_ITSELF,
+        [("chosen by the image", AUTOMATIC), *((name, name) for name in sampler.pipes)],
+        value=AUTOMATIC,
         label="Model",
         visible=len(sampler.pipes) > 1,
         elem_classes="model",
@@ -68,10 +68,10 @@ def add_inputs(sampler: PageSampler) -> Inputs:
         stop = gradio.Button("Cancel", elem_classes="cancel", min_width=100)
     with gradio.Accordion("More settings", open=False, elem_classes="more"):
         n = gradio.Dropdown(
-            [BY_ITSELF, "1", "4", "8", "16", str(MAX_SAMPLES)],
-            value=BY_ITSELF,
+            [AUTOMATIC, "1", "4", "8", "16", str(MAX_SAMPLES)],
+            value=AUTOMATIC,
             label="Samples",
-            info="How many results to draw. By itself, ten of a small image and one of a large one.",
+            info="How many results to draw. Automatic: ten of a small image and one of a large one.",
             allow_custom_value=True,
             elem_classes="samples",
         )
@@ -121,10 +121,10 @@ def _temperatures(sampler: PageSampler) -> gradio.Dropdown:
     best = {f"{pipe.manifest.model.sampling.temperature:g}" for pipe in sampler.pipes.values()}
     return gradio.Dropdown(
         [
-            (f"by itself: {' or '.join(sorted(best))}", BY_ITSELF),
+            (f"automatic: {' or '.join(sorted(best))}", AUTOMATIC),
             *((f"{temperature:g}", f"{temperature:g}") for temperature in judged or USUAL_TEMPERATURES),
         ],
-        value=BY_ITSELF,
+        value=AUTOMATIC,
         label="Temperature",
         info=f"{hint} You can type other values, but their samples cannot be judged." if judged else hint,
         allow_custom_value=True,
@@ -141,11 +141,11 @@ def settings_of_visitor(inputs: Inputs, asked: Mapping[Any, Any]) -> Settings:
     n, temperature = asked[inputs.n], asked[inputs.temperature]
     model = asked[inputs.model]
     return Settings(
-        n=None if n == BY_ITSELF else _number("number of samples", n, int),
-        temperature=None if temperature == BY_ITSELF else _number("temperature", temperature, float),
+        n=None if n == AUTOMATIC else _number("number of samples", n, int),
+        temperature=None if temperature == AUTOMATIC else _number("temperature", temperature, float),
         rank=asked[inputs.rank],
         seed=asked[inputs.seed],
-        model=None if model == BY_ITSELF else model,
+        model=None if model == AUTOMATIC else model,
         size=_size(asked[inputs.size]) if inputs.size.visible else None,
     )
 
@@ -156,10 +156,10 @@ def _size(typed: Any) -> Size:
     Raises:
         InputError: if it is neither.
     """
-    text = str(typed).strip().lower().replace("x", "×")
-    if text.startswith("×"):
-        return Size(scale=_number("size", text[1:], float))
-    return Size(width=_number("size", text, int))
+    text = str(typed).strip().lower()
+    if text[:1] in ("×", "x"):
+        return Size(scale=_number("factor", text[1:], float))
+    return Size(width=_number("width in pixels", text.removesuffix("px").strip(), int))
 
 
 def _number(name: str, typed: Any, kind: Callable[[Any], Number]) -> Number:
@@ -171,7 +171,7 @@ def _number(name: str, typed: Any, kind: Callable[[Any], Number]) -> Number:
     try:
         return kind(typed)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"the {name} must be a number; got {shown(typed)}") from None
+        raise InputError(f"the {name} must be a {'whole ' * (kind is int)}number; got {shown(typed)}") from None
 
 
 def _as_posted(value: Any) -> Any:

@@ -30,7 +30,7 @@ from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.ood.consistency import enlarge_image
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Samples
-from caflow_runtime.sizes import Size
+from caflow_runtime.sizes import MAX_ENLARGEMENT, Size
 
 MAX_SAMPLES = 32
 MAX_PAGE_PIXELS = 2**25
@@ -159,9 +159,10 @@ class PageSampler:
         height, width = given.rgb.shape[:2]
         form = OutputSpec.of(settings.size, (height, width), pipe.manifest.model.scale, 8)
         if form.size.passes != 1:
+            most = MAX_ENLARGEMENT * pipe.manifest.model.scale
             raise InputError(
-                f"the size must be above {width}×{height}, the size of the image, and within one pass of the model; "
-                f"got {form.size.width}×{form.size.height}"
+                f"the size must be above {width}×{height}, the size of the image, and at most {most:g} times as "
+                f"large; got {form.size.width}×{form.size.height}"
             )
         options = options.for_result(form.drawn)
         self._check_size(height, width, options.number)
@@ -291,7 +292,7 @@ class PageSampler:
         """Return why no sample of this temperature can be judged; an empty text if the calibration knows them."""
         calibration = self._calibrations[pipe.folder.stem]
         if calibration is None:
-            return "this model is not calibrated"
+            return "this model cannot tell how usual its results are; look at the result"
         typicality_model = pipe.likelihoods.typicality_model(temperature)
         if typicality_model is None:
             return f"this model can judge samples only at these temperatures: {_known(calibration)}"

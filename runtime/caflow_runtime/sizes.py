@@ -53,7 +53,7 @@ class Size(Options, frozen=True):
     once, and its image is reduced or enlarged by a filter. For larger factors, which videos cannot have, the model
     enlarges again, which takes far longer. By default the model's factor."""
     width: Annotated[int, Meta(ge=1, le=MAX_SIDE)] | None = None
-    """Width of the result in pixels. Without `height`, the aspect ratio of the input is kept."""
+    """Width of the result in pixels, such as 3840 for 4K. Without `height`, the aspect ratio of the input is kept."""
     height: Annotated[int, Meta(ge=1, le=MAX_SIDE)] | None = None
     """Height of the result in pixels. Without `width`, the aspect ratio of the input is kept."""
     fit: tuple[int, int] | None = None

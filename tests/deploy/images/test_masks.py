@@ -92,6 +92,9 @@ def test_what_was_erased_from_the_image_is_filled(image: Picture, stroke: Pictur
 def test_a_mask_that_may_be_inverted_is_refused(image: Picture, stroke: Picture) -> None:
     black_on_white, flattened = np.repeat(255 - stroke[..., None], 3, 2), np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
     flattened[stroke >= 128] = RED
+    twice = np.full((HEIGHT, WIDTH), 0, np.uint8)
+    twice[10:40, 10:60], twice[20:26, 10:60] = 100, 160
+    seen_through = np.dstack([flattened, np.where(stroke >= 128, np.uint8(255), np.uint8(128))])
     other = np.random.default_rng(0).integers(0, 256, image.shape, np.uint8)  # part of another photograph
     for mask, said in (
         (black_on_white, "they cover 9[0-9] % of this mask, so it may be inverted: give `mask_marks` black"),
@@ -100,7 +103,9 @@ def test_a_mask_that_may_be_inverted_is_refused(image: Picture, stroke: Picture)
         (layer(other, stroke), "neither the image nor paint.*give `mask_marks` opaque"),
         (flattened, "looks like a photograph, not like a mask"),
         (np.zeros((HEIGHT, WIDTH, 3), np.uint8), "marks nothing: it has no white pixel"),
-        (layer(RED, stroke // 3), "marks nothing: it has no opaque pixel"),
+        (layer(RED, stroke // 3), "most of the paint is less than half opaque"),
+        (layer(RED, twice), "most of the paint is less than half opaque"),  # faint, but where it was painted twice
+        (seen_through, "looks like a photograph"),
     ):
         with pytest.raises(UnreadableImage, match=said):
             found(mask, image)

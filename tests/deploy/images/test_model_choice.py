@@ -93,7 +93,7 @@ def save(path: Path, picture: Picture, mode: str, **options: Any) -> None:
         Image.fromarray(picture).convert(mode).save(path, **options)
 
 
-LOW_QUALITY, COMPRESSED = f"it is a JPEG of quality {LOW}", "it looks compressed, as by JPEG of quality "
+LOW_QUALITY, COMPRESSED = f"it is a JPEG of quality {LOW}", "it shows traces of compression"
 
 
 @pytest.mark.parametrize(

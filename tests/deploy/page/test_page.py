@@ -183,7 +183,7 @@ from caflow_runtime.pipeline.pipeline import load
 sampler = PageSampler([load({str(pipe.folder)!r}, backend="cpu")], Path({str(tmp_path)!r}))
 functions = {{block.name: block for block in build_page([sampler]).fns.values()}}
 request = gradio.Request(session_hash="visitor")
-SETTINGS = ["by itself", "×4", 1, 0.8, "likelihood", 0]
+SETTINGS = ["automatic", "×4", 1, 0.8, "likelihood", 0]
 for name, arguments in (
     ("look", [{str(tmp_path / "<i>.png")!r}]),
     ("look", [{str(tmp_path / "bomb.png")!r}]),

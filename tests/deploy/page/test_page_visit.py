@@ -248,7 +248,7 @@ def test_wrong_values_are_refused_without_a_line_in_the_log(
 ) -> None:
     served = serve(uncalibrated)
     client = Client(served.address, verbose=False)
-    good = [handle_file(source), "by itself", "×4", 1, 0.8, "likelihood", 0]
+    good = [handle_file(source), "automatic", "×4", 1, 0.8, "likelihood", 0]
     assert client.predict(*good, api_name="/run")
     for place in range(2, len(good)):
         hostile: list[Any] = ["abc", [], {}, -1, 2**70, "1" * 5000]
