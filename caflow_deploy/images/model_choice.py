@@ -23,6 +23,8 @@ MIN_QUALITY, MIN_GREY_QUALITY, MAX_NOISE, MAX_BLUR = 95, 75, 1.5, 0.7
 result, of images that x4-photo enlarges. Grey images have no damage in chroma, and the estimate for clean ones is 85 to
 93. Pixels are judged by the estimates of x4-real, so a former JPEG is found in every format.
 `benchmarks/quality.py choice` has the LPIPS of both models for each kind of damage."""
+SMALLEST = 32
+"""Smallest side of an image whose damage is estimated, in pixels."""
 LUMINANCE = (
     *(16, 11, 10, 16, 24, 40, 51, 61),
     *(12, 12, 14, 19, 26, 58, 60, 55),
@@ -75,6 +77,8 @@ def choose_model_of(image: ImageFile, estimate: Estimate) -> ModelChoice:
     least = MIN_GREY_QUALITY if (image.rgb == image.rgb[..., :1]).all() else MIN_QUALITY
     if (choice := _of_quality(image.quantization, least)) is not None:
         return choice
+    if min(image.rgb.shape[:2]) < SMALLEST:
+        return ModelChoice(DEFAULT, "it is too small to look for damage")
     found = estimate(image.rgb)
     assert found is not None
     damage = [

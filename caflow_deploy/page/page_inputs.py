@@ -34,7 +34,7 @@ class Inputs(NamedTuple):
     looked: gradio.Image | gradio.ImageEditor
     model: gradio.Radio
     size: gradio.Dropdown
-    n: gradio.Dropdown
+    n: gradio.Number
     temperature: gradio.Dropdown
     rank: gradio.Radio
     seed: gradio.Number
@@ -67,12 +67,12 @@ def add_inputs(sampler: PageSampler) -> Inputs:
         go = gradio.Button("Draw", variant="primary", elem_classes="go", min_width=100)
         stop = gradio.Button("Cancel", elem_classes="cancel", min_width=100)
     with gradio.Accordion("More settings", open=False, elem_classes="more"):
-        n = gradio.Dropdown(
-            [AUTOMATIC, "1", "4", "8", "16", str(MAX_SAMPLES)],
-            value=AUTOMATIC,
+        n = gradio.Number(
+            None,
             label="Samples",
-            info="How many results to draw. Automatic: ten of a small image and one of a large one.",
-            allow_custom_value=True,
+            precision=0,
+            placeholder=AUTOMATIC,
+            info=f"How many results to draw, up to {MAX_SAMPLES}. Automatic: ten of a small image, one of a large one.",
             elem_classes="samples",
         )
         temperature = _temperatures(sampler)
@@ -141,7 +141,7 @@ def settings_of_visitor(inputs: Inputs, asked: Mapping[Any, Any]) -> Settings:
     n, temperature = asked[inputs.n], asked[inputs.temperature]
     model = asked[inputs.model]
     return Settings(
-        n=None if n == AUTOMATIC else _number("number of samples", n, int),
+        n=None if n is None else _number("number of samples", n, int),
         temperature=None if temperature == AUTOMATIC else _number("temperature", temperature, float),
         rank=asked[inputs.rank],
         seed=asked[inputs.seed],

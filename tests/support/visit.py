@@ -107,7 +107,6 @@ class Visit:
         if not self.page.is_visible(".samples input"):
             self.page.click(".more button")
         self.page.fill(".samples input", str(n))
-        self.page.press(".samples input", "Enter")
 
     def draw(self, n: int) -> None:
         self.set_samples(n)
