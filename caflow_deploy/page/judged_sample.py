@@ -42,7 +42,7 @@ class JudgedSample:
     def message(self) -> str:
         """The verdict in words."""
         return {
-            "usual": "Usual for photographs of this kind",
+            "usual": "Usual for this model",
             "unusual": "Unusual: look at it",
             "unjudged": f"No verdict: {self.obstacle}",
         }[self.verdict]

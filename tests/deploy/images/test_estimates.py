@@ -94,10 +94,10 @@ def test_the_first_line_says_how_long_it_takes(source: Path, tmp_path: Path) -> 
 def test_the_plan_of_a_large_image_says_why_it_has_few_samples(tmp_path: Path) -> None:
     write_image(tmp_path / "large.png", np.full((300, 400, 3), 99, np.uint8))
     given = ["image", tmp_path / "large.png", "-o", tmp_path / "out.png", "--model", TINY, "--dry-run"]
-    few = "1 sample, because the image is large: -n 10 also shows where it is uncertain, in about"
+    few = "1 sample, because the result is large: -n 10 also shows where it is uncertain, in about"
     assert few in caflow(*given, code=0).stdout
     for options in (["-n", 1], ["--sheet"], ["--temperature", 0]):
-        assert "because the image is large" not in caflow(*given, *options, code=0).stdout
+        assert "because the result is large" not in caflow(*given, *options, code=0).stdout
 
 
 @pytest.mark.parametrize("model", [["--model", TINY], []], ids=["named", "chosen"])

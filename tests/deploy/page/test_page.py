@@ -66,7 +66,7 @@ def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tm
     with load("x4-photo", backend="cpu") as pipe:
         sampler = PageSampler([pipe], tmp_path)
         for path, outcome, message in (
-            (source, "accepted", "Usual for photographs of this kind"),
+            (source, "accepted", "Usual for this model"),
             (tmp_path / "noise.png", "rejected", "Unusual: look at it"),
         ):
             (sample, _) = sampler.draw(path, Settings(2, 0.8, "likelihood", 0), nobody).samples
