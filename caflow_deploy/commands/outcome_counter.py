@@ -12,7 +12,7 @@ from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import CommandConsole, counted
 from caflow_cli.option_values import in_words_of
 from caflow_deploy.commands.pipes import as_given, shown
-from caflow_deploy.images.image_result import UNUSUAL
+from caflow_deploy.images.image_result import verdict_text
 from caflow_deploy.jobs.image_report import ImageReport, ModelImage
 from caflow_deploy.jobs.process_image import ImageOutcome
 from caflow_runtime.batching.draw_options import DrawOptions
@@ -107,41 +107,37 @@ def _json(report: ImageReport) -> str:
     return json.dumps(report.fields() | paths, allow_nan=False)
 
 
-def line(done: ImageReport, seconds: float | None = None, is_verbose: bool = False) -> str:
+def line(report: ImageReport, seconds: float | None = None, is_verbose: bool = False) -> str:
     """Return the line about a finished image, for people.
 
     Arguments:
         seconds: time that it took.
         is_verbose: whether to add likelihoods, which sample it is, and what the model was told.
     """
-    names = f"{shown(done.input)} → {shown(done.output)}"
-    if done.outcome == "bicubic":
+    names = f"{shown(report.input)} → {shown(report.output)}"
+    if report.outcome == "bicubic":
         return f"{names}  untypical: replaced by the enlarged input"
-    if done.outcome == "reduced":
+    if report.outcome == "reduced":
         return f"{names}  not enlarged: the input is not smaller than the result, so there are no samples"
-    of_model = "" if isinstance(done.model_because, UnsetType) else f" of {done.model}"
-    parts = [f"{done.output_width}×{done.output_height}{of_model}"]
-    if not isinstance(done.filled, UnsetType):
-        parts.append(f"fills {100 * done.filled:.1f} % of the image")
-    parts += _verdict(done)
-    if done.input_bits > done.output_bits:
-        parts.append(f"reduced from {done.input_bits} to {done.output_bits} bits")
+    of_model = "" if isinstance(report.model_because, UnsetType) else f" of {report.model}"
+    parts = [f"{report.output_width}×{report.output_height}{of_model}"]
+    if not isinstance(report.filled, UnsetType):
+        parts.append(f"fills {100 * report.filled:.1f} % of the image")
+    parts += _verdict(report)
+    if report.input_bits > report.output_bits:
+        parts.append(f"reduced from {report.input_bits} to {report.output_bits} bits")
     if seconds is not None:
         parts.append(f"{seconds:.1f} s")
-    return f"{names}  {', '.join([*parts, *(_figures(done) if is_verbose else [])])}"
+    return f"{names}  {', '.join([*parts, *(_figures(report) if is_verbose else [])])}"
 
 
 def _verdict(report: ImageReport) -> list[str]:
-    """Return one word with its number: how usual the image is if it was judged as written, else the sample."""
+    """Return the verdict on the image if it was judged as written, else on the sample; nothing without one."""
     if isinstance(value := report.image_typicality, float):
-        kind = "image typicality"
-    elif isinstance(value := report.sample_typicality, float):
-        kind = "typicality"
-    else:
-        return []
-    usual = "unusual" if value < UNUSUAL else "usual"
-    word = report.outcome if report.outcome in ("accepted", "rejected") else usual
-    return [f"{word} ({kind} {value:.3f})"]
+        return [verdict_text(report.outcome, value, "image typicality")]
+    if isinstance(value := report.sample_typicality, float):
+        return [verdict_text(report.outcome, value)]
+    return []
 
 
 def _figures(report: ImageReport) -> Iterator[str]:

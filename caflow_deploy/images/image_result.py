@@ -214,8 +214,7 @@ class ImageResult:
         verdict = f", {self.outcome}" if self.outcome in ("accepted", "rejected") else ""
         if (known := self.typicality) is not None and not np.isnan(known.value):
             kind = "typicality" if self.image_typicality is None else "image typicality"
-            usual = "unusual" if self.is_unusual else "usual"
-            verdict = f"{verdict or f', {usual}'} ({kind} {known.value:.3f})"
+            verdict = f", {verdict_text(self.outcome, float(known.value), kind)}"
         return f"{size} of {self.model}{filled}{verdict}"
 
     def _repr_png_(self) -> bytes:
@@ -241,3 +240,15 @@ class ImageResult:
         if self.drawn is None or not self.is_sample:
             return None
         return float(getattr(self.drawn, name).reshape(-1)[0])
+
+
+def verdict_text(outcome: str, value: float, kind: str = "typicality") -> str:
+    """Return a verdict as one word with its number, such as "usual (typicality 0.776)".
+
+    Arguments:
+        outcome: that of the result; "accepted" and "rejected" are verdicts themselves.
+        value: the typicality, 0…1.
+        kind: which typicality it is.
+    """
+    word = outcome if outcome in ("accepted", "rejected") else "unusual" if value < UNUSUAL else "usual"
+    return f"{word} ({kind} {value:.3f})"

@@ -20,9 +20,9 @@ MODELS = (DEFAULT, DEFAULT_FOR_DEGRADED)
 """Names of the models that `choose_model` chooses from. Both enlarge four times, with the same number of levels."""
 MIN_QUALITY, MIN_GREY_QUALITY, MAX_NOISE, MAX_BLUR = 95, 75, 1.5, 0.7
 """Least quality of JPEG, the same for grey images, largest noise in grey levels, and largest blur in pixels of the
-result, of images that x4-photo enlarges. Grey images have no damage in chroma, and the estimate for clean ones is 85 to
-93. Pixels are judged by the estimates of x4-real, so a former JPEG is found in every format.
-`benchmarks/quality.py choice` has the LPIPS of both models for each kind of damage."""
+result, of images that x4-photo enlarges. Grey images have no damage in chroma, and x4-real takes clean ones for JPEG of
+quality 85 to 93 (20 photographs). Pixels are judged by the estimates of x4-real, so a former JPEG is found in every
+format. `benchmarks/quality.py choice` has the LPIPS of both models for each kind of damage."""
 SMALLEST = 32
 """Smallest side of an image whose damage is estimated, in pixels."""
 LUMINANCE = (

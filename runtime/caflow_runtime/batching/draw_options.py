@@ -50,9 +50,9 @@ class DrawOptions(Options, frozen=True):
     """
 
     n: Annotated[int, Meta(ge=1, le=MAX_SAMPLES)] | None = None
-    """Number of samples of each image, of which the best one is the result; 1 is fastest. By default 10 for results of
-    up to 512×512 pixels, fewer for larger ones, 1 from 2 megapixels on, and 1 where the temperature is 0. What shows
-    all samples, such as a sheet, makes it 10."""
+    """Number of samples of each image; 1 is fastest. The best one is the result. By default 10 for results of up to
+    512×512 pixels, fewer for larger ones, 1 from 2 megapixels on, and 1 where the temperature is 0. What shows all
+    samples, such as a sheet, makes it 10."""
     temperature: Temperature | None = None
     """Spread of the samples, the factor τ on the noise. 0: all samples are the same smooth result. 1: the distribution
     that the model learned. In Python also one number for each level, the coarsest first. By default what the model
