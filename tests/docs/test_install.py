@@ -17,7 +17,7 @@ from caflow_deploy.images.image_files import read_image, write_image
 from caflow_runtime.bundle import builtin
 
 ROOT = Path(__file__).parents[2]
-LARGEST_BYTES, SERVER_BYTES = 420e6, 20e6
+LARGEST_BYTES, SERVER_BYTES = 450e6, 20e6
 """Limits for the size of the package with its dependencies, and of what the extra `serve` adds, in bytes. pip is not
 counted."""
 

@@ -81,7 +81,7 @@ def is_dead(link: str, anchors: dict[str, set[str]]) -> bool:
     if address in anchors:
         return anchor != "" and unquote(anchor) not in anchors[address]
     try:
-        with urllib.request.urlopen(address) as answer:
+        with urllib.request.urlopen(address, timeout=60) as answer:
             return str(answer.headers.get_content_type()) == "text/html"
     except urllib.error.URLError:
         return True

@@ -123,7 +123,7 @@ class Visit:
 
     def fetch(self, address: str) -> np.ndarray[Any, Any]:
         """Return the pixels at an address, as the browser receives them."""
-        with urllib.request.urlopen(address) as answer:
+        with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer:
             return rgb_of(answer.read())
 
     def download(self) -> tuple[str, np.ndarray[Any, Any]]:

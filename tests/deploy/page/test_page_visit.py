@@ -3,19 +3,22 @@
 import json
 import os
 import signal
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import PIL.Image
+import playwright.sync_api
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from tiny import photograph
-from visit import Served, Visit, browser, source
+from visit import TIMEOUT_S, Served, Visit, browser, source
 
 from caflow_deploy.images.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
@@ -174,8 +177,11 @@ def test_the_page_without_a_model_has_a_tab_for_each_task(
     shown = page.locator("[role=tabpanel]:visible")
     shown.locator(".given input[type=file]").set_input_files(source)
     shown.locator(".given [aria-label=Clear]").wait_for()  # the file has arrived
-    shown.locator(".go").click()
-    shown.locator(".gallery .thumbnail-item img").wait_for()
+    for _ in range(TIMEOUT_S // 10):  # Gradio's editor sends the image a moment after it shows it
+        shown.locator(".go").click()
+        with suppress(playwright.sync_api.TimeoutError):
+            shown.locator(".gallery .thumbnail-item img").wait_for(timeout=10_000)
+            break
     assert shown.locator(".gallery .caption-label").all_inner_texts() == ["best"]
     assert visit.wrong == []
 
@@ -205,12 +211,17 @@ def ask(served: Served, **asked: Any) -> dict[str, Any]:
         json.dumps(asked | {"session_hash": "visitor"}).encode(),
         {"Content-Type": "application/json"},
     )
-    urllib.request.urlopen(request).close()
-    with urllib.request.urlopen(f"{served.address}gradio_api/queue/data?session_hash=visitor") as answer:
-        lines = [line.decode().removeprefix("data: ") for line in answer if line.startswith(b"data: ")]
-    messages = [json.loads(line) for line in lines]
-    (done,) = (message for message in messages if message["msg"] == "process_completed")
-    return cast(dict[str, Any], done)
+    urllib.request.urlopen(request, timeout=TIMEOUT_S).close()
+    end = time.monotonic() + TIMEOUT_S  # of the whole answer: Gradio keeps the connection open with further lines
+    with urllib.request.urlopen(
+        f"{served.address}gradio_api/queue/data?session_hash=visitor", timeout=TIMEOUT_S
+    ) as answer:
+        for line in answer:
+            assert time.monotonic() < end
+            message = json.loads(line.removeprefix(b"data: ")) if line.startswith(b"data: ") else {"msg": ""}
+            if message["msg"] == "process_completed":
+                return cast(dict[str, Any], message)
+    raise AssertionError("the answer ended before the function did")
 
 
 @pytest.mark.full
@@ -218,9 +229,9 @@ def test_visitors_cannot_read_server_files(uncalibrated: Path, source: Path, ser
     """Neither a download nor a request that names the file as an upload reveals a file of the server."""
     served = serve(uncalibrated)
     with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(f"{served.address}gradio_api/file={source}")
+        urllib.request.urlopen(f"{served.address}gradio_api/file={source}", timeout=TIMEOUT_S)
     uploaded = {"path": str(source), "orig_name": source.name, "meta": {"_type": "gradio.FileData"}}
-    with urllib.request.urlopen(f"{served.address}config") as answer:
+    with urllib.request.urlopen(f"{served.address}config", timeout=TIMEOUT_S) as answer:
         functions = [function["id"] for function in json.load(answer)["dependencies"] if function["inputs"]]
     assert not ask(served, fn_index=functions[0], data=[uploaded])["success"]
     gallery = [{"image": {"path": str(CHELSEA)}, "caption": None}]  # below the working directory of the page
@@ -249,10 +260,10 @@ def test_wrong_values_are_refused_without_a_line_in_the_log(
     served = serve(uncalibrated)
     client = Client(served.address, verbose=False)
     good = [handle_file(source), "automatic", "×4", 1, 0.8, "likelihood", 0]
-    assert client.predict(*good, api_name="/run")
+    assert client.submit(*good, api_name="/run").result(TIMEOUT_S)
     for place in range(2, len(good)):
         hostile: list[Any] = ["abc", [], {}, -1, 2**70, "1" * 5000]
         for wrong in hostile:
             with pytest.raises(AppError, match=r"must be|not finite"):
-                client.predict(*good[:place], wrong, *good[place + 1 :], api_name="/run")
+                client.submit(*good[:place], wrong, *good[place + 1 :], api_name="/run").result(TIMEOUT_S)
     assert served.end(signal.SIGINT) == (0, "")
