@@ -6,12 +6,13 @@ from importlib.util import find_spec
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from caflow_cli.command_error import FAILED, CommandError
 from caflow_cli.console import command_console
 from caflow_cli.field_options import gathered
 from caflow_cli.option_values import NumberRange
-from caflow_deploy.commands.pipeline_options import backend_option, bundle_option
+from caflow_deploy.commands.pipeline_options import MAX_PIXELS_LIMIT, backend_option, bundle_option
 from caflow_deploy.serving.body_limiter import BodyLimiter
 from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import loop_thread
@@ -25,7 +26,7 @@ from caflow_runtime.file_io.paths import real_path
 from caflow_runtime.interruptible import deferring_stops
 
 LOOPBACK = "127.0.0.1"
-PACKAGES = ("h11", "starlette", "uvicorn")
+PACKAGES = ("h11", "python_multipart", "starlette", "uvicorn")
 """Packages of the extra `serve` that every server requires."""
 SPARE_BYTES = 2**16
 """Bytes that a request may have in addition to its pixels."""
@@ -85,8 +86,15 @@ SPARE_BYTES = 2**16
     type=click.IntRange(1),
     default=2**23,  # MAX_PIXELS of caflow_deploy.serving.service, which takes long to import
     show_default=True,
-    help="Maximum number of pixels in the results of one request, counting all samples. Requests with more get HTTP "
-    "status 400.",
+    help="Maximum number of pixels in the results of one request for tensors, counting all samples. Requests with more "
+    "get HTTP status 400.",
+)
+@click.option(
+    "--max-image-pixels",
+    type=click.IntRange(1, MAX_PIXELS_LIMIT),
+    default=13_000_000,
+    show_default=True,
+    help="Maximum number of pixels of an image file. Larger ones get HTTP status 413.",
 )
 @click.option(
     "--deadline",
@@ -94,14 +102,17 @@ SPARE_BYTES = 2**16
     default=60,
     show_default=True,
     help="Maximum time from the arrival of a whole request to its answer, in seconds. Later answers become HTTP status "
-    "504.",
+    "504. Image files whose results have more than --max-pixels may take as many times longer.",
 )
 def command(host: str, port: int, metrics_port: int | None, workers: int, **given: Any) -> None:
-    """Serve a bundle over HTTP with the Open Inference Protocol v2.
+    """Serve models over HTTP: image files, and tensors with the Open Inference Protocol v2.
 
-    Requires the extra serve. The HTTP client of Triton (tritonclient) works with this server. A bundle NAME is served
-    as two models: NAME draws the best of n samples of each image, and NAME-score judges existing targets. Worker
-    processes compute the answers. A worker that dies is replaced.
+    Requires the extra serve. POST an image file to /enlarge, /inpaint or /colorize, and get one back. The image decides
+    which model enlarges it, unless --model is given.
+
+    For tensors, the HTTP client of Triton (tritonclient) works with this server. A bundle NAME is served as two models:
+    NAME draws the best of n samples of each image, and NAME-score judges existing targets. Worker processes compute the
+    answers. A worker that dies is replaced.
 
     The command prints the address when the server is ready. After Ctrl-C or SIGTERM, the server answers the requests
     that have arrived, and ends.
@@ -110,6 +121,7 @@ def command(host: str, port: int, metrics_port: int | None, workers: int, **give
     if port == metrics_port:
         raise CommandError("--port and --metrics must be different ports")
     _check_packages()
+    is_chosen = click.get_current_context().get_parameter_source("bundle") != ParameterSource.DEFAULT
     folder, batches = real_path(find_bundle(given["bundle"])), gathered(BatchSettings, given)
     channels = read_manifest(folder).model.condition_channels  # workers check all files
     for place, wanted in ((host, port), (LOOPBACK, metrics_port)):
@@ -120,6 +132,8 @@ def command(host: str, port: int, metrics_port: int | None, workers: int, **give
     pool = WorkerPool(workers, settings, batches, metrics)
     with suppress(KeyboardInterrupt), loop_thread() as run, pool.open(run):
         with deferring_stops():  # imports may lose exceptions; these take long, and workers start meanwhile
+            from caflow_deploy.serving.image_app import ImageApp, image_bodies
+            from caflow_deploy.serving.image_requests import ImageModels
             from caflow_deploy.serving.inference_app import InferenceApp, models_of
             from caflow_deploy.serving.server_runner import ServerRunner
         try:
@@ -128,7 +142,9 @@ def command(host: str, port: int, metrics_port: int | None, workers: int, **give
             raise CommandError(f"a worker could not start: {error}", FAILED) from None
         largest = (3 + channels) * settings.max_pixels  # a target and its condition
         bodies = BodyLimiter(SPARE_BYTES + largest)
-        app = InferenceApp(models_of(folder.stem, channels), pool, bodies, batches.deadline)
+        models = ImageModels.of(folder, is_chosen, settings.max_image_pixels)
+        images = ImageApp(models, pool, image_bodies(models), batches.deadline, settings.max_pixels)
+        app = InferenceApp(models_of(folder.stem, channels), pool, bodies, batches.deadline, images)
         server = ServerRunner(app, host, port)
         exported = metrics.instruments.serving(metrics_port, LOOPBACK) if metrics and metrics_port else nullcontext()
         with exported, server.open(run):

@@ -240,3 +240,16 @@ READERS: dict[bytes, Callable[[Contents], ImageHeader]] = {
     **dict.fromkeys(TIFF_STARTS, _tiff),
 }
 """Functions that read the header, by the first bytes of a file."""
+FORMATS = {
+    PNG_START: "png",
+    JPEG_START: "jpeg",
+    b"RIFF": "webp",
+    b"BM": "bmp",
+    **dict.fromkeys(TIFF_STARTS, "tiff"),
+}
+"""Formats that are read and written, by the first bytes of a file."""
+
+
+def format_of(contents: Contents) -> str | None:
+    """Return the format of a file by its name in MIME types, such as "jpeg"; None if it can only be read, or not."""
+    return next((name for start, name in FORMATS.items() if contents[: len(start)] == start), None)

@@ -15,7 +15,7 @@ ARRIVES_S = 30.0
 MAX_ARRIVING = 1024
 """Maximum number of bodies that arrive at the same time."""
 MAX_HELD = 32
-"""Memory limit for all bodies, as a number of bodies of the largest size. More bodies fit if they are smaller."""
+"""Number of bodies of the largest size for which there is memory."""
 MICROSECONDS = 1e6
 
 
@@ -29,6 +29,8 @@ class BodyLimiter:
     """Timeout for a whole body, in seconds."""
     most: int = MAX_ARRIVING
     """Maximum number of bodies that arrive at the same time."""
+    most_held: int = MAX_HELD
+    """Memory limit for all bodies, as a number of bodies of the largest size. More bodies fit if they are smaller."""
     arriving: int = 0
     held: int = 0
     """Bytes of all bodies whose requests are not answered yet."""
@@ -49,17 +51,17 @@ class BodyLimiter:
         finally:
             self.held -= len(body)
 
-    def check_length(self, stated: str | None) -> None:
-        """Check the size that the client states before it sends the body.
-
-        Arguments:
-            stated: value of the header Content-Length; None if it is missing.
+    def check_headers(self, headers: Mapping[str, str]) -> None:
+        """Check what the client states of the body before it sends it.
 
         Raises:
-            TooLarge: if the body would be larger than `largest`.
+            InputError: if the body is compressed.
+            TooLarge: if it would be larger than `largest`.
             Busy: if there is no memory for it.
         """
-        self._check(0, int(stated or 0))
+        if encoding := headers.get("Content-Encoding"):
+            raise InputError(f"Content-Encoding is not supported: send the body uncompressed; got {encoding}")
+        self._check(0, int(headers.get("Content-Length", "0")))
 
     async def _receive(self, parts: AsyncIterable[bytes], body: bytearray) -> None:
         """Append all parts to the body."""
@@ -80,7 +82,7 @@ class BodyLimiter:
     def _check(self, there: int, more: int) -> None:
         if there + more > self.largest:
             raise TooLarge(f"the request must have at most {self.largest} bytes")
-        if self.held + more > MAX_HELD * self.largest:
+        if self.held + more > self.most_held * self.largest:
             raise Busy("too many requests: those that wait use all memory for requests; try again later")
 
 

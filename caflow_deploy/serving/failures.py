@@ -1,6 +1,7 @@
 """Failures of requests, and the HTTP status that each of them is sent with."""
 
-from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime import errors
+from caflow_runtime.errors import CaflowError, InputError, TooLittleMemory, UnreadableImage
 
 MAX_TEXT = 1000
 """Maximum length of an error, in characters."""
@@ -37,6 +38,9 @@ STATUS: dict[type[BaseException], int] = {
     TooSlow: 408,
     Busy: 503,
     InputError: 400,
+    errors.TooLarge: 413,
+    UnreadableImage: 400,
+    TooLittleMemory: 413,
     CaflowError: 422,
     TimeoutError: 504,
     MemoryError: 503,

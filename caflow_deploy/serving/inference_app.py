@@ -1,12 +1,11 @@
-"""HTTP handlers of the Open Inference Protocol v2.
+"""HTTP handlers of the Open Inference Protocol v2, and of image files.
 
-A front receives and checks requests, and passes them to an `InferenceBackend`. The backend only gets complete requests
-of the right form.
+A front receives and checks requests, and passes them to a backend, which only gets complete requests of the right form.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -18,9 +17,10 @@ from starlette.responses import JSONResponse, Response
 from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving.body_limiter import BodyLimiter, shorten_deadline
+from caflow_deploy.serving.client_left import unless_gone
+from caflow_deploy.serving.image_app import TASKS, ImageApp
 from caflow_deploy.serving.request import Request, Tensors
 from caflow_deploy.serving.served_models import SERVICES
-from caflow_runtime.errors import InputError
 
 LOG = logging.getLogger("caflow.serve")
 CLOSE = {"Connection": "close"}
@@ -53,6 +53,8 @@ class InferenceApp:
     bodies: BodyLimiter
     deadline: float
     """Maximum time from the arrival of a whole request to its answer, in seconds."""
+    images: ImageApp
+    """Handler of image files."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handle one HTTP request, as an ASGI application."""
@@ -86,21 +88,22 @@ class InferenceApp:
                 return _json(protocol.metadata(protocol.find(self.models, name, *version[1:])))
             case ("POST", "v2", "models", name, *version, "infer") if _is_version(version):
                 return await self._infer(protocol.find(self.models, name, *version[1:]), request)
+            case ("POST", task) if task in TASKS:
+                return await self.images.answer(task, request)
         raise failures.UnknownModel(
-            f"{request.method} {request.url.path}: the Open Inference Protocol v2 has no such address"
+            f"{request.method} {request.url.path}: there is no such address; POST image files to "
+            f"{', '.join(f'/{task}' for task in TASKS)}, and tensors to those of the Open Inference Protocol v2"
         )
 
     async def _infer(self, model: protocol.Model, request: HttpRequest) -> tuple[bytes, dict[str, str]]:
-        if encoding := request.headers.get("Content-Encoding"):
-            raise InputError(f"Content-Encoding is not supported: send the body uncompressed; got {encoding}")
-        self.bodies.check_length(request.headers.get("Content-Length"))
+        self.bodies.check_headers(request.headers)
         async with self.bodies.read(request.stream()) as body, asyncio.timeout(self.deadline) as limit:
             length = request.headers.get(protocol.HEADER_LENGTH)
             header, asked = await asyncio.to_thread(protocol.read_http, body, length)
             protocol.check_outputs(model, header.outputs)
             until = shorten_deadline(limit, header.parameters)
             answer = self.backend.answer(model.name, replace(asked, until=until))
-            tensors = await _unless_gone(request.receive, answer)
+            tensors = await unless_gone(request.receive, answer)
             return await asyncio.to_thread(protocol.write_http, model, header, tensors)
 
     async def _check(self) -> None:
@@ -117,28 +120,6 @@ def models_of(stem: str, condition_channels: int = 3) -> dict[str, protocol.Mode
     """
     models = [protocol.Model(stem + kind.suffix, kind.inputs_of(condition_channels), kind.outputs) for kind in SERVICES]
     return {model.name: model for model in models}
-
-
-async def _unless_gone(receive: Callable[[], Awaitable[Any]], answer: Awaitable[Tensors]) -> Tensors:
-    """Return the answer. It is cancelled if the client disconnects.
-
-    Raises:
-        ClientDisconnect: if the client disconnects.
-    """
-
-    async def leave() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(leave())
-    try:
-        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
-            raise ClientDisconnect
-        return answering.result()
-    finally:
-        answering.cancel()
-        leaving.cancel()
 
 
 def _is_version(parts: list[str]) -> bool:

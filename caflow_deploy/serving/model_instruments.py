@@ -106,14 +106,9 @@ class ModelInstruments:
 
     def _make_counters(self, model: str) -> None:
         def counter(name: str, text: str, labels: list[str], values: list[tuple[str, ...]]) -> Any:
-            made = self._instruments.counter(name, text, labels)
-            for value in values:
-                made.labels(*value)
-            return made
+            return _counter(self._instruments, name, text, labels, values)
 
-        self.requests = counter(
-            "caflow_requests", "Number of images, by outcome.", ["model", "outcome"], [(model, o) for o in OUTCOMES]
-        )
+        self.requests = request_counter(self._instruments, model)
         self.samples = counter(
             "caflow_samples",
             "Number of drawn samples or scored targets, by verdict.",
@@ -171,6 +166,22 @@ class ModelInstruments:
             canary.set(canary_difference(pipe))
         except InputError:  # The bundle is not calibrated.
             canary.set(math.nan)
+
+
+def request_counter(instruments: Instruments, model: str) -> Any:
+    """Return the counter of a model's images, with the labels model and outcome."""
+    text, values = "Number of images, by outcome.", [(model, outcome) for outcome in OUTCOMES]
+    return _counter(instruments, "caflow_requests", text, ["model", "outcome"], values)
+
+
+def _counter(
+    instruments: Instruments, name: str, text: str, labels: list[str], values: Sequence[tuple[str, ...]]
+) -> Any:
+    """Return a counter that starts at 0 for all of these values of its labels."""
+    made = instruments.counter(name, text, labels)
+    for value in values:
+        made.labels(*value)
+    return made
 
 
 def buckets_of(*typicality_models: TypicalityModel | None) -> Sequence[float]:

@@ -137,8 +137,8 @@ def read_http(body: bytes | bytearray, header_length: str | None) -> tuple[Reque
     """
     if body.startswith(FILE_STARTS):
         raise InputError(
-            "expected pixels, not an image file: decode the image, and send a UINT8 tensor of shape (B, H, W, 3) in "
-            "the form of the Open Inference Protocol v2; docs/guides/servers.md has examples for curl and Python"
+            "expected pixels, not an image file: POST the file to /enlarge, /inpaint or /colorize; or decode it, and "
+            "send a UINT8 tensor of shape (B, H, W, 3) in the form of the Open Inference Protocol v2"
         )
     try:
         length = len(body) if header_length is None else int(header_length)

@@ -3,7 +3,7 @@
 import asyncio
 
 from caflow_deploy.jobs.child_process import ChildProcess
-from caflow_deploy.serving.worker_process import Asked, Reply, WorkerSettings, run
+from caflow_deploy.serving.worker_process import Batch, Reply, WorkerSettings, run
 
 
 class WorkerFailed(Exception):
@@ -45,7 +45,7 @@ class Worker:
         self.kill()
         raise WorkerFailed(why)
 
-    async def compute(self, batch: list[Asked], seconds: float) -> Reply:
+    async def compute(self, batch: Batch, seconds: float | None) -> Reply:
         """Return the answers to a batch.
 
         Raises:

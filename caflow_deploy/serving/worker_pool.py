@@ -5,11 +5,13 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from caflow_deploy.serving.failures import Busy, Failure
+from caflow_deploy.serving.image_requests import ImageAnswer, ImageRequest
 from caflow_deploy.serving.loop_thread import Run
 from caflow_deploy.serving.request import Request, Tensors
 from caflow_deploy.serving.worker import Worker, WorkerFailed
@@ -18,6 +20,9 @@ from caflow_deploy.serving.worker_process import CHECK, Reply, WorkerSettings
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """Pause before a process that could not start is started again, in seconds. It doubles each time."""
+LEAVES_S = 5.0
+"""Time within which an image must be finished after its client has left, in seconds. Then its process is killed, and
+another one is started, which takes about as long."""
 LOST = Failure(503, "the worker process died before it answered: try again")
 LOG = logging.getLogger("caflow.serve")
 
@@ -41,8 +46,9 @@ class PendingRequest:
     """Request without an answer yet."""
 
     model: str
-    request: Request
-    answer: asyncio.Future[Tensors | Failure] = field(
+    """Name of the model; empty for a request with an image file."""
+    request: Request | ImageRequest
+    answer: asyncio.Future[Tensors | ImageAnswer | Failure] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
@@ -50,6 +56,13 @@ class PendingRequest:
     def has_left(self) -> bool:
         """Whether the client has left. A request whose deadline has passed still counts as an error."""
         return self.answer.done() and self.request.until > time.monotonic()
+
+    def forget(self) -> None:
+        """Free the memory of its input, which limits on memory do not count any more."""
+        if isinstance(self.request, ImageRequest):
+            self.request = replace(self.request, files={})
+        else:
+            self.request = Request({}, {}, self.request.until)
 
 
 class WorkerPool:
@@ -93,20 +106,18 @@ class WorkerPool:
             Busy: if too many requests wait.
             Failure: if the request fails, or its worker dies.
         """
-        if len(self._queue) >= self.batches.max_queue:
-            self._queue = deque(one for one in self._queue if not one.has_left)
-        if len(self._queue) >= self.batches.max_queue:
-            raise Busy("too many requests: the queue is full; try again later")
-        pending = PendingRequest(model, request)
-        self._queue.append(pending)
-        self._arrival.set()
-        try:
-            answer = await pending.answer
-        except asyncio.CancelledError:
-            pending.request = Request({}, {}, request.until)  # limits on memory do not count its tensors any more
-            raise
-        if isinstance(answer, Failure):
-            raise answer
+        answer = await self._answer(PendingRequest(model, request))
+        assert isinstance(answer, dict)
+        return answer
+
+    async def answer_image(self, request: ImageRequest) -> ImageAnswer:
+        """Return the image file that a request asks for.
+
+        Raises:
+            Busy, Failure: as from `answer`.
+        """
+        answer = await self._answer(PendingRequest("", request))
+        assert isinstance(answer, ImageAnswer)
         return answer
 
     async def check(self) -> None:
@@ -119,6 +130,22 @@ class WorkerPool:
             raise Failure(503, "no worker process is running: try again later")
         if not self._queue and not any(worker.is_busy for worker in self.workers):
             await self.answer(CHECK, Request({}, {}))
+
+    async def _answer(self, pending: PendingRequest) -> Tensors | ImageAnswer:
+        if len(self._queue) >= self.batches.max_queue:
+            self._queue = deque(one for one in self._queue if not one.has_left)
+        if len(self._queue) >= self.batches.max_queue:
+            raise Busy("too many requests: the queue is full; try again later")
+        self._queue.append(pending)
+        self._arrival.set()
+        try:
+            answer = await pending.answer
+        except asyncio.CancelledError:
+            pending.forget()
+            raise
+        if isinstance(answer, Failure):
+            raise answer
+        return answer
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -178,12 +205,20 @@ class WorkerPool:
             raise WorkerFailed("the process died while it had no requests")
 
     def _take(self, worker: Worker) -> list[PendingRequest]:
-        """Take the next batch from the queue. A worker leaves other idle workers their share."""
+        """Take the next batch from the queue. A worker leaves other idle workers their share.
+
+        A request with an image file is a batch of its own, since it may take minutes.
+        """
         share = math.ceil(len(self._queue) / (1 + len(self._idle - {worker.number})))
         batch: list[PendingRequest] = []
         while self._queue and len(batch) < min(share, self.batches.max_batch):
+            is_image = isinstance(self._queue[0].request, ImageRequest)
+            if is_image and batch:
+                break
             if not (one := self._queue.popleft()).has_left:
                 batch.append(one)
+                if is_image:
+                    break
         if not self._queue:
             self._arrival.clear()
         return batch
@@ -196,9 +231,9 @@ class WorkerPool:
         """
         if not batch:
             return
-        answers: list[Tensors | Failure] = [LOST] * len(batch)
+        answers: list[Tensors | ImageAnswer | Failure] = [LOST] * len(batch)
         try:
-            reply = await worker.compute([(one.model, one.request) for one in batch], 2 * self.batches.deadline)
+            reply = await self._reply(worker, batch)
             answers = reply.answers
             self._replay(reply, worker)
         finally:
@@ -206,6 +241,29 @@ class WorkerPool:
                 if not one.answer.done():  # otherwise the deadline has passed, or the client has left
                     one.answer.set_result(answer)
 
+    async def _reply(self, worker: Worker, batch: list[PendingRequest]) -> Reply:
+        if isinstance(image := batch[0].request, ImageRequest):
+            return await _while_wanted(worker.compute(image, None), batch[0].answer)
+        tensors = [(one.model, one.request) for one in batch if isinstance(one.request, Request)]
+        return await worker.compute(tensors, 2 * self.batches.deadline)
+
     def _replay(self, reply: Reply, worker: Worker) -> None:
         if self.metrics is not None:
             self.metrics.replay(reply.records, worker.number)
+
+
+async def _while_wanted(computing: Coroutine[Any, Any, Reply], answer: asyncio.Future[Any]) -> Reply:
+    """Return the reply of a worker to a request with an image file.
+
+    Raises:
+        WorkerFailed: if the worker dies, or still computes `LEAVES_S` after the client has left.
+    """
+    reply = asyncio.create_task(computing)
+    try:
+        await asyncio.wait((reply, answer), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((reply,), timeout=LEAVES_S)
+        if not reply.done():
+            raise WorkerFailed("the process was killed, because the client that it computed an image for has left")
+        return reply.result()
+    finally:
+        reply.cancel()

@@ -1,15 +1,20 @@
-"""Worker process of a server: it holds a pipeline, and answers batches of requests until its connection ends."""
+"""Worker process of a server: it holds models, and answers batches of requests until its connection ends."""
 
 import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from caflow_deploy.images.open_models import RunOptions, opened
 from caflow_deploy.serving.failures import Failure, failure_of
+from caflow_deploy.serving.image_answers import answer_image
+from caflow_deploy.serving.image_requests import ImageAnswer, ImageRequest
+from caflow_deploy.serving.model_instruments import request_counter
 from caflow_deploy.serving.request import Request, Tensors
 from caflow_deploy.serving.served_models import SERVICES
 from caflow_deploy.serving.service import Service
@@ -19,7 +24,6 @@ from caflow_runtime.backends.gpu import find_gpus, has_gpu
 from caflow_runtime.backends.onnx_packages import is_installed
 from caflow_runtime.backends.select import BackendName, may_use_gpu, split_device
 from caflow_runtime.errors import BackendError, CaflowError, format_error
-from caflow_runtime.pipeline.pipeline import load
 
 CHECK = ""
 """In place of a model's name: the request is a check that the worker can compute."""
@@ -29,6 +33,8 @@ LOG = logging.getLogger("caflow.serve")
 
 Asked = tuple[str, Request]
 """Name of the model, and the request."""
+Batch = list[Asked] | ImageRequest
+"""Requests that are computed together, or one request with an image file, which may take minutes."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,9 @@ class WorkerSettings:
     backend: BackendName
     threads: int
     max_pixels: int
-    """Maximum number of pixels in the results of one request, counting all samples."""
+    """Maximum number of pixels in the results of one request for tensors, counting all samples."""
+    max_image_pixels: int
+    """Maximum number of pixels of an image file."""
     records_metrics: bool
 
 
@@ -49,7 +57,7 @@ class Reply(NamedTuple):
     A worker sends a reply without answers when it has opened the bundle.
     """
 
-    answers: list[Tensors | Failure]
+    answers: list[Tensors | ImageAnswer | Failure]
     records: list[CreatedInstrument | InstrumentChange]
 
 
@@ -78,16 +86,22 @@ class OpenWorker:
 
     def __init__(self, settings: WorkerSettings, number: int) -> None:
         """Open the bundle."""
-        self.pipe = load(settings.bundle, backend_of(settings.backend, number), settings.threads)
+        backend = backend_of(settings.backend, number)
+        self._run = RunOptions(backend, settings.threads, max_pixels=settings.max_image_pixels)
+        self._open = ExitStack()
+        self.pipe = self._open.enter_context(opened(settings.bundle, self._run))  # which requests with files use, too
         self._records: list[CreatedInstrument | InstrumentChange] = []
+        self._counters: dict[str, Any] | None = {} if settings.records_metrics else None
         self.services: dict[str, Service] = {}
         for kind in SERVICES:
             name = settings.bundle.stem + kind.suffix
             instruments = RecordingInstruments(name, self._records) if settings.records_metrics else None
             self.services[name] = kind(self.pipe, settings.max_pixels, instruments)
 
-    def answers(self, batch: Sequence[Asked]) -> list[Any]:
-        """Return the output tensors of each request, or the exception that it caused."""
+    def answers(self, batch: Batch) -> list[Any]:
+        """Return the output tensors or the image file of each request, or the exception that it caused."""
+        if isinstance(batch, ImageRequest):
+            return [self._image(batch)]
         answers: dict[int, Any] = {k: self._checked() for k, (name, _) in enumerate(batch) if name == CHECK}
         for name, service in self.services.items():
             places = [k for k, (asked, _) in enumerate(batch) if asked == name]
@@ -107,6 +121,19 @@ class OpenWorker:
         taken = self._records[:]
         self._records.clear()
         return taken
+
+    def _image(self, request: ImageRequest) -> ImageAnswer | Exception:
+        try:
+            return answer_image(request, self._run, self._count)
+        except Exception as error:
+            return error
+
+    def _count(self, model: str, outcome: str) -> None:
+        """Count the outcome of a request with an image file."""
+        if self._counters is not None:
+            if model not in self._counters:
+                self._counters[model] = request_counter(RecordingInstruments(model, self._records), model)
+            self._counters[model].labels(model, outcome).inc()
 
     def _checked(self) -> Tensors | Exception:
         try:

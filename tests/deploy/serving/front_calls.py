@@ -18,6 +18,8 @@ from ports import free_port
 
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving.body_limiter import BodyLimiter
+from caflow_deploy.serving.image_app import ImageApp, image_bodies
+from caflow_deploy.serving.image_requests import ImageAnswer, ImageModels, ImageRequest
 from caflow_deploy.serving.inference_app import InferenceApp, models_of
 from caflow_deploy.serving.loop_thread import loop_thread
 from caflow_deploy.serving.request import Request, Tensors
@@ -54,6 +56,9 @@ class HeldBackend:
             raise answer
         return answer
 
+    async def answer_image(self, request: ImageRequest) -> ImageAnswer:
+        raise NotImplementedError
+
     async def check(self) -> None:
         await asyncio.to_thread(self.sampler.check)
 
@@ -71,10 +76,16 @@ def backend(sampler: Sampler) -> HeldBackend:
     return made
 
 
+def front_of(backend: HeldBackend, bodies: BodyLimiter, deadline: float = PATIENCE_S) -> InferenceApp:
+    models = ImageModels.of(find_bundle("x4-photo"), False, 2**16)
+    images = ImageApp(models, backend, image_bodies(models), deadline, 2**16)
+    return InferenceApp(models_of("model"), backend, bodies, deadline, images)
+
+
 @contextmanager
 def answering(backend: HeldBackend, deadline: float = PATIENCE_S, **limits: Any) -> Iterator[ServerRunner]:
     """Serve until the block ends."""
-    front = InferenceApp(models_of("model"), backend, BodyLimiter(**{"largest": 2**20, **limits}), deadline)
+    front = front_of(backend, BodyLimiter(**{"largest": 2**20, **limits}), deadline)
     opened = ServerRunner(front, "127.0.0.1", free_port())
     with loop_thread() as run, opened.open(run):
         yield opened

@@ -18,6 +18,7 @@ from front_calls import (
     HeldBackend,
     answering,
     backend,
+    front_of,
     half_sent,
     http,
     http_good,
@@ -26,9 +27,8 @@ from front_calls import (
 )
 from ports import free_port
 
-from caflow_deploy.serving import body_limiter, server_runner
+from caflow_deploy.serving import server_runner
 from caflow_deploy.serving.body_limiter import BodyLimiter
-from caflow_deploy.serving.inference_app import InferenceApp, models_of
 from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import loop_thread
 from caflow_deploy.serving.served_models import Sampler
@@ -70,7 +70,7 @@ def test_a_server_that_cannot_start_leaves_no_open_port(backend: HeldBackend, mo
     async def fail(*_: object) -> None:
         raise RuntimeError("no HTTP here")
 
-    front = InferenceApp(models_of("model"), backend, BodyLimiter(1), PATIENCE_S)
+    front = front_of(backend, BodyLimiter(1))
     port = free_port()
     opened = ServerRunner(front, "127.0.0.1", port)
     with listen("127.0.0.1", port):
@@ -165,11 +165,10 @@ def test_the_size_of_a_request_is_limited(backend: HeldBackend) -> None:
         assert http_good(server)
 
 
-def test_the_memory_of_waiting_requests_is_limited(backend: HeldBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_limiter, "MAX_HELD", 1)
+def test_the_memory_of_waiting_requests_is_limited(backend: HeldBackend) -> None:
     backend.may_answer.clear()
     held = {"inputs": [{**GOOD, "data": list(PIXELS)}], "id": "x" * 200}
-    with answering(backend, largest=400) as server, ThreadPoolExecutor() as pool:
+    with answering(backend, largest=400, most_held=1) as server, ThreadPoolExecutor() as pool:
         waiting = pool.submit(http, server, held)
         assert backend.asked.wait(PATIENCE_S)
         status, text = http(server, held)

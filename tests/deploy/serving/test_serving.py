@@ -1,6 +1,5 @@
 """`caflow serve` and NVIDIA's Triton: real servers with unmodified clients."""
 
-import json
 import os
 import re
 import shlex
@@ -36,6 +35,7 @@ from servers import (
 )
 from tiny import pairs_of_photographs, photograph
 
+from caflow_deploy.images.image_files import read_image
 from caflow_deploy.serving.service import MAX_REQUEST_PIXELS
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -210,17 +210,21 @@ def scraped(server: Server) -> dict[tuple[str, str, str], float]:
     return values
 
 
-def test_the_client_of_the_guide_gets_an_image_from_the_server_of_the_guide() -> None:
+def test_the_clients_of_the_guide_get_images_from_the_server_of_the_guide(tmp_path: Path) -> None:
     if listening(8000) or shutil.which("curl") is None:
         pytest.skip("port 8000, which the guide uses, is not free, or there is no curl")
     guide = "docs/guides/servers.md"
     (line,) = (line for line in commands(guide) if line.startswith("caflow serve --workers"))
-    (curl,) = (line for line in commands(guide) if line.startswith("curl"))
     (block,) = blocks("python", (guide,))
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     with started([sys.executable, "-m", "caflow_deploy.cli", *shlex.split(line)[1:]]) as server:
         server.stdout.readline()  # the server is ready
-        answer = json.loads(in_a_process(shlex.split(curl)).stdout)
+        for curl in (line for line in commands(guide) if line.startswith("curl")):
+            in_a_process(shlex.split(curl), cwd=tmp_path)
         done = in_a_process([sys.executable, "-c", block.code], cwd=ROOT)
-    assert answer["outputs"][0]["shape"] == [1, 4, 8, 3]
+    assert "Caflow-Verdict: usual".lower() in (tmp_path / "headers.txt").read_text().lower()
+    assert read_image(tmp_path / "enlarged.png").rgb.shape == (300, 448, 3)
+    for name in ("mended.jpg", "coloured.jpg"):
+        assert read_image(tmp_path / name).rgb.any()
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("(1, 300, 448, 3)")

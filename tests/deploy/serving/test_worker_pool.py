@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import multiprocessing
 import os
 import shutil
@@ -11,18 +12,21 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.typing import NDArray
 from tiny import photograph
 
 from caflow_deploy.serving import worker_pool, worker_process
 from caflow_deploy.serving.failures import Busy, Failure
+from caflow_deploy.serving.image_requests import ImageModels
 from caflow_deploy.serving.loop_thread import Run, loop_thread
 from caflow_deploy.serving.request import Request
 from caflow_deploy.serving.worker_instruments import WorkerMetrics
@@ -46,7 +50,7 @@ def opened(
     bundle: Path, count: int = 1, batches: BatchSettings = BATCHES, metrics: WorkerMetrics | None = None
 ) -> Iterator[tuple[WorkerPool, Run]]:
     """Yield a pool whose workers have started, and a function that runs coroutines beside it."""
-    settings = WorkerSettings(bundle, "cpu", 1, 2**20, metrics is not None)
+    settings = WorkerSettings(bundle, "cpu", 1, 2**20, 2**20, metrics is not None)
     pool = WorkerPool(count, settings, batches, metrics)
     with loop_thread() as run, pool.open(run):
         run(pool.wait_until_ready())
@@ -255,3 +259,30 @@ def test_workers_take_gpus_in_turn(backend: str, gpus: int, used: list[str], mon
     monkeypatch.setattr(worker_process, "has_gpu", lambda: gpus > 0)
     monkeypatch.setattr(worker_process, "find_gpus", lambda: [Gpu("a GPU", "9.0")] * gpus)
     assert [backend_of(backend, number) for number in range(3)] == used
+
+
+def png(side: int) -> bytes:
+    """Return a black image as a file."""
+    file = BytesIO()
+    PIL.Image.new("RGB", (side, side)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_worker_whose_client_has_left_is_replaced(calibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image may take minutes, which nobody would wait for."""
+    monkeypatch.setattr(worker_pool, "LEAVES_S", 0.1)
+    large, dot = (png(side) for side in (900, 8))
+    models = ImageModels.of(calibrated, True, 2**20)
+    request = replace(models.request("enlarge", {"image": large}, {"n": "1"}), until=math.inf)
+    with opened(calibrated) as (pool, run):
+        (before,) = workers()
+
+        async def leave() -> None:
+            drawing = asyncio.create_task(pool.answer_image(request))
+            await until(lambda: pool.workers[0].is_busy)
+            drawing.cancel()
+            await until(lambda: before not in workers() and pool.workers[0].is_up)
+
+        run(leave())
+        small = replace(request, files={"image": dot})
+        assert run(pool.answer_image(small)).headers["Caflow-Model"] == "model"
