@@ -91,7 +91,7 @@ class InferenceApp:
             case ("POST", task) if task in TASKS:
                 return await self.images.answer(task, request)
         raise failures.UnknownModel(
-            f"{request.method} {request.url.path}: there is no such address; POST image files to "
+            f"{request.method} {request.url.path}: there is no such address; POST image files to one of "
             f"{', '.join(f'/{task}' for task in TASKS)}, and tensors to those of the Open Inference Protocol v2"
         )
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from caflow_deploy.cli import main
 from caflow_export.cli import main as export
 from caflow_training.cli import main as train
 
+LONGEST_S = 600
+"""Time after which a process is killed, in seconds. None takes as long, also on a busy machine."""
 HEEDING_CTRL_C = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
 )
@@ -96,22 +99,34 @@ def messages(stderr: str) -> list[str]:
 
 def in_a_process(line: Iterable[object], **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command line in a new process to its end, and return its output. Any exit code is accepted."""
-    return subprocess.run([*map(str, line)], capture_output=True, text=True, check=False, **options)
+    given = {"timeout": LONGEST_S, **options}
+    return subprocess.run([*map(str, line)], capture_output=True, text=True, check=False, **given)
 
 
 @contextmanager
 def started(line: Iterable[object], **options: Any) -> Iterator[Any]:
-    """Start a command, yield its `Popen`, and kill it at the end of the block. Its output is text in pipes, unless
-    `options` redirect it.
+    """Start a command, yield its `Popen`, and kill it at the end of the block, or after `LONGEST_S`. Its output is text
+    in pipes, unless `options` redirect it.
 
     The command reacts to SIGINT. Otherwise it would ignore SIGINT if the tests run in the background of a script.
     """
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    with subprocess.Popen(heeding_ctrl_c(line), text=True, **pipes) as process:
+    with subprocess.Popen(heeding_ctrl_c(line), text=True, **pipes) as process, killed_in_time(process):
         try:
             yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def killed_in_time(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill a process that still runs after `LONGEST_S`, so that a test that waits for it goes on, and fails."""
+    timer = threading.Timer(LONGEST_S, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def heeding_ctrl_c(line: Iterable[object]) -> list[str]:
@@ -141,4 +156,4 @@ def run_without(blocked: tuple[str, ...], code: str, folder: Path | None = None)
         folder: working directory.
     """
     code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); {code}"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder)
+    return in_a_process([sys.executable, "-c", code], cwd=folder)

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from commands import command, heeding_ctrl_c
+from commands import command, heeding_ctrl_c, killed_in_time
 from playwright.sync_api import sync_playwright
 from ports import free_port
 from tiny import photograph
@@ -68,7 +68,8 @@ class Served:
             env=os.environ | {"TMPDIR": str(temporary), "http_proxy": NOWHERE} | environment,
         )
         assert self.process.stdout is not None
-        self.line = self.process.stdout.readline()
+        with killed_in_time(self.process):
+            self.line = self.process.stdout.readline()
 
     def end(self, by: signal.Signals) -> tuple[int, str]:
         """Send a signal. Return the exit code, and all output after the first line."""

@@ -50,7 +50,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     yield start
     for served in started:
         served.process.kill()
-        served.process.communicate()
+        served.process.communicate(timeout=TIMEOUT_S)
 
 
 @pytest.mark.full

@@ -10,7 +10,7 @@ import pytest
 from commands import command, started
 from many import crops, processes_of
 from servers import caflow_server
-from visit import Served
+from visit import TIMEOUT_S, Served
 
 pytestmark = [
     pytest.mark.full,
@@ -51,4 +51,4 @@ def test_caflow_page_listens_only_on_the_loopback_address(tmp_path: Path) -> Non
         assert LOOPBACK.fullmatch(address)
     finally:
         served.process.kill()
-        served.process.communicate()
+        served.process.communicate(timeout=TIMEOUT_S)
