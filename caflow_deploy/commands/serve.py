@@ -102,7 +102,7 @@ SPARE_BYTES = 2**16
     default=60,
     show_default=True,
     help="Maximum time from the arrival of a whole request to its answer, in seconds. Later answers become HTTP status "
-    "504. Image files whose results have more than --max-pixels may take as many times longer.",
+    "504. For an image file whose results have more pixels than --max-pixels, it is multiplied by their ratio.",
 )
 def command(host: str, port: int, metrics_port: int | None, workers: int, **given: Any) -> None:
     """Serve models over HTTP: image files, and tensors with the Open Inference Protocol v2.

@@ -251,5 +251,5 @@ FORMATS = {
 
 
 def format_of(contents: Contents) -> str | None:
-    """Return the format of a file by its name in MIME types, such as "jpeg"; None if it can only be read, or not."""
+    """Return the format of a file by its name in MIME types, such as "jpeg"; None for all other files."""
     return next((name for start, name in FORMATS.items() if contents[: len(start)] == start), None)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from msgspec import structs
 from caflow_deploy.images.any_image import as_image_file
 from caflow_deploy.images.image_files import check_suffix
 from caflow_deploy.images.image_headers import format_of
-from caflow_deploy.images.image_result import UNUSUAL, ImageResult
+from caflow_deploy.images.image_result import ImageResult
 from caflow_deploy.images.open_models import RunOptions
 from caflow_deploy.images.tasks import OutputOptions, colorize, enlarge, inpaint
 from caflow_deploy.serving.image_requests import ImageAnswer, ImageRequest
@@ -62,15 +63,16 @@ def _drawn(request: ImageRequest, run: RunOptions) -> ImageResult:
 
 def _headers(result: ImageResult) -> dict[str, str]:
     """Return what a client should know of a result. Characters that HTTP does not allow in headers are replaced."""
-    known = result.typicality
+    typicality = None if result.typicality is None else float(result.typicality.value)
+    is_known = typicality is not None and not isnan(typicality)
     verdict: str = result.outcome
-    if known is not None and verdict == "unjudged":
-        verdict = "unjudged" if known.value != known.value else "unusual" if known.value < UNUSUAL else "usual"
+    if is_known and verdict == "unjudged":
+        verdict = "unusual" if result.is_unusual else "usual"
     found = {
         "Model": result.model,
         "Reason": result.choice and result.choice.reason,
         "Verdict": verdict,
-        "Typicality": known and f"{known.value:.3f}",
+        "Typicality": f"{typicality:.3f}" if is_known else None,
         "Bits-Per-Dim": result.bits_per_dim and f"{result.bits_per_dim:.3f}",
         "Filled": result.filled and f"{result.filled:.4f}",
         "Warning": "; ".join(result.warnings),

@@ -39,10 +39,10 @@ class ImageApp:
     backend: ImageBackend
     bodies: BodyLimiter
     deadline: float
-    """Maximum time from the arrival of a whole request to its answer, in seconds, for results of up to `pixels`. Larger
-    ones have as many times longer as they have more pixels."""
+    """Maximum time from the arrival of a whole request to its answer, in seconds, for results of up to `pixels`. For
+    larger results it is multiplied by their number of pixels divided by `pixels`."""
     pixels: int
-    """Number of pixels, over all samples."""
+    """Number of pixels of results, over all samples, to which `deadline` applies."""
 
     async def answer(self, task: Task, request: HttpRequest) -> tuple[bytes, dict[str, str]]:
         """Return the body and the headers of the answer.

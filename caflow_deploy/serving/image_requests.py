@@ -116,8 +116,8 @@ class ImageModels:
         if name is not None and name not in self.folders:
             raise InputError(f"model must be one of {', '.join(sorted(self.folders))}; got {name!r}")
         folder = None if name is None else self.folders[name]
-        for name, contents in files.items():
-            self._check_size(name, contents)
+        for file, contents in files.items():
+            self._check_size(file, contents)
         pixels = self._pixels(files["image"], read_manifest(folder or self.folders[DEFAULT]), options, size)
         return ImageRequest(task, files, parameters, options, size, folder, pixels)
 

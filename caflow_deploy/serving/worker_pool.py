@@ -66,7 +66,7 @@ class PendingRequest:
 
 
 class WorkerPool:
-    """Worker processes as the `InferenceBackend` of a `Front`. All of its coroutines must run in one event loop."""
+    """Worker processes as the backend of an `InferenceApp`. All of its coroutines must run in one event loop."""
 
     def __init__(
         self, count: int, worker: WorkerSettings, batches: BatchSettings, metrics: WorkerMetrics | None

@@ -21,7 +21,7 @@ from caflow_export.cli import main as export
 from caflow_training.cli import main as train
 
 LONGEST_S = 600
-"""Time after which a process is killed, in seconds. None takes as long, also on a busy machine."""
+"""Time limit of a process, in seconds. It is more than any process of the tests takes, also on a busy machine."""
 HEEDING_CTRL_C = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
 )
@@ -120,7 +120,7 @@ def started(line: Iterable[object], **options: Any) -> Iterator[Any]:
 
 @contextmanager
 def killed_in_time(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Kill a process that still runs after `LONGEST_S`, so that a test that waits for it goes on, and fails."""
+    """Kill a process that still runs after `LONGEST_S`, so that a test that waits for it fails instead of blocking."""
     timer = threading.Timer(LONGEST_S, process.kill)
     timer.start()
     try:

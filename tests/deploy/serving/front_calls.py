@@ -42,6 +42,8 @@ class HeldBackend:
     may_answer: threading.Event = field(default_factory=threading.Event)
     asked: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
+    images: list[ImageRequest] = field(default_factory=list)
+    """Requests with image files that were answered."""
 
     async def answer(self, model: str, request: Request) -> Tensors:
         self.asked.set()
@@ -57,7 +59,9 @@ class HeldBackend:
         return answer
 
     async def answer_image(self, request: ImageRequest) -> ImageAnswer:
-        raise NotImplementedError
+        """Return the image itself."""
+        self.images.append(request)
+        return ImageAnswer(request.files["image"], {})
 
     async def check(self) -> None:
         await asyncio.to_thread(self.sampler.check)

@@ -4,11 +4,14 @@ import contextlib
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import numpy as np
+import PIL.Image
 import pytest
 import uvicorn
 from front_calls import (
@@ -194,3 +197,17 @@ def test_a_client_may_set_a_shorter_timeout(backend: HeldBackend) -> None:
     with answering(backend) as server:
         header = {"inputs": [{**GOOD, "data": list(PIXELS)}], "parameters": {"timeout": 1}}
         assert http(server, header)[0] == 504
+
+
+@pytest.mark.parametrize(("side", "factor"), [(8, 1), (64, 10)])
+def test_the_deadline_of_an_image_grows_with_its_results(backend: HeldBackend, side: int, factor: int) -> None:
+    """Ten samples of 256×256 pixels are ten times as many as have one deadline in this server."""
+    file = BytesIO()
+    PIL.Image.new("L", (side, side)).save(file, "PNG")
+    with answering(backend) as server:
+        before = time.monotonic()
+        address = f"http://127.0.0.1:{server.port}/enlarge"
+        with urllib.request.urlopen(address, file.getvalue(), timeout=PATIENCE_S) as answer:
+            assert answer.read() == file.getvalue()
+        (request,) = backend.images
+        assert before <= request.until - factor * PATIENCE_S <= time.monotonic()
