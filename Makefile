@@ -26,7 +26,8 @@ setup: .venv/.installed  ## Make .venv with all packages for development.
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev,tensorboard,benchmark]'
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'  # which knows dependency groups
+	$(BIN)/pip install --quiet --editable '.[colorize,export,openvino,page,report,serve,video]' --group dev
 	touch $@
 
 lint: setup  ## Check style, imports, types and spelling.
@@ -44,7 +45,8 @@ docs: $(DOCS)/.installed  ## Build the documentation in build/docs-site. Fails o
 
 $(DOCS)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(DOCS)
-	$(DOCS)/bin/pip install --quiet --editable '.[docs]'
+	$(DOCS)/bin/pip install --quiet --upgrade 'pip>=25.1'
+	$(DOCS)/bin/pip install --quiet --editable . --group docs
 	touch $@
 
 dist: setup  ## Build dist/: an sdist, and a wheel from it, and check that PyPI would accept both.
@@ -67,14 +69,14 @@ test-full: setup  ## Run the slow tests.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m full --numprocesses 3 --dist loadfile --durations 40
 
 train-x4-photo: $(PHOTOGRAPHS)/training  ## Train the built-in model again, in three stages. Takes hours.
-	$(BIN)/pip install --quiet --editable '.[finetune,video]'
+	$(BIN)/pip install --quiet --editable '.[cpu,train,video]'
 	$(BIN)/caflow-train x4-mean --data $< --out build/x4-mean
 	$(BIN)/caflow-train x4-likelihood --data $< --out build/x4-likelihood --start build/x4-mean/last.pt
 	$(BIN)/caflow-train x4-photo --data $< --out build/x4-photo --start build/x4-likelihood/last.pt
 	$(BIN)/python models/release.py build/x4-photo models/x4-photo.caflow
 
 train-x4-real: $(PHOTOGRAPHS)/training  ## Train the model for degraded inputs again, in four stages, from x4-photo. Takes about twelve hours on one core.
-	$(BIN)/pip install --quiet --editable '.[finetune,video]'
+	$(BIN)/pip install --quiet --editable '.[cpu,train,video]'
 	$(BIN)/caflow-train x4-real-estimator --data $< --out build/x4-real-estimator --start $(BUNDLE)
 	$(BIN)/caflow-train x4-real-mean --data $< --out build/x4-real-mean --start build/x4-real-estimator/last.pt
 	$(BIN)/caflow-train x4-real-sharp --data $< --out build/x4-real-sharp --start build/x4-real-mean/last.pt
@@ -82,20 +84,20 @@ train-x4-real: $(PHOTOGRAPHS)/training  ## Train the model for degraded inputs a
 	$(BIN)/python models/release.py build/x4-real models/x4-real.caflow --temperature 0.5
 
 train-x2-video: $(PHOTOGRAPHS)/training  ## Train the ×2 model for coded videos again, in three stages. Takes some two hours on one core.
-	$(BIN)/pip install --quiet --editable '.[finetune,video]'
+	$(BIN)/pip install --quiet --editable '.[cpu,train,video]'
 	$(BIN)/caflow-train x2-mean --data $< --out build/x2-mean
 	$(BIN)/caflow-train x2-likelihood --data $< --out build/x2-likelihood --start build/x2-mean/last.pt
 	$(BIN)/caflow-train x2-video --data $< --out build/x2-video --start build/x2-likelihood/last.pt
 	$(BIN)/python models/release.py build/x2-video models/x2-video.caflow --temperature 0
 
 train-inpaint-photo: $(PHOTOGRAPHS)/training  ## Train a model that fills holes, in two stages. Takes some three hours on one core.
-	$(BIN)/pip install --quiet --editable '.[finetune,inpaint]'
+	$(BIN)/pip install --quiet --editable '.[cpu,train]'
 	$(BIN)/caflow-train inpaint-sharp --data $< --out build/inpaint-sharp
 	$(BIN)/caflow-train inpaint-photo --data $< --out build/inpaint-photo --start build/inpaint-sharp/last.pt
 	$(BIN)/python models/release.py build/inpaint-photo models/inpaint-photo.caflow --temperature 0
 
 train-colour-hints: $(PHOTOGRAPHS)/training  ## Train a model that colours photographs from hints, in two stages. Takes some three hours on one core.
-	$(BIN)/pip install --quiet --editable '.[finetune,colorize]'
+	$(BIN)/pip install --quiet --editable '.[colorize,cpu,train]'
 	$(BIN)/caflow-train colour-sharp --data $< --out build/colour-sharp
 	$(BIN)/caflow-train colour-hints --data $< --out build/colour-hints --start build/colour-sharp/last.pt
 	$(BIN)/python models/release.py build/colour-hints models/colour-hints.caflow --temperature 0

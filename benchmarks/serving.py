@@ -1,14 +1,13 @@
 """What do servers and workers add to one process?
 
-`servers` sends the same requests to a plain loop in one process, to `caflow serve` and to Triton.
+`servers` sends the same requests to a plain loop in one process and to `caflow serve`.
 
-The loop runs in one process with two threads. The servers have two workers with one thread each. All of them, and the
-clients, run on the same cores.
+The loop runs in one process with two threads. The server has two workers with one thread each. Both, and the clients,
+run on the same cores.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import click
 import numpy as np
 import report
 from many_files import measure_files
-from servers import Asked, Server, ask_all, caflow_server, triton_environment, triton_server
+from servers import Asked, Server, ask_all, caflow_server
 
 from caflow_runtime.bundle.builtin import DEFAULT, find_bundle
 from caflow_runtime.flow.selftest import smooth_conditions
@@ -82,22 +81,18 @@ def main() -> None:
 
 @main.command("servers")
 @click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT)
-@click.option("--environment", type=click.Path(path_type=Path), default=Path("build/triton"), show_default=True)
 @click.option("--count", default=150, show_default=True, help="Number of requests in a round.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures to this file.")
-def measure_servers(bundle: Path, environment: Path, count: int, rounds: int, json_file: Path | None) -> None:
+def measure_servers(bundle: Path, count: int, rounds: int, json_file: Path | None) -> None:
     """Measure requests per second and the latency of a request with BUNDLE."""
     folder = find_bundle(bundle).resolve()
     model = folder.stem
-    with ExitStack() as stack:
-        pipe = stack.enter_context(load(folder, backend="cpu", threads=THREADS))
-        caflow = stack.enter_context(caflow_server(folder, WORKERS))
-        triton = stack.enter_context(triton_server(folder, triton_environment(environment).resolve(), WORKERS))
+    with load(folder, backend="cpu", threads=THREADS) as pipe, caflow_server(folder, WORKERS) as server:
         ways: dict[str, Callable[[Sequence[Asked]], list[float]]] = {"plain loop": partial(plain_loop, pipe)}
-        for name, server in (("caflow serve", caflow), ("Triton", triton)):
-            for clients in (1, CLIENTS):
-                ways[f"{name}, {clients} client{'s' if clients > 1 else ''}"] = partial(served, server, model, clients)
+        for clients in (1, CLIENTS):
+            name = f"caflow serve, {clients} client{'s' if clients > 1 else ''}"
+            ways[name] = partial(served, server, model, clients)
         rows = measure(ways, count, rounds)
     report.show(rows)
     report.write(json_file, rows, count=count, rounds=rounds, clients=CLIENTS, workers=WORKERS)

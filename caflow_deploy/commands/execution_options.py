@@ -99,7 +99,7 @@ workers_options = options(
         help="Run on an existing Ray cluster; auto is the cluster that this machine belongs to. All machines must "
         "see the input, the output and the bundle under the same paths. Anyone who can reach the ports of the "
         "cluster can run code on it, unless it requires a token. The default of --workers is then one process per "
-        "GPU, or one per --threads cores. Requires the extra ray.",
+        "GPU, or one per --threads cores. Requires the package ray.",
     ),
 )
 """Options about workers."""

@@ -93,7 +93,7 @@ def command(inputs: tuple[str, ...], output: Path, dry_run: bool, force: bool, *
 
     IN are files, folders with everything below them, or globs; - is standard input. Inside a folder, links to folders
     are not followed, and folders with results of earlier jobs are skipped. Write -- before an IN that begins with a
-    dash. HEIC images require the extra heic.
+    dash. HEIC images require the package pillow-heif.
 
     Without --model, a model is chosen for each image by its pixels, and a line on standard error says why. With --mask
     the model is inpaint-photo, and with --hints or --suggest-hints colour-hints.

@@ -49,7 +49,7 @@ def command(host: str, port: int, opens_browser: bool, **given: Any) -> None:
     with suppress(KeyboardInterrupt), TemporaryDirectory(prefix="caflow-page-") as folder:
         _check_port(host, port)
         set_environment(folder)
-        import_optional("gradio", "the page requires Gradio", "page")
+        import_optional("gradio", "the page requires Gradio", "caflow-deploy[page]")
         named = given.pop("bundle")
         execution = gathered(ExecutionOptions, given)
         tabs = [[replace(execution, bundle=name).open_pipeline() for name in tab] for tab in _tabs(named)]

@@ -78,6 +78,6 @@ def _heic(contents: bytes) -> tuple[Image, dict[Any, Any], int]:
     try:
         from pillow_heif import open_heif
     except ImportError:
-        raise InputError("HEIC requires pillow-heif; install it with pip install 'caflow-deploy[heic]'") from None
+        raise InputError("HEIC requires pillow-heif; install it with pip install pillow-heif") from None
     file = open_heif(BytesIO(contents))
     return file.to_pillow(), file.info, 1

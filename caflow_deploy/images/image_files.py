@@ -267,7 +267,7 @@ def _undecodable(path: Path, contents: bytes) -> UnreadableImage:
         why = "GIF is not a supported format; enlarge it with caflow video, or convert it to PNG"
     else:
         suffixes = ", ".join(sorted(SUFFIXES | {".avif"}))
-        extras = "; HEIC requires the extra heic" if path.suffix.lower() in READ_ONLY else ""
+        extras = "; HEIC requires the package pillow-heif" if path.suffix.lower() in READ_ONLY else ""
         why = f"it is damaged, too large, or not an image of a supported format ({suffixes}{extras})"
     return UnreadableImage(path, f"cannot decode this file: {why}")
 

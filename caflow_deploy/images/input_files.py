@@ -25,7 +25,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 WORDS = {"mask": "mask", "hints": "picture of hints"}
 FILLED_SMOOTHLY = (
     "the hole was filled smoothly before the model refined it, which is worse for large holes: with the package "
-    "PyPatchMatch, pip install 'caflow-deploy[inpaint]', it is filled with patches of the image"
+    "PyPatchMatch, pip install pypatchmatch, it is filled with patches of the image"
 )
 TOO_LARGE = (
     "the hole was filled smoothly before the model refined it, because it is too large to be filled with patches of "

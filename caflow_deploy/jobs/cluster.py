@@ -45,7 +45,7 @@ def cluster(address: str | None) -> Iterator[Any]:
         os.environ[ON_LOOPBACK] = "0"
     elif _has_token():
         os.environ.setdefault(AUTH_MODE, "token")  # Ray itself would set it too late
-    ray = import_optional("ray", "this requires Ray", "ray")
+    ray = import_optional("ray", "this requires Ray", "ray>=2.54")
     try:
         _check_reachable(address)
         own = {"include_dashboard": False} if address is None else {}

@@ -1,1 +1,1 @@
-"""Servers: `caflow serve`, with its worker processes, and the model for Triton."""
+"""The server `caflow serve`, with its worker processes."""

@@ -35,7 +35,7 @@ SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 class Instruments(Protocol):
-    """Factory of counters, gauges and histograms: prometheus_client, or the metrics of a serving engine.
+    """Factory of counters, gauges and histograms: those of prometheus_client, or of a worker.
 
     Counters have the method `inc`, gauges `set` and histograms `observe`. An instrument with labels must first be
     narrowed to one value of each label, by `labels(*values)`.
@@ -59,7 +59,7 @@ class Prometheus:
         Raises:
             InputError: if prometheus_client is not installed.
         """
-        self._package = import_optional("prometheus_client", "metrics require prometheus_client", "metrics")
+        self._package = import_optional("prometheus_client", "metrics require prometheus_client", "prometheus-client")
         self.registry = self._package.CollectorRegistry()
 
     def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:

@@ -75,4 +75,4 @@ def import_av() -> Any:
     Raises:
         InputError: if PyAV is not installed.
     """
-    return import_optional("av", "videos require PyAV", "video")
+    return import_optional("av", "videos require PyAV", "caflow-deploy[video]")

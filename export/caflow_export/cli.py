@@ -62,19 +62,11 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
 @field_option(ExportOptions, "precision", default=None)
 @field_option(ExportOptions, "data", metavar="FOLDER")
 @field_options(ExportOptions, "temperature", "rank")
-@field_option(
-    ExportOptions, "force", help="Replace an existing bundle, and with --triton also existing models of the same names."
-)
-@click.option(
-    "--triton",
-    metavar="REPO",
-    type=click.Path(path_type=Path),
-    help="Also write a model repository of Triton Inference Server, with a copy of the bundle, to this folder.",
-)
+@field_option(ExportOptions, "force")
 @click.option(
     "--trt",
     type=click.Choice(ENGINE_PRECISIONS),
-    help="Also build TensorRT engines, with networks in this precision. Requires the extra rtx-build or trt.",
+    help="Also build TensorRT engines, with networks in this precision. Requires the extra rtx or trt.",
 )
 @field_option(EngineOptions, "trt_flavor")
 @field_option(EngineOptions, "compute_capability", default=None, metavar="M.N,…", callback=listed)
@@ -82,13 +74,13 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
 @field_option(EngineOptions, "max_size", metavar="WxH", callback=height_and_width)
 @click.version_option(package_name="caflow-deploy", prog_name="caflow-export")
 @ending_when_stopped("caflow-export")
-def main(checkpoint: Path, output: Path | None, triton: Path | None, trt: str | None, **given: Any) -> None:
+def main(checkpoint: Path, output: Path | None, trt: str | None, **given: Any) -> None:
     """Export CHECKPOINT as a verified bundle. With --trt, also build TensorRT engines for the bundle.
 
     Exporting requires the extra export. CHECKPOINT is a file written by caflow-train or by the public CAFLOW
     implementation, a bundle, or the name of a built-in model: x4-photo, x4-real, x2-video, inpaint-photo or
-    colour-hints. If CHECKPOINT is a bundle and -o is not given, --trt and --triton use its graphs unchanged. With -o, a
-    float32 bundle is exported again, for example in another precision.
+    colour-hints. If CHECKPOINT is a bundle and -o is not given, --trt uses its graphs unchanged. With -o, a float32
+    bundle is exported again, for example in another precision.
 
     Exit codes: 0 everything was written and verified; 1 the verification failed, or an engine could not be built; 2
     wrong use; 3 the bundle is complete, but its engines were not built because this machine has no GPU; 130 stopped
@@ -108,28 +100,23 @@ def main(checkpoint: Path, output: Path | None, triton: Path | None, trt: str | 
     except InputError as error:
         end(str(error))
     if as_it_is:
-        _check_as_it_is(checkpoint, given, trt, triton)
+        _check_as_it_is(checkpoint, given, trt)
     cannot_build = _why_not(engines) if trt else None
     bundle = checkpoint if as_it_is else _export(checkpoint, output, options, console)
     if trt and not cannot_build:
         _build(bundle, engines, console)
-    if triton:
-        _serve(bundle, triton, options.force, console)
     if cannot_build:
         again = f"caflow-export {bundle} --trt {trt}{cannot_build.options}{engines.sizes_given}"
         end(f"{cannot_build}: {again}", code=NO_GPU)
 
 
-def _check_as_it_is(bundle: Path, given: Mapping[str, Any], trt: str | None, triton: Path | None) -> None:
+def _check_as_it_is(bundle: Path, given: Mapping[str, Any], trt: str | None) -> None:
     """End the command if options do not fit a bundle whose graphs stay unchanged."""
-    if not (trt or triton):
-        end(
-            f"{bundle} is already a bundle: give --trt to build its engines, --triton to write a model repository, "
-            "or -o to export its model again"
-        )
+    if not trt:
+        end(f"{bundle} is already a bundle: give --trt to build its engines, or -o to export its model again")
     if given["rank"] or given["temperature"] is not None:
         end(f"{bundle} is already a bundle, whose --temperature and --rank cannot be changed: give -o")
-    if given["force"] and not triton:
+    if given["force"]:
         end(f"{bundle} is already a bundle, which --trt does not replace: omit --force")
     if given["precision"]:
         end(
@@ -229,18 +216,6 @@ def _build(bundle: Path, engines: EngineOptions, console: CommandConsole) -> Non
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.iterdir())
         console.result(f"{folder}  {size / 2**20:.1f} MiB")
-
-
-def _serve(bundle: Path, repository: Path, force: bool, console: CommandConsole) -> None:
-    from caflow_export.triton import write_repository
-    from caflow_runtime.errors import InputError
-
-    try:
-        read_manifest(bundle)
-        for folder in write_repository(bundle, repository, force):
-            console.result(str(folder))
-    except (InputError, BundleError, OSError) as error:
-        end(f"no model repository was written: {error}")
 
 
 @contextmanager

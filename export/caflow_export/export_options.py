@@ -11,7 +11,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.option_fields import Options
 
 INSTALL: dict[Flavor, str] = {
-    "rtx": "pip install 'caflow-deploy[rtx-build]', which builds without a GPU",
+    "rtx": "pip install 'caflow-deploy[rtx]', which builds without a GPU, too",
     "tensorrt": "pip install 'caflow-deploy[trt]' in an environment without the extras cpu, rtx and export; it "
     "downloads from pypi.nvidia.com",
 }

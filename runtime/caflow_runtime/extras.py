@@ -1,4 +1,4 @@
-"""Extras, the optional parts of the installation: help on them, and imports of the packages that they install."""
+"""Optional packages: help on the extras that install them, and imports of them."""
 
 import importlib
 from typing import Any
@@ -9,12 +9,12 @@ HOW_TO_INSTALL = "pip install 'caflow-deploy[NAME]' installs the extra NAME, an 
 """Last line of a help text. The text before it names the extras that the command and its options require."""
 
 
-def import_optional(module: str, what: str, extra: str) -> Any:
+def import_optional(module: str, what: str, install: str) -> Any:
     """Import a module of an optional package.
 
     Arguments:
         what: the feature and the package, for the error, such as "videos require PyAV".
-        extra: extra of this package that installs it.
+        install: what pip installs, such as "caflow-deploy[video]".
 
     Raises:
         InputError: if the package is not installed.
@@ -22,4 +22,4 @@ def import_optional(module: str, what: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError:
-        raise InputError(f"{what}; install it with pip install 'caflow-deploy[{extra}]'") from None
+        raise InputError(f"{what}; install it with pip install '{install}'") from None

@@ -44,7 +44,7 @@ def test_the_extra_cpu_installs_a_small_runtime_without_pytorch_that_works(photo
     (models,) = environment.glob("lib/*/site-packages/caflow_runtime/models")
     assert sorted(path.name for path in models.iterdir()) == [f"{name}.caflow" for name in builtin.names()]
     # Messages name extras in this way. It works in any folder, although the package is on no package index.
-    extra: list[str | Path] = [programs / "pip", "install", "--dry-run", "caflow-deploy[metrics]"]
+    extra: list[str | Path] = [programs / "pip", "install", "--dry-run", "caflow-deploy[video]"]
     added = subprocess.run(extra, check=True, capture_output=True, text=True, cwd=tmp_path)
     assert "Would install prometheus" in added.stdout
     before = bytes_in(environment)

@@ -24,8 +24,6 @@ RUN_ELSEWHERE = (
     *("library=$(python3 -c", "cmake"),  # test_cpp_builds.py
     *("ray start", "caflow image /shared"),  # test_ray_executor.py
     *("curl", "caflow serve"),  # test_serving.py
-    *("PACKAGES=", "SERVER=", "mkdir -p backends", "cp $SERVER", "$SERVER/bin/"),  # test_serving.py
-    *("export LD_LIBRARY_PATH", "docker run"),  # there is no Docker where the tests run
     *("cp integrations", "cp -r integrations", "/usr/bin/python3 -m venv", "python3.13 -m venv .venv-vapoursynth"),
     *(". .venv-vapoursynth", "~/caflow/bin/pip", "mkdir -p ~/caflow", "export GST_PLUGIN_PATH", "gst-launch-1.0"),
 )
@@ -41,7 +39,6 @@ RESULTS = {
     "docs/guides/training.md": ("runs/images/chelsea.png",),
     "docs/guides/export.md": ("half.caflow/manifest.json",),
     "docs/guides/many-machines.md": ("spread/chelsea.png",),
-    "docs/guides/servers.md": ("repository/x4-photo/config.pbtxt",),
 }
 """Some of the files that the commands of each page write."""
 TRAINED = Path("runs/tiny")

@@ -348,13 +348,13 @@ def test_wrong_options_for_engines_are_refused(copied: Path, arguments: list[str
 @pytest.mark.parametrize(
     ("missing", "options", "said"),
     [
-        ("tensorrt_rtx", [], r"neither .*\[rtx-build\]', which builds without a GPU; or, .*\[trt\]' in an environment"),
+        ("tensorrt_rtx", [], r"neither .*\[rtx\]', which builds without a GPU, too; or, .*\[trt\]' in an environment"),
         (
             "tensorrt_rtx",
             ["--compute-capability", "8.6"],
-            r"TensorRT-RTX is not installed: .*\[rtx-build\]', which builds without a GPU$",
+            r"TensorRT-RTX is not installed: .*\[rtx\]', which builds without a GPU, too$",
         ),
-        ("onnx", [], r"--trt requires onnx: .*\[rtx-build\]'.*\[trt\]' in an environment without the extras cpu, "),
+        ("onnx", [], r"--trt requires onnx: .*\[rtx\]'.*\[trt\]' in an environment without the extras cpu, "),
     ],
 )
 def test_a_missing_builder_is_named_with_the_extra_that_fits(

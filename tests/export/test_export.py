@@ -1,7 +1,4 @@
-"""`caflow-export`: exported graphs compared with the model and the public code, and the repository for Triton.
-
-test_serving.py runs Triton with the repository.
-"""
+"""`caflow-export`: exported graphs compared with the model and the public code."""
 
 import shutil
 from pathlib import Path
@@ -15,12 +12,10 @@ from commands import caflow_export
 from safetensors.torch import load_file
 from tiny import DATA
 
-from caflow_deploy.serving.served_models import SERVICES, Sampler, Scorer
 from caflow_export import verify as verification
 from caflow_export.export import ExportError, ExportReport, export
 from caflow_export.export_options import ExportOptions
 from caflow_export.measure import VerificationFailed
-from caflow_export.triton import config, write_repository
 from caflow_export.weights import WeightStore, load_whole, widen
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import manifest as bundle
@@ -28,9 +23,7 @@ from caflow_runtime.bundle import run_memory, stored_checkpoint
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.reading import read_manifest, sha256_of, verify_files
 from caflow_runtime.bundle.stored_checkpoint import WEIGHTS
-from caflow_runtime.errors import InputError
 from caflow_runtime.flow import level_chain
-from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
 from caflow_training.bijections import TransitionStep
 
@@ -224,58 +217,3 @@ def test_the_command_refuses_existing_bundles_and_unknown_models(least: Path, le
     missing = caflow_export("x4-phto", code=2)
     assert missing.stderr.startswith("caflow-export: x4-phto: expected a checkpoint, a bundle, or a built-in model")
     assert "x4-photo" in missing.stderr
-
-
-def test_a_repository_has_both_models_and_one_bundle(copied_calibrated: Path, tmp_path: Path) -> None:
-    done = caflow_export(copied_calibrated.rename(tmp_path / "model.caflow"), "--triton", tmp_path / "new", code=0)
-    assert "model" in done.stdout
-    folders = sorted((tmp_path / "new").iterdir())
-    assert [folder.name for folder in folders] == ["model", "model-score"]
-    for folder in folders:
-        assert sorted(path.name for path in folder.iterdir()) == ["1", "config.pbtxt"]
-        assert "import TritonPythonModel" in (folder / "1" / "model.py").read_text()
-        text = (folder / "config.pbtxt").read_text()
-        assert f'name: "{folder.name}"' in text
-        assert 'key: "bundle" value { string_value: "model/1/model.caflow" }' in text  # shared by both models
-    with load(folders[0] / "1" / "model.caflow") as pipe:
-        assert pipe.calibration.typicality_model(0.8)
-
-
-@pytest.mark.parametrize("kind", SERVICES)
-@pytest.mark.parametrize("channels", [3, 4])
-def test_tensors_are_those_of_the_service(kind: type[Sampler] | type[Scorer], channels: int) -> None:
-    text = config(kind, "name", "bundle", channels)
-    for spec in kind.inputs_of(channels):
-        sides = list(spec.shape[1:])
-        assert f'name: "{spec.name}" data_type: TYPE_UINT8 dims: {sides} allow_ragged_batch: true' in text
-    for spec in kind.outputs:
-        datatype = "STRING" if spec.datatype == "BYTES" else spec.datatype
-        assert f'name: "{spec.name}" data_type: TYPE_{datatype} dims: {list(spec.shape[1:])} }}' in text
-
-
-def test_nothing_is_overwritten_unasked(calibrated: Path, tmp_path: Path) -> None:
-    (tmp_path / "model-score").mkdir()
-    (tmp_path / "model-score" / "mine").touch()
-    (tmp_path / "model-score" / "config.pbtxt").touch()
-    with pytest.raises(InputError, match="model-score already exists: give --force to replace it"):
-        write_repository(calibrated, tmp_path, force=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["model-score"]
-    write_repository(calibrated, tmp_path, force=True)
-    assert not (tmp_path / "model-score" / "mine").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model-score"]
-
-
-def test_only_triton_models_are_replaced_and_never_the_exported_bundle(
-    calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "model").mkdir()
-    with pytest.raises(InputError, match="model is not a Triton model, so --force does not replace it"):
-        write_repository(calibrated, tmp_path, force=True)
-    (tmp_path / "model").rmdir()
-    write_repository(calibrated, tmp_path, force=False)
-    copy = tmp_path / "model" / "1" / "model.caflow"
-    monkeypatch.chdir(copy)
-    for inside in (copy, Path()):
-        with pytest.raises(InputError, match="which would be replaced: give another folder with --triton"):
-            write_repository(inside, tmp_path, force=True)
-    assert (copy / "manifest.json").exists()

@@ -1,25 +1,19 @@
-"""Servers of the Open Inference Protocol, and clients that send many requests at once.
-
-The servers, `caflow serve` and Triton, are started as users start them. Benchmarks and tests use them.
-"""
+"""`caflow serve`, started as users start it, and clients that send many requests at once."""
 
 import http.client
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 import urllib.request
-import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tritonclient.http
@@ -28,13 +22,10 @@ from numpy.typing import NDArray
 from ports import free_port
 
 from caflow_deploy.serving.service import MAX_REQUEST_PIXELS
-from caflow_export.triton import write_repository
 
-ROOT = Path(__file__).parents[2]
 STARTS_S, ENDS_S, ANSWERS_S = 600.0, 60.0, 120.0
-WORKER, STUB = "--multiprocessing-fork", "triton_python_backend_stub"
-"""Parts of the command lines of worker processes."""
-Engine = Literal["caflow", "triton"]
+WORKER = "--multiprocessing-fork"
+"""Part of the command lines of worker processes."""
 
 
 @dataclass
@@ -45,8 +36,6 @@ class Server:
     port: int
     scraped: int
     """Port of the metrics, which Prometheus would read."""
-    worker: str
-    """Text by which the command lines of the worker processes are recognized."""
 
     @property
     def url(self) -> str:
@@ -64,7 +53,7 @@ class Server:
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers, which run the model, in ascending order."""
-        return sorted(pid for pid, args in self.processes().items() if self.worker in args)
+        return sorted(pid for pid, args in self.processes().items() if WORKER in args)
 
     def resident(self) -> int:
         """Return the private memory of all processes together, in bytes."""
@@ -107,78 +96,20 @@ def caflow_server(
     command = [sys.executable, "-m", "caflow_deploy.cli", "serve", "--model", str(bundle), "--workers", str(workers)]
     port, scraped = free_port(), free_port()
     given = ["--port", str(port), "--metrics", str(scraped), "--max-pixels", str(max_pixels), *map(str, options)]
-    with running([*command, *given], os.environ, port, scraped, WORKER) as server:
+    with running([*command, *given], port, scraped) as server:
         yield server
 
 
 @contextmanager
-def triton_server(
-    bundle: Path, installed: Path, instances: int = 1, max_pixels: int = MAX_REQUEST_PIXELS
-) -> Iterator[Server]:
-    """Run Triton with a repository that `caflow-export --triton` writes, until the context ends.
-
-    Arguments:
-        installed: environment that `triton_environment` returned.
-    """
-    port, scraped = free_port(), free_port()
-    folder = Path(tempfile.mkdtemp(prefix="caflow-"))
-    for model in write_repository(bundle, folder / "models", force=False):
-        config = model / "config.pbtxt"
-        # Each instance has one thread, like a worker of `caflow serve`.
-        text = config.read_text().replace(
-            'key: "threads" value { string_value: "0" }', 'key: "threads" value { string_value: "1" }'
-        )
-        config.write_text(
-            f"{text.replace(str(MAX_REQUEST_PIXELS), str(max_pixels))}\n"
-            f'parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "{installed}" }} }}\n'
-            f"instance_group [ {{ count: {instances} kind: KIND_CPU }} ]\n"
-        )
-    packages = next((installed / "lib").glob("python3.*/site-packages"))
-    there = packages / "pytriton" / "tritonserver"
-    shutil.copytree(there / "backends" / "python", folder / "backends" / "python")
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    shutil.copy2(there / "python_backend_stubs" / version / STUB, folder / "backends" / "python")
-    libraries = f"{sysconfig.get_config_var('LIBDIR')}:{packages / 'nvidia_pytriton.libs'}"
-    command = [
-        str(there / "bin" / "tritonserver"),
-        f"--model-repository={folder / 'models'}",
-        f"--backend-directory={folder / 'backends'}",
-        *(f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")),
-        *(f"--http-port={port}", f"--grpc-port={free_port()}", f"--metrics-port={scraped}"),
-    ]
-    try:
-        environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
-        with running(command, environment, port, scraped, STUB) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder)
-
-
-def triton_environment(folder: Path) -> Path:
-    """Create a virtual environment with the runtime and Triton in a folder, unless it exists. Return the folder."""
-    if not (folder / "done").exists():
-        venv.create(folder, clear=True, with_pip=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", f"{ROOT}[triton]"], check=True)
-        (folder / "done").touch()
-    return folder
-
-
-@contextmanager
-def running(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    port: int,
-    scraped: int,
-    worker: str,
-) -> Iterator[Server]:
+def running(command: Sequence[str], port: int, scraped: int) -> Iterator[Server]:
     """Start a server, wait until it is ready, and stop it with all its descendants when the context ends.
 
     Raises:
         RuntimeError: if the server does not become ready.
     """
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        server = Server(process, port, scraped, worker)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        server = Server(process, port, scraped)
         try:
             until = time.monotonic() + STARTS_S
             while not server.is_ready():

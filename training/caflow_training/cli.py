@@ -73,8 +73,8 @@ class TrainedPath(click.Path):
 @click.option(
     "--vgg16",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with torchvision's VGG16 weights, for recipes with feature_weight above 0, which require the extra "
-    "finetune. By default torchvision downloads the weights.",
+    help="File with torchvision's VGG16 weights, for recipes with feature_weight above 0. By "
+    "default torchvision downloads the weights.",
 )
 @click.version_option(package_name="caflow-deploy", prog_name="caflow-train")
 @stoppable()

@@ -38,7 +38,7 @@ class PerceptualDistance(nn.Module):
         except ModuleNotFoundError:
             raise FeatureError(
                 "feature_weight above 0 requires the package lpips, which is not installed: "
-                "pip install 'caflow-deploy[finetune]'"
+                "pip install 'caflow-deploy[train]'"
             ) from None
         try:
             with warnings.catch_warnings():

@@ -97,8 +97,7 @@ class TrainingConfig:
     """Weight of the L1 distance between the sample at temperature 0 and the target, for pixel values scaled to 0…1
     (after HCFlow+, arXiv:2108.05301, and LINF, arXiv:2303.05156)."""
     feature_weight: Weight = 0.0
-    """Weight of the perceptual distance LPIPS-VGG between the compared image and the target. A value above 0 requires
-    the extra `finetune` of caflow-deploy."""
+    """Weight of the perceptual distance LPIPS-VGG between the compared image and the target."""
     lattice_weight: Weight = 0.0
     """Weight of the pattern that repeats every 4 pixels in the difference between the compared image and the target.
     This term suppresses the visible grid that training with LPIPS-VGG alone produces."""

@@ -49,7 +49,9 @@ def propagate(luma: NDArray[np.uint8], chroma: NDArray[np.uint8], known: NDArray
         return chroma
     if luma.size > MAX_PIXELS:
         return _at_half_size(luma, chroma, known)
-    sparse, solver = (import_optional(name, "colour hints require SciPy", "colorize") for name in MODULES)
+    sparse, solver = (
+        import_optional(name, "colour hints require SciPy", "caflow-deploy[colorize]") for name in MODULES
+    )
     weights, places = _weights(luma / 255.0)
     count, at = luma.size, np.arange(luma.size)
     free = ~known.ravel()

@@ -99,7 +99,7 @@ def test_files_that_are_no_single_image_are_refused_with_advice(tmp_path: Path, 
         ("pages.tiff", "caflow video"),
         ("still.gif", "caflow video"),
         ("phone.MOV", "caflow video"),
-        ("a.heic", "extra heic"),
+        ("a.heic", "package pillow-heif"),
         ("missing.png", "cannot be read"),
     ):
         with pytest.raises(UnreadableImage, match=f"{name}.*{said}"):
@@ -338,7 +338,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.heic").write_bytes(avif().replace(b"avif", b"heic"))
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(UnreadableImage, match=r"HEIC requires .*pip install 'caflow-deploy\[heic\]'"):
+    with pytest.raises(UnreadableImage, match=r"HEIC requires .*pip install pillow-heif"):
         read_image(tmp_path / "a.heic")
 
 

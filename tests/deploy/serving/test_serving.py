@@ -1,4 +1,4 @@
-"""`caflow serve` and NVIDIA's Triton: real servers with unmodified clients."""
+"""`caflow serve`: a real server with unmodified clients."""
 
 import os
 import re
@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,12 @@ import numpy as np
 import pytest
 from commands import in_a_process, started
 from documentation import ROOT, blocks, commands
-from made_once import made_once
 from many import cpu_seconds
 from ports import listening
-from servers import (
-    STARTS_S,
-    Asked,
-    Engine,
-    Replied,
-    Server,
-    ask,
-    ask_all,
-    caflow_server,
-    triton_environment,
-    triton_server,
-)
+from servers import STARTS_S, Asked, Replied, Server, ask, ask_all, caflow_server
 from tiny import pairs_of_photographs, photograph
 
 from caflow_deploy.images.image_files import read_image
-from caflow_deploy.serving.service import MAX_REQUEST_PIXELS
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 pytestmark = [
@@ -47,30 +33,15 @@ pytestmark = [
     ),
 ]
 
-ENGINES: list[Engine] = ["caflow", "triton"]
 CLIENTS, REQUESTS, KILLED_AT = 16, 500, 150
 MAX_BATCH = 8
 """Default of `--max-batch`."""
-
-
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Virtual environment for Triton, which requires a NumPy older than 2."""
-    return made_once(tmp_path_factory, "triton", lambda folder: triton_environment(folder / "environment"))
 
 
 @pytest.fixture
 def pipe(calibrated: Path) -> Iterator[Pipeline]:
     with load(calibrated, threads=1) as pipe:
         yield pipe
-
-
-def serve(
-    engine: Engine, bundle: Path, request: pytest.FixtureRequest, workers: int, max_pixels: int = MAX_REQUEST_PIXELS
-) -> AbstractContextManager[Server]:
-    if engine == "caflow":
-        return caflow_server(bundle, workers, max_pixels)
-    return triton_server(bundle, request.getfixturevalue("environment"), workers, max_pixels)
 
 
 def requests_of(photographs: Path, count: int) -> list[Asked]:
@@ -104,13 +75,10 @@ def check(pipe: Pipeline, replies: Sequence[Replied]) -> None:
         assert given["outcome"].ravel().tolist() == [b"unjudged"] * len(best.outcome)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_killed_worker_costs_only_its_own_requests(
-    engine: Engine, calibrated: Path, pipe: Pipeline, photographs: Path, request: pytest.FixtureRequest
-) -> None:
-    """No answer has a wrong value. `caflow serve` replaces the worker. Triton refuses some requests, or ends."""
+def test_a_killed_worker_costs_only_its_own_requests(calibrated: Path, pipe: Pipeline, photographs: Path) -> None:
+    """No answer has a wrong value, and the worker is replaced."""
     asked = requests_of(photographs, 50) * (REQUESTS // 50)
-    with serve(engine, calibrated, request, workers=2) as server:
+    with caflow_server(calibrated, workers=2) as server:
         before = [pid for pid in server.workers() if "-score" not in server.processes()[pid]]
         assert len(before) == 2
 
@@ -121,34 +89,26 @@ def test_a_killed_worker_costs_only_its_own_requests(
         replies = ask_all(server, "model", asked, CLIENTS, done=kill)
         good = [reply for reply in replies if reply.error is None]
         bad = [reply for reply in replies if reply.error is not None]
-        print(f"{engine}: {len(good)} of {len(replies)} answered; {sorted({str(reply.error) for reply in bad})}")
+        print(f"{len(good)} of {len(replies)} answered; {sorted({str(reply.error) for reply in bad})}")
         assert len(replies) == REQUESTS
         assert len(good) >= KILLED_AT
         check(pipe, good)
-        if engine == "caflow":
-            assert len(bad) <= MAX_BATCH  # the requests that the killed worker computed
-            assert all("the worker process died before it answered: try again" in str(reply.error) for reply in bad)
-            until = time.monotonic() + STARTS_S
-            while len(server.workers()) < 2 and time.monotonic() < until:
-                time.sleep(0.5)
-            assert len(server.workers()) == 2
-            assert before[0] not in server.workers()
-            again = ask_all(server, "model", asked[:50], CLIENTS)
-            assert [reply.error for reply in again] == [None] * 50
-            check(pipe, again)
-        else:
-            assert bad
-            for reply in bad:  # Triton itself may end, too
-                assert reply.disconnected or "stub" in str(reply.error).lower(), reply.error
+        assert len(bad) <= MAX_BATCH  # the requests that the killed worker computed
+        assert all("the worker process died before it answered: try again" in str(reply.error) for reply in bad)
+        until = time.monotonic() + STARTS_S
+        while len(server.workers()) < 2 and time.monotonic() < until:
+            time.sleep(0.5)
+        assert len(server.workers()) == 2
+        assert before[0] not in server.workers()
+        again = ask_all(server, "model", asked[:50], CLIENTS)
+        assert [reply.error for reply in again] == [None] * 50
+        check(pipe, again)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_verdicts_refusals_and_metrics_are_the_same_with_each_server(
-    engine: Engine, calibrated: Path, pipe: Pipeline, photographs: Path, request: pytest.FixtureRequest
-) -> None:
+def test_verdicts_refusals_and_metrics(calibrated: Path, pipe: Pipeline, photographs: Path) -> None:
     (pair,) = pairs_of_photographs(pipe, photographs, 1)[:1]
     image = photograph(photographs, 0, 16, 12)[None]
-    with serve(engine, calibrated, request, workers=1) as server:
+    with caflow_server(calibrated) as server:
         judged = ask(server, "model-score", Asked({"target": pair.target[None], "condition": pair.condition[None]}, {}))
         score = pipe.score(pair.target, pair.condition)
         assert judged.error is None
@@ -177,12 +137,9 @@ def test_verdicts_refusals_and_metrics_are_the_same_with_each_server(
     assert ("caflow_canary_difference", "model", "") in values
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_requests_before_the_stop_are_answered(
-    engine: Engine, calibrated: Path, pipe: Pipeline, photographs: Path, request: pytest.FixtureRequest
-) -> None:
+def test_requests_before_the_stop_are_answered(calibrated: Path, pipe: Pipeline, photographs: Path) -> None:
     asked = [Asked({"image": photograph(photographs, k, 24, 24)[None]}, {"n": 200}) for k in range(4)]
-    with serve(engine, calibrated, request, workers=1) as server:
+    with caflow_server(calibrated) as server:
         with ThreadPoolExecutor() as pool:
             before = cpu_seconds(server.workers())
             asking = pool.submit(ask_all, server, "model", asked, len(asked))
