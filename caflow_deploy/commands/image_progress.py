@@ -8,7 +8,7 @@ from rich.progress import Progress
 
 from caflow_cli.console import CommandConsole, counted
 from caflow_deploy.commands.pipes import shown
-from caflow_deploy.commands.progress_reporter import ProgressReporter, duration
+from caflow_deploy.commands.progress_reporter import ProgressReporter
 from caflow_deploy.images.image_estimate import ImageEstimate, ImageProperties, OutputRequest
 from caflow_deploy.images.image_headers import header_of_file
 from caflow_deploy.jobs.image_job import ImageJob
@@ -16,6 +16,7 @@ from caflow_runtime.available_memory import readable
 from caflow_runtime.batching.draw_options import USUAL_SAMPLES, DrawOptions
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.file_io.paths import as_text
+from caflow_runtime.pipeline.estimates import duration
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 THIS_IMAGE = "this image"

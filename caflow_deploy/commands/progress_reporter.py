@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable
 
+from caflow_runtime.pipeline.estimates import duration
+
 MIN_S, MIN_SHARE = 10.0, 0.1
 """Least time in seconds, and least fraction of the work, between two progress lines; both must have passed."""
-MINUTE, HOUR = 60, 3600
 
 
 class ProgressReporter:
@@ -50,12 +51,3 @@ class ProgressReporter:
             return
         self._last = now, share
         self.say(f"{what}, about {duration((now - self._began) * (1 - share) / (share - self._before))} left")
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as text, with a precision that suits an estimate."""
-    if seconds < 2 * MINUTE:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 2 * HOUR:
-        return f"{round(seconds / MINUTE)} min"
-    return f"{seconds / HOUR:.1f} h"

@@ -11,13 +11,14 @@ from typing import Any, Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from caflow_cli.console import CommandConsole, counted
-from caflow_deploy.commands.progress_reporter import ProgressReporter, duration
+from caflow_deploy.commands.progress_reporter import ProgressReporter
 from caflow_deploy.serving.metrics import Metrics
 from caflow_deploy.video.estimate import VideoEstimate
 from caflow_deploy.video.frame_source import CLOCK, WHOLE, Source, TimedFrame, VideoInfo
 from caflow_deploy.video.job import where_resumed
 from caflow_deploy.video.segment_store import SegmentRecord, first_missing
 from caflow_runtime.available_memory import readable
+from caflow_runtime.pipeline.estimates import duration
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame
 

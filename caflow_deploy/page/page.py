@@ -4,22 +4,25 @@ Gradio reads environment variables when it is imported, so `caflow page` sets th
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from html import escape
 from pathlib import Path
 from time import monotonic
 from traceback import print_exc
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio
 from starlette.middleware import Middleware
 
 from caflow_deploy.page import page_texts
 from caflow_deploy.page.guard import Guard
-from caflow_deploy.page.judged_sample import JudgedSample
+from caflow_deploy.page.many_images import draw_all
 from caflow_deploy.page.page_inputs import Inputs, add_inputs, settings_of_visitor
-from caflow_deploy.page.page_sampler import Closed, PageSampler
+from caflow_deploy.page.page_outputs import Drawn, Outputs, add_outputs, no_values, values_of_one, values_of_several
+from caflow_deploy.page.page_records import Closed
+from caflow_deploy.page.page_sampler import PageSampler
 from caflow_deploy.page.page_texts import CSS, DISMISS_ERRORS, FONTS, MONOSPACED, SHOW_RESULTS
 from caflow_deploy.page.painting import read_painting
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
@@ -30,31 +33,6 @@ LARGEST_FILE = "64mb"
 LOOK_FOR_OLD_FILES_S, OLD_S = 3600, 24 * 3600
 """Interval of the search for old files, and their age, in seconds. Uploads and results are deleted after a day, even if
 the page stays open."""
-MAP_LABELS = ("Likelihood map", "Uncertainty map")
-
-
-class Outputs(NamedTuple):
-    """Components that show the results."""
-
-    slider: gradio.ImageSlider
-    verdict: gradio.HTML
-    download: gradio.DownloadButton
-    gallery: gradio.Gallery
-    figures: gradio.Markdown
-    likelihood: gradio.Image
-    uncertainty: gradio.Image
-
-
-class Drawn(NamedTuple):
-    """Files of the last run of a visitor."""
-
-    enlarged: Path
-    """The input, enlarged."""
-    samples: list[JudgedSample]
-    settings: str
-    """The settings with which they were drawn, in words."""
-    other_model: str
-    """Sentence about another model; empty if there is none."""
 
 
 def build_page(samplers: Sequence[PageSampler]) -> gradio.Blocks:
@@ -87,103 +65,97 @@ def _add(sampler: PageSampler) -> None:
         with gradio.Column(scale=3 if sampler.pipe.manifest.model.inputs else 1, min_width=280):
             inputs = add_inputs(sampler)
         with gradio.Column(scale=3, min_width=480, elem_classes="results"):
-            outputs = _outputs(sampler.pipe)
+            outputs = add_outputs(sampler.pipe)
     _connect(sampler, inputs, outputs)
-
-
-def _outputs(pipe: Pipeline) -> Outputs:
-    slider = gradio.ImageSlider(
-        label="Input | sample" if pipe.manifest.model.scale == 1 else "Input, enlarged | sample",
-        type="filepath",
-        image_mode=None,  # do not convert the files
-        interactive=False,
-        buttons=["fullscreen"],
-        elem_classes="slider",
-    )
-    verdict = gradio.HTML(elem_classes="judged")
-    download = gradio.DownloadButton("Download this sample (PNG)", interactive=False, elem_classes="download-sample")
-    gallery = gradio.Gallery(
-        label="Samples: click one to show it above",
-        type="filepath",
-        interactive=False,
-        allow_preview=False,
-        height="auto",
-        buttons=[],
-        elem_classes="gallery",
-    )
-    with gradio.Accordion("Figures and maps", open=False, elem_classes="details"):
-        figures = gradio.Markdown(elem_classes="figures")
-        with gradio.Row():
-            maps = [_map(label) for label in MAP_LABELS]
-        gradio.Markdown(page_texts.MAPS)
-    return Outputs(slider, verdict, download, gallery, figures, *maps)
 
 
 def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     """Connect the buttons and uploads of the page to functions."""
 
-    def look(source: str) -> str:
-        """Show the uploaded image, or report at once why it cannot be used."""
+    def look(given: str | list[str] | None) -> list[Any]:
+        """Show the uploaded image, or the first one, without results, or report at once why it cannot be used."""
         with _shown_errors():
-            return str(sampler.write(sampler.read(Path(source))))
+            if not given:
+                return [None, gradio.Image(None, visible=False), *no_values()]
+            image = sampler.read(_paths(given)[0])
+            places = sampler.places(image.rgb, image.rgb)
+            return [str(sampler.write(image)), gradio.Image(places, visible=places is not None), *no_values()]
+
+    def expect(asked: dict[Any, Any]) -> str:
+        """Say what will be drawn and how long it takes; nothing if it cannot be drawn, which `run` reports."""
+        try:
+            settings = settings_of_visitor(inputs, asked)
+            images = [sampler.read(path) for path in _paths(asked[inputs.given])]
+            plans = [sampler.plan(image, settings) for image in images]
+        except (CaflowError, OSError):
+            return ""
+        return page_texts.expectation_of(plans, sum(map(sampler.seconds, images, plans))) if plans else ""
 
     def run(
         asked: dict[Any, Any],
         request: gradio.Request,
         progress: gradio.Progress = gradio.Progress(),  # noqa: B008  Gradio passes its progress bar to a default of this kind
     ) -> list[Any]:
-        began = monotonic()
-
-        def show(done: int, count: int) -> None:
-            left = (monotonic() - began) * (count - done) / max(1, done)
-            progress((done, count), desc=f"drawing, about {left:.0f} s left", unit="tiles")
-
         with _shown_errors():
-            source = asked[inputs.given]
-            if source is None:
+            sources, settings = _paths(asked[inputs.given]), settings_of_visitor(inputs, asked)
+            if not sources:
                 raise InputError("there is no image: drop one into the box first")
             painting = read_painting(asked.get(looked)) if isinstance(looked, gradio.ImageEditor) else None
-            results = sampler.draw(
-                Path(source), settings_of_visitor(inputs, asked), show, painting, request.session_hash
-            )
-        settings, other = page_texts.settings_of(results), page_texts.other_model(sampler, results.model)
-        best = results.samples[0]
-        captioned = [(sample.path, page_texts.caption_of(sample, k)) for k, sample in enumerate(results.samples)]
-        return [
-            (results.enlarged, best.path),
-            page_texts.verdict_of(best, results.samples, settings, other),
-            gradio.DownloadButton(value=best.path, interactive=True),
-            gradio.Gallery(captioned, selected_index=0),
-            best.figures,
-            *map(_filled, MAP_LABELS, (results.likelihood, results.uncertainty)),
-            Drawn(results.enlarged, results.samples, settings, other),
-        ]
+            show = _progress_of(progress, len(sources))
+            with sampler.visit(request.session_hash):
+                if len(sources) > 1:
+                    return values_of_several(sampler, *draw_all(sampler, sources, settings, show))
+                return values_of_one(sampler, sampler.draw(sources[0], settings, partial(show, 0), painting))
 
     def pick(drawn: Drawn | None, event: gradio.SelectData) -> list[Any]:
         with _shown_errors():
-            if drawn is None or event.index not in range(len(drawn.samples)):
+            if drawn is None or event.index not in range(len(drawn.shown)):
                 raise InputError("this sample is not here any more; draw samples again")
-        picked = drawn.samples[event.index]
-        verdict = page_texts.verdict_of(picked, drawn.samples, drawn.settings, drawn.other_model)
-        return [(drawn.enlarged, picked.path), verdict, picked.path, picked.figures]
+        picked = drawn.shown[event.index]
+        return [
+            (picked.enlarged, picked.sample.path),
+            picked.verdict,
+            drawn.archive or picked.sample.path,
+            picked.sample.figures,
+        ]
 
-    def cancel(request: gradio.Request) -> None:
-        sampler.cancel(request.session_hash)
+    def cancel(request: gradio.Request) -> Any:
+        return "Cancelled." if sampler.cancel(request.session_hash) else gradio.skip()
 
     # Visitors could name other files of this machine in the values of the gallery, so the server remembers its own.
     drawn = gradio.State(time_to_live=OLD_S)
-    given, looked, *settings, go, stop = inputs
+    given, looked, places, go = inputs.given, inputs.looked, inputs.places, inputs.go
     gradio.on([go.click, given.upload, given.clear, outputs.gallery.select], js=DISMISS_ERRORS)
-    looking = given.upload(look, given, looked, show_progress="hidden")
-    looking.failure(lambda: [None, None], outputs=[given, looked])
-    given.clear(lambda: None, outputs=looked)
-    asked: set[gradio.blocks.Block] = {given, *settings, *([looked] if isinstance(looked, gradio.ImageEditor) else [])}
-    running = go.click(run, asked, [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
+    filled = [*outputs, places, drawn]
+    running = go.click(run, inputs.settings, filled, show_progress_on=outputs.slider, concurrency_limit=1)
     running.success(js=SHOW_RESULTS)
-    changed = [given.upload, given.clear]
-    stop.click(cancel, cancels=running, show_progress="hidden")
-    gradio.on(changed, _empty, outputs=[*outputs, drawn], show_progress="hidden", cancels=running)
+    inputs.stop.click(cancel, outputs=inputs.said, cancels=running, show_progress="hidden")
+    # One function empties the outputs and shows the image: Draw may be clicked as soon as a file is uploaded.
+    hidden: dict[str, Any] = {"show_progress": "hidden"}
+    looking = hidden | {"fn": look, "inputs": given, "outputs": [looked, places, *outputs, drawn]}
+    saying = hidden | {"fn": expect, "inputs": inputs.settings - {looked}, "outputs": inputs.said}
+    for looks in (given.upload(**looking), gradio.on([given.delete, given.clear], **looking, cancels=running)):
+        looks.failure(lambda: [None, None], outputs=[given, looked])
+        looks.success(**saying)
+    gradio.on([inputs.model.change, inputs.size.change, inputs.n.change], **saying, trigger_mode="always_last")
     outputs.gallery.select(pick, drawn, [*outputs[:3], outputs.figures], show_progress="hidden")
+
+
+def _paths(given: str | list[str] | None) -> list[Path]:
+    """Return the files that a visitor uploaded."""
+    return [Path(path) for path in ([given] if isinstance(given, str) else given or [])]
+
+
+def _progress_of(progress: gradio.Progress, images: int) -> Callable[[int, int, int], None]:
+    """Return a function that shows how much of which image is drawn."""
+    began = dict[int, float]()
+
+    def show(image: int, done: int, count: int) -> None:
+        left = (monotonic() - began.setdefault(image, monotonic())) * (count - done) / max(1, done)
+        which = f" image {image + 1} of {images}" if images > 1 else ""
+        progress((done, count), desc=f"drawing{which}, about {left:.0f} s left", unit="tiles")
+
+    return show
 
 
 @contextmanager
@@ -225,24 +197,6 @@ def open_page(
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             page.server.force_exit = True
         page.close(verbose=False)
-
-
-def _empty() -> list[Any]:
-    """Return the values of the outputs, and of what was drawn, before anything is drawn."""
-    download = gradio.DownloadButton(value=None, interactive=False)
-    maps = [gradio.Image(None, label=label) for label in MAP_LABELS]
-    return [None, "", download, None, "", *maps, None]
-
-
-def _map(label: str) -> gradio.Image:
-    return gradio.Image(label=label, format="png", interactive=False, buttons=["fullscreen"], elem_classes="map")
-
-
-def _filled(label: str, found: tuple[Any, str] | None) -> gradio.Image:
-    """Return a map with the range of its values. A single sample has no uncertainty map."""
-    if found is None:
-        return gradio.Image(None, label=f"{label}: requires two samples or more")
-    return gradio.Image(found[0], label=f"{label}: {found[1]}")
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import gradio
 
 from caflow_deploy.images.file_search import SUFFIXES
 from caflow_deploy.page import page_texts
-from caflow_deploy.page.page_sampler import MAX_SAMPLES, PageSampler, Settings
+from caflow_deploy.page.page_records import Settings
+from caflow_deploy.page.page_sampler import MAX_SAMPLES, PageSampler
 from caflow_deploy.page.painting import painting_editor
 from caflow_runtime.bundle.manifest import ModelInput
 from caflow_runtime.checks import shown
@@ -31,7 +32,10 @@ class Inputs(NamedTuple):
     """Components that a visitor sets."""
 
     given: gradio.File
+    """One image, or several where nothing is painted."""
     looked: gradio.Image | gradio.ImageEditor
+    places: gradio.Image
+    """Where hints of colour would help."""
     model: gradio.Radio
     size: gradio.Dropdown
     n: gradio.Number
@@ -40,13 +44,30 @@ class Inputs(NamedTuple):
     seed: gradio.Number
     go: gradio.Button
     stop: gradio.Button
+    said: gradio.Markdown
+    """What the run will take, and whether it was cancelled."""
+
+    @property
+    def settings(self) -> set[gradio.blocks.Block]:
+        """The components whose values say what is drawn, and how."""
+        painted = {self.looked} if isinstance(self.looked, gradio.ImageEditor) else set()
+        return {self.given, self.model, self.size, self.n, self.temperature, self.rank, self.seed, *painted}
 
 
 def add_inputs(sampler: PageSampler) -> Inputs:
     """Add what a visitor sets: what everybody needs first, the rest in a part that opens."""
     own, scale = sampler.pipe.manifest.model.sampling, sampler.pipe.manifest.model.scale
-    given = gradio.File(label="Image", file_types=sorted(SUFFIXES), elem_classes="given")
-    looked = _looked(sampler.pipe.manifest.model.inputs)
+    painted = sampler.pipe.manifest.model.inputs
+    given = gradio.File(
+        label="Image" if painted else "Image, or several",
+        file_count="single" if painted else "multiple",
+        file_types=sorted(SUFFIXES),
+        elem_classes="given",
+    )
+    looked = _looked(painted)
+    places = gradio.Image(
+        label="Where colours help most", interactive=False, visible=False, buttons=[], elem_classes="places"
+    )
     model = gradio.Radio(
         [("chosen by the image", AUTOMATIC), *((name, name) for name in sampler.pipes)],
         value=AUTOMATIC,
@@ -66,6 +87,7 @@ def add_inputs(sampler: PageSampler) -> Inputs:
     with gradio.Row():
         go = gradio.Button("Draw", variant="primary", elem_classes="go", min_width=100)
         stop = gradio.Button("Cancel", elem_classes="cancel", min_width=100)
+    said = gradio.Markdown(elem_classes="said")
     with gradio.Accordion("More settings", open=False, elem_classes="more"):
         n = gradio.Number(
             None,
@@ -88,7 +110,7 @@ def add_inputs(sampler: PageSampler) -> Inputs:
         )
     for setting in (model, size, n, temperature, rank, seed):
         setting.preprocess = _as_posted  # type: ignore[method-assign, assignment]
-    return Inputs(given, looked, model, size, n, temperature, rank, seed, go, stop)
+    return Inputs(given, looked, places, model, size, n, temperature, rank, seed, go, stop, said)
 
 
 def _looked(painted: list[ModelInput]) -> gradio.Image | gradio.ImageEditor:

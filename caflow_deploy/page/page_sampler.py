@@ -1,17 +1,18 @@
 """Sampler of the page: draws what it shows for an image, judged samples in files, and maps. Does not require Gradio."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import structs
 from numpy.typing import NDArray
 
 from caflow_deploy.images.alpha import enlarge_alpha
 from caflow_deploy.images.drawing import ImageRequest, draw_image
+from caflow_deploy.images.image_estimate import ImageProperties, OutputRequest, estimate_image
 from caflow_deploy.images.image_files import ImageFile, read_image, write_image
 from caflow_deploy.images.image_headers import claimed_size
 from caflow_deploy.images.image_result import UNUSUAL, ImageResult
@@ -19,62 +20,28 @@ from caflow_deploy.images.input_files import CompletedImage
 from caflow_deploy.images.masks import HALF
 from caflow_deploy.images.model_choice import choose_model_of
 from caflow_deploy.images.model_passes import OutputSpec
-from caflow_deploy.page.judged_sample import JudgedSample, judged
-from caflow_runtime.batching.draw_options import DrawOptions, Rank, Temperature
+from caflow_deploy.images.result_pictures import with_rings
+from caflow_deploy.page.judged_sample import judged
+from caflow_deploy.page.page_records import Closed, Plan, Results, Settings
+from caflow_runtime.batching.draw_options import DrawOptions, Temperature
 from caflow_runtime.batching.runner import ShowWindows
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_DEGRADED
 from caflow_runtime.checks import shown
-from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.completion.hint_suggestions import suggest_hints
+from caflow_runtime.errors import InputError
 from caflow_runtime.image_arrays import Image
 from caflow_runtime.ood.calibration import Calibration, read_calibration
 from caflow_runtime.ood.consistency import enlarge_image
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Samples
-from caflow_runtime.sizes import MAX_ENLARGEMENT, Size
+from caflow_runtime.sizes import MAX_ENLARGEMENT
 
 MAX_SAMPLES = 32
 MAX_PAGE_PIXELS = 2**25
 """Largest number of pixels of all samples together. It bounds the memory, about 30 bytes per pixel, and the time that
 other visitors wait."""
-
-
-class Settings(NamedTuple):
-    """Settings with which samples are drawn, as in `Pipeline.sample`."""
-
-    n: int | None
-    """None: by the size of the result."""
-    temperature: float | None
-    """None: the one that the model is best used with."""
-    rank: Rank
-    seed: int
-    model: str | None = None
-    """Name of a model of the sampler. None: chosen by the image, if there are several."""
-    size: Size | None = None
-    """Size of the result. None: the one that the model makes."""
-
-
-@dataclass(frozen=True)
-class Results:
-    """Results for one image."""
-
-    model: str
-    """Name of the model."""
-    because: str
-    """Why it was chosen, as a clause; empty if nothing was chosen."""
-    options: DrawOptions
-    """How the samples were drawn."""
-    enlarged: Path
-    """The condition, bicubically enlarged to the size of the samples."""
-    samples: list[JudgedSample]
-    """The best sample first."""
-    likelihood: tuple[Image, str]
-    """Likelihood map of the best sample, and the values of its darkest and its brightest colour."""
-    uncertainty: tuple[Image, str] | None
-    """Uncertainty map of all samples, with these values; None if there is only one sample."""
-
-
-class Closed(CaflowError):
-    """The page is being closed, or the visitor has cancelled, so no more samples are drawn."""
+SUGGESTED = 5
+"""Number of places where further hints of colour would help."""
 
 
 class PageSampler:
@@ -92,7 +59,7 @@ class PageSampler:
         self._drawing = Lock()
         self._visitor: object = None
         """Visitor for whom samples are drawn now."""
-        self._is_closed = False
+        self._is_cancelled = self._is_closed = False
 
     @property
     def pipe(self) -> Pipeline:
@@ -123,19 +90,26 @@ class PageSampler:
         write_image(path, given.rgb, given.alpha, given.is_grey, given.metadata.colours())
         return path
 
-    def draw(
-        self,
-        source: Path,
-        settings: Settings,
-        show: ShowWindows,
-        painted: Image | None = None,
-        visitor: object = None,
-    ) -> Results:
-        """Draw samples of the image in a file.
+    @contextmanager
+    def visit(self, visitor: object = None) -> Iterator[None]:
+        """Draw for a visitor until the block ends. Other visitors wait meanwhile, and only this one can cancel.
+
+        Raises:
+            Closed: if the page is closed.
+        """
+        with self._drawing:
+            self._visitor, self._is_cancelled = visitor, False
+            self._check_going()
+            try:
+                yield
+            finally:
+                self._visitor = None
+
+    def draw(self, source: Path, settings: Settings, show: ShowWindows, painted: Image | None = None) -> Results:
+        """Draw samples of the image in a file. To be called within `visit`.
 
         Arguments:
             show: as in `Pipeline.sample`.
-            visitor: who asks, so that only they can cancel it.
             painted: (H, W, 4) uint8 RGBA, what a visitor painted over the image, for models with a mask or hints.
 
         Raises:
@@ -143,17 +117,27 @@ class PageSampler:
             InputError: if the samples would have too many pixels, a setting is out of range, or the model requires a
                 mask and nothing is painted.
             NotFinite: if any sample is not finite.
-            Closed: if the page is closed, or the visitor cancels it meanwhile.
+            Closed: if the page is closed, or the visitor cancels meanwhile.
             OSError: if the results cannot be written.
         """
 
-        def show_unless_closed(done: int, count: int) -> None:
-            self._check_open()
-            if self._visitor != visitor:
-                raise Closed("cancelled")
+        def show_if_going(done: int, count: int) -> None:
+            self._check_going()
             show(done, count)
 
+        self._check_going()
         given = self.read(source)
+        plan = self.plan(given, settings)
+        image = CompletedImage(plan.pipe, given, self._inputs(painted))
+        result = draw_image(image, ImageRequest(plan.options, plan.form, keeps_all=True), show_if_going)
+        return self._results(source.stem, image, result, plan)
+
+    def plan(self, given: ImageFile, settings: Settings) -> Plan:
+        """Return how an image is drawn.
+
+        Raises:
+            InputError: if the samples would have too many pixels, or a setting is out of range.
+        """
         pipe, because = self._chosen(given, settings.model)
         options = self._options(pipe, settings)
         height, width = given.rgb.shape[:2]
@@ -166,18 +150,30 @@ class PageSampler:
             )
         options = options.for_result(form.drawn)
         self._check_size(height, width, options.number)
-        image = CompletedImage(pipe, given, self._inputs(painted))
-        wanted = ImageRequest(options, form, keeps_all=True)
-        with self._drawing:
-            self._check_open()
-            self._visitor = visitor
-            result = draw_image(image, wanted, show_unless_closed)
-            return self._results(source.stem, image, result, because, options)
+        return Plan(pipe, because, options, form)
 
-    def cancel(self, visitor: object) -> None:
-        """Stop drawing at the next tile, if it is for this visitor."""
-        if self._visitor == visitor:
-            self._visitor = None
+    def seconds(self, given: ImageFile, plan: Plan) -> float:
+        """Return the estimated time of drawing an image. The first call takes a moment, for a trial of the model."""
+        wanted = OutputRequest(plan.form, plan.options, True, True, False, file_copies=0)
+        need = estimate_image(plan.pipe, ImageProperties.of(given, plan.pipe.manifest.model), wanted)
+        return need.trial.seconds(need.work)
+
+    def places(self, image: Image, given: Image, painted: Image | None = None) -> Image | None:
+        """Return an image with rings where hints of colour would help most. None if the model takes no hints.
+
+        Arguments:
+            image: (H, W, 3) uint8 RGB, on which the rings are drawn.
+            given: the image whose hints they are, of the same size.
+        """
+        if not any(port.name == "hints" for port in self.pipe.manifest.model.inputs):
+            return None
+        return with_rings(image, suggest_hints(given, SUGGESTED, painted))
+
+    def cancel(self, visitor: object) -> bool:
+        """Stop drawing at the next tile, if it is for this visitor. Return whether it is."""
+        is_drawing = self._visitor == visitor
+        self._is_cancelled |= is_drawing
+        return is_drawing
 
     def close(self) -> None:
         """Stop drawing at the next tile and wait for that, because Python must not exit while ONNX Runtime runs."""
@@ -185,9 +181,11 @@ class PageSampler:
         with self._drawing:
             pass
 
-    def _check_open(self) -> None:
+    def _check_going(self) -> None:
         if self._is_closed:
             raise Closed("the server is shutting down")
+        if self._is_cancelled:
+            raise Closed("cancelled")
 
     def _check_size(self, height: int, width: int, n: int) -> None:
         """Check that `n` samples of a condition do not have too many pixels.
@@ -256,29 +254,27 @@ class PageSampler:
                 raise InputError("nothing is painted over: paint over all that the model should replace")
         return {}
 
-    def _results(
-        self, name: str, image: CompletedImage, result: ImageResult, because: str, options: DrawOptions
-    ) -> Results:
+    def _results(self, name: str, image: CompletedImage, result: ImageResult, plan: Plan) -> Results:
         given, drawn = image.given, result.drawn
         assert isinstance(drawn, Samples)
         enlarged = result.form.resampled(enlarge_image(given.rgb, image.pipe.manifest.model.scale))
         alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *enlarged.shape[:2])
         folder = self._new_folder()
         write_image(folder / "enlarged.png", enlarged, alpha, metadata=given.metadata.colours())
-        obstacle, samples = self._obstacle(image.pipe, options.temperature), []
+        obstacle, samples = self._obstacle(plan.pipe, plan.options.temperature), []
         for k in range(len(result.pictures)):
             path = folder / f"{name}-{k + 1}.png"
             samples.append(judged(path, drawn, k, image, obstacle))
             result.save(path, k)
         maps = {kind: (picture, darkest, brightest) for kind, picture, darkest, brightest in result.maps()}
         return Results(
-            model=result.model,
-            because=because,
-            options=options,
+            name=name,
+            plan=plan,
             enlarged=folder / "enlarged.png",
             samples=samples,
             likelihood=_with_range(*maps["likelihood"], "bits/dim"),
             uncertainty=_with_range(*maps["uncertainty"], "of 255") if "uncertainty" in maps else None,
+            places=self.places(result.pictures[0], given.rgb, image.inputs.get("hints")),
         )
 
     def _judged_temperatures(self, name: str) -> Iterator[float]:

@@ -1,14 +1,17 @@
 """Texts of the page that depend on the model or on a sample. Does not require Gradio."""
 
+from collections.abc import Sequence
 from html import escape
 
 from caflow_deploy.images.input_files import FILLED_SMOOTHLY
 from caflow_deploy.page.judged_sample import JudgedSample, can_be_inconsistent
-from caflow_deploy.page.page_sampler import PageSampler, Results
+from caflow_deploy.page.page_records import Plan, Results
+from caflow_deploy.page.page_sampler import PageSampler
 from caflow_runtime.bundle.builtin import DEFAULT_FOR_DEGRADED
 from caflow_runtime.bundle.manifest import ModelInput
 from caflow_runtime.completion.filling import has_patches
 from caflow_runtime.ood.calibration import read_calibration
+from caflow_runtime.pipeline.estimates import duration
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 RANKS = {
@@ -40,7 +43,7 @@ MONOSPACED = ["ui-monospace", "monospace"]
 CSS = """
 .gradio-container { max-width: 1280px }
 .given { height: 8.5rem }
-.looked, .slider, .map { padding-top: 2rem }
+.looked, .places, .slider, .map { padding-top: 2rem }
 .looked img { image-rendering: pixelated }
 .gallery .grid-wrap { min-height: 0; max-height: none }
 .gallery .grid-container { padding-top: 2rem; grid-template-columns: repeat(auto-fill, minmax(max(7rem, 20%), 1fr)) }
@@ -52,7 +55,8 @@ CSS = """
 .verdict { font-size: 1.2rem; font-weight: 600 }
 .verdict:not(.unjudged)::before { content: "●"; margin-right: 0.5rem }
 .verdict.unjudged { font-size: inherit; font-weight: inherit }
-.settings { color: var(--block-info-text-color) }
+.settings, .said { color: var(--block-info-text-color) }
+.wrong { color: #c03028 }
 .usual::before { color: #2e9e4f } .unusual::before { color: #e07b00 }
 """
 """The "Error" that Gradio would lay over an earlier result is hidden, because the message says what is wrong. On a
@@ -97,15 +101,26 @@ def ranks_of(pipe: Pipeline) -> list[tuple[str, str]]:
     return [(text, rank) for rank, text in RANKS.items() if rank not in impossible]
 
 
-def caption_of(sample: JudgedSample, k: int) -> str:
-    """Return the short caption of sample `k` in the gallery."""
-    return ("best" if k == 0 else str(k + 1)) + (": unusual" if sample.verdict == "unusual" else "")
+def caption_of(sample: JudgedSample, name: str) -> str:
+    """Return the short caption of a sample in the gallery."""
+    return name + (": unusual" if sample.verdict == "unusual" else "")
+
+
+def expectation_of(plans: Sequence[Plan], seconds: float) -> str:
+    """Return what will be drawn, by which model, and how long it takes, as Markdown."""
+    time = f"about {duration(seconds)}"
+    if len(plans) > 1:
+        return f"{len(plans)} images: {time}."
+    (plan,) = plans
+    n = plan.options.number
+    because = f", because {plan.because}" if plan.because else ""
+    return f"{n} sample{'s' if n > 1 else ''} by {plan.pipe.folder.stem}{because}: {time}."
 
 
 def settings_of(results: Results) -> str:
     """Return the settings with which samples were drawn, in words."""
-    options, n = results.options, len(results.samples)
-    by = f"by {results.model}, because {results.because}, " if results.because else ""
+    options, n, because = results.plan.options, len(results.samples), results.plan.because
+    by = f"by {results.model}, because {because}, " if because else ""
     best = "" if n == 1 or options.rank is None else f"; best of {n}: {RANKS[options.rank]}"
     return f"Drawn {by}with temperature {options.temperature:g}, seed {options.seed}{best}."
 
@@ -115,3 +130,8 @@ def verdict_of(sample: JudgedSample, samples: list[JudgedSample], settings: str,
     advice = escape(sample.advice(samples, other_model))
     verdict = f'<p class="verdict {sample.verdict}">{escape(sample.message)}</p><p>{advice}</p>'
     return f'{verdict}<p class="settings">{settings}</p>'
+
+
+def wrong_images(wrong: Sequence[str]) -> str:
+    """Return what is wrong with images that have no result, as HTML; empty if all have one."""
+    return "".join(f'<p class="wrong">{escape(one)}</p>' for one in wrong)

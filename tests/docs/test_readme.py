@@ -24,6 +24,7 @@ RUN_ELSEWHERE = (
     *("library=$(python3 -c", "cmake"),  # test_cpp_builds.py
     *("ray start", "caflow image /shared"),  # test_ray_executor.py
     *("curl", "caflow serve"),  # test_serving.py
+    "caflow page",  # test_page_visit.py
     *("cp integrations", "cp -r integrations", "/usr/bin/python3 -m venv", "python3.13 -m venv .venv-vapoursynth"),
     *(". .venv-vapoursynth", "~/caflow/bin/pip", "mkdir -p ~/caflow", "export GST_PLUGIN_PATH", "gst-launch-1.0"),
 )

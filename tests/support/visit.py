@@ -98,7 +98,7 @@ class Visit:
         if not (is_stream and request.failure == "net::ERR_ABORTED"):  # Gradio closes it when it has all data
             self.wrong.append(f"{request.url}: {request.failure}")
 
-    def upload(self, path: Path) -> None:
+    def upload(self, path: Path | list[Path]) -> None:
         if self.page.locator(".given [aria-label=Clear]").count():
             self.page.click(".given [aria-label=Clear]")
             self.page.wait_for_selector(".looked img", state="detached")  # otherwise it would be taken for the new one

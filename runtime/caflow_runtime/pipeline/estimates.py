@@ -32,6 +32,7 @@ TRIAL_PIXELS, MAX_TRIAL_SAMPLES = 2**16, 4
 measure nearly the same speed."""
 TRIAL_SECONDS = 0.1
 """Least time of a trial. A fast one is repeated, because other work on the machine may delay a single run."""
+MINUTE, HOUR = 60, 3600
 MIN_WORK = 10
 """Least work that is worth a trial, as a multiple of the trial's work. On most machines it takes a few seconds."""
 
@@ -198,3 +199,12 @@ class SpeedTrial:
         small = self.side // model.scale
         dark = np.zeros((small, small, model.condition_channels), np.uint8)  # a mask of 0: everything is drawn
         list(self.runner.draw([dark], range(self.samples), DrawOptions(self.samples)))
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as text, with a precision that suits an estimate."""
+    if seconds < 2 * MINUTE:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 2 * HOUR:
+        return f"{round(seconds / MINUTE)} min"
+    return f"{seconds / HOUR:.1f} h"

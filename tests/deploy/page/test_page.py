@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import PIL.Image
@@ -19,12 +20,17 @@ from tiny import photograph
 from visit import TIMEOUT_S, source
 
 from caflow_deploy.images.image_files import read_image, write_image
+from caflow_deploy.images.result_pictures import with_rings
 from caflow_deploy.page import guard, page_sampler
 from caflow_deploy.page.guard import Guard
-from caflow_deploy.page.page_sampler import MAX_SAMPLES, Closed, PageSampler, Settings
-from caflow_deploy.page.page_texts import other_model, ranks_of, settings_of
+from caflow_deploy.page.many_images import archive_of, draw_all
+from caflow_deploy.page.page_records import Closed, Settings
+from caflow_deploy.page.page_sampler import MAX_SAMPLES, PageSampler
+from caflow_deploy.page.page_texts import expectation_of, other_model, ranks_of, settings_of
 from caflow_deploy.page.painting import MAX_WAITING, painting_editor, read_painting
+from caflow_runtime.batching.runner import ShowWindows
 from caflow_runtime.completion.color_hints import Point, draw_hints
+from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.ood.consistency import enlarge
@@ -141,6 +147,11 @@ def test_too_many_samples_or_pixels_are_refused(
         sampler.draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
 
 
+def draw_in_a_visit(sampler: PageSampler, source: Path, show: ShowWindows) -> None:
+    with sampler.visit("one"):
+        sampler.draw(source, Settings(8, 0.8, "likelihood", 0), show)
+
+
 def test_closing_stops_sampling_after_the_current_tile(calibrated: Path, source: Path, tmp_path: Path) -> None:
     """The tile that is being drawn is finished, and the last tiles are not drawn."""
     with load(calibrated, backend="cpu", tiling=Tiling(80 * 64, 0)) as pipe:
@@ -153,7 +164,7 @@ def test_closing_stops_sampling_after_the_current_tile(calibrated: Path, source:
             assert closed.wait(TIMEOUT_S)
 
         with ThreadPoolExecutor(2) as threads:
-            drawn = threads.submit(sampler.draw, source, Settings(8, 0.8, "likelihood", 0), show)
+            drawn = threads.submit(draw_in_a_visit, sampler, source, show)
             assert begun.wait(TIMEOUT_S)
             closing = threads.submit(sampler.close)
             while not closing.running():
@@ -165,7 +176,7 @@ def test_closing_stops_sampling_after_the_current_tile(calibrated: Path, source:
                 drawn.result(TIMEOUT_S)
         assert 0 < len(seen) < 8
         with pytest.raises(Closed):
-            sampler.draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
+            draw_in_a_visit(sampler, source, nobody)
 
 
 def test_errors_on_the_page_name_the_file_and_not_its_place(pipe: Pipeline, tmp_path: Path) -> None:
@@ -185,14 +196,14 @@ functions = {{block.name: block for block in build_page([sampler]).fns.values()}
 request = gradio.Request(session_hash="visitor")
 SETTINGS = ["automatic", "×4", 1, 0.8, "likelihood", 0]
 for name, arguments in (
-    ("look", [{str(tmp_path / "<i>.png")!r}]),
-    ("look", [{str(tmp_path / "bomb.png")!r}]),
+    ("look", [[{str(tmp_path / "<i>.png")!r}]]),
+    ("look", [[{str(tmp_path / "bomb.png")!r}]]),
     ("run", [None, *SETTINGS]),
-    ("run", [{str(tmp_path / "small.png")!r}, *SETTINGS[:3], "warm", "likelihood", 0]),
-    ("run", [{str(tmp_path / "small.png")!r}, *SETTINGS[:3], "-1", "likelihood", 0]),
-    ("look", [{str(tmp_path / "small.png")!r}]),
+    ("run", [[{str(tmp_path / "small.png")!r}], *SETTINGS[:3], "warm", "likelihood", 0]),
+    ("run", [[{str(tmp_path / "small.png")!r}], *SETTINGS[:3], "-1", "likelihood", 0]),
+    ("look", [[{str(tmp_path / "small.png")!r}]]),
 ):
-    if name == "look" and "small.png" in arguments[0]:
+    if name == "look" and "small.png" in arguments[0][0]:
         sampler.folder = Path({str(tmp_path / "gone")!r})
     try:
         block = functions[name]
@@ -308,7 +319,7 @@ def test_the_model_is_chosen_by_the_image_as_by_the_command(source: Path, tmp_pa
         assert "by x4-real, because it is a JPEG of quality 60, with temperature 0.5" in settings_of(results)
         assert "x4-real" not in other_model(sampler, results.model)
         named = sampler.draw(tmp_path / "phone.jpg", settings._replace(model="x4-photo"), nobody)
-        assert (named.model, named.because, named.options.temperature) == ("x4-photo", "", 0.8)
+        assert (named.model, named.plan.because, named.plan.options.temperature) == ("x4-photo", "", 0.8)
         assert "choose the model x4-real" in other_model(sampler, named.model)
         with pytest.raises(InputError, match="the model must be one of x4-photo, x4-real; got 'x2-video'"):
             sampler.draw(tmp_path / "phone.jpg", settings._replace(model="x2-video"), nobody)
@@ -333,7 +344,60 @@ def test_only_the_visitor_who_asked_can_cancel(calibrated: Path, source: Path, t
     settings = Settings(2, 0.8, "likelihood", 0)
     with load(calibrated, backend="cpu", tiling=Tiling(80 * 64, 0)) as pipe:
         sampler = PageSampler([pipe], tmp_path)
-        assert len(sampler.draw(source, settings, lambda *_: sampler.cancel("other"), None, "one").samples) == 2
-        with pytest.raises(Closed, match="cancelled"):
-            sampler.draw(source, settings, lambda *_: sampler.cancel("one"), None, "one")
-        assert len(sampler.draw(source, settings, nobody, None, "one").samples) == 2
+        said: list[bool] = []
+        with sampler.visit("one"):
+            drawn = sampler.draw(source, settings, lambda *_: said.append(sampler.cancel("other")))
+        assert (len(drawn.samples), any(said)) == (2, False)
+        with sampler.visit("one"):
+            with pytest.raises(Closed, match="cancelled"):
+                sampler.draw(source, settings, lambda *_: said.append(sampler.cancel("one")))
+            with pytest.raises(Closed, match="cancelled"):
+                draw_all(sampler, [source, source], settings, lambda *_: None)  # the other images neither
+        assert said[-1]
+        assert not sampler.cancel("one")
+        with sampler.visit("one"):
+            assert len(sampler.draw(source, settings, nobody).samples) == 2
+
+
+def test_of_several_images_the_best_samples_are_in_one_file(sampler: PageSampler, source: Path, tmp_path: Path) -> None:
+    """An image that cannot be read costs no other image its result."""
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / source.name).write_bytes(source.read_bytes())
+    (tmp_path / "text.png").write_text("no image")
+    settings, seen = Settings(3, 0.8, "likelihood", 1), list[int]()
+    sources = [source, tmp_path / "text.png", tmp_path / "again" / source.name]
+    drawn, wrong = draw_all(sampler, sources, settings, lambda image, *_: seen.append(image))
+    assert [one.startswith("text.png: cannot decode this file") for one in wrong] == [True]
+    assert sorted(set(seen)) == [0, 2]
+    best = sampler.pipe.best_of(read_image(source).rgb, n=3, temperature=0.8, seed=1)
+    with ZipFile(archive_of(drawn)) as archive:
+        assert archive.namelist() == ["wren.png", "wren-2.png"]
+        for name in archive.namelist():
+            (tmp_path / "out.png").write_bytes(archive.read(name))
+            np.testing.assert_array_equal(read_image(tmp_path / "out.png").rgb, best.images[0])
+    with pytest.raises(InputError, match=r"text\.png: cannot decode"):
+        draw_all(sampler, [tmp_path / "text.png"], settings, lambda *_: None)
+
+
+def test_a_visitor_knows_before_what_is_drawn_and_how_long_it_takes(sampler: PageSampler, source: Path) -> None:
+    given = sampler.read(source)
+    few, many = (sampler.plan(given, Settings(n, 0.8, "likelihood", 0)) for n in (1, None))
+    assert sampler.seconds(given, many) > sampler.seconds(given, few) > 0
+    assert expectation_of([many], 90) == f"10 samples by {sampler.pipe.folder.stem}: about 90 s."
+    assert expectation_of([few], 0.2).startswith("1 sample by")
+    assert expectation_of([few, many], 600) == "2 images: about 10 min."
+
+
+def test_places_for_colours_are_shown_before_and_after_drawing(
+    completing: dict[str, Path], sampler: PageSampler, source: Path, tmp_path: Path
+) -> None:
+    """They are those that `caflow image --suggest-hints` marks."""
+    image = read_image(source).rgb
+    assert sampler.places(image, image) is None  # this model takes no hints
+    painted = draw_hints(image.shape[0], image.shape[1], [Point(8, 8, (200, 40, 40))])
+    with load(completing["color-hints"], backend="cpu") as pipe:
+        coloring = PageSampler([pipe], tmp_path)
+        np.testing.assert_array_equal(coloring.places(image, image), with_rings(image, suggest_hints(image, 5)))
+        results = coloring.draw(source, Settings(1, 0.8, "likelihood", 3), nobody, painted)
+        best = read_image(results.samples[0].path).rgb
+        np.testing.assert_array_equal(results.places, with_rings(best, suggest_hints(image, 5, painted)))

@@ -7,13 +7,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
+from zipfile import ZipFile
 
 import numpy as np
 import PIL.Image
-import playwright.sync_api
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -173,16 +172,28 @@ def test_the_page_without_a_model_has_a_tab_for_each_task(
     page.click(".go")
     page.wait_for_selector(".judged :text('by x4-real, because it is a JPEG of quality 60')")
     assert len(visit.captions()) == 10
+    visit.upload([source, tmp_path / "phone.jpg"])
+    page.wait_for_selector(".said:visible :text('2 images: about')")
+    page.click(".go")
+    page.wait_for_selector(".download-sample:has-text('Download all 2 results (ZIP)')")
+    assert visit.captions() == ["wren", "phone"]
+    page.click(".gallery .thumbnail-item >> nth=1")
+    page.wait_for_selector(".judged :text('by x4-real, because it is a JPEG of quality 60')")
+    with page.expect_download() as got:
+        page.click(".download-sample")
+    assert ZipFile(got.value.path()).namelist() == ["wren.png", "phone.png"]
+    page.click(".given [aria-label='Remove this file'] >> nth=0")
+    page.wait_for_selector(".said:visible :text('10 samples by x4-real')")
+    page.wait_for_function(NO_RESULT)
     page.click("[role=tab]:has-text('Colour')")
     shown = page.locator("[role=tabpanel]:visible")
     shown.locator(".given input[type=file]").set_input_files(source)
     shown.locator(".given [aria-label=Clear]").wait_for()  # the file has arrived
-    for _ in range(TIMEOUT_S // 10):  # Gradio's editor sends the image a moment after it shows it
-        shown.locator(".go").click()
-        with suppress(playwright.sync_api.TimeoutError):
-            shown.locator(".gallery .thumbnail-item img").wait_for(timeout=10_000)
-            break
+    shown.locator(".go").click()
+    shown.locator(".gallery .thumbnail-item img").wait_for()
     assert shown.locator(".gallery .caption-label").all_inner_texts() == ["best"]
+    shown.locator(".places img").wait_for()
+    shown.locator(".said :text('1 sample by colour-hints')").wait_for()
     assert visit.wrong == []
 
 
@@ -233,13 +244,14 @@ def test_visitors_cannot_read_server_files(uncalibrated: Path, source: Path, ser
     uploaded = {"path": str(source), "orig_name": source.name, "meta": {"_type": "gradio.FileData"}}
     with urllib.request.urlopen(f"{served.address}config", timeout=TIMEOUT_S) as answer:
         functions = [function["id"] for function in json.load(answer)["dependencies"] if function["inputs"]]
-    assert not ask(served, fn_index=functions[0], data=[uploaded])["success"]
     gallery = [{"image": {"path": str(CHELSEA)}, "caption": None}]  # below the working directory of the page
     for function in functions:  # among them the one that shows a sample of the gallery
         done = ask(served, fn_index=function, data=[[None, None], gallery], event_data={"index": 0, "value": None})
         assert CHELSEA.name not in json.dumps(done["output"])
         assert not done["success"]
-    assert len(functions) == 3
+        for settings in ([], ["automatic", "×4", 1, "0.8", "likelihood", 0]):
+            assert not ask(served, fn_index=function, data=[[uploaded], *settings])["success"]
+    assert len(functions) == 7
 
 
 @pytest.mark.full
@@ -259,7 +271,7 @@ def test_wrong_values_are_refused_without_a_line_in_the_log(
 ) -> None:
     served = serve(uncalibrated)
     client = Client(served.address, verbose=False)
-    good = [handle_file(source), "automatic", "×4", 1, 0.8, "likelihood", 0]
+    good = [[handle_file(source)], "automatic", "×4", 1, 0.8, "likelihood", 0]
     assert client.submit(*good, api_name="/run").result(TIMEOUT_S)
     for place in range(2, len(good)):
         hostile: list[Any] = ["abc", [], {}, -1, 2**70, "1" * 5000]
