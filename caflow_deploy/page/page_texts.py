@@ -51,7 +51,7 @@ CSS = """
 .gallery .caption-label { position: static; max-width: none; border: 0 }
 .slider { scroll-margin: 1rem }
 .slider .wrap:has(> .error) { display: none }
-@media (max-width: 800px) { .columns:has(.slider img) .results { order: -1 } }
+@media (max-width: 800px) { .columns:has(.slider img):not(:has(.editor)) .results { order: -1 } }
 .verdict { font-size: 1.2rem; font-weight: 600 }
 .verdict:not(.unjudged)::before { content: "●"; margin-right: 0.5rem }
 .verdict.unjudged { font-size: inherit; font-weight: inherit }
@@ -60,7 +60,7 @@ CSS = """
 .usual::before { color: #2e9e4f } .unusual::before { color: #e07b00 }
 """
 """The "Error" that Gradio would lay over an earlier result is hidden, because the message says what is wrong. On a
-narrow screen, results come before the settings as soon as there are some."""
+narrow screen, results come before the settings as soon as there are some, unless the visitor paints."""
 DISMISS_ERRORS = "() => document.querySelectorAll('[data-testid=toast-close]').forEach(button => button.click())"
 """JavaScript that closes the error messages of earlier actions."""
 SHOW_RESULTS = """
