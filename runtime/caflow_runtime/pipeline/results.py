@@ -123,7 +123,7 @@ class Score(Likelihood):
 class Best(Likelihood):
     """The best of N samples of each image."""
 
-    images: Stack
+    images: Stack = field(repr=False)
     """A `Stack` of (H, W, 3) uint8 RGB. Models of chroma draw luma and chroma at a smaller size, and `Pipeline.finish`
     makes results of them."""
     deep: Stack | None = field(default=None, repr=False)
@@ -147,7 +147,7 @@ class Best(Likelihood):
 class Samples(Likelihood):
     """All samples of each image, the best first. Every array has N as its second axis."""
 
-    images: Stack
+    images: Stack = field(repr=False)
     """A `Stack` of (N, H, W, 3) uint8 RGB."""
     deep: Stack | None = field(default=None, repr=False)
     """The images with 16 bits, a `Stack` of (N, H, W, 3) uint16 RGB, as in `Best`."""
