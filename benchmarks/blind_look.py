@@ -1,14 +1,15 @@
-"""Blind comparison of a bundle with a peer, by people who look at pairs of results.
+"""Blind comparison of a bundle with a peer, or of both built-in ×4 models, by people who look at pairs of results.
 
-`pairs` writes one picture for each pair: a result, the degraded condition enlarged, and the other result. Chance puts
-the bundle on the left or on the right. The key, which says where it is, belongs into another folder, out of sight of
-those who vote. `votes` reads their votes and the key.
+`pairs` and `choices` write one picture for each pair: a result, the condition enlarged, and the other result. Chance
+decides which is on the left. The key, which says it, belongs into another folder, out of sight of those who vote.
+`votes` reads their votes and the key.
 """
 
 import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -16,16 +17,23 @@ import numpy as np
 import report
 from degradations import DEGRADATIONS, degraded
 from metrics import Picture, held_out_crops, resize
+from model_choice import SUFFIXES
 from peers import PEERS, Upscale, installed
 from PIL import Image
 from scipy.stats import binomtest
 
+from caflow_deploy.images.image_files import read_image
+from caflow_deploy.images.model_choice import MODELS, choose_model
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 OUT, KEY = Path("build/blind-look"), Path("build/blind-look-key.csv")
 VOTES = ("left", "right", "equal")
 DEGRADED = [name for name in DEGRADATIONS if name != "clean"]
 MAGNIFIED = 2
+SIDE, SIDE_CODED, QUALITY = 64, 256, 80
+"""Side of what is shown of a file of real use and of what is coded again, in pixels, and the quality of that."""
+Shown = tuple[str, str, Picture]
+"""Degradation, name and condition of a pair."""
 
 
 def read_lines(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -84,6 +92,26 @@ def preference(degradation: str, votes: Counter[str], methods: list[str]) -> dic
     return row | {"preferred": found.statistic, "from": float(low), "to": float(high)}
 
 
+def middle(picture: Picture, side: int) -> Picture:
+    """Return the middle of a picture, at most `side` pixels wide and high."""
+    top, left = (max(0, (extent - side) // 2) for extent in picture.shape[:2])
+    return np.ascontiguousarray(picture[top : top + side, left : left + side])
+
+
+def write_all(shown: list[Shown], methods: dict[str, Upscale], random: np.random.Generator) -> None:
+    """Write the pictures of all pairs, an empty list of votes, and the key."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    lines = list[dict[str, str]]()
+    for number, (degradation, name, condition) in enumerate(shown, start=1):
+        left, right = random.permutation(list(methods)).tolist()
+        pair = {"pair": f"{number:02}", "degradation": degradation, "photograph": name, "left": left, "right": right}
+        page = pair_of(methods[left](condition), condition, methods[right](condition))
+        Image.fromarray(page).save(OUT / f"{pair['pair']}.png")
+        lines.append(pair)
+    write_lines(OUT / "votes.csv", [{"pair": line["pair"], "vote": ""} for line in lines])
+    write_lines(KEY, lines)
+
+
 @click.command("pairs")
 @report.BUNDLE
 @click.option("--peer", type=click.Choice(list(PEERS)), default="real-esrgan x4plus", show_default=True)
@@ -92,8 +120,7 @@ def preference(degradation: str, votes: Counter[str], methods: list[str]) -> dic
 @click.option("--threads", default=1, show_default=True, help="Number of CPU threads.")
 def write_pairs(bundle: Path, peer: str, pairs: int, seed: int, threads: int) -> None:
     """Write NN.png for each pair and votes.csv to build/blind-look, and the key to build/blind-look-key.csv."""
-    random, lines = np.random.default_rng(seed), list[dict[str, str]]()
-    OUT.mkdir(parents=True, exist_ok=True)
+    random, shown = np.random.default_rng(seed), list[Shown]()
     with load(bundle, "cpu", threads) as pipe:
         scale = pipe.manifest.model.scale
         given = held_out_crops(scale)
@@ -101,14 +128,30 @@ def write_pairs(bundle: Path, peer: str, pairs: int, seed: int, threads: int) ->
         if peer not in methods:
             raise click.UsageError(f"{peer} cannot run here: benchmarks/README.md says how to install it")
         for number, place in enumerate(random.permutation(len(given))[:pairs]):
-            name, pair = DEGRADED[number % len(DEGRADED)], f"{number + 1:02}"
+            name = DEGRADED[number % len(DEGRADED)]
             crop = degraded(given[place], name)
-            left, right = random.permutation(list(methods)).tolist()
-            lines.append({"pair": pair, "degradation": name, "photograph": crop.name, "left": left, "right": right})
-            page = pair_of(methods[left](crop.condition), crop.condition, methods[right](crop.condition))
-            Image.fromarray(page).save(OUT / f"{pair}.png")
-    write_lines(OUT / "votes.csv", [{"pair": line["pair"], "vote": ""} for line in lines])
-    write_lines(KEY, lines)
+            shown.append((name, crop.name, crop.condition))
+        write_all(shown, methods, random)
+
+
+@click.command("choices")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True))
+def write_choices(folder: Path) -> None:
+    """Write pairs of x4-photo and x4-real, as `pairs` does, for the middle of image files of real use.
+
+    Each file is shown as it is and, coded again in quality 80, as JPEG, WebP or AVIF in turns. In the key, the
+    degradation says which of both `caflow image` would choose.
+    """
+    shown, files = list[Shown](), [path for path in sorted(folder.iterdir()) if path.suffix in (".jpg", ".png")]
+    with load(MODELS[0], "cpu", 1) as photo, load(MODELS[1], "cpu", 1) as real, TemporaryDirectory() as coded:
+        for number, file in enumerate(files):
+            again = Path(coded, f"{file.stem}.{SUFFIXES[number % len(SUFFIXES)]}")
+            Image.fromarray(middle(read_image(file).rgb, SIDE_CODED)).save(again, quality=QUALITY)
+            for path in (file, again):
+                kind = "as it is" if path == file else f"{path.suffix[1:].upper()} {QUALITY}"
+                chosen = choose_model(path, real.degradation).model
+                shown.append((f"{kind}, {chosen} chosen", file.stem, middle(read_image(path).rgb, SIDE)))
+        write_all(shown, {pipe.folder.stem: sampled(pipe) for pipe in (photo, real)}, np.random.default_rng(0))
 
 
 @click.command("votes")
@@ -121,7 +164,9 @@ def count_votes(key: Path, votes: tuple[Path, ...], json_file: Path | None) -> N
     A file of votes has the columns pair and vote; a vote is left, right or equal, or empty for a pair without vote.
     """
     of_key = {line["pair"]: line for line in read_lines(key, ("pair", "degradation", *VOTES[:2]))}
-    methods = sorted({line[side] for line in of_key.values() for side in VOTES[:2]}, key=lambda name: name in PEERS)
+    methods = sorted(
+        {line[side] for line in of_key.values() for side in VOTES[:2]}, key=lambda name: (name in PEERS, name)
+    )
     counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for degradation, preferred in voted(votes, of_key):
         counted[degradation][preferred] += 1
