@@ -76,3 +76,12 @@ def import_av() -> Any:
         InputError: if PyAV is not installed.
     """
     return import_optional("av", "videos require PyAV", "caflow-deploy[video]")
+
+
+def accurate() -> Any:
+    """Return how FFmpeg is to convert between YUV and RGB: with rounding, and with chroma of the full width.
+
+    By default it truncates, so that pictures become darker by a grey level, and repeats chroma from pixel to pixel.
+    """
+    ways = import_av().video.reformatter.Interpolation
+    return ways.BICUBIC | ways.ACCURATE_RND | ways.FULL_CHR_H_INT

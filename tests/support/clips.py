@@ -22,6 +22,8 @@ SUBTITLES = "1\n00:00:00,200 --> 00:00:00,600\nHello\n\n2\n00:00:00,700 --> 00:0
 FRAMES, RATE = 30, 30
 """Number of frames of `make_clip`, and frames per second."""
 PICTURE = ["-f", "lavfi", "-i", f"testsrc2=s=32x16:r={RATE}:d=1"]
+ACCURATE = ["-vf", "scale=in_chroma_loc=left:flags=bicubic+accurate_rnd+full_chroma_int"]
+"""FFmpeg's conversion to RGB with rounding, and with chroma of the full width, which H.264 samples at the left."""
 SOUND = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1"]
 WORDS = "1\n00:00:00,100 --> 00:00:00,500\nHello\n\n2\n00:00:00,600 --> 00:00:00,900\nWorld\n"
 CHAPTERS = ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=400\ntitle=one\n"
@@ -56,7 +58,7 @@ def packets(path: Path, kind: str) -> list[str]:
 
 def pixels_of(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     """Return all frames as FFmpeg decodes them, (frames, height, width, 3) uint8 RGB. None is repeated or dropped."""
-    return np.frombuffer(planes_of(path, "-pix_fmt", "rgb24"), np.uint8).reshape(-1, height, width, 3)
+    return np.frombuffer(planes_of(path, "-pix_fmt", "rgb24", *ACCURATE), np.uint8).reshape(-1, height, width, 3)
 
 
 def planes_of(path: Path, *options: str) -> bytes:

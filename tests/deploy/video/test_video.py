@@ -11,6 +11,7 @@ from gpus import require
 from video_runs import video
 
 from caflow_deploy.video.encoding import Codec, Encoding, has_hardware_encoder
+from caflow_deploy.video.rotation import pixels_of as pixels_of_frame
 from caflow_deploy.video.sink import as_encoded
 
 TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
@@ -70,6 +71,20 @@ def test_colours_are_encoded_with_the_matrix_of_their_tag(matrix: int) -> None:
     frame = as_encoded(pixels, "yuv444p", {"colorspace": matrix, "color_range": 1})
     frame.colorspace, frame.color_range = matrix, 1
     assert np.abs(frame.to_ndarray(format="rgb24") - pixels).max() <= 3
+
+
+@pytest.mark.parametrize("tag", [1, 2], ids=["limited", "full"])
+@pytest.mark.parametrize("planes", [(120, 128, 128), (200, 120, 135), (60, 140, 120), (180, 100, 160)], ids=str)
+def test_colours_come_back(planes: tuple[int, int, int], tag: int) -> None:
+    """Conversions that truncate would make every video darker by a grey level, and grey ones coloured."""
+    given = av.VideoFrame(64, 48, "yuv420p")
+    given.colorspace, given.color_range = 1, tag
+    for plane, value in zip(given.planes, planes, strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    again = as_encoded(pixels_of_frame(given, None) + np.float32(0.5), "yuv420p", {"colorspace": 1, "color_range": tag})
+    off = [int(np.frombuffer(plane, np.uint8)[0]) - value for plane, value in zip(again.planes, planes, strict=True)]
+    is_exact = tag == 1 or planes == (120, 128, 128)  # 8 bits of RGB cannot tell all colours of full range apart
+    assert np.abs(off).max() <= (not is_exact)
 
 
 def test_sound_that_mp4_does_not_support_is_converted(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from clips import FRAMES, PICTURE, RATE, ffmpeg, frames_of, packets, pixels_of
+from clips import ACCURATE, FRAMES, PICTURE, RATE, ffmpeg, frames_of, packets, pixels_of
 from commands import caflow, json_lines
 from tiny import stored
 from video_runs import LOSSLESS, video
@@ -207,7 +207,7 @@ def test_frames_are_those_of_the_model_resampled(small_clip: Path, calibrated: P
 
 def test_numbered_images_have_the_frames_of_a_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
-    ffmpeg("-i", clip, "-start_number", 8, tmp_path / "frames" / "%03d.png")
+    ffmpeg("-i", clip, *ACCURATE, "-start_number", 8, tmp_path / "frames" / "%03d.png")
     rate = Fraction(24000, 1001)
     video(clip, tmp_path / "file.mkv", uncalibrated, *LOSSLESS)
     video(tmp_path / "frames/%03d.png", tmp_path / "a.mkv", uncalibrated, *LOSSLESS, "--rate", rate)

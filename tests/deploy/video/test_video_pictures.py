@@ -39,9 +39,9 @@ def test_wide_pixels_remain(uncalibrated: Path, tmp_path: Path, output: str, opt
 def test_frames_are_turned_as_by_ffmpeg(clip: Path, tmp_path: Path, degrees: int, mirrored: list[object]) -> None:
     shown = tmp_path / "shown.mp4"
     ffmpeg("-display_rotation", degrees, *mirrored, "-i", clip, "-c:v", "copy", "-an", "-sn", "-frames:v", 3, shown)
-    images = [frame.image for frame in FileSource(shown).frames()]
-    height, width = images[0].shape[:2]
-    assert np.array_equal(images, pixels_of(shown, height, width))
+    images = np.array([frame.image for frame in FileSource(shown).frames()], float)
+    others = pixels_of(shown, *images.shape[1:3]).astype(float)  # FFmpeg turns planes, whose chroma then lies elsewhere
+    assert np.abs(images - others).mean() < 15 < np.abs(images - others[:, ::-1]).mean()
 
 
 @pytest.mark.parametrize(("orientation", "quarters"), [(1, 0), (3, 2), (6, -1), (8, 1)])
