@@ -140,18 +140,22 @@ def plan_jobs(
     inputs, output = tuple(inputs), names.output
     sources = _once(found for text in inputs for found in _sources(text, output, on_error))
     for_one = is_for_one(output)
-    single = for_one and len(sources) == 1 and not any(Path(text).is_dir() for text in inputs)
-    if for_one and not single:
+    is_file = len(sources) == 1 and not any(Path(text).is_dir() for text in inputs)
+    if for_one and not is_file:
         raise InputError(
             f"{output} names a single image, but the input is a folder or several images; give a folder as -o"
         )
-
-    if single:
+    if is_file and not for_one and output.suffix and not output.is_dir():
+        raise InputError(
+            f"{output} ends in {output.suffix}, which is no format of images: give a name that ends in .png or .jpg, "
+            "or a folder that exists"
+        )
+    if for_one:
         jobs = [names.job(sources[0][0], output)]
     else:
         recorded = recorded_outputs(output) if (output / JOB_FILE).is_file() else None
         jobs = names.jobs(sources, recorded, force)
-    _check_outputs(jobs, "" if single else ", or a --suffix")
+    _check_outputs(jobs, "" if for_one else ", or a --suffix")
     return jobs
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from caflow_cli.command_error import CommandError
-from caflow_cli.console import command_console
+from caflow_cli.console import command_console, counted
 from caflow_cli.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import bundle_option
 from caflow_deploy.filtering.report import write_report
@@ -46,5 +46,5 @@ def command(scores: Path, output: Path | None, bundle: Path, force: bool) -> Non
     unjudged = f"{counts['unjudged']} unjudged, " if counts["unjudged"] else ""
     console.result(
         f"{scores} → {output}  {counts['accepted']} accepted, {counts['rejected']} rejected, {unjudged}"
-        f"{counts['error']} errors"
+        f"{counted(counts['error'], 'error')}"
     )

@@ -147,7 +147,13 @@ def colorize(
         inputs["hints"] = hints
     elif hints:
         inputs["hints"] = draw_hints(given.rgb.shape[0], given.rgb.shape[1], hints)
-    return draw(given, model=model, inputs=inputs, options=options, output=output, run=run)
+    with opened(model, run) as pipe:
+        if not pipe.manifest.model.task.startswith("color"):
+            raise InputError(
+                f"the model {pipe.folder.stem} does not colour, its task is {pipe.manifest.model.task!r}: use enlarge, "
+                "inpaint or draw"
+            )
+        return draw(given, model=pipe, inputs=inputs, options=options, output=output, run=run)
 
 
 def draw(

@@ -21,12 +21,13 @@ from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.many_images import draw_all
 from caflow_deploy.page.page_inputs import Inputs, add_inputs, settings_of_visitor
 from caflow_deploy.page.page_outputs import Drawn, Outputs, add_outputs, no_values, values_of_one, values_of_several
-from caflow_deploy.page.page_records import Closed
+from caflow_deploy.page.page_records import Closed, Plan
 from caflow_deploy.page.page_sampler import PageSampler
 from caflow_deploy.page.page_texts import CSS, DISMISS_ERRORS, FONTS, MONOSPACED, SHOW_RESULTS
 from caflow_deploy.page.painting import read_painting
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.interruptible import is_call_left
+from caflow_runtime.pipeline.estimates import duration
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 LARGEST_FILE = "64mb"
@@ -82,14 +83,21 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
             return [str(sampler.write(image)), gradio.Image(places, visible=places is not None), *no_values()]
 
     def expect(asked: dict[Any, Any]) -> str:
-        """Say what will be drawn and how long it takes; nothing if it cannot be drawn, which `run` reports."""
-        try:
-            settings = settings_of_visitor(inputs, asked)
-            images = [sampler.read(path) for path in _paths(asked[inputs.given])]
-            plans = [sampler.plan(image, settings) for image in images]
-        except (CaflowError, OSError):
-            return ""
-        return page_texts.expectation_of(plans, sum(map(sampler.seconds, images, plans))) if plans else ""
+        """Say what will be drawn and how long it takes, or why it cannot be drawn."""
+        plans, seconds, wrong = list[Plan](), 0.0, list[str]()
+        for path in _paths(asked[inputs.given]):
+            try:
+                image = sampler.read(path)
+                plans.append(sampler.plan(image, settings_of_visitor(inputs, asked)))
+                seconds += sampler.seconds(image, plans[-1])
+            except UnreadableImage as error:
+                wrong.append(f"{path.name}: {error.why}")
+            except InputError as error:
+                wrong.append(str(error))
+            except (CaflowError, OSError):
+                continue  # `run` reports it
+        said = [page_texts.expectation_of(plans, seconds)] if plans else []
+        return "\n\n".join([*said, *map(escape, dict.fromkeys(wrong))])
 
     def run(
         asked: dict[Any, Any],
@@ -148,12 +156,13 @@ def _paths(given: str | list[str] | None) -> list[Path]:
 
 def _progress_of(progress: gradio.Progress, images: int) -> Callable[[int, int, int], None]:
     """Return a function that shows how much of which image is drawn."""
-    began = dict[int, float]()
+    began = monotonic()
 
     def show(image: int, done: int, count: int) -> None:
-        left = (monotonic() - began.setdefault(image, monotonic())) * (count - done) / max(1, done)
+        share = (image + done / count) / images
         which = f" image {image + 1} of {images}" if images > 1 else ""
-        progress((done, count), desc=f"drawing{which}, about {left:.0f} s left", unit="tiles")
+        left = f", about {duration((monotonic() - began) * (1 - share) / share)} left" if 0 < share < 1 else ""
+        progress(share, desc=f"drawing{which}{left}")
 
     return show
 

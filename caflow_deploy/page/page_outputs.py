@@ -13,6 +13,7 @@ from caflow_deploy.page.page_records import Results
 from caflow_deploy.page.page_sampler import PageSampler
 from caflow_runtime.pipeline.pipeline import Pipeline
 
+SAMPLES, RESULTS = (f"{what}: click one to show it above" for what in ("Samples", "Results"))
 DOWNLOAD = "Download this sample (PNG)"
 MAP_LABELS = ("Likelihood map", "Uncertainty map")
 
@@ -61,7 +62,7 @@ def add_outputs(pipe: Pipeline) -> Outputs:
     verdict = gradio.HTML(elem_classes="judged")
     download = gradio.DownloadButton(DOWNLOAD, interactive=False, elem_classes="download-sample")
     gallery = gradio.Gallery(
-        label="Samples: click one to show it above",
+        label=SAMPLES,
         type="filepath",
         interactive=False,
         allow_preview=False,
@@ -98,7 +99,7 @@ def values_of_one(sampler: PageSampler, results: Results) -> list[Any]:
     ]
     maps = map(_filled, MAP_LABELS, (results.likelihood, results.uncertainty))
     download = gradio.DownloadButton(DOWNLOAD, shown[0].sample.path, interactive=True)
-    return [*_filled_outputs(shown, download, maps), results.places, Drawn(shown, None)]
+    return [*_filled_outputs(shown, SAMPLES, download, maps), results.places, Drawn(shown, None)]
 
 
 def values_of_several(sampler: PageSampler, drawn: list[Results], wrong: list[str]) -> list[Any]:
@@ -111,13 +112,16 @@ def values_of_several(sampler: PageSampler, drawn: list[Results], wrong: list[st
     archive = archive_of(drawn)
     download = gradio.DownloadButton(f"Download all {len(drawn)} results (ZIP)", archive, interactive=True)
     maps = (gradio.Image(None, label=f"{label}: of a single image") for label in MAP_LABELS)
-    return [*_filled_outputs(shown, download, maps), None, Drawn(shown, archive)]
+    return [*_filled_outputs(shown, RESULTS, download, maps), None, Drawn(shown, archive)]
 
 
-def _filled_outputs(shown: list[Shown], download: gradio.DownloadButton, maps: Iterable[gradio.Image]) -> list[Any]:
+def _filled_outputs(
+    shown: list[Shown], label: str, download: gradio.DownloadButton, maps: Iterable[gradio.Image]
+) -> list[Any]:
     """Return the values of the outputs, with the first sample in the slider."""
     first = shown[0]
-    gallery = gradio.Gallery([(one.sample.path, one.caption) for one in shown], selected_index=0)
+    pictures = [(one.sample.path, one.caption) for one in shown]
+    gallery = gradio.Gallery(pictures, label=label, selected_index=0)
     return [(first.enlarged, first.sample.path), first.verdict, download, gallery, first.sample.figures, *maps]
 
 

@@ -128,6 +128,10 @@ class PageSampler:
         self._check_going()
         given = self.read(source)
         plan = self.plan(given, settings)
+        if painted is not None and painted.shape[:2] != given.rgb.shape[:2]:
+            raise InputError(
+                "the editor has lost the photograph, as Undo does before anything is painted: upload it again"
+            )
         image = CompletedImage(plan.pipe, given, self._inputs(painted))
         result = draw_image(image, ImageRequest(plan.options, plan.form, keeps_all=True), show_if_going)
         return self._results(source.stem, image, result, plan)

@@ -25,7 +25,7 @@ ABOUT = (
     "other server."
 )
 MAPS = """
-* **Likelihood map**: bright where the best sample surprises the model, as in fine detail or at a fault.
+* **Likelihood map**: bright where the best sample is unlikely for the model, as in fine detail or at a fault.
 * **Uncertainty map**: bright where the samples differ, because the input does not say how it should look there.
 """
 OTHER_MODEL = "If your image is noisy, or was compressed at any time, choose the model x4-real above."
@@ -52,6 +52,7 @@ CSS = """
 .slider { scroll-margin: 1rem }
 .slider .wrap:has(> .error) { display: none }
 @media (max-width: 800px) { .columns:has(.slider img):not(:has(.editor)) .results { order: -1 } }
+.editor [aria-label="Clear canvas"] { display: none }
 .verdict { font-size: 1.2rem; font-weight: 600 }
 .verdict:not(.unjudged)::before { content: "●"; margin-right: 0.5rem }
 .verdict.unjudged { font-size: inherit; font-weight: inherit }
@@ -59,7 +60,8 @@ CSS = """
 .wrong { color: #c03028 }
 .usual::before { color: #2e9e4f } .unusual::before { color: #e07b00 }
 """
-"""The "Error" that Gradio would lay over an earlier result is hidden, because the message says what is wrong. On a
+"""Gradio's button that empties the editor is hidden, because it removes the photograph, too. The "Error" that Gradio
+would lay over an earlier result is hidden, because the message says what is wrong. On a
 narrow screen, results come before the settings as soon as there are some, unless the visitor paints."""
 DISMISS_ERRORS = "() => document.querySelectorAll('[data-testid=toast-close]').forEach(button => button.click())"
 """JavaScript that closes the error messages of earlier actions."""
@@ -122,7 +124,9 @@ def settings_of(results: Results) -> str:
     options, n, because = results.plan.options, len(results.samples), results.plan.because
     by = f"by {results.model}, because {because}, " if because else ""
     best = "" if n == 1 or options.rank is None else f"; best of {n}: {RANKS[options.rank]}"
-    return f"Drawn {by}with temperature {options.temperature:g}, seed {options.seed}{best}."
+    size = results.plan.form.size
+    drawn = f"{size.width}×{size.height} pixels, drawn {by}with temperature {options.temperature:g}"
+    return f"{drawn}, seed {options.seed}{best}."
 
 
 def verdict_of(sample: JudgedSample, samples: list[JudgedSample], settings: str, other_model: str) -> str:

@@ -231,7 +231,8 @@ class FileSource:
     def _info(self, keeps_alpha: bool) -> VideoInfo:
         stream, context, aspect, hdr10 = self.stream, self.stream.codec_context, self.stream.sample_aspect_ratio, ""
         colour = {tag: int(getattr(context, tag)) for tag in TAGS}
-        assumed = BT709 if stream.height >= HD_LINES else BT601
+        is_hd = colour["colorspace"] == BT709 or (colour["colorspace"] == UNSPECIFIED and stream.height >= HD_LINES)
+        assumed = BT709 if is_hd else BT601
         known = {tag: assumed if value in (0, UNSPECIFIED) else value for tag, value in colour.items()}
         is_rgb = colour["colorspace"] == RGB_MATRIX
         known["color_range"] = LIMITED_RANGE if is_rgb else colour["color_range"] or LIMITED_RANGE

@@ -106,6 +106,8 @@ def unkept_of(source: str, segment: Path) -> list[str]:
         lines.append("transparency is omitted: FFmpeg does not decode it; a copy in FFV1 or ProRes 4444 keeps it")
     if found.has_alpha and not kept.has_alpha:
         lines.append("transparency is omitted, with white behind it: numbered images in .png keep it")
+    if (found.chroma_of_two, kept.chroma_of_two) == (2, 1):
+        lines.append("chroma is reduced to half the width and height: --pixel-format yuv444p keeps all of it")
     if found.is_interlaced:
         lines.append(
             "it is interlaced, so moving edges are combs in the result: deinterlace it first (ffmpeg -vf bwdif)"
@@ -120,6 +122,8 @@ class _Described(NamedTuple):
     ignores_alpha: bool = False
     """Whether its decoder ignores its alpha."""
     has_alpha: bool = False
+    chroma_of_two: int | None = None
+    """Number of chroma values for two pixels side by side; None without chroma, as in grey and RGB pictures."""
     is_interlaced: bool = False
 
 
@@ -128,11 +132,12 @@ def _described(path: Path | str) -> _Described:
         stream = container.streams.video[0]
         is_marked = stream.metadata.get(ALPHA_MODE, stream.metadata.get(ALPHA_MODE.upper())) == "1"
         for frame in islice(container.decode(stream), 1):
-            is_clear = has_alpha(frame.format)
+            is_clear, has_chroma = has_alpha(frame.format), len(frame.format.components) > 2 and not frame.format.is_rgb
             return _Described(
                 side_data=set(side_data_of(frame) or {}),
                 ignores_alpha=is_marked and not is_clear,
                 has_alpha=is_clear and stream.codec_context.name != "rawvideo",  # see FileSource
+                chroma_of_two=frame.format.chroma_width(2) if has_chroma else None,
                 is_interlaced=bool(frame.interlaced_frame),
             )
     return _Described()

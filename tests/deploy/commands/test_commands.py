@@ -147,6 +147,15 @@ def test_outputs_that_cannot_be_written_are_refused(uncalibrated: Path, folder: 
         assert len(done.stderr.splitlines()) == 1
 
 
+def test_one_image_is_not_written_to_a_folder_by_a_mistyped_suffix(
+    uncalibrated: Path, folder: Path, tmp_path: Path
+) -> None:
+    line = ["image", folder / "colour.png", "--model", uncalibrated, "-n", 1, "-o"]
+    assert "out.pgn ends in .pgn, which is no format of images" in caflow(*line, tmp_path / "out.pgn", code=2).stderr
+    (tmp_path / "v1.0").mkdir()
+    caflow(*line, tmp_path / "v1.0", code=0)
+
+
 def test_a_folder_that_is_no_bundle_is_refused(folder: Path, tmp_path: Path) -> None:
     done = caflow("image", folder, "-o", tmp_path / "out", "--model", folder, code=2)
     assert f"{folder} is not a bundle" in done.stderr

@@ -141,7 +141,7 @@ def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
     done = caflow(*given, code=0)
     rejected = [entry for entry in entries if entry["verdict"] == "rejected"]
     accepted = len(entries) - len(rejected)
-    assert done.stdout == f"{path} → {output}  {accepted} accepted, {len(rejected)} rejected, 1 errors\n"
+    assert done.stdout == f"{path} → {output}  {accepted} accepted, {len(rejected)} rejected, 1 error\n"
     page = Page(output)
     assert f"Typicality of {len(entries)} pairs" in page.text
     assert f"{100 * len(rejected) / len(entries):.1f} %" in page.text

@@ -138,6 +138,8 @@ def test_holes_are_filled_and_greys_coloured_as_by_the_command(
         caflow_deploy.draw(rgb, model=inpainting)
     with pytest.raises(InputError, match="does not enlarge"):
         caflow_deploy.enlarge(rgb, model=inpainting)
+    with pytest.raises(InputError, match="does not colour"):
+        caflow_deploy.colorize(rgb, model=inpainting)
 
 
 def test_a_result_never_overwrites_unasked_and_says_what_it_lacks(rgb: Any, calibrated: Path, tmp_path: Path) -> None:

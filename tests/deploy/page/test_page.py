@@ -112,6 +112,8 @@ def test_what_is_painted_is_a_mask(completing: dict[str, Path], source: Path, tm
         for nothing in (None, np.zeros_like(painted)):
             with pytest.raises(InputError, match="nothing is painted over: paint over all"):
                 sampler.draw(source, settings, nobody, nothing)
+        with pytest.raises(InputError, match="the editor has lost the photograph"):
+            sampler.draw(source, settings, nobody, np.full((800, 800, 4), 255, np.uint8))
         assert [rank for _, rank in ranks_of(pipe)] == ["likelihood"]
     for k, sample in enumerate(results.samples):
         drawn = read_image(sample.path).rgb

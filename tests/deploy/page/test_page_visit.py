@@ -96,7 +96,9 @@ def test_a_visitor_can_draw_compare_and_download_samples(
 
     visit.set_samples(2)
     page.fill(".seed input", "7")
-    page.wait_for_selector(".judged :text-is('Drawn with temperature 0.8, seed 0; best of 4: the most likely.')")
+    page.wait_for_selector(
+        ".judged :text-is('80×64 pixels, drawn with temperature 0.8, seed 0; best of 4: the most likely.')"
+    )
 
     (tmp_path / "text.png").write_text("no image")
     page.click(".given [aria-label=Clear]")

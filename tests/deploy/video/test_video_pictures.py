@@ -41,7 +41,7 @@ def test_frames_are_turned_as_by_ffmpeg(clip: Path, tmp_path: Path, degrees: int
     ffmpeg("-display_rotation", degrees, *mirrored, "-i", clip, "-c:v", "copy", "-an", "-sn", "-frames:v", 3, shown)
     images = np.array([frame.image for frame in FileSource(shown).frames()], float)
     others = pixels_of(shown, *images.shape[1:3]).astype(float)  # FFmpeg turns planes, whose chroma then lies elsewhere
-    assert np.abs(images - others).mean() < 15 < np.abs(images - others[:, ::-1]).mean()
+    assert np.abs(images - others).mean() < 25 < np.abs(images - others[:, ::-1]).mean()
 
 
 @pytest.mark.parametrize(("orientation", "quarters"), [(1, 0), (3, 2), (6, -1), (8, 1)])
@@ -109,6 +109,7 @@ def test_lost_features_of_the_pictures_are_reported(uncalibrated: Path, tmp_path
     ffmpeg(*few, "-c:v", "ffv1", "-pix_fmt", "yuva420p", tmp_path / "clear.mkv")  # also has the tag alpha_mode
     ffmpeg(*few, "-c:v", "libx264", "-bsf:v", "filter_units=remove_types=6", tmp_path / "plain.h264")
     ffmpeg(*few, "-vf", "setfield=tff", "-c:v", "libx264", "-x264-params", "tff=1", tmp_path / "fields.mp4")
+    ffmpeg(*few, "-c:v", "ffv1", "-pix_fmt", "yuv444p", tmp_path / "whole.mkv")
     plain = (tmp_path / "plain.h264").read_bytes()
     (tmp_path / "captions.h264").write_bytes(plain.replace(SLICE, CAPTION + SLICE, 1))
     for name, lines in (
@@ -117,13 +118,14 @@ def test_lost_features_of_the_pictures_are_reported(uncalibrated: Path, tmp_path
         ("clear.mkv", ["transparency is omitted, with white behind it"]),
         ("captions.h264", ["the closed captions in its pictures are omitted"]),
         ("plain.h264", []),
+        ("whole.mkv", ["chroma is reduced to half the width and height: --pixel-format yuv444p keeps all of it"]),
         ("fields.mp4", ["it is interlaced, so moving edges are combs in the result"]),
     ):
         for output in ("out.mkv", "%d.png"):
             codec = [] if output == "%d.png" else ["--codec", "h264"]
             done = video(tmp_path / name, tmp_path / output, uncalibrated, *codec, "--force")
             said = messages(done.stderr)
-            lines = [] if (name, output) == ("clear.mkv", "%d.png") else lines
+            lines = [] if output == "%d.png" and name in ("clear.mkv", "whole.mkv") else lines
             assert len(said) == len(lines)
             assert all(line in found for line, found in zip(lines, said, strict=True))
 
