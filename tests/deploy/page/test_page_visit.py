@@ -211,7 +211,7 @@ def test_sigterm_ends_a_page_that_is_computing(
     visit.page.wait_for_selector(".looked img")
     visit.set_samples(32)
     visit.page.click(".go")
-    visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('.slider').innerText)")
+    visit.page.wait_for_function("/drawing/.test(document.querySelector('.slider').innerText)")
     assert not visit.captions()
     assert served.end(signal.SIGTERM) == (0, "")
     assert not list(served.temporary.iterdir())
