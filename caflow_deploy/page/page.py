@@ -145,7 +145,10 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     for looks in (given.upload(**looking), gradio.on([given.delete, given.clear], **looking, cancels=running)):
         looks.failure(lambda: [None, None], outputs=[given, looked])
         looks.success(**saying)
-    gradio.on([inputs.model.change, inputs.size.change, inputs.n.change], **saying, trigger_mode="always_last")
+    changes = [
+        one.change for one in (inputs.model, inputs.size, inputs.n, inputs.temperature, inputs.rank, inputs.seed)
+    ]
+    gradio.on(changes, **saying, trigger_mode="always_last")
     outputs.gallery.select(pick, drawn, [*outputs[:3], outputs.figures], show_progress="hidden")
 
 

@@ -28,6 +28,9 @@ LARGEST_SCALE = 4
 BYTES_PER_PIXEL, SPARE_BYTES = 8, 2**20
 """Largest size of a body: bytes per pixel of the largest image, as of RGBA with 16 bits, and of everything else."""
 
+SEVERAL_VALUES = ("keep", "fit")
+"""Fields of options that are not parameters of a request, because they take several values."""
+
 Given = TypeVar("Given", bound=Options)
 
 
@@ -138,7 +141,7 @@ class ImageModels:
         pixels = drawn * options.for_model(manifest).for_result(drawn).most_samples
         if pixels > (most := LARGEST_SCALE**2 * self.max_pixels):
             raise TooLarge(
-                f"results must have at most {most / 1e6:.4g} megapixels over all samples; got {pixels / 1e6:.4g}: ask "
+                f"results must have at most {most / 1e6:.4g} megapixels over all samples; got {pixels / 1e6:.6g}: ask "
                 "for fewer samples (n, redraws) or a smaller size"
             )
         return pixels
@@ -158,6 +161,7 @@ def _check_names(task: Task, files: Mapping[str, bytes], given: Mapping[str, str
             )
     known = [*ImageParameters.__struct_fields__, *DrawOptions.__struct_fields__]
     known += Size.__struct_fields__ if task == "enlarge" else ()
+    known = [name for name in known if name not in SEVERAL_VALUES]
     if unknown := sorted(given.keys() - set(known)):
         raise InputError(f"/{task} has the parameters {', '.join(known)}; got {unknown[0]!r}")
 

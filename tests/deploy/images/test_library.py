@@ -138,6 +138,7 @@ def test_holes_are_filled_and_greys_coloured_as_by_the_command(
         caflow_deploy.draw(rgb, model=inpainting)
     with pytest.raises(InputError, match="does not enlarge"):
         caflow_deploy.enlarge(rgb, model=inpainting)
+    assert set(caflow_deploy.__all__) == set(dir(caflow_deploy))
     with pytest.raises(InputError, match="does not colour"):
         caflow_deploy.colorize(rgb, model=inpainting)
 

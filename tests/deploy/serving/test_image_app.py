@@ -119,7 +119,17 @@ def test_wrong_requests_say_what_is_wrong(server: str) -> None:
     )
     assert "needs the file mask" in refused(posted(f"{server}/inpaint", photo))[1]
     assert "got one that is named 'photo'" in refused(posted(f"{server}/enlarge", *form(photo=photo)))[1]
-    for wrong in ("n=0", "n=x", "size=3", "width=0", "scale=2&width=9", "format=gif", "model=/etc", "quality=101"):
+    for wrong in (
+        "n=0",
+        "n=x",
+        "size=3",
+        "width=0",
+        "scale=2&width=9",
+        "fit=9x9",
+        "format=gif",
+        "model=/etc",
+        "quality=101",
+    ):
         status, said = refused(posted(f"{server}/enlarge?{wrong}", photo))
         assert (status, wrong.split("=")[0] in said) == (400, True), said
     clear = BytesIO()
