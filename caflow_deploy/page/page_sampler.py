@@ -130,7 +130,7 @@ class PageSampler:
         plan = self.plan(given, settings)
         if painted is not None and painted.shape[:2] != given.rgb.shape[:2]:
             raise InputError(
-                "the editor has lost the photograph, as Undo does before anything is painted: upload it again"
+                "the editor has lost the photograph, which Undo removes when nothing is painted: upload it again"
             )
         image = CompletedImage(plan.pipe, given, self._inputs(painted))
         result = draw_image(image, ImageRequest(plan.options, plan.form, keeps_all=True), show_if_going)
@@ -158,7 +158,9 @@ class PageSampler:
 
     def seconds(self, given: ImageFile, plan: Plan) -> float:
         """Return the estimated time of drawing an image. The first call takes a moment, for a trial of the model."""
-        wanted = OutputRequest(plan.form, plan.options, True, True, False, file_copies=0)
+        wanted = OutputRequest(
+            plan.form, plan.options, keeps_all=True, has_pictures=True, is_scored=False, file_copies=0
+        )
         need = estimate_image(plan.pipe, ImageProperties.of(given, plan.pipe.manifest.model), wanted)
         return need.trial.seconds(need.work)
 

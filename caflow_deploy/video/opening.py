@@ -78,7 +78,7 @@ def import_av() -> Any:
     return import_optional("av", "videos require PyAV", "caflow-deploy[video]")
 
 
-def accurate() -> Any:
+def accurate_conversion() -> Any:
     """Return how FFmpeg is to convert between YUV and RGB: with rounding, and with chroma of the full width.
 
     By default it truncates, so that pictures become darker by a grey level, and repeats chroma from pixel to pixel.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_deploy.video.opening import accurate
+from caflow_deploy.video.opening import accurate_conversion
 from caflow_deploy.video.side_data import side_data_of
 from caflow_runtime.image_arrays import Image
 
@@ -45,7 +45,9 @@ def pixels_of(frame: Any, matrix: str | None, pixel_format: str = "rgb24") -> Im
         matrix: colour matrix, by PyAV's name; None is the matrix in the frame's tag, or BT.601 without a tag.
     """
     colours = {"src_colorspace": matrix} if matrix else {}
-    image: NDArray[np.uint8] = frame.reformat(format=pixel_format, interpolation=accurate(), **colours).to_ndarray()
+    image: NDArray[np.uint8] = frame.reformat(
+        format=pixel_format, interpolation=accurate_conversion(), **colours
+    ).to_ndarray()
     return np.ascontiguousarray(image)  # FFmpeg pads the lines of most widths
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from caflow_deploy.video.encoding import ENCODER_THREADS, Encoding, check_sides, wrong_size
 from caflow_deploy.video.frame_source import BT601, BT709, CLOCK, FULL_RANGE, RGB_MATRIX, TAGS, VideoInfo
-from caflow_deploy.video.opening import accurate, address_of, import_av
+from caflow_deploy.video.opening import accurate_conversion, address_of, import_av
 from caflow_deploy.video.thread_scheduling import scheduled_as_before
 from caflow_runtime.batching.pixels import DEEP, deep_integers
 
@@ -54,7 +54,7 @@ def as_encoded(
         format=pixel_format,
         dst_colorspace=SWSCALE.get(colour["colorspace"]),
         dst_color_range=colour["color_range"],
-        interpolation=accurate(),
+        interpolation=accurate_conversion(),
     )
 
 

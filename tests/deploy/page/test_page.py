@@ -34,6 +34,7 @@ from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.ood.consistency import enlarge
+from caflow_runtime.pipeline.estimates import SpeedTrial
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.sizes import Size
 
@@ -381,10 +382,13 @@ def test_of_several_images_the_best_samples_are_in_one_file(sampler: PageSampler
         draw_all(sampler, [tmp_path / "text.png"], settings, lambda *_: None)
 
 
-def test_a_visitor_knows_before_what_is_drawn_and_how_long_it_takes(sampler: PageSampler, source: Path) -> None:
+def test_a_visitor_knows_before_what_is_drawn_and_how_long_it_takes(
+    sampler: PageSampler, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SpeedTrial, "_speed", 1000.0)  # target pixels per second
     given = sampler.read(source)
     few, many = (sampler.plan(given, Settings(n, 0.8, "likelihood", 0)) for n in (1, None))
-    assert sampler.seconds(given, many) > sampler.seconds(given, few) > 0
+    assert [sampler.seconds(given, plan) for plan in (few, many)] == [80 * 64 / 1000, 10 * 80 * 64 / 1000]
     assert expectation_of([many], 90) == f"10 samples by {sampler.pipe.folder.stem}: about 90 s."
     assert expectation_of([few], 0.2).startswith("1 sample by")
     assert expectation_of([few, many], 600) == "2 images: about 10 min."
