@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from caflow_deploy.images.image_headers import CHECKSUM_BYTES, PNG_START, PNG_TEXTS, ImageHeader, number_of_scans
@@ -28,6 +29,7 @@ ASSOCIATED, UNASSOCIATED = 1, 2
 MAX_SCANNED_PIXELS, MAX_DECODING_S = 2**32, 30
 """Limits of decoding: pixels times scans of a progressive JPEG, which take some ten seconds; and seconds."""
 Decoded = TypeVar("Decoded")
+DAMAGED = "the JPEG is damaged: parts of the picture may be grey, shifted or missing; use an undamaged copy"
 IHDR_BYTES, GREY = 13, 0
 """Size of the header of a PNG, and the colour type of grey images without alpha."""
 
@@ -36,7 +38,8 @@ def decode(contents: bytes, header: ImageHeader) -> tuple[NDArray[Any], list[str
     """Decode the pixels of a file.
 
     Returns:
-        Upright pixels, grey (H, W), BGR or BGRA (H, W, C); and messages about alpha that was not read.
+        Upright pixels, grey (H, W), BGR or BGRA (H, W, C); and messages about damage, and about alpha that was not
+        read.
 
     Raises:
         InputError: if the image is not supported.
@@ -51,7 +54,7 @@ def decode(contents: bytes, header: ImageHeader) -> tuple[NDArray[Any], list[str
         if not np.array_equal(turned.reshape(*turned.shape[:2], -1), flat[..., : turned[0, 0].size]):
             raise InputError("a transparent image with an EXIF rotation is not supported; save it upright")
         return flat, []
-    wrong = []
+    wrong = [DAMAGED] if _is_damaged_jpeg(contents) else []
     if extra is not None and extra.value in (ASSOCIATED, UNASSOCIATED):
         wrong.append("its alpha was not copied: it is not supported for grey TIFF files; convert the image to PNG")
     return _with_transparent_grey(turned, header.chunks), wrong
@@ -96,6 +99,17 @@ def _decoded(contents: bytes, flags: int) -> NDArray[Any]:
     if decoded is None:
         raise cv2.error("the file cannot be decoded")
     return np.asarray(decoded)
+
+
+def _is_damaged_jpeg(contents: bytes) -> bool:
+    """Return whether a JPEG can only be decoded with errors. OpenCV does not report them."""
+    for strict in (True, False):
+        try:
+            simplejpeg.decode_jpeg(contents, "GRAY", min_factor=8, strict=strict)
+        except ValueError:
+            continue
+        return not strict
+    return False  # another format, or colours that simplejpeg cannot turn grey
 
 
 def _tiff_samples(contents: Contents) -> list[Entry | None]:

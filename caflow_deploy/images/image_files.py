@@ -55,7 +55,7 @@ class ImageFile:
     metadata: Metadata = field(default_factory=Metadata)
     """Metadata as in the file. Its orientation is unchanged, although the pixels are already rotated."""
     warnings: tuple[str, ...] = ()
-    """Messages about malformed metadata of the file, and about alpha that was not read."""
+    """Messages about damage and malformed metadata of the file, and about alpha that was not read."""
     deep: NDArray[np.uint16] | None = None
     """(H, W, 3) RGB with 16 bits, if the file has more than 8 bits per channel; else None."""
     quantization: tuple[int, ...] | None = None
@@ -72,7 +72,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFil
     """Read an image file: grey, RGB or RGBA, rotated as its EXIF orientation says.
 
     Supported are files of 8 or 16 bits per channel, and TIFF files of floating-point values 0…1. A truncated file is
-    refused. Damage in the middle of a file is found only if the decoder reports it.
+    refused. Damage in the middle of a JPEG is a warning; of other formats it is found only if the decoder reports it.
 
     Arguments:
         max_pixels: largest number of pixels, by default 2²⁸, or 268 megapixels. A file whose header claims more is

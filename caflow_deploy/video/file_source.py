@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from caflow_deploy.video.declared_size import declared_size
 from caflow_deploy.video.frame_source import (
     BT601,
     BT709,
@@ -172,13 +173,19 @@ class FileSource:
             raise UnreadableVideo(f"{self.name}: expected a video; none of its frames can be decoded")
         is_exact = MATROSKA_DURATION in self.stream.metadata  # it includes the last frame
         tolerance = max(0 if is_exact else CUT_OFF_S, max(step, longest) * CLOCK)
-        if self.ended_early is None and should is not None and should - end > tolerance:
+        if self.ended_early is not None:
+            return
+        if should is not None and should - end > tolerance:
             last_s, length = (seconds - self.info.origin * CLOCK for seconds in (end, should))
             read, expected = (round(seconds * self.info.rate) for seconds in (last_s, length))
             self.ended_early = (
                 f"{self.name} is incomplete: the pictures end at {float(last_s):.2f} s of {float(length):.2f} s, after "
                 f"about {read} of {expected} frames"
             )
+        elif self.path is not None:
+            size, declared = self.path.stat().st_size, declared_size(self.path)
+            if declared is not None and size < declared:
+                self.ended_early = f"{self.name} is incomplete: it has {size:,} of {declared:,} bytes"
 
     def _decoded(self) -> Iterator[Any]:
         """Yield frames as FFmpeg decodes them, and note key packets, except the first: decoding starts there anyway."""

@@ -52,6 +52,21 @@ def test_a_truncated_video_gives_its_frames_and_an_error(clips: Path, uncalibrat
     assert list(tmp_path.iterdir()) == [tmp_path / "cut.mkv", tmp_path / "out.mkv"]
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".mp4", ".mov", ".avi"])
+def test_a_cut_is_noticed_wherever_it_is(tmp_path: Path, suffix: str) -> None:
+    """With many B-frames the last frame is stored long before others that are shown earlier."""
+    codec = ["libvpx"] if suffix == ".webm" else ["libx264", "-bf", 16, "-x264-params", "b-adapt=0"]
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    moov_first = ["-movflags", "+faststart"] if suffix in (".mp4", ".mov") else []
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=160x120:r=12:d=2", "-c:v", *codec, *moov_first, whole)
+    data = whole.read_bytes()
+    for length in (*range(len(data) // 2, len(data), len(data) // 40), len(data)):
+        cut.write_bytes(data[:length])
+        source = FileSource(cut)
+        frames = len(list(source.frames()))
+        assert (source.ended_early is None) == (length == len(data)), (length, frames)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff", ".avif", ""])
 def test_a_still_picture_is_refused_as_a_video(uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
     """Its contents count, not its name. A GIF may have one frame, because `caflow image` does not read GIF."""
