@@ -11,6 +11,10 @@ class UnknownModel(InputError):
     """The server has no model, or no address, of this name."""
 
 
+class WrongMethod(InputError):
+    """The address takes requests of another HTTP method."""
+
+
 class TooLarge(InputError):
     """A request is larger than any request that can be answered."""
 
@@ -34,6 +38,7 @@ class Failure(CaflowError):
 
 STATUS: dict[type[BaseException], int] = {
     UnknownModel: 404,
+    WrongMethod: 405,
     TooLarge: 413,
     TooSlow: 408,
     Busy: 503,

@@ -17,7 +17,7 @@ from caflow_runtime.bundle.builtin import DEFAULT, DEFAULT_FOR_INPUTS, find_bund
 from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
-from caflow_runtime.option_fields import Options
+from caflow_runtime.option_fields import Options, checked, fields_of
 from caflow_runtime.sizes import Size
 
 Task = Literal["enlarge", "inpaint", "colorize"]
@@ -173,6 +173,10 @@ def _options(kind: type[Given], given: Mapping[str, str]) -> Given:
         InputError: if a value is not valid.
     """
     own = {name: value for name, value in given.items() if name in kind.__struct_fields__}
+    for name, value in own.items():
+        field = fields_of(kind)[name]
+        if isinstance(field.kinds[0], msgspec.inspect.LiteralType):
+            checked(field, value)  # msgspec would not name the allowed values
     try:
         return msgspec.convert(own, kind, strict=False)  # not strict, because all values are texts
     except msgspec.ValidationError as error:

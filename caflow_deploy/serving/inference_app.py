@@ -68,7 +68,8 @@ class InferenceApp:
             failure = failures.failure_of(error)
             if failure.status == 500:
                 LOG.error("caflow: a request failed", exc_info=error)  # clients do not get the traceback
-            response = JSONResponse({"error": failure.text}, failure.status, CLOSE)
+            allow = {"Allow": "POST"} if failure.status == failures.STATUS[failures.WrongMethod] else {}
+            response = JSONResponse({"error": failure.text}, failure.status, CLOSE | allow)
         await response(scope, receive, send)
 
     async def _routed(self, request: HttpRequest) -> tuple[bytes, dict[str, str]]:
@@ -90,6 +91,8 @@ class InferenceApp:
                 return await self._infer(protocol.find(self.models, name, *version[1:]), request)
             case ("POST", task) if task in TASKS:
                 return await self.images.answer(task, request)
+            case (_, task) if task in TASKS:
+                raise failures.WrongMethod(f"/{task} takes POST requests with an image file; got {request.method}")
         raise failures.UnknownModel(
             f"{request.method} {request.url.path}: there is no such address; POST image files to one of "
             f"{', '.join(f'/{task}' for task in TASKS)}, and tensors to those of the Open Inference Protocol v2"

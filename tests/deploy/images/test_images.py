@@ -161,9 +161,18 @@ def test_data_after_the_end_of_a_jpeg_is_ignored(tmp_path: Path, photographs: Pa
     for more in (bytes(range(200)) * 100, bytes(20_000)):
         path.write_bytes(with_thumbnail + more)
         np.testing.assert_array_equal(read_image(path).rgb, read_image(photo).rgb)
+        assert not any("damaged" in warning for warning in read_image(path).warnings)
         path.write_bytes(with_thumbnail[: len(whole) // 2] + more)
         with pytest.raises(UnreadableImage, match="the JPEG file is truncated"):
             read_image(path)
+
+
+def test_damage_in_the_middle_of_a_jpeg_is_a_warning(tmp_path: Path, photographs: Path) -> None:
+    damaged = bytearray(sorted(photographs.glob("*.jpg"))[0].read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 512] = bytes(512)  # a sector that was lost
+    (tmp_path / "damaged.jpg").write_bytes(damaged)
+    assert "the JPEG is damaged" in read_image(tmp_path / "damaged.jpg").warnings[0]
 
 
 def test_a_small_file_may_not_claim_a_gigapixel(tmp_path: Path) -> None:

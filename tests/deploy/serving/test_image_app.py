@@ -36,7 +36,7 @@ def server() -> Iterator[str]:
         process.communicate(timeout=PATIENCE_S)
 
 
-def posted(address: str, body: bytes, headers: Mapping[str, str] = {}) -> tuple[int, bytes, Any]:
+def posted(address: str, body: bytes | None, headers: Mapping[str, str] = {}) -> tuple[int, bytes, Any]:
     """Return the status, the body and the headers of the answer."""
     try:
         asked = urllib.request.Request(address, body, dict(headers))
@@ -138,6 +138,18 @@ def test_wrong_requests_say_what_is_wrong(server: str) -> None:
     broken = {"Content-Type": "multipart/form-data; boundary=edge"}
     assert refused(posted(f"{server}/enlarge", b"--edge\r\nnothing", broken))[0] == 400
     assert refused(posted(f"{server}/sharpen", photo))[0] == 404
+    assert "one of bmp, jpg, png" in refused(posted(f"{server}/enlarge?format=jpeg", photo))[1]
+    assert refused(posted(f"{server}/enlarge", None)) == (
+        405,
+        "/enlarge takes POST requests with an image file; got GET",
+    )
+
+
+def test_damage_is_said_in_a_header(server: str) -> None:
+    damaged = bytearray(saved("JPEG"))
+    damaged[-40:-20] = bytes(20)
+    status, _, headers = posted(f"{server}/enlarge?n=1", bytes(damaged))
+    assert (status, headers["Caflow-Warning"].startswith("the JPEG is damaged")) == (200, True)
 
 
 def test_what_is_too_large_is_refused_before_it_is_drawn(server: str, tmp_path: Path) -> None:
