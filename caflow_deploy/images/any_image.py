@@ -14,6 +14,7 @@ from caflow_deploy.images.image_files import (
     MAX_BYTES_PER_PIXEL,
     MAX_OTHER_BYTES,
     ImageFile,
+    check_pixels,
     decode_image,
     image_of_array,
     read_image,
@@ -46,7 +47,9 @@ def as_image_file(image: AnyImage, max_pixels: int = MAX_IMAGE_PIXELS, what: str
     if isinstance(image, str | PathLike):
         return read_image(Path(image), max_pixels)
     if isinstance(image, np.ndarray):
-        return image_of_array(image)
+        found = image_of_array(image)
+        check_pixels(Path(what), found.rgb.shape[1], found.rgb.shape[0], max_pixels)
+        return found
     if isinstance(image, PIL.Image.Image):
         try:
             contents = _as_png(image)

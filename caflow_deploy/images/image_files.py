@@ -104,13 +104,7 @@ def decode_image(contents: bytes, path: Path, max_pixels: int = MAX_IMAGE_PIXELS
     header = read_header(contents)
     if header is None:
         raise _undecodable(path, contents)
-    width, height = header.size
-    if width * height > max_pixels:
-        raise TooLarge(
-            path,
-            f"{width}×{height} are {width * height / 1e6:.4g} megapixels, more than the limit of "
-            f"{max_pixels / 1e6:.4g} (max_pixels); reduce the image, or raise the limit",
-        )
+    check_pixels(path, *header.size, max_pixels)
     try:
         pixels, header, wrong = within_limits(partial(_decoded, header=header), contents, header)
     except InputError as error:
@@ -122,6 +116,20 @@ def decode_image(contents: bytes, path: Path, max_pixels: int = MAX_IMAGE_PIXELS
     metadata, malformed = read_metadata(contents, header)
     found = _image_file(path, pixels)
     return replace(found, metadata=metadata, warnings=(*malformed, *wrong), quantization=header.quantization or None)
+
+
+def check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:
+    """Check that an image does not have too many pixels.
+
+    Raises:
+        TooLarge: if it has.
+    """
+    if width * height > max_pixels:
+        raise TooLarge(
+            path,
+            f"{width}×{height} are {width * height / 1e6:.4g} megapixels, more than the limit of "
+            f"{max_pixels / 1e6:.4g} (max_pixels); reduce the image, or raise the limit",
+        )
 
 
 def _decoded(contents: bytes, header: ImageHeader) -> tuple[NDArray[Any], ImageHeader, list[str]]:

@@ -27,6 +27,9 @@ FILLED_SMOOTHLY = (
     "the hole was filled smoothly before the model refined it, which is worse for large holes: with the package "
     "PyPatchMatch, pip install pypatchmatch, it is filled with patches of the image"
 )
+HAS_COLOURS = "the image has colours already, which are replaced: the model sees its lightness alone"
+VISIBLE_COLOUR = 4
+"""Mean difference between the largest and the smallest channel of an image with visible colours."""
 TOO_LARGE = (
     "the hole was filled smoothly before the model refined it, because it is too large to be filled with patches of "
     "the image, or too little of the image is known"
@@ -125,7 +128,10 @@ class CompletedImage:
     @property
     def warnings(self) -> list[str]:
         """Warnings about how the condition was made."""
-        fills = any(port.preparation == "fill" for port in self.pipe.manifest.model.inputs)
+        model = self.pipe.manifest.model
+        if model.color_space != "rgb" and np.ptp(self.given.rgb, axis=2).mean() > VISIBLE_COLOUR:
+            return [HAS_COLOURS]
+        fills = any(port.preparation == "fill" for port in model.inputs)
         if not fills or uses_patches(self.inputs["mask"]):
             return []
         return [TOO_LARGE if has_patches() else FILLED_SMOOTHLY]

@@ -73,11 +73,14 @@ def _add(sampler: PageSampler) -> None:
 def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     """Connect the buttons and uploads of the page to functions."""
 
+    def nothing() -> list[Any]:
+        return [None, gradio.Image(None, visible=False), *no_values()]
+
     def look(given: str | list[str] | None) -> list[Any]:
         """Show the uploaded image, or the first one, without results, or report at once why it cannot be used."""
         with _shown_errors():
             if not given:
-                return [None, gradio.Image(None, visible=False), *no_values()]
+                return nothing()
             image = sampler.read(_paths(given)[0])
             places = sampler.places(image.rgb, image.rgb)
             return [str(sampler.write(image)), gradio.Image(places, visible=places is not None), *no_values()]
@@ -143,7 +146,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     looking = hidden | {"fn": look, "inputs": given, "outputs": [looked, places, *outputs, drawn]}
     saying = hidden | {"fn": expect, "inputs": inputs.settings - {looked}, "outputs": inputs.said}
     for looks in (given.upload(**looking), gradio.on([given.delete, given.clear], **looking, cancels=running)):
-        looks.failure(lambda: [None, None], outputs=[given, looked])
+        looks.failure(lambda: [None, *nothing()], outputs=[given, *looking["outputs"]])
         looks.success(**saying)
     changes = [
         one.change for one in (inputs.model, inputs.size, inputs.n, inputs.temperature, inputs.rank, inputs.seed)

@@ -13,7 +13,7 @@ from caflow_deploy.page.painting import painting_editor
 from caflow_runtime.bundle.manifest import ModelInput
 from caflow_runtime.checks import shown
 from caflow_runtime.errors import InputError
-from caflow_runtime.sizes import Size
+from caflow_runtime.sizes import MAX_ENLARGEMENT, Size
 
 Number = TypeVar("Number", int, float)
 BRUSHES = {
@@ -38,7 +38,7 @@ class Inputs(NamedTuple):
     """Where hints of colour would help."""
     model: gradio.Radio
     size: gradio.Dropdown
-    n: gradio.Number
+    n: gradio.Dropdown
     temperature: gradio.Dropdown
     rank: gradio.Radio
     seed: gradio.Number
@@ -79,7 +79,7 @@ def add_inputs(sampler: PageSampler) -> Inputs:
         [f"×{factor}" for factor in range(scale, 1, -1)],
         value=f"×{scale}",
         label="Size",
-        info="Or type a width in pixels, such as 1920.",
+        info=f"Or type a width in pixels, of at most {MAX_ENLARGEMENT * scale:g} times that of the image.",
         allow_custom_value=True,
         visible=scale > 1,
         elem_classes="size",
@@ -89,12 +89,12 @@ def add_inputs(sampler: PageSampler) -> Inputs:
         stop = gradio.Button("Cancel", elem_classes="cancel", min_width=100)
     said = gradio.Markdown(elem_classes="said")
     with gradio.Accordion("More settings", open=False, elem_classes="more"):
-        n = gradio.Number(
-            None,
+        n = gradio.Dropdown(
+            [AUTOMATIC, "1", "4", "10", "20"],
+            value=AUTOMATIC,
             label="Samples",
-            precision=0,
-            placeholder=AUTOMATIC,
             info=f"How many results to draw, up to {MAX_SAMPLES}. Automatic: ten of a small image, one of a large one.",
+            allow_custom_value=True,
             elem_classes="samples",
         )
         temperature = _temperatures(sampler)
@@ -163,10 +163,10 @@ def settings_of_visitor(inputs: Inputs, asked: Mapping[Any, Any]) -> Settings:
     n, temperature = asked[inputs.n], asked[inputs.temperature]
     model = asked[inputs.model]
     return Settings(
-        n=None if n is None else _number("number of samples", n, int),
+        n=None if n == AUTOMATIC else _number("number of samples", n, int, least=1),
         temperature=None if temperature == AUTOMATIC else _number("temperature", temperature, float),
         rank=asked[inputs.rank],
-        seed=asked[inputs.seed],
+        seed=_number("seed", asked[inputs.seed], int),
         model=None if model == AUTOMATIC else model,
         size=_size(asked[inputs.size]) if inputs.size.visible else None,
     )
@@ -184,16 +184,21 @@ def _size(typed: Any) -> Size:
     return Size(width=_number("width in pixels", text.removesuffix("px").strip(), int))
 
 
-def _number(name: str, typed: Any, kind: Callable[[Any], Number]) -> Number:
+def _number(name: str, typed: Any, kind: Callable[[Any], Number], least: int = 0) -> Number:
     """Return a number that was chosen or typed.
 
     Raises:
-        InputError: if it is none.
+        InputError: if it is none, or below `least`.
     """
     try:
-        return kind(typed)
+        number = kind(typed)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"the {name} must be a {'whole ' * (kind is int)}number; got {shown(typed)}") from None
+        number = None
+    if number is None or not number >= least or (kind is int and number != float(typed)):
+        raise InputError(
+            f"the {name} must be a {'whole ' * (kind is int)}number of at least {least}; got {shown(typed)}"
+        )
+    return number
 
 
 def _as_posted(value: Any) -> Any:

@@ -56,6 +56,9 @@ class Results:
     places: Image | None
     """The best sample with rings where further hints of colour would help most; None if the model takes no hints."""
 
+    warnings: tuple[str, ...]
+    """As in `ImageResult`."""
+
     @property
     def model(self) -> str:
         """Name of the model."""

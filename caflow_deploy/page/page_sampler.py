@@ -281,6 +281,7 @@ class PageSampler:
             likelihood=_with_range(*maps["likelihood"], "bits/dim"),
             uncertainty=_with_range(*maps["uncertainty"], "of 255") if "uncertainty" in maps else None,
             places=self.places(result.pictures[0], given.rgb, image.inputs.get("hints")),
+            warnings=result.warnings,
         )
 
     def _judged_temperatures(self, name: str) -> Iterator[float]:

@@ -120,13 +120,14 @@ def expectation_of(plans: Sequence[Plan], seconds: float) -> str:
 
 
 def settings_of(results: Results) -> str:
-    """Return the settings with which samples were drawn, in words."""
+    """Return the settings with which samples were drawn, and warnings, in words, as HTML."""
     options, n, because = results.plan.options, len(results.samples), results.plan.because
     by = f"by {results.model}, because {because}, " if because else ""
     best = "" if n == 1 or options.rank is None else f"; best of {n}: {RANKS[options.rank]}"
     size = results.plan.form.size
     drawn = f"{size.width}×{size.height} pixels, drawn {by}with temperature {options.temperature:g}"
-    return f"{drawn}, seed {options.seed}{best}."
+    notes = "".join(f" Note: {escape(warning)}." for warning in results.warnings)
+    return f"{drawn}, seed {options.seed}{best}.{notes}"
 
 
 def verdict_of(sample: JudgedSample, samples: list[JudgedSample], settings: str, other_model: str) -> str:

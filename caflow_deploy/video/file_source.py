@@ -65,7 +65,10 @@ class FileSource:
         """
         av = import_av()
         if isinstance(path, Path) and path.is_dir():
-            raise InputError(f"{path} is a folder; expected a video file: give the files in it one by one")
+            raise InputError(
+                f"{path} is a folder; expected a video file: give the videos in it one by one, or numbered pictures by "
+                f"their pattern, such as {path}/%05d.png"
+            )
         if isinstance(path, Path) and not path.is_file():
             raise InputError(f"{path}: there is no such file")
         self.name = str(path) if isinstance(path, Path) else without_secrets(path)

@@ -16,7 +16,7 @@ from small_models import COMPLETING, small_model
 from tiny import photograph
 
 from caflow_deploy.images.image_files import read_image, write_image
-from caflow_deploy.images.input_files import FILLED_SMOOTHLY
+from caflow_deploy.images.input_files import FILLED_SMOOTHLY, HAS_COLOURS
 from caflow_deploy.images.photographs import Photograph, pairs_of
 from caflow_deploy.images.result_pictures import with_rings
 from caflow_deploy.jobs.image_folder import RESULTS
@@ -215,6 +215,7 @@ def test_files_of_hints(completing: dict[str, Path], image: Picture, tmp_path: P
     color = (completing["color-hints"], "--hints", tmp_path / "hints.png")
     report = image_report(given, tmp_path / "out.png", *color, "--suggest-hints", 3)
     assert len(report["suggested_hints"]) == 3
+    assert report["warnings"] == [HAS_COLOURS]
     assert (tmp_path / "out-suggested.png").exists()
     assert "log_likelihood" in score_report(tmp_path / "out.png", given, *color)
     for options, said in (

@@ -18,7 +18,7 @@ import caflow_deploy
 from caflow_deploy import DrawOptions, OutputOptions, Point, RunOptions, Size
 from caflow_deploy.images import open_models
 from caflow_deploy.images.image_files import read_image
-from caflow_runtime.errors import CaflowError, InputError, UnreadableImage
+from caflow_runtime.errors import CaflowError, InputError, TooLarge, UnreadableImage
 
 TWO = DrawOptions(n=2)
 
@@ -189,6 +189,11 @@ def test_wrong_options_are_refused_by_name(given: dict[str, Any], message: str, 
 
     with pytest.raises(CaflowError, match=message):
         enlarged()
+
+
+def test_an_array_has_the_limit_of_a_file(rgb: Any, calibrated: Path) -> None:
+    with pytest.raises(TooLarge, match="more than the limit"):
+        caflow_deploy.enlarge(rgb, model=calibrated, run=RunOptions(max_pixels=20))
 
 
 def test_an_encoded_result_is_the_file_that_save_writes(rgb: Any, calibrated: Path, tmp_path: Path) -> None:
