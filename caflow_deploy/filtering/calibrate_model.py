@@ -45,7 +45,7 @@ class CalibrateOptions(Options, frozen=True):
     """Widths of the square crops to learn from, in pixels of the target. They must be at least twice the number to
     which the model pads sizes, which caflow info prints."""
     temperatures: Sequence[float] = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)
-    """Temperatures of the samples to learn from: all that you will draw with."""
+    """Temperatures of the samples to learn from: all that you will draw with. The model's own is added."""
     seed: Annotated[int, Meta(ge=0, le=LARGEST_WORD)] = 0
     """Seed of the crops and samples."""
     force: bool = False
@@ -111,7 +111,8 @@ def calibrate(
 def settings_for(pipe: Pipeline, options: CalibrateOptions, max_pixels: int) -> CalibrationSettings:
     """Return the settings that a calibration depends on."""
     pipeline = msgspec.structs.replace(settings_of_pipeline(pipe), calibration=None)
-    return CalibrationSettings(pipeline, list(options.sides), list(options.temperatures), options.seed, max_pixels)
+    temperatures = sorted({*options.temperatures, pipe.manifest.model.sampling.temperature})
+    return CalibrationSettings(pipeline, list(options.sides), temperatures, options.seed, max_pixels)
 
 
 def calibrate_pipeline(
