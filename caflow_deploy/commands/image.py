@@ -102,9 +102,9 @@ def command(inputs: tuple[str, ...], output: Path, dry_run: bool, force: bool, *
     (.png, .jpg, .webp, .tiff, .bmp). Metadata are copied as far as both formats support them. If two results would have
     the same name, the second name also gets the extension of its input, the name of its folder, or a number.
 
-    In a folder, OUT/results.jsonl has a line for each image. The same command resumes after a stop. An image that fails
-    is reported, and the others are still processed; the exit code is then 1. It is also 1 if --otherwise drop leaves no
-    file for a single image.
+    In a folder, OUT/results.jsonl has a line for each result. The same command resumes after a stop. An image that
+    fails is reported, and the others are still processed; the exit code is then 1. It is also 1 if --otherwise drop
+    leaves no file for a single image.
     """
     console, options = command_console(), gathered(ImageOptions, given)
     if is_pipe(output) and console.as_json and not dry_run:

@@ -17,6 +17,7 @@ from caflow_deploy.commands.image_progress import (
 from caflow_deploy.commands.jobs import make_folders
 from caflow_deploy.commands.outcome_counter import OutcomeCounter
 from caflow_deploy.images.image_estimate import ImageEstimate
+from caflow_deploy.images.native_stderr import native_stderr
 from caflow_deploy.jobs.executor import Executor, SerialExecutor
 from caflow_deploy.jobs.image_folder import ImageFolder, name_of
 from caflow_deploy.jobs.image_job import ImageJob
@@ -42,10 +43,12 @@ def list_all(models: Sequence[ImageModel], jobs: Sequence[ImageJob], done: Set[s
             continue
         model, job = chosen[job.output]
         try:
-            _, needs[job.output] = inspect_image(model.pipe, job, model.config, model.max_pixels)
+            with native_stderr() as said:
+                given, needs[job.output] = inspect_image(model.pipe, job, model.config, model.max_pixels)
         except (CaflowError, OSError) as error:
-            tally.take(ImageOutcome(job, wrong=refusal(job, error)))
+            tally.take(ImageOutcome(job, wrong=refusal(job, error, said)))
         else:
+            tally.warn(job.source, [*said, *given.warnings])
             model_text = f"; {job.choice}" if job.choice else ""
             tally.console.summary(line_of_image(job, needs[job.output]) + model_text)
     if len(needs) > 1:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -50,8 +50,12 @@ class OutcomeCounter:
         elif done.report is not None:
             self.outcomes[done.report.outcome] += 1
             self.console.result(self._line(done.report, done.seconds))
-            for warning in done.report.warnings or ():
-                self.console.warning(shown(f"{done.report.input}: {warning}"))
+            self.warn(done.report.input, done.report.warnings or ())
+
+    def warn(self, source: Path | str, warnings: Iterable[str]) -> None:
+        """Report warnings about an image, each once."""
+        for warning in dict.fromkeys(warnings):
+            self.console.warning(shown(f"{source}: {warning}"))
 
     def _line(self, report: ImageReport, seconds: float | None) -> str:
         return _json(report) if self.console.as_json else line(report, seconds, self.console.is_verbose)

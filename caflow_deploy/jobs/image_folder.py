@@ -1,4 +1,4 @@
-"""Folder of an image job: the results, the journal `results.jsonl` with a line for each image, and `job.json`.
+"""Folder of an image job: the results, the journal `results.jsonl` with a line for each result, and `job.json`.
 
 Several processes may process images at the same time, and an image may be processed more than once. A single process
 writes the lines. An image is done if its line counts and all its files exist and are not empty. All others are

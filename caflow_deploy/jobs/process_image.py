@@ -93,7 +93,6 @@ def process_image(
             callbacks.begins(job, need)
         image = CompletedImage.read(pipe, given, job.inputs, job.mask_marks)
         wanted = job.request(config, given, pipe.manifest.model.scale)
-        check_suffix(job.output, given.alpha is not None, wanted.form.bits)
         result = draw_image(image, wanted, callbacks.windows)
         left_out, made = _write(job, result, image)
         warnings = [*dict.fromkeys(said), *result.warnings, *left_out] or UNSET
@@ -123,13 +122,15 @@ def inspect_image(
     If memory is too small even for the size in the file's header, the pixels are not read.
 
     Raises:
-        InputError: if the result would be too large, or the image cannot be cut into tiles.
+        InputError: if the result would be too large or its format does not suit it, or the image cannot be cut into
+            tiles.
         UnreadableImage: if the file cannot be read as an image.
         TooLittleMemory: if the estimate exceeds the available memory.
     """
     check_claimed_size(pipe, job, config, max_pixels)
     given = read_image(job.source, max_pixels)
     need = job.estimate(pipe, config, ImageProperties.of(given, pipe.manifest.model))
+    check_suffix(job.output, given.alpha is not None, need.wanted.form.bits)
     need.check_memory()
     return given, need
 

@@ -137,7 +137,9 @@ class FileSource:
             self.seek(int(time / self.stream.time_base))
 
     def frames(self) -> Iterator[TimedFrame]:
-        """Yield all frames. If the file is damaged or incomplete, stop there and report it in `ended_early`.
+        """Yield all frames. If the file is damaged or incomplete, report it in `ended_early`.
+
+        Pictures that can only be decoded with errors are yielded as they are; where nothing can be decoded, stop.
 
         Raises:
             UnreadableVideo: if no frame can be decoded.
@@ -147,8 +149,9 @@ class FileSource:
         longest, end, has_pts = 0, Fraction(0), True
         step = round(1 / (self.info.rate * CLOCK))
         should = self.end()
+        damaged = list[int]()
         try:
-            for frame in self._decoded():
+            for frame, is_damaged in self._decoded():
                 if self._closed:
                     return
                 base = Fraction(frame.time_base or self.stream.time_base)
@@ -162,6 +165,8 @@ class FileSource:
                     next_ticks = last + step if ticks is None else max(last + 1, ticks)
                     longest, last = max(longest, next_ticks - last), next_ticks
                 end = last * CLOCK + (frame.duration or 0) * base
+                if is_damaged:
+                    damaged.append(last)
                 key = self._key(last)
                 yield TimedFrame(self._image(frame), last, time.monotonic(), key if has_pts else None)
         except av.FFmpegError as error:
@@ -185,20 +190,39 @@ class FileSource:
                 f"{self.name} is incomplete: the pictures end at {float(last_s):.2f} s of {float(length):.2f} s, after "
                 f"about {read} of {expected} frames"
             )
+        elif damaged:
+            first_s = float((damaged[0] - self.info.origin) * CLOCK)
+            self.ended_early = (
+                f"{self.name} is damaged: FFmpeg reports errors in its pictures, first at {first_s:.2f} s, so some may "
+                "be wrong or missing; use an undamaged copy of it, if there is one"
+            )
         elif self.path is not None:
             size, declared = self.path.stat().st_size, declared_size(self.path)
             if declared is not None and size < declared:
                 self.ended_early = f"{self.name} is incomplete: it has {size:,} of {declared:,} bytes"
 
-    def _decoded(self) -> Iterator[Any]:
-        """Yield frames as FFmpeg decodes them, and note key packets, except the first: decoding starts there anyway."""
+    def _decoded(self) -> Iterator[tuple[Any, bool]]:
+        """Yield frames as FFmpeg decodes them, and whether it found damage in or before them.
+
+        The first frames of a recording, and those after seeking, may need earlier ones: that is no damage. Also note
+        key packets, except the first: decoding starts there anyway.
+        """
+        is_damaged = is_sound = False
         base = Fraction(self.stream.time_base) / CLOCK
         by_dts = self.container.format.name in SOUGHT_BY_DTS
         for number, packet in enumerate(steady(self.container, [self.stream])):
             is_first = number == 0 and not self._is_sought
+            is_sound |= is_first and packet.is_keyframe
             if not is_first and packet.is_keyframe and packet.pts is not None and packet.dts is not None:
                 self._keys.append((round(packet.pts * base), packet.dts if by_dts else packet.pts))
-            yield from packet.decode()
+            try:
+                frames = packet.decode()
+            except import_av().InvalidDataError:
+                is_damaged, frames = True, []
+            for frame in frames:
+                is_damaged |= frame.is_corrupt
+                yield frame, is_damaged and is_sound
+                is_sound, is_damaged = is_sound or not is_damaged, False
 
     def _is_picture(self) -> bool:
         """Return whether the file is a single image. FFmpeg reads images as videos of one frame."""

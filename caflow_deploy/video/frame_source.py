@@ -108,7 +108,7 @@ class Source(Protocol):
     drops: bool
     """Whether frames that are not processed in time are dropped in favour of newer ones."""
     ended_early: str | None
-    """Why the frames ended too early; None if they did not."""
+    """Why frames are missing or damaged; None if they are not."""
 
     def frames(self) -> Iterator[TimedFrame]:
         """Yield all frames, and close the source at the end."""

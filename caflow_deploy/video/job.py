@@ -80,7 +80,7 @@ class VideoOutcome:
     dropped: int = 0
     """Number of frames of a live source that arrived too fast."""
     ended_early: str | None = None
-    """Why there are fewer frames than in the source; None if there are not."""
+    """Why frames of the source are missing or damaged; None if they are not."""
     stopped: KeyboardInterrupt | None = None
     """Interrupt that ended the drawing before the end of the source, such as Ctrl-C."""
     lost: list[str] = field(default_factory=list)

@@ -218,6 +218,14 @@ def test_a_dry_run_refuses_what_the_command_would_refuse(source: Path, tmp_path:
     assert len(caflow(*line, "--dry-run", "--force").stdout.splitlines()) == 3
 
 
+def test_a_dry_run_knows_that_a_format_has_no_alpha(source: Path, tmp_path: Path) -> None:
+    clear = tmp_path / "clear.png"
+    write_image(clear, read_image(source).rgb, np.full((32, 48), 9, np.uint8))
+    for more in ([], ["--dry-run"]):
+        done = caflow("image", clear, "-o", tmp_path / "out", "--format", "jpg", *OPTIONS, *more, code=1)
+        assert "clear.jpg: the name of a transparent image must end in" in done.stderr
+
+
 def test_progress_is_said_without_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most one progress line is printed for each tenth of the images."""
     monkeypatch.setattr(progress_reporter, "MIN_S", 0.0)

@@ -67,6 +67,22 @@ def test_a_cut_is_noticed_wherever_it_is(tmp_path: Path, suffix: str) -> None:
         assert (source.ended_early is None) == (length == len(data)), (length, frames)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_damage_in_the_middle_is_reported(uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
+    """Players show such pictures, and the rest of the video is not lost."""
+    clip, damaged = tmp_path / f"clip{suffix}", tmp_path / f"damaged{suffix}"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=12:d=2", "-c:v", "libx264", "-g", 4, "-bf", 0, clip)
+    contents = bytearray(clip.read_bytes())
+    with av.open(str(clip)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    place = contents.index(bytes(packets[8])) + packets[8].size // 2
+    contents[place : place + 100] = bytes(100)
+    damaged.write_bytes(contents)
+    done = video(damaged, tmp_path / "out.mkv", uncalibrated, code=1)
+    assert "is damaged: FFmpeg reports errors in its pictures, first at 0.67 s" in done.stderr
+    assert len(frames_of(tmp_path / "out.mkv")) >= 20
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff", ".avif", ""])
 def test_a_still_picture_is_refused_as_a_video(uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
     """Its contents count, not its name. A GIF may have one frame, because `caflow image` does not read GIF."""
