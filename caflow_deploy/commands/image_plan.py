@@ -226,6 +226,10 @@ def plan_images(
         beside = {name: place.absolute() for name, place in beside.items()}
     warn_of_results(map(Path, inputs), console.warning, output)
     warn_of_animations(map(Path, inputs), console.warning)
+    if options.files.maps and (options.draw.rejects or models[0].config.number == 1):
+        console.warning(
+            "--maps writes no map of uncertainty, which compares samples: give -n 2 or more, without --min-typicality"
+        )
     unreadable: list[OSError] = []
     jobs = plan_jobs(inputs, options.names(output, models[0]), force, unreadable.append)
     size, bits, assume, marks = options.size, options.bits, options.assume, options.mask_marks

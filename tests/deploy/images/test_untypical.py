@@ -211,7 +211,9 @@ def test_caflow_score_reports_likelihood_typicality_and_maps(
     assert report["bits_per_dim"] == pytest.approx(scored.bits_per_dim[0])
     names = {"large-likelihood.png", "large-likelihood-0.png", "large-likelihood-1.png"}
     assert {path.name for path in (tmp_path / "maps").iterdir()} == names
-    table = caflow("score", large, source, "--model", bundle, *maps).stdout
+    done = caflow("score", large, source, "--model", bundle, *maps)
+    table = done.stdout
+    assert done.stderr.startswith(f"scored by {bundle.stem}: ")
     assert f"{scored.image_typicality.value[0]:.3f}" in table
     assert f"{scored.bits_per_dim[0]:.4f}" in table
     assert "both sides must be 4 times as long" in caflow("score", large, large, "--model", bundle, code=2).stderr
@@ -227,6 +229,15 @@ def test_a_wrong_calibration_is_replaced(uncalibrated: Path, photographs: Path, 
     done = caflow("calibrate", bundle, "--data", photographs, "--sides", 16, "--temperatures", 0.8, code=0)
     assert "fewer than 100 photographs" in done.stderr
     caflow("image", source, "-o", tmp_path / "out.png", "--model", bundle, "-n", 1, code=0)
+
+
+@pytest.mark.parametrize("options", [["-n", 1], ["-n", 2, "--min-typicality", 1e-9]])
+def test_a_missing_map_of_uncertainty_is_said(
+    options: list[Any], calibrated_pipe: Pipeline, source: Path, tmp_path: Path
+) -> None:
+    done = caflow("image", source, "-o", tmp_path / "out.png", "--model", calibrated_pipe.folder, "--maps", *options)
+    assert "--maps writes no map of uncertainty" in done.stderr
+    assert not list(tmp_path.glob("*uncertainty*"))
 
 
 def test_maps_of_an_earlier_run_are_removed(calibrated_pipe: Pipeline, source: Path, tmp_path: Path) -> None:
