@@ -11,6 +11,8 @@ EBML, SEGMENT = bytes.fromhex("1A45DFA3"), bytes.fromhex("18538067")
 """Identifiers of the two elements of a Matroska or WebM file (RFC 8794, RFC 9559)."""
 BOXES = (b"mdat", b"moov", b"moof")
 """Boxes of an MP4 or MOV file (ISO/IEC 14496-12) without which frames are missing."""
+MAX_BOXES = 100_000
+"""Largest number of boxes that are looked at: a recording has one for some seconds."""
 OPEN_RIFF = (0, 0xFFFFFFFF)
 """Sizes in the header of an AVI whose writer could not go back to fill it in."""
 
@@ -58,7 +60,9 @@ def _ebml_size(file: BinaryIO) -> int | None:
 
 def _mp4(file: BinaryIO, length: int) -> int | None:
     at = 0
-    while at + 8 <= length:
+    for _ in range(MAX_BOXES):
+        if at + 8 > length:
+            return at or None
         file.seek(at)
         size, kind = int.from_bytes(file.read(4)), file.read(4)
         if size == 1:
@@ -68,4 +72,4 @@ def _mp4(file: BinaryIO, length: int) -> int | None:
         if size < 8:  # 0: the last box, of any size
             return None
         at += size
-    return at or None
+    return None

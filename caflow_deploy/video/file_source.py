@@ -149,7 +149,7 @@ class FileSource:
         longest, end, has_pts = 0, Fraction(0), True
         step = round(1 / (self.info.rate * CLOCK))
         should = self.end()
-        damaged = list[int]()
+        damaged: int | None = None
         try:
             for frame, is_damaged in self._decoded():
                 if self._closed:
@@ -165,8 +165,8 @@ class FileSource:
                     next_ticks = last + step if ticks is None else max(last + 1, ticks)
                     longest, last = max(longest, next_ticks - last), next_ticks
                 end = last * CLOCK + (frame.duration or 0) * base
-                if is_damaged:
-                    damaged.append(last)
+                if is_damaged and damaged is None:
+                    damaged = last
                 key = self._key(last)
                 yield TimedFrame(self._image(frame), last, time.monotonic(), key if has_pts else None)
         except av.FFmpegError as error:
@@ -190,8 +190,8 @@ class FileSource:
                 f"{self.name} is incomplete: the pictures end at {float(last_s):.2f} s of {float(length):.2f} s, after "
                 f"about {read} of {expected} frames"
             )
-        elif damaged:
-            first_s = float((damaged[0] - self.info.origin) * CLOCK)
+        elif damaged is not None:
+            first_s = float((damaged - self.info.origin) * CLOCK)
             self.ended_early = (
                 f"{self.name} is damaged: FFmpeg reports errors in its pictures, first at {first_s:.2f} s, so some may "
                 "be wrong or missing; use an undamaged copy of it, if there is one"
@@ -223,6 +223,8 @@ class FileSource:
                 is_damaged |= frame.is_corrupt
                 yield frame, is_damaged and is_sound
                 is_sound, is_damaged = is_sound or not is_damaged, False
+        if is_damaged:
+            self.ended_early = f"{self.name} is damaged: FFmpeg cannot decode its last frames; use an undamaged copy"
 
     def _is_picture(self) -> bool:
         """Return whether the file is a single image. FFmpeg reads images as videos of one frame."""
