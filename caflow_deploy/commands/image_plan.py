@@ -228,7 +228,7 @@ def plan_images(
     warn_of_animations(map(Path, inputs), console.warning)
     if options.files.maps and (options.draw.rejects or models[0].config.number == 1):
         console.warning(
-            "--maps writes no map of uncertainty, which compares samples: give -n 2 or more, without --min-typicality"
+            "--maps writes no uncertainty map, which compares samples: give -n 2 or more, and no --min-typicality"
         )
     unreadable: list[OSError] = []
     jobs = plan_jobs(inputs, options.names(output, models[0]), force, unreadable.append)

@@ -47,7 +47,7 @@ def command(target: Path, condition: Path, maps: Path | None, max_pixels: int, *
     console = command_console()
     console.require_stdout()
     pipe = gathered(ExecutionOptions, given).open_pipeline()
-    console.message(f"scored by {pipe.folder.stem}: if another model drew {target}, name it by --model")
+    console.message(f"scored by the model {pipe.folder.stem}; --model names another one")
     with console.progress_bar() as bar:
         pair = [read_image(path, max_pixels) for path in (target, condition)]
         for path, file in zip((target, condition), pair, strict=True):

@@ -45,7 +45,8 @@ class CalibrateOptions(Options, frozen=True):
     """Widths of the square crops to learn from, in pixels of the target. They must be at least twice the number to
     which the model pads sizes, which caflow info prints."""
     temperatures: Sequence[float] = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)
-    """Temperatures of the samples to learn from: all that you will draw with. The model's own is added."""
+    """Temperatures of the samples to learn from: all that you will draw with. The temperature
+    that the model is best used with is added."""
     seed: Annotated[int, Meta(ge=0, le=LARGEST_WORD)] = 0
     """Seed of the crops and samples."""
     force: bool = False

@@ -102,7 +102,10 @@ def _decoded(contents: bytes, flags: int) -> NDArray[Any]:
 
 
 def _is_damaged_jpeg(contents: bytes) -> bool:
-    """Return whether a JPEG can only be decoded with errors. OpenCV does not report them."""
+    """Return whether a file is a JPEG that can only be decoded with errors, which OpenCV does not report.
+
+    `min_factor` makes decoding faster. Brightness alone is decoded, but errors of colours are found, too.
+    """
     for strict in (True, False):
         try:
             simplejpeg.decode_jpeg(contents, "GRAY", min_factor=8, strict=strict)

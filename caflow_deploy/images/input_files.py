@@ -27,7 +27,7 @@ FILLED_SMOOTHLY = (
     "the hole was filled smoothly before the model refined it, which is worse for large holes: with the package "
     "PyPatchMatch, pip install pypatchmatch, it is filled with patches of the image"
 )
-HAS_COLOURS = "the image has colours already, which are replaced: the model sees its lightness alone"
+HAS_COLOURS = "the image has colours, which the model does not see: it sees only brightness, and draws new colours"
 VISIBLE_COLOUR = 4
 """Mean difference between the largest and the smallest channel of an image with visible colours."""
 TOO_LARGE = (

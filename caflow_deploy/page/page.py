@@ -91,6 +91,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
         for path in _paths(asked[inputs.given]):
             try:
                 image = sampler.read(path)
+                wrong += [f"{path.name}: {warning}" for warning in image.warnings]
                 plans.append(sampler.plan(image, settings_of_visitor(inputs, asked)))
                 seconds += sampler.seconds(image, plans[-1])
             except UnreadableImage as error:

@@ -22,10 +22,10 @@ BRUSHES = {
 }
 """Brush for each input that a visitor paints, and its first diameter in pixels of the image. That for hints has the
 colours of skin, wood, sky and leaves, red, yellow and grey."""
-USUAL_TEMPERATURES = [0.0, 0.5, 0.7, 0.8, 0.9, 1.0]
-"""Temperatures that the page offers for a model that cannot judge samples."""
 AUTOMATIC = "automatic"
 """Value of a setting that the image or the model decides."""
+NOTHING = (None, "")
+"""Values of an empty field."""
 
 
 class Inputs(NamedTuple):
@@ -38,8 +38,8 @@ class Inputs(NamedTuple):
     """Where hints of colour would help."""
     model: gradio.Radio
     size: gradio.Dropdown
-    n: gradio.Dropdown
-    temperature: gradio.Dropdown
+    n: gradio.Textbox
+    temperature: gradio.Textbox
     rank: gradio.Radio
     seed: gradio.Number
     go: gradio.Button
@@ -89,15 +89,14 @@ def add_inputs(sampler: PageSampler) -> Inputs:
         stop = gradio.Button("Cancel", elem_classes="cancel", min_width=100)
     said = gradio.Markdown(elem_classes="said")
     with gradio.Accordion("More settings", open=False, elem_classes="more"):
-        n = gradio.Dropdown(
-            [AUTOMATIC, "1", "2", "5"],  # Enter takes the first choice that contains what was typed: no 10 for 0
-            value=AUTOMATIC,
+        n = gradio.Textbox(
             label="Samples",
+            max_lines=1,
+            placeholder=AUTOMATIC,
             info=f"How many results to draw, up to {MAX_SAMPLES}. Automatic: ten of a small image, one of a large one.",
-            allow_custom_value=True,
             elem_classes="samples",
         )
-        temperature = _temperatures(sampler)
+        temperature = _temperature(sampler)
         rank = gradio.Radio(
             page_texts.ranks_of(sampler.pipe), value=own.rank, label="Best sample", info="Which sample to show first."
         )
@@ -136,20 +135,19 @@ def _looked(painted: list[ModelInput]) -> gradio.Image | gradio.ImageEditor:
     )
 
 
-def _temperatures(sampler: PageSampler) -> gradio.Dropdown:
-    """Return the choice of a temperature."""
-    hint = "0 to 1 is useful; higher values give more detail, and samples that differ more."
-    judged = sampler.temperatures
-    best = {f"{pipe.manifest.model.sampling.temperature:g}" for pipe in sampler.pipes.values()}
-    return gradio.Dropdown(
-        [
-            (f"automatic: {' or '.join(sorted(best))}", AUTOMATIC),
-            *((f"{temperature:g}", f"{temperature:g}") for temperature in judged or USUAL_TEMPERATURES),
-        ],
-        value=AUTOMATIC,
+def _temperature(sampler: PageSampler) -> gradio.Textbox:
+    """Return the field of a temperature. A list to choose from would take "0.7" for a typed 7."""
+    hint, judged = (
+        "0 to 1 is useful; higher values give more detail, and samples that differ more.",
+        sampler.temperatures,
+    )
+    known = f" Samples can be judged only at {', '.join(f'{one:g}' for one in judged)}." if judged else ""
+    best = sorted({f"{pipe.manifest.model.sampling.temperature:g}" for pipe in sampler.pipes.values()})
+    return gradio.Textbox(
         label="Temperature",
-        info=f"{hint} You can type other values, but their samples cannot be judged." if judged else hint,
-        allow_custom_value=True,
+        max_lines=1,
+        placeholder=f"{AUTOMATIC}: {' or '.join(best)}",
+        info=hint + known,
         elem_classes="temperature",
     )
 
@@ -163,8 +161,8 @@ def settings_of_visitor(inputs: Inputs, asked: Mapping[Any, Any]) -> Settings:
     n, temperature = asked[inputs.n], asked[inputs.temperature]
     model = asked[inputs.model]
     return Settings(
-        n=None if n == AUTOMATIC else _number("number of samples", n, int, least=1),
-        temperature=None if temperature == AUTOMATIC else _number("temperature", temperature, float),
+        n=None if n in NOTHING else _number("number of samples", n, int, least=1),
+        temperature=None if temperature in NOTHING else _number("temperature", temperature, float),
         rank=asked[inputs.rank],
         seed=_number("seed", asked[inputs.seed], int),
         model=None if model == AUTOMATIC else model,

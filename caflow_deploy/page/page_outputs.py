@@ -88,12 +88,13 @@ def no_values() -> list[Any]:
 def values_of_one(sampler: PageSampler, results: Results) -> list[Any]:
     """Return the values of the outputs for all samples of one image."""
     settings, other = page_texts.settings_of(results), page_texts.other_model(sampler, results.model)
+    problems = page_texts.problems_of(results.warnings)
     shown = [
         Shown(
             results.enlarged,
             sample,
             page_texts.caption_of(sample, str(k + 1) if k else "best"),
-            page_texts.verdict_of(sample, results.samples, settings, other),
+            problems + page_texts.verdict_of(sample, results.samples, settings, other),
         )
         for k, sample in enumerate(results.samples)
     ]
@@ -104,8 +105,9 @@ def values_of_one(sampler: PageSampler, results: Results) -> list[Any]:
 
 def values_of_several(sampler: PageSampler, drawn: list[Results], wrong: list[str]) -> list[Any]:
     """Return the values of the outputs for the best samples of several images."""
-    shown, problems = [], page_texts.wrong_images(wrong)
+    shown = list[Shown]()
     for results in drawn:
+        problems = page_texts.problems_of([*wrong, *results.warnings])
         best, other = results.samples[0], page_texts.other_model(sampler, results.model)
         verdict = page_texts.verdict_of(best, results.samples, page_texts.settings_of(results), other)
         shown.append(Shown(results.enlarged, best, page_texts.caption_of(best, results.name), problems + verdict))

@@ -1,6 +1,6 @@
 """Texts of the page that depend on the model or on a sample. Does not require Gradio."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from caflow_deploy.images.input_files import FILLED_SMOOTHLY
@@ -32,7 +32,8 @@ OTHER_MODEL = "If your image is noisy, or was compressed at any time, choose the
 TABS = {"super-resolution": "Enlarge", "masked-inpainting": "Remove", "color-hints": "Colour"}
 """Names of the tabs, by the task of their models."""
 PAINTING = {
-    "mask": "**Paint over all that is to be removed**, up to its edges: only what you paint over is drawn again.",
+    "mask": "**Paint over all that is to be removed**, up to its edges: only what you paint over is drawn again. "
+    "Begin each stroke inside the image.",
     "hints": "**Paint dots of colour** where you know the colour. Few are enough; their brightness does not matter. "
     "Without hints, the result is a careful tint.",
 }
@@ -120,14 +121,13 @@ def expectation_of(plans: Sequence[Plan], seconds: float) -> str:
 
 
 def settings_of(results: Results) -> str:
-    """Return the settings with which samples were drawn, and warnings, in words, as HTML."""
+    """Return the settings with which samples were drawn, in words."""
     options, n, because = results.plan.options, len(results.samples), results.plan.because
     by = f"by {results.model}, because {because}, " if because else ""
     best = "" if n == 1 or options.rank is None else f"; best of {n}: {RANKS[options.rank]}"
     size = results.plan.form.size
     drawn = f"{size.width}×{size.height} pixels, drawn {by}with temperature {options.temperature:g}"
-    notes = "".join(f" Note: {escape(warning)}." for warning in results.warnings)
-    return f"{drawn}, seed {options.seed}{best}.{notes}"
+    return f"{drawn}, seed {options.seed}{best}."
 
 
 def verdict_of(sample: JudgedSample, samples: list[JudgedSample], settings: str, other_model: str) -> str:
@@ -137,6 +137,6 @@ def verdict_of(sample: JudgedSample, samples: list[JudgedSample], settings: str,
     return f'{verdict}<p class="settings">{settings}</p>'
 
 
-def wrong_images(wrong: Sequence[str]) -> str:
-    """Return what is wrong with images that have no result, as HTML; empty if all have one."""
+def problems_of(wrong: Iterable[str]) -> str:
+    """Return what is wrong with images, as HTML; empty if nothing is."""
     return "".join(f'<p class="wrong">{escape(one)}</p>' for one in wrong)

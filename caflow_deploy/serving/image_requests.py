@@ -1,6 +1,7 @@
 """Requests with an image file in place of tensors: what they may ask, and how much work they are."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -173,14 +174,19 @@ def _options(kind: type[Given], given: Mapping[str, str]) -> Given:
         InputError: if a value is not valid.
     """
     own = {name: value for name, value in given.items() if name in kind.__struct_fields__}
-    for name, value in own.items():
-        field = fields_of(kind)[name]
-        if isinstance(field.kinds[0], msgspec.inspect.LiteralType):
-            checked(field, value)  # msgspec would not name the allowed values
     try:
-        return msgspec.convert(own, kind, strict=False)  # not strict, because all values are texts
+        return _converted(own, kind)
     except msgspec.ValidationError as error:
+        for name, value in own.items():  # find the wrong one, because `checked` names the parameter and its range
+            with suppress(msgspec.ValidationError):
+                _converted({name: value}, kind)
+                continue
+            checked(fields_of(kind)[name], value)
         raise InputError(f"parameters: {error}") from None
+
+
+def _converted(own: Mapping[str, str], kind: type[Given]) -> Given:
+    return msgspec.convert(own, kind, strict=False)  # not strict, because all values are texts
 
 
 def _task_of(manifest: Manifest) -> Task | None:

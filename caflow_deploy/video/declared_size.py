@@ -1,7 +1,7 @@
 """How many bytes a video file should have by its own headers.
 
-A file that was cut off, for example by a broken download, is shorter. Its times alone do not show that: after a cut,
-frames that are stored late but shown early are missing, and the last one may still be there.
+A file that was cut off, for example by a broken download, is shorter. The times of its frames do not always show that:
+a file stores some frames after others that are shown later. So the last frame may be there although others are missing.
 """
 
 from pathlib import Path
@@ -12,7 +12,8 @@ EBML, SEGMENT = bytes.fromhex("1A45DFA3"), bytes.fromhex("18538067")
 BOXES = (b"mdat", b"moov", b"moof")
 """Boxes of an MP4 or MOV file (ISO/IEC 14496-12) without which frames are missing."""
 MAX_BOXES = 100_000
-"""Largest number of boxes that are looked at: a recording has one for some seconds."""
+"""Largest number of boxes that are read, so that a malformed file ends the search. A recording of some seconds has one
+box."""
 OPEN_RIFF = (0, 0xFFFFFFFF)
 """Sizes in the header of an AVI whose writer could not go back to fill it in."""
 
@@ -48,7 +49,10 @@ def _matroska(file: BinaryIO) -> int | None:
 
 
 def _ebml_size(file: BinaryIO) -> int | None:
-    """Read a size of one to eight bytes, of which the leading zero bits tell the number; None if it is unknown."""
+    """Read a size of one to eight bytes; None if the file says that the size is unknown.
+
+    The number of leading zero bits of the first byte is the number of bytes that follow.
+    """
     first = file.read(1)
     if not first or not first[0]:
         return None

@@ -181,31 +181,48 @@ class FileSource:
             raise UnreadableVideo(f"{self.name}: expected a video; none of its frames can be decoded")
         is_exact = MATROSKA_DURATION in self.stream.metadata  # it includes the last frame
         tolerance = max(0 if is_exact else CUT_OFF_S, max(step, longest) * CLOCK)
-        if self.ended_early is not None:
-            return
-        if should is not None and should - end > tolerance:
+        if self.ended_early is None:
+            is_short = should is not None and should - end > tolerance
+            self.ended_early = self._cut_off(end, should if is_short else None) or self._damaged(damaged)
+
+    def _cut_off(self, end: Fraction, should: Fraction | None) -> str | None:
+        """Return a message if the file is incomplete; None if it is not.
+
+        Arguments:
+            end: time in seconds at which the last picture ends.
+            should: time at which it should end; None if the times show nothing missing.
+        """
+        if should is not None:
             last_s, length = (seconds - self.info.origin * CLOCK for seconds in (end, should))
             read, expected = (round(seconds * self.info.rate) for seconds in (last_s, length))
-            self.ended_early = (
+            return (
                 f"{self.name} is incomplete: the pictures end at {float(last_s):.2f} s of {float(length):.2f} s, after "
                 f"about {read} of {expected} frames"
             )
-        elif damaged is not None:
-            first_s = float((damaged - self.info.origin) * CLOCK)
-            self.ended_early = (
-                f"{self.name} is damaged: FFmpeg reports errors in its pictures, first at {first_s:.2f} s, so some may "
-                "be wrong or missing; use an undamaged copy of it, if there is one"
-            )
-        elif self.path is not None:
-            size, declared = self.path.stat().st_size, declared_size(self.path)
-            if declared is not None and size < declared:
-                self.ended_early = f"{self.name} is incomplete: it has {size:,} of {declared:,} bytes"
+        size, declared = (None, None) if self.path is None else (self.path.stat().st_size, declared_size(self.path))
+        if size is None or declared is None or size >= declared:
+            return None
+        return f"{self.name} is incomplete: it has {size:,} of {declared:,} bytes"
+
+    def _damaged(self, first: int | None) -> str | None:
+        """Return a message about damage; None if there is none.
+
+        Arguments:
+            first: ticks of the first damaged frame.
+        """
+        if first is None:
+            return None
+        return (
+            f"{self.name} is damaged: FFmpeg reports errors in its pictures, first at "
+            f"{float((first - self.info.origin) * CLOCK):.2f} s, so some may be wrong or missing; use an undamaged "
+            "copy of it, if there is one"
+        )
 
     def _decoded(self) -> Iterator[tuple[Any, bool]]:
-        """Yield frames as FFmpeg decodes them, and whether it found damage in or before them.
+        """Yield frames as FFmpeg decodes them, and whether a frame is damaged, or a damaged one before it is missing.
 
-        The first frames of a recording, and those after seeking, may need earlier ones: that is no damage. Also note
-        key packets, except the first: decoding starts there anyway.
+        The first frames of a recording, and those after seeking, may depend on frames that are not there. They are not
+        called damaged. Also note key packets, except the first: decoding starts there anyway.
         """
         is_damaged = is_sound = False
         base = Fraction(self.stream.time_base) / CLOCK

@@ -99,8 +99,8 @@ class StreamSettings(FrameOptions, frozen=True, kw_only=True):
         if final.passes != 1:
             raise InputError(
                 f"results must be larger than the frames, and at most {MAX_ENLARGEMENT * model_scale:g} times as "
-                f"large by this ×{model_scale} model; got frames of {width}×{height} and "
-                f"results of {final.width}×{final.height} pixels"
+                f"large with this ×{model_scale} model; got frames of {width}×{height} and results of "
+                f"{final.width}×{final.height} pixels"
             )
         return final
 

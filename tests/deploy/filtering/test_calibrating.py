@@ -12,6 +12,7 @@ from many import crops, started, wait_for_lines
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibrate, crops_of, pairs_of_photographs, photograph
 from tiny import calibrated_pipe as pipe
 
+from caflow_deploy.filtering.calibrate_model import CalibrateOptions, settings_for
 from caflow_deploy.filtering.calibration_job import FOLDER, MEASURES
 from caflow_deploy.images.file_search import JOB_FILE
 from caflow_deploy.images.image_files import write_image
@@ -37,6 +38,11 @@ def test_photographs_of_a_kind_with_too_few_images_do_not_count(pipe: Pipeline, 
     pairs += [replace(_grey_copy(pair), photograph="grey") for pair in pairs[1:19]]  # 20 grey images in all
     found = calibrate(pipe, pairs, [TEMPERATURE], measures_coverage=False)
     assert (found.photographs, found.truth.images) == (27, 44)
+
+
+def test_the_temperature_of_the_model_itself_is_learned_too(pipe: Pipeline) -> None:
+    settings = settings_for(pipe, CalibrateOptions(temperatures=[0.9, 0.3]), 100)
+    assert settings.temperatures == [0.3, 0.8, 0.9]
 
 
 def _grey_copy(pair: Pair) -> Pair:

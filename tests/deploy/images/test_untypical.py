@@ -213,7 +213,7 @@ def test_caflow_score_reports_likelihood_typicality_and_maps(
     assert {path.name for path in (tmp_path / "maps").iterdir()} == names
     done = caflow("score", large, source, "--model", bundle, *maps)
     table = done.stdout
-    assert done.stderr.startswith(f"scored by {bundle.stem}: ")
+    assert done.stderr.startswith(f"scored by the model {bundle.stem}; ")
     assert f"{scored.image_typicality.value[0]:.3f}" in table
     assert f"{scored.bits_per_dim[0]:.4f}" in table
     assert "both sides must be 4 times as long" in caflow("score", large, large, "--model", bundle, code=2).stderr
@@ -236,7 +236,7 @@ def test_a_missing_map_of_uncertainty_is_said(
     options: list[Any], calibrated_pipe: Pipeline, source: Path, tmp_path: Path
 ) -> None:
     done = caflow("image", source, "-o", tmp_path / "out.png", "--model", calibrated_pipe.folder, "--maps", *options)
-    assert "--maps writes no map of uncertainty" in done.stderr
+    assert "--maps writes no uncertainty map" in done.stderr
     assert not list(tmp_path.glob("*uncertainty*"))
 
 

@@ -24,6 +24,7 @@ from caflow_deploy.images.result_pictures import with_rings
 from caflow_deploy.page import guard, page_sampler
 from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.many_images import archive_of, draw_all
+from caflow_deploy.page.page_outputs import values_of_one, values_of_several
 from caflow_deploy.page.page_records import Closed, Settings
 from caflow_deploy.page.page_sampler import MAX_SAMPLES, PageSampler
 from caflow_deploy.page.page_texts import expectation_of, other_model, ranks_of, settings_of
@@ -321,6 +322,12 @@ def test_the_model_is_chosen_by_the_image_as_by_the_command(source: Path, tmp_pa
         results = sampler.draw(tmp_path / "phone.jpg", settings, nobody)
         assert "by x4-real, because it is a JPEG of quality 60, with temperature 0.5" in settings_of(results)
         assert "x4-real" not in other_model(sampler, results.model)
+        damaged = bytearray((tmp_path / "phone.jpg").read_bytes())
+        damaged[-2:-2] = bytes(50)  # before the marker of the end
+        (tmp_path / "damaged.jpg").write_bytes(damaged)
+        unsound = sampler.draw(tmp_path / "damaged.jpg", settings, nobody)
+        for values in (values_of_one(sampler, unsound), values_of_several(sampler, [unsound], [])):
+            assert values[1].startswith('<p class="wrong">the JPEG is damaged')  # above the verdict
         named = sampler.draw(tmp_path / "phone.jpg", settings._replace(model="x4-photo"), nobody)
         assert (named.model, named.plan.because, named.plan.options.temperature) == ("x4-photo", "", 0.8)
         assert "choose the model x4-real" in other_model(sampler, named.model)

@@ -96,6 +96,11 @@ def test_a_visitor_can_draw_compare_and_download_samples(
 
     visit.set_samples(2)
     page.fill(".seed input", "7")
+    temperature = page.locator(".temperature input")
+    temperature.fill("7")
+    temperature.press("Enter")
+    assert temperature.input_value() == "7"  # a list to choose from would take 0.7
+    temperature.fill("")
     page.wait_for_selector(
         ".judged :text-is('80×64 pixels, drawn with temperature 0.8, seed 0; best of 4: the most likely.')"
     )

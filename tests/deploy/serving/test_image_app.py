@@ -138,6 +138,14 @@ def test_wrong_requests_say_what_is_wrong(server: str) -> None:
     broken = {"Content-Type": "multipart/form-data; boundary=edge"}
     assert refused(posted(f"{server}/enlarge", b"--edge\r\nnothing", broken))[0] == 400
     assert refused(posted(f"{server}/sharpen", photo))[0] == 404
+    for wrong, said in (
+        ("width=abc", "width must be an integer"),
+        ("n=0", "n must be an integer from 1 to"),
+        ("quality=101", "quality must be an integer from 1 to 100; got '101'"),
+        ("scale=0.5", "scale must be a number that is above 1"),
+        ("n=2&seed=x", "seed must be an integer"),
+    ):
+        assert said in refused(posted(f"{server}/enlarge?{wrong}", photo))[1]
     assert "one of bmp, jpg, png" in refused(posted(f"{server}/enlarge?format=jpeg", photo))[1]
     assert refused(posted(f"{server}/enlarge", None)) == (
         405,

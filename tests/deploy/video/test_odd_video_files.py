@@ -158,7 +158,7 @@ def test_a_list_of_other_files_is_refused(name: str, place: str, text: str, unca
         ("vfr.mp4", "out.mp4", ["--start", 0.5, "--end", 0.4], "end must be later than start"),
         ("vfr.mp4", "out.mp4", ["--start", "1:2:3:4"], "must be seconds or HH:MM:SS, such as 83.5"),
         ("vfr.mp4", "out.mp4", ["--rate", 25], "has its own frame rate: --rate is only for numbered images"),
-        ("vfr.mp4", "out.mp4", ["--scale", 7], "at most 6 times as large by this ×4 model"),
+        ("vfr.mp4", "out.mp4", ["--scale", 7], "at most 6 times as large with this ×4 model"),
         ("vfr.mp4", "out.mp4", ["--width", 32], "results must be larger than the frames"),
         ("vfr.mp4", "out.mp4", ["--width", 51], "width must be a multiple of 2"),
         ("vfr.mp4", "out.mp4", ["--scale", 2, "--fit", "50x50"], "expected exactly one of a scale, a size"),
