@@ -84,6 +84,9 @@ def draw_image(image: CompletedImage, wanted: ImageRequest, show: ShowWindows | 
         typicality = told.score(as_read(pictures[0]), made.condition, show).image_typicality
     elif isinstance(drawn, Samples) and typicality is not None:
         typicality = typicality.of(np.s_[:, 0])
+    if given.is_damaged:  # what is grey or shifted may well be usual
+        drawn, typicality = replace(drawn, sample_typicality=None), None
+        outcome = "unjudged" if outcome == "accepted" else outcome
     if image.is_changed:
         pictures = image.finished(pictures)
         if isinstance(drawn, Samples):

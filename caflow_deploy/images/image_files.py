@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_deploy.images import heif
-from caflow_deploy.images.decoding import decode, within_limits
+from caflow_deploy.images.decoding import DAMAGED, decode, within_limits
 from caflow_deploy.images.file_search import MAX_IMAGE_PIXELS, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
 from caflow_deploy.images.image_headers import GIF_START, ImageHeader, is_cut_off, is_heif, read_header
 from caflow_deploy.images.matte import matted
@@ -54,6 +54,8 @@ class ImageFile:
     """Bits per channel in the file."""
     metadata: Metadata = field(default_factory=Metadata)
     """Metadata as in the file. Its orientation is unchanged, although the pixels are already rotated."""
+    is_damaged: bool = False
+    """Whether the decoder found damage, so that parts of the picture may be wrong. Only known of JPEG files."""
     warnings: tuple[str, ...] = ()
     """Messages about damage and malformed metadata of the file, and about alpha that was not read."""
     deep: NDArray[np.uint16] | None = None
@@ -114,8 +116,13 @@ def decode_image(contents: bytes, path: Path, max_pixels: int = MAX_IMAGE_PIXELS
     if header.pictures > 1:
         raise _several(path)
     metadata, malformed = read_metadata(contents, header)
-    found = _image_file(path, pixels)
-    return replace(found, metadata=metadata, warnings=(*malformed, *wrong), quantization=header.quantization or None)
+    return replace(
+        _image_file(path, pixels),
+        metadata=metadata,
+        is_damaged=DAMAGED in wrong,
+        warnings=(*malformed, *wrong),
+        quantization=header.quantization or None,
+    )
 
 
 def check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:

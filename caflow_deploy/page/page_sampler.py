@@ -268,6 +268,8 @@ class PageSampler:
         folder = self._new_folder()
         write_image(folder / "enlarged.png", enlarged, alpha, metadata=given.metadata.colours())
         obstacle, samples = self._obstacle(plan.pipe, plan.options.temperature), []
+        if given.is_damaged:
+            obstacle = "the file is damaged"
         for k in range(len(result.pictures)):
             path = folder / f"{name}-{k + 1}.png"
             samples.append(judged(path, drawn, k, image, obstacle))

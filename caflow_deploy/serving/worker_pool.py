@@ -21,8 +21,8 @@ from caflow_deploy.serving.worker_process import CHECK, Reply, WorkerSettings
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """Pause before a process that could not start is started again, in seconds. It doubles each time."""
 LEAVES_S = 5.0
-"""Time within which an image must be finished after its client has left, in seconds. Then its process is killed, and
-another one is started, which takes about as long."""
+"""Time within which an image must be finished after its client has left, or after its deadline, in seconds. Then its
+process is killed, and another one is started, which takes about as long."""
 LOST = Failure(503, "the worker process died before it answered: try again")
 LOG = logging.getLogger("caflow.serve")
 
@@ -132,9 +132,7 @@ class WorkerPool:
             await self.answer(CHECK, Request({}, {}))
 
     async def _answer(self, pending: PendingRequest) -> Tensors | ImageAnswer:
-        if len(self._queue) >= self.batches.max_queue:
-            self._queue = deque(one for one in self._queue if not one.has_left)
-        if len(self._queue) >= self.batches.max_queue:
+        if sum(not one.answer.done() for one in self._queue) >= self.batches.max_queue:
             raise Busy("too many requests: the queue is full; try again later")
         self._queue.append(pending)
         self._arrival.set()
@@ -243,7 +241,7 @@ class WorkerPool:
 
     async def _reply(self, worker: Worker, batch: list[PendingRequest]) -> Reply:
         if isinstance(image := batch[0].request, ImageRequest):
-            return await _while_wanted(worker.compute(image, None), batch[0].answer)
+            return await _while_wanted(worker.compute(image, None), batch[0])
         tensors = [(one.model, one.request) for one in batch if isinstance(one.request, Request)]
         return await worker.compute(tensors, 2 * self.batches.deadline)
 
@@ -252,18 +250,19 @@ class WorkerPool:
             self.metrics.replay(reply.records, worker.number)
 
 
-async def _while_wanted(computing: Coroutine[Any, Any, Reply], answer: asyncio.Future[Any]) -> Reply:
+async def _while_wanted(computing: Coroutine[Any, Any, Reply], asked: PendingRequest) -> Reply:
     """Return the reply of a worker to a request with an image file.
 
     Raises:
-        WorkerFailed: if the worker dies, or still computes `LEAVES_S` after the client has left.
+        WorkerFailed: if the worker dies, or still computes `LEAVES_S` after the client has left, or the deadline.
     """
     reply = asyncio.create_task(computing)
     try:
-        await asyncio.wait((reply, answer), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((reply, asked.answer), return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait((reply,), timeout=LEAVES_S)
         if not reply.done():
-            raise WorkerFailed("the process was killed, because the client that it computed an image for has left")
+            why = "the client has left" if asked.has_left else "the deadline has passed"
+            raise WorkerFailed(f"the process was killed, because {why} of the image that it computed")
         return reply.result()
     finally:
         reply.cancel()

@@ -218,6 +218,19 @@ def test_a_damaged_pil_image_and_endless_files_are_unreadable(rgb: Any, calibrat
         caflow_deploy.enlarge(endless, model=calibrated, run=RunOptions(max_pixels=100))
 
 
+def test_a_damaged_jpeg_gets_no_verdict(photographs: Path) -> None:
+    """What is grey or shifted may well be usual."""
+    file = io.BytesIO()
+    PIL.Image.open(photographs / "canyon-wren.jpg").resize((96, 64)).save(file, "JPEG", quality=95)
+    whole = file.getvalue()
+    damaged = whole[:-800] + bytes(256) + whole[-544:]  # a sector was lost
+    options = DrawOptions(1, min_typicality=1e-6)
+    sound, unsound = (caflow_deploy.enlarge(each, model="x4-photo", options=options) for each in (whole, damaged))
+    assert (sound.outcome, sound.typicality is None) == ("accepted", False)
+    assert (unsound.outcome, unsound.typicality, unsound.is_unusual) == ("unjudged", None, False)
+    assert "the JPEG is damaged" in unsound.warnings[0]
+
+
 def test_rejected_results_are_what_the_options_say(rgb: Any, calibrated: Path) -> None:
     none = 1 - 1e-6
     with pytest.raises(caflow_deploy.Untypical, match=r"^all \d+ samples are untypical"):

@@ -328,6 +328,7 @@ def test_the_model_is_chosen_by_the_image_as_by_the_command(source: Path, tmp_pa
         unsound = sampler.draw(tmp_path / "damaged.jpg", settings, nobody)
         for values in (values_of_one(sampler, unsound), values_of_several(sampler, [unsound], [])):
             assert values[1].startswith('<p class="wrong">the JPEG is damaged')  # above the verdict
+        assert unsound.samples[0].message == "No verdict: the file is damaged"
         named = sampler.draw(tmp_path / "phone.jpg", settings._replace(model="x4-photo"), nobody)
         assert (named.model, named.plan.because, named.plan.options.temperature) == ("x4-photo", "", 0.8)
         assert "choose the model x4-real" in other_model(sampler, named.model)

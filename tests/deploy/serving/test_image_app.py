@@ -158,6 +158,7 @@ def test_damage_is_said_in_a_header(server: str) -> None:
     damaged[-40:-20] = bytes(20)
     status, _, headers = posted(f"{server}/enlarge?n=1", bytes(damaged))
     assert (status, headers["Caflow-Warning"].startswith("the JPEG is damaged")) == (200, True)
+    assert (headers["Caflow-Verdict"], "Caflow-Typicality" in headers) == ("unjudged", False)
 
 
 def test_what_is_too_large_is_refused_before_it_is_drawn(server: str, tmp_path: Path) -> None:
