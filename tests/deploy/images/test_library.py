@@ -224,7 +224,7 @@ def test_a_damaged_jpeg_gets_no_verdict(photographs: Path) -> None:
     PIL.Image.open(photographs / "canyon-wren.jpg").resize((96, 64)).save(file, "JPEG", quality=95)
     whole = file.getvalue()
     damaged = whole[:-800] + bytes(256) + whole[-544:]  # a sector was lost
-    options = DrawOptions(1, min_typicality=1e-6)
+    options = DrawOptions(1, min_typicality=0.01)
     sound, unsound = (caflow_deploy.enlarge(each, model="x4-photo", options=options) for each in (whole, damaged))
     assert (sound.outcome, sound.typicality is None) == ("accepted", False)
     assert (unsound.outcome, unsound.typicality, unsound.is_unusual) == ("unjudged", None, False)
