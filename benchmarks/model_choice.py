@@ -24,6 +24,7 @@ from metrics import SCALE, Crop, Judge, Picture, centre, crop, folder_of, mean_d
 from PIL import Image
 
 from caflow_deploy.images.image_files import read_image
+from caflow_deploy.images.image_result import UNUSUAL
 from caflow_deploy.images.model_choice import MAX_BLUR, MAX_NOISE, MIN_QUALITY, MODELS, choose_model
 from caflow_runtime.linear_light import resample
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -72,6 +73,8 @@ def centres() -> list[Crop]:
 def compared(case: str, given: list[Crop], pipes: dict[str, Pipeline], judge: Judge) -> dict[str, Any]:
     """Return the row of one case: how often x4-real is chosen, and LPIPS and PSNR of each model and of the chosen ones.
 
+    "unusual" is the share of a model's results with this verdict.
+
     The difference is the LPIPS of x4-real minus that of x4-photo, with the half width of its 95 % interval.
     """
     targets, (change, suffix, quality) = [one.target for one in given], CASES[case]
@@ -84,7 +87,9 @@ def compared(case: str, given: list[Crop], pipes: dict[str, Pipeline], judge: Ju
     row: dict[str, Any] = {"input": case, f"{MODELS[1]} chosen": float(is_real.mean())}
     scores = {}
     for name, pipe in pipes.items():
-        images = [pipe.sample(one, n=1, seed=k).images[0][0] for k, one in enumerate(conditions)]
+        drawn = [pipe.sample(one, n=1, seed=k) for k, one in enumerate(conditions)]
+        images, typicality = [one.images[0][0] for one in drawn], [one.sample_typicality for one in drawn]
+        row[f"{name}: unusual"] = float(np.mean([known.value[0, 0] < UNUSUAL for known in typicality if known]))
         scores[name] = np.array([judge.lpips(images, targets), list(map(psnr, images, targets))])
     scores["chosen"] = np.where(is_real, scores[MODELS[1]], scores[MODELS[0]])
     for name, (lpips, decibels) in scores.items():

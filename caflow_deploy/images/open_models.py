@@ -18,6 +18,7 @@ from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.checks import checked_path
 from caflow_runtime.degradation import known
+from caflow_runtime.errors import InputError
 from caflow_runtime.option_fields import Options
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -78,8 +79,14 @@ def opened(model: "str | PathLike[str] | Pipeline", run: RunOptions) -> Iterator
 
     Raises:
         BundleError, BackendError, InputError: as from `load`.
+        InputError: if a pipeline is given with a backend or threads, which it has already.
     """
     if isinstance(model, Pipeline):
+        if (run.backend, run.threads) != (RunOptions().backend, RunOptions().threads):
+            raise InputError(
+                "the model is open already, so backend and threads of run would have no effect: pass them to load(), "
+                "or the model's name to this function"
+            )
         yield model
         return
     folder = find_bundle(checked_path("model", model))

@@ -153,7 +153,7 @@ def colorize(
                 f"the model {pipe.folder.stem} does not colour, its task is {pipe.manifest.model.task!r}: use enlarge, "
                 "inpaint or draw"
             )
-        return draw(given, model=pipe, inputs=inputs, options=options, output=output, run=run)
+    return draw(given, model=model, inputs=inputs, options=options, output=output, run=run)
 
 
 def draw(

@@ -87,14 +87,14 @@ def no_values() -> list[Any]:
 
 def values_of_one(sampler: PageSampler, results: Results) -> list[Any]:
     """Return the values of the outputs for all samples of one image."""
-    settings, other = page_texts.settings_of(results), page_texts.other_model(sampler, results.model)
+    other = page_texts.other_model(sampler, results.model)
     problems = page_texts.problems_of(results.warnings)
     shown = [
         Shown(
             results.enlarged,
             sample,
             page_texts.caption_of(sample, str(k + 1) if k else "best"),
-            problems + page_texts.verdict_of(sample, results.samples, settings, other),
+            problems + page_texts.verdict_of(sample, results.samples, page_texts.settings_of(results, k), other),
         )
         for k, sample in enumerate(results.samples)
     ]

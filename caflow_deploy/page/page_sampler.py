@@ -271,7 +271,7 @@ class PageSampler:
         if given.is_damaged:
             obstacle = "the file is damaged"
         for k in range(len(result.pictures)):
-            path = folder / f"{name}-{k + 1}.png"
+            path = folder / f"{name}-{enlarged.shape[1]}x{enlarged.shape[0]}-{k + 1}.png"
             samples.append(judged(path, drawn, k, image, obstacle))
             result.save(path, k)
         maps = {kind: (picture, darkest, brightest) for kind, picture, darkest, brightest in result.maps()}

@@ -120,14 +120,15 @@ def expectation_of(plans: Sequence[Plan], seconds: float) -> str:
     return f"{n} sample{'s' if n > 1 else ''} by {plan.pipe.folder.stem}{because}: {time}."
 
 
-def settings_of(results: Results) -> str:
-    """Return the settings with which samples were drawn, in words."""
+def settings_of(results: Results, k: int = 0) -> str:
+    """Return the settings with which sample k, in order of rank, was drawn, in words."""
     options, n, because = results.plan.options, len(results.samples), results.plan.because
     by = f"by {results.model}, because {because}, " if because else ""
-    best = "" if n == 1 or options.rank is None else f"; best of {n}: {RANKS[options.rank]}"
+    ranked = f"best of {n}: {RANKS[options.rank]}" if options.rank and not k else f"sample {k + 1} of {n}"
+    which = f"; {ranked}" if n > 1 else ""
     size = results.plan.form.size
     drawn = f"{size.width}×{size.height} pixels, drawn {by}with temperature {options.temperature:g}"
-    return f"{drawn}, seed {options.seed}{best}."
+    return f"{drawn}, seed {options.seed}{which}."
 
 
 def verdict_of(sample: JudgedSample, samples: list[JudgedSample], settings: str, other_model: str) -> str:

@@ -41,7 +41,7 @@ def answer_image(request: ImageRequest, run: RunOptions, count: CountOutcome) ->
     except Exception as error:
         count(model, "rejected" if isinstance(error, Untypical) else "error")
         raise
-    count(result.model, "unjudged" if result.outcome == "reduced" else result.outcome)
+    count(result.model, _verdict(result))
     return ImageAnswer(contents, {"Content-Type": f"image/{_kind(request)}", **_headers(result)})
 
 
@@ -63,22 +63,31 @@ def _drawn(request: ImageRequest, run: RunOptions) -> ImageResult:
 
 def _headers(result: ImageResult) -> dict[str, str]:
     """Return what a client should know of a result. Characters that HTTP does not allow in headers are replaced."""
-    typicality = None if result.typicality is None else float(result.typicality.value)
-    is_known = typicality is not None and not isnan(typicality)
-    verdict: str = result.outcome
-    if is_known and verdict == "unjudged":
-        verdict = "unusual" if result.is_unusual else "usual"
+    typicality = _typicality(result)
     found = {
         "Model": result.model,
         "Reason": result.choice and result.choice.reason,
-        "Verdict": verdict,
-        "Typicality": f"{typicality:.3f}" if is_known else None,
+        "Verdict": _verdict(result),
+        "Typicality": None if typicality is None else f"{typicality:.3f}",
         "Bits-Per-Dim": result.bits_per_dim and f"{result.bits_per_dim:.3f}",
         "Filled": result.filled and f"{result.filled:.4f}",
         "Warning": "; ".join(result.warnings),
     }
     texts = {f"Caflow-{name}": text for name, text in found.items() if text}
     return {name: text.encode("latin-1", "replace").decode("latin-1") for name, text in texts.items()}
+
+
+def _typicality(result: ImageResult) -> float | None:
+    """Return the typicality of a result, 0…1; None if it is not known."""
+    known = result.typicality
+    return None if known is None or isnan(known.value) else float(known.value)
+
+
+def _verdict(result: ImageResult) -> str:
+    """Return the outcome of a result. Where nothing was rejected, it says how usual the result is, if this is known."""
+    if result.outcome != "unjudged" or _typicality(result) is None:
+        return result.outcome
+    return "unusual" if result.is_unusual else "usual"
 
 
 def _kind(request: ImageRequest) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
-from typing import Protocol, get_args
+from typing import Protocol, TypeVar, get_args
 
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request as HttpRequest
@@ -12,6 +12,8 @@ from caflow_deploy.serving.body_limiter import BodyLimiter
 from caflow_deploy.serving.client_left import unless_gone
 from caflow_deploy.serving.image_requests import ImageAnswer, ImageModels, ImageRequest, Task
 from caflow_runtime.errors import InputError
+
+Value = TypeVar("Value")
 
 TASKS: tuple[Task, ...] = get_args(Task)
 ARRIVES_S, MAX_HELD = 300.0, 8
@@ -54,7 +56,8 @@ class ImageApp:
         self.bodies.check_headers(request.headers)
         async with self.bodies.read(request.stream()) as body:
             files, given = await _parts(request, body)
-            wanted = await asyncio.to_thread(self.models.request, task, files, {**request.query_params, **given})
+            parameters = _by_name([*request.query_params.multi_items(), *given])
+            wanted = await asyncio.to_thread(self.models.request, task, files, parameters)
             async with asyncio.timeout(self.deadline * max(1.0, wanted.pixels / self.pixels)) as limit:
                 until = limit.when()  # by the clock of the loop, which is `time.monotonic`
                 assert until is not None
@@ -68,14 +71,14 @@ def image_bodies(models: ImageModels) -> BodyLimiter:
     return BodyLimiter(models.most_bytes, seconds=ARRIVES_S, most_held=MAX_HELD)
 
 
-async def _parts(request: HttpRequest, body: bytearray) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Return the files and the other fields of a form by name. A body that is no form is the image.
+async def _parts(request: HttpRequest, body: bytearray) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
+    """Return the files of a form by name, and the other fields with their names. A body that is no form is the image.
 
     Raises:
-        InputError: if the form is malformed, or has too many parts.
+        InputError: if the form is malformed, has too many parts, or two files of one name.
     """
     if not request.headers.get("Content-Type", "").startswith("multipart/form-data"):
-        return {"image": bytes(body)}, {}
+        return {"image": bytes(body)}, []
 
     async def stream() -> AsyncGenerator[bytes, None]:
         yield bytes(body)
@@ -89,7 +92,20 @@ async def _parts(request: HttpRequest, body: bytearray) -> tuple[dict[str, bytes
         raise InputError(f"the form is malformed: {error.message}") from None
     try:
         parts = form.multi_items()
-        fields = {name: value for name, value in parts if isinstance(value, str)}
-        return {name: await value.read() for name, value in parts if not isinstance(value, str)}, fields
+        fields = [(name, value) for name, value in parts if isinstance(value, str)]
+        return _by_name([(name, await value.read()) for name, value in parts if not isinstance(value, str)]), fields
     finally:
         await form.close()
+
+
+def _by_name(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+    """Return named values as a dict.
+
+    Raises:
+        InputError: if a name is given twice, because it is unclear which of the values counts.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for k, (name, _) in enumerate(pairs) if name in dict(pairs[:k]))
+        raise InputError(f"{twice} is given twice: give it once")
+    return found

@@ -162,7 +162,7 @@ def _check_names(task: Task, files: Mapping[str, bytes], given: Mapping[str, str
             )
     known = [*ImageParameters.__struct_fields__, *DrawOptions.__struct_fields__]
     known += Size.__struct_fields__ if task == "enlarge" else ()
-    known = [name for name in known if name not in SEVERAL_VALUES]
+    known = [name for name in known if name not in SEVERAL_VALUES and (name != "mask_marks" or "mask" in takes)]
     if unknown := sorted(given.keys() - set(known)):
         raise InputError(f"/{task} has the parameters {', '.join(known)}; got {unknown[0]!r}")
 

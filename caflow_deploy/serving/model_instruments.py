@@ -18,8 +18,9 @@ from caflow_runtime.pipeline.canary import canary_difference
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Outcome
 
-OUTCOMES = (*get_args(Outcome), "error")
-"""Outcomes of an image: those of `Best`, also for scored targets; "error" if there is no result."""
+OUTCOMES = (*get_args(Outcome), "usual", "unusual", "reduced", "error")
+"""Outcomes of an image: those of `Best`, also for scored targets; of image files also "usual", "unusual" and "reduced";
+"error" if there is no result."""
 UNTYPICAL, NOT_FINITE = "untypical", "not_finite"
 VERDICTS = (("accepted", ""), ("rejected", UNTYPICAL), ("rejected", NOT_FINITE))
 """Verdicts on a sample or a scored target, each with the reason of a rejection."""

@@ -267,3 +267,11 @@ def test_models_stay_open_for_any_number_of_threads(rgb: Any, calibrated: Path, 
     assert len(open_models._models) == open_models.KEPT
     caflow_deploy.close_models()
     assert not open_models._models
+
+
+def test_an_open_model_refuses_a_backend_that_it_would_ignore(rgb: Any, calibrated: Path) -> None:
+    with caflow_deploy.load(calibrated, threads=1) as pipe:
+        for run in (RunOptions(threads=2), RunOptions(backend="cpu")):
+            with pytest.raises(InputError, match="the model is open already"):
+                caflow_deploy.enlarge(rgb, model=pipe, run=run)
+        assert caflow_deploy.enlarge(rgb, model=pipe, options=TWO, run=RunOptions(max_pixels=200)).model == "model"

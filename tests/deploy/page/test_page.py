@@ -348,6 +348,9 @@ def test_results_have_the_size_that_is_asked_for(sampler: PageSampler, source: P
 
 def test_samples_that_would_all_be_the_same_are_drawn_once(sampler: PageSampler, source: Path) -> None:
     assert len(sampler.draw(source, Settings(8, 0.0, "likelihood", 0), nobody).samples) == 1
+    two = sampler.draw(source, Settings(2, 0.8, "likelihood", 0), nobody)
+    assert settings_of(two).endswith("; best of 2: the most likely.")
+    assert settings_of(two, 1).endswith("; sample 2 of 2.")
     assert len(sampler.draw(source, Settings(None, 0.8, "likelihood", 0), nobody).samples) == 10
 
 

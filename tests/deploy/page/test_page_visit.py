@@ -83,7 +83,8 @@ def test_a_visitor_can_draw_compare_and_download_samples(
     assert sample.evaluate("image => getComputedStyle(image).clipPath") != before
 
     name, pixels = visit.download()
-    assert name == "wren-1.png"
+    height, width = pixels.shape[:2]
+    assert name == f"wren-{width}x{height}-1.png"
     np.testing.assert_array_equal(pixels, drawn.images[0][0])
     first = visit.shown()
     page.click(".gallery .thumbnail-item >> nth=2")
@@ -91,7 +92,7 @@ def test_a_visitor_can_draw_compare_and_download_samples(
     np.testing.assert_array_equal(visit.fetch(visit.shown()), drawn.images[0][2])
     page.wait_for_selector(f".figures :text('{drawn.bits_per_dim[0, 2]:.3f} bits/dim')")
     name, pixels = visit.download()
-    assert name == "wren-3.png"
+    assert name == f"wren-{width}x{height}-3.png"
     np.testing.assert_array_equal(pixels, drawn.images[0][2])
 
     visit.set_samples(2)
@@ -102,7 +103,7 @@ def test_a_visitor_can_draw_compare_and_download_samples(
     assert temperature.input_value() == "7"  # a list to choose from would take 0.7
     temperature.fill("")
     page.wait_for_selector(
-        ".judged :text-is('80×64 pixels, drawn with temperature 0.8, seed 0; best of 4: the most likely.')"
+        ".judged :text-is('80×64 pixels, drawn with temperature 0.8, seed 0; sample 3 of 4.')"
     )
 
     (tmp_path / "text.png").write_text("no image")

@@ -1,10 +1,12 @@
 """`caflow serve` with image files: the files that the library writes, verdicts in headers, and refusals."""
 
 import json
+import math
 import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from commands import command, started
 from ports import free_port
 
 import caflow_deploy as caflow
+from caflow_deploy.serving.image_answers import answer_image
 from caflow_deploy.serving.image_requests import ImageModels
 from caflow_deploy.serving.service import MAX_REQUEST_PIXELS
 from caflow_runtime.bundle.builtin import find_bundle
@@ -129,12 +132,16 @@ def test_wrong_requests_say_what_is_wrong(server: str) -> None:
         "format=gif",
         "model=/etc",
         "quality=101",
+        "n=1&n=2",
+        "mask_marks=white",
     ):
         status, said = refused(posted(f"{server}/enlarge?{wrong}", photo))
         assert (status, wrong.split("=")[0] in said) == (400, True), said
     clear = BytesIO()
     PIL.Image.new("RGBA", (9, 9), (90, 90, 90, 40)).save(clear, "PNG")
     assert "transparen" in refused(posted(f"{server}/enlarge?format=jpg", clear.getvalue()))[1]
+    one, headers = form(image=photo)
+    assert "image is given twice" in refused(posted(f"{server}/enlarge", one.removesuffix(b"--edge--\r\n") + one, headers))[1]
     broken = {"Content-Type": "multipart/form-data; boundary=edge"}
     assert refused(posted(f"{server}/enlarge", b"--edge\r\nnothing", broken))[0] == 400
     assert refused(posted(f"{server}/sharpen", photo))[0] == 404
@@ -151,6 +158,15 @@ def test_wrong_requests_say_what_is_wrong(server: str) -> None:
         405,
         "/enlarge takes POST requests with an image file; got GET",
     )
+
+
+def test_metrics_count_the_verdict_of_the_header() -> None:
+    models, counted = ImageModels.of(find_bundle("x4-photo"), False, 2**20), list[tuple[str, str]]()
+    for parameters, verdict in (({"n": "1"}, "usual"), ({"width": "20"}, "reduced")):
+        request = models.request("enlarge", {"image": saved("PNG")}, parameters)
+        answer = answer_image(replace(request, until=math.inf), RUN, lambda *what: counted.append(what))
+        assert answer.headers["Caflow-Verdict"] == verdict
+        assert counted.pop() == ("x4-photo", verdict)
 
 
 def test_damage_is_said_in_a_header(server: str) -> None:
