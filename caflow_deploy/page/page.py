@@ -139,7 +139,8 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     given, looked, places, go = inputs.given, inputs.looked, inputs.places, inputs.go
     gradio.on([go.click, given.upload, given.clear, outputs.gallery.select], js=DISMISS_ERRORS)
     filled = [*outputs, places, drawn]
-    running = go.click(run, inputs.settings, filled, show_progress_on=[outputs.slider, outputs.verdict], concurrency_limit=1)
+    fades = [outputs.slider, outputs.verdict]  # while the next result is drawn
+    running = go.click(run, inputs.settings, filled, show_progress_on=fades, concurrency_limit=1)
     running.success(js=SHOW_RESULTS)
     inputs.stop.click(cancel, outputs=inputs.said, cancels=running, show_progress="hidden")
     # One function empties the outputs and shows the image: Draw may be clicked as soon as a file is uploaded.

@@ -141,7 +141,8 @@ def test_wrong_requests_say_what_is_wrong(server: str) -> None:
     PIL.Image.new("RGBA", (9, 9), (90, 90, 90, 40)).save(clear, "PNG")
     assert "transparen" in refused(posted(f"{server}/enlarge?format=jpg", clear.getvalue()))[1]
     one, headers = form(image=photo)
-    assert "image is given twice" in refused(posted(f"{server}/enlarge", one.removesuffix(b"--edge--\r\n") + one, headers))[1]
+    two = one.removesuffix(b"--edge--\r\n") + one
+    assert "image is given twice" in refused(posted(f"{server}/enlarge", two, headers))[1]
     broken = {"Content-Type": "multipart/form-data; boundary=edge"}
     assert refused(posted(f"{server}/enlarge", b"--edge\r\nnothing", broken))[0] == 400
     assert refused(posted(f"{server}/sharpen", photo))[0] == 404
