@@ -102,9 +102,7 @@ def test_a_visitor_can_draw_compare_and_download_samples(
     temperature.press("Enter")
     assert temperature.input_value() == "7"  # a list to choose from would take 0.7
     temperature.fill("")
-    page.wait_for_selector(
-        ".judged :text-is('80×64 pixels, drawn with temperature 0.8, seed 0; sample 3 of 4.')"
-    )
+    page.wait_for_selector(".judged :text-is('80×64 pixels, drawn with temperature 0.8, seed 0; sample 3 of 4.')")
 
     (tmp_path / "text.png").write_text("no image")
     page.click(".given [aria-label=Clear]")
