@@ -73,6 +73,18 @@ def test_figures_are_those_of_the_benchmarks() -> None:
     assert outdated(ROOT) == []
 
 
+@pytest.mark.parametrize("task", ["super-resolution", "colorization", "inpainting"])
+def test_differences_between_families_show_the_sign_of_each_seed(task: str) -> None:
+    """ "With every seed", as the page says of some, can be checked for each measure."""
+    page = (ROOT / "docs" / "conditional-flows.md").read_text()
+    table = page.partition(f"<!-- figures: paper-{task}-differences -->")[2].partition("<!-- end -->")[0]
+    heading, _, *rows = table.strip().splitlines()
+    assert "bits/dim" in heading
+    assert rows
+    cells = [cell for row in rows for cell in row.strip("| ").split(" | ")[2:]]
+    assert [cell for cell in cells if not re.search(r"± .* \([+−]{3}\)$", cell)] == []
+
+
 def test_the_recipe_of_the_reference_is_the_built_in_one() -> None:
     (block,) = blocks("toml", ("docs/reference/recipes.md",))
     assert block.code == (ROOT / "training" / "caflow_training" / "recipes" / "tiny.toml").read_text(encoding="utf-8")
