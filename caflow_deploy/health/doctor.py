@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.backends.onnx_packages import installed_builds
+from caflow_runtime.backends.onnx_packages import installed_builds, is_installed
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.batching.batch_size import BatchLimits
 from caflow_runtime.bundle import manifest as bundle
@@ -33,6 +33,8 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 State = Literal["ok", "absent", "failed"]
 DEVICES: tuple[BackendName, ...] = ("cpu", "cuda")
 OTHERS: tuple[BackendName, ...] = ("tensorrt", "tensorrt-rtx", "openvino")
+EXTRAS = {"colorize": "scipy", "page": "gradio", "report": "matplotlib", "serve": "uvicorn", "video": "av"}
+"""A package of each extra that commands require."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Check:
 
 
 def check_environment() -> Iterator[Check]:
-    """Check Python, the required packages and ONNX Runtime."""
+    """Check Python, the required packages, ONNX Runtime and the extras."""
     yield Check("python", "ok", platform.python_version())
     for package in ("caflow-deploy", "numpy"):
         yield Check(package, "ok", version(package))
@@ -65,6 +67,12 @@ def check_environment() -> Iterator[Check]:
             yield Check(f"onnxruntime {device}", state, error.what, error.remedy)
         else:
             yield Check(f"onnxruntime {device}", "ok", f"{builds[0]} {version(builds[0])}")
+    for extra, package in EXTRAS.items():
+        if is_installed(package):
+            yield Check(f"extra {extra}", "ok", f"{package} {version(package)}")
+        else:
+            remedy = f"pip install 'caflow-deploy[{extra}]'"
+            yield Check(f"extra {extra}", "absent", f"{package} is not installed", remedy)
 
 
 def check_bundle(folder: Path) -> Iterator[Check]:

@@ -1,13 +1,16 @@
 """`caflow doctor` and `caflow bench`: whether an installation works, and how fast it is."""
 
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from commands import caflow, json_lines
 from msgspec.structs import replace
 
+from caflow_deploy.health import doctor
 from caflow_runtime.bundle.reading import describe_file, read_manifest, write_manifest
 from caflow_runtime.bundle.stored_checkpoint import NAME
 from caflow_runtime.ood.calibration import read_calibration, write_calibration
@@ -43,6 +46,13 @@ def test_caflow_doctor_passes_a_valid_bundle_and_names_a_damaged_file(uncalibrat
     damaged = caflow("doctor", copy, code=1)
     assert "decode_0.onnx" in damaged.stdout
     assert "copy or export the bundle again" in damaged.stdout
+
+
+def test_caflow_doctor_says_how_to_install_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "EXTRAS", {"video": "av", "page": "a-package-that-is-missing"})
+    video, page = (one for one in doctor.check_environment() if one.name.startswith("extra"))
+    assert (video.state, video.found) == ("ok", f"av {version('av')}")
+    assert (page.state, page.remedy) == ("absent", "pip install 'caflow-deploy[page]'")
 
 
 def test_caflow_doctor_finds_a_changed_checkpoint(uncalibrated: Path, tmp_path: Path) -> None:
