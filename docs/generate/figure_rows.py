@@ -119,9 +119,8 @@ def of_families(found: Any) -> Iterator[Row]:
 def of_paper(found: Any) -> Iterator[Row]:
     """Yield a row for each task, family and temperature, and one for the method of each task that learns nothing.
 
-    A row has the scores, their differences from CAFLOW's, and the differences of a chosen sample from one sample: means
-    over the seeds with half of their intervals of 95 %. Differences have their sign with each seed, except those of the
-    best sample, whose sign is always the same.
+    A row has the scores, their differences from CAFLOW's, and the differences of the likeliest sample from one sample:
+    means over the seeds with half of their intervals of 95 %. Differences have their sign with each seed.
     """
     cells: dict[tuple[str, str, float], list[Row]] = {}
     for row in sorted(found["rows"], key=lambda row: (row["temperature"], row["seed"])):
@@ -134,9 +133,8 @@ def of_paper(found: Any) -> Iterator[Row]:
             pairs = zip(values, cells[task, "CAFLOW", temperature], strict=True)
             shown[name] = _interval(values, form)
             shown[f"{name} − CAFLOW"] = _difference([value - other[key] for value, other in pairs], f"+{form}")
-            for choice, shown_as in (("likeliest", _difference), ("best", _interval)):
-                if (chosen := f"{name.removesuffix(', one')}, {choice}") in rows[0]:
-                    shown[f"{chosen} − one"] = shown_as([row[chosen] - row[key] for row in rows], f"+{form}")
+            if (chosen := f"{name.removesuffix(', one')}, likeliest") in rows[0]:
+                shown[f"{chosen} − one"] = _difference([row[chosen] - row[key] for row in rows], f"+{form}")
         yield shown
     for row in found["references"]:
         scores = {name: format(row[key], form) for name, (key, form) in _metrics(row["task"], row)}
