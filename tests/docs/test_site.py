@@ -31,10 +31,17 @@ def site() -> Path:
     return ROOT / "build" / "docs-site"
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser without a window."""
+    with chromium() as opened:
+        yield opened
+
+
 @pytest.fixture(scope="module", params=["file", "http"])
-def pages(request: pytest.FixtureRequest, site: Path) -> Iterator[dict[str, dict[str, Any]]]:
+def pages(request: pytest.FixtureRequest, site: Path, browser: Any) -> Iterator[dict[str, dict[str, Any]]]:
     """Visit all pages of the site, in its folder or on a server, where it lies in a folder; by address."""
-    with serving_files(site.parent) as server, chromium() as browser:
+    with serving_files(site.parent) as server:
         root = site.as_uri() if request.param == "file" else f"{server}/{site.name}"
         visited = {}
         for path in sorted(site.rglob("*.html")):
@@ -64,8 +71,8 @@ WORDS = ["upscale", "4k", "webcam", "resume", "batch", "denoise", "transparent",
 """What users of programs that enlarge images ask about."""
 
 
-def test_a_search_finds_what_users_ask_about(site: Path) -> None:
-    with serving_files(site) as server, chromium() as browser:
+def test_a_search_finds_what_users_ask_about(site: Path, browser: Any) -> None:
+    with serving_files(site) as server:
         page = Visit(browser, f"{server}/index.html").page
         for word in WORDS:
             page.fill(".md-search__input", "")
