@@ -17,6 +17,7 @@ from caflow_runtime.bundle.reading import sha256_of
 from caflow_training import checkpoint as checkpoints
 from caflow_training import reference_checkpoint
 from caflow_training.model import CHANNELS, CAFlow
+from caflow_training.resuming import ADVERSARY
 
 TYPE_NAMES: dict[int, Any] = {
     onnx.TensorProto.FLOAT: "float32",
@@ -93,7 +94,8 @@ def source_of(path: Path) -> bundle.Source:
     contents = checkpoints.read(path)
     is_reference = reference_checkpoint.is_reference(contents)
     training = {} if is_reference or contents["training"] is None else dict(contents["training"])
-    training.pop("optimizer", None)
+    for state in ("optimizer", ADVERSARY):  # only a resumed training needs them
+        training.pop(state, None)
     return bundle.Source(
         checkpoint_sha256=sha256_of(path / stored_checkpoint.NAME if path.is_dir() else path),
         checkpoint_format="public reference implementation" if is_reference else checkpoints.FORMAT,

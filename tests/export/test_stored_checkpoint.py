@@ -12,9 +12,11 @@ from commands import caflow_export
 from tiny import edited
 
 from caflow_export.export import ExportReport
+from caflow_export.manifest_entries import source_of
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.bundle.stored_checkpoint import NAME, WEIGHTS
 from caflow_training import checkpoint
+from caflow_training.adversarial import Adversary
 from caflow_training.checkpoint import CheckpointError
 from caflow_training.config import ConfigError
 
@@ -44,6 +46,14 @@ def test_a_bundle_in_fp32_can_be_exported_again(least_exported: Path, exported_h
     assert half.source.training == read_manifest(least_exported).source.training == {"step": 7}
     with pytest.raises(CheckpointError, match=r"half\.caflow: expected a checkpoint or a bundle with a checkpoint"):
         checkpoint.load(exported_half.path)
+
+
+def test_what_only_a_resumed_training_needs_is_not_exported(least: Path, tmp_path: Path) -> None:
+    contents = checkpoint.read(least)
+    adversary = Adversary(torch.device("cpu"))
+    training = {**contents["training"], "optimizer": adversary.optimizer.state_dict(), "adversary": adversary.state()}
+    checkpoint.save(tmp_path / "adversarial.pt", checkpoint.load(least), training=training)
+    assert source_of(tmp_path / "adversarial.pt").training == {"step": 7}
 
 
 def _any(stored: Stored) -> Stored:
