@@ -116,6 +116,14 @@ def test_the_vector_names_each_degradation_with_its_strength() -> None:
     }
 
 
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_videos_keep_the_brightness(codec: str, window: Image) -> None:
+    coded = Degradations(clean_share=0.0, video_share=1.0, video_crf=(1, 1), codecs=(codec,))
+    clean = SuperResolution().degrade(window, np.random.default_rng(0)).astype(float)
+    degraded, _ = coded.degrade(window, 4, np.random.default_rng(0))
+    assert np.abs((degraded - clean).mean((0, 1))).max() < 0.5  # of 255, in each channel
+
+
 def test_noise_has_the_requested_standard_deviation(window: Image) -> None:
     grey = np.full_like(window, 128)
     degraded, _ = Degradations(clean_share=0.0, noise_share=1.0, noise_sigma=(8.0, 8.0)).degrade(

@@ -278,16 +278,20 @@ def _video_frame(image: Image, crf: int, codec: Codec, rng: np.random.Generator)
     encoder.options = {**options, "crf": str(crf)}
     decoder: Any = av.CodecContext.create(codec, "r")
     decoder.thread_count = 1
+    # As `caflow video` converts colours. By default, FFmpeg truncates: pictures become darker by a grey level.
+    ways = av.video.reformatter.Interpolation
+    accurate = {"interpolation": ways.BICUBIC | ways.ACCURATE_RND | ways.FULL_CHR_H_INT}
     packets = []
     for time in range(frames):
         steps = frames - 1 - time
         moved = np.roll(image, (steps * pan_y, steps * pan_x), axis=(0, 1))[:height, :width]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")
+        frame = frame.reformat(format="yuv420p", **accurate)
         frame.pts = time
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
     decoded = [frame for packet in packets for frame in decoder.decode(packet)] + list(decoder.decode(None))
-    result: NDArray[np.uint8] = decoded[-1].to_ndarray(format="rgb24")
+    result: NDArray[np.uint8] = decoded[-1].reformat(format="rgb24", **accurate).to_ndarray()
     return np.pad(result, ((0, image.shape[0] - height), (0, image.shape[1] - width), (0, 0)), mode="edge")
 
 
