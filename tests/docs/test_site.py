@@ -67,7 +67,7 @@ def test_pages_load_nothing_from_another_machine(pages: dict[str, dict[str, Any]
     assert [one for one in requested if not one.startswith(here)] == []
 
 
-WORDS = ["upscale", "4k", "webcam", "resume", "batch", "denoise", "transparent", "watermark", "fps", "anime"]
+WORDS = ["upscale", "4k", "webcam", "resume", "batch", "denoise", "transparent", "scratch", "fps", "anime"]
 """What users of programs that enlarge images ask about."""
 
 
