@@ -12,7 +12,7 @@ from test_objective import batch_of
 from test_trainer import log_of, short_recipe
 from tiny import photograph
 
-from caflow_runtime.degradation import PARAMETERS, Degradation
+from caflow_runtime.degradation import PARAMETERS, Codec, Degradation
 from caflow_runtime.ood.consistency import psnr
 from caflow_training import checkpoint
 from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler
@@ -117,7 +117,7 @@ def test_the_vector_names_each_degradation_with_its_strength() -> None:
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
-def test_videos_keep_the_brightness(codec: str, window: Image) -> None:
+def test_videos_keep_the_brightness(codec: Codec, window: Image) -> None:
     coded = Degradations(clean_share=0.0, video_share=1.0, video_crf=(1, 1), codecs=(codec,))
     clean = SuperResolution().degrade(window, np.random.default_rng(0)).astype(float)
     degraded, _ = coded.degrade(window, 4, np.random.default_rng(0))
