@@ -89,7 +89,9 @@ def compared(case: str, given: list[Crop], pipes: dict[str, Pipeline], judge: Ju
     for name, pipe in pipes.items():
         drawn = [pipe.sample(one, n=1, seed=k) for k, one in enumerate(conditions)]
         images, typicality = [one.images[0][0] for one in drawn], [one.sample_typicality for one in drawn]
-        row[f"{name}: unusual"] = float(np.mean([known.value[0, 0] < UNUSUAL for known in typicality if known]))
+        row[f"{name}: unusual"] = float(
+            np.mean([known.value[0, 0] < UNUSUAL for known in typicality if known is not None])
+        )
         scores[name] = np.array([judge.lpips(images, targets), list(map(psnr, images, targets))])
     scores["chosen"] = np.where(is_real, scores[MODELS[1]], scores[MODELS[0]])
     for name, (lpips, decibels) in scores.items():

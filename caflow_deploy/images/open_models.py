@@ -82,7 +82,8 @@ def opened(model: "str | PathLike[str] | Pipeline", run: RunOptions) -> Iterator
         InputError: if a pipeline is given with a backend or threads, which it has already.
     """
     if isinstance(model, Pipeline):
-        if (run.backend, run.threads) != (RunOptions().backend, RunOptions().threads):
+        default = RunOptions()
+        if (run.backend, run.threads) != (default.backend, default.threads):
             raise InputError(
                 "the model is open already, so backend and threads of run would have no effect: pass them to load(), "
                 "or the model's name to this function"

@@ -75,7 +75,7 @@ def test_figures_are_those_of_the_benchmarks() -> None:
 
 @pytest.mark.parametrize("task", ["super-resolution", "colorization", "inpainting"])
 def test_differences_between_families_show_the_sign_of_each_seed(task: str) -> None:
-    """ "With every seed", as the page says of some, can be checked for each measure."""
+    """The page says of some differences that they have the same sign with every seed: readers can check it."""
     page = (ROOT / "docs" / "conditional-flows.md").read_text()
     table = page.partition(f"<!-- figures: paper-{task}-differences -->")[2].partition("<!-- end -->")[0]
     heading, _, *rows = table.strip().splitlines()

@@ -15,6 +15,8 @@ from ports import serving_files
 from visit import Visit, chromium
 
 pytestmark = pytest.mark.full
+WORDS = ["upscale", "4k", "webcam", "resume", "batch", "denoise", "transparent", "scratch", "fps", "anime"]
+"""What users of programs that enlarge images ask about."""
 SHOWN = """() => ({
     links: [...document.links].map(link => link.href),
     anchors: [...document.querySelectorAll("[id]")].map(element => element.id),
@@ -65,10 +67,6 @@ def test_pages_load_nothing_from_another_machine(pages: dict[str, dict[str, Any]
     here = ("file:", "data:", "blob:", "http://127.0.0.1:", "http://localhost:")
     requested = [one for shown in pages.values() for one in shown["requested"]]
     assert [one for one in requested if not one.startswith(here)] == []
-
-
-WORDS = ["upscale", "4k", "webcam", "resume", "batch", "denoise", "transparent", "scratch", "fps", "anime"]
-"""What users of programs that enlarge images ask about."""
 
 
 def test_a_search_finds_what_users_ask_about(site: Path, browser: Any) -> None:

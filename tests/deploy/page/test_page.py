@@ -346,11 +346,14 @@ def test_results_have_the_size_that_is_asked_for(sampler: PageSampler, source: P
             sampler.draw(source, Settings(1, 0.8, "likelihood", 0, size=size), nobody)
 
 
-def test_samples_that_would_all_be_the_same_are_drawn_once(sampler: PageSampler, source: Path) -> None:
-    assert len(sampler.draw(source, Settings(8, 0.0, "likelihood", 0), nobody).samples) == 1
+def test_only_the_best_sample_is_called_the_most_likely(sampler: PageSampler, source: Path) -> None:
     two = sampler.draw(source, Settings(2, 0.8, "likelihood", 0), nobody)
     assert settings_of(two).endswith("; best of 2: the most likely.")
     assert settings_of(two, 1).endswith("; sample 2 of 2.")
+
+
+def test_samples_that_would_all_be_the_same_are_drawn_once(sampler: PageSampler, source: Path) -> None:
+    assert len(sampler.draw(source, Settings(8, 0.0, "likelihood", 0), nobody).samples) == 1
     assert len(sampler.draw(source, Settings(None, 0.8, "likelihood", 0), nobody).samples) == 10
 
 
