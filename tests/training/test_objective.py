@@ -102,6 +102,30 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     torch.testing.assert_close(terms["lattice"], (places - places.mean(2, keepdim=True)).abs().mean())
 
 
+def test_the_likelihood_alone_trains_the_coarsest_level() -> None:
+    """All other weights have the gradient of the whole loss, and every one can be trained by the next step."""
+    model, batch = small_model(levels=2, task=SuperResolution(), residual=True, **MEAN), batch_of()
+    config = TrainingConfig(still_weight=1.0, feature_weight=1.0)
+
+    def gradients(config: TrainingConfig) -> dict[str, Tensor]:
+        model.zero_grad()
+        Objective(model, config, Square())(batch)["loss"].backward()
+        return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+    whole = gradients(config)
+    likelihood = gradients(TrainingConfig())
+    found = gradients(replace(config, coarsest_by_likelihood=True))
+    coarsest = {
+        name for name in whole if name.startswith(("condition_flow", "conditional_flow.own.0", "target_flow.levels.0"))
+    }
+    assert len(coarsest) > 10
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, (likelihood if name in coarsest else whole)[name], msg=name)
+    assert not any(torch.equal(whole[name], likelihood[name]) for name in coarsest)
+    assert found.keys() == whole.keys()
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
 def test_the_temperature_of_each_crop_is_its_own_part_of_the_range() -> None:
     model = small_model(levels=2, task=SuperResolution(), residual=True, **MEAN)
     batch = batch_of()._replace(noise_level=torch.tensor([0.25, 0.75]).reshape(2, 1, 1, 1))

@@ -260,6 +260,10 @@ class CAFlow(nn.Module):
             if isinstance(module, AffineNetwork | MeanNetwork | UNet):
                 module.dtype = dtype
 
+    def coarsest_blocks(self) -> list[nn.Module]:
+        """Return the parts of the flow that draw the coarsest latents and turn them into the next level's."""
+        return [self.conditional_flow.own[0], self.target_flow.levels[0]]
+
     def encode_target(self, x: Tensor, encoded: Encoded) -> Latents:
         """Turn continuous pixel values (B, 3, H, W) into base latents z. This is the inverse of `decode`."""
         v, _ = self.target_pixels(x, encoded.mean)

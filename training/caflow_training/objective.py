@@ -1,6 +1,8 @@
 """Training objective (paper, eq. 9), learning rate, and moving average of the weights (Appendix B)."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -128,7 +130,10 @@ class Objective(nn.Module):
         noise = self.model.noise_from(torch.cat([temperature * batch.noise for temperature in temperatures]))
         image = torch.arange(rows, device=targets.device).repeat(len(temperatures))
         encoded = encoded.rows(image)
-        images = encoded.completed(self.model.decode(noise, encoded).images)
+        if config.coarsest_by_likelihood:
+            encoded = dataclasses.replace(encoded, latents=[latent.detach() for latent in encoded.latents])
+        with _fixed(self.model.coarsest_blocks() if config.coarsest_by_likelihood else []):
+            images = encoded.completed(self.model.decode(noise, encoded).images)
         if config.still_weight:
             yield "still", config.still_weight, _l1(images[:rows], targets)
         if draws:
@@ -150,6 +155,18 @@ class Objective(nn.Module):
             yield "adversarial", config.adversarial_weight, of_images
         if config.lattice_weight:
             yield "lattice", config.lattice_weight, _lattice(images - targets)
+
+
+@contextmanager
+def _fixed(modules: list[nn.Module]) -> Iterator[None]:
+    """Let gradients pass through modules without reaching their weights."""
+    for module in modules:
+        module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.requires_grad_(True)
 
 
 def _l1(images: Tensor, targets: Tensor) -> Tensor:

@@ -123,6 +123,10 @@ class TrainingConfig:
     """Lowest temperature of the samples that are compared. The temperature of each crop is drawn uniformly between this
     value and `feature_temperature`. By default, all have `feature_temperature`. 0 improves
     results at temperature 0 as well."""
+    coarsest_by_likelihood: bool = False
+    """Whether the likelihood alone trains the coarsest level of the flow and the condition's flow. Terms that compare
+    samples with targets prefer samples that are right on average, so with them, the colours of large blocks vary too
+    little between samples. All else is trained by every term."""
     latent_noise: Weight = 0.0
     """Largest standard deviation of the normal noise that is added to `L[j]` where cross blocks read it as a condition.
     The standard deviation is drawn uniformly between 0 and this value for each crop (after JetFormer,
