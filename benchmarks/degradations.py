@@ -16,6 +16,8 @@ import numpy as np
 from metrics import Crop, Picture, reduce
 from PIL import Image
 
+from caflow_deploy.video.opening import accurate_conversion
+
 PAN_FRAMES, PAN_STEP = 8, 3
 """Number of frames in a clip made from one target, and shift from frame to frame, in target pixels."""
 FRAME_RATE = 25
@@ -46,10 +48,11 @@ def blurred(picture: Picture, sigma: float) -> Picture:
 def h264(frames: list[Picture], crf: int) -> list[Picture]:
     """Return frames of equal size after coding as one clip by x264 (preset medium, 4:2:0) and decoding.
 
-    The result is the same on every machine. If a side is odd, its last row or column is repeated for coding, and
-    cropped again afterwards.
+    Colours are converted as `caflow video` converts them. The result is the same on every machine. If a side is odd,
+    its last row or column is repeated for coding, and cropped again afterwards.
     """
     height, width = frames[0].shape[:2]
+    conversion = accurate_conversion()
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAME_RATE)
@@ -57,11 +60,14 @@ def h264(frames: list[Picture], crf: int) -> list[Picture]:
         stream.options = {"crf": str(crf), **X264}
         for frame in frames:
             even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+            rgb = av.VideoFrame.from_ndarray(even, format="rgb24")
+            container.mux(stream.encode(rgb.reformat(format="yuv420p", interpolation=conversion)))
         container.mux(stream.encode(None))
     file.seek(0)
     with av.open(file, "r") as coded:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in coded.decode(video=0)]
+        decoded = [
+            frame.reformat(format="rgb24", interpolation=conversion).to_ndarray() for frame in coded.decode(video=0)
+        ]
     return [np.ascontiguousarray(frame[:height, :width]) for frame in decoded]
 
 
