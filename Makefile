@@ -109,8 +109,8 @@ cpp: setup  ## Build the C++ runtime in build/cpp, with the ONNX Runtime of .ven
 	cmake -S runtime/cpp -B build/cpp -DCAFLOW_ONNXRUNTIME_LIBRARY="$$($(BIN)/python -c 'import onnxruntime; print(*onnxruntime.__path__)')"
 	cmake --build build/cpp --parallel
 
-calibrate-%: $(PHOTOGRAPHS)/calibration  ## Calibrate a model with conditions as in its training: calibrate-x4-real or -x2-video.
-	$(BIN)/python models/calibration_pairs.py $* $< build/$*-pairs
+calibrate-%: $(PHOTOGRAPHS)/calibration $(PHOTOGRAPHS)/git-calibration  ## Calibrate a model with conditions as in its training: calibrate-x4-real or -x2-video.
+	for photographs in $^; do $(BIN)/python models/calibration_pairs.py $* $$photographs build/$*-pairs || exit; done
 	$(BIN)/caflow calibrate models/$*.caflow --data build/$*-pairs --force
 
 $(PHOTOGRAPHS)/%: | setup

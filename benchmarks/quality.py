@@ -55,9 +55,10 @@ class Case:
     side: int
     degradation: str
 
-    def crops(self, photographs: int | None) -> list[Crop]:
-        """Return the crops of the first photographs; of all if None."""
-        given = crops(folder_of("test"), self.side) if self.degradation == "clean" else held_out_crops()
+    def crops(self, photographs: int | None, kind: str | None) -> list[Crop]:
+        """Return the crops of the first photographs, of all if None, of a kind of photographs or the usual ones."""
+        has_own = kind or self.degradation == "clean"
+        given = crops(folder_of(kind or "test"), self.side) if has_own else held_out_crops()
         of_each = (WHOLE // 2 // self.side) ** 2 or 1
         return [degraded(crop, self.degradation) for crop in given[: photographs and photographs * of_each]]
 
@@ -139,6 +140,7 @@ def main() -> None:
 @click.option("--temperature", "temperatures", type=float, multiple=True, help="[default: that of each bundle]")
 @click.option("--against", type=click.Choice(list(PEERS)), default="real-esrgan x4plus", show_default=True)
 @click.option("--photographs", type=int, help="Use only this number of photographs of each set, for a quick look.")
+@click.option("--kind", help="Use this kind of photographs in all rows, such as git-test.")
 @report.options
 def judge_bundles(
     bundles: tuple[Path, ...],
@@ -147,6 +149,7 @@ def judge_bundles(
     temperatures: tuple[float, ...],
     against: str,
     photographs: int | None,
+    kind: str | None,
     threads: int,
     json_file: Path | None,
 ) -> None:
@@ -157,13 +160,13 @@ def judge_bundles(
         pipes = {f"caflow {folder.stem}": stack.enter_context(load(folder, "cpu", threads)) for folder in bundles}
         cases = [Case(side, name) for side in SIDES for name in names if name == "clean" or side == WHOLE]
         for case in cases:
-            given = case.crops(photographs)
+            given = case.crops(photographs, kind)
             found = [*peers(case, peer_names, judge, given)]
             for method, pipe in pipes.items():
                 found += ours(case, method, pipe, judge, given, temperatures)
             rows += compared(found, against)
             report.show(rows[-len(found) :])
-            report.write(json_file, rows, threads=threads, photographs=photographs)
+            report.write(json_file, rows, threads=threads, photographs=photographs, kind=kind)
 
 
 main.add_command(hard_inputs.judge_hard_inputs)
