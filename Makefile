@@ -7,6 +7,7 @@ DEMO := build/demo-venv
 DOCS := build/docs-venv
 BENCHMARK := $(BIN)/python -W ignore benchmarks
 RESULTS := benchmarks/results
+TEST_SETS := https://github.com/jbhuang0604/SelfExSR
 THREADS := --threads 2
 RUNTIME_TESTS := runtime deploy/filtering/test_calibrating.py deploy/serving/test_service.py \
     $(addprefix deploy/images/,test_alpha.py test_estimates.py test_refused_options.py test_sizes.py test_untypical.py)
@@ -121,6 +122,11 @@ quality: $(addprefix $(PHOTOGRAPHS)/,test training last unseen validation calibr
 	$(BENCHMARK)/quality.py judge $(BUNDLE) models/x4-real.caflow $(THREADS) --json $(RESULTS)/quality-degraded.json
 	$(BENCHMARK)/quality.py hard $(BUNDLE) models/x4-real.caflow $(THREADS) --json $(RESULTS)/outliers-hard.json
 	$(BENCHMARK)/quality.py choice $(THREADS) --json $(RESULTS)/model-choice.json
+
+build/test-sets:  ## Download the literature's test sets for ×4, 438 pictures.
+	git clone --quiet --filter=blob:none --no-checkout $(TEST_SETS) $@
+	git -C $@ sparse-checkout set --no-cone '/data/*/image_SRF_4/*_[HL]R.png'
+	git -C $@ checkout --quiet 8f6dd8c1d20cb7e8792a7177b4f6fd677633f598
 
 typicality: $(addprefix $(PHOTOGRAPHS)/,last domains test)  ## Measure which images a calibration detects, and whether samples differ enough.
 	$(BENCHMARK)/typicality.py detect --photographs last $(THREADS) --json $(RESULTS)/filter-last.json

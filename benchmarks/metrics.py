@@ -10,6 +10,7 @@ import bz2
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import cv2
@@ -205,8 +206,8 @@ def tensor(images: list[Picture]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
 
 
-def psnr(a: Picture, b: Picture) -> float:
-    """Return PSNR in dB for values in 0…255; at most about 148 for equal pictures."""
+def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Return PSNR in dB for values in 0…255, of any shape; at most about 148 for equal pictures."""
     return float(10 * np.log10(255**2 / max(np.square(a.astype(np.float64) - b).mean(), 1e-10)))
 
 

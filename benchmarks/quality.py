@@ -5,7 +5,8 @@ Clean photographs are judged at 16→64 on 48 crops and at 64→256 on 12 photog
 their size. The difference of each row from the peer that `--against` names, over the same photographs, has an interval
 of 95 %. Peers run if their packages are installed; `benchmarks/README.md` says how to install them.
 
-Further commands judge hard inputs, the choice between the built-in models, and results by eye.
+Further commands judge the literature's test sets, hard inputs, the choice between the built-in models, and results by
+eye.
 """
 
 import statistics
@@ -19,6 +20,7 @@ from typing import Any
 import blind_look
 import click
 import hard_inputs
+import literature_sets
 import model_choice
 import numpy as np
 import report
@@ -169,6 +171,7 @@ def judge_bundles(
             report.write(json_file, rows, threads=threads, photographs=photographs, kind=kind)
 
 
+main.add_command(literature_sets.judge_sets)
 main.add_command(hard_inputs.judge_hard_inputs)
 main.add_command(model_choice.judge_choice)
 main.add_command(blind_look.write_pairs)
