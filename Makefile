@@ -123,7 +123,7 @@ quality: $(addprefix $(PHOTOGRAPHS)/,test training last unseen validation calibr
 	$(BENCHMARK)/quality.py hard $(BUNDLE) models/x4-real.caflow $(THREADS) --json $(RESULTS)/outliers-hard.json
 	$(BENCHMARK)/quality.py choice $(THREADS) --json $(RESULTS)/model-choice.json
 
-build/test-sets:  ## Download the literature's test sets for ×4, 438 pictures.
+build/test-sets:  ## Download the literature's test sets for ×4, 219 pictures with their reductions.
 	git clone --quiet --filter=blob:none --no-checkout $(TEST_SETS) $@
 	git -C $@ sparse-checkout set --no-cone '/data/*/image_SRF_4/*_[HL]R.png'
 	git -C $@ checkout --quiet 8f6dd8c1d20cb7e8792a7177b4f6fd677633f598
