@@ -2,12 +2,13 @@
 
 The pictures and their reductions by MATLAB's bicubic filter are those of github.com/jbhuang0604/SelfExSR, which
 `make build/test-sets` downloads. LPIPS (AlexNet), DISTS and LR-PSNR are of whole pictures in uint8. PSNR is that of RGB
-and of luma (BT.601), in both cases without 4 pixels at each side. Each is the mean over the pictures of a set; the
-spread is the standard deviation of this mean over seeds. Bicubic rows of other papers show whether the protocol is the
-same: LPIPS 0.5249 and 25.96 dB of luma for BSD100, 0.4726 and 23.15 for Urban100 (SPSR, arXiv:2003.13081).
+and of luma (BT.601), in both cases without 4 pixels at each side. Each is the mean over the pictures of a set and over
+seeds, and the spread is the standard deviation between seeds; DISTS, which takes longest, is that of the first seed.
+Bicubic rows of other papers show whether the protocol is the same: LPIPS 0.5249 and 25.96 dB of luma for BSD100, 0.4726
+and 23.15 for Urban100 (SPSR, arXiv:2003.13081).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,11 +25,13 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 SETS = ("Set5", "Set14", "BSD100", "Urban100")
 FOLDER = Path("build/test-sets/data")
-METRICS = ("psnr", "psnr_y", "lpips", "dists", "lr_psnr")
+METRICS = ("psnr", "psnr_y", "lpips", "lr_psnr")
 """Those named PSNR are in dB: of RGB, of luma, and between the result, reduced again, and the condition."""
 
 Pair = tuple[Picture, Picture]
 """Target and condition."""
+Method = tuple[str, float | None]
+"""Name and temperature."""
 
 
 def pictures(name: str) -> Iterator[Pair]:
@@ -44,14 +47,13 @@ def pictures(name: str) -> Iterator[Pair]:
         yield np.asarray(read(path)), np.asarray(read(path.with_name(path.name.replace("HR", "LR"))))
 
 
-def measured(judge: Judge, dists: Dists, result: Picture, target: Picture, condition: Picture) -> list[float]:
-    """Return all metrics of one result."""
+def measured(judge: Judge, result: Picture, target: Picture, condition: Picture) -> list[float]:
+    """Return the `METRICS` of one result."""
     inner = (slice(SCALE, -SCALE), slice(SCALE, -SCALE))
     return [
         psnr(result[inner], target[inner]),
         psnr(result[inner] @ LUMA, target[inner] @ LUMA),
         *judge.lpips([result], [target]),
-        float(dists(tensor([result]), tensor([target]))),
         psnr(reduce(result), condition),
     ]
 
@@ -65,13 +67,29 @@ def draws_of(pipe: Pipeline, temperature: float, seeds: int) -> list[Upscale]:
     return [partial(drawn, seed=seed) for seed in range(seeds if temperature else 1)]
 
 
-def row_of(judge: Judge, dists: Dists, draws: list[Upscale], given: list[Pair]) -> report.Row:
-    """Return the mean of each metric over the pictures of a set and over draws, and its spread between draws."""
-    means = [np.mean([measured(judge, dists, draw(pair[1]), *pair) for pair in given], axis=0) for draw in draws]
-    row: report.Row = {"draws": len(draws), **dict(zip(METRICS, np.mean(means, axis=0).tolist(), strict=True))}
-    if len(draws) > 1:
-        row |= {f"{name} ±": float(value) for name, value in zip(METRICS, np.std(means, axis=0, ddof=1), strict=True)}
-    return row
+def rows_of(
+    judge: Judge, dists: Dists, methods: dict[Method, list[Upscale]], given: Iterable[Pair]
+) -> list[report.Row]:
+    """Return for each method the mean of each metric over pictures and draws, and its spread between draws."""
+    values: dict[Method, list[list[list[float]]]] = {method: [] for method in methods}
+    distances: dict[Method, list[float]] = {method: [] for method in methods}
+    for target, condition in given:
+        reference = dists.features(tensor([target]))
+        for method, draws in methods.items():
+            results = [draw(condition) for draw in draws]
+            values[method].append([measured(judge, result, target, condition) for result in results])
+            distances[method].append(float(dists.distances(dists.features(tensor(results[:1])), reference)))
+    rows = []
+    for (name, temperature), of_method in values.items():
+        means = np.mean(of_method, axis=0)  # (draws, metrics)
+        row: report.Row = {"method": name, "temperature": temperature, "pictures": len(of_method), "draws": len(means)}
+        row |= dict(zip(METRICS, means.mean(axis=0).tolist(), strict=True))
+        row["dists"] = float(np.mean(distances[name, temperature]))
+        if len(means) > 1:
+            spread = means.std(axis=0, ddof=1).tolist()
+            row |= {f"{metric} ±": value for metric, value in zip(METRICS, spread, strict=True)}
+        rows.append(row)
+    return rows
 
 
 @click.command("sets")
@@ -94,16 +112,11 @@ def judge_sets(
     torch.set_num_threads(threads)
     judge, dists, rows = Judge(), Dists.load(folder_of("metrics")), list[report.Row]()
     with ExitStack() as stack:
-        methods: dict[tuple[str, float | None], list[Upscale]] = {
-            (name, None): [upscale] for name, upscale in installed(peer_names)
-        }
+        methods: dict[Method, list[Upscale]] = {(name, None): [upscale] for name, upscale in installed(peer_names)}
         for folder in bundles:
             pipe = stack.enter_context(load(folder, "cpu", threads))
             methods |= {(f"caflow {folder.stem}", t): draws_of(pipe, t, seeds) for t in temperatures}
         for name in names:
-            given = list(pictures(name))
-            for (method, temperature), draws in methods.items():
-                of = {"set": name, "method": method, "temperature": temperature}
-                rows.append(of | row_of(judge, dists, draws, given))
-                report.show(rows[-1:])
-                report.write(json_file, rows, threads=threads)
+            rows += [{"set": name} | row for row in rows_of(judge, dists, methods, pictures(name))]
+            report.show(rows[-len(methods) :])
+            report.write(json_file, rows, threads=threads)
