@@ -12,12 +12,6 @@ HEAVY = ("torch", "onnx", "onnxruntime", "cv2", "ray", "tensorrt", "tensorrt_rtx
 PHOTOGRAPHS = str(DATA / "photographs")
 
 
-@pytest.mark.parametrize("module", ["caflow_runtime.bundle.manifest", "caflow_runtime.flow.level_chain"])
-def test_light_modules_are_imported_without_heavy_packages(module: str) -> None:
-    result = run_without(HEAVY, f"import {module}")
-    assert result.returncode == 0, result.stderr
-
-
 def test_all_modules_of_the_light_runtime_are_imported_without_image_files_consoles_and_pytorch() -> None:
     others = ("caflow_training", "caflow_export", "caflow_deploy", "caflow_cli")
     result = run_without(
