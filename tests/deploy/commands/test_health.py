@@ -1,6 +1,5 @@
 """`caflow doctor` and `caflow bench`: whether an installation works, and how fast it is."""
 
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,15 +34,14 @@ def test_caflow_bench_measures_latency_and_throughput(uncalibrated: Path) -> Non
     caflow("bench", uncalibrated, "-n", "few", code=2)
 
 
-def test_caflow_doctor_passes_a_valid_bundle_and_names_a_damaged_file(uncalibrated: Path, tmp_path: Path) -> None:
-    states = {name: check["state"] for name, check in checks_of(uncalibrated, code=0).items()}
+def test_caflow_doctor_passes_a_valid_bundle_and_names_a_damaged_file(copied: Path) -> None:
+    states = {name: check["state"] for name, check in checks_of(copied, code=0).items()}
     assert states["onnxruntime cpu"] == states["bundle"] == "ok"
     assert states["onnxruntime cpu: noise of level 0 after decode and likelihood"] == "ok"
     assert states["onnxruntime cpu: an item alone and in a batch, pixels"] == "ok"
     assert states["calibration"] == "absent"
-    copy = Path(shutil.copytree(uncalibrated, tmp_path / "damaged.caflow"))
-    (copy / "decode_0.onnx").write_bytes(b"damaged")
-    damaged = caflow("doctor", copy, code=1)
+    (copied / "decode_0.onnx").write_bytes(b"damaged")
+    damaged = caflow("doctor", copied, code=1)
     assert "decode_0.onnx" in damaged.stdout
     assert "copy or export the bundle again" in damaged.stdout
 
@@ -55,33 +53,31 @@ def test_caflow_doctor_says_how_to_install_a_missing_extra(monkeypatch: pytest.M
     assert (page.state, page.remedy) == ("absent", "pip install 'caflow-deploy[page]'")
 
 
-def test_caflow_doctor_finds_a_changed_checkpoint(uncalibrated: Path, tmp_path: Path) -> None:
+def test_caflow_doctor_finds_a_changed_checkpoint(copied: Path) -> None:
     """The manifest does not list it."""
-    folder = shutil.copytree(uncalibrated, tmp_path / "model.caflow")
-    assert "weights, as they were exported" in caflow("doctor", folder, code=0).stdout
-    text = (folder / NAME).read_text()
+    assert "weights, as they were exported" in caflow("doctor", copied, code=0).stdout
+    text = (copied / NAME).read_text()
     assert '"log_scale_bound":' in text
-    (folder / NAME).write_text(text.replace('"log_scale_bound":', '"log_scale_bound":1', 1))
-    done = caflow("doctor", folder, code=1)
+    (copied / NAME).write_text(text.replace('"log_scale_bound":', '"log_scale_bound":1', 1))
+    done = caflow("doctor", copied, code=1)
     assert "its settings differ from those that were exported" in done.stdout
 
 
-def test_caflow_doctor_finds_a_graph_that_computes_wrong_densities(uncalibrated: Path, tmp_path: Path) -> None:
+def test_caflow_doctor_finds_a_graph_that_computes_wrong_densities(copied: Path) -> None:
     """The file is complete and its hash is correct, so only the self-test of the flow can find the error."""
-    copy = Path(shutil.copytree(uncalibrated, tmp_path / "sick.caflow"))
-    proto = onnx.load(copy / "decode_0.onnx", load_external_data=False)
+    proto = onnx.load(copied / "decode_0.onnx", load_external_data=False)
     (node,) = (node for node in proto.graph.node if "log_likelihood_map" in node.output)
     node.output[list(node.output).index("log_likelihood_map")] = "right"
     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1.5, np.float32), "factor"))
     proto.graph.node.append(onnx.helper.make_node("Mul", ["right", "factor"], ["log_likelihood_map"]))
-    onnx.save(proto, copy / "decode_0.onnx")
-    manifest = read_manifest(copy)
+    onnx.save(proto, copied / "decode_0.onnx")
+    manifest = read_manifest(copied)
     graphs = [
-        replace(graph, file=describe_file(copy, graph.file.path)) if graph.name == "decode_0" else graph
+        replace(graph, file=describe_file(copied, graph.file.path)) if graph.name == "decode_0" else graph
         for graph in manifest.graphs
     ]
-    write_manifest(copy, replace(manifest, graphs=graphs))
-    checks = checks_of(copy, code=1)
+    write_manifest(copied, replace(manifest, graphs=graphs))
+    checks = checks_of(copied, code=1)
     assert checks["bundle"]["state"] == "ok"
     assert checks["onnxruntime cpu: noise of level 0 after decode and likelihood"]["state"] == "ok"
     density = checks["onnxruntime cpu: density: sampling against scoring, relative"]
@@ -89,16 +85,15 @@ def test_caflow_doctor_finds_a_graph_that_computes_wrong_densities(uncalibrated:
     assert density["remedy"].startswith("do not use this bundle on onnxruntime cpu")
 
 
-def test_caflow_doctor_compares_the_canary_of_the_calibration(calibrated: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(calibrated, tmp_path / "copy.caflow"))
+def test_caflow_doctor_compares_the_canary_of_the_calibration(copied_calibrated: Path) -> None:
     canary = "onnxruntime cpu: the canary's log-likelihood, relative"
-    checks = checks_of(copy)
+    checks = checks_of(copied_calibrated)
     assert checks["calibration"]["state"] == checks[canary]["state"] == "ok"
-    known = read_calibration(copy)
+    known = read_calibration(copied_calibrated)
     assert known is not None
     changed = known.canary.log_likelihood * (1 + 1e-4)
-    write_calibration(copy, replace(known, canary=replace(known.canary, log_likelihood=changed)))
-    found = checks_of(copy)[canary]
+    write_calibration(copied_calibrated, replace(known, canary=replace(known.canary, log_likelihood=changed)))
+    found = checks_of(copied_calibrated)[canary]
     assert (found["state"], "calibrated on onnxruntime cpu" in found["found"]) == ("failed", True)
-    (copy / "calibration.json").write_text("{}")
-    assert checks_of(copy)["calibration"]["remedy"] == "run caflow calibrate again"
+    (copied_calibrated / "calibration.json").write_text("{}")
+    assert checks_of(copied_calibrated)["calibration"]["remedy"] == "run caflow calibrate again"

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from tiny import DATA, TINY, photograph
 
 from caflow_deploy.images.image_files import write_image
 
-PROGRAMS = {"caflow": "caflow_deploy", "caflow-export": "caflow_export", "caflow-train": "caflow_training"}
+PROGRAMS = {"caflow_deploy": "caflow", "caflow_export": "caflow-export", "caflow_training": "caflow-train"}
 CLOSING = "import os, sys; os.close(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
 DRAWING = ["--model", TINY, "-n", 1, "--threads", 1]
 LIST = "list.jsonl"
@@ -45,10 +46,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def usual(line: list[str], folder: Path) -> subprocess.CompletedProcess[bytes]:
+def usual(line: list[str], folder: Path, **streams: Any) -> subprocess.CompletedProcess[bytes]:
     """Run a command line, after the results of an earlier run are removed."""
     shutil.rmtree(folder / "out", ignore_errors=True)
-    return subprocess.run(line, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    return subprocess.run(line, cwd=folder, check=False, **given)
 
 
 def closed(stream: int, line: list[str], folder: Path) -> subprocess.CompletedProcess[bytes]:
@@ -58,10 +60,8 @@ def closed(stream: int, line: list[str], folder: Path) -> subprocess.CompletedPr
 
 def full(stream: str, line: list[str], folder: Path) -> subprocess.CompletedProcess[bytes]:
     """Run a command line with a full standard stream: "stdout" or "stderr"."""
-    shutil.rmtree(folder / "out", ignore_errors=True)
     with Path("/dev/full").open("wb") as device:
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: device}
-        return subprocess.run(line, cwd=folder, check=False, **streams)  # type: ignore[call-overload,no-any-return]
+        return usual(line, folder, **{stream: device})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -86,26 +86,21 @@ def test_a_closed_standard_output_is_refused_only_where_results_are_printed(name
         assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize(("option", "unbuffered"), [("--version", ""), ("--help", "1")])
-def test_a_program_fails_if_its_help_cannot_be_printed(
-    program: str, option: str, unbuffered: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
-    done = full("stdout", command(option, package=PROGRAMS[program]), folder)
-    ending = f"{program}: standard output: No space left on device: free space, then run the same command again\n"
-    assert (done.returncode, done.stderr.decode()) == (1, ending)
-
-
-@pytest.mark.parametrize("name", ["image", "filter", "info"])
+@pytest.mark.parametrize(
+    ("package", "program", "arguments"),
+    [
+        *((package, program, [option]) for package, program in PROGRAMS.items() for option in ("--version", "--help")),
+        *(("caflow_deploy", "caflow", COMMANDS[name]) for name in ("image", "filter", "info")),
+    ],
+)
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_command_fails_if_its_results_cannot_be_printed(
-    name: str, unbuffered: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_command_fails_if_its_results_or_help_cannot_be_printed(
+    package: str, program: str, arguments: list[object], unbuffered: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
-    done = full("stdout", command(*COMMANDS[name]), folder)
+    done = full("stdout", command(*arguments, package=package), folder)
     assert done.returncode in (1, 2)
-    assert done.stderr.decode().count("caflow: standard output: No space left on device") == 1
+    assert done.stderr.decode().count(f"{program}: standard output: No space left on device") == 1
     assert b"Traceback" not in done.stderr
 
 
@@ -157,26 +152,16 @@ def test_an_image_of_standard_input_has_the_names_that_were_given(uncalibrated: 
     assert "/caflow-" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("inputs", "given", "options", "message"),
-    [
-        (["-"], b"", [], "standard input: "),
-        (["-"], b"no image", [], "standard input: "),
-        (["-"], b"", ["--sheet"], "--sheet writes further files"),
-        (["-", "a.png"], b"", [], "- stands for a single image"),
-        (["-"], 2 * encoded(".png"), [], "standard input: - stands for a single image, but several were piped"),
-        (["-"], 2 * encoded(".jpg"), [], "standard input: - stands for a single image, but several were piped"),
-    ],
-)
-def test_a_failed_image_writes_nothing_to_standard_output(
-    uncalibrated: Path,
-    capfdbinary: pytest.CaptureFixture[bytes],
-    inputs: list[str],
-    given: bytes,
-    options: list[str],
-    message: str,
-) -> None:
-    done = caflow("image", *inputs, "-o", "-", "--model", uncalibrated, *options, given=given)
-    assert done.returncode in (1, 2)
-    assert message in done.stderr
-    assert capfdbinary.readouterr().out == b""
+def test_a_failed_image_writes_nothing_to_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    for arguments, given, message in (
+        (["-"], b"", "standard input: "),
+        (["-"], b"no image", "standard input: "),
+        (["-", "--sheet"], b"", "--sheet writes further files"),
+        (["-", "a.png"], b"", "- stands for a single image"),
+        (["-"], 2 * encoded(".png"), "standard input: - stands for a single image, but several were piped"),
+        (["-"], 2 * encoded(".jpg"), "standard input: - stands for a single image, but several were piped"),
+    ):
+        done = caflow("image", *arguments, "-o", "-", "--model", TINY, given=given)
+        assert done.returncode in (1, 2)
+        assert message in done.stderr
+        assert capfdbinary.readouterr().out == b""

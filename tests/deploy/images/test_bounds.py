@@ -99,16 +99,14 @@ def test_a_call_that_takes_too_long_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("command", ["image", "filter", "train"])
+@pytest.mark.parametrize("command", ["image", "train"])
 def test_a_file_that_is_decoded_does_not_delay_a_stop(
-    command: str, number: signal.Signals, code: int, photographs: Path, calibrated: Path, tmp_path: Path
+    command: str, number: signal.Signals, code: int, photographs: Path, tmp_path: Path
 ) -> None:
     """The decoder sleeps for ten minutes. It is called in another thread, which ends with the process."""
     image = next(photographs.glob("*.jpg"))
-    (tmp_path / "pairs.csv").write_text(f"target,condition\n{image},{image}\n")
     line = {
         "image": ["image", image, "-o", tmp_path / "out.png", "--model", TINY, "--backend", "cpu"],
-        "filter": ["filter", tmp_path / "pairs.csv", "-o", tmp_path / "out", "--model", calibrated],
         "train": ["tiny", "--data", photographs, "--out", tmp_path / "out"],
     }[command]
     program = "caflow_training.cli" if command == "train" else "caflow_deploy.cli"
