@@ -1,8 +1,5 @@
 """`caflow page`: the samples that it shows, and which requests it refuses."""
 
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -16,8 +13,7 @@ from gradio.data_classes import FileData
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from tiny import calibrated_pipe as pipe
-from tiny import photograph
-from visit import TIMEOUT_S, source
+from visit import source
 
 from caflow_deploy.images.image_files import read_image, write_image
 from caflow_deploy.images.result_pictures import with_rings
@@ -27,15 +23,13 @@ from caflow_deploy.page.many_images import archive_of, draw_all
 from caflow_deploy.page.page_outputs import values_of_one, values_of_several
 from caflow_deploy.page.page_records import Closed, Settings
 from caflow_deploy.page.page_sampler import MAX_SAMPLES, PageSampler
-from caflow_deploy.page.page_texts import expectation_of, other_model, ranks_of, settings_of
+from caflow_deploy.page.page_texts import other_model, ranks_of, settings_of
 from caflow_deploy.page.painting import MAX_WAITING, painting_editor, read_painting
-from caflow_runtime.batching.runner import ShowWindows
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.flow.tiles import Tiling
 from caflow_runtime.ood.consistency import enlarge
-from caflow_runtime.pipeline.estimates import SpeedTrial
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.sizes import Size
 
@@ -84,26 +78,8 @@ def test_verdicts_are_those_of_the_command_that_rejects_samples(source: Path, tm
             assert (sample.message, sample.typicality) == (message, best.sample_typicality.value[0])
 
 
-def test_only_transparent_images_have_an_alpha_channel(sampler: PageSampler, photographs: Path, tmp_path: Path) -> None:
-    picture = photograph(photographs, 0, 8, 8)
-    write_image(tmp_path / "grey.png", picture, is_grey=True)
-    write_image(tmp_path / "alpha.png", picture, np.full((8, 8), 77, np.uint8))
-    for name in ("grey", "alpha"):
-        results = sampler.draw(tmp_path / f"{name}.png", Settings(2, 0.8, "likelihood", 0), nobody)
-        given = read_image(tmp_path / f"{name}.png").rgb
-        drawn = sampler.pipe.sample(given, n=2, temperature=0.8).images[0]
-        for path in (results.enlarged, results.samples[1].path):
-            alpha = read_image(path).alpha
-            assert (alpha is None) == (name == "grey")
-            assert alpha is None or (alpha == 77).all()
-        found = read_image(results.samples[1].path)
-        assert found.is_grey == (name == "grey")  # as caflow image writes it
-        if name == "alpha":
-            np.testing.assert_array_equal(found.rgb, drawn[1])
-
-
 def test_what_is_painted_is_a_mask(completing: dict[str, Path], source: Path, tmp_path: Path) -> None:
-    """Pixels that are not painted over are kept. Without a mask there is nothing to draw."""
+    """Without a mask there is nothing to draw."""
     settings, image = Settings(2, 0.8, "likelihood", 3), read_image(source).rgb
     painted = np.zeros((*image.shape[:2], 4), np.uint8)
     painted[2:9, 4:12] = (224, 32, 32, 255)
@@ -118,23 +94,9 @@ def test_what_is_painted_is_a_mask(completing: dict[str, Path], source: Path, tm
             sampler.draw(source, settings, nobody, np.full((800, 800, 4), 255, np.uint8))
         assert [rank for _, rank in ranks_of(pipe)] == ["likelihood"]
     for k, sample in enumerate(results.samples):
-        drawn = read_image(sample.path).rgb
-        np.testing.assert_array_equal(drawn, wanted.images[0][k])
-        np.testing.assert_array_equal(drawn[painted[..., 3] == 0], image[painted[..., 3] == 0])
+        np.testing.assert_array_equal(read_image(sample.path).rgb, wanted.images[0][k])
         assert sample.consistency is None
     np.testing.assert_array_equal(read_image(results.enlarged).rgb, image)
-
-
-def test_what_is_painted_are_hints_of_colour(completing: dict[str, Path], source: Path, tmp_path: Path) -> None:
-    """The result has the size of the image, and a result without hints differs."""
-    settings, image = Settings(1, 0.8, "likelihood", 3), read_image(source).rgb
-    painted = draw_hints(image.shape[0], image.shape[1], [Point(8, 8, (200, 40, 40))])
-    with load(completing["color-hints"], backend="cpu") as pipe:
-        sampler = PageSampler([pipe], tmp_path)
-        hinted, free = (sampler.draw(source, settings, nobody, layer).samples[0] for layer in (painted, None))
-        drawn = pipe.best_of(pipe.prepare(image, hints=painted), n=1, temperature=0.8, seed=3)
-        np.testing.assert_array_equal(read_image(hinted.path).rgb, pipe.finish(image, drawn.images[0]))
-    assert (read_image(free.path).rgb != read_image(hinted.path).rgb).any()
 
 
 def test_too_many_samples_or_pixels_are_refused(
@@ -149,38 +111,6 @@ def test_too_many_samples_or_pixels_are_refused(
     monkeypatch.setattr(page_sampler, "MAX_PAGE_PIXELS", 80 * 64 - 1)
     with pytest.raises(InputError, match=r"would have 80×64 pixels.*use the command caflow image"):
         sampler.draw(source, Settings(1, 0.8, "likelihood", 0), nobody)
-
-
-def draw_in_a_visit(sampler: PageSampler, source: Path, show: ShowWindows) -> None:
-    with sampler.visit("one"):
-        sampler.draw(source, Settings(8, 0.8, "likelihood", 0), show)
-
-
-def test_closing_stops_sampling_after_the_current_tile(calibrated: Path, source: Path, tmp_path: Path) -> None:
-    """The tile that is being drawn is finished, and the last tiles are not drawn."""
-    with load(calibrated, backend="cpu", tiling=Tiling(80 * 64, 0)) as pipe:
-        sampler = PageSampler([pipe], tmp_path)
-        begun, closed, seen = threading.Event(), threading.Event(), []
-
-        def show(done: int, count: int) -> None:
-            seen.append((done, count))
-            begun.set()
-            assert closed.wait(TIMEOUT_S)
-
-        with ThreadPoolExecutor(2) as threads:
-            drawn = threads.submit(draw_in_a_visit, sampler, source, show)
-            assert begun.wait(TIMEOUT_S)
-            closing = threads.submit(sampler.close)
-            while not closing.running():
-                time.sleep(0.01)
-            assert not closing.done()
-            closed.set()
-            closing.result(TIMEOUT_S)
-            with pytest.raises(Closed):
-                drawn.result(TIMEOUT_S)
-        assert 0 < len(seen) < 8
-        with pytest.raises(Closed):
-            draw_in_a_visit(sampler, source, nobody)
 
 
 def test_errors_on_the_page_name_the_file_and_not_its_place(pipe: Pipeline, tmp_path: Path) -> None:
@@ -337,19 +267,11 @@ def test_the_model_is_chosen_by_the_image_as_by_the_command(source: Path, tmp_pa
 
 
 def test_results_have_the_size_that_is_asked_for(sampler: PageSampler, source: Path) -> None:
-    for size, sides in ((Size(scale=2), (32, 40)), (Size(width=60), (48, 60))):
-        results = sampler.draw(source, Settings(1, 0.8, "likelihood", 0, size=size), nobody)
-        assert read_image(results.samples[0].path).rgb.shape[:2] == sides
-        assert read_image(results.enlarged).rgb.shape[:2] == sides
+    results = sampler.draw(source, Settings(1, 0.8, "likelihood", 0, size=Size(width=60)), nobody)
+    assert read_image(results.samples[0].path).rgb.shape == read_image(results.enlarged).rgb.shape == (48, 60, 3)
     for size in (Size(width=20), Size(scale=16)):
         with pytest.raises(InputError, match="the size must be above 20×16"):
             sampler.draw(source, Settings(1, 0.8, "likelihood", 0, size=size), nobody)
-
-
-def test_only_the_best_sample_is_called_the_most_likely(sampler: PageSampler, source: Path) -> None:
-    two = sampler.draw(source, Settings(2, 0.8, "likelihood", 0), nobody)
-    assert settings_of(two).endswith("; best of 2: the most likely.")
-    assert settings_of(two, 1).endswith("; sample 2 of 2.")
 
 
 def test_samples_that_would_all_be_the_same_are_drawn_once(sampler: PageSampler, source: Path) -> None:
@@ -394,18 +316,6 @@ def test_of_several_images_the_best_samples_are_in_one_file(sampler: PageSampler
             np.testing.assert_array_equal(read_image(tmp_path / "out.png").rgb, best.images[0])
     with pytest.raises(InputError, match=r"text\.png: cannot decode"):
         draw_all(sampler, [tmp_path / "text.png"], settings, lambda *_: None)
-
-
-def test_a_visitor_knows_before_what_is_drawn_and_how_long_it_takes(
-    sampler: PageSampler, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(SpeedTrial, "_speed", 1000.0)  # target pixels per second
-    given = sampler.read(source)
-    few, many = (sampler.plan(given, Settings(n, 0.8, "likelihood", 0)) for n in (1, None))
-    assert [sampler.seconds(given, plan) for plan in (few, many)] == [80 * 64 / 1000, 10 * 80 * 64 / 1000]
-    assert expectation_of([many], 90) == f"10 samples by {sampler.pipe.folder.stem}: about 90 s."
-    assert expectation_of([few], 0.2).startswith("1 sample by")
-    assert expectation_of([few, many], 600) == "2 images: about 10 min."
 
 
 def test_places_for_colours_are_shown_before_and_after_drawing(

@@ -4,13 +4,12 @@ import json
 import os
 import signal
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 from zipfile import ZipFile
 
+import httpx
 import numpy as np
 import PIL.Image
 import pytest
@@ -42,8 +41,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     started: list[Served] = []
     (tmp_path / "files").mkdir()
 
-    def start(bundle: Path | None, *options: str, **environment: str) -> Served:
-        started.append(Served(bundle, tmp_path / "files", *options, **environment))
+    def start(bundle: Path | None) -> Served:
+        started.append(Served(bundle, tmp_path / "files"))
         return started[-1]
 
     yield start
@@ -53,11 +52,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 
 @pytest.mark.full
-def test_a_visitor_can_draw_compare_and_download_samples(
+def test_a_visitor_can_draw_and_download_samples(
     calibrated: Path, source: Path, tmp_path: Path, serve: Callable[..., Served], browser: Any
 ) -> None:
     served = serve(calibrated)
-    assert served.line == f"model is at {served.address}  Press Ctrl-C to stop.\n"
     visit = Visit(browser, served.address)
     page = visit.page
     with load(calibrated, backend="cpu") as pipe:
@@ -72,37 +70,20 @@ def test_a_visitor_can_draw_compare_and_download_samples(
     page.wait_for_selector(f".figures :text('{drawn.bits_per_dim[0, 0]:.3f} bits/dim')")
     np.testing.assert_array_equal(visit.fetch(visit.shown()), drawn.images[0][0])
 
-    sample = page.locator(".slider img").nth(1)
-    before = sample.evaluate("image => getComputedStyle(image).clipPath")
-    handle = page.locator(".slider .icon-wrap").bounding_box()
-    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(handle["x"] + 120, handle["y"], steps=5)
-    page.mouse.up()
-    assert "50%" in before
-    assert sample.evaluate("image => getComputedStyle(image).clipPath") != before
-
-    name, pixels = visit.download()
-    height, width = pixels.shape[:2]
-    assert name == f"wren-{width}x{height}-1.png"
-    np.testing.assert_array_equal(pixels, drawn.images[0][0])
     first = visit.shown()
     page.click(".gallery .thumbnail-item >> nth=2")
     page.wait_for_function(f"document.querySelectorAll('.slider img')[1].src != {first!r}")
     np.testing.assert_array_equal(visit.fetch(visit.shown()), drawn.images[0][2])
     page.wait_for_selector(f".figures :text('{drawn.bits_per_dim[0, 2]:.3f} bits/dim')")
     name, pixels = visit.download()
-    assert name == f"wren-{width}x{height}-3.png"
+    assert name == "wren-80x64-3.png"
     np.testing.assert_array_equal(pixels, drawn.images[0][2])
 
-    visit.set_samples(2)
-    page.fill(".seed input", "7")
     temperature = page.locator(".temperature input")
     temperature.fill("7")
     temperature.press("Enter")
     assert temperature.input_value() == "7"  # a list to choose from would take 0.7
     temperature.fill("")
-    page.wait_for_selector(".judged :text-is('80×64 pixels, drawn with temperature 0.8, seed 0; sample 3 of 4.')")
 
     (tmp_path / "text.png").write_text("no image")
     page.click(".given [aria-label=Clear]")
@@ -112,10 +93,6 @@ def test_a_visitor_can_draw_compare_and_download_samples(
     assert "text.png: cannot decode this file" in message
     assert str(served.temporary) not in message
     page.wait_for_selector(".given input[type=file]", state="attached")
-    page.click(".go")
-    page.wait_for_function(f"{ERRORS} == 'there is no image: drop one into the box first'")
-    assert visit.captions() == []
-    assert page.locator(".slider .error:visible").count() == 0
     visit.upload(source)
     page.wait_for_selector(".looked img")
     visit.draw(2)
@@ -167,7 +144,6 @@ def test_the_page_without_a_model_has_a_tab_for_each_task(
 ) -> None:
     """The image decides which model enlarges it. A model with one result shows one."""
     served = serve(None)
-    assert served.line == f"the page is at {served.address}  Press Ctrl-C to stop.\n"
     visit = Visit(browser, served.address)
     page = visit.page
     page.wait_for_selector(".given input[type=file]", state="attached")
@@ -223,19 +199,13 @@ def test_sigterm_ends_a_page_that_is_computing(
 
 def ask(served: Served, **asked: Any) -> dict[str, Any]:
     """Send what a visitor's browser sends, and return the answer."""
-    request = urllib.request.Request(
-        f"{served.address}gradio_api/queue/join",
-        json.dumps(asked | {"session_hash": "visitor"}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    urllib.request.urlopen(request, timeout=TIMEOUT_S).close()
+    queue, visitor = f"{served.address}gradio_api/queue", {"session_hash": "visitor"}
+    httpx.post(f"{queue}/join", json=asked | visitor, timeout=TIMEOUT_S).raise_for_status()
     end = time.monotonic() + TIMEOUT_S  # of the whole answer: Gradio keeps the connection open with further lines
-    with urllib.request.urlopen(
-        f"{served.address}gradio_api/queue/data?session_hash=visitor", timeout=TIMEOUT_S
-    ) as answer:
-        for line in answer:
+    with httpx.stream("GET", f"{queue}/data", params=visitor, timeout=TIMEOUT_S) as answer:
+        for line in answer.iter_lines():
             assert time.monotonic() < end
-            message = json.loads(line.removeprefix(b"data: ")) if line.startswith(b"data: ") else {"msg": ""}
+            message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {"msg": ""}
             if message["msg"] == "process_completed":
                 return cast(dict[str, Any], message)
     raise AssertionError("the answer ended before the function did")
@@ -245,11 +215,10 @@ def ask(served: Served, **asked: Any) -> dict[str, Any]:
 def test_visitors_cannot_read_server_files(uncalibrated: Path, source: Path, serve: Callable[..., Served]) -> None:
     """Neither a download nor a request that names the file as an upload reveals a file of the server."""
     served = serve(uncalibrated)
-    with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(f"{served.address}gradio_api/file={source}", timeout=TIMEOUT_S)
+    assert httpx.get(f"{served.address}gradio_api/file={source}", timeout=TIMEOUT_S).status_code == 403
     uploaded = {"path": str(source), "orig_name": source.name, "meta": {"_type": "gradio.FileData"}}
-    with urllib.request.urlopen(f"{served.address}config", timeout=TIMEOUT_S) as answer:
-        functions = [function["id"] for function in json.load(answer)["dependencies"] if function["inputs"]]
+    listed = httpx.get(f"{served.address}config", timeout=TIMEOUT_S).json()["dependencies"]
+    functions = [function["id"] for function in listed if function["inputs"]]
     gallery = [{"image": {"path": str(CHELSEA)}, "caption": None}]  # below the working directory of the page
     for function in functions:  # among them the one that shows a sample of the gallery
         done = ask(served, fn_index=function, data=[[None, None], gallery], event_data={"index": 0, "value": None})
