@@ -90,17 +90,12 @@ def test_a_resumed_job_processes_exactly_the_unfinished_images(tmp_path: Path, t
 
 
 EDITS: list[dict[str, Any]] = [
-    {"outcome": "rejected"},
-    {"log_likelihood": -7352.0},
     {"maps": {"spread": [0.0, 1.0]}},
     {"note": "mine"},
-    {"sha256": "0" * 64},
     {"sha256": None},
 ]
 IMPOSSIBLE: list[dict[str, Any]] = [
     {"sample_typicality": 2.0},
-    {"image_typicality": -1},
-    {"sample": -2},
     {"outcome": "fine"},
     {"maps": 1},
     {"output": "a\0.png"},

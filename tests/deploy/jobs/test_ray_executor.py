@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,27 +26,21 @@ QUICK_TO_NOTICE = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeo
 """Settings with which Ray gives up an unreachable node after seconds."""
 
 
-@dataclass(frozen=True)
-class Nodes:
-    """The cluster. Its head node is on the first machine."""
-
-    machines: list[Machine]
-    address: str
-    environment: dict[str, str]
-
-
 @contextmanager
-def two_nodes(folder: Path, cpus: int) -> Iterator[Nodes]:
-    """Run a cluster with `cpus` CPUs for actors on each machine, until the block ends. The output goes to `folder`."""
+def two_nodes(folder: Path) -> Iterator[tuple[list[Machine], str, dict[str, str]]]:
+    """Run a cluster with a CPU for actors on each machine, until the block ends. The output goes to `folder`.
+
+    Yield its machines, of which the first has the head node, its address, and the environment of its processes.
+    """
     environment = {**os.environ, **QUICK_TO_NOTICE, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     with TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as sockets, two_machines(folder) as machines:
         address = f"{machines[0].address}:{PORT}"
         head = ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={sockets}"]
         for machine, options in zip(machines, (head, [f"--address={address}"]), strict=True):
-            own = [f"--node-ip-address={machine.address}", f"--num-cpus={cpus}", "--disable-usage-stats"]
+            own = [f"--node-ip-address={machine.address}", "--num-cpus=1", "--disable-usage-stats"]
             command = machine.command([RAY, "start", *options, *own])
             subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=600)
-        yield Nodes(machines, address, environment)
+        yield machines, address, environment
 
 
 DRIVER = """
@@ -103,10 +96,9 @@ def test_after_a_worker_and_a_machine_failed_each_image_is_written_once(calibrat
     crops(tmp_path / "in", 150)
     out = tmp_path / "out"
     arguments = [tmp_path / "in", "--model", calibrated, "-n", 4, "--json"]
-    with two_nodes(tmp_path, cpus=1) as nodes:
-        first, second = nodes.machines
-        spread = first.command(command("image", *arguments, "-o", out, "--ray", nodes.address))
-        with started(spread, tmp_path, nodes.environment) as process:
+    with two_nodes(tmp_path) as ((first, second), address, environment):
+        spread = first.command(command("image", *arguments, "-o", out, "--ray", address))
+        with started(spread, tmp_path, environment) as process:
             wait_for_lines(process, tmp_path, out / RESULTS, 40)
             kill(actor_of(first))
             wait_for_lines(process, tmp_path, out / RESULTS, 80)
