@@ -20,7 +20,6 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 ROOT = Path(__file__).parents[3]
 BUNDLE = builtin.find_bundle("x4-photo")
-LARGEST_BYTES = 20e6
 PHOTOGRAPHS_OFF_BY, TEXTURE_OFF_BY, STRANGE_OFF_BY = 10.0, 64.0, 200.0
 """Largest allowed differences between 8×8 blocks of a sample and of the enlarged condition, in grey levels.
 
@@ -32,10 +31,6 @@ checks, 159 for white noise, which the model has not learned. The difference of 
 def pipe() -> Iterator[Pipeline]:
     with load(backend="cpu") as pipe:
         yield pipe
-
-
-def test_the_built_in_model_is_small() -> None:
-    assert sum(file.stat().st_size for file in BUNDLE.iterdir()) <= LARGEST_BYTES
 
 
 def test_a_bundle_may_have_the_name_of_a_built_in_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import msgspec
 import numpy as np
 import PIL.Image
 import pytest
@@ -16,18 +15,16 @@ from small_models import COMPLETING, small_model
 from tiny import photograph
 
 from caflow_deploy.images.image_files import read_image, write_image
-from caflow_deploy.images.input_files import FILLED_SMOOTHLY, HAS_COLOURS
+from caflow_deploy.images.input_files import HAS_COLOURS
 from caflow_deploy.images.photographs import Photograph, pairs_of
-from caflow_deploy.images.result_pictures import with_rings
 from caflow_deploy.jobs.image_folder import RESULTS
-from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.completion import color_hints, filling
 from caflow_runtime.completion.color_hints import Point, draw_hints
 from caflow_runtime.completion.color_space import recolored, rgb_to_ycbcr
 from caflow_runtime.completion.hint_suggestions import suggest_hints
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.tiles import Tiling
-from caflow_runtime.pipeline.named_inputs import check_takes, prepare_condition
+from caflow_runtime.pipeline.named_inputs import prepare_condition
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_training.completion_tasks import ColorHints, MaskedInpainting
 
@@ -189,25 +186,6 @@ def test_targets_of_a_model_of_chroma_are_luma_and_chroma(coloring: Pipeline, tm
     assert (pair.target == rgb_to_ycbcr(np.full((16, 16, 3), RED, np.uint8))).all()
 
 
-def test_files_of_masks(inpainting: Pipeline, image: Picture, hole: NDArray[np.bool_], tmp_path: Path) -> None:
-    """A mask is white, erased or painted, and may be for a folder."""
-    given, alpha = tmp_path / "in.png", np.where(hole, np.uint8(0), np.uint8(255))
-    write_image(given, image)
-    write_image(tmp_path / "erased.png", image, alpha)
-    write_image(tmp_path / "white.png", np.repeat(255 - alpha[..., None], 3, 2))
-    write_image(tmp_path / "painted.png", np.full_like(image, 255), 255 - alpha)
-    results = []
-    for mask in ("erased", "white", "painted"):
-        out = tmp_path / f"out-{mask}" / "in.png"
-        report = image_report(given, out.parent, inpainting.folder, "--mask", tmp_path / f"{mask}.png")
-        results.append(read_image(out).rgb)
-        assert FILLED_SMOOTHLY not in report.get("warnings", [])
-        assert report["density_at"] == "sample"
-        np.testing.assert_array_equal(results[-1][~hole], image[~hole])
-        np.testing.assert_array_equal(results[-1], results[0])
-    assert (results[0][hole] != image[hole]).any(1).mean() > 0.5
-
-
 def test_files_of_hints(completing: dict[str, Path], image: Picture, tmp_path: Path) -> None:
     given, hints = tmp_path / "in.png", hints_of(image)
     write_image(given, image)
@@ -267,32 +245,26 @@ def folder(photographs: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def bundle(completing: dict[str, Path]) -> Path:
-    """Bundle of a small inpainting model. The content of its samples does not matter."""
-    return completing["masked-inpainting"]
-
-
-def fill(bundle: Path, *arguments: object) -> list[str]:
+def fill(inpainting: Pipeline, *arguments: object) -> list[str]:
     """Return the lines on standard output."""
-    return caflow("image", *arguments, "--model", bundle, "-n", 2, code=0).stdout.splitlines()
+    return caflow("image", *arguments, "--model", inpainting.folder, "-n", 2, code=0).stdout.splitlines()
 
 
-def test_a_folder_has_a_mask_for_each_and_a_new_mask_is_done_again(bundle: Path, folder: Path) -> None:
+def test_a_folder_has_a_mask_for_each_and_a_new_mask_is_done_again(inpainting: Pipeline, folder: Path) -> None:
     given = [folder / "in", "--mask", folder / "masks", "-o", folder / "out"]
-    assert len(fill(bundle, *given)) == 2
-    assert fill(bundle, *given) == [f"{folder / 'out'} is already complete"]
+    assert len(fill(inpainting, *given)) == 2
+    assert fill(inpainting, *given) == [f"{folder / 'out'} is already complete"]
     before = (folder / "out" / "b.png").read_bytes()
     write_mask(folder / "masks" / "b.bmp", (slice(0, 16), slice(0, 16)))
-    (again,) = fill(bundle, *given)
+    (again,) = fill(inpainting, *given)
     assert again.startswith(f"{folder / 'in' / 'b.png'} → ")
     assert (folder / "out" / "b.png").read_bytes() != before
     write_mask(folder / "one.png")
-    assert len(fill(bundle, folder / "in", "--mask", folder / "one.png", "-o", folder / "out")) == 2
+    assert len(fill(inpainting, folder / "in", "--mask", folder / "one.png", "-o", folder / "out")) == 2
     assert {line["mask"] for line in json_lines_of(folder / "out" / RESULTS)} == {str(folder / "one.png")}
 
 
-def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
+def test_what_is_wrong_with_a_mask_is_said(inpainting: Pipeline, folder: Path) -> None:
     given, mask = folder / "in" / "a.png", folder / "masks" / "a.bmp"
     write_image(folder / "small.png", np.full((HEIGHT, WIDTH - 1, 3), 255, np.uint8))
     write_mask(folder / "dark.png", white=127)
@@ -309,25 +281,17 @@ def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
         ([given, "--mask", mask, "--model", "x4-photo"], 2, "has no input 'mask'"),
         ([given, "--mask", mask, "-o", mask, "--force"], 2, f"{mask} is the mask of an image"),
     ):
-        done = caflow("image", "--model", bundle, "-o", folder / "out", "-n", 1, *options, code=code)
+        done = caflow("image", "--model", inpainting.folder, "-o", folder / "out", "-n", 1, *options, code=code)
         assert said in messages(done.stderr)[0]
 
 
-def test_a_model_takes_only_the_inputs_that_its_bundle_names(bundle: Path, photographs: Path) -> None:
-    model, given = read_manifest(bundle).model, photograph(photographs, 0, HEIGHT, WIDTH)
-    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
-    mask[HOLE] = True
-    condition = prepare_condition(model, given, {"mask": mask})
-    np.testing.assert_array_equal(condition[..., 3] == 0, mask)
-    np.testing.assert_array_equal(condition[~mask, :3], given[~mask])
+def test_a_model_takes_only_the_inputs_that_its_bundle_names(inpainting: Pipeline, image: Picture) -> None:
+    mask = np.ones((HEIGHT, WIDTH), np.bool_)
     for wrong in (mask.astype(np.uint8), mask[1:], None):
         with pytest.raises(InputError, match="mask: expected a bool array of the image's size"):
-            prepare_condition(model, given, {"mask": wrong})
+            prepare_condition(inpainting.manifest.model, image, {"mask": wrong})
     with pytest.raises(InputError, match="no input 'hints': it takes mask"):
-        prepare_condition(model, given, {"hints": mask})
-    central = msgspec.structs.replace(model, inputs=[], can_be_tiled=False)
-    with pytest.raises(InputError, match="takes the image alone"):
-        check_takes(central, "mask")
+        prepare_condition(inpainting.manifest.model, image, {"hints": mask})
 
 
 def test_a_computation_that_fails_ends_one_image_of_a_folder(
@@ -350,15 +314,3 @@ def test_a_computation_that_fails_ends_one_image_of_a_folder(
     done = caflow(*given, "--model", completing["color-hints"], code=1)
     assert "a.png: a computation failed: Factor is exactly singular" in done.stderr
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["b.png"]
-
-
-def test_numbers_of_suggested_hints_are_seen_on_any_ground_and_at_every_border() -> None:
-    for value in (0, 128, 255):
-        ground = np.full((60, 90, 3), value, np.uint8)
-        for place in ((45, 30), (89, 0), (0, 59), (89, 59)):
-            marked = with_rings(ground, [place])[..., 0]
-            beside = np.hypot(*np.subtract(np.indices(marked.shape), np.reshape(place[::-1], (2, 1, 1)))) > 9
-            label = marked[beside & (marked != value)] if value else marked[beside & (marked > 0)]
-            assert label.size > 20
-            assert label.max() > 200 or value == 255
-            assert label.min() < 60 or value == 0

@@ -11,7 +11,6 @@ import numpy as np
 import PIL.Image
 import pytest
 from commands import caflow, image_report
-from msgspec import structs
 from tiny import photograph
 
 import caflow_deploy
@@ -107,6 +106,8 @@ def test_an_image_may_be_a_path_bytes_a_file_a_pil_image_or_an_array(
             np.testing.assert_array_equal(np.asarray(other), np.asarray(first))
     deepest = caflow_deploy.enlarge(rgb.astype(np.uint16) * 257, model=calibrated, options=TWO)
     assert deepest.pixels().dtype == np.uint16
+    with pytest.raises(TooLarge, match="more than the limit"):
+        caflow_deploy.enlarge(rgb, model=calibrated, run=RunOptions(max_pixels=20))
     for wrong, why in ((None, "got NoneType"), (rgb.astype(np.float32), "got float32"), (rgb[None], "of shape")):
         with pytest.raises(InputError, match=why):
             caflow_deploy.enlarge(wrong, model=calibrated)  # type: ignore[arg-type]
@@ -191,11 +192,6 @@ def test_wrong_options_are_refused_by_name(given: dict[str, Any], message: str, 
         enlarged()
 
 
-def test_an_array_has_the_limit_of_a_file(rgb: Any, calibrated: Path) -> None:
-    with pytest.raises(TooLarge, match="more than the limit"):
-        caflow_deploy.enlarge(rgb, model=calibrated, run=RunOptions(max_pixels=20))
-
-
 def test_an_encoded_result_is_the_file_that_save_writes(rgb: Any, calibrated: Path, tmp_path: Path) -> None:
     deep = rgb.astype(np.uint16) * 257
     result = caflow_deploy.enlarge(deep, model=calibrated, options=TWO)
@@ -229,29 +225,6 @@ def test_a_damaged_jpeg_gets_no_verdict(photographs: Path) -> None:
     assert (sound.outcome, sound.typicality is None) == ("accepted", False)
     assert (unsound.outcome, unsound.typicality, unsound.is_unusual) == ("unjudged", None, False)
     assert "the JPEG is damaged" in unsound.warnings[0]
-
-
-def test_rejected_results_are_what_the_options_say(rgb: Any, calibrated: Path) -> None:
-    none = 1 - 1e-6
-    with pytest.raises(caflow_deploy.Untypical, match=r"^all \d+ samples are untypical"):
-        caflow_deploy.enlarge(
-            rgb, model=calibrated, options=DrawOptions(1, min_typicality=none, redraws=0, otherwise="drop")
-        )
-    bicubic = DrawOptions(1, min_typicality=none, redraws=0, otherwise="bicubic")
-    fallen_back = caflow_deploy.enlarge(rgb, model=calibrated, options=bicubic)
-    assert fallen_back.outcome == "bicubic"
-    assert fallen_back.log_likelihood_map is None
-    assert "bicubically" in str(fallen_back)
-
-
-def test_a_file_is_judged_as_it_would_be_read(rgb: Any, calibrated: Path, tmp_path: Path) -> None:
-    judging = structs.replace(TWO, judge="image")
-    judged = caflow_deploy.enlarge(rgb, model=calibrated, options=judging, output=OutputOptions(judge_as=".jpg"))
-    judged.save(tmp_path / "out.jpg")
-    score = caflow_deploy.score(tmp_path / "out.jpg", rgb, model=calibrated)
-    assert judged.typicality is not None
-    assert score.image_typicality is not None
-    assert judged.typicality.value == pytest.approx(score.image_typicality.value[0], rel=1e-6)
 
 
 def test_models_stay_open_for_any_number_of_threads(rgb: Any, calibrated: Path, uncalibrated: Path) -> None:

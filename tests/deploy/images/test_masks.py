@@ -10,7 +10,6 @@ from commands import caflow, image_report, messages
 from numpy.typing import NDArray
 from tiny import photograph
 
-import caflow_deploy as caflow_library
 from caflow_deploy.images.image_files import write_image
 from caflow_deploy.images.input_files import input_of
 from caflow_deploy.images.masks import MaskMarks
@@ -128,7 +127,3 @@ def test_a_line_says_how_much_is_filled(
     assert f"fills {100 * share:.1f} % of the image" in done.stdout
     report = image_report(given, tmp_path / "again.png", model, "--mask", mask, "--mask-marks", "black")
     assert report["filled"] == pytest.approx(share)
-    run = caflow_library.RunOptions(mask_marks="black")
-    result = caflow_library.inpaint(given, mask, model=model, run=run)
-    assert result.filled == pytest.approx(share)
-    assert "fills" in str(result)

@@ -194,8 +194,6 @@ def test_a_large_source_is_reduced_without_the_model(photographs: Path, calibrat
     assert (lines["large"]["outcome"], lines["large"]["log_likelihood"]) == ("reduced", None)
     assert "likelihood_of" not in lines["large"]
     assert "is already complete" in caflow(*command).stdout  # a reduced image has no sheet
-    other = caflow(*command[:-3], "--fit", "41x30", "--sheet", code=2)
-    assert "contains a job with other settings: --fit 40x30 (now 41x30)" in other.stderr
 
 
 def test_a_bicubic_replacement_has_the_requested_size(source: Path, calibrated: Path, tmp_path: Path) -> None:
