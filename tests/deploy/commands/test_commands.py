@@ -100,13 +100,10 @@ def test_the_command_writes_the_samples_of_the_pipeline(uncalibrated: Path, fold
 
 
 def test_results_never_overwrite_inputs(uncalibrated: Path, folder: Path) -> None:
-    bundle = ["--model", uncalibrated, "-n", 2]
     before = (folder / "colour.png").read_bytes()
-    onto_itself = caflow("image", folder, "-o", folder, *bundle, "--force", code=2)
+    onto_itself = caflow("image", folder, "-o", folder, "--model", uncalibrated, "-n", 2, "--force", code=2)
     assert "is an input and would be overwritten; choose another -o, or a --suffix" in onto_itself.stderr
     assert (folder / "colour.png").read_bytes() == before
-    single = caflow("image", folder / "colour.png", "-o", folder / "colour.png", *bundle, "--force")
-    assert single.stderr.endswith("is an input and would be overwritten; choose another -o\n")
 
 
 def test_outputs_that_cannot_be_written_are_refused(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from commands import caflow, image_report
+from msgspec import structs
 from tiny import photograph
 
 import caflow_deploy
@@ -155,7 +156,6 @@ def test_a_result_never_overwrites_unasked_and_says_what_it_lacks(rgb: Any, cali
     with pytest.raises(InputError, match="keep_all"):
         found.sheet()
     assert found.uncertainty is None
-    assert repr(found) == f"<ImageResult: {found}>"
     with pytest.raises(InputError, match="k must be an integer from 0 to 0"):
         found.pixels(1)
     assert found._repr_png_().startswith(b"\x89PNG")
@@ -225,6 +225,16 @@ def test_a_damaged_jpeg_gets_no_verdict(photographs: Path) -> None:
     assert (sound.outcome, sound.typicality is None) == ("accepted", False)
     assert (unsound.outcome, unsound.typicality, unsound.is_unusual) == ("unjudged", None, False)
     assert "the JPEG is damaged" in unsound.warnings[0]
+
+
+def test_a_file_is_judged_as_it_would_be_read(rgb: Any, calibrated: Path, tmp_path: Path) -> None:
+    judging = structs.replace(TWO, judge="image")
+    judged = caflow_deploy.enlarge(rgb, model=calibrated, options=judging, output=OutputOptions(judge_as=".jpg"))
+    judged.save(tmp_path / "out.jpg")
+    score = caflow_deploy.score(tmp_path / "out.jpg", rgb, model=calibrated)
+    assert judged.typicality is not None
+    assert score.image_typicality is not None
+    assert judged.typicality.value == pytest.approx(score.image_typicality.value[0], rel=1e-6)
 
 
 def test_models_stay_open_for_any_number_of_threads(rgb: Any, calibrated: Path, uncalibrated: Path) -> None:

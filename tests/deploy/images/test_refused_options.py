@@ -34,6 +34,7 @@ WITH_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="requires Ray")
         (["--bits", 16], "out.jpg: --bits 16 requires a result in .png, .tif, .tiff"),
         (["--format", "png"], "--format and --suffix require a folder as -o"),
         (["--suffix", "-x4"], "--format and --suffix require a folder as -o"),
+        (["--suffix", "a/b"], "must be at most 64 printable characters"),
         (["--suffix", "a\nb"], "must be at most 64 printable characters"),
         (["--quality", 0], "0 is not in the range 1<=x<=100"),
         (["--workers", 2], "out.jpg names a single image: --workers and --ray"),

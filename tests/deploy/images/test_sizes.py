@@ -32,7 +32,6 @@ SIZES: list[tuple[Size, tuple[int, int], int, tuple[int, int, int]]] = [
     (Size(1.005), (100, 300), 4, (101, 302, 1)),  # 100.5 and 301.5, but less in binary floating point
     (Size(6), (112, 75), 4, (672, 450, 1)),  # the largest factor of one pass
     (Size(6.01), (112, 75), 4, (673, 451, 2)),
-    (Size(8), (20, 30), 4, (160, 240, 2)),
     (Size(3.1), (20, 30), 2, (62, 93, 2)),
     (Size(1.2), (1, 1), 4, (1, 1, 0)),
     (Size(3, multiple=2), (33, 17), 4, (100, 52, 1)),  # 99 and 51 are rounded up to even numbers

@@ -118,6 +118,8 @@ def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
     image(given, out, "--quality", 80)
     for options, said in (
         (["--quality", 80, "--format", "png"], "--format source (now png)"),
+        (["--quality", 80, "--no-metadata"], "--metadata given (now not given)"),
+        (["--quality", 80, "--fit", "40x30"], "--fit not given (now 40x30)"),
         (["--suffix", "-x4"], "--quality 80 (now not given), --suffix not given (now -x4)"),
         (["--quality", 80, "--min-typicality", 0.1], "--min-typicality 0.0 (now 0.1)"),
         (["--quality", 80, "--keep-all", "--sheet"], "--keep-all not given (now given), --sheet "),
