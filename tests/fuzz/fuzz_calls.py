@@ -1,73 +1,14 @@
-"""Fuzzing of arguments of the Python pipeline and the C library: refused with a documented error, or computed."""
+"""Fuzzing of arguments of the C library: refused with a documented error, or computed."""
 
 import ctypes
 import os
 import random
-from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import c_library
-import numpy as np
 from fuzzing import REFUSED, Attempt
-from test_wrong_arguments import SMALL, TARGET, functions
 from tiny import TINY
-
-from caflow_runtime.batching.draw_options import DrawOptions
-from caflow_runtime.errors import CaflowError
-from caflow_runtime.pipeline.pipeline import load
-
-ODD: list[Any] = [
-    *(None, True, False, 0, 1, 2, -1, 2**31, 2**32, 2**64, 10**5000, 0.5, 1.0, -0.5, float("nan"), float("inf"), 1e300),
-    *("", "x", "1", "likelihood", "consistency", "typical", b"x", [], (), {}, [0.5], [0.8] * 3, [1, 1, 1], (2, 1, 1)),
-    *([None], [[1]], np.float32(0.5), np.int8(2), np.uint64(2**63), np.bool_(True), np.array(0.5), np.array([0.5] * 3)),
-    *(
-        np.array([]),
-        np.array("x"),
-        Fraction(1, 2),
-        Decimal("0.5"),
-        1j,
-        object(),
-        {1, 2},
-        range(3),
-        DrawOptions(),
-        DrawOptions,
-    ),
-    *("fixed", "fresh", np.array([[0.5]]), np.array([object()]), np.float64("nan"), "é", "\ud800"),
-]
-PICTURES: list[Any] = [
-    *(SMALL, [SMALL], (SMALL, SMALL), SMALL[None], np.stack([SMALL] * 2), TARGET, [SMALL, TARGET], SMALL[:0]),
-    *(SMALL[:, :0], SMALL[..., 0], SMALL[..., :2], SMALL[None, None], SMALL.astype(np.float32), SMALL.astype(np.int8)),
-    *(SMALL[::-1], np.asfortranarray(TARGET), TARGET[::2, ::2], TARGET.astype(object), TARGET.tolist(), [None]),
-    *(np.zeros((0, 2, 2, 3), np.uint8), np.zeros((1, 1, 3), np.uint8), np.zeros((3, 1, 3), np.uint8), iter([SMALL])),
-    *(np.ma.masked_array(SMALL), np.broadcast_to(np.uint8(1), (2, 2, 3)), SMALL.view(np.bool_), SMALL.astype(">u2")),
-    *(np.array(["x"]), np.uint8(3)),
-]
-
-
-def python_calls(folder: Path) -> Attempt:
-    """Replace one or two arguments of a public function."""
-    calls = functions(load(TINY, backend="cpu", threads=1), folder)
-
-    def attempt(source: random.Random) -> str:
-        name = source.choice(list(calls))
-        function, good = calls[name]
-        given = dict(good)
-        for _ in range(source.choice([1, 1, 2])):
-            key = source.choice([key for key in good if key != "show"])  # a function of the caller raises what it likes
-            is_picture = isinstance(good[key], np.ndarray | list)
-            given[key] = source.choice(PICTURES if is_picture and source.random() < 0.8 else ODD)
-        try:
-            function(**given)
-        except (CaflowError, OSError, MemoryError):
-            return REFUSED
-        except Exception as error:
-            raise AssertionError(f"{name}({given!r:.1000})") from error
-        return "computed"
-
-    return attempt
-
 
 SIZES = [
     *(0, 1, 2, 3, 5, 6, 7, 8, 2**20, 2**20 + 1, 2**31, 2**32, 2**60, 2**61, 2**62, 2**63 - 1, 2**63),

@@ -16,7 +16,7 @@ from caflow_deploy.filtering.report_summary import Summary, read_job, read_lines
 from caflow_deploy.filtering.verdict_folder import SCORES, FilterJob, FilterSettings, FilterState
 from caflow_deploy.images.file_search import JOB_FILE
 from caflow_deploy.images.image_files import read_image
-from caflow_deploy.images.pairs import FilePair, list_pairs
+from caflow_deploy.images.pairs import list_pairs
 from caflow_deploy.jobs.folder import PipelineSettings, State, flat, stamp_of
 from caflow_deploy.jobs.image_folder import COMMAND, RESULTS, ImageFolder, ImageSettings
 from caflow_deploy.jobs.image_job import ImageJob
@@ -66,40 +66,6 @@ def lists(folder: Path) -> Attempt:
                 assert as_path(as_text(name)) == name
                 with suppress(UnreadableImage):
                     read_image(name)
-        return "read"
-
-    return attempt
-
-
-def filter_jobs(folder: Path) -> Attempt:
-    """Change the state of a filter job, or its verdicts."""
-    pairs, verdicts = _judged(folder)
-    job = folder / "job"
-    started = FilterJob(job, pairs, SETTINGS)
-    list(started.run([verdicts]))
-    started.finish("list")
-    good = {name: (job / name).read_bytes() for name in (JOB_FILE, SCORES, "accepted.txt")}
-
-    def attempt(source: random.Random) -> str:
-        for name, contents in good.items():
-            (job / name).write_bytes(contents)
-        if source.random() < 0.5:
-            (job / JOB_FILE).write_bytes(changed_file(source, good[JOB_FILE]))
-        else:
-            (job / SCORES).write_bytes(
-                changed_lines(source, good[SCORES], lambda line: changed_json_line(source, line))
-            )
-        try:
-            found = FilterJob(job, pairs, SETTINGS)
-        except InputError:
-            return REFUSED
-        assert 0 <= found.done <= len(pairs)
-        kept = list(found.verdicts())
-        assert len(kept) == found.done
-        list(found.run([verdicts] if found.left else []))
-        found.finish("list")
-        assert all(found.state.settings.get(key) == value for key, value in flat(SETTINGS).items())
-        assert kept == verdicts[: len(kept)]
         return "read"
 
     return attempt
@@ -157,7 +123,7 @@ def scores(folder: Path) -> Attempt:
     calibration = read_calibration(TINY)
     assert calibration is not None
     levels = calibration.truth.levels
-    _, verdicts = _judged(folder, levels)
+    verdicts = _judged(folder, levels)
     good = b"".join(msgspec.json.encode(verdict) + b"\n" for verdict in verdicts)
     state = msgspec.json.encode(FilterState(flat(SETTINGS), "caflow filter"))
     path = folder / SCORES
@@ -184,14 +150,13 @@ def scores(folder: Path) -> Attempt:
     return attempt
 
 
-def _judged(folder: Path, levels: int = 3) -> tuple[list[FilePair], list[Verdict]]:
-    """Return pairs of files, and a verdict with its checksum of each pair, as a job writes it."""
-    pairs, verdicts = [], []
+def _judged(folder: Path, levels: int) -> list[Verdict]:
+    """Return verdicts on pairs of files, with their checksums, as a job writes them."""
+    verdicts = []
     for k in range(PAIRS):
         target, condition = folder / f"target {k}.png", folder / f"condition {k}.png"
         for path in (target, condition):
             path.write_bytes(b"image")
-        pairs.append(FilePair(str(target), str(condition)))
         rest: dict[str, Any] = {
             "image_typicality": 0.25 * k,
             "image_typicality_per_level": [0.5] * levels,
@@ -205,7 +170,7 @@ def _judged(folder: Path, levels: int = 3) -> tuple[list[FilePair], list[Verdict
         rest |= {"target_stamp": stamp_of(target), "condition_stamp": stamp_of(condition)}
         verdict = Verdict(as_text(target), as_text(condition), "accepted" if k else "rejected", **rest)
         verdicts.append(with_checksum(verdict))
-    return pairs, verdicts
+    return verdicts
 
 
 def _rehashed_result(source: random.Random, line: bytes) -> bytes:

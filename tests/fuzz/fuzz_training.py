@@ -1,30 +1,21 @@
-"""Fuzzing of checkpoints and recipes: damaged files are refused with a documented error, or loaded."""
+"""Fuzzing of checkpoints: damaged files are refused with a documented error, or loaded."""
 
 import argparse
 import copy
 import io
 import random
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
-import msgspec
-import numpy as np
 import torch
 from fuzzing import REFUSED, Attempt
-from mutations import changed_bytes, changed_file, changed_toml
+from mutations import changed_bytes
 
-from caflow_export.weights import WeightStore
-from caflow_runtime.bundle.stored_checkpoint import NAME, WEIGHTS, StoredCheckpoint, digest
 from caflow_training import checkpoint
 from caflow_training.checkpoint import CheckpointError
-from caflow_training.config import CAFlowConfig, ConfigError, config_to_dict, field_names
-from caflow_training.degradations import Degradations
+from caflow_training.config import CAFlowConfig, ConfigError
 from caflow_training.model import CAFlow
-from caflow_training.recipe import TrainingConfig, load_recipe
-from caflow_training.tasks import TASKS
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference" / "unshared" / "lightning.ckpt"
 VALUES: list[Any] = [
@@ -43,81 +34,9 @@ def checkpoints(folder: Path) -> Attempt:
     return _broken(folder, folder / "good.pt")
 
 
-def training_states(folder: Path) -> Attempt:
-    """Change the state of the optimizer in a checkpoint, or the archive that it is stored in. Train a step with it."""
-    model, path = _tiny(), folder / "broken.pt"
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
-    state = optimizer.state_dict()
-
-    def attempt(source: random.Random) -> str:
-        checkpoint.save(path, model, training={"optimizer": _changed(source, state)})
-        if source.random() < 0.3:
-            _repack(source, path)
-        try:
-            stored = checkpoint.read(path)["training"]["optimizer"]
-            again = torch.optim.Adam(model.parameters(), fused=True)
-            again.load_state_dict(checkpoint.adam_state(path, again, stored))
-        except CheckpointError:
-            return REFUSED
-        again.step()
-        return "read"
-
-    return attempt
-
-
-def _repack(source: random.Random, path: Path) -> None:
-    """Write an archive again with compressed, repeated or renamed parts."""
-    with ZipFile(path) as archive:
-        parts = [(name, archive.read(name)) for name in archive.namelist()]
-    with ZipFile(path, "w", source.choice([ZIP_STORED, ZIP_STORED, ZIP_DEFLATED])) as archive:
-        for name, contents in parts:
-            archive.writestr(name + "x" * (source.random() < 0.05), contents)
-        archive.filelist *= source.choice([1, 1, 2, 1000])
-
-
 def reference_checkpoints(folder: Path) -> Attempt:
     """Change a checkpoint of the public implementation."""
     return _broken(folder, REFERENCE)
-
-
-def bundle_checkpoints(folder: Path) -> Attempt:
-    """Change the checkpoint in a bundle."""
-    model = _tiny()
-    weights = {name: weight.detach().numpy() for name, weight in model.state_dict().items()}
-    bundle = folder / "model.caflow"
-    bundle.mkdir()
-    with (bundle / WEIGHTS).open("w+b") as file:
-        store = WeightStore(file)
-        stored = {name: store.keep(weight) for name, weight in weights.items()}
-    config = config_to_dict(model.config)
-    good = StoredCheckpoint(
-        format=checkpoint.FORMAT,
-        version=checkpoint.FORMAT_VERSION,
-        config=config,
-        training=None,
-        weights=stored,
-        sha256=digest(weights),
-    )
-    (bundle / NAME).write_bytes(msgspec.json.encode(good))
-    contents = {path.name: path.read_bytes() for path in bundle.iterdir()}
-
-    def attempt(source: random.Random) -> str:
-        name = source.choice([NAME, NAME, NAME, WEIGHTS])
-        change = changed_file if name == NAME else changed_bytes
-        (bundle / name).write_bytes(change(source, contents[name]))
-        try:
-            found = checkpoint.load(bundle)
-        except (CheckpointError, ConfigError):
-            return REFUSED
-        finally:
-            (bundle / name).write_bytes(contents[name])
-        assert all(np.array_equal(weight.numpy(), weights[key]) for key, weight in found.state_dict().items())
-        return "the same"
-
-    return attempt
 
 
 def _tiny() -> CAFlow:
@@ -204,25 +123,3 @@ def _other_tensor(source: random.Random, tensor: torch.Tensor) -> torch.Tensor:
         return source.choice(changes)(tensor)
     except (IndexError, RuntimeError):  # the tensor has too few axes for this change
         return torch.zeros(2)
-
-
-def recipes(folder: Path) -> Attempt:
-    """Change one of the recipes in the package."""
-    found = resources.files("caflow_training") / "recipes"
-    texts = [file.read_text() for file in found.iterdir() if file.name.endswith(".toml")]
-    texts.sort()
-    keys = sorted(
-        set().union(*(field_names(kind) for kind in (CAFlowConfig, TrainingConfig, Degradations, *TASKS.values())))
-    )
-    path = folder / "recipe.toml"
-
-    def attempt(source: random.Random) -> str:
-        path.write_bytes(changed_toml(source, source.choice(texts), keys))
-        try:
-            recipe = load_recipe(str(path))
-        except ConfigError:
-            return REFUSED
-        assert recipe.to_dict()
-        return "read"
-
-    return attempt

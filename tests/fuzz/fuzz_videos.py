@@ -1,4 +1,4 @@
-"""Fuzzing of videos and of the files of video jobs: damage is refused, or only undamaged parts are used."""
+"""Fuzzing of video files and of YUV4MPEG2 streams: damage is refused, or only undamaged parts are used."""
 
 import random
 from pathlib import Path
@@ -6,29 +6,12 @@ from pathlib import Path
 import pytest
 from clips import ffmpeg
 from fuzzing import REFUSED, Attempt
-from mutations import changed_bytes, changed_file
+from mutations import changed_bytes
 
-from caflow_deploy.images.file_search import JOB_FILE
-from caflow_deploy.jobs.folder import PipelineSettings
 from caflow_deploy.video.any_source import open_video
-from caflow_deploy.video.encoding import Encoding
-from caflow_deploy.video.file_source import FileSource
 from caflow_deploy.video.frame_source import Source
 from caflow_deploy.video.pipe import PipeSource
-from caflow_deploy.video.segment_store import (
-    JOURNAL,
-    SegmentRecord,
-    VideoSettings,
-    identity_of,
-    open_folder,
-    open_journal,
-    read_segments,
-    segment_name,
-)
-from caflow_runtime.batching.draw_options import DrawOptions
-from caflow_runtime.bundle.reading import describe_file
-from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.errors import CaflowError
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc=size=32x24:rate=10:duration=0.6")
 SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:duration=0.6")
@@ -103,46 +86,3 @@ def read_all(video: Source) -> str:
         if number == MAX_FRAMES:
             break
     return "ended early" if video.ended_early else "read"
-
-
-def journals(folder: Path) -> Attempt:
-    """Change a file of a stopped job: its settings, its journal or a segment."""
-    parts = folder / "out.mp4.segments"
-    parts.mkdir()
-    source_file = folder / "source.mp4"
-    ffmpeg(*PICTURE, "-c:v", "libx264", source_file)
-    pipeline = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
-    encoding = Encoding("h264", 18, 8)
-    settings = VideoSettings(
-        pipeline, StreamSettings(draw=DrawOptions(2)), encoding, 3, identity_of(FileSource(source_file))
-    )
-    open_folder(parts, settings, force=False)
-    for number in range(2):
-        name = segment_name(number, ".mp4")
-        ffmpeg(*PICTURE, "-frames:v", "3", "-c:v", "libx264", parts / name)
-        file = describe_file(parts, name)
-        record = SegmentRecord(number, 3 * number, 3, 3, 0, 0, number, 3.5, 27000 * number, file)
-        open_journal(parts).append(record)
-    contents = {path.name: path.read_bytes() for path in parts.iterdir()}
-    records = read_segments(parts, settings)
-    assert records.keys() == {0, 1}
-
-    def attempt(source: random.Random) -> str:
-        name = source.choice([*contents])
-        change = changed_file if name == JOB_FILE else changed_bytes
-        (parts / name).write_bytes(change(source, contents[name]))
-        try:
-            open_folder(parts, settings, force=False)
-            found = read_segments(parts, settings)
-        except InputError:
-            return REFUSED
-        finally:
-            is_same = (parts / name).read_bytes() == contents[name]
-            (parts / name).write_bytes(contents[name])
-        assert all(records[number] == record for number, record in found.items()), "a changed record was read"
-        lost = records.keys() - found.keys()
-        assert not lost if name == JOB_FILE else name == JOURNAL or lost <= {int(Path(name).stem)}
-        assert name in (JOB_FILE, JOURNAL) or is_same or lost
-        return "damaged" if lost else "the same"
-
-    return attempt

@@ -28,26 +28,17 @@ Attempt = Callable[[random.Random], str]
 """Function that reads one input and returns the outcome. It raises an exception if the reader behaves wrongly."""
 
 READERS: dict[str, tuple[str, int]] = {
-    "bundle_files": ("fuzz_bundles", 40),
     "bundles": ("fuzz_bundles", 2),
-    "calibrations": ("fuzz_bundles", 100),
-    "engine_sets": ("fuzz_bundles", 60),
     "lists": ("fuzz_jobs", 100),
-    "filter_jobs": ("fuzz_jobs", 80),
     "image_batches": ("fuzz_jobs", 80),
     "scores": ("fuzz_jobs", 80),
-    "journals": ("fuzz_videos", 60),
     "pipes": ("fuzz_videos", 40),
     "videos": ("fuzz_videos", 12),
     "images": ("fuzz_images", 140),
     "paintings": ("fuzz_images", 20),
     "checkpoints": ("fuzz_training", 20),
-    "training_states": ("fuzz_training", 20),
-    "bundle_checkpoints": ("fuzz_training", 20),
     "reference_checkpoints": ("fuzz_training", 4),
-    "recipes": ("fuzz_training", 50),
     "http_requests": ("fuzz_requests", 80),
-    "python_calls": ("fuzz_calls", 25),
     "c_calls": ("fuzz_calls", 25),
 }
 """For each reader: the module with the function of its name, and its weight among all inputs."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from reader_cases import LITERALS, change_text, change_value, places_of
+from reader_cases import change_text, change_value, places_of
 
 NUMBERS = [0, 1, 2, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]
 HEADER_BYTES = 64
@@ -84,29 +84,3 @@ def changed_lines(source: random.Random, text: bytes, change: Callable[[bytes], 
 def changed_json_line(source: random.Random, line: bytes) -> bytes:
     """Return one line of JSON with the changes of `changed_json`."""
     return changed_json(source, json.loads(line))
-
-
-def changed_toml(source: random.Random, text: str, keys: list[str]) -> bytes:
-    """Return a TOML text without tables, with changed values and keys and added lines."""
-    lines = [line for line in text.splitlines() if "=" in line]
-    for _ in range(source.choice([1, 1, 2, 3])):
-        place = source.randrange(len(lines))
-        key, _, value = lines[place].partition("=")
-        kind = source.randrange(6)
-        if kind == 0:
-            lines.insert(place, f"{source.choice(keys)} = {source.choice(TOML)}")
-        elif kind == 1:
-            lines[place] = f"{source.choice([*keys, 'a.b', '[table]', '', 'é', 'a b'])} = {value}"
-        else:
-            lines[place] = f"{key}= {source.choice(TOML)}"
-    whole = "\n".join(lines).encode()
-    return changed_bytes(source, whole) if source.random() < 0.2 else whole
-
-
-TOML = [
-    *("0", "1", "-1", "2", "3", "16", "64", "65536", "65537", "2147483647", "9223372036854775807", "1099511627776"),
-    *("1" + "0" * 30, "1" + "0" * 5000, "0.5", "1.0", "1e300", "1e999", "-0.0", "nan", "inf", "-inf", "true", "false"),
-    *('""', '"x"', '"logit"', '"centred"', '"shared"', '"fp32"', '"inpainting"', '"colorization"', '"\\u0000"'),
-    *("[]", "[[]]", "[0.5]", '["a"]', "[1, 2, 3]", "{}", "{a = 1}", "[1.0, nan]", "[" * 500 + "]" * 500, "1979-05-27"),
-    *("07:32:00", "0x10", "1_000", "'''x'''", "2020-01-01T00:00:00Z", *LITERALS[:6]),
-]
