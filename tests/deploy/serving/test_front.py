@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -84,26 +83,6 @@ def test_a_server_that_cannot_start_leaves_no_open_port(backend: HeldBackend, mo
     # Until here, the tracebacks of the errors kept alive all sockets that were not closed.
     assert str(in_use).startswith(f"cannot listen on port {port} of 127.0.0.1: Address already in use")
     assert str(failed) == "no HTTP here"
-
-
-def test_requests_that_arrived_before_the_stop_are_answered(backend: HeldBackend) -> None:
-    backend.may_answer.clear()
-    found: list[bool] = []
-    with answering(backend) as server:
-        waiting = threading.Thread(target=lambda: found.append(http_good(server)))
-        waiting.start()
-        assert backend.asked.wait(PATIENCE_S)
-        threading.Timer(0.2, backend.may_answer.set).start()
-    waiting.join()
-    assert found == [True]
-
-
-def test_a_wrong_tensor_is_the_fault_of_the_client(backend: HeldBackend) -> None:
-    """`test_open_inference.py` has all kinds of wrong tensors."""
-    wrong, said = {"shape": [6]}, "image: expected UINT8 of shape (B, H, W, 3); got UINT8 of shape (6,)"
-    with answering(backend) as server:
-        for header, blob in (({"data": list(PIXELS)}, b""), ({"parameters": {"binary_data_size": 6}}, PIXELS)):
-            assert http(server, {"inputs": [{**GOOD, **wrong, **header}]}, blob) == (400, said)
 
 
 def test_only_a_version_may_follow_the_name_of_a_model(backend: HeldBackend) -> None:

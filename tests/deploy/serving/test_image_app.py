@@ -19,7 +19,6 @@ from ports import free_port
 import caflow_deploy as caflow
 from caflow_deploy.serving.image_answers import answer_image
 from caflow_deploy.serving.image_requests import ImageModels
-from caflow_deploy.serving.service import MAX_REQUEST_PIXELS
 from caflow_runtime.bundle.builtin import find_bundle
 
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
@@ -115,28 +114,23 @@ def test_hints_and_parameters_are_parts_of_a_form(server: str) -> None:
 def test_wrong_requests_say_what_is_wrong(server: str) -> None:
     photo = saved("PNG", 16)
     assert refused(posted(f"{server}/enlarge", b"no image"))[0] == 400
-    assert refused(posted(f"{server}/enlarge", b"")) == (
-        400,
-        "/enlarge needs the file image: send the contents of an image file as the body, or a form, such as curl -F "
-        "image=@photo.jpg",
-    )
+    assert "needs the file image" in refused(posted(f"{server}/enlarge", b""))[1]
     assert "needs the file mask" in refused(posted(f"{server}/inpaint", photo))[1]
     assert "got one that is named 'photo'" in refused(posted(f"{server}/enlarge", *form(photo=photo)))[1]
-    for wrong in (
-        "n=0",
-        "n=x",
-        "size=3",
-        "width=0",
-        "scale=2&width=9",
-        "fit=9x9",
-        "format=gif",
-        "model=/etc",
-        "quality=101",
-        "n=1&n=2",
-        "mask_marks=white",
+    for wrong, reason in (
+        ("n=0", "n must be an integer from 1 to"),
+        ("n=1&n=2", "n "),
+        ("n=2&seed=x", "seed must be an integer"),
+        ("width=abc", "width must be an integer"),
+        ("scale=0.5", "scale must be a number that is above 1"),
+        ("scale=2&width=9", "scale"),
+        ("format=jpeg", "one of bmp, jpg, png"),
+        ("model=/etc", "model"),
+        ("quality=101", "quality must be an integer from 1 to 100; got '101'"),
+        ("mask_marks=white", "mask_marks"),
     ):
         status, said = refused(posted(f"{server}/enlarge?{wrong}", photo))
-        assert (status, wrong.split("=")[0] in said) == (400, True), said
+        assert (status, reason in said) == (400, True), said
     clear = BytesIO()
     PIL.Image.new("RGBA", (9, 9), (90, 90, 90, 40)).save(clear, "PNG")
     assert "transparen" in refused(posted(f"{server}/enlarge?format=jpg", clear.getvalue()))[1]
@@ -146,19 +140,7 @@ def test_wrong_requests_say_what_is_wrong(server: str) -> None:
     broken = {"Content-Type": "multipart/form-data; boundary=edge"}
     assert refused(posted(f"{server}/enlarge", b"--edge\r\nnothing", broken))[0] == 400
     assert refused(posted(f"{server}/sharpen", photo))[0] == 404
-    for wrong, said in (
-        ("width=abc", "width must be an integer"),
-        ("n=0", "n must be an integer from 1 to"),
-        ("quality=101", "quality must be an integer from 1 to 100; got '101'"),
-        ("scale=0.5", "scale must be a number that is above 1"),
-        ("n=2&seed=x", "seed must be an integer"),
-    ):
-        assert said in refused(posted(f"{server}/enlarge?{wrong}", photo))[1]
-    assert "one of bmp, jpg, png" in refused(posted(f"{server}/enlarge?format=jpeg", photo))[1]
-    assert refused(posted(f"{server}/enlarge", None)) == (
-        405,
-        "/enlarge takes POST requests with an image file; got GET",
-    )
+    assert refused(posted(f"{server}/enlarge", None))[0] == 405
 
 
 def test_metrics_count_the_verdict_of_the_header() -> None:
@@ -191,13 +173,3 @@ def test_what_is_too_large_is_refused_before_it_is_drawn(server: str, tmp_path: 
     line = ["curl", "-sS", "--expect100-timeout", "60", "-w", "%{http_code}", "--data-binary", "@large"]
     curl = subprocess.run([*line, f"{server}/enlarge"], cwd=tmp_path, timeout=PATIENCE_S, capture_output=True)
     assert curl.stdout == b'{"error":"the request must have at most 2648576 bytes"}413'
-
-
-def test_a_phone_photograph_has_time_by_its_size() -> None:
-    """Its results have 23 times the pixels for which a request has one deadline."""
-    models = ImageModels.of(find_bundle("x4-photo"), False, 13_000_000)
-    photo = BytesIO()
-    PIL.Image.new("L", (4080, 3060)).save(photo, "PNG")
-    request = models.request("enlarge", {"image": photo.getvalue()}, {})
-    assert (request.model, request.pixels) == (None, 16 * 4080 * 3060)
-    assert request.pixels // MAX_REQUEST_PIXELS == 23
