@@ -55,10 +55,7 @@ def test_requests_computed_together_get_the_answers_that_each_gets_alone(pipe: P
     [
         ({"n": 0}, "parameters of model: Expected `int` >= 1 - at `$.n`"),
         ({"tau": 1}, "unknown field `tau`"),
-        ({"temperature": -1}, ">= 0.0"),
         ({"temperature": math.inf}, "temperature must be finite"),
-        ({"seed": 2**32}, "<= 4294967295"),
-        ({"rank": "beauty"}, "Invalid enum value 'beauty'"),
         ({"rank": "typical", "temperature": 0.3}, "0.3"),
         ({"min_typicality": 1e-9}, "use a larger α, or calibrate with more photographs"),
         ({"n": 1000}, "got 1024000: request fewer samples or smaller images"),
