@@ -1,6 +1,5 @@
 """`caflow filter`: what the command prints and writes, accepted images, folders that it refuses, and resumed jobs."""
 
-import errno
 import os
 import shlex
 import shutil
@@ -9,9 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
-import msgspec
 import pytest
 from commands import caflow, command
 from filter_data import ALPHA, data, run_job, scores, settings_of, write_list
@@ -24,10 +21,7 @@ from caflow_deploy.filtering import verdict_folder as filter_job
 from caflow_deploy.filtering.verdict_folder import FilterJob
 from caflow_deploy.images.pairs import FilePair, list_pairs
 from caflow_runtime.errors import InputError
-from caflow_runtime.file_io.line_checksum import with_checksum
-from caflow_runtime.file_io.strict_json import parse_json
 from caflow_runtime.ood.calibration import NAME as CALIBRATION
-from caflow_runtime.ood.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 __all__ = ["data", "pipe"]  # fixtures
@@ -58,21 +52,6 @@ def test_caflow_filter_prints_and_writes_verdicts_and_judges_failed_pairs_again(
     again = caflow(*given, "--min-typicality", ALPHA, code=1)
     assert (again.stdout, again.stderr) == (done.stdout, done.stderr)
     assert scores(tmp_path / "out") == found
-
-
-def test_verdicts_in_another_order_are_computed_again(calibrated: Path, data: Path, tmp_path: Path) -> None:
-    given = ["filter", data, "-o", tmp_path / "out", "--model", calibrated, "--min-typicality", ALPHA]
-    caflow(*given, code=0)
-    whole, listed = ((tmp_path / "out" / name).read_bytes() for name in ("scores.jsonl", "accepted.txt"))
-    lines = whole.splitlines(keepends=True)
-    (tmp_path / "out" / "scores.jsonl").write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
-    (tmp_path / "out" / "accepted.txt").unlink()
-    caflow(*given, code=0)
-    assert (tmp_path / "out" / "scores.jsonl").read_bytes() == whole
-    assert (tmp_path / "out" / "accepted.txt").read_bytes() == listed
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    assert caflow(*given).stdout.startswith(f"{tmp_path / 'out'} is already complete\n")
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
 @pytest.mark.full
@@ -156,18 +135,6 @@ def test_accepted_files_are_listed_or_copied(calibrated: Path, data: Path, tmp_p
         assert path.read_bytes() == originals[below / "B" / path.relative_to(out / "accepted")]
     assert "is already complete" in caflow(*given, "--accepted", "copy").stdout
     assert {path: path.read_bytes() for path in (below / "B").rglob("*.png")} == originals
-
-
-def test_a_full_disk_is_named_by_the_copy(
-    calibrated: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fill(source: Path, place: Path) -> NoReturn:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(place))
-
-    monkeypatch.setattr(shutil, "copy2", fill)
-    done = caflow("filter", data, "-o", tmp_path / "out", "--model", calibrated, "--accepted", "copy", code=1)
-    assert f"{tmp_path / 'out' / 'accepted'}" in done.stderr
-    assert str(data) not in done.stderr.partition("No space left")[0].splitlines()[-1]
 
 
 def test_a_link_in_place_of_accepted_files_is_replaced_and_not_followed(
@@ -333,20 +300,3 @@ def test_damage_to_a_line_costs_no_other_batch(
     assert FilterJob(out, pairs, settings_of(pipe, pairs)).done == kept
     run_job(out, pipe, pairs)
     assert (out / "scores.jsonl").read_bytes() == whole
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_failed_pairs_are_judged_again(calibrated: Path, data: Path, tmp_path: Path, workers: int) -> None:
-    """What was wrong need not change a file. Pairs of other batches keep their lines."""
-    pairs = list_pairs(data) * 16
-    listed = write_list(tmp_path / "list.jsonl", [*pairs[:70], FilePair(pairs[70].target, "none.png"), *pairs[71:]])
-    given = ["--model", calibrated, "--threads", 1, *["--workers", workers][: 2 * bool(workers)]]
-    caflow("filter", listed, "-o", tmp_path / "whole", *given, code=1)
-    shutil.copytree(tmp_path / "whole", tmp_path / "out")
-    lines = (tmp_path / "whole" / "scores.jsonl").read_bytes().splitlines(keepends=True)
-    failed = [msgspec.structs.replace(parse_json(lines[k], Verdict), verdict="error", sha256="") for k in (71, 72)]
-    earlier = [*lines[:71], *(msgspec.json.encode(with_checksum(verdict)) + b"\n" for verdict in failed), *lines[73:]]
-    (tmp_path / "out" / "scores.jsonl").write_bytes(b"".join(earlier[:150]))  # the first batch is kept
-    again = caflow("filter", listed, "-o", tmp_path / "out", "--json", *given, code=1)
-    assert [*map(str.encode, again.stdout.splitlines(keepends=True))] == lines[64:]
-    assert (tmp_path / "out" / "scores.jsonl").read_bytes() == b"".join(lines)

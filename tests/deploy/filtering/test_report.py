@@ -146,12 +146,7 @@ def test_a_report_shows_counts_the_least_typical_pairs_and_drift(
     assert f"Typicality of {len(entries)} pairs" in page.text
     assert f"{100 * len(rejected) / len(entries):.1f} %" in page.text
     assert "α = 0.1: about 10 % of real photographs are rejected by mistake" in page.text
-    assert "In this list more are rejected" not in page.text
-    assert "can be rejected" not in page.text
     assert page.text.count("broken.png") == 1
-    assert page.tags.count("span") >= len(entries)
-    sections = [page.text.index(title) for title in ("accepted", "The least typical pairs", "Drift")]
-    assert sections == sorted(sections)
     assert page.tags.count("svg") == 8  # bits/dim, typicality, two levels, and the coverage of two levels
     # The least typical pairs are shown, the least typical first, each with both images.
     ranked = sorted(entries, key=lambda entry: (entry["image_typicality"], -max(map(abs, entry["residuals"]))))
@@ -262,9 +257,6 @@ def test_pairs_that_are_not_judged_are_counted(calibrated: Path, entries: list[E
         ({"residuals": [0.0] * 3}, "line 2: expected residuals of 2 levels, as the bundle has; got 3"),
         ({"verdict": "perhaps"}, "line 2: Invalid enum value 'perhaps'"),
         ({"image_typicality": 2.0}, "line 2: Expected `float` <= 1.0 - at `$.image_typicality`"),
-        ({"image_typicality_per_level": [0.5, -1.0]}, "line 2: Expected `float` >= 0.0 - at"),
-        ({"width": 0}, "line 2: Expected `int` >= 1 - at `$.width`"),
-        ({"target": 7}, "line 2: Expected `str`, got `int`"),
         ({"target": "x" * MAX_BYTES_OF_A_LINE}, "line 2: a line must have at most"),
     ],
 )
