@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from video_runs import video
 
 from caflow_deploy.images.alpha import draw_alpha
-from caflow_deploy.images.image_files import read_image
 from caflow_deploy.video.animation import AnimationSource
 from caflow_deploy.video.frame_source import UnreadableVideo
 from caflow_runtime.batching.draw_options import DrawOptions
@@ -130,16 +129,6 @@ def test_transparency_is_kept_without_a_fringe(discs: Path, uncalibrated: Path, 
         np.testing.assert_array_equal(found[..., 3], wanted)
     seen = found[found[..., 3] > 0].astype(int)
     assert (seen[:, 1] < seen[:, 0]).all()
-
-
-def test_numbered_images_keep_transparency_and_videos_do_not(discs: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    video(discs / "a.gif", tmp_path / "%d.png", uncalibrated)
-    first = read_image(tmp_path / "1.png")
-    assert first.alpha is not None
-    video(tmp_path / "%d.png", tmp_path / "again.png", uncalibrated)
-    assert rgba_of(tmp_path / "again.png")[:, 0, 0, 3].tolist() == [0, 0, 0]
-    video(discs / "a.gif", tmp_path / "on_white.mkv", uncalibrated, "--codec", "ffv1")
-    assert pixels_of(tmp_path / "on_white.mkv", 64, 64)[:, 0, 0].min() > 240
 
 
 @pytest.mark.parametrize("name", NAMES)

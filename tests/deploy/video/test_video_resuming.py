@@ -17,7 +17,6 @@ from commands import command, in_a_process
 from video_jobs import video_job
 from video_runs import SCRIPT, begun, best_of_2, finding_helpers, job, segments_of
 
-from caflow_deploy.video import segments
 from caflow_deploy.video.file_source import FileSource
 from caflow_deploy.video.frame_source import TimedFrame, UnwritableVideo
 from caflow_deploy.video.job import where_resumed
@@ -131,21 +130,6 @@ def test_memory_is_flat_over_2000_frames(uncalibrated: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     early, late = (int(line) * os.sysconf("SC_PAGE_SIZE") / 2**20 for line in done.stdout.splitlines()[:2])
     assert late < early + 8
-
-
-def test_ctrl_c_while_the_file_is_written_names_what_is_kept(
-    clips: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    output = tmp_path / "out.mp4"
-    with monkeypatch.context() as changed:
-        changed.setattr(segments, "write_result", stop)
-        done = best_of_2(clips / "cut.mp4", output, uncalibrated, code=130)
-    assert done.stdout == ""
-    assert f"{output}.segments" in done.stderr
-    best_of_2(clips / "cut.mp4", output, uncalibrated)
 
 
 def test_a_folder_in_the_outputs_place_is_refused_at_once(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
