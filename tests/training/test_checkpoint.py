@@ -15,7 +15,6 @@ from small_models import small_model
 
 from caflow_training import checkpoint
 from caflow_training.checkpoint import LAST_CHECKPOINT, CheckpointError
-from caflow_training.completion_tasks import MaskedInpainting
 from caflow_training.config import ConfigError
 from caflow_training.recipe import builtin_recipes, load_recipe, recipe_from_dict
 from caflow_training.tasks import Colorization, ImageToImage, Inpainting, Sketch, SuperResolution, Task
@@ -126,9 +125,7 @@ def change_first(change: Callable[[torch.Tensor], object]) -> Callable[[Any], ob
         (lambda contents: contents.update(ema=3), "the entry 'ema' is missing"),
         (lambda contents: contents.update(config=["levels"]), "the entry 'config' is missing or is no table"),
         (lambda contents: contents["config"].update(levels=2**40), "levels: expected 8 or less"),
-        (lambda contents: contents["config"].update(own_steps=2**40), "own_steps"),
         (lambda contents: contents["config"].update(task=["a"]), r"task must be one of .*; got \['a'\]"),
-        (lambda contents: contents["config"].update({3: 3}), "unknown key 3"),
         (lambda contents: contents["config"].update(image_width=4096), "by its configuration; got"),
         (lambda contents: contents["weights"].popitem(), "by its configuration; got none"),
         (change_first(lambda _: "text"), "got none"),
@@ -169,11 +166,8 @@ def test_a_damaged_or_unpublished_reference_checkpoint_is_refused(tmp_path: Path
     ("contents", "message"),
     [
         (b"levels = 2\xff", "not valid TOML"),
-        (b"levels = ", "not valid TOML"),
         (b"a = " + b"[" * 5000 + b"]" * 5000, "nested too deeply|not valid TOML"),
         (b"learning_rate = inf", "learning_rate"),
-        (b"crop_scales = [1e300]", "crop_scales"),
-        (b"batch = 1099511627776", "batch"),
         (b"seed = 9223372036854775808", "seed"),
         (b"steps = " + b"1" * 5000, "not valid TOML"),
     ],
@@ -194,54 +188,37 @@ def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert load_recipe(str(path)).model.levels == 2
 
 
-def test_keys_of_tasks_may_be_lists() -> None:
-    task = {"task": "masked-inpainting", "holes": ["boxes", "strokes"], "hole_area": [0.1, 0.2]}
-    model = {"residual": True, "mean_blocks": 1, "mean_depth": 1}
-    expected = MaskedInpainting(holes=("boxes", "strokes"), hole_area=(0.1, 0.2))
-    assert recipe_from_dict(task | model).model.task == expected
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"levls": 3}, "unknown key 'levls'; the most similar known key is 'levels'"),
         ({"zzz": 3}, "unknown key 'zzz'; the known keys are adversarial_ramp, .*, warm_up_steps$"),
         ({"task": "colorization", "mask": "box"}, "unknown key 'mask'"),
-        ({"task": "superresolution"}, "task must be one of super-resolution, colorization"),
         ({"levels": 0}, "levels: expected 1 or more; got 0"),
-        ({"levels": True}, "levels: expected an integer; got true"),
         ({"scale": 3}, "scale: expected 2, 4 or 8; got 3"),
         ({"residual": True, "pixels": "logit"}, "^residual = true requires pixels"),
         ({"learning_rate": -1.0}, r"learning_rate: expected more than 0(\.0)?; got -1\.0"),
         ({"compile": "yes"}, "compile: expected true or false; got 'yes'"),
         ({"crop_scales": 0.5}, r"^crop_scales: expected a list; got 0\.5$"),
-        ({"crop_scales": []}, r"^crop_scales: expected a list of 1 or more values; got \[\]$"),
         ({"crop_scales": ["a"]}, r"^crop_scales\.0: expected a number; got 'a'$"),
         ({"blur_sigma": [1.0]}, r"^blur_sigma\.1: expected another value in the list; got \[1\.0\]$"),
         ({"levels": 3, "crop": 40}, "crop must be a multiple of 16 for levels = 3 .*; got 40"),
         ({"mean_blocks": 2}, "mean_blocks above 0 requires residual = true"),
         ({"residual": True, "mean_features": 4}, "mean_features above 0 requires a mean network"),
-        ({"log_scale_bound": 3.0}, "log_scale_bound"),
         ({"residual": True, "degradation_aware": True}, "degradation_aware = true requires a mean network"),
         ({"lowest_feature_temperature": 1.0}, "lowest_feature_temperature must be at most 0.9, which is"),
-        ({"mean_weight": 1.0}, "mean_weight above 0 requires a mean network"),
         ({"likelihood_weight": 0.0}, "all weights of the loss are 0"),
-        ({"feature_weight": -1.0}, "feature_weight"),
         ({"feature_weight": 1.0, "crop": 8, "levels": 1}, "feature_weight above 0 requires crop of 16 or more"),
         ({"feature_weight": 1.0, "crop": 32, "feature_side": 18}, "feature_side must be 0, or from 16 to 17"),
         ({"crop_scales": [1.0, 8.0], "crop": 4, "levels": 1}, "crop_scales contains 8, .* a crop of 4 pixels"),
         ({"compared": "mean", "lattice_weight": 1.0}, "compared = 'mean' requires a mean network"),
         ({"degradation_weight": 1.0}, "degradation_weight above 0 requires degradation_aware"),
         ({"jpeg_share": 0.7, "video_share": 0.7}, "must be at most 1"),
-        ({"dither_bits": [0, 2]}, "dither_bits"),
         ({"noise_sigma": [5.0, 1.0]}, "must contain the smaller value first"),
         ({"noises": []}, "must contain at least one entry"),
-        ({"jpeg_quality": [0, 90]}, "jpeg_quality"),
-        ({"clean_share": 1.5}, "clean_share"),
         ({"blur_share": 0.5}, "blur_share has no effect with clean_share = 1"),
         ({"noise_share": 0.5, "dither_share": 0.5}, "noise_share has .* or remove noise_share and dither_share"),
         ({"reductions": ["area"]}, "reductions has no effect with clean_share = 1"),
-        ({"codecs": ["mpeg2"]}, "codecs"),
         ({"clean_share": 0.5, "task": "colorization"}, "degradations require task = 'super-resolution'"),
         ({"clean_share": 0.5, "pairs": True}, "the conditions of pairs are files, and are not degraded"),
         ({"crop_scales": [1.0, 0.5], "pairs": True}, "crop_scales must be \\[1.0\\] with pairs = true"),

@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import caflow_train, command, started
+from commands import caflow_train
 from ports import free_port
 from test_trainer import RESTART_WARNING, assert_same_checkpoint, log_of, losses, short_recipe, write_recipe
 from two_machines import ADDRESSES, INTERFACE, Machine, kill, two_machines, why_none
 
-from caflow_training import checkpoint, trainer
+from caflow_training import trainer
 from caflow_training.crop_sampler import CropSampler
 from caflow_training.objective import AveragedWeights
-from caflow_training.processes import may_hang_at_restart
-from caflow_training.progress import LOG
 from caflow_training.trainer import train
 
 STEPS, LOST_AT_STEP = 45, 15  # a checkpoint every 10
@@ -142,36 +140,29 @@ def in_two_processes(command: str) -> list[subprocess.CompletedProcess[str]]:
 
 
 @pytest.mark.full
-def test_folders_that_are_not_shared_are_refused(photographs: Path, tmp_path: Path) -> None:
-    train(short_recipe(steps=4), photographs, tmp_path / "out-0")
-    recipe = write_recipe(tmp_path / "recipe.toml")
-    command = f"{sys.executable} -m caflow_training.cli {recipe} --data {photographs} --out {tmp_path}/out-$RANK"
-    ended = in_two_processes(command)
-    assert [process.returncode for process in ended] == [2, 2], [process.stderr for process in ended]
-    assert "process 0 resumes from step 4 of " in ended[0].stderr
-    assert "process 1 resumes from step 0 of " in ended[1].stderr
-    assert all("use an --out on storage that all machines share" in process.stderr for process in ended)
-
-
-@pytest.mark.full
-def test_photographs_that_differ_are_refused(photographs: Path, tmp_path: Path) -> None:
-    shutil.copytree(photographs, tmp_path / "data-0")
-    shutil.copytree(photographs, tmp_path / "data-1")
+@pytest.mark.parametrize(
+    ("data", "out", "messages"),
+    [
+        ("data-0", "out-$RANK", ["process 0 resumes from step 4 of ", "process 1 resumes from step 0 of "]),
+        ("data-$RANK", "out-1", ["another process found other files: --data must contain the same files"] * 2),
+    ],
+    ids=["results", "photographs"],
+)
+def test_folders_that_are_not_shared_are_refused(
+    data: str, out: str, messages: list[str], photographs: Path, tmp_path: Path
+) -> None:
+    for k in range(2):
+        shutil.copytree(photographs, tmp_path / f"data-{k}")
     next((tmp_path / "data-1").glob("*.jpg")).unlink()
+    train(short_recipe(steps=4), tmp_path / "data-0", tmp_path / "out-0")
     recipe = write_recipe(tmp_path / "recipe.toml")
-    command = f"{sys.executable} -m caflow_training.cli {recipe} --data {tmp_path}/data-$RANK --out {tmp_path}/out"
-    ended = in_two_processes(command)
+    ended = in_two_processes(
+        f"{sys.executable} -m caflow_training.cli {recipe} --data {tmp_path}/{data} --out {tmp_path}/{out}"
+    )
     assert [process.returncode for process in ended] == [2, 2], [process.stderr for process in ended]
-    assert all("another process found other files: --data must contain the same files" in e.stderr for e in ended)
-    assert not (tmp_path / "out" / "last.pt").exists()
-
-
-def test_only_a_torchrun_that_restarts_and_shares_its_store_may_hang() -> None:
-    restarts, shares = {"TORCHELASTIC_MAX_RESTARTS": "2"}, {"TORCHELASTIC_USE_AGENT_STORE": "True"}
-    assert may_hang_at_restart(restarts | shares)
-    assert not may_hang_at_restart({})
-    assert not may_hang_at_restart(shares | {"TORCHELASTIC_MAX_RESTARTS": "0"})
-    assert not may_hang_at_restart(restarts | {"TORCHELASTIC_USE_AGENT_STORE": "False"})
+    for process, message in zip(ended, messages, strict=True):
+        assert message in process.stderr
+    assert not (tmp_path / "out-1" / "last.pt").exists()
 
 
 @pytest.fixture(scope="module")
@@ -231,21 +222,3 @@ def test_a_stopped_run_resumes_to_the_last_bit(
     assert log_of(tmp_path / "out") == log_of(whole)
     for sheet in whole.glob("*.png"):
         assert (tmp_path / "out" / sheet.name).read_bytes() == sheet.read_bytes()
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
-def test_a_signal_stops_a_process_any_time(
-    number: signal.Signals, code: int, photographs: Path, tmp_path: Path
-) -> None:
-    training = command("tiny", "--data", photographs, "--out", tmp_path, package="caflow_training")
-    with started(training) as process:
-        while not (tmp_path / LOG).exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, errors = process.communicate()
-    assert process.returncode == code
-    way = "no checkpoint was written"
-    if (tmp_path / "last.pt").exists():
-        way = f"the checkpoint of step {checkpoint.read(tmp_path / 'last.pt')['training']['step']} is kept"
-    assert way in errors.splitlines()[-1]
