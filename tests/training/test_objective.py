@@ -29,6 +29,7 @@ from caflow_training.tasks import Colorization, ImageToImage, SuperResolution
 from caflow_training.trainer import train
 
 MEAN: dict[str, Any] = {"mean_blocks": 1, "mean_width": 4, "mean_features": 2}
+ADVERSARIAL: dict[str, Any] = {"adversarial_weight": 0.1, "adversarial_start": 2, "adversarial_ramp": 4}
 EVERY_TERM: dict[str, Any] = {**MEAN, "likelihood_weight": 0.01, "mean_weight": 0.5, "still_weight": 1.0}
 
 
@@ -100,6 +101,14 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     torch.testing.assert_close(terms["features"], (sample - targets).square().mean())
     places = ((sample - targets) / 256).reshape(2, 3, 4, 4, 4, 4).mean((2, 4)).flatten(2)
     torch.testing.assert_close(terms["lattice"], (places - places.mean(2, keepdim=True)).abs().mean())
+
+
+def test_the_likelihood_term_is_equation_9() -> None:
+    model, batch = small_model(levels=1, task=ImageToImage()), batch_of(2, 8, 1)
+    likelihood, condition_log_prob = model.log_joint(batch.targets, batch.conditions, batch.target_u, batch.condition_u)
+    terms = Objective(model, TrainingConfig(condition_weight=0.25))(batch)
+    torch.testing.assert_close(terms["conditional"], -likelihood.total.mean() / 192)
+    torch.testing.assert_close(terms["loss"], -(likelihood.total + 0.25 * condition_log_prob).mean() / 192)
 
 
 def test_the_likelihood_alone_trains_the_coarsest_level() -> None:
@@ -199,19 +208,9 @@ def test_the_prediction_of_the_mean_network_is_compared_too(side: int) -> None:
     assert all(name.startswith("mean_network.") for name in moved)
 
 
-def test_the_mean_alone_trains_the_mean_network_alone(photographs: Path, tmp_path: Path) -> None:
-    recipe = short_recipe(**MEAN, likelihood_weight=0.0, mean_weight=1.0, steps=4)
-    path = train(recipe, photographs, tmp_path)
-    contents = checkpoint.read(path)
-    moved = {name for name, w in contents["weights"].items() if not torch.equal(w, contents["ema"][name])}
-    assert moved
-    assert all(name.startswith("mean_network") for name in moved)
-    assert "bits_per_dim" not in log_of(tmp_path)[0]
-
-
 def test_a_stopped_run_with_every_term_resumes_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
     changes = {**EVERY_TERM, "latent_noise": 0.2, "clean_share": 0.5, "noise_share": 0.5, "jpeg_share": 0.5}
-    changes |= {"adversarial_weight": 0.1, "adversarial_start": 2, "adversarial_ramp": 4}
+    changes |= ADVERSARIAL
     train(short_recipe(**changes), photographs, tmp_path / "whole")
     train(short_recipe(**changes, steps=6, checkpoint_steps=3), photographs, tmp_path / "parts")
     train(short_recipe(**changes), photographs, tmp_path / "parts")
@@ -241,6 +240,10 @@ def test_a_run_starts_from_a_mean_network_and_from_flows(photographs: Path, tmp_
     """The order does not matter, because untrained flows of the mean network's checkpoint are skipped."""
     mean = train(short_recipe(**MEAN, likelihood_weight=0.0, mean_weight=1.0, steps=2), photographs, tmp_path / "mean")
     flow = train(short_recipe(steps=2), photographs, tmp_path / "flow")
+    contents = checkpoint.read(mean)
+    moved = {name for name, w in contents["weights"].items() if not torch.equal(w, contents["ema"][name])}
+    assert moved
+    assert all(name.startswith("mean_network") for name in moved)
     stored = {path: checkpoint.load(path).state_dict() for path in (mean, flow)}
     for paths in ([mean, flow], [flow, mean]):
         model = CAFlow(short_recipe(**MEAN).model)
@@ -293,9 +296,6 @@ def test_a_start_that_fits_little_or_has_another_task_is_reported(tmp_path: Path
     first, second = (line for line in said if not line.startswith("starting from "))
     assert f"most weights of {wide} are not used" in first
     assert f"{other} was trained for colorization" in second
-
-
-ADVERSARIAL: dict[str, Any] = {"adversarial_weight": 0.1, "adversarial_start": 2, "adversarial_ramp": 4}
 
 
 def test_each_loss_trains_its_own_side_alone() -> None:

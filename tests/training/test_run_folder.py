@@ -1,16 +1,18 @@
-"""Output folder of a training run: refused, locked, full, complete, or from another version."""
+"""Output folder of a training run: refused, locked, full, complete, from another version, or with a damaged state."""
 
 import errno
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import cv2
 import pytest
 import torch
-from commands import caflow_train
+from commands import caflow_export, caflow_train
 from filelock import FileLock
 from test_restart import in_two_processes
 from test_trainer import short_recipe, write_recipe
@@ -68,27 +70,19 @@ def test_a_run_is_not_resumed_with_other_conditions(pairs: Path, tmp_path: Path)
         train(short_recipe(task="image-to-image", steps=2), pairs, tmp_path / "run")
 
 
-def test_a_second_run_in_the_same_folder_is_refused(few: Path, tmp_path: Path) -> None:
-    recipe, out = write_recipe(tmp_path / "recipe.toml", steps=1), tmp_path / "run"
-    out.mkdir()
-    with FileLock(out / LOCK):
-        done = caflow_train(recipe, "--data", few, "--out", out)
-    assert (done.returncode, f"another caflow-train is writing to {out}" in done.stderr) == (2, True)
-    caflow_train(recipe, "--data", few, "--out", out, code=0)
-    assert not (out / LOCK).exists()
-
-
-def test_a_second_run_of_two_processes_is_refused_by_both(few: Path, tmp_path: Path) -> None:
-    """The second process would otherwise report a lost connection, in a traceback."""
+def test_a_second_run_in_the_same_folder_is_refused_by_all_its_processes(few: Path, tmp_path: Path) -> None:
+    """The second of two processes would otherwise report a lost connection, in a traceback."""
     recipe, out = write_recipe(tmp_path / "recipe.toml", steps=1, batch=2), tmp_path / "run"
     out.mkdir()
-    command = f"{sys.executable} -m caflow_training.cli {recipe} --data {few} --out {out}"
     with FileLock(out / LOCK):
-        ended = in_two_processes(command)
-    assert [process.returncode for process in ended] == [2, 2], [process.stderr for process in ended]
-    for process in ended:
-        assert f"caflow-train: another caflow-train is writing to {out}: wait" in process.stderr
-        assert "Connection closed" not in process.stderr
+        ended: list[Any] = [caflow_train(recipe, "--data", few, "--out", out)]
+        ended += in_two_processes(f"{sys.executable} -m caflow_training.cli {recipe} --data {few} --out {out}")
+    for done in ended:
+        assert done.returncode == 2, done.stderr
+        assert f"caflow-train: another caflow-train is writing to {out}: wait" in done.stderr
+        assert "Connection closed" not in done.stderr
+    caflow_train(recipe, "--data", few, "--out", out, code=0)
+    assert not (out / LOCK).exists()
 
 
 def test_a_full_disk_is_named_with_what_to_do(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,3 +156,65 @@ def test_wrong_arguments_are_refused_before_anything_is_written(
     done = caflow_train("--data", few, "--out", "run", *given, code=2)
     assert message in done.stderr
     assert {path.parent for path in tmp_path.rglob("*") if path.is_file()} == {tmp_path, few}
+
+
+Damage = Callable[[dict[str, Any]], object]
+
+
+def moments(damaged: Callable[[torch.Tensor], Any]) -> Damage:
+    """Return what replaces both moments of every parameter."""
+
+    def damage(contents: dict[str, Any]) -> None:
+        for state in contents["training"]["optimizer"]["state"].values():
+            state |= {name: damaged(state[name]) for name in checkpoint.MOMENTS}
+
+    return damage
+
+
+@pytest.fixture(scope="module")
+def trained(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(short_recipe(steps=1), photographs, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        moments(lambda _: torch.zeros(3)),
+        moments(lambda tensor: tensor.to("meta")),
+        moments(lambda tensor: tensor.long()),
+        lambda contents: contents["training"]["optimizer"]["state"][0].update(step=torch.tensor(float("nan"))),
+        lambda contents: contents["training"]["optimizer"].update(state={10**6: {}}),
+        lambda contents: contents["training"]["optimizer"].clear(),
+        lambda contents: contents["training"].update(step=-1),
+        lambda contents: contents["training"].update(step=10**30),
+        lambda contents: contents.update(weights={k: v.to("meta") for k, v in contents["weights"].items()}),
+    ],
+)
+def test_a_damaged_state_is_refused(damage: Damage, trained: Path, photographs: Path, tmp_path: Path) -> None:
+    contents = checkpoint.read(trained)
+    damage(contents)
+    torch.save(contents, tmp_path / "last.pt")
+    before = (tmp_path / "last.pt").read_bytes()
+    done = caflow_train(write_recipe(tmp_path / "recipe.toml", steps=2), "--data", photographs, "--out", tmp_path)
+    assert done.returncode == 2
+    assert "last.pt is damaged: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", [ZIP_DEFLATED, ZIP_STORED], ids=["compressed", "repeated"])
+def test_parts_that_are_larger_than_the_file_are_not_read(
+    kind: int, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One part of 100 MB that an archive of 0.7 MB lists 10,000 times would take hours to read."""
+    path = tmp_path / "last.pt"
+    with ZipFile(path, "w", kind) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**6))
+        archive.filelist = archive.filelist * 3
+    monkeypatch.setattr(ZipFile, "open", lambda *_: pytest.fail("a part was read"))
+    for done in (
+        caflow_train(write_recipe(tmp_path / "recipe.toml"), "--data", photographs, "--out", tmp_path),
+        caflow_export(path, "-o", tmp_path / "out.caflow"),
+    ):
+        assert done.returncode == 2
+        assert "last.pt is not a checkpoint" in done.stderr
