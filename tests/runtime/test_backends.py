@@ -16,10 +16,9 @@ from tiny import edited, photograph
 from caflow_deploy.health.doctor import check_bundle
 from caflow_runtime.available_memory import resident_memory
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.backends.onnx_packages import check_installed, import_onnxruntime
+from caflow_runtime.backends.onnx_packages import import_onnxruntime
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.backends.parity import check_once
-from caflow_runtime.backends.providers import PROVIDERS
 from caflow_runtime.backends.select import open_backend
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.errors import BackendError
@@ -42,14 +41,6 @@ def test_two_onnx_runtimes_at_once_are_explained(tmp_path: Path, monkeypatch: py
     for name in ("cpu", "cuda", "auto"):
         with pytest.raises(BackendError, match=r"are both installed .* pip uninstall -y onnxruntime onnxruntime-gpu"):
             open_backend(name, tmp_path)
-
-
-def test_no_onnx_runtime_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, monkeypatch, only=True)
-    with pytest.raises(BackendError, match=r"not installed: pip install 'caflow-deploy\[cpu\]'"):
-        check_installed(PROVIDERS["cpu"])
-    with pytest.raises(BackendError, match=r"not installed: pip install 'caflow-deploy\[gpu\]'"):
-        check_installed(PROVIDERS["cuda"])
 
 
 def test_cuda_is_never_the_cpu(uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,12 +158,6 @@ def test_networks_in_bfloat16_are_not_for_onnx_runtime_on_the_cpu(copied: Path) 
     assert states["onnxruntime cpu"] == "absent"
 
 
-def test_openvino_that_is_not_installed_names_the_extra(uncalibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(BackendError, match=r"OpenVINO is not installed: pip install 'caflow-deploy\[openvino\]'"):
-        load(uncalibrated, backend="openvino")
-
-
 HELD = """
 import sys
 from pathlib import Path
@@ -181,15 +166,13 @@ from caflow_runtime.available_memory import resident_memory
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 graphs = Graphs(Path(sys.argv[1]), OnnxRuntimeCpu(threads=1))
-for is_scarce in (False, True):
-    if is_scarce:
-        graphs.spare_memory()
-        print(resident_memory())
+for spare in (lambda: None, graphs.spare_memory):
+    spare()
     for side in (512, 2):
         graphs["reverse_0"]({"latent": np.zeros((1, 24, side, side), np.float32)})
-        print(resident_memory())
+    print(resident_memory())
 """
-"""Prints the memory of the process after runs, before and after memory is spared."""
+"""Prints the memory of the process after a large and a small run, before and after memory is spared."""
 
 
 @pytest.mark.skipif(resident_memory() is None, reason="this system does not report the memory of a process")
@@ -198,11 +181,8 @@ def test_after_memory_ran_out_runs_free_their_memory(uncalibrated: Path) -> None
 
     It is measured in a new process. In this one, other tests may have left free memory, which runs would then use.
     """
-    done = in_a_process([sys.executable, "-c", HELD, uncalibrated])
-    large, small, spared, _, small_again = map(int, done.stdout.split())
-    assert small > large - 10e6
-    assert spared < small - 50e6
-    assert small_again < small - 50e6
+    held, spared = map(int, in_a_process([sys.executable, "-c", HELD, uncalibrated]).stdout.split())
+    assert spared < held - 50e6
 
 
 @pytest.mark.gpu

@@ -58,20 +58,6 @@ def test_the_noise_of_a_window_is_a_part_of_that_of_the_image(top: int, left: in
     np.testing.assert_array_equal(part, whole[[3, 1], :, top : top + height, left : left + width])
 
 
-@pytest.mark.parametrize(
-    "other", [{"seed": 1}, {"frame": 1}, {"level": 1}, {"samples": (1,)}, {"top": 32}, {"left": 32}]
-)
-def test_noise_of_another_place_sample_seed_or_frame_is_independent(other: dict[str, Any]) -> None:
-    def drawn(channels: list[int], level: int = 0, seed: int = 0, frame: int = 0, **place: Any) -> NDArray[np.float32]:
-        window = NoiseWindow(**{"top": 0, "left": 0, "height": 32, "width": 32, "samples": (0,), **place})
-        return draw_window_noise(channels, level, window, seed, frame)
-
-    a, b = drawn([8]), drawn([8], **other)
-    assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.05
-    blocks = drawn([8, 8])
-    assert abs(np.corrcoef(blocks[:, :8].ravel(), blocks[:, 8:].ravel())[0, 1]) < 0.05
-
-
 def test_noise_is_standard_normal_and_uncorrelated() -> None:
     z = draw_window_noise([16], 0, NoiseWindow(0, 0, 128, 128, (0, 1, 2, 3)), seed=0).astype(np.float64)
     count = z.size

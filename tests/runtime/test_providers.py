@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gpus import openvino_plugin
 from tiny import photograph
 
 from caflow_runtime.backends.gpu import has_gpu
@@ -12,7 +13,7 @@ from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntime, OnnxRuntimeCpu
 from caflow_runtime.backends.parity import check_parity
 from caflow_runtime.backends.provider_sessions import ProviderSessions
-from caflow_runtime.backends.providers import PLUGINS, PROVIDERS, Provider, SessionNeeds, provider_of
+from caflow_runtime.backends.providers import PROVIDERS, Provider, SessionNeeds, provider_of
 from caflow_runtime.backends.select import may_use_gpu, open_backend, split_device
 from caflow_runtime.bundle.engine_model import check_engine_model
 from caflow_runtime.errors import BackendError
@@ -20,17 +21,10 @@ from caflow_runtime.flow.level_chain import Graph
 from caflow_runtime.flow.ports import GraphPorts
 from caflow_runtime.pipeline.pipeline import load
 
-OPENVINO = PLUGINS["openvino"]
-
 
 @pytest.fixture(scope="module")
 def openvino() -> ProviderSessions:
-    """OpenVINO's plug-in with its CPU device, which it offers on Intel's processors only."""
-    pytest.importorskip("onnxruntime_ep_openvino")
-    try:
-        return ProviderSessions(OPENVINO, threads=1)
-    except BackendError as error:
-        pytest.skip(str(error))
+    return openvino_plugin()
 
 
 @pytest.mark.usefixtures("openvino")

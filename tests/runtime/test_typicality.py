@@ -1,5 +1,10 @@
-"""Typicality: a stated fraction of usual images is rejected, the reason names what is unusual, and results have it."""
+"""Typicality: a stated fraction of usual images is rejected, the reason names what is unusual, and results have it.
 
+Calibrations that were changed, belong to another bundle or contain an impossible number are refused. Statistics of
+latents follow their definitions, and tiles have those of the whole image.
+"""
+
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +13,16 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+from calibration_cases import EDITED, IMPOSSIBLE, changed
 from tiny import CALIBRATED_TEMPERATURE, crops_of, photograph
 from tiny import calibrated_pipe as pipe
 
 from caflow_deploy.images.photographs import photographs_in
 from caflow_runtime.errors import InputError
+from caflow_runtime.file_io.strict_json import WrongJson, parse_json
+from caflow_runtime.flow.latent_statistics import STATISTICS, name_of, statistics_of, sums_of
+from caflow_runtime.flow.tiles import cut
+from caflow_runtime.ood.calibration import NAME, Calibration, WrongCalibration, read_calibration, write_calibration
 from caflow_runtime.ood.consistency import enlarge
 from caflow_runtime.ood.learning import learn
 from caflow_runtime.ood.typicality import Typicality, covariates, distance_of, rank, reason, typicality
@@ -145,11 +155,6 @@ def test_an_alpha_that_is_no_fraction_is_refused(pipe: Pipeline, photographs: Pa
         found.accept(alpha)
 
 
-@pytest.fixture(scope="module")
-def built_in() -> Pipeline:
-    return load(backend="cpu")
-
-
 def test_results_have_the_typicality_of_the_calibration(pipe: Pipeline, photographs: Path) -> None:
     condition = photograph(photographs, 2, 8, 12)
     best: Any = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
@@ -266,8 +271,8 @@ def test_requests_that_the_calibration_does_not_support_are_refused(
         assert plain.best_of(condition).sample_typicality is None
 
 
-def test_the_built_in_model_tells_spoilt_photographs_from_others(built_in: Pipeline, photographs: Path) -> None:
-    rng = np.random.default_rng(0)
+def test_the_built_in_model_tells_spoilt_photographs_from_others(photographs: Path) -> None:
+    built_in, rng = load(backend="cpu"), np.random.default_rng(0)
     pairs = [pair for one in photographs_in(photographs) for pair in crops_of(built_in, one, (128,))[:2]]
 
     def rejected(targets: list[Any]) -> float:
@@ -280,3 +285,92 @@ def test_the_built_in_model_tells_spoilt_photographs_from_others(built_in: Pipel
     assert rejected([np.clip(t + rng.normal(0, 10, t.shape), 0, 255).astype(np.uint8) for t in targets]) > 0.9
     assert rejected(targets[1:] + targets[:1]) > 0.9
     assert rejected(large) > 0.7
+
+
+@pytest.mark.parametrize(("path", "value"), IMPOSSIBLE + EDITED)
+def test_a_calibration_with_a_wrong_value_is_refused(calibrated: Path, tmp_path: Path, path: str, value: Any) -> None:
+    """Otherwise a negative number of images would change verdicts, and a scale of zero would make them NaN. A changed
+    digit would change them unnoticed, so a calibration contains a hash of its values."""
+    shutil.copy(calibrated / "manifest.json", tmp_path)
+    contents = msgspec.json.decode((calibrated / NAME).read_bytes())
+    (tmp_path / NAME).write_bytes(msgspec.json.format(msgspec.json.encode(contents), indent=4))
+    assert read_calibration(tmp_path)  # the hash is of the values, not of the text
+    text = msgspec.json.encode(changed(contents, path, value))
+    if (path, value) in IMPOSSIBLE:
+        with pytest.raises(WrongJson):
+            parse_json(text, Calibration)
+    (tmp_path / NAME).write_bytes(text)
+    with pytest.raises(WrongCalibration, match="run caflow calibrate again"):
+        read_calibration(tmp_path)
+
+
+def test_a_calibration_that_could_not_be_read_again_is_not_written(pipe: Pipeline, tmp_path: Path) -> None:
+    known = pipe.calibration
+    write_calibration(tmp_path, known)
+    before = (tmp_path / NAME).read_bytes()
+    for wrong in (float("nan"), float("inf"), 1e300):
+        canary = msgspec.structs.replace(known.canary, log_likelihood=wrong)
+        with pytest.raises(WrongCalibration, match="no usable calibration"):
+            write_calibration(tmp_path, msgspec.structs.replace(known, canary=canary))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: before}
+
+
+CHANNELS = (3, 2)
+CELL = 4
+
+
+def statistics(z: np.ndarray, overlap: int = 0, budget: int = 2**20) -> np.ndarray:
+    """Return the statistics of one level's latents, (5, h, w), computed from the sums of all windows."""
+    height, width = (CELL * side for side in z.shape[1:])
+    sums = None
+    for window in cut(height, width, CELL, budget, overlap):
+        part = z[:, window.y.start // CELL : window.y.end // CELL, window.x.start // CELL : window.x.end // CELL]
+        found = sums_of(part, CHANNELS, window)
+        sums = found if sums is None else [one + more for one, more in zip(sums, found, strict=True)]
+    assert sums is not None
+    return statistics_of(sums)
+
+
+def test_each_statistic_equals_its_formula() -> None:
+    z = np.random.default_rng(0).normal(0.1, 1.3, (5, 9, 11)).astype(np.float32)
+    found = statistics(z).reshape(2, len(STATISTICS))
+    for block, of_block in ((z[:3].astype(np.float64), found[0]), (z[3:].astype(np.float64), found[1])):
+        covariance = np.einsum("ayx,byx->ab", block, block) / (9 * 11)
+        others = covariance[~np.eye(len(block), dtype=bool)]
+        expected = [
+            block.mean(),
+            (block**2).mean(),
+            (block**4).mean(),
+            (block[:, :, 1:] * block[:, :, :-1]).mean(),
+            (block[:, 1:] * block[:, :-1]).mean(),
+            np.sqrt((others**2).mean()),
+        ]
+        np.testing.assert_allclose(of_block, expected, rtol=1e-9)
+    for blocks in [(0, 0), (1, 0), (1, 1)], [(0, 0), (1, 1)]:
+        wanted = [f"{name} of z[{i}, {j}]" for i, j in blocks for name in STATISTICS]
+        assert [name_of(number, len(wanted), levels=2) for number in range(len(wanted))] == wanted
+
+
+def test_latents_of_a_single_cell_have_statistics() -> None:
+    found = statistics(np.full((5, 1, 1), 2.0, np.float32)).reshape(2, len(STATISTICS))
+    np.testing.assert_allclose(found, [[2, 4, 16, 0, 0, 4]] * 2)
+
+
+def test_statistics_of_tiles_add_up_to_those_of_the_image() -> None:
+    z = np.random.default_rng(1).normal(0, 1, (5, 40, 30)).astype(np.float32)
+    whole = statistics(z)
+    tiled = statistics(z, overlap=16, budget=64 * 64)
+    # The weights of each cell sum to 1. The weights of a pair of cells at a seam do not, so statistics of pairs differ.
+    np.testing.assert_allclose(tiled.reshape(2, 6)[:, [0, 1, 2, 5]], whole.reshape(2, 6)[:, [0, 1, 2, 5]], rtol=1e-6)
+    np.testing.assert_allclose(tiled, whole, atol=0.02)
+
+
+def test_smooth_images_have_unusual_latents(pipe: Pipeline, photographs: Path) -> None:
+    target = photograph(photographs, 4, 32, 32)
+    condition = np.asarray(cv2.resize(target, (8, 8), interpolation=cv2.INTER_AREA), np.uint8)
+    smooth = np.asarray(cv2.GaussianBlur(target, (0, 0), 1.5), np.uint8)
+    scored: Any = pipe.score([target, smooth], [condition, condition])
+    energy = scored.statistics[:, [1, 7, 13]]
+    assert (np.abs(energy[0] - energy[1]) > 0.01).any()
+    assert pipe.best_of(condition, n=1).statistics is None
+    assert scored.measures.shape == (2, 20)

@@ -9,7 +9,7 @@ import pytest
 from caflow_runtime.backends.gpu import has_gpu
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
 from caflow_runtime.backends.provider_sessions import ProviderSessions
-from caflow_runtime.backends.providers import PROVIDERS
+from caflow_runtime.backends.providers import PLUGINS, PROVIDERS
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.level_chain import Array, Arrays, Graph
 from caflow_runtime.flow.ports import GraphPorts
@@ -26,6 +26,15 @@ def require(backend: str) -> None:
     """Skip the test if the packages of a backend are missing. Those for GPUs cannot all be installed together."""
     try:
         ProviderSessions(PROVIDERS[backend])
+    except BackendError as error:
+        pytest.skip(str(error))
+
+
+def openvino_plugin() -> ProviderSessions:
+    """Return OpenVINO's plug-in with its CPU device, or skip the test: it offers one on Intel's processors only."""
+    pytest.importorskip("onnxruntime_ep_openvino")
+    try:
+        return ProviderSessions(PLUGINS["openvino"], threads=1)
     except BackendError as error:
         pytest.skip(str(error))
 
