@@ -94,40 +94,6 @@ def test_scores_are_those_of_the_model(pipe: Pipeline, model: CAFlow, photograph
         np.testing.assert_allclose(scored.bits_per_dim[k], bits, rtol=1e-5)
 
 
-SIDE = 64
-DARKNESS = 10.0
-"""The samples' logits are around −`DARKNESS`, with a standard deviation of 2.4."""
-
-
-@pytest.fixture(scope="module")
-def dark_model() -> CAFlow:
-    """Two levels, a target flow of depth 1, and samples that are nearly black."""
-    torch.manual_seed(0)
-    model = small_model(torch.float32, levels=2, target_steps=1, own_steps=1, pixels="logit", task=ImageToImage())
-    with torch.no_grad():
-        norm: Any = model.target_flow.levels[-1].layers[1].norm  # type: ignore[index]
-        norm.log_scale.sub_(0.5)
-        norm.bias.add_(DARKNESS * math.exp(-0.5))
-    return model
-
-
-@pytest.fixture(scope="module")
-def dark_pipe(dark_model: CAFlow, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    path = tmp_path_factory.mktemp("saturated") / "model.pt"
-    checkpoint.save(path, dark_model)
-    return load(export(path).path, backend="cpu")
-
-
-@pytest.fixture(scope="module")
-def images() -> NDArray[np.uint8]:
-    """Black, white, half of each, and noise: (4, 64, 64, 3) uint8."""
-    images = np.zeros((4, SIDE, SIDE, 3), np.uint8)
-    images[1] = 255
-    images[2, :, : SIDE // 2] = 255
-    images[3] = np.random.default_rng(0).integers(0, 256, images[3].shape)
-    return images
-
-
 def test_the_slope_of_the_sigmoid_is_exact_in_onnx_runtime() -> None:
     class Slope(torch.nn.Module):
         def forward(self, v: torch.Tensor) -> torch.Tensor:
@@ -144,29 +110,24 @@ def test_the_slope_of_the_sigmoid_is_exact_in_onnx_runtime() -> None:
 
 
 @pytest.mark.full
-def test_likelihoods_of_nearly_black_samples_are_those_of_the_model(
-    dark_model: CAFlow, dark_pipe: Pipeline, images: NDArray[np.uint8]
-) -> None:
-    drawn = dark_pipe.sample(images, n=2, temperature=1.0, seed=3)
+@torch.no_grad()
+def test_nearly_black_samples_and_saturated_images_have_the_likelihoods_of_the_model(tmp_path: Path) -> None:
+    """Two levels and a target flow of depth 1. Logits of samples are around −10, with a standard deviation of 2.4."""
+    torch.manual_seed(0)
+    model = small_model(torch.float32, levels=2, target_steps=1, own_steps=1, pixels="logit", task=ImageToImage())
+    norm: Any = model.target_flow.levels[-1].layers[1].norm  # type: ignore[index]
+    norm.log_scale.sub_(0.5)
+    norm.bias.add_(10 * math.exp(-0.5))
+    checkpoint.save(tmp_path / "model.pt", model)
+    images = np.zeros((4, 64, 64, 3), np.uint8)  # black, white, half of each, and noise
+    images[1] = images[2, :, :32] = 255
+    images[3] = np.random.default_rng(0).integers(0, 256, images[3].shape)
+    others, samples, exact = images[::-1].copy(), np.arange(2), model.double()
+    with load(export(tmp_path / "model.pt").path, backend="cpu") as pipe:
+        drawn, scored = pipe.sample(images, n=2, temperature=1.0, seed=3), pipe.score(images, others)
+        noise = torch_noise(pipe.manifest.model.noise_channels, 64, 64, samples, seed=3)
     for k, image in enumerate(images):
-        samples = np.arange(2)
-        noise = torch_noise(dark_pipe.manifest.model.noise_channels, SIDE, SIDE, samples, seed=3)
-        planes = torch.from_numpy(image).permute(2, 0, 1)[None].expand(2, -1, -1, -1)
-        exact = dark_model.double()
-        with torch.no_grad():
-            wanted = exact.sample(planes, {key: z.double() for key, z in noise.items()}, 1.0)
-        order = np.argsort(-wanted.log_likelihood.total.numpy())
-        np.testing.assert_allclose(
-            np.sort(drawn.log_likelihood[k])[::-1], wanted.log_likelihood.total.numpy()[order], rtol=1e-5
-        )
-
-
-@pytest.mark.full
-def test_saturated_images_have_the_scores_of_the_model(
-    dark_model: CAFlow, dark_pipe: Pipeline, images: NDArray[np.uint8]
-) -> None:
-    scored = dark_pipe.score(images, images[::-1].copy())
-    targets, conditions = (torch.from_numpy(x.copy()).permute(0, 3, 1, 2) for x in (images, images[::-1]))
-    with torch.no_grad():
-        wanted = dark_model.double().log_prob(targets, conditions).total
-    np.testing.assert_allclose(scored.log_likelihood, wanted.numpy(), rtol=1e-5)
+        wanted = exact.sample(planes(image, 2), {key: z.double() for key, z in noise.items()}, 1.0).log_likelihood.total
+        np.testing.assert_allclose(drawn.log_likelihood[k], np.sort(wanted.numpy())[::-1], rtol=1e-5)
+        wanted = exact.log_prob(planes(image), planes(others[k])).total
+        np.testing.assert_allclose(scored.log_likelihood[k], wanted.numpy()[0], rtol=1e-5)
