@@ -118,36 +118,21 @@ def test_cpp_does_not_judge_images_unlike_the_calibration(without_grey: Path, ph
 
 @pytest.mark.parametrize("judge", ["sample", "image"])
 @pytest.mark.parametrize(
-    ("alpha", "redraws", "otherwise", "options"),
+    "options",
     [
-        (0.05, 20, "keep", {}),
-        (0.6, 5, "keep", {"rank": "typical"}),
-        (0.88, 6, "keep", {}),
-        (0.97, 3, "bicubic", {}),
-        (0.97, 0, "keep", {"rank": "consistency"}),
-        (0.6, 4, "keep", {"consistent": True}),
+        {"min_typicality": 0.05, "redraws": 20},
+        {"min_typicality": 0.6, "redraws": 5, "rank": "typical"},
+        {"min_typicality": 0.88, "redraws": 6},
+        {"min_typicality": 0.97, "redraws": 3, "otherwise": "bicubic"},
+        {"min_typicality": 0.97, "redraws": 0, "rank": "consistency"},
+        {"min_typicality": 0.6, "redraws": 4, "consistent": True},
     ],
 )
 def test_cpp_chooses_the_samples_that_python_chooses(
-    model: CModel,
-    pipe: Pipeline,
-    photographs: Path,
-    judge: Any,
-    alpha: float,
-    redraws: int,
-    otherwise: Any,
-    options: dict[str, Any],
+    model: CModel, pipe: Pipeline, photographs: Path, judge: str, options: dict[str, Any]
 ) -> None:
     conditions = pairs(photographs)[1][:5]
-    options = {
-        **options,
-        "n": 3,
-        "seed": 1,
-        "min_typicality": alpha,
-        "redraws": redraws,
-        "otherwise": otherwise,
-        "judge": judge,
-    }
+    options = {"n": 3, "seed": 1, "judge": judge, **options}
     best: Any = pipe.best_of(conditions, **options)
     for k, result in enumerate(model.best_of(conditions, **options)):
         assert (result.outcome, result.rejected) == (best.outcome[k], best.rejected[k])
@@ -225,13 +210,11 @@ def test_cpp_refuses_requests_that_the_calibration_does_not_support(
         assert np.isnan(plain.score(targets, conditions)[0].image_typicality)
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"min_typicality": 1e-6}, "In the smallest group"),
-        ({"min_typicality": 1.0}, "min_typicality"),
         ({"min_typicality": float("nan")}, "min_typicality"),
         ({"min_typicality": 0.1, "keep": [10, 5]}, "keep"),
         ({"min_typicality": 0.1, "temperature": 0.33}, r"for the temperatures 0\.8; got 0\.33"),
         ({"rank": "typical", "temperature": [0.8, 0.7]}, "one temperature for all levels"),
         ({"judge": 2}, "judge"),
-        ({"otherwise": 3}, "otherwise"),
         ({"consistent": 2}, "consistent"),
     ]
     for options, message in wrong:
