@@ -1,7 +1,8 @@
-"""Pages of the documentation: their commands, programs, figures, links and wording."""
+"""Pages of the documentation: their commands, figures and links; and the Dockerfiles, whose commands they name."""
 
 import re
 import shlex
+import tomllib
 
 import click
 import pytest
@@ -73,18 +74,6 @@ def test_figures_are_those_of_the_benchmarks() -> None:
     assert outdated(ROOT) == []
 
 
-@pytest.mark.parametrize("task", ["super-resolution", "colorization", "inpainting"])
-def test_differences_between_families_show_the_sign_of_each_seed(task: str) -> None:
-    """The page says of some differences that they have the same sign with every seed: readers can check it."""
-    page = (ROOT / "docs" / "conditional-flows.md").read_text()
-    table = page.partition(f"<!-- figures: paper-{task}-differences -->")[2].partition("<!-- end -->")[0]
-    heading, _, *rows = table.strip().splitlines()
-    assert "bits/dim" in heading
-    assert rows
-    cells = [cell for row in rows for cell in row.strip("| ").split(" | ")[2:]]
-    assert [cell for cell in cells if not re.search(r"± .* \([+−]{3}\)$", cell)] == []
-
-
 def test_the_recipe_of_the_reference_is_the_built_in_one() -> None:
     (block,) = blocks("toml", ("docs/reference/recipes.md",))
     assert block.code == (ROOT / "training" / "caflow_training" / "recipes" / "tiny.toml").read_text(encoding="utf-8")
@@ -97,3 +86,20 @@ def test_links_lead_to_existing_files() -> None:
         text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)  # code has no links
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
             assert target.startswith("https://") or (page.parent / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.cpu", "Dockerfile.cuda"])
+def test_a_dockerfile_names_files_extras_and_commands_that_exist(name: str) -> None:
+    """No image is built."""
+    path = ROOT / "docker" / name
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    hatch = project["tool"]["hatch"]["build"]["targets"]
+    text = path.read_text()
+    copied = {name for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for name in line.split()[:-1]}
+    assert all((ROOT / name).exists() for name in copied), copied
+    assert copied == {"pyproject.toml", "README.md", "LICENSE", *hatch["sdist"]["only-include"]}
+    (extras,) = re.findall(r"\.whl\)\[(.*)\]", text)
+    assert set(extras.split(",")) <= set(project["project"]["optional-dependencies"])
+    assert f"--file {path.relative_to(ROOT)} " in text
+    (entry,) = re.findall(r'^ENTRYPOINT \["(.*)"\]$', text, re.MULTILINE)
+    assert entry in project["project"]["scripts"]

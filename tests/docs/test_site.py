@@ -1,6 +1,5 @@
 """The documentation site in a real browser, from a folder and from a server: no errors, dead links or lost tables."""
 
-import re
 import subprocess
 import urllib.error
 import urllib.request
@@ -15,8 +14,6 @@ from ports import serving_files
 from visit import Visit, chromium
 
 pytestmark = pytest.mark.full
-WORDS = ["upscale", "4k", "webcam", "resume", "batch", "denoise", "transparent", "scratch", "fps", "anime"]
-"""What users of programs that enlarge images ask about."""
 SHOWN = """() => ({
     links: [...document.links].map(link => link.href),
     anchors: [...document.querySelectorAll("[id]")].map(element => element.id),
@@ -67,16 +64,6 @@ def test_pages_load_nothing_from_another_machine(pages: dict[str, dict[str, Any]
     here = ("file:", "data:", "blob:", "http://127.0.0.1:", "http://localhost:")
     requested = [one for shown in pages.values() for one in shown["requested"]]
     assert [one for one in requested if not one.startswith(here)] == []
-
-
-def test_a_search_finds_what_users_ask_about(site: Path, browser: Any) -> None:
-    with serving_files(site) as server:
-        page = Visit(browser, f"{server}/index.html").page
-        for word in WORDS:
-            page.fill(".md-search__input", "")
-            page.click(".md-search__input")
-            page.keyboard.type(word)
-            page.locator(".md-search-result__item mark", has_text=re.compile(word, re.IGNORECASE)).first.wait_for()
 
 
 def test_lists_and_tables_are_not_shown_as_paragraphs(pages: dict[str, dict[str, Any]]) -> None:
