@@ -62,9 +62,15 @@ def stop_soon(number: int) -> None:
 
 
 @pytest.mark.usefixtures("heeding_ctrl_c")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("result", "number", "message"),
+    [
+        ("large.png", signal.SIGINT, "caflow: stopped before the image was finished"),
+        ("large.mp4", signal.SIGTERM, "caflow: stopped before the first frame, so nothing was written"),
+    ],
+)
 def test_a_stopped_command_does_not_wait_for_its_graph(
-    number: signal.Signals, code: int, slow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: str, number: int, message: str, slow: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[object] = []
 
@@ -76,9 +82,10 @@ def test_a_stopped_command_does_not_wait_for_its_graph(
 
     original = onnx_runtime._SessionGraph._run
     monkeypatch.setattr(onnx_runtime._SessionGraph, "_run", run)
-    given = DATA / "photographs" / "roman-colosseum.jpg"
-    done = caflow("image", given, "-o", tmp_path / "large.png", "--model", slow, "--backend", "cpu", code=code)
-    assert "caflow: stopped before the image was finished" in done.stderr
+    photograph = DATA / "photographs" / "roman-colosseum.jpg"
+    given = ("image", photograph) if result == "large.png" else ("video", clip)
+    done = caflow(*given, "-o", tmp_path / result, "--model", slow, "--backend", "cpu", code=128 + number)
+    assert message in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -173,7 +173,6 @@ def test_the_command_builds_a_bundle_and_info_shows_it(copied: Path) -> None:
     assert "4 × 128×64" in shown
     assert shown.rstrip().endswith("current, not verified")  # no GPU here can run them
     (folder / "decode_0.onnx").write_bytes(b"")
-    assert [one.stale for one in engines.find(copied)] == ["decode_0.onnx is missing or truncated"]
     assert row().rstrip().endswith("stale: decode_0.onnx is missing or truncated")
     manifest = copied / MANIFEST
     manifest.write_bytes(manifest.read_bytes() + b" ")
