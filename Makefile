@@ -117,9 +117,10 @@ calibrate-%: $(PHOTOGRAPHS)/calibration $(PHOTOGRAPHS)/git-calibration  ## Calib
 $(PHOTOGRAPHS)/%: | setup
 	$(BIN)/python models/photographs.py $* $@
 
-quality: $(addprefix $(PHOTOGRAPHS)/,test training last unseen validation calibration metrics)  ## Measure the quality of the ×4 models and of other methods, on clean, degraded and hard inputs.
+quality: build/test-sets $(addprefix $(PHOTOGRAPHS)/,test training last unseen validation calibration metrics git-validation)  ## Measure the quality of the ×4 models and of other methods, on clean, degraded and hard inputs.
 	$(BENCHMARK)/quality.py judge $(BUNDLE) --degradation clean --temperature 0.9 $(THREADS) --json $(RESULTS)/quality.json
 	$(BENCHMARK)/quality.py judge $(BUNDLE) models/x4-real.caflow $(THREADS) --json $(RESULTS)/quality-degraded.json
+	$(BENCHMARK)/quality.py sets $(BUNDLE) $(THREADS) --temperature 0.8 --temperature 0.9 --json $(RESULTS)/test-sets.json
 	$(BENCHMARK)/quality.py hard $(BUNDLE) models/x4-real.caflow $(THREADS) --json $(RESULTS)/outliers-hard.json
 	$(BENCHMARK)/quality.py choice $(THREADS) --json $(RESULTS)/model-choice.json
 
