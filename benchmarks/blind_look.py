@@ -1,6 +1,6 @@
-"""Blind comparison of a bundle with a peer, or of both built-in ×4 models, by people who look at pairs of results.
+"""Blind comparison of a bundle with a peer, by people who look at pairs of results.
 
-`pairs` and `choices` write one picture for each pair: a result, the condition enlarged, and the other result. Chance
+`pairs` writes one picture for each pair: a result, the condition enlarged, and the other result. Chance
 decides which is on the left. The key, which says it, belongs into another folder, out of sight of those who vote.
 `votes` reads their votes and the key.
 """
@@ -9,7 +9,6 @@ import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -17,21 +16,16 @@ import numpy as np
 import report
 from degradations import DEGRADATIONS, degraded
 from metrics import Picture, held_out_crops, resize
-from model_choice import SUFFIXES
 from peers import PEERS, Upscale, installed
 from PIL import Image
 from scipy.stats import binomtest
 
-from caflow_deploy.images.image_files import read_image
-from caflow_deploy.images.model_choice import MODELS, choose_model
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 OUT, KEY = Path("build/blind-look"), Path("build/blind-look-key.csv")
 VOTES = ("left", "right", "equal")
 DEGRADED = [name for name in DEGRADATIONS if name != "clean"]
 MAGNIFIED = 2
-SIDE, SIDE_CODED, QUALITY = 64, 256, 80
-"""Side of what is shown of a file of real use and of what is coded again, in pixels, and the quality of that."""
 Shown = tuple[str, str, Picture]
 """Degradation, name and condition of a pair."""
 
@@ -92,12 +86,6 @@ def preference(degradation: str, votes: Counter[str], methods: list[str]) -> dic
     return row | {"preferred": found.statistic, "from": float(low), "to": float(high)}
 
 
-def middle(picture: Picture, side: int) -> Picture:
-    """Return the middle of a picture, at most `side` pixels wide and high."""
-    top, left = (max(0, (extent - side) // 2) for extent in picture.shape[:2])
-    return np.ascontiguousarray(picture[top : top + side, left : left + side])
-
-
 def write_all(shown: list[Shown], methods: dict[str, Upscale], random: np.random.Generator) -> None:
     """Write the pictures of all pairs, an empty list of votes, and the key."""
     OUT.mkdir(parents=True, exist_ok=True)
@@ -132,26 +120,6 @@ def write_pairs(bundle: Path, peer: str, pairs: int, seed: int, threads: int) ->
             crop = degraded(given[place], name)
             shown.append((name, crop.name, crop.condition))
         write_all(shown, methods, random)
-
-
-@click.command("choices")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True))
-def write_choices(folder: Path) -> None:
-    """Write pairs of x4-photo and x4-real, as `pairs` does, for the middle of image files of real use.
-
-    Each file is shown as it is and, coded again in quality 80, as JPEG, WebP or AVIF in turns. In the key, the
-    degradation says which of both `caflow image` would choose.
-    """
-    shown, files = list[Shown](), [path for path in sorted(folder.iterdir()) if path.suffix in (".jpg", ".png")]
-    with load(MODELS[0], "cpu", 1) as photo, load(MODELS[1], "cpu", 1) as real, TemporaryDirectory() as coded:
-        for number, file in enumerate(files):
-            again = Path(coded, f"{file.stem}.{SUFFIXES[number % len(SUFFIXES)]}")
-            Image.fromarray(middle(read_image(file).rgb, SIDE_CODED)).save(again, quality=QUALITY)
-            for path in (file, again):
-                kind = "as it is" if path == file else f"{path.suffix[1:].upper()} {QUALITY}"
-                chosen = choose_model(path, real.degradation).model
-                shown.append((f"{kind}, {chosen} chosen", file.stem, middle(read_image(path).rgb, SIDE)))
-        write_all(shown, {pipe.folder.stem: sampled(pipe) for pipe in (photo, real)}, np.random.default_rng(0))
 
 
 @click.command("votes")

@@ -175,7 +175,6 @@ main.add_command(literature_sets.judge_sets)
 main.add_command(hard_inputs.judge_hard_inputs)
 main.add_command(model_choice.judge_choice)
 main.add_command(blind_look.write_pairs)
-main.add_command(blind_look.write_choices)
 main.add_command(blind_look.count_votes)
 
 if __name__ == "__main__":
