@@ -1,8 +1,10 @@
 """`caflow serve`: serve a bundle to many clients over HTTP."""
 
 import threading
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -16,8 +18,8 @@ from caflow_deploy.commands.pipeline_options import MAX_PIXELS_LIMIT, backend_op
 from caflow_deploy.serving.body_limiter import BodyLimiter
 from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import loop_thread
+from caflow_deploy.serving.model_instruments import Prometheus
 from caflow_deploy.serving.worker import WorkerFailed
-from caflow_deploy.serving.worker_instruments import WorkerMetrics
 from caflow_deploy.serving.worker_pool import BatchSettings, WorkerPool
 from caflow_deploy.serving.worker_process import WorkerSettings
 from caflow_runtime.bundle.builtin import find_bundle
@@ -127,10 +129,12 @@ def command(host: str, port: int, metrics_port: int | None, workers: int, **give
     for place, wanted in ((host, port), (LOOPBACK, metrics_port)):
         if wanted is not None:
             listen(place, wanted).close()  # report a port that is in use before workers start
-    metrics = None if metrics_port is None else WorkerMetrics()
-    settings = gathered(WorkerSettings, given | {"bundle": folder, "records_metrics": metrics is not None})
-    pool = WorkerPool(workers, settings, batches, metrics)
-    with suppress(KeyboardInterrupt), loop_thread() as run, pool.open(run):
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
+        metrics_folder = None if metrics_port is None else Path(stack.enter_context(TemporaryDirectory()))
+        metrics = metrics_folder and Prometheus(metrics_folder)
+        settings = gathered(WorkerSettings, given | {"bundle": folder, "metrics_folder": metrics_folder})
+        pool, run = WorkerPool(workers, settings, batches), stack.enter_context(loop_thread())
+        stack.enter_context(pool.open(run))
         with deferring_stops():  # imports may lose exceptions; these take long, and workers start meanwhile
             from caflow_deploy.serving.image_app import ImageApp, image_bodies
             from caflow_deploy.serving.image_requests import ImageModels
@@ -146,8 +150,9 @@ def command(host: str, port: int, metrics_port: int | None, workers: int, **give
         images = ImageApp(models, pool, image_bodies(models), batches.deadline, settings.max_pixels)
         app = InferenceApp(models_of(folder.stem, channels), pool, bodies, batches.deadline, images)
         server = ServerRunner(app, host, port)
-        exported = metrics.instruments.serving(metrics_port, LOOPBACK) if metrics and metrics_port else nullcontext()
-        with exported, server.open(run):
+        if metrics and metrics_port:
+            stack.enter_context(metrics.serving(metrics_port, LOOPBACK))
+        with server.open(run):
             console.result(f"{folder.stem} is ready at {server.text}")
             threading.Event().wait()
 

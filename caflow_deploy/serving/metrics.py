@@ -15,11 +15,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from caflow_deploy.serving.model_instruments import VERDICTS, Instruments, ModelInstruments, Prometheus, buckets_of
+from caflow_deploy.serving.model_instruments import VERDICTS, ModelInstruments, Prometheus, buckets_of
 from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.file_io.paths import as_text
-from caflow_runtime.ood.drift import WINDOW, Drift
+from caflow_runtime.ood.drift import Drift
 from caflow_runtime.ood.typicality import Floats, rank
 from caflow_runtime.ood.typicality_records import TypicalityModel
 from caflow_runtime.pipeline.choice import Untypical
@@ -37,9 +37,9 @@ class Metrics:
         self,
         pipe: Pipeline,
         typicality_model: TypicalityModel | None = None,
-        window: int = WINDOW,
-        instruments: Instruments | None = None,
+        instruments: Prometheus | None = None,
         buckets: Sequence[float] | None = None,
+        model: str | None = None,
     ) -> None:
         """Create all metrics. If the bundle is calibrated, the canary's sample is drawn once.
 
@@ -48,9 +48,9 @@ class Metrics:
             typicality_model: typical values of the results. For scored images, pass `pipe.calibration.truth`; for
                 samples, `pipe.calibration.typicality_model(temperature)`. Pass None if there is no calibration, or for
                 progressive best-of-N, which drops samples early. Drift is then NaN.
-            window: number of recent images that drift is computed from.
-            instruments: metrics of a serving engine, which exports them. None uses prometheus_client, for `serve`.
+            instruments: those of a worker, whose server exports them; None makes new ones.
             buckets: upper bounds of the buckets for bits per dimension; None uses `buckets_of(typicality_model)`.
+            model: name of the model in the metrics; None takes that of the bundle.
 
         Raises:
             InputError: if prometheus_client is required but not installed.
@@ -58,8 +58,8 @@ class Metrics:
         """
         self._instruments = instruments or Prometheus()
         self._typicality_model = typicality_model
-        self.drift = None if typicality_model is None else Drift(pipe.calibration.photographs, window)
-        self._model = as_text(pipe.folder.stem)
+        self.drift = None if typicality_model is None else Drift(pipe.calibration.photographs)
+        self._model = model or as_text(pipe.folder.stem)
         self._endpoint = ExitStack()
         self._port: int | None = None
         self._made = ModelInstruments(self._instruments, self._model, pipe, buckets or buckets_of(typicality_model))
@@ -85,7 +85,7 @@ class Metrics:
             if not is_late:
                 self._made.requests.labels(self._model, outcome).inc()
             if outcome in ("rejected", "bicubic") and not is_late:
-                self._made.all_rejected.labels("keep" if outcome == "rejected" else outcome).inc()
+                self._made.all_rejected.labels(self._model, "keep" if outcome == "rejected" else outcome).inc()
             if config.rejects_images:  # Judging ends at the first accepted image.
                 self._count(int(outcome in ("accepted", "unjudged")), int(rejected[k]), 0)
             else:  # Drawing ends once n samples are accepted, or at the limit.
@@ -115,19 +115,20 @@ class Metrics:
 
     def observe_frame(self, frame: Frame) -> None:
         """Count a frame of a video. Drift excludes frames, since those of a scene are alike and share a sample."""
-        self._made.frames.labels("rejected" if frame.rejected else "untypical" if frame.untypical else "ok").inc()
+        verdict = "rejected" if frame.rejected else "untypical" if frame.untypical else "ok"
+        self._made.frames.labels(self._model, verdict).inc()
         if not frame.rejected:
             self._made.bits.observe(frame.bits_per_dim)
 
     def observe_dropped(self, frames: int = 1) -> None:
         """Count frames that were skipped because they arrived too fast."""
-        self._made.frames.labels("dropped").inc(frames)
+        self._made.frames.labels(self._model, "dropped").inc(frames)
 
     def observe_error(self, error: Exception) -> None:
         """Count an image that has no result. If the request dropped its untypical samples, that is no error."""
         self._made.requests.labels(self._model, "rejected" if isinstance(error, Untypical) else "error").inc()
         if isinstance(error, NotFinite):
-            self._made.all_rejected.labels("drop").inc()
+            self._made.all_rejected.labels(self._model, "drop").inc()
         if isinstance(error, Untypical):
             drawn = np.array(error.choice.bits_per_dim)
             self._count(0, len(drawn), error.choice.rejected - len(drawn))
@@ -141,7 +142,7 @@ class Metrics:
         try:
             yield
         finally:
-            self._made.seconds.labels(name).observe(time.perf_counter() - started)
+            self._made.seconds.labels(self._model, name).observe(time.perf_counter() - started)
 
     def serve(self, port: int, address: str = LOOPBACK) -> int:
         """Serve the metrics at http://address:port/metrics until `close` is called. Return the port.
@@ -150,10 +151,8 @@ class Metrics:
             port: TCP port; 0 lets the system choose a free port.
 
         Raises:
-            InputError: if a serving engine exports the metrics, they are served already, or the port is not available.
+            InputError: if they are served already, or the port is not available.
         """
-        if not isinstance(self._instruments, Prometheus):
-            raise InputError("cannot serve these metrics: the serving engine exports them at its own endpoint")
         if self._port is not None:
             raise InputError(f"metrics are already served on port {self._port}; call close() first")
         try:

@@ -1,10 +1,12 @@
 """The instruments of a model's metrics: their names, descriptions, labels and buckets."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any, Protocol, get_args
+from pathlib import Path
+from typing import Any, Self, get_args
 
 import numpy as np
 
@@ -35,42 +37,60 @@ SPREADS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
-class Instruments(Protocol):
-    """Factory of counters, gauges and histograms: those of prometheus_client, or of a worker.
+class Prometheus:
+    """Instruments of prometheus_client, in a registry of their own.
 
-    Counters have the method `inc`, gauges `set` and histograms `observe`. An instrument with labels must first be
-    narrowed to one value of each label, by `labels(*values)`.
+    All have the label `model`, and several models share them. The first model determines the buckets of a histogram.
     """
 
-    def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
-        """Make a counter. `name` has no suffix `_total`; it is added when the counter is exported."""
-
-    def gauge(self, name: str, text: str, labels: Sequence[str]) -> Any: ...
-
-    def histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Any:
-        """Make a histogram. `buckets` are the upper bounds of its buckets."""
-
-
-class Prometheus:
-    """Instruments of prometheus_client, in their own registry."""
-
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         """Create an empty registry.
+
+        Arguments:
+            folder: where workers write metrics, which the registry then has, too. Counters and histograms add up over
+                workers, and continue when a worker is replaced. Gauges have the number of the worker as the label
+                `pid`.
 
         Raises:
             InputError: if prometheus_client is not installed.
         """
         self._package = import_optional("prometheus_client", "metrics require prometheus_client", "prometheus-client")
         self.registry = self._package.CollectorRegistry()
+        self._made: dict[str, Any] = {}
+        if folder is not None:
+            from prometheus_client.multiprocess import MultiProcessCollector
 
-    def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
-        return self._package.Counter(name, text, labels, registry=self.registry)
+            MultiProcessCollector(self.registry, str(folder))  # type: ignore[no-untyped-call]
 
-    def gauge(self, name: str, text: str, labels: Sequence[str]) -> Any:
-        return self._package.Gauge(name, text, labels, registry=self.registry)
+    @classmethod
+    def of_worker(cls, folder: Path, number: int) -> Self:
+        """Return the instruments of a worker process, which writes their values to a folder."""
+        from prometheus_client import values
 
-    def histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Any:
-        return self._package.Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+        values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+        return cls()
+
+    def counter(self, name: str, text: str, labels: Sequence[str], values: Sequence[tuple[str, ...]]) -> Any:
+        """Return a counter that starts at 0 for all of these values of its labels, among which is the model."""
+        made = self._instrument("Counter", name, text, labels)
+        for value in values:
+            made.labels(*value)
+        return made
+
+    def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Any:
+        """Return a gauge."""
+        return self._instrument("Gauge", name, text, labels, multiprocess_mode="all")
+
+    def histogram(self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Any:
+        """Return a histogram. `buckets` are the upper bounds of its buckets."""
+        return self._instrument("Histogram", name, text, labels, buckets=buckets)
+
+    def _instrument(self, kind: str, name: str, text: str, labels: Sequence[str], **options: Any) -> Any:
+        if name not in self._made:
+            make = getattr(self._package, kind)
+            self._made[name] = make(name, text, ["model", *labels], registry=self.registry, **options)
+        return self._made[name]
 
     @contextmanager
     def serving(self, port: int, address: str) -> Iterator[int]:
@@ -85,16 +105,17 @@ class Prometheus:
 
 
 class ModelInstruments:
-    """All instruments of one model. Each attribute is an instrument, as `Instruments` returns it.
+    """All instruments of one model.
 
-    All label values of counters start at 0, so that ratios are right from the first minute.
+    The first label of counters and of `seconds` is the model; the others are narrowed to the model already. All label
+    values of counters start at 0, so that ratios are right from the first minute.
     """
 
-    def __init__(self, instruments: Instruments, model: str, pipe: Pipeline, bits_per_dim: Sequence[float]) -> None:
+    def __init__(self, instruments: Prometheus, model: str, pipe: Pipeline, bits_per_dim: Sequence[float]) -> None:
         """Make all instruments. If the bundle is calibrated, the canary's sample is drawn once.
 
         Arguments:
-            model: name of the model, which is the label of its counters.
+            model: value of the label `model`.
             bits_per_dim: upper bounds of the buckets for bits per dimension.
 
         Raises:
@@ -102,87 +123,74 @@ class ModelInstruments:
         """
         self._instruments = instruments
         self._make_counters(model)
-        self._make_histograms(bits_per_dim)
-        self._make_gauges(pipe)
+        self._make_histograms(model, bits_per_dim)
+        self._make_gauges(model, pipe)
 
     def _make_counters(self, model: str) -> None:
-        def counter(name: str, text: str, labels: list[str], values: list[tuple[str, ...]]) -> Any:
-            return _counter(self._instruments, name, text, labels, values)
-
+        counter = self._instruments.counter
         self.requests = request_counter(self._instruments, model)
         self.samples = counter(
             "caflow_samples",
             "Number of drawn samples or scored targets, by verdict.",
-            ["model", "verdict", "reason"],
+            ["verdict", "reason"],
             [(model, *verdict) for verdict in VERDICTS],
         )
         self.all_rejected = counter(
             "caflow_all_rejected",
             "Number of images without an accepted sample, by the result that replaced it.",
             ["instead"],
-            [(instead,) for instead in INSTEAD],
+            [(model, instead) for instead in INSTEAD],
         )
         self.frames = counter(
-            "caflow_frames", "Number of video frames, by verdict.", ["verdict"], [(verdict,) for verdict in FRAMES]
+            "caflow_frames",
+            "Number of video frames, by verdict.",
+            ["verdict"],
+            [(model, verdict) for verdict in FRAMES],
         )
 
-    def _make_histograms(self, bits_per_dim: Sequence[float]) -> None:
-        def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Any:
-            return self._instruments.histogram(name, text, labels, buckets)
-
+    def _make_histograms(self, model: str, bits_per_dim: Sequence[float]) -> None:
+        histogram = self._instruments.histogram
         self.bits = histogram(
             "caflow_sample_bits_per_dim", "Bits per dimension of finite samples or scored targets.", bits_per_dim
-        )
+        ).labels(model)
         self.spread = histogram(
             "caflow_logp_spread", "Standard deviation of the bits/dim of an image's samples.", SPREADS
-        )
+        ).labels(model)
         self.seconds = histogram("caflow_stage_seconds", "Duration of each stage in seconds.", SECONDS, ["stage"])
         for stage in STAGES:
-            self.seconds.labels(stage)
+            self.seconds.labels(model, stage)
 
-    def _make_gauges(self, pipe: Pipeline) -> None:
-        def gauge(name: str, text: str, labels: Sequence[str] = ()) -> Any:
-            return self._instruments.gauge(name, text, labels)
-
+    def _make_gauges(self, model: str, pipe: Pipeline) -> None:
+        gauge = self._instruments.gauge
         manifest = sha256_of(pipe.folder / MANIFEST)
         info = gauge(
             "caflow_model_info",
             "Version, precision and manifest hash as labels; the value is 1.",
             ["version", "precision", "manifest"],
         )
-        info.labels(version("caflow-deploy"), pipe.manifest.precision, manifest).set(1)
+        info.labels(model, version("caflow-deploy"), pipe.manifest.precision, manifest).set(1)
         self.drift_distance = gauge(
             "caflow_drift_distance", "Kolmogorov-Smirnov distance of recent images from the calibration, 0 to 1."
-        )
+        ).labels(model)
         self.drift_distance.set(math.nan)
         self.drift_p_value = gauge(
             "caflow_drift_p_value", "Probability of a distance as large without drift; check values below 0.01."
-        )
+        ).labels(model)
         self.drift_p_value.set(math.nan)
         canary = gauge(
             "caflow_canary_difference",
             "Log-likelihood of the canary at the start minus its value at calibration, in nats.",
-        )
+        ).labels(model)
         try:
             canary.set(canary_difference(pipe))
         except InputError:  # The bundle is not calibrated.
             canary.set(math.nan)
 
 
-def request_counter(instruments: Instruments, model: str) -> Any:
-    """Return the counter of a model's images, with the labels model and outcome."""
-    text, values = "Number of images, by outcome.", [(model, outcome) for outcome in OUTCOMES]
-    return _counter(instruments, "caflow_requests", text, ["model", "outcome"], values)
-
-
-def _counter(
-    instruments: Instruments, name: str, text: str, labels: list[str], values: Sequence[tuple[str, ...]]
-) -> Any:
-    """Return a counter that starts at 0 for all of these values of its labels."""
-    made = instruments.counter(name, text, labels)
-    for value in values:
-        made.labels(*value)
-    return made
+def request_counter(instruments: Prometheus, model: str) -> Any:
+    """Return the counter of images, with the labels model and outcome, that starts at 0 for a model."""
+    values = [(model, outcome) for outcome in OUTCOMES]
+    return instruments.counter("caflow_requests", "Number of images, by outcome.", ["outcome"], values)
 
 
 def buckets_of(*typicality_models: TypicalityModel | None) -> Sequence[float]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from caflow_deploy.serving.metrics import Metrics
-from caflow_deploy.serving.model_instruments import Instruments, buckets_of
+from caflow_deploy.serving.model_instruments import Prometheus, buckets_of
 from caflow_deploy.serving.request import (
     Answer,
     Checked,
@@ -25,7 +25,6 @@ from caflow_runtime.batching.draw_options import DrawOptions
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.file_io.paths import as_text
 from caflow_runtime.image_arrays import Image, as_images
-from caflow_runtime.ood.drift import WINDOW
 from caflow_runtime.ood.typicality_records import TypicalityModel
 from caflow_runtime.pipeline.pipeline import Pipeline
 
@@ -54,21 +53,21 @@ class Service(ABC):
         )
 
     def __init__(
-        self, pipe: Pipeline, max_pixels: int = MAX_REQUEST_PIXELS, instruments: Instruments | None = None
+        self, pipe: Pipeline, max_pixels: int = MAX_REQUEST_PIXELS, instruments: Prometheus | None = None
     ) -> None:
         """Serve the model of an open pipeline.
 
         Arguments:
             max_pixels: largest number of result pixels in a request, over all samples.
-            instruments: the engine's metrics, in which requests are counted; None counts nothing.
+            instruments: those of the worker, in which requests are counted; None counts nothing.
         """
         self.pipe = pipe
         self.max_pixels = max_pixels
-        # All models of a bundle share the buckets, because an engine has one histogram of a name in a process.
+        # All models of a bundle share the buckets, because they share a histogram.
         own = pipe.manifest.model.sampling.temperature
         buckets = buckets_of(pipe.likelihoods.typicality_model(own), pipe.likelihoods.typicality_model(None))
         typicality_model = self._typicality_model()
-        self.metrics = None if instruments is None else Metrics(pipe, typicality_model, WINDOW, instruments, buckets)
+        self.metrics = None if instruments is None else Metrics(pipe, typicality_model, instruments, buckets, self.name)
 
     @property
     def name(self) -> str:

@@ -28,7 +28,7 @@ class Worker:
         assert self._reply is not None
         return self._reply
 
-    async def start(self) -> Reply:
+    async def start(self) -> None:
         """Start the process, and wait until it has opened the bundle.
 
         Raises:
@@ -37,10 +37,10 @@ class Worker:
         self._process.start()
         self._expect()
         message = await self.next_message
-        if isinstance(message, Reply):
+        if isinstance(message, list):
             self.is_up = True
             self._expect()
-            return message
+            return
         why = message or await asyncio.to_thread(self._process.why_it_died)
         self.kill()
         raise WorkerFailed(why)
@@ -56,7 +56,7 @@ class Worker:
             async with asyncio.timeout(seconds):
                 await asyncio.to_thread(self._process.connection.send, batch)
                 message = await self.next_message
-            if isinstance(message, Reply):
+            if isinstance(message, list):
                 self._expect()
                 return message
             why = "the process died"

@@ -15,7 +15,6 @@ from caflow_deploy.serving.image_requests import ImageAnswer, ImageRequest
 from caflow_deploy.serving.loop_thread import Run
 from caflow_deploy.serving.request import Request, Tensors
 from caflow_deploy.serving.worker import Worker, WorkerFailed
-from caflow_deploy.serving.worker_instruments import WorkerMetrics
 from caflow_deploy.serving.worker_process import CHECK, Reply, WorkerSettings
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
@@ -68,11 +67,9 @@ class PendingRequest:
 class WorkerPool:
     """Worker processes as the backend of an `InferenceApp`. All of its coroutines must run in one event loop."""
 
-    def __init__(
-        self, count: int, worker: WorkerSettings, batches: BatchSettings, metrics: WorkerMetrics | None
-    ) -> None:
+    def __init__(self, count: int, worker: WorkerSettings, batches: BatchSettings) -> None:
         self.workers = [Worker(number, worker) for number in range(count)]
-        self.batches, self.metrics = batches, metrics
+        self.batches = batches
         self._queue: deque[PendingRequest] = deque()
         self._arrival = asyncio.Event()
         """Set while requests wait."""
@@ -162,7 +159,7 @@ class WorkerPool:
         pause = 0.0
         while True:
             try:
-                started = await worker.start()
+                await worker.start()
             except WorkerFailed as error:
                 first = self._first_starts[worker.number]
                 if not first.done():
@@ -173,7 +170,6 @@ class WorkerPool:
                 await asyncio.sleep(pause)
                 continue
             pause = 0.0
-            self._replay(started, worker)
             if not (first := self._first_starts[worker.number]).done():
                 first.set_result(None)
             try:
@@ -231,9 +227,7 @@ class WorkerPool:
             return
         answers: list[Tensors | ImageAnswer | Failure] = [LOST] * len(batch)
         try:
-            reply = await self._reply(worker, batch)
-            answers = reply.answers
-            self._replay(reply, worker)
+            answers = await self._reply(worker, batch)
         finally:
             for one, answer in zip(batch, answers, strict=True):
                 if not one.answer.done():  # otherwise the deadline has passed, or the client has left
@@ -244,10 +238,6 @@ class WorkerPool:
             return await _while_wanted(worker.compute(image, None), batch[0])
         tensors = [(one.model, one.request) for one in batch if isinstance(one.request, Request)]
         return await worker.compute(tensors, 2 * self.batches.deadline)
-
-    def _replay(self, reply: Reply, worker: Worker) -> None:
-        if self.metrics is not None:
-            self.metrics.replay(reply.records, worker.number)
 
 
 async def _while_wanted(computing: Coroutine[Any, Any, Reply], asked: PendingRequest) -> Reply:

@@ -8,17 +8,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from caflow_deploy.images.open_models import RunOptions, opened
 from caflow_deploy.serving.failures import Failure, failure_of
 from caflow_deploy.serving.image_answers import answer_image
 from caflow_deploy.serving.image_requests import ImageAnswer, ImageRequest
-from caflow_deploy.serving.model_instruments import request_counter
+from caflow_deploy.serving.model_instruments import Prometheus, request_counter
 from caflow_deploy.serving.request import Request, Tensors
 from caflow_deploy.serving.served_models import SERVICES
 from caflow_deploy.serving.service import Service
-from caflow_deploy.serving.worker_instruments import CreatedInstrument, InstrumentChange, RecordingInstruments
 from caflow_deploy.silence import silence
 from caflow_runtime.backends.gpu import find_gpus, has_gpu
 from caflow_runtime.backends.onnx_packages import is_installed
@@ -35,6 +34,8 @@ Asked = tuple[str, Request]
 """Name of the model, and the request."""
 Batch = list[Asked] | ImageRequest
 """Requests that are computed together, or one request with an image file, which may take minutes."""
+Reply = list[Tensors | ImageAnswer | Failure]
+"""Answers in the order of the requests. A worker sends an empty list when it has opened the bundle."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,8 @@ class WorkerSettings:
     """Maximum number of pixels in the results of one request for tensors, counting all samples."""
     max_image_pixels: int
     """Maximum number of pixels of an image file."""
-    records_metrics: bool
-
-
-class Reply(NamedTuple):
-    """Message of a worker: answers in the order of the requests, and what changed in its metrics.
-
-    A worker sends a reply without answers when it has opened the bundle.
-    """
-
-    answers: list[Tensors | ImageAnswer | Failure]
-    records: list[CreatedInstrument | InstrumentChange]
+    metrics_folder: Path | None
+    """Folder that the metrics are written to; None if there are none."""
 
 
 def run(connection: Connection, settings: WorkerSettings, number: int) -> None:
@@ -76,13 +68,13 @@ def run(connection: Connection, settings: WorkerSettings, number: int) -> None:
     except (CaflowError, MemoryError, OSError) as error:
         connection.send(format_error(error) or "memory ran out")
         return
-    connection.send(Reply([], worker.take_records()))
+    connection.send([])
     while _answer_next(connection, worker):
         pass
 
 
 class OpenWorker:
-    """The services of an open bundle, and what they record."""
+    """The services of an open bundle."""
 
     def __init__(self, settings: WorkerSettings, number: int) -> None:
         """Open the bundle."""
@@ -90,13 +82,10 @@ class OpenWorker:
         self._run = RunOptions(backend, settings.threads, max_pixels=settings.max_image_pixels)
         self._open = ExitStack()
         self.pipe = self._open.enter_context(opened(settings.bundle, self._run))  # which requests with files use, too
-        self._records: list[CreatedInstrument | InstrumentChange] = []
-        self._counters: dict[str, Any] | None = {} if settings.records_metrics else None
-        self.services: dict[str, Service] = {}
-        for kind in SERVICES:
-            name = settings.bundle.stem + kind.suffix
-            instruments = RecordingInstruments(name, self._records) if settings.records_metrics else None
-            self.services[name] = kind(self.pipe, settings.max_pixels, instruments)
+        folder = settings.metrics_folder
+        self._instruments = None if folder is None else Prometheus.of_worker(folder, number)
+        services: list[Service] = [kind(self.pipe, settings.max_pixels, self._instruments) for kind in SERVICES]
+        self.services = {service.name: service for service in services}
 
     def answers(self, batch: Batch) -> list[Any]:
         """Return the output tensors or the image file of each request, or the exception that it caused."""
@@ -116,12 +105,6 @@ class OpenWorker:
         """Raise an exception if the worker cannot compute."""
         next(iter(self.services.values())).check()
 
-    def take_records(self) -> list[CreatedInstrument | InstrumentChange]:
-        """Return what was recorded since the last call."""
-        taken = self._records[:]
-        self._records.clear()
-        return taken
-
     def _image(self, request: ImageRequest) -> ImageAnswer | Exception:
         try:
             return answer_image(request, self._run, self._count)
@@ -130,10 +113,8 @@ class OpenWorker:
 
     def _count(self, model: str, outcome: str) -> None:
         """Count the outcome of a request with an image file."""
-        if self._counters is not None:
-            if model not in self._counters:
-                self._counters[model] = request_counter(RecordingInstruments(model, self._records), model)
-            self._counters[model].labels(model, outcome).inc()
+        if self._instruments is not None:
+            request_counter(self._instruments, model).labels(model, outcome).inc()
 
     def _checked(self) -> Tensors | Exception:
         try:
@@ -171,8 +152,7 @@ def _answer_next(connection: Connection, worker: OpenWorker) -> bool:
     for error in errors:
         if not isinstance(error, EXPECTED):
             LOG.error("caflow: a request failed", exc_info=error)
-    sent = [failure_of(answer) if isinstance(answer, BaseException) else answer for answer in answers]
-    connection.send(Reply(sent, worker.take_records()))
+    connection.send([failure_of(answer) if isinstance(answer, BaseException) else answer for answer in answers])
     if any(isinstance(error, BackendError) or not isinstance(error, EXPECTED) for error in errors):
         worker.check()
     return True

@@ -57,14 +57,14 @@ def test_all_metrics_exist_with_zero_from_the_start(pipe: Pipeline, typicality_m
     for verdict, reason in (("accepted", ""), ("rejected", "untypical"), ("rejected", "not_finite")):
         assert values[f'caflow_samples_total{{model="model",reason="{reason}",verdict="{verdict}"}}'] == 0
     for instead in ("keep", "bicubic", "drop"):
-        assert values[f'caflow_all_rejected_total{{instead="{instead}"}}'] == 0
+        assert values[f'caflow_all_rejected_total{{instead="{instead}",model="model"}}'] == 0
     for verdict in ("ok", "rejected", "dropped"):
-        assert values[f'caflow_frames_total{{verdict="{verdict}"}}'] == 0
-    assert values['caflow_stage_seconds_count{stage="sample"}'] == 0
-    assert math.isnan(values["caflow_drift_p_value"])
+        assert values[f'caflow_frames_total{{model="model",verdict="{verdict}"}}'] == 0
+    assert values['caflow_stage_seconds_count{model="model",stage="sample"}'] == 0
+    assert math.isnan(values['caflow_drift_p_value{model="model"}'])
     (info,) = (name for name in values if name.startswith("caflow_model_info"))
     assert values[info] == 1
-    assert re.search(r'manifest="[0-9a-f]{64}",precision="fp32",version="', info)
+    assert re.search(r'manifest="[0-9a-f]{64}",model="model",precision="fp32",version="', info)
 
 
 def test_metrics_count_samples_and_likelihoods(
@@ -86,12 +86,12 @@ def test_metrics_count_samples_and_likelihoods(
     assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == 15
     assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == 0
     drawn = np.stack(best.bits_per_dim_drawn)
-    assert values["caflow_sample_bits_per_dim_count"] == 15
-    assert values["caflow_sample_bits_per_dim_sum"] == pytest.approx(drawn.sum())
-    assert values["caflow_logp_spread_sum"] == pytest.approx(drawn.std(1).sum())
-    assert values['caflow_stage_seconds_count{stage="sample"}'] == 1
-    assert values["caflow_drift_p_value"] == pytest.approx(expected.p_value)
-    assert values["caflow_drift_distance"] == pytest.approx(expected.distance)
+    assert values['caflow_sample_bits_per_dim_count{model="model"}'] == 15
+    assert values['caflow_sample_bits_per_dim_sum{model="model"}'] == pytest.approx(drawn.sum())
+    assert values['caflow_logp_spread_sum{model="model"}'] == pytest.approx(drawn.std(1).sum())
+    assert values['caflow_stage_seconds_count{model="model",stage="sample"}'] == 1
+    assert values['caflow_drift_p_value{model="model"}'] == pytest.approx(expected.p_value)
+    assert values['caflow_drift_distance{model="model"}'] == pytest.approx(expected.distance)
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
@@ -116,7 +116,7 @@ def test_rejected_samples_are_counted_by_reason(
         assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == rejected
         assert values['caflow_samples_total{model="model",reason="not_finite",verdict="rejected"}'] == not_finite
         assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == finite - rejected
-        assert values['caflow_all_rejected_total{instead="keep"}'] == (best.outcome[0] == "rejected")
+        assert values['caflow_all_rejected_total{instead="keep",model="model"}'] == (best.outcome[0] == "rejected")
         assert values[f'caflow_requests_total{{model="model",outcome="{best.outcome[0]}"}}'] == 1
 
 
@@ -145,12 +145,12 @@ def test_scores_frames_and_errors_are_counted(pipe: Pipeline, photographs: Path)
     assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == 13 - accepted + 2
     assert values['caflow_samples_total{model="model",reason="not_finite",verdict="rejected"}'] == 1
     assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == accepted
-    assert values["caflow_sample_bits_per_dim_count"] == 13 + 2 + 2
-    assert values['caflow_frames_total{verdict="ok"}'] == 2
-    assert values['caflow_frames_total{verdict="rejected"}'] == 1
-    assert values['caflow_frames_total{verdict="dropped"}'] == 2
+    assert values['caflow_sample_bits_per_dim_count{model="model"}'] == 13 + 2 + 2
+    assert values['caflow_frames_total{model="model",verdict="ok"}'] == 2
+    assert values['caflow_frames_total{model="model",verdict="rejected"}'] == 1
+    assert values['caflow_frames_total{model="model",verdict="dropped"}'] == 2
     assert values['caflow_requests_total{model="model",outcome="error"}'] == 1
-    assert values['caflow_all_rejected_total{instead="drop"}'] == 1
+    assert values['caflow_all_rejected_total{instead="drop",model="model"}'] == 1
 
 
 def test_metrics_listen_on_the_loopback_address_and_a_busy_port_is_an_error(pipe: Pipeline) -> None:
@@ -218,5 +218,5 @@ def test_an_unjudged_result_is_neither_accepted_nor_rejected(pipe: Pipeline, pho
         metrics.observe_score(unknown, 0.01)
         values = served(metrics)
     assert values['caflow_requests_total{model="model",outcome="unjudged"}'] == 1
-    assert values["caflow_sample_bits_per_dim_count"] == 1
+    assert values['caflow_sample_bits_per_dim_count{model="model"}'] == 1
     assert sum(value for name, value in values.items() if name.startswith("caflow_samples_total")) == 0

@@ -28,8 +28,8 @@ from caflow_deploy.serving import worker_pool, worker_process
 from caflow_deploy.serving.failures import Busy, Failure
 from caflow_deploy.serving.image_requests import ImageModels
 from caflow_deploy.serving.loop_thread import Run, loop_thread
+from caflow_deploy.serving.model_instruments import Prometheus
 from caflow_deploy.serving.request import Request
-from caflow_deploy.serving.worker_instruments import WorkerMetrics
 from caflow_deploy.serving.worker_pool import BatchSettings, WorkerPool
 from caflow_deploy.serving.worker_process import WorkerSettings, backend_of
 from caflow_runtime.backends.gpu import Gpu
@@ -47,11 +47,11 @@ def image(photographs: Path) -> NDArray[np.uint8]:
 
 @contextmanager
 def opened(
-    bundle: Path, count: int = 1, batches: BatchSettings = BATCHES, metrics: WorkerMetrics | None = None
+    bundle: Path, count: int = 1, batches: BatchSettings = BATCHES, metrics: Path | None = None
 ) -> Iterator[tuple[WorkerPool, Run]]:
     """Yield a pool whose workers have started, and a function that runs coroutines beside it."""
-    settings = WorkerSettings(bundle, "cpu", 1, 2**20, 2**20, metrics is not None)
-    pool = WorkerPool(count, settings, batches, metrics)
+    settings = WorkerSettings(bundle, "cpu", 1, 2**20, 2**20, metrics)
+    pool = WorkerPool(count, settings, batches)
     with loop_thread() as run, pool.open(run):
         run(pool.wait_until_ready())
         yield pool, lambda work: run(asyncio.wait_for(work, PATIENCE_S))
@@ -94,9 +94,9 @@ async def queued(pool: WorkerPool, image: NDArray[np.uint8]) -> "asyncio.Task[An
     return task
 
 
-def values(metrics: WorkerMetrics) -> dict[tuple[str, ...], float]:
-    """Return the values of all metrics by name and values of labels."""
-    families = metrics.instruments.registry.collect()
+def values(metrics: Path) -> dict[tuple[str, ...], float]:
+    """Return the values of all metrics that workers wrote to a folder, by name and values of labels."""
+    families = Prometheus(metrics).registry.collect()
     return {(one.name, *sorted(one.labels.values())): one.value for family in families for one in family.samples}
 
 
@@ -127,7 +127,9 @@ def test_a_full_queue_refuses_requests_until_there_is_room(calibrated: Path, ima
         run(fill(pool))
 
 
-def test_a_request_is_computed_unless_its_client_has_left(calibrated: Path, image: NDArray[np.uint8]) -> None:
+def test_a_request_is_computed_unless_its_client_has_left(
+    calibrated: Path, image: NDArray[np.uint8], tmp_path: Path
+) -> None:
     """A request whose deadline has passed is not computed either, but counts as an error."""
 
     async def leave(pool: WorkerPool) -> None:
@@ -146,10 +148,9 @@ def test_a_request_is_computed_unless_its_client_has_left(calibrated: Path, imag
         send(signal.SIGCONT)
         await asyncio.gather(first, last)
 
-    metrics = WorkerMetrics()
-    with opened(calibrated, 1, replace(BATCHES, max_queue=8), metrics) as (pool, run):
+    with opened(calibrated, 1, replace(BATCHES, max_queue=8), tmp_path) as (pool, run):
         run(leave(pool))
-    found = values(metrics)
+    found = values(tmp_path)
     assert found["caflow_requests_total", "model", "unjudged"] == 2
     assert found["caflow_requests_total", "error", "model"] == 1
 
@@ -210,15 +211,14 @@ def test_a_worker_that_dies_while_it_is_idle_is_replaced(
         run(die(pool))
 
 
-def test_metrics_of_two_workers_add_up(calibrated: Path, image: NDArray[np.uint8]) -> None:
+def test_metrics_of_two_workers_add_up(calibrated: Path, image: NDArray[np.uint8], tmp_path: Path) -> None:
     async def ask(pool: WorkerPool) -> None:
         """Ask for two answers while both workers are idle, so that each of them computes one."""
         await asyncio.gather(begin(pool, image, n=2), begin(pool, image, n=2))
 
-    metrics = WorkerMetrics()
-    with opened(calibrated, 2, replace(BATCHES, max_queue=8, max_batch=8), metrics) as (pool, run):
+    with opened(calibrated, 2, replace(BATCHES, max_queue=8, max_batch=8), tmp_path) as (pool, run):
         run(ask(pool))
-    found = values(metrics)
+    found = values(tmp_path)
     assert found["caflow_requests_total", "model", "unjudged"] == 2
     assert found["caflow_samples_total", "", "accepted", "model"] == 4
     assert found["caflow_sample_bits_per_dim_count", "model"] == 4
@@ -231,11 +231,11 @@ def test_metrics_of_two_workers_add_up(calibrated: Path, image: NDArray[np.uint8
 @pytest.mark.parametrize(("error", "checks"), [(InputError("wrong"), 0), (BackendError("lost"), 1), (KeyError(), 1)])
 def test_a_worker_checks_itself_after_errors_that_may_be_its_own(error: Exception, checks: int) -> None:
     checked: list[None] = []
-    worker: Any = SimpleNamespace(answers=lambda _: [error], take_records=list, check=lambda: checked.append(None))
+    worker: Any = SimpleNamespace(answers=lambda _: [error], check=lambda: checked.append(None))
     here, there = Pipe()
     here.send([("model", Request({}, {}))])
     assert worker_process._answer_next(there, worker)
-    (failure,) = here.recv().answers
+    (failure,) = here.recv()
     assert isinstance(failure, Failure)
     assert len(checked) == checks
     here.close()
