@@ -28,7 +28,7 @@ from caflow_runtime.file_io.paths import real_path
 from caflow_runtime.interruptible import deferring_stops
 
 LOOPBACK = "127.0.0.1"
-PACKAGES = ("h11", "python_multipart", "starlette", "uvicorn")
+PACKAGES = ("python_multipart", "starlette", "uvicorn")
 """Packages of the extra `serve` that every server requires."""
 SPARE_BYTES = 2**16
 """Bytes that a request may have in addition to its pixels."""

@@ -4,48 +4,15 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from caflow_deploy.serving.inference_app import InferenceApp
 from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import Run
 
-HEADERS_S = 10.0
-"""Timeout for the headers of a request, in seconds since the connection or the request began."""
 IDLE_S = 90
 """Timeout for a connection without a request, in seconds."""
-
-
-class HeaderTimeoutProtocol(H11Protocol):
-    """HTTP protocol that closes a connection if headers do not arrive in time. Uvicorn has no option for this."""
-
-    waiting: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        """Start the timeout for headers."""
-        super().connection_made(transport)
-        self._expect(True)
-
-    def data_received(self, data: bytes) -> None:
-        """Keep the timeout while headers are incomplete, and cancel it once they have arrived."""
-        super().data_received(data)
-        self._expect(self.conn.their_state is h11.IDLE)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the timeout."""
-        super().connection_lost(exc)
-        self._expect(False)
-
-    def _expect(self, headers: bool) -> None:
-        if headers and self.waiting is None:
-            self.waiting = self.loop.call_later(HEADERS_S, self.transport.close)
-        elif not headers and self.waiting is not None:
-            self.waiting.cancel()
-            self.waiting = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +57,7 @@ class ServerRunner:
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
             self.front,
-            http=HeaderTimeoutProtocol,
+            http="h11",
             ws="none",
             lifespan="off",
             log_config=None,

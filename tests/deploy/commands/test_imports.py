@@ -27,7 +27,7 @@ MISSING: list[tuple[str, str, list[str], str]] = [
     ("torch", "caflow_export", ["model.pt"], "caflow-deploy[export]"),
     ("ray", "caflow_deploy", ["image", PHOTOGRAPHS, "-o", "out", "--ray", "auto"], "ray>=2.54"),
     ("gradio", "caflow_deploy", ["page", "--port", "1"], "caflow-deploy[page]"),
-    *((name, "caflow_deploy", ["serve"], "caflow-deploy[serve]") for name in ("h11", "starlette", "uvicorn")),
+    *((name, "caflow_deploy", ["serve"], "caflow-deploy[serve]") for name in ("starlette", "uvicorn")),
     *(
         (name, "caflow_deploy", ["report", "scores.jsonl"], "caflow-deploy[report]")
         for name in ("jinja2", "matplotlib")

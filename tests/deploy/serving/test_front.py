@@ -29,7 +29,6 @@ from front_calls import (
 )
 from ports import free_port
 
-from caflow_deploy.serving import server_runner
 from caflow_deploy.serving.body_limiter import BodyLimiter
 from caflow_deploy.serving.listening import listen
 from caflow_deploy.serving.loop_thread import loop_thread
@@ -103,27 +102,6 @@ def test_a_request_must_arrive_in_time(backend: HeldBackend) -> None:
             answer = connection.makefile("rb").read()  # returns once the connection is closed
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"did not arrive within 0.1 s" in answer
-
-
-@pytest.mark.parametrize("earlier", [0, 1])
-@pytest.mark.parametrize("sent", [b"", b"POST /v2/models"])
-def test_headers_must_arrive_in_time(
-    backend: HeldBackend, monkeypatch: pytest.MonkeyPatch, sent: bytes, earlier: int
-) -> None:
-    """The timeout applies to the first request of a connection and to later ones."""
-    monkeypatch.setattr(server_runner, "HEADERS_S", PATIENCE_S if earlier else 0.1)
-    monkeypatch.setattr(server_runner, "IDLE_S", 1)
-    with answering(backend) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
-        answers = connection.makefile("rb")
-        for _ in range(earlier):
-            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-            while (line := answers.readline()) != b"\r\n":
-                assert line  # otherwise the server has closed the connection
-            assert answers.read(len(b'{"live":true}')) == b'{"live":true}'
-        monkeypatch.setattr(server_runner, "HEADERS_S", 0.1)
-        with contextlib.suppress(ConnectionError):  # closed before the server has read what was sent
-            connection.sendall(sent)
-            assert answers.read() == b""  # the connection was closed
 
 
 def test_the_number_of_arriving_requests_is_limited(backend: HeldBackend) -> None:
