@@ -1,8 +1,8 @@
 """Blind comparison of a bundle with a peer, by people who look at pairs of results.
 
-`pairs` writes one picture for each pair: a result, the condition enlarged, and the other result. Chance
-decides which is on the left. The key, which says it, belongs into another folder, out of sight of those who vote.
-`votes` reads their votes and the key.
+`pairs` writes one picture for each pair: a result, the condition enlarged, and the other result. Chance decides which
+is on the left. The key, which says it, belongs into another folder, out of sight of those who vote. `votes` reads their
+votes and the key.
 """
 
 import csv

@@ -17,8 +17,7 @@ import click
 import numpy as np
 import report
 import torch
-from dists import Dists
-from metrics import LUMA, SCALE, Judge, Picture, folder_of, psnr, read, reduce, tensor
+from metrics import LUMA, SCALE, Judge, Picture, psnr, read, reduce, tensor
 from peers import PEERS, Upscale, installed
 
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -67,12 +66,11 @@ def draws_of(pipe: Pipeline, temperature: float, seeds: int) -> list[Upscale]:
     return [partial(drawn, seed=seed) for seed in range(seeds if temperature else 1)]
 
 
-def rows_of(
-    judge: Judge, dists: Dists, methods: dict[Method, list[Upscale]], given: Iterable[Pair]
-) -> list[report.Row]:
+def rows_of(judge: Judge, methods: dict[Method, list[Upscale]], given: Iterable[Pair]) -> list[report.Row]:
     """Return for each method the mean of each metric over pictures and draws, and its spread between draws."""
     values: dict[Method, list[list[list[float]]]] = {method: [] for method in methods}
     distances: dict[Method, list[float]] = {method: [] for method in methods}
+    dists = judge.dists_network
     for target, condition in given:
         reference = dists.features(tensor([target]))
         for method, draws in methods.items():
@@ -110,13 +108,13 @@ def judge_sets(
 ) -> None:
     """Measure each BUNDLE, a ×4 model, on the literature's test sets."""
     torch.set_num_threads(threads)
-    judge, dists, rows = Judge(), Dists.load(folder_of("metrics")), list[report.Row]()
+    judge, rows = Judge(), list[report.Row]()
     with ExitStack() as stack:
         methods: dict[Method, list[Upscale]] = {(name, None): [upscale] for name, upscale in installed(peer_names)}
         for folder in bundles:
             pipe = stack.enter_context(load(folder, "cpu", threads))
             methods |= {(f"caflow {folder.stem}", t): draws_of(pipe, t, seeds) for t in temperatures}
         for name in names:
-            rows += [{"set": name} | row for row in rows_of(judge, dists, methods, pictures(name))]
+            rows += [{"set": name} | row for row in rows_of(judge, methods, pictures(name))]
             report.show(rows[-len(methods) :])
             report.write(json_file, rows, threads=threads)

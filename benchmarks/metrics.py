@@ -153,7 +153,7 @@ class Judge:
                 layer.weight.copy_(kernel)
                 assert layer.bias is not None
                 layer.bias.copy_(bias)
-        self._dists = Dists.load(folder)
+        self.dists_network = Dists.load(folder)
         self._targets: dict[bytes, list[torch.Tensor]] = {}
 
     @torch.no_grad()
@@ -165,8 +165,9 @@ class Judge:
         """Return DISTS of a result. The features of targets are cached, since many results share a target."""
         key = target.tobytes()
         if key not in self._targets:
-            self._targets[key] = self._dists.features(tensor([target]))
-        return float(self._dists.distances(self._dists.features(tensor([result])), self._targets[key]))
+            self._targets[key] = self.dists_network.features(tensor([target]))
+        found = self.dists_network.features(tensor([result]))
+        return float(self.dists_network.distances(found, self._targets[key]))
 
     def scores(self, results: list[Picture], given: list[Crop]) -> list[Scores]:
         """Return the metrics of each result, for results of equal size."""

@@ -64,7 +64,10 @@ class Prometheus:
 
     @classmethod
     def of_worker(cls, folder: Path, number: int) -> Self:
-        """Return the instruments of a worker process, which writes their values to a folder."""
+        """Return the instruments of this process, a worker, which writes their values to a folder.
+
+        To be called once, before the process makes other instruments: it sets how prometheus_client stores values.
+        """
         from prometheus_client import values
 
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
@@ -72,7 +75,7 @@ class Prometheus:
         return cls()
 
     def counter(self, name: str, text: str, labels: Sequence[str], values: Sequence[tuple[str, ...]]) -> Any:
-        """Return a counter that starts at 0 for all of these values of its labels, among which is the model."""
+        """Return a counter that starts at 0 for all of these values of its labels. The model comes first in each."""
         made = self._instrument("Counter", name, text, labels)
         for value in values:
             made.labels(*value)

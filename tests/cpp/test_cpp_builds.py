@@ -135,6 +135,8 @@ int main(int, char** arguments) {
     const cv::Scalar mean = cv::mean(large);
     std::cout << large.cols << "x" << large.rows << (mean[0] > mean[2] ? ", red" : ", blue") << std::endl;
     refuse([] { caflow::view(cv::Mat()); });
+    refuse([] { caflow::view(cv::Mat(4, 4, CV_32FC1)); });
+    refuse([&] { model.best_of(caflow::view(cv::Mat(4, 4, CV_8UC4))); });
     refuse([&] { caflow::mat(model.score(caflow::view(large), caflow::view(part))[0]); });
 }
 """
@@ -146,9 +148,11 @@ def test_images_of_opencv_are_read_and_returned(built_cpp: Path, tmp_path: Path)
     headers = [f"-I{SOURCE / 'include'}", "-isystem", "/usr/include/opencv4"]
     libraries = [f"-L{built_cpp}", f"-Wl,-rpath,{built_cpp}", "-lcaflow", "-lopencv_core"]
     run("c++", *strict, *headers, "main.cpp", "-o", "program", *libraries, cwd=tmp_path)
-    size, empty, scored = run(tmp_path / "program", TINY).splitlines()
+    size, empty, floats, masked, scored = run(tmp_path / "program", TINY).splitlines()
     assert size == "16x20, red"
     assert empty == "rgb: the cv::Mat is empty: check that OpenCV could read the image"
+    assert "got 2 dimensions and type CV_32FC1" in floats
+    assert "must have 3 channels, RGB; got 4" in masked
     assert "a scored image has no pixels" in scored
 
 
@@ -253,3 +257,12 @@ def test_the_example_programs_give_the_results_of_python(built_cpp: Path, photog
     for frame in frames:
         assert frame.shape == (4 * SIDES[0], 4 * SIDES[1], 3)
         assert np.abs(frame.astype(int) - large).mean() < 6  # the input and the output are compressed as MJPEG
+
+
+@pytest.mark.parametrize("arguments", [["-1"], ["abc"], ["2.5"], ["3", "warm"]])
+def test_the_example_programs_refuse_arguments_that_are_no_numbers(
+    built_cpp: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    write_image(tmp_path / "small.png", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(AssertionError, match=f"expected a number.*; got {arguments[-1]}"):
+        run(built_cpp / "examples" / "upscale_image", BUNDLE, "small.png", "large.png", *arguments, cwd=tmp_path)

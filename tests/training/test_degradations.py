@@ -1,5 +1,6 @@
 """Degraded conditions in training, and models that are told how their condition was degraded, or estimate it."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from caflow_runtime.degradation import PARAMETERS, Codec, Degradation
 from caflow_runtime.ood.consistency import psnr
 from caflow_training import checkpoint
 from caflow_training.crop_sampler import TRAINING_STREAM, CropSampler
-from caflow_training.degradations import Degradations
+from caflow_training.degradations import Degradations, MissingPackage
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.photographs import find_photographs
@@ -125,6 +126,13 @@ def test_noise_has_the_requested_standard_deviation(window: Image) -> None:
         grey, 4, np.random.default_rng(0)
     )
     assert degraded.astype(float).std() == pytest.approx(8, rel=0.05)
+
+
+def test_videos_require_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    Degradations(clean_share=0.0).check_packages()
+    with pytest.raises(MissingPackage, match=r"pip install 'caflow-deploy\[video\]'"):
+        Degradations(clean_share=0.0, video_share=0.5).check_packages()
 
 
 def test_patterns_have_two_colours_and_whole_pixels(photographs: Path) -> None:

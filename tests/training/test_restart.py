@@ -23,6 +23,7 @@ from two_machines import ADDRESSES, INTERFACE, Machine, kill, two_machines, why_
 from caflow_training import trainer
 from caflow_training.crop_sampler import CropSampler
 from caflow_training.objective import AveragedWeights
+from caflow_training.processes import may_hang_at_restart
 from caflow_training.trainer import train
 
 STEPS, LOST_AT_STEP = 45, 15  # a checkpoint every 10
@@ -163,6 +164,14 @@ def test_folders_that_are_not_shared_are_refused(
     for process, message in zip(ended, messages, strict=True):
         assert message in process.stderr
     assert not (tmp_path / "out-1" / "last.pt").exists()
+
+
+def test_only_a_torchrun_that_restarts_and_shares_its_store_may_hang() -> None:
+    restarts, shares = {"TORCHELASTIC_MAX_RESTARTS": "2"}, {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+    assert may_hang_at_restart(restarts | shares)
+    assert not may_hang_at_restart({})
+    assert not may_hang_at_restart(shares | {"TORCHELASTIC_MAX_RESTARTS": "0"})
+    assert not may_hang_at_restart(restarts | {"TORCHELASTIC_USE_AGENT_STORE": "False"})
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ QUICK_TO_NOTICE = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeo
 def two_nodes(folder: Path) -> Iterator[tuple[list[Machine], str, dict[str, str]]]:
     """Run a cluster with a CPU for actors on each machine, until the block ends. The output goes to `folder`.
 
-    Yield its machines, of which the first has the head node, its address, and the environment of its processes.
+    Yield the machines (the head node runs on the first one), the cluster's address, and its processes' environment.
     """
     environment = {**os.environ, **QUICK_TO_NOTICE, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     with TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as sockets, two_machines(folder) as machines:
