@@ -92,7 +92,7 @@ def test_a_visitor_can_draw_and_download_samples(
     message = page.wait_for_selector("[data-testid=toast-body]").inner_text()
     assert "text.png: cannot decode this file" in message
     assert str(served.temporary) not in message
-    page.wait_for_selector(".given input[type=file]", state="attached")
+    page.wait_for_selector(".given [aria-label=Clear]", state="detached")  # the box is empty again
     visit.upload(source)
     page.wait_for_selector(".looked img")
     visit.draw(2)
