@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from c_library import CError, CModel
+from c_library import CModel, refused
 from commands import caflow_export
 from cpp_build import model, run
 from tiny import TINY, photograph
@@ -21,30 +21,22 @@ __all__ = ["model", "pipe"]  # fixtures
 pytestmark = pytest.mark.usefixtures("built_cpp")
 
 
-def test_wrong_calls_fail_with_a_status_and_a_message(
-    model: CModel, copied: Path, tmp_path: Path, photographs: Path
-) -> None:
-    with pytest.raises(CError, match=r"no manifest\.json") as refused:
-        CModel(tmp_path)
-    assert refused.value.status == "bundle"
+def test_wrong_calls_fail_with_a_status_and_a_message(model: CModel, copied: Path, photographs: Path) -> None:
     with (copied / "weights.bin").open("r+b") as file:
         file.write(b"broken")
-    with pytest.raises(CError, match=r"weights\.bin: the file is damaged: expected SHA-256"):
+    with refused("bundle", r"weights\.bin: the file is damaged: expected SHA-256"):
         CModel(copied)
     condition = photograph(photographs, 0, 16, 16)
     for wrong, message in (({"rank": 7}, "rank must be one of"), ({"flags": 64}, "flags")):
-        with pytest.raises(CError, match=message) as refused:
+        with refused("input", message):
             model.best_of([condition], **wrong)
-        assert refused.value.status == "input"
-    with pytest.raises(CError, match=r"sample 0 of images\[0\] is not finite") as refused:
+    with refused("not finite", r"sample 0 of images\[0\] is not finite"):
         model.sample([condition], temperature=1e30, n=1)
-    assert refused.value.status == "not finite"
 
 
 def test_messages_are_utf_8_also_if_names_are_not(tmp_path: Path) -> None:
-    with pytest.raises(CError, match="name-\N{REPLACEMENT CHARACTER}-é") as refused:
+    with refused("bundle", "name-\N{REPLACEMENT CHARACTER}-é"):
         CModel(tmp_path / os.fsdecode(b"name-\xff-\xc3\xa9"))
-    assert refused.value.status == "bundle"
 
 
 def test_a_model_may_be_opened_by_a_relative_path(
@@ -72,10 +64,8 @@ def test_a_file_that_changes_before_reading_is_named(
             model.best_of([condition], n=1)
         good = (copied / name).read_bytes()
         (copied / name).write_bytes(bytes(value ^ 1 for value in good) if name == "weights.bin" else good[:-100])
-        changed = rf"{name}: the file has changed since the bundle was opened: .*: open the bundle again"
-        with pytest.raises(CError, match=changed) as refused:
+        with refused("bundle", rf"{name}: the file has changed since the bundle was opened: .*: open the bundle again"):
             model.score([target], [condition])
-        assert refused.value.status == "bundle"
         (copied / name).write_bytes(good)
         model.score([target], [condition])
 
@@ -83,16 +73,9 @@ def test_a_file_that_changes_before_reading_is_named(
 def test_a_folder_for_engines_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     cache = str(tmp_path / "file" / "engines").encode()
-    refusal = r"engine_cache: cannot create the folder .*/file/engines/.*: Not a directory: choose a folder"
-    with pytest.raises(CError, match=refusal) as refused:
+    message = r"engine_cache: cannot create the folder .*/file/engines/.*: Not a directory: choose a folder"
+    with refused("input", message):
         CModel(TINY, backend=b"tensorrt", engine_cache=cache)
-    assert refused.value.status == "input"
-
-
-def test_images_whose_rows_are_apart_in_memory_are_read(model: CModel, photographs: Path) -> None:
-    whole = photograph(photographs, 0, 16, 40)
-    (apart,), (together,) = (model.best_of([image], n=1) for image in (whole[:, :16], whole[:, :16].copy()))
-    np.testing.assert_array_equal(apart.rgb, together.rgb)
 
 
 @pytest.mark.full
@@ -152,9 +135,8 @@ def test_a_plugin_in_cpp_gives_the_results_of_python(built_cpp: Path, pipe: Pipe
 @pytest.mark.parametrize("backend", ["ort:openvino:200", "ort:webgpu"])
 def test_a_device_that_a_plugin_does_not_offer_is_named(built_cpp: Path, backend: str) -> None:
     options = plugin_options(built_cpp, "ort:openvino")
-    with pytest.raises(CError, match=f"the backend {backend} has no device of this number: .* offers ") as refused:
+    with refused("backend", f"the backend {backend} has no device of this number: .* offers "):
         CModel(TINY, backend=backend.encode(), **options)
-    assert refused.value.status == "backend"
 
 
 def test_a_plugin_that_cannot_be_loaded_is_named(built_cpp: Path, tmp_path: Path) -> None:
@@ -162,9 +144,8 @@ def test_a_plugin_that_cannot_be_loaded_is_named(built_cpp: Path, tmp_path: Path
     path.write_bytes(b"no library")
     too_old = version_of_headers(built_cpp) < VERSION_WITH_PLUGINS
     message = "built with headers of ONNX Runtime 1.23 or newer" if too_old else r"cannot load .*no plug-in\.so"
-    with pytest.raises(CError, match=f"the backend tensorrt-rtx .*{message}") as refused:
+    with refused("backend", f"the backend tensorrt-rtx .*{message}"):
         CModel(TINY, backend=b"tensorrt-rtx", plugin_library=str(path).encode())
-    assert refused.value.status == "backend"
 
 
 @pytest.mark.gpu

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from c_library import CError, CModel
+from c_library import CModel, refused
 from commands import caflow
 from onnx import helper, numpy_helper
 from test_altered_graphs import CONDITION, TARGET, change_graph
@@ -103,8 +103,7 @@ def test_a_pipeline_works_after_a_stop(slow: Path) -> None:
 def test_a_model_in_cpp_can_be_stopped_while_a_graph_runs(slow: Path) -> None:
     with CModel(slow, threads=1) as model:
         Timer(1, model.set_stopped, [True]).start()
-        with pytest.raises(CError, match="caflow_set_stopped stopped the call") as stopped:
+        with refused("stopped", "caflow_set_stopped stopped the call"):
             model.best_of([CONDITION])
-        assert stopped.value.status == "stopped"
         model.set_stopped(False)
         assert len(model.score([TARGET], [CONDITION])) == 1

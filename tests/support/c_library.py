@@ -6,12 +6,14 @@ The structs are those of `caflow.h`.
 import ctypes
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_double, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 LIBRARY = Path(__file__).parents[2] / "build" / "cpp" / "libcaflow.so"
@@ -35,6 +37,14 @@ class CError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = STATUS[status]
+
+
+@contextmanager
+def refused(status: str, message: str) -> Iterator[None]:
+    """Expect that a call of the block fails with this status, and with a message that the expression matches."""
+    with pytest.raises(CError, match=message) as error:
+        yield
+    assert error.value.status == status
 
 
 _PROGRESS = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)

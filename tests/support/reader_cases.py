@@ -1,4 +1,4 @@
-"""Manifests and ONNX files, most of them damaged, on which all readers must agree. Each run uses the same files."""
+"""Manifests, most of them damaged, on which all readers must agree. Each run uses the same ones."""
 
 import copy
 import json
@@ -142,25 +142,3 @@ def change_text(source: random.Random, text: bytes) -> bytes:
         return _with_training(text, literal)
     end = min(k for k in (text.find(b",", begin), text.find(b"}", begin), len(text)) if k >= 0)
     return text[:begin] + literal + text[end:]
-
-
-def graph_cases(graphs: list[bytes], count: int, seed: int = 0) -> Iterator[bytes]:
-    """Yield the ONNX files unchanged, then `count` files with replaced, removed, inserted or repeated bytes."""
-    source = random.Random(seed)
-    yield from graphs
-    for _ in range(count):
-        contents = bytearray(source.choice(graphs))
-        for _ in range(source.choice([1, 1, 2, 5])):
-            place = source.randrange(len(contents))
-            kind = source.randrange(4)
-            if kind == 0:
-                contents[place] = source.choice([0, 1, 127, 128, 255, contents[place] ^ 1 << source.randrange(8)])
-            elif kind == 1:
-                del contents[place : place + source.choice([1, 2, 8, 100])]
-            elif kind == 2:
-                contents[place:place] = source.randbytes(source.choice([1, 2, 10]))
-            else:
-                contents[place:place] = contents[place : place + source.choice([2, 20, 200])]
-            if not contents:
-                break
-        yield bytes(contents)
