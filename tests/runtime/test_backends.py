@@ -88,8 +88,7 @@ def test_as_many_threads_are_started_as_requested(uncalibrated: Path) -> None:
     )
     # The main thread waits for another one. Each of the five graphs of sampling has two more.
     for threads, more in ((1, 1), (3, 1 + 2 * 5)):
-        command = [sys.executable, "-c", code, str(uncalibrated), str(threads)]
-        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{more}\n"
+        assert in_a_process([sys.executable, "-c", code, uncalibrated, threads]).stdout == f"{more}\n"
 
 
 class Tried(Watched):
@@ -185,22 +184,12 @@ def test_after_memory_ran_out_runs_free_their_memory(uncalibrated: Path) -> None
     assert spared < held - 50e6
 
 
-@pytest.mark.gpu
-def test_cuda_gives_what_the_cpu_gives(uncalibrated: Path, photographs: Path) -> None:
-    require("cuda")
-    condition = photograph(photographs, 0, 16, 16)
-    results = [load(uncalibrated, backend=name).best_of(condition, n=4) for name in ("cpu", "cuda")]
-    np.testing.assert_allclose(results[1].log_likelihood, results[0].log_likelihood, rtol=1e-5)
-    assert (results[0].images[0] != results[1].images[0]).mean() < 1e-3
-
-
 @pytest.mark.parametrize("backend", ["cpu", "openvino"])
 def test_a_backend_reports_nothing_and_writes_only_that_it_agrees_with_the_cpu(
     uncalibrated: Path, tmp_path: Path, backend: str
 ) -> None:
     """ONNX Runtime would store its telemetry in these folders before sending it."""
-    if backend == "openvino":
-        pytest.importorskip("openvino")
+    require(backend)
     places = {name: str(tmp_path / name) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
     for place in places.values():
         Path(place).mkdir()
@@ -217,21 +206,32 @@ def test_a_backend_reports_nothing_and_writes_only_that_it_agrees_with_the_cpu(
 
 @pytest.fixture(scope="module")
 def openvino(uncalibrated: Path) -> Iterator[Pipeline]:
-    pytest.importorskip("openvino")
+    require("openvino")
     with load(uncalibrated, backend="openvino") as pipe:
         yield pipe
 
 
-@pytest.mark.parametrize("sides", [(8, 8), (9, 13), (24, 8)])
-def test_results_are_those_of_onnx_runtime(
-    openvino: Pipeline, pipe: Pipeline, photographs: Path, sides: tuple[int, int]
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        ("openvino", "openvino cpu"),
+        ("ort:OpenVINO", "onnxruntime openvino"),
+        pytest.param("cuda", "onnxruntime cuda", marks=pytest.mark.gpu),
+    ],
+)
+def test_results_are_those_of_the_cpu(
+    uncalibrated: Path, pipe: Pipeline, photographs: Path, backend: str, name: str
 ) -> None:
-    condition = photograph(photographs, 0, *sides)
-    a, b = (one.best_of(condition, n=3) for one in (openvino, pipe))
-    np.testing.assert_allclose(a.log_likelihood, b.log_likelihood, rtol=1e-5)
-    assert (a.images[0] != b.images[0]).mean() < 1e-3
-    c, d = (one.score(b.images, condition) for one in (openvino, pipe))
-    np.testing.assert_allclose(c.log_likelihood, d.log_likelihood, rtol=1e-5)
+    require(backend)
+    with load(uncalibrated, backend=backend) as other:
+        assert other.backend == name
+        for sides in ((8, 8), (9, 13), (24, 8)):
+            condition = photograph(photographs, 0, *sides)
+            a, b = (one.best_of(condition, n=3) for one in (other, pipe))
+            np.testing.assert_allclose(a.log_likelihood, b.log_likelihood, rtol=1e-5)
+            assert (a.images[0] != b.images[0]).mean() < 1e-3
+            c, d = (one.score(b.images, condition) for one in (other, pipe))
+            np.testing.assert_allclose(c.log_likelihood, d.log_likelihood, rtol=1e-5)
 
 
 def test_a_missing_input_of_a_graph_is_an_error(openvino: Pipeline) -> None:

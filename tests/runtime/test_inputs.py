@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from gpus import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import edited
@@ -198,8 +199,7 @@ CHANGED = r"has changed since the bundle was opened: expected .*, got .*: open t
 @pytest.mark.parametrize("backend", ["cpu", "openvino"])
 @pytest.mark.parametrize("name", ["weights.bin", "encode.onnx", "reverse_1.onnx"])
 def test_a_file_that_changes_before_reading_is_named(copied: Path, name: str, backend: str) -> None:
-    if backend == "openvino":
-        pytest.importorskip("openvino")
+    require(backend)
     load(copied, backend=backend).close()  # the first time, all graphs are loaded and compared with the CPU
     with load(copied, backend=backend) as pipe:
         good = (copied / name).read_bytes()

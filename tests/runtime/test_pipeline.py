@@ -2,7 +2,6 @@
 
 import gc
 import pickle
-import subprocess
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gpus import Watched
+from commands import in_a_process
+from gpus import Watched, require
 from numpy.typing import NDArray
 from tiny import edited, photograph
 
@@ -221,8 +221,7 @@ def test_a_tiled_result_is_close_to_the_untiled_one_and_has_no_seams(
 
 @pytest.mark.parametrize("backend", ["cpu", "openvino"])
 def test_results_do_not_depend_on_other_threads(uncalibrated: Path, photographs: Path, backend: str) -> None:
-    if backend == "openvino":
-        pytest.importorskip("openvino")
+    require(backend)
     images = [photograph(photographs, k, 8, 8 + 4 * k) for k in range(3)]
     with load(uncalibrated, backend=backend) as pipe, ThreadPoolExecutor(6) as pool:
         expected = [pipe.best_of(images[k % 3], n=2, seed=k) for k in range(12)]
@@ -259,8 +258,7 @@ def test_memory_is_bounded_by_the_budget(uncalibrated: Path) -> None:
     )
     peaks = []
     for side in (128, 256):
-        done = subprocess.run([sys.executable, "-c", code, str(side)], capture_output=True, text=True, check=True)
-        peaks.append(1024 * int(done.stdout))
+        peaks.append(1024 * int(in_a_process([sys.executable, "-c", code, side]).stdout))
     more = (4 * 256) ** 2 - (4 * 128) ** 2
     assert peaks[1] - peaks[0] < 80 * more  # 3 unfinished samples, each with 12 bytes of pixels and 4 of shares
 
