@@ -58,18 +58,22 @@ def test_folded_layers_compute_the_run_of_layers(first: Squeeze | ReferenceSquee
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1)], ids=str)
 def test_the_chain_samples_as_the_model_does_and_knows_its_likelihood(model: CAFlow, size: tuple[int, int]) -> None:
-    """All transformations together, with the likelihood of the samples, for rows of two images in any order."""
+    """All transformations together, for rows of two images in any order. Scoring a sample returns its noise."""
     height, width = (k * model.config.size_multiple for k in size)
     condition, image = conditions(model, 2, height, width), torch.tensor([1, 0, 1])
     blocks = model.draw_noise(3, height, width)
     graphs, levels = torch_graphs(model, DOUBLE), model.config.levels
+    encoded, noise = encode(graphs, condition), side_by_side(blocks, levels)
     with torch.no_grad():
         expected = model.sample(condition[image], blocks)
-    drawn = level_chain.sample(graphs, levels, encode(graphs, condition), image.numpy(), side_by_side(blocks, levels))
+    drawn = level_chain.sample(graphs, levels, encoded, image.numpy(), noise)
     pixels = torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2)
     torch.testing.assert_close(pixels, expected.images, rtol=EXACT, atol=EXACT)
     per_level = torch.from_numpy(drawn.log_likelihood)
     torch.testing.assert_close(per_level, expected.log_likelihood.per_level, rtol=EXACT, atol=1e-7)
+    scored = level_chain.score(graphs, levels, encoded, image.numpy(), drawn.pixels)
+    for sent, returned in zip(noise, scored.noise, strict=True):
+        np.testing.assert_allclose(returned, sent, rtol=0, atol=1e-7)
 
 
 def test_the_chain_scores_as_the_model_does(model: CAFlow) -> None:
@@ -88,18 +92,6 @@ def test_the_chain_scores_as_the_model_does(model: CAFlow) -> None:
     scored = level_chain.score(graphs, levels, encode(graphs, condition), image.numpy(), pixels)
     got = torch.from_numpy(scored.log_likelihood.sum(1) + dequantization)
     torch.testing.assert_close(got, expected, rtol=EXACT, atol=0)
-
-
-def test_scoring_returns_the_noise(model: CAFlow) -> None:
-    side = model.config.size_multiple
-    condition, image = conditions(model, 1, side, side), torch.zeros(2, dtype=torch.int64)
-    graphs, levels = torch_graphs(model, DOUBLE), model.config.levels
-    blocks = {key: 0.1 * z for key, z in model.draw_noise(2, side, side).items()}
-    encoded = encode(graphs, condition)
-    drawn = level_chain.sample(graphs, levels, encoded, image.numpy(), side_by_side(blocks, levels))
-    scored = level_chain.score(graphs, levels, encoded, image.numpy(), drawn.pixels)
-    for sent, returned in zip(drawn.noise, scored.noise, strict=True):
-        torch.testing.assert_close(torch.from_numpy(returned), torch.from_numpy(sent), rtol=0, atol=1e-7)
 
 
 def conditions(model: CAFlow, count: int, height: int, width: int) -> Tensor:
