@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes
+from small_models import small_model
 
 from caflow_training import checkpoint
 from caflow_training.checkpoint import CheckpointError
-from caflow_training.config import CAFlowConfig, ConfigError
+from caflow_training.config import ConfigError
 from caflow_training.model import CAFlow
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference" / "unshared" / "lightning.ckpt"
@@ -29,7 +30,8 @@ VALUES: list[Any] = [
 
 def checkpoints(folder: Path) -> Attempt:
     """Change a checkpoint of this project."""
-    model = _tiny()
+    torch.manual_seed(0)
+    model = small_model(torch.float32, levels=1, target_steps=1, own_steps=1, image_width=2, conditional_width=2)
     checkpoint.save(folder / "good.pt", model, ema=model.state_dict(), training={"step": 1})
     return _broken(folder, folder / "good.pt")
 
@@ -37,13 +39,6 @@ def checkpoints(folder: Path) -> Attempt:
 def reference_checkpoints(folder: Path) -> Attempt:
     """Change a checkpoint of the public implementation."""
     return _broken(folder, REFERENCE)
-
-
-def _tiny() -> CAFlow:
-    torch.manual_seed(0)
-    return CAFlow(
-        CAFlowConfig(levels=1, condition_steps=1, target_steps=1, own_steps=1, image_width=2, conditional_width=2)
-    )
 
 
 def _broken(folder: Path, good: Path) -> Attempt:
