@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from clips import pixels_of
+from commands import in_a_process
 from cpp_build import BUILD, MISSING, SOURCE, build, library_of_the_wheel, run
 from documentation import blocks
 from tiny import TINY, photograph
@@ -99,7 +99,7 @@ def check_application(folder: Path, find: str, *options: str) -> None:
     assert len(programs) == 3
     for number in range(len(programs)):
         assert run(folder / "build" / f"documented_{number}").startswith("64")
-    elsewhere = subprocess.run([folder / "build" / "documented_0"], cwd=folder, capture_output=True, text=True)
+    elsewhere = in_a_process([folder / "build" / "documented_0"], cwd=folder)
     assert elsewhere.returncode == 1
     assert elsewhere.stderr.startswith("models/x4-photo.caflow")
 

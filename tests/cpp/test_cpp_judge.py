@@ -14,6 +14,7 @@ from c_library import JUDGES, NO_SAMPLE, OTHERWISE, WITHOUT_CALIBRATION, CModel,
 from calibration_cases import EDITED, IMPOSSIBLE, changed
 from cpp_build import model
 from numpy.typing import NDArray
+from test_cpp_results import check_equal
 from tiny import calibrated_pipe as pipe
 from tiny import photograph
 
@@ -74,6 +75,14 @@ def check_typicality(result: Result, value: float, typical: Typicality) -> None:
         return
     np.testing.assert_allclose(result.level_residuals, typical.residuals, atol=1e-3)
     np.testing.assert_allclose(result.level_typicality, typical.per_level, atol=SAME)
+
+
+def check_typicalities(result: Result, drawn: Any, place: tuple[int, ...], tolerance: float) -> None:
+    """Compare the typicalities of a result with those at a place of what Python has drawn. None is NaN in C++."""
+    for name in ("sample_typicality", "image_typicality"):
+        typical = getattr(drawn, name)
+        expected = np.nan if typical is None else typical.value[place]
+        assert getattr(result, name) == pytest.approx(expected, abs=tolerance, nan_ok=True)
 
 
 @pytest.mark.parametrize("alpha", [0.02, 0.5])
@@ -144,11 +153,7 @@ def test_cpp_chooses_the_samples_that_python_chooses(
         if difference.any():
             continue
         np.testing.assert_allclose(result.per_level, best.per_level[k], rtol=1e-5, atol=1e-2)
-        for value, typical in (
-            (result.sample_typicality, best.sample_typicality),
-            (result.image_typicality, best.image_typicality),
-        ):
-            assert value == pytest.approx(np.nan if typical is None else typical.value[k], abs=SAME, nan_ok=True)
+        check_typicalities(result, best, (k,), SAME)
 
 
 @pytest.mark.parametrize("judge", ["sample", "image"])
@@ -165,18 +170,18 @@ def test_cpp_fails_if_all_samples_are_untypical_and_an_error_is_requested(
 
 
 @pytest.mark.parametrize("options", [{}, {"consistent": True}, {"temperature": 0.7}])
-def test_cpp_samples_have_pythons_typicality(
+def test_cpp_returns_the_samples_of_python(
     model: CModel, pipe: Pipeline, photographs: Path, options: dict[str, Any]
 ) -> None:
+    """In their order, with their typicality. Images of consistent samples are compared in test_cpp_results.py."""
     conditions = pairs(photographs)[1][:2]
-    samples = pipe.sample(conditions, n=2, **options)
-    for k, result in enumerate(model.sample(conditions, n=2, **options)):
-        place = divmod(k, 2)
-        for value, typical in (
-            (result.sample_typicality, samples.sample_typicality),
-            (result.image_typicality, samples.image_typicality),
-        ):
-            assert value == pytest.approx(np.nan if typical is None else typical.value[place], abs=0.02, nan_ok=True)
+    samples = pipe.sample(conditions, n=5, **options)
+    for k, result in enumerate(model.sample(conditions, n=5, **options)):
+        place = divmod(k, 5)
+        assert result.sample == samples.sample[place]
+        if "consistent" not in options:
+            check_equal(result, samples.images[place[0]][place[1]], samples.per_level[place])
+        check_typicalities(result, samples, place, 0.02)
 
 
 @pytest.mark.parametrize("replaces", [False, True])

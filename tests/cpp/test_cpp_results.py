@@ -72,16 +72,6 @@ def test_cpp_returns_the_best_sample_of_python(
             assert result.consistency == pytest.approx(best.consistency[k], abs=1e-6)
 
 
-def test_cpp_returns_the_samples_of_python(model: CModel, pipe: Pipeline, photographs: Path) -> None:
-    condition = photograph(photographs, 2, 20, 30)
-    samples = pipe.sample(condition, n=5)
-    results = model.sample([condition], n=5, flags=WITH_PIXELS)
-    assert [result.sample for result in results] == list(samples.sample[0])
-    for k, result in enumerate(results):
-        check_equal(result, samples.images[0][k], samples.per_level[0, k])
-        np.testing.assert_array_equal(np.clip(result.pixels, 0, 255).astype(np.uint8), result.rgb)
-
-
 def test_cpp_returns_the_scores_of_python(model: CModel, pipe: Pipeline, photographs: Path) -> None:
     targets = [photograph(photographs, number, 4 * 18, 4 * 27) for number in (1, 3)]
     conditions = [cv2.resize(target, (27, 18), interpolation=cv2.INTER_AREA).astype(np.uint8) for target in targets]

@@ -13,7 +13,7 @@ from commands import caflow
 from made_once import made_once
 from numpy.typing import NDArray
 from PIL import Image
-from small_models import LEAST
+from small_models import LEAST, planes
 from test_degradations import aware_model
 from tiny import photograph
 
@@ -58,24 +58,22 @@ def aware(tmp_path_factory: pytest.TempPathFactory) -> Aware:
 
 def expected(model: CAFlow, condition: Picture, degradation: NDArray[np.float32]) -> Picture:
     """Return the model's sample at temperature 0, if it is told this degradation."""
-    planes = torch.from_numpy(condition).permute(2, 0, 1)[None].float()
     with torch.no_grad():
-        encoded = model.encode(planes, degradation=torch.from_numpy(degradation)[None])
+        encoded = model.encode(planes(condition).float(), degradation=torch.from_numpy(degradation)[None])
         noise = {key: 0 * z for key, z in model.draw_noise(1, *encoded.prepared.shape[2:]).items()}
         return to_integers(model.decode(noise, encoded).images)[0].permute(1, 2, 0).numpy()
 
 
-def estimated(model: Any, windows: list[Picture]) -> NDArray[np.float32]:
-    """Return the mean estimate of windows of equal size."""
+def estimated(model: Any, condition: Picture) -> NDArray[np.float32]:
+    """Return the model's estimate for a condition."""
     with torch.no_grad():
-        planes = torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).float()
-        found: torch.Tensor = model.degradation_estimator(planes).clamp(0, 1).mean(0)
+        found: torch.Tensor = model.degradation_estimator(planes(condition).float()).clamp(0, 1)[0]
         return found.numpy()
 
 
 def test_the_estimate_is_that_of_the_model(aware: Aware, photographs: Path) -> None:
     condition = photograph(photographs, 0, 12, 16)
-    told = estimated(aware.model, [condition])
+    told = estimated(aware.model, condition)
     with load(aware.folder, "cpu", 1) as pipe:
         drawn = pipe.best_of(condition, n=1, temperature=0.0)
         found: Any = pipe.runner.degradations([condition])
@@ -99,7 +97,7 @@ def test_all_tiles_are_told_the_degradation_of_the_whole_image(aware: Aware, pho
 
 def test_known_values_replace_their_group_of_the_estimate(aware: Aware, photographs: Path) -> None:
     condition = photograph(photographs, 0, 12, 16)
-    told = estimated(aware.model, [condition])
+    told = estimated(aware.model, condition)
     told[0] = Degradation(blur_sigma=3.0).vector()[0]
     told[1:5] = Degradation(noise_sigma=6.0).vector()[1:5]
     with load(aware.folder, "cpu", 1, assume={"blur": 3, "noise": 6}) as pipe:

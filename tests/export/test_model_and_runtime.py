@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_models import small_model, torch_noise
+from small_models import planes, small_model, torch_noise
 from tiny import TINY, photograph
 
 from caflow_export.export import export
@@ -51,10 +51,6 @@ def model(bundle: Path) -> CAFlow:
 @pytest.fixture(scope="module")
 def conditions(photographs: Path) -> list[NDArray[np.uint8]]:
     return [photograph(photographs, k, 8, 12) for k in range(3)]
-
-
-def planes(image: NDArray[np.uint8], rows: int = 1) -> torch.Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)[None].expand(rows, -1, -1, -1)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from c_library import CModel
+from commands import in_a_process
 from tiny import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -46,15 +47,8 @@ def run(*command: str | Path, cwd: Path = ROOT, given: str | None = None, backen
         backend: backend that programs use if they are not told another one.
     """
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if backend == "cpu" else {}  # for programs that choose a backend themselves
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        input=given,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"CAFLOW_BACKEND": backend} | hidden,
-    )
+    environment = os.environ | {"CAFLOW_BACKEND": backend} | hidden
+    done = in_a_process(command, cwd=cwd, input=given, env=environment, timeout=None)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 

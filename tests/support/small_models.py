@@ -33,6 +33,11 @@ def torch_noise(
     return blocks
 
 
+def planes(image: NDArray[np.uint8], rows: int = 1) -> torch.Tensor:
+    """Return an image as the model reads it, as many times as there are rows."""
+    return torch.from_numpy(image).permute(2, 0, 1)[None].expand(rows, -1, -1, -1)
+
+
 def stir(module: torch.nn.Module, amount: float = 0.1) -> None:
     """Add noise to every parameter. New layers are the identity, which would hide errors."""
     with torch.no_grad():

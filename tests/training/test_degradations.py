@@ -57,6 +57,11 @@ def crops(folder: Path, **degradations: Any) -> CropSampler:
     return CropSampler(found, recipe.model.task, recipe.training, TRAINING_STREAM, recipe.degradations)
 
 
+def degraded(window: Image, **settings: Any) -> tuple[Image, Degradation]:
+    """Degrade a window of a photograph by these degradations alone."""
+    return Degradations(clean_share=0.0, **settings).degrade(window, 4, np.random.default_rng(0))
+
+
 @pytest.fixture
 def window(photographs: Path) -> Image:
     return photograph(photographs, 3, 192, 192)
@@ -87,12 +92,11 @@ def test_conditions_are_those_of_the_task_and_aligned_with_their_targets(photogr
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_each_degradation_costs_quality(name: str, window: Image) -> None:
-    rng = np.random.default_rng(0)
-    clean = SuperResolution().degrade(window, rng)
-    degraded, degradation = Degradations(clean_share=0.0, **ONE_BY_ONE[name]).degrade(window, 4, rng)
-    assert degraded.shape == clean.shape
-    assert degraded.dtype == np.uint8
-    assert 18 < psnr(degraded, clean) < 33
+    clean = SuperResolution().degrade(window, np.random.default_rng(0))
+    found, degradation = degraded(window, **ONE_BY_ONE[name])
+    assert found.shape == clean.shape
+    assert found.dtype == np.uint8
+    assert 18 < psnr(found, clean) < 33
     assert degradation.vector().any(), "the vector says nothing of the degradation"
 
 
@@ -114,18 +118,14 @@ def test_the_vector_names_each_degradation_with_its_strength() -> None:
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 def test_videos_keep_the_brightness(codec: Codec, window: Image) -> None:
-    coded = Degradations(clean_share=0.0, video_share=1.0, video_crf=(1, 1), codecs=(codec,))
     clean = SuperResolution().degrade(window, np.random.default_rng(0)).astype(float)
-    degraded, _ = coded.degrade(window, 4, np.random.default_rng(0))
-    assert np.abs((degraded - clean).mean((0, 1))).max() < 0.5  # of 255, in each channel
+    coded, _ = degraded(window, video_share=1.0, video_crf=(1, 1), codecs=(codec,))
+    assert np.abs((coded - clean).mean((0, 1))).max() < 0.5  # of 255, in each channel
 
 
 def test_noise_has_the_requested_standard_deviation(window: Image) -> None:
-    grey = np.full_like(window, 128)
-    degraded, _ = Degradations(clean_share=0.0, noise_share=1.0, noise_sigma=(8.0, 8.0)).degrade(
-        grey, 4, np.random.default_rng(0)
-    )
-    assert degraded.astype(float).std() == pytest.approx(8, rel=0.05)
+    noisy, _ = degraded(np.full_like(window, 128), noise_share=1.0, noise_sigma=(8.0, 8.0))
+    assert noisy.astype(float).std() == pytest.approx(8, rel=0.05)
 
 
 def test_videos_require_pyav(monkeypatch: pytest.MonkeyPatch) -> None:

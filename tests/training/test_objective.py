@@ -1,7 +1,6 @@
 """Terms of the loss beside the likelihood: values, gradients, adversarial ones, resumed runs, and other starts."""
 
 import io
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from torch import Tensor
 from caflow_runtime.degradation import PARAMETERS
 from caflow_training import checkpoint
 from caflow_training.adversarial import Discriminator, adversarial_share
-from caflow_training.checkpoint import CheckpointError
 from caflow_training.config import CAFlowConfig
 from caflow_training.crop_sampler import TrainingBatch
 from caflow_training.model import CAFlow
@@ -366,19 +364,3 @@ def test_a_checkpoint_of_a_version_without_these_keys_is_resumed(photographs: Pa
     torch.save(contents, path)
     train(short_recipe(steps=4), photographs, tmp_path)
     assert checkpoint.read(path)["training"]["step"] == 4
-
-
-def test_a_damaged_discriminator_is_refused(photographs: Path, tmp_path: Path) -> None:
-    recipe = short_recipe(**ADVERSARIAL, steps=2)
-    path = train(recipe, photographs, tmp_path)
-    damages: list[tuple[Callable[[Any], object], str]] = [
-        (lambda training: training[ADVERSARY]["weights"].update({"last.bias": torch.zeros(2)}), "'last.bias'"),
-        (lambda training: training[ADVERSARY]["weights"].pop("last.bias"), "'last.bias'"),
-        (lambda training: training.pop(ADVERSARY), "discriminator is missing"),
-    ]
-    for damage, message in damages:
-        contents = checkpoint.read(path)
-        damage(contents["training"])
-        torch.save(contents, path)
-        with pytest.raises(CheckpointError, match=message):
-            train(recipe, photographs, tmp_path)

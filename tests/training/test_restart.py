@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import caflow_train
+from commands import caflow_train, in_a_process
 from ports import free_port
 from test_trainer import RESTART_WARNING, assert_same_checkpoint, log_of, losses, short_recipe, write_recipe
 from two_machines import ADDRESSES, INTERFACE, Machine, kill, two_machines, why_none
@@ -127,14 +127,7 @@ def in_two_processes(command: str) -> list[subprocess.CompletedProcess[str]]:
     environment = os.environ | group | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     def one(rank: int) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", "-c", f"exec {command}"],
-            env=environment | {"RANK": str(rank)},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
+        return in_a_process(["bash", "-c", f"exec {command}"], env=environment | {"RANK": str(rank)})
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(one, range(2)))

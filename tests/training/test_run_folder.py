@@ -14,6 +14,7 @@ import pytest
 import torch
 from commands import caflow_export, caflow_train
 from filelock import FileLock
+from test_objective import ADVERSARIAL
 from test_restart import in_two_processes
 from test_trainer import short_recipe, write_recipe
 
@@ -22,7 +23,7 @@ from caflow_runtime.file_io import atomic_files
 from caflow_runtime.file_io.folder_lock import LOCK
 from caflow_training import checkpoint
 from caflow_training.photographs import DataError, find_photographs, read_rgb, split_by_file
-from caflow_training.resuming import ResumeError
+from caflow_training.resuming import ADVERSARY, ResumeError
 from caflow_training.trainer import train
 
 
@@ -168,31 +169,37 @@ def moments(damaged: Callable[[torch.Tensor], Any]) -> Damage:
 
 @pytest.fixture(scope="module")
 def trained(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(short_recipe(steps=1), photographs, tmp_path_factory.mktemp("trained"))
+    return train(short_recipe(steps=1, **ADVERSARIAL), photographs, tmp_path_factory.mktemp("trained"))
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "message"),
     [
-        moments(lambda _: torch.zeros(3)),
-        moments(lambda tensor: tensor.to("meta")),
-        moments(lambda tensor: tensor.long()),
-        lambda contents: contents["training"]["optimizer"]["state"][0].update(step=torch.tensor(float("nan"))),
-        lambda contents: contents["training"]["optimizer"].update(state={10**6: {}}),
-        lambda contents: contents["training"]["optimizer"].clear(),
-        lambda contents: contents["training"].update(step=-1),
-        lambda contents: contents["training"].update(step=10**30),
-        lambda contents: contents.update(weights={k: v.to("meta") for k, v in contents["weights"].items()}),
+        (moments(lambda _: torch.zeros(3)), "optimizer"),
+        (moments(lambda tensor: tensor.to("meta")), "optimizer"),
+        (moments(lambda tensor: tensor.long()), "optimizer"),
+        (lambda stored: stored["training"]["optimizer"]["state"][0].update(step=torch.tensor(torch.nan)), "optimizer"),
+        (lambda stored: stored["training"]["optimizer"].update(state={10**6: {}}), "optimizer"),
+        (lambda stored: stored["training"]["optimizer"].clear(), "optimizer"),
+        (lambda stored: stored["training"].update(step=-1), "step"),
+        (lambda stored: stored["training"].update(step=10**30), "step"),
+        (lambda stored: stored.update(weights={k: v.to("meta") for k, v in stored["weights"].items()}), "weight"),
+        (lambda stored: stored["training"][ADVERSARY]["weights"].update({"last.bias": torch.zeros(2)}), "'last.bias'"),
+        (lambda stored: stored["training"][ADVERSARY]["weights"].pop("last.bias"), "'last.bias'"),
+        (lambda stored: stored["training"].pop(ADVERSARY), "the discriminator is missing"),
     ],
 )
-def test_a_damaged_state_is_refused(damage: Damage, trained: Path, photographs: Path, tmp_path: Path) -> None:
+def test_a_damaged_state_is_refused(
+    damage: Damage, message: str, trained: Path, photographs: Path, tmp_path: Path
+) -> None:
     contents = checkpoint.read(trained)
     damage(contents)
     torch.save(contents, tmp_path / "last.pt")
     before = (tmp_path / "last.pt").read_bytes()
-    done = caflow_train(write_recipe(tmp_path / "recipe.toml", steps=2), "--data", photographs, "--out", tmp_path)
-    assert done.returncode == 2
-    assert "last.pt is damaged: " in done.stderr
+    recipe = write_recipe(tmp_path / "recipe.toml", steps=2, **ADVERSARIAL)
+    done = caflow_train(recipe, "--data", photographs, "--out", tmp_path, code=2)
+    (line,) = (line for line in done.stderr.splitlines() if "last.pt is damaged: " in line)
+    assert message in line
     assert "Traceback" not in done.stderr
     assert (tmp_path / "last.pt").read_bytes() == before
 

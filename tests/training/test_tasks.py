@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from small_models import planes
 
 from caflow_training.photographs import read_rgb
 from caflow_training.task_traits import Image
@@ -26,16 +26,12 @@ def photograph(photographs: Path) -> Image:
     return read_rgb(photographs / "roman-colosseum.jpg")[:64, :96]
 
 
-def as_batch(image: Image) -> Tensor:
-    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
-
-
 @pytest.mark.parametrize("task", DEGRADING, ids=repr)
 def test_conditions_fit_the_target_and_are_integers(task: DegradingTask, photograph: Image) -> None:
     condition = task.degrade(photograph, np.random.default_rng(0))
     assert condition.dtype == np.uint8
     assert condition.shape == (64 // task.scale, 96 // task.scale, 3)
-    prepared = task.prepare(as_batch(condition))
+    prepared = task.prepare(planes(condition).float())
     assert prepared.shape == (1, 3, 64, 96)
     assert torch.equal(prepared, prepared.round())
     assert prepared.min() >= 0
@@ -64,4 +60,4 @@ def test_the_central_hole_is_the_same_in_numbers_and_in_tensors(area: float) -> 
         for width in (1, 16, 48, 80, 97):
             white = np.full((height, width, 3), 255, np.uint8)
             condition = task.degrade(white, np.random.default_rng(0))
-            np.testing.assert_array_equal(task.prepare(as_batch(white)), as_batch(condition))
+            np.testing.assert_array_equal(task.prepare(planes(white).float()), planes(condition))
